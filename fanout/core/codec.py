@@ -1,0 +1,46 @@
+"""A notification and its target as JSON, there and back. What `put` stores and every process prepares anew."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from fanout.core.model import Action, Notification, Target
+from fanout.errors import UsageError
+
+__all__ = ["decode", "digest", "encode"]
+
+_ENVELOPE = ("id", "accepted_at", "expires_at")
+_DEFAULTS = {f.name: f.default for f in fields(Notification)}
+_NAMES = tuple(f.name for f in fields(Notification) if f.name not in _ENVELOPE)
+
+
+def encode(notification: Notification) -> bytes:
+    """The notification's content as JSON, without what acceptance adds. Raises `UsageError` where `data` is not JSON."""
+    content: dict[str, Any] = {}
+    for name in _NAMES:
+        value = getattr(notification, name)
+        if value != _DEFAULTS[name] and value not in ({}, ()):
+            content[name] = value
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"data and overrides must be plain JSON: {error}.") from None
+
+
+def decode(content: bytes, *, id: str, accepted_at: float, expires_at: float) -> Notification:
+    """The notification that `encode` made into `content`, with the envelope of its acceptance."""
+    values = orjson.loads(content)
+    if "actions" in values:
+        values["actions"] = tuple(Action(**action) for action in values["actions"])
+    return Notification(**values, id=id, accepted_at=accepted_at, expires_at=expires_at)
+
+
+def digest(content: bytes, target: Target, due_at: float | None) -> bytes:
+    """16 bytes that identify a request to `send`: the same key with another digest is another request."""
+    addresses = [address.digest for address in target.addresses]
+    to = orjson.dumps([target.kind, target.names, target.ids, target.binding, addresses, due_at])
+    return blake2b(content + b"\0" + to, digest_size=16).digest()

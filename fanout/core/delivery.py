@@ -1,0 +1,59 @@
+"""What a transport is handed for one attempt."""
+
+from __future__ import annotations
+
+from fanout.core.address import Address
+
+__all__ = ["Delivery", "Message"]
+
+
+class Message:
+    """A notification encoded once for one binding. Transports derive from it; the engine reads nothing but `size`.
+
+    `size` is the payload's length in bytes, as the gateway counts it.
+    """
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class Delivery:
+    """One notification for one endpoint, at one attempt.
+
+    `id` is the delivery id, the same over retries and restarts. `address`, `kind` and `group` are the endpoint's (`address` is
+    the canonical text that `parse_address` made). `attempt` counts from 1. `ttl` is what remains, in whole seconds rounded
+    down (0: now or never). `registered_at` is when the endpoint was last registered (UNIX seconds).
+    """
+
+    __slots__ = ("address", "attempt", "endpoint", "group", "id", "kind", "registered_at", "ttl")
+
+    def __init__(
+        self, id: str, endpoint: int, address: str, kind: str, group: str, attempt: int, ttl: int, registered_at: float
+    ) -> None:
+        self.id = id
+        self.endpoint = endpoint
+        self.address = address
+        self.kind = kind
+        self.group = group
+        self.attempt = attempt
+        self.ttl = ttl
+        self.registered_at = registered_at
+
+    @classmethod
+    def of(
+        cls,
+        address: Address,
+        *,
+        id: str = "00000000-0000-5000-8000-000000000000",
+        endpoint: int = 1,
+        attempt: int = 1,
+        ttl: int = 3600,
+        registered_at: float = 0.0,
+    ) -> Delivery:
+        """A delivery to `address` made by hand: for tests of a transport, and for its `check`."""
+        return cls(id, endpoint, address.value, address.kind, address.group, attempt, ttl, registered_at)
+
+    def __repr__(self) -> str:
+        return f"Delivery(id={self.id!r}, endpoint={self.endpoint}, attempt={self.attempt}, ttl={self.ttl})"

@@ -1,0 +1,114 @@
+"""What a gateway answered to one attempt, as a value, and the scope that the answer speaks of.
+
+A transport *returns* one of these eight for everything that the gateway said and for connection trouble that it recognises. An
+exception that escapes from a transport is a fault of the plugin, not an outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+from fanout.core.address import Address
+
+__all__ = [
+    "ACCEPTED",
+    "Accepted",
+    "Gone",
+    "Misconfigured",
+    "Moved",
+    "Outcome",
+    "Rejected",
+    "Scope",
+    "Sent",
+    "Throttled",
+    "Unavailable",
+]
+
+
+class Scope(StrEnum):
+    """How far an answer reaches: whose deliveries it holds back."""
+
+    ENDPOINT = "endpoint"
+    GROUP = "group"
+    TOPIC = "topic"
+    QUOTA = "quota"
+    BINDING = "binding"
+    APP = "app"
+
+
+Sent = Literal["no", "unknown"]
+"""Whether an attempt that got no answer may have reached the gateway: `no` is certain, `unknown` is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The gateway took responsibility. It never means that the device showed anything.
+
+    `id` is the gateway's own name for the message; empty where it is the delivery id that we gave.
+    """
+
+    id: str = ""
+
+
+ACCEPTED = Accepted()
+"""The usual answer, made once: the gateway took the message under the delivery id that it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """This message will never pass, for a `reason` in the gateway's own word; the endpoint stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The endpoint is dead.
+
+    `since` (UNIX seconds) is when the gateway learned it: a registration after that moment is kept. `certain` is False where a
+    wrong configuration of ours gives the same answer, so that a purge guard must watch it.
+    """
+
+    reason: str
+    since: float | None = None
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The endpoint has a new address, to be used from now on, for this message too."""
+
+    address: Address
+    reason: str = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Over a rate: wait `after` seconds (None: the gateway named no time) before anything more in this scope."""
+
+    after: float | None = None
+    scope: Scope = Scope.ENDPOINT
+    reason: str = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No verdict: refused connection, reset, time-out, 5xx. `sent` says whether the gateway may have taken the message."""
+
+    sent: Sent = "unknown"
+    scope: Scope = Scope.ENDPOINT
+    reason: str = "unavailable"
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Misconfigured:
+    """A credential, topic or project of ours is wrong: the scope is parked and probed, no delivery is lost or counted."""
+
+    reason: str
+    scope: Scope = Scope.BINDING
+
+
+Outcome: TypeAlias = Accepted | Rejected | Gone | Moved | Throttled | Unavailable | Misconfigured

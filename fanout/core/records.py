@@ -1,0 +1,226 @@
+"""The values that pass between the engine and a storage backend: what is put, leased, settled and read back.
+
+All times are UNIX seconds as floats. A chunk's deliveries are named by their index in `Chunk.ids`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from fanout.core.address import Address
+from fanout.core.model import EndpointState, Repeat, Target
+
+__all__ = [
+    "AddressMoved",
+    "Chunk",
+    "EndpointFilter",
+    "EndpointGone",
+    "EndpointRow",
+    "Event",
+    "Put",
+    "Release",
+    "RetryRow",
+    "Settled",
+    "Settlement",
+    "Status",
+    "Stored",
+    "Submission",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One notification to be put, already validated and prepared.
+
+    `content` is the notification as JSON (`core.codec`). `digest` identifies the request for the idempotency key: the same key
+    with another digest is a conflict. `refused` names the bindings for which `prepare` failed: a target that touches one of
+    them is refused as a whole.
+    """
+
+    id: str
+    app: str
+    target: Target
+    content: bytes
+    lane: int
+    repeat: Repeat
+    accepted_at: float
+    due_at: float
+    expires_at: float
+    collapse_key: str | None = None
+    idempotency_key: str | None = None
+    digest: bytes = b""
+    refused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What became of one submission. Exactly one of `id`, `refused` and `conflict` says it.
+
+    `id` is the notification's id (an earlier one's when `replayed`). `total` is None while a topic or `all` is still to expand.
+    `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.
+    """
+
+    id: str = ""
+    total: int | None = None
+    replayed: bool = False
+    refused: str = ""
+    conflict: str = ""
+    superseded: tuple[str, ...] = ()
+
+
+class EndpointRow(NamedTuple):
+    """What a send needs of an endpoint."""
+
+    id: int
+    address: str
+    kind: str
+    group: str
+    registered_at: float
+    generation: int
+    state: str
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A leased chunk: up to 1,000 deliveries of one notification on one binding, at attempt number `attempt`.
+
+    `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
+    """
+
+    id: int
+    notification: str
+    app: str
+    binding: str
+    lane: int
+    attempt: int
+    epoch: int
+    lease_until: float
+    ids: array[int]
+    states: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A notification as storage holds it, for preparing it anew. `stopped` is why nothing more of it may be sent: cancelled or superseded."""
+
+    id: str
+    app: str
+    content: bytes
+    lane: int
+    repeat: Repeat
+    accepted_at: float
+    due_at: float
+    expires_at: float
+    stopped: Literal["", "cancelled", "superseded"] = ""
+
+
+class RetryRow(NamedTuple):
+    """One delivery leaves its chunk for a row of its own."""
+
+    position: int
+    due_at: float
+    attempt: int
+    waiting: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointGone:
+    """Quarantine this endpoint, if it is still of this generation."""
+
+    endpoint: int
+    generation: int
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressMoved:
+    """Give this endpoint a new address, if it is still of this generation."""
+
+    endpoint: int
+    generation: int
+    at: float
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the lease back: its open deliveries are due again at `due_at`, and wait for `waiting`."""
+
+    due_at: float
+    waiting: str
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What one lease learned since its last settlement. Dropped whole when `epoch` is no longer the chunk's.
+
+    `results` maps (state, reason) to the indices that ended so; the state `doubt` marks an `at_most_once` delivery before it is
+    sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all. `attempts` counts
+    tries that reached for the network. A chunk with no open and no doubtful delivery left is done, and its lease ends.
+    """
+
+    chunk: int
+    epoch: int
+    results: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    retries: list[RetryRow] = field(default_factory=list)
+    reopen: list[int] = field(default_factory=list)
+    changes: list[EndpointGone | AddressMoved] = field(default_factory=list)
+    attempts: int = 0
+    release: Release | None = None
+
+
+class Settled(NamedTuple):
+    """What became of one settlement: refused as stale, or stored; and the notification that it finished, if any."""
+
+    stale: bool
+    finished: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One notification's state of affairs, with the words of `status --json`."""
+
+    id: str
+    app: str
+    state: str
+    total: int | None
+    counts: Mapping[str, int]
+    pending_by_reason: Mapping[str, int]
+    reasons: Mapping[str, Mapping[str, int]]
+    attempts: int
+    accepted_at: float
+    due_at: float
+    expires_at: float
+    finished_at: float | None
+    oldest_pending_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFilter:
+    """Which endpoints to list; None means any."""
+
+    app: str = "default"
+    user: str | None = None
+    binding: str | None = None
+    tag: str | None = None
+    state: EndpointState | None = EndpointState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the durable event log. `id` grows and is the cursor.
+
+    Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
+    `notification.finished`.
+    """
+
+    id: int
+    at: float
+    app: str
+    kind: str
+    data: Mapping[str, Any]

@@ -1,0 +1,36 @@
+"""A setting that must not be seen."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+
+__all__ = ["Secret"]
+
+
+class Secret:
+    """A key, password or credential. Its text leaves only by `reveal`; `repr`, `str` and pickling show nothing.
+
+    `origin` says where it came from (a key's name, a file's name), for error messages.
+    """
+
+    __slots__ = ("_text", "origin")
+
+    def __init__(self, text: str, origin: str = "") -> None:
+        self._text = text
+        self.origin = origin
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+    def __repr__(self) -> str:
+        return "Secret(<hidden>)"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("A Secret is not pickled: it would be written in the clear.")

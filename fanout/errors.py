@@ -1,0 +1,87 @@
+"""Faults that a caller can do something about. A delivery's result is never one of them: that is an outcome (`core.outcome`).
+
+Each message is a sentence that names the offending key or value and the remedy, and never a secret or a device address.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AddressInvalid",
+    "ConfigurationError",
+    "Conflict",
+    "EngineClosed",
+    "FanoutError",
+    "InvalidMessage",
+    "LeaseLost",
+    "MessageTooLarge",
+    "NotFound",
+    "PluginError",
+    "StorageError",
+    "StorageFull",
+    "StorageRefused",
+    "UsageError",
+]
+
+
+class FanoutError(Exception):
+    """The base of every error that `fanout` raises on purpose."""
+
+
+class UsageError(FanoutError, ValueError):
+    """The caller passed something that can never work (an empty target, a negative TTL, an unknown app)."""
+
+
+class AddressInvalid(UsageError):
+    """A device address that its transport refuses. Raised at registration; the address itself is not in the text."""
+
+
+class InvalidMessage(UsageError):
+    """The notification cannot be put into a gateway's form. Raised by `send`, before anything is stored."""
+
+
+class MessageTooLarge(InvalidMessage):
+    """The notification, encoded for one binding, is over the gateway's limit.
+
+    Attributes: `size` and `limit`, both in bytes of the encoded payload.
+    """
+
+    def __init__(self, text: str, *, size: int, limit: int) -> None:
+        super().__init__(text)
+        self.size = size
+        self.limit = limit
+
+
+class Conflict(FanoutError):
+    """The idempotency key was used before, for another notification."""
+
+
+class NotFound(FanoutError, LookupError):
+    """No notification or endpoint of that id."""
+
+
+class EngineClosed(FanoutError, RuntimeError):
+    """The engine is not open, or is closing and takes nothing more."""
+
+
+class ConfigurationError(FanoutError, ValueError):
+    """A setting is missing, unknown or malformed; the text names its key and what to write instead."""
+
+
+class PluginError(FanoutError):
+    """A plugin cannot be found, loaded or told apart from another of the same name."""
+
+
+class StorageError(FanoutError):
+    """The database failed; what was accepted before is safe, what was asked now is not done."""
+
+
+class StorageFull(StorageError):
+    """No room on the disk: nothing of this call was stored, and a later call may succeed."""
+
+
+class StorageRefused(StorageError):
+    """The database cannot be used at all: of a newer version, of another program, read-only or damaged."""
+
+
+class LeaseLost(StorageError):
+    """A worker wrote under a lease that another has taken over; the write was dropped."""
