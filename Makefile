@@ -26,7 +26,7 @@ lint: $(STAMP)
 
 type: $(STAMP)
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
