@@ -351,6 +351,13 @@ class Storage(Protocol):
         """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id."""
         ...
 
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all bindings.
+
+        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet due).
+        """
+        ...
+
     async def changes(self) -> int:
         """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms."""
         ...
