@@ -1,0 +1,165 @@
+"""One binding's table made into its transport's settings: secrets from their files, paths from the right folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown
+from fanout.core.secret import Secret
+from fanout.errors import ConfigurationError, UsageError
+
+__all__ = ["BindingTable", "binding_settings", "check_environment", "environment_name"]
+
+_SECRET_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BindingTable:
+    """A binding as the configuration gives it: `values` is a table, or an instance of the transport's settings."""
+
+    app: str
+    binding: str
+    type: str
+    values: Any = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the configuration."""
+        return f"apps.{self.app}.transports.{self.binding}"
+
+
+def environment_name(app: str, binding: str, name: str = "") -> str:
+    """The environment variable that holds a binding's secret: FANOUT_<APP>_<BINDING>_<NAME>, in capitals.
+
+    Whatever is no letter or digit becomes an underscore: app `shop`, binding `apns-eu`, secret `key` is FANOUT_SHOP_APNS_EU_KEY.
+    """
+    return re.sub(r"[^A-Z0-9]", "_", f"fanout_{app}_{binding}_{name}".upper())
+
+
+def binding_settings(table: BindingTable, cls: type, folder: Path, environ: Mapping[str, str]) -> Any:
+    """An instance of `cls`, the settings of the transport. Raises `ConfigurationError`, without a secret in its text."""
+    if isinstance(table.values, cls):
+        return table.values
+    place = table.place
+    given = as_table(place, table.values)
+    types = field_types(cls)
+    secrets = {name for name, kind in types.items() if _holds(kind, Secret)}
+    files = {f"{name}_file": name for name in secrets if f"{name}_file" not in types}
+    refuse_unknown(place, given, [*types, *files])
+
+    values: dict[str, Any] = {}
+    for name, kind in types.items():
+        if name in secrets:
+            variable = environment_name(table.app, table.binding, name)
+            secret = _secret(place, name, given, folder, variable, environ)
+            if secret is not None:
+                values[name] = secret
+        elif name in given:
+            value = check_type(f"{place}.{name}", given[name], kind)
+            values[name] = _rooted(value, folder) if _holds(kind, Path) else value
+    for name in types:
+        if name not in values and is_missing(cls, name):
+            hint = f"write it, or {name}_file, or set {environment_name(table.app, table.binding, name)}"
+            raise ConfigurationError(f"{place}.{name} is missing: {hint if name in secrets else 'write it'}.")
+    try:
+        return cls(**values)
+    except (UsageError, ConfigurationError) as error:
+        raise ConfigurationError(f"{place}: {error}") from None
+
+
+def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like a binding's secret and is none, and one that two bindings would share."""
+    owners: dict[str, list[str]] = {}
+    prefixes: dict[str, str] = {}
+    for table, cls in tables:
+        prefixes[environment_name(table.app, table.binding)] = table.place
+        for name, kind in field_types(cls).items():
+            if _holds(kind, Secret):
+                owners.setdefault(environment_name(table.app, table.binding, name), []).append(f"{table.place}.{name}")
+    for variable in environ:
+        places = owners.get(variable, [])
+        if len(places) > 1:
+            raise ConfigurationError(
+                f"The environment variable {variable} would be {' and '.join(places)} at once: rename one, or use files."
+            )
+        prefix = next((p for p in sorted(prefixes, key=len, reverse=True) if variable.startswith(p)), None)
+        if not places and prefix is not None:
+            known = [name for name in owners if name.startswith(prefix)]
+            remedy = f"known here: {', '.join(known)}" if known else "this transport has no secrets"
+            raise ConfigurationError(
+                f"The environment variable {variable} sets no secret of {prefixes[prefix]} ({remedy}): "
+                f"correct its name, or put a setting that is not secret into the configuration."
+            )
+
+
+def _secret(
+    place: str, name: str, given: Mapping[str, Any], folder: Path, variable: str, environ: Mapping[str, str]
+) -> Secret | None:
+    filed = f"{name}_file"
+    sources = [key for key in (name, filed) if given.get(key) is not None]
+    if variable in environ:
+        sources.append(f"the environment variable {variable}")
+    if not sources:
+        return None
+    if len(sources) > 1:
+        raise ConfigurationError(f"{place}.{name} is given more than once ({', '.join(sources)}): keep one of them.")
+    if variable in environ:
+        return _nonempty(environ[variable], f"The environment variable {variable}", variable)
+    if sources == [filed]:
+        return _from_file(f"{place}.{filed}", given[filed], folder)
+    value = given[name]
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{place}.{name} must be a text in quotes.")
+    return _nonempty(value, f"{place}.{name}", f"{place}.{name}")
+
+
+def _from_file(place: str, value: object, folder: Path) -> Secret:
+    path = _rooted(check_type(place, value, Path), folder)
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_SECRET_LIMIT + 1)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{place}: there is no file {path}: put the credential there or correct the path."
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{place}: the file {path} cannot be read ({error.strerror}): check the path and its permissions."
+        ) from None
+    if len(raw) > _SECRET_LIMIT:
+        raise ConfigurationError(f"{place}: the file {path} is over {_SECRET_LIMIT} bytes, so it is no credential.")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            f"{place}: the file {path} is not text: give it in PEM or another text form."
+        ) from None
+    return _nonempty(text, f"{place}: the file {path}", str(path))
+
+
+def _nonempty(text: str, what: str, origin: str) -> Secret:
+    text = text.strip()
+    if not text:
+        raise ConfigurationError(f"{what} is empty: put the credential there.")
+    return Secret(text, origin)
+
+
+def _rooted(value: Any, folder: Path) -> Any:
+    """A path as it is meant: ~ is the home folder, a relative one starts at the configuration's folder."""
+    if isinstance(value, Path):
+        return folder / value.expanduser()
+    if isinstance(value, tuple):
+        return tuple(_rooted(part, folder) for part in value)
+    return value
+
+
+def _holds(kind: Any, wanted: type) -> bool:
+    """Whether `kind` is the type, or a union or array with it."""
+    return kind is wanted or any(_holds(part, wanted) for part in get_args(kind) if part is not NoneType)

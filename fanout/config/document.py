@@ -1,0 +1,136 @@
+"""Where a configuration comes from: a TOML file or a mapping, checked down to the level of bindings."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fanout.config.binding import BindingTable
+from fanout.config.tables import as_table, refuse_unknown, timed
+from fanout.core.policy import Policy, Retention
+from fanout.errors import ConfigurationError
+
+__all__ = ["Document", "find_document", "storage_location"]
+
+_KEYS = ("storage", "apps", "policy", "retention")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
+_LIMIT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A configuration whose bindings have not been looked into yet, so that one bad binding can be told from the rest."""
+
+    storage: str = field(repr=False)
+    bindings: tuple[BindingTable, ...]
+    policy: Policy
+    retention: Retention
+    folder: Path
+    origin: str
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Document:
+        """The document in a TOML file. Relative paths in it are taken from its folder. Raises `ConfigurationError`."""
+        file = Path(path)
+        try:
+            with file.open("rb") as stream:
+                raw = stream.read(_LIMIT + 1)
+            text = raw.decode()
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"There is no configuration file {file}: create it, or name another with --config or FANOUT_CONFIG."
+            ) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{file} is not UTF-8 text: a configuration is a TOML file.") from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"The configuration file {file} cannot be read: {error.strerror}. Check its path and permissions."
+            ) from None
+        if len(raw) > _LIMIT:
+            raise ConfigurationError(f"{file} is over {_LIMIT} bytes: a configuration is a small TOML file.")
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{file} is not valid TOML: {error}. Correct that line.") from None
+        except RecursionError:
+            raise ConfigurationError(f"{file} is nested too deeply: a configuration has four levels.") from None
+        return cls.of(tables, folder=file.parent, origin=str(file))
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any], *, folder: Path | None = None, origin: str = "") -> Document:
+        """The document in a mapping of the same shape as the TOML file. Raises `ConfigurationError`."""
+        folder = Path() if folder is None else folder
+        refuse_unknown("", as_table("the configuration", tables), _KEYS)
+        return cls(
+            storage=storage_location(tables.get("storage"), folder),
+            bindings=tuple(_bindings(tables.get("apps", {}))),
+            policy=timed("policy", as_table("policy", tables.get("policy", {})), Policy),
+            retention=timed("retention", as_table("retention", tables.get("retention", {})), Retention),
+            folder=folder,
+            origin=origin,
+        )
+
+
+def find_document(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Document:
+    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml."""
+    named = path or environ.get("FANOUT_CONFIG")
+    if named:
+        return Document.read(named)
+    if not Path("fanout.toml").exists():
+        raise ConfigurationError(
+            "There is no configuration: create ./fanout.toml, or name a file with --config or FANOUT_CONFIG "
+            "(from Python: fanout.open(config=…) or its keyword arguments)."
+        )
+    return Document.read("fanout.toml")
+
+
+def storage_location(value: object, folder: Path) -> str:
+    """SCHEME:LOCATION with a relative path of a file taken from `folder`. Raises `ConfigurationError`."""
+    if value is None:
+        raise ConfigurationError('storage is missing: write storage = "sqlite:fanout.db" on top of the configuration.')
+    if not isinstance(value, str):
+        raise ConfigurationError('storage must be a text in quotes, such as "sqlite:fanout.db".')
+    scheme, colon, location = value.partition(":")
+    if not colon or not _SCHEME.fullmatch(scheme):
+        raise ConfigurationError('storage names no scheme: write it as SCHEME:LOCATION, such as "sqlite:fanout.db".')
+    # A started worker must find the same database from whatever folder it is started in. A URL is left as it is.
+    if location and not location.startswith(("//", ":")) and folder != Path():
+        location = str(folder / location)
+    return f"{scheme}:{location}"
+
+
+def _bindings(apps: object) -> list[BindingTable]:
+    found = []
+    for app, table in as_table("apps", apps).items():
+        place = f"apps.{app}"
+        _check_name(place, app, "an app")
+        refuse_unknown(place, as_table(place, table), ("transports",))
+        place += ".transports"
+        for binding, values in as_table(place, table.get("transports", {})).items():
+            where = f"{place}.{binding}"
+            _check_name(where, binding, "a binding")
+            kind = binding
+            if isinstance(values, Mapping):
+                kind = values.get("type", binding)
+                if not isinstance(kind, str):
+                    raise ConfigurationError(f'{where}.type must be the name of a transport in quotes, such as "apns".')
+                values = {key: value for key, value in values.items() if key != "type"}
+            found.append(BindingTable(app, binding, kind, values))
+    if not found:
+        raise ConfigurationError(
+            "No transport is configured: add a table [apps.default.transports.NAME] with its settings."
+        )
+    return found
+
+
+def _check_name(place: str, name: str, what: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{place}: the name of {what} has 1 to 64 letters, digits, dots, dashes and underscores."
+        )

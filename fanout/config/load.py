@@ -1,0 +1,52 @@
+"""From a source of settings to `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fanout.config.binding import BindingTable, binding_settings, check_environment
+from fanout.config.document import Document, find_document
+from fanout.config.settings import BindingSettings, Settings
+
+__all__ = ["load", "load_binding"]
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Document | None,
+    settings_type: Callable[[str, str], type],
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """A whole configuration, checked.
+
+    `source` is a TOML file's path, a mapping of the same shape, a `Document`, or None for FANOUT_CONFIG and ./fanout.toml.
+    `settings_type` gives the settings dataclass of the transport named first; its second argument is the place that names it,
+    for its error. Raises `ConfigurationError` for the first thing that is wrong, and what `settings_type` raises.
+    """
+    environ = os.environ if environ is None else environ
+    match source:
+        case Document():
+            document = source
+        case Mapping():
+            document = Document.of(source)
+        case _:
+            document = find_document(source, environ)
+    typed = [(table, settings_type(table.type, table.place)) for table in document.bindings]
+    check_environment(typed, environ)
+    apps: dict[str, dict[str, BindingSettings]] = {}
+    for table, cls in typed:
+        apps.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, environ)
+    return Settings(
+        storage=document.storage,
+        apps=apps,
+        policy=document.policy,
+        retention=document.retention,
+        folder=document.folder,
+        origin=document.origin,
+    )
+
+
+def load_binding(table: BindingTable, cls: type, document: Document, environ: Mapping[str, str]) -> BindingSettings:
+    """The settings of one binding of `document`. Raises `ConfigurationError`."""
+    return BindingSettings(table.type, binding_settings(table, cls, document.folder, environ))

@@ -1,0 +1,42 @@
+"""What a configuration comes to once every part of it has been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fanout.core.policy import Policy, Retention
+
+__all__ = ["BindingSettings", "Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class BindingSettings:
+    """One binding: the transport's name, and an instance of that transport's settings dataclass."""
+
+    type: str
+    settings: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole configuration. Made by `fanout.config.load`; hand it to `fanout.open(config=…)`.
+
+    `storage` is SCHEME:LOCATION, hidden from `repr` because a URL may hold a password. `apps` maps an app's name to its
+    bindings. `folder` is what relative paths were taken from; `origin` is the file's path, or "" where there was no file.
+    """
+
+    storage: str = field(repr=False)
+    apps: Mapping[str, Mapping[str, BindingSettings]]
+    policy: Policy = field(default_factory=Policy)
+    retention: Retention = field(default_factory=Retention)
+    folder: Path = field(default_factory=Path)
+    origin: str = ""
+
+    def bindings(self) -> Iterator[tuple[str, str, BindingSettings]]:
+        """(app, binding, settings) of every binding, in the order of the configuration."""
+        for app, bindings in self.apps.items():
+            for binding, settings in bindings.items():
+                yield app, binding, settings
