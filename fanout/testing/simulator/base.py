@@ -1,0 +1,231 @@
+"""The server of a simulator: where it listens, what it counts, and the order in which faults, scripts and the gateway answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from fanout.testing.simulator.answers import Answer, Push, Reply, Request
+from fanout.testing.simulator.certificates import Authority
+from fanout.testing.simulator.connection import Connection, StrictConnection
+from fanout.testing.simulator.faults import Faults, Injector
+from fanout.testing.simulator.lean import LeanConnection
+from fanout.testing.simulator.ledger import Ledger
+
+__all__ = ["Counters", "Simulator"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened so far. `rejected` is by reason. `violations` are rules of HTTP/2 that a client broke, one sentence each.
+
+    `cancelled` counts streams reset by the client, `refused` those above the announced limit, `unrecorded` the pushes whose ids
+    the lean mode could not find. `most_streams` is the highest number open at once on one connection.
+    """
+
+    requests: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
+    open_connections: int = 0
+    most_streams: int = 0
+    goaways: int = 0
+    resets: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    stalls: int = 0
+    disconnects: int = 0
+    pings: int = 0
+    unrecorded: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"rejected": dict(self.rejected)}
+
+
+class Simulator:
+    """A gateway on loopback; an async context manager. A subclass gives `handle`, `settings` and, to be complete, the rest.
+
+    `folder` keeps the certificates (default: a temporary one, removed at the end). `ledger` is a file to which accepted pushes
+    are appended. `lean` trades every check for speed. `clock` gives UNIX seconds. `streams` is the MAX_CONCURRENT_STREAMS that
+    a new connection is told. `faults`, `script` and `silent` may be changed while it runs:
+    `script` is asked before `handle`, and None from it means that `handle` answers; `silent` leaves all input unread and unanswered.
+    """
+
+    name: ClassVar[str] = ""
+    behaviours: ClassVar[tuple[str, ...]] = ("good",)
+    """What `address` can make: devices that behave differently, known by their address alone."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path | str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ledger: Path | str | None = None,
+        lean: bool = False,
+        faults: Faults | None = None,
+        streams: int = 1000,
+        clock: Callable[[], float] = time.time,
+        client_certificates: bool = False,
+    ) -> None:
+        self.counters = Counters()
+        self.script: Callable[[Request], Answer | None] | None = None
+        self.silent = False
+        self.streams = streams
+        self.clock = clock
+        self.lean = lean
+        self.ledger = Ledger(Path(ledger)) if ledger is not None else None
+        self.faults = faults or Faults()
+        self._temporary = tempfile.TemporaryDirectory(prefix="fanout-simulator-") if folder is None else None
+        self._folder = Path(self._temporary.name if self._temporary is not None else folder or "")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._host = host
+        self._port = port
+        self._client_certificates = client_certificates
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self.authority = Authority(self._folder)
+
+    async def __aenter__(self) -> Self:
+        kind = LeanConnection if self.lean else StrictConnection
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: kind(self),
+            self._host,
+            self._port,
+            ssl=self.authority.server_context(client_certificates=self._client_certificates),
+            ssl_handshake_timeout=5.0,
+            backlog=1024,
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            await self.disconnect()
+            if sys.version_info >= (3, 13):
+                server.abort_clients()  # those still in their TLS handshake
+            await server.wait_closed()
+        if self.ledger is not None:
+            self.ledger.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The base URL, such as `https://127.0.0.1:40123`."""
+        return f"https://{self._host}:{self._port}"
+
+    @property
+    def ca_file(self) -> str:
+        """The certificate to trust, as a path."""
+        return str(self.authority.ca_file)
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong at present."""
+        return self._injector.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._injector = Injector(faults)
+
+    # -- what a subclass says
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of a binding that talks to this simulator, as plain values, throw-away credentials included."""
+        raise NotImplementedError
+
+    def handle(self, request: Request) -> Answer:
+        """What the gateway answers to this request."""
+        raise NotImplementedError
+
+    def error(self, reason: str, request: Request) -> Reply:
+        """The gateway's answer for `reason`, which `Faults.errors` names."""
+        raise NotImplementedError
+
+    def lean_push(self, block: bytes, body: bytes) -> Push | None:
+        """What to write to the ledger in lean mode, found in the raw header block; None if the ids are not there."""
+        return None
+
+    @classmethod
+    def address(cls, number: int, behaviour: str = "good") -> Any:
+        """The raw address of the device of that number, which behaves so; the same in every process."""
+        raise NotImplementedError
+
+    # -- what a test does to all connections
+
+    def go_away(self, *, short: int = 0, code: int = 0, debug: bytes = b"") -> None:
+        """Send GOAWAY on every connection, with a last stream id that is `short` requests too low."""
+        for connection in list(self._connections):
+            connection.go_away(short=short, code=code, debug=debug)
+
+    def announce(self, streams: int) -> None:
+        """Tell every connection, and those to come, another MAX_CONCURRENT_STREAMS."""
+        self.streams = streams
+        for connection in list(self._connections):
+            connection.announce(streams)
+
+    async def disconnect(self) -> None:
+        """Cut every connection without a word, and wait until the sockets are gone."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.transport.abort()
+        for connection in connections:
+            await connection.closed
+
+    # -- for the connections
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to one request: a fault, the script's or the gateway's own; counted and, if a push, recorded."""
+        self.counters.requests += 1
+        drawn = self._injector.draw()
+        if drawn is not None and not drawn.handled:
+            return self._counted(self.error(drawn.what, request)) if isinstance(drawn.what, str) else drawn.what
+        answer = self.script(request) if self.script is not None else None
+        if answer is None:
+            answer = self.handle(request)
+        if isinstance(answer, Reply):
+            answer = self._counted(answer)
+        if drawn is not None and not isinstance(drawn.what, str):
+            return drawn.what
+        return answer
+
+    def _counted(self, reply: Reply) -> Reply:
+        if reply.push is not None:
+            self.counters.accepted += 1
+            self.record(reply.push)
+        elif reply.status >= 300:
+            self.counters.rejected[reply.reason or str(reply.status)] += 1
+        late = self._injector.delay()
+        if late:
+            return Reply(reply.status, reply.headers, reply.body, reply.push, reply.reason, reply.after + late)
+        return reply
+
+    def record(self, push: Push) -> None:
+        """Add an accepted push to the ledger, if there is one."""
+        if self.ledger is not None:
+            self.ledger.add(push.delivery, push.address, push.notification, self.clock())
+
+    def flush_ledger(self) -> None:
+        """Write the ledger; called before any answer leaves."""
+        if self.ledger is not None:
+            self.ledger.flush()
+
+    def register(self, connection: Connection) -> None:
+        """A connection was made."""
+        self._connections.add(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
