@@ -335,6 +335,10 @@ class Storage(Protocol):
         """Of these notifications, the cancelled and superseded ones, with which of the two."""
         ...
 
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """Of these notifications, those that are finished, cancelled or unknown."""
+        ...
+
     # -- queue: watch and manage
 
     async def status(self, id: str) -> Status | None:

@@ -29,11 +29,11 @@ class GateState(StrEnum):
 class Gate:
     """Whether a scope takes deliveries. All times are UNIX seconds, given by the caller."""
 
-    __slots__ = ("_policy", "_streak", "closures", "probe_until", "reason", "state", "until", "waiting")
+    __slots__ = ("_policy", "closures", "probe_until", "reason", "state", "streak", "until", "waiting")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._streak = 0
+        self.streak = 0
         self.state = GateState.OPEN
         self.until = 0.0
         self.probe_until = 0.0
@@ -41,17 +41,33 @@ class Gate:
         self.reason = ""
         self.waiting = Waiting.GATE
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every delivery may go."""
+        return self.state is GateState.OPEN
+
+    def shut(self, now: float) -> bool:
+        """Whether nothing may go before `until`, which is still to come."""
+        return self.state is GateState.CLOSED and now < self.until
+
+    def ready(self, now: float) -> bool:
+        """Whether `admits` would say yes, without becoming the probe."""
+        return (
+            self.state is GateState.OPEN
+            or (self.state is GateState.CLOSED and now >= self.until)
+            or (self.state is GateState.PROBING and now >= self.probe_until)
+        )
+
     def admits(self, now: float) -> bool:
         """Whether one delivery may go now. Past the time of a closed gate, the first to ask is the probe; the rest wait for it.
 
-        A probe that never reports is replaced after a request's deadline, so that a lost one cannot park the scope for ever.
+        A probe that never reports is replaced after two requests' deadlines, so that a lost one cannot park the scope for ever.
         """
         if self.state is GateState.OPEN:
             return True
-        if self.state is GateState.CLOSED and now >= self.until:
-            self.state = GateState.PROBING
-        elif not (self.state is GateState.PROBING and now >= self.probe_until):
+        if not self.ready(now):
             return False
+        self.state = GateState.PROBING
         self.probe_until = now + 2 * self._policy.request_timeout
         return True
 
@@ -63,7 +79,7 @@ class Gate:
 
     def succeeded(self) -> bool:
         """A delivery got through (or the gateway at least answered it). True if that opened the gate."""
-        self._streak = 0
+        self.streak = 0
         if self.state is GateState.PROBING:
             self.state = GateState.OPEN
             self.closures = 0
@@ -72,8 +88,8 @@ class Gate:
 
     def failed(self, now: float, rng: random.Random, reason: str) -> bool:
         """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed."""
-        self._streak += 1
-        if self.state is GateState.PROBING or self._streak >= _STREAK:
+        self.streak += 1
+        if self.state is GateState.PROBING or self.streak >= _STREAK:
             return self.close(now, rng, reason=reason)
         return False
 
@@ -104,5 +120,5 @@ class Gate:
         self.until = now + after
         self.reason = reason
         self.waiting = waiting
-        self._streak = 0
+        self.streak = 0
         return True

@@ -1,0 +1,182 @@
+"""Lease: keeps one binding's window full, from due chunks to deliveries that stand in their groups' queues."""
+
+from __future__ import annotations
+
+import logging
+
+from fanout.core.codec import decode
+from fanout.core.lanes import Lanes
+from fanout.core.model import LANES
+from fanout.core.records import Chunk, EndpointRow, Settlement
+from fanout.core.states import DeliveryState
+from fanout.engine.lease import Lease, Prepared
+from fanout.engine.settler import Settler
+from fanout.engine.work import Work
+from fanout.errors import InvalidMessage, StorageFull
+from fanout.plugin import Storage
+
+__all__ = ["Dispatcher"]
+
+_log = logging.getLogger("fanout.dispatcher")
+
+_AHEAD = 4
+"""Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
+_WINDOW = 4000
+"""Deliveries of one lane that may stand queued in memory. The connections' capacity where that is more."""
+_FULL = 0.005
+"""Seconds between two looks at a full window: it holds far more than is sent in that time."""
+_PREPARED = 256
+"""Prepared notifications kept per binding."""
+_POLL = 30.0
+"""Seconds after which an idle dispatcher looks again although nothing told it to."""
+
+
+class Dispatcher:
+    """Leases for one binding, as one worker."""
+
+    def __init__(self, work: Work, storage: Storage, settler: Settler, *, worker: str) -> None:
+        self.work = work
+        self._storage = storage
+        self._settler = settler
+        self.worker = worker
+        self._lanes = Lanes()
+        self._prepared: dict[str, Prepared | str] = {}
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Until `stopping`: expand, lease by lane, resolve, enqueue; then sleep until there is room or something is due."""
+        while not self.stopping:
+            try:
+                wait = await self._round()
+            except StorageFull:
+                wait = 1.0
+            if wait > 0:
+                await self.work.signal.wait(wait)
+
+    async def _round(self) -> float:
+        """One round; how many seconds there is nothing to do unless the signal comes."""
+        work, storage = self.work, self._storage
+        now = work.clock.now()
+        if self._settler.stuck:
+            return 0.25
+        if not work.gate.ready(now):
+            return max(0.001, work.gate.opens_at(now) - now)
+        room = [self._room(lane) for lane in range(len(LANES))]
+        if not any(room):
+            return _FULL
+        await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
+        waiting, next_due = await storage.waiting(work.app, work.binding, now)
+        for lane in self._lanes.order():
+            if not (waiting[lane] and room[lane]):
+                continue
+            until = work.clock.monotonic() + work.policy.lease
+            chunks = await storage.lease(
+                self.worker, work.app, work.binding, lane, limit=room[lane], now=now, until=now + work.policy.lease
+            )
+            took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
+            self._lanes.took(lane, took, waiting)
+            if chunks:
+                await self._enter(chunks, until)
+                return 0.0
+        if any(w and r == 0 for w, r in zip(waiting, room, strict=True)):
+            return _FULL
+        if any(waiting):
+            # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
+            return 0.005
+        return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
+
+    def _room(self, lane: int) -> int:
+        """Deliveries that this lane may lease now: at most one chunk waits beyond what the connections can take."""
+        window = max(_WINDOW, 2 * sum(group.limit for group in self.work.groups.values()))
+        free = window - self.work.queued(lane)
+        return free if free >= window // 2 else 0
+
+    async def _enter(self, chunks: list[Chunk], until: float) -> None:
+        """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""
+        work = self.work
+        ids = chunks[0].ids[:]
+        for chunk in chunks[1:]:
+            ids.extend(chunk.ids)
+        rows = {row[0]: row for row in await self._storage.resolve(ids)}
+        for chunk in chunks:
+            prepared = await self._prepare(chunk.notification)
+            positions = [position for position, state in enumerate(chunk.states) if state == 0]
+            if isinstance(prepared, str):
+                await self._refuse(chunk, positions, prepared)
+                continue
+            found: list[EndpointRow | None] = [rows.get(endpoint) for endpoint in chunk.ids]
+            lease = Lease(chunk, prepared, found, until)
+            if lease.doubtful and not await self._mark(lease, positions):
+                continue
+            work.leases[chunk.id] = lease
+            work.enqueue(lease, positions)
+            if lease.left == 0 and not lease.dirty:
+                del work.leases[chunk.id]
+
+    async def _prepare(self, id: str) -> Prepared | str:
+        """The notification encoded for this binding, or why that cannot be done."""
+        known = self._prepared.get(id)
+        if known is not None:
+            return known
+        stored = await self._storage.notification(id)
+        if stored is None:
+            return "notification lost"
+        notification = decode(
+            stored.content, id=stored.id, accepted_at=stored.accepted_at, expires_at=stored.expires_at
+        )
+        made: Prepared | str
+        try:
+            made = Prepared(notification, self.work.transport.prepare(notification))
+        except InvalidMessage as error:
+            made = str(error)
+        except Exception as error:
+            self.work.fault(f"{type(error).__name__} escaped from prepare.", error)
+            made = f"plugin fault: {type(error).__name__}"
+        else:
+            made.stopped = stored.stopped
+        while len(self._prepared) >= _PREPARED:
+            del self._prepared[next(iter(self._prepared))]
+        self._prepared[id] = made
+        return made
+
+    async def _mark(self, lease: Lease, positions: list[int]) -> bool:
+        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; False if the lease is lost."""
+        (settled,) = await self._settler.store([lease.mark_doubtful(positions)])
+        return not settled.stale
+
+    async def _refuse(self, chunk: Chunk, positions: list[int], reason: str) -> None:
+        """What was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
+        results = {(DeliveryState.REJECTED.value, reason): positions}
+        await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
+
+    # -- what others tell it
+
+    def stop(self, stopped: dict[str, str]) -> None:
+        """These notifications were cancelled or superseded."""
+        for id, why in stopped.items():
+            prepared = self._prepared.get(id)
+            if isinstance(prepared, Prepared):
+                prepared.stopped = why
+        for lease in self.work.leases.values():
+            if lease.chunk.notification in stopped:
+                lease.prepared.stopped = stopped[lease.chunk.notification]
+        self.flush_stopped()
+
+    def flush_stopped(self) -> None:
+        """End what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
+        for group in self.work.groups.values():
+            for queue in group.queues:
+                kept = [(lease, position) for lease, position in queue if not lease.prepared.stopped]
+                if len(kept) == len(queue):
+                    continue
+                for lease, position in queue:
+                    if lease.prepared.stopped:
+                        lease.finish(position, DeliveryState(lease.prepared.stopped), "", attempted=False)
+                queue.clear()
+                queue.extend(kept)
+        self._settler.wake()
+
+    @property
+    def in_hand(self) -> set[str]:
+        """The notifications of which this worker holds leases."""
+        return {lease.chunk.notification for lease in self.work.leases.values()}

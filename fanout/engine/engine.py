@@ -1,0 +1,351 @@
+"""The engine: what `fanout.open` gives. It wires intake, workers and keeper around one storage, and starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Literal, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from fanout.core.model import Notification, Target
+from fanout.core.policy import Policy
+from fanout.core.records import Event, Status
+from fanout.engine.directory import Endpoints
+from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.intake import Intake
+from fanout.engine.keeper import Keeper
+from fanout.engine.live import Live, LiveEvent
+from fanout.engine.preview import DrainReport, Preview, drain, preview
+from fanout.engine.receipt import Receipt
+from fanout.engine.settler import Settler
+from fanout.engine.signal import Signal
+from fanout.engine.waiters import Waiters
+from fanout.engine.work import Work
+from fanout.errors import Conflict, EngineClosed, FanoutError, NotFound, StorageError
+from fanout.plugin import Clock, Diagnosis, Storage, Transport
+
+__all__ = ["DrainReport", "Engine", "Preview", "Role"]
+
+_log = logging.getLogger("fanout.engine")
+
+Role = Literal["submit", "work", "both"]
+"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
+
+_EVENTS_PAGE = 500
+
+
+class Engine:
+    """Push delivery, embedded. An async context manager: it runs in the loop that entered it and leaves nothing behind.
+
+    On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores what they were, and gives
+    the rest back to storage, where any worker finds it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        transports: Mapping[tuple[str, str], Transport],
+        *,
+        clock: Clock,
+        rng: random.Random,
+        policy: Policy | None = None,
+        role: Role = "both",
+        hooks: Sequence[object] = (),
+        drain_timeout: float = 10.0,
+    ) -> None:
+        self.storage = storage
+        self.transports = transports
+        self.policy = policy or Policy()
+        self.role: Role = role
+        self._clock = clock
+        self._rng = rng
+        self._live = Live(hooks)
+        self._drain_timeout = drain_timeout
+        self._intake = Intake(transports, clock=clock, rng=rng, policy=self.policy)
+        self._waiters = Waiters()
+        self._stack: AsyncExitStack | None = None
+        self._tasks: TaskGroup | None = None
+        self._open = False
+        self._fault: BaseException | None = None
+        self._settler = Settler(storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done)
+        self._dispatchers: list[Dispatcher] = []
+        self._keeper = Keeper(
+            storage, self._settler.works, self._dispatchers, self._waiters, clock=clock, policy=self.policy
+        )
+        self.endpoints = Endpoints(storage, transports, clock, self._check)
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{rng.getrandbits(32):08x}"
+
+    # -- lifecycle
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise EngineClosed("An engine is opened once; make another with fanout.open.")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.storage)
+            for transport in self.transports.values():
+                await stack.enter_async_context(transport)
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+            # Not entered through the stack: a task group wraps what the caller's own block raises into a group of exceptions.
+            stack.push_async_callback(self._tasks.__aexit__, None, None, None)
+            stack.push_async_callback(self._stop)
+            self._start()
+            self._stack = stack.pop_all()
+        self._open = True
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
+        assert self._stack is not None
+        return await self._stack.__aexit__(kind, error, trace)
+
+    def _start(self) -> None:
+        self._spawn(self._keeper.watch())
+        if self.role == "submit":
+            return
+        self._spawn(self._keeper.keep_leases())
+        self._spawn(self._keeper.tidy())
+        self._spawn(self._settler.run())
+        for (app, binding), transport in self.transports.items():
+            work = Work(
+                app,
+                binding,
+                transport,
+                clock=self._clock,
+                rng=self._rng,
+                policy=self.policy,
+                settler=self._settler,
+                live=self._live,
+                spawn=self._spawn,
+            )
+            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker)
+            self._settler.works.append(work)
+            self._dispatchers.append(dispatcher)
+            self._spawn(dispatcher.run())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(self._guard, coroutine)
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run one of the engine's loops. If it fails, the engine takes nothing more and says why to everyone who waits."""
+        try:
+            await coroutine
+        except Exception as error:
+            if self._fault is None:
+                self._fault = error
+                _log.critical("The engine has failed and does nothing more: %s", error, exc_info=error)
+                self._waiters.fail(StorageError(f"The engine has failed: {error}"))
+                self._settler.idle.set()
+
+    async def _stop(self) -> None:
+        """Stop leasing, wait for answers, store them, give the rest back; whatever happens, end every task."""
+        assert self._tasks is not None
+        self._open = False
+        try:
+            with anyio.move_on_after(self._drain_timeout, shield=True):
+                for dispatcher in self._dispatchers:
+                    dispatcher.stopping = True
+                    dispatcher.work.signal.set()
+                for work in self._settler.works:
+                    work.surrender()
+                while self._fault is None and any(work.under_way for work in self._settler.works):
+                    await self._settler.idle.wait(0.05)
+                    for work in self._settler.works:
+                        work.surrender()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            self._live.close()
+            self._waiters.fail(
+                EngineClosed("The engine was closed before the notification finished; it goes on elsewhere.")
+            )
+            with anyio.move_on_after(self._drain_timeout, shield=True):
+                for work in self._settler.works:
+                    work.surrender()
+                if self._fault is None and self._settler.works:
+                    await self._settler.settle()
+
+    def _check(self) -> None:
+        if self._fault is not None:
+            raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
+        if not self._open:
+            raise EngineClosed("The engine is not open: use it inside `async with fanout.open(…) as engine`.")
+
+    # -- submit
+
+    async def send(
+        self,
+        notification: Notification,
+        target: Target | str,
+        *,
+        app: str = "default",
+        at: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Accept one notification. When this returns it is stored, and kill -9 loses nothing.
+
+        `at` (UNIX seconds) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
+        another request it raises `Conflict`. Raises `UsageError` (`MessageTooLarge`, `InvalidMessage`) for what can never be
+        sent, and `StorageError` when it could not be stored; nothing is stored then.
+        """
+        receipts = await self._put([(notification, target)], app=app, at=at, idempotency_keys=[idempotency_key])
+        return receipts[0]
+
+    async def send_many(
+        self,
+        messages: Iterable[tuple[Notification, Target | str]],
+        *,
+        app: str = "default",
+        at: float | None = None,
+        idempotency_keys: Sequence[str | None] | None = None,
+    ) -> list[Receipt]:
+        """Accept many in one commit: all of them, or none and an exception. Otherwise as `send`."""
+        batch = list(messages)
+        return await self._put(batch, app=app, at=at, idempotency_keys=idempotency_keys or [None] * len(batch))
+
+    async def _put(
+        self,
+        messages: Sequence[tuple[Notification, Target | str]],
+        *,
+        app: str,
+        at: float | None,
+        idempotency_keys: Sequence[str | None],
+    ) -> list[Receipt]:
+        self._check()
+        requests = [
+            self._intake.request(notification, target, app=app, at=at, idempotency_key=key)
+            for (notification, target), key in zip(messages, idempotency_keys, strict=True)
+        ]
+        now = self._clock.now()
+        puts = await self.storage.put([request.submission for request in requests], now)
+        for request, put in zip(requests, puts, strict=True):
+            if put.refused:
+                raise request.refusals[put.refused]
+            if put.conflict:
+                raise Conflict(
+                    f"The idempotency key {request.submission.idempotency_key!r} belongs to {put.conflict}, which was another request; "
+                    "use a new key."
+                )
+        self._live.emit("put", now, app=app, notifications=[put.id for put in puts])
+        for dispatcher in self._dispatchers:
+            dispatcher.work.signal.set()
+        superseded = {id: "superseded" for put in puts for id in put.superseded}
+        if superseded:
+            for dispatcher in self._dispatchers:
+                dispatcher.stop(superseded)
+        return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
+
+    async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
+        """What `send` would do, without doing it. Raises what `send` would raise."""
+        self._check()
+        return await preview(self._intake, self.storage, notification, target, app=app)
+
+    # -- watch and manage
+
+    async def status(self, id: str) -> Status:
+        """How things stand. Raises `NotFound`."""
+        self._check()
+        status = await self.storage.status(id)
+        if status is None:
+            raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
+        return status
+
+    async def wait(self, id: str, timeout: float | None = None) -> Status:
+        """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
+        self._check()
+        future = self._waiters.add(id)
+        self._keeper.look.set()
+        try:
+            status = await self.status(id)
+            if status.finished_at is not None:
+                return status
+            async with asyncio.timeout(timeout):
+                await future
+            return await self.status(id)
+        finally:
+            self._waiters.drop(id, future)
+
+    async def cancel(self, id: str) -> Status:
+        """Stop what has not been sent. Returns once every worker has confirmed, or its lease has ended. Raises `NotFound`."""
+        status = await self.status(id)
+        for dispatcher in self._dispatchers:
+            dispatcher.stop({id: "cancelled"})
+        while await self.storage.cancel(status.app, id, self._clock.now()):
+            await self._settler.idle.wait(0.05)
+        return await self.status(id)
+
+    async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
+        """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""
+        after = 0
+        while True:
+            self._check()
+            page = await self.storage.deliveries(id, state=state, after=after)
+            for row in page:
+                yield row
+            if not page:
+                return
+            after = page[-1][0]
+
+    async def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
+        """The durable event log from the cursor on; with `follow`, also what is yet to come. Keep `event.id` as your cursor."""
+        seen = -1
+        while True:
+            self._check()
+            page = await self.storage.events(after=after, limit=_EVENTS_PAGE)
+            for event in page:
+                yield event
+                after = event.id
+            if page:
+                continue
+            if not follow:
+                return
+            while (changes := await self.storage.changes()) == seen:
+                await Signal().wait(0.05)
+            seen = changes
+
+    def live(self) -> AsyncIterator[LiveEvent]:
+        """Live events of this process from this call on, while the iterator is kept: a convenience, not a record."""
+        self._check()
+        return self._live.listen()
+
+    async def drain(self, *, poll: float = 0.1) -> DrainReport:
+        """Wait until nothing is left to deliver, back-off, schedules and others' leases included.
+
+        Ends early, and names them, when only deliveries are left that wait for somebody to mend a credential or lift a pause.
+        """
+        return await drain(self.storage, self._settler.works, self._check, poll)
+
+    async def check(self) -> dict[str, Diagnosis]:
+        """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""
+        self._check()
+        return {
+            f"{app}/{binding}": await _diagnose(transport, self.policy.request_timeout * 2)
+            for (app, binding), transport in self.transports.items()
+        }
+
+    async def failed(self) -> None:
+        """Wait for ever, or until the engine fails: then raises why. For programs that do nothing else, such as a worker."""
+        while True:
+            if self._fault is not None:
+                raise StorageError(f"The engine has failed: {self._fault}") from self._fault
+            await self._settler.idle.wait(1.0)
+
+
+async def _diagnose(transport: Transport, timeout: float) -> Diagnosis:
+    try:
+        async with asyncio.timeout(timeout):
+            return await transport.check()
+    except TimeoutError:
+        return Diagnosis(
+            f"The gateway did not answer within {timeout:g} s: check the network and the gateway's address."
+        )
+    except FanoutError as error:
+        return Diagnosis(str(error))
+    except Exception as error:
+        return Diagnosis(f"The plugin failed: {type(error).__name__} escaped from check; report it to its authors.")

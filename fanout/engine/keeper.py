@@ -1,0 +1,116 @@
+"""The loops beside the path: leases kept alive, other processes noticed, time limits enforced, old things deleted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from fanout.core.policy import Policy
+from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.signal import Signal
+from fanout.engine.waiters import Waiters
+from fanout.engine.work import Work
+from fanout.errors import StorageFull
+from fanout.plugin import Clock, Storage
+
+__all__ = ["Keeper"]
+
+_log = logging.getLogger("fanout.keeper")
+_POLL = 0.05
+"""Seconds between two looks at what other processes committed; design.md promises 100 ms."""
+_EXPIRE_EVERY = 1.0
+_PRUNE_EVERY = 60.0
+_BATCH = 1000
+
+
+class Keeper:
+    """The periodic duties of one engine."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        works: Sequence[Work],
+        dispatchers: Sequence[Dispatcher],
+        waiters: Waiters,
+        *,
+        clock: Clock,
+        policy: Policy,
+    ) -> None:
+        self._storage = storage
+        self._works = works
+        self._dispatchers = dispatchers
+        self._waiters = waiters
+        self._clock = clock
+        self._policy = policy
+        self._seen = -1
+        self.look = Signal()
+
+    async def keep_leases(self) -> None:
+        """Three times a lease: extend all, drop the lost, put back what stood still; and cancel sends that hang."""
+        while True:
+            await Signal().wait(self._policy.lease / 3)
+            try:
+                await self.extend()
+            except StorageFull:
+                _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
+            for work in self._works:
+                work.senders.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
+
+    async def extend(self) -> None:
+        """Extend every lease of this worker."""
+        leases = [(work, lease) for work in self._works for lease in work.leases.values() if not lease.lost]
+        if not leases:
+            return
+        until = self._clock.monotonic() + self._policy.lease
+        lost = set(
+            await self._storage.extend(
+                [(lease.chunk.id, lease.chunk.epoch) for _, lease in leases], self._clock.now() + self._policy.lease
+            )
+        )
+        for work, lease in leases:
+            if lease.chunk.id in lost:
+                lease.lose()
+                if work.leases.get(lease.chunk.id) is lease:
+                    del work.leases[lease.chunk.id]
+                continue
+            lease.until = until
+            if lease.stalled:
+                stalled, lease.stalled = lease.stalled, []
+                work.enqueue(lease, stalled)
+
+    async def watch(self) -> None:
+        """Notice what was committed, here or elsewhere: new work, cancellations, finished notifications.
+
+        A process without workers looks only while somebody waits.
+        """
+        while True:
+            if self._works or self._waiters:
+                await Signal().wait(_POLL)
+            else:
+                await self.look.wait()
+            changes = await self._storage.changes()
+            if changes == self._seen:
+                continue
+            self._seen = changes
+            await self._waiters.check(self._storage)
+            for dispatcher in self._dispatchers:
+                dispatcher.work.signal.set()
+            in_hand = set().union(*(dispatcher.in_hand for dispatcher in self._dispatchers))
+            if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
+                for dispatcher in self._dispatchers:
+                    dispatcher.stop(stopped)
+
+    async def tidy(self) -> None:
+        """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""
+        pruned = self._clock.monotonic()
+        while True:
+            await Signal().wait(_EXPIRE_EVERY)
+            try:
+                while await self._storage.expire(self._clock.now(), limit=_BATCH):
+                    pass
+                if self._clock.monotonic() - pruned >= _PRUNE_EVERY:
+                    pruned = self._clock.monotonic()
+                    while await self._storage.prune(self._clock.now(), limit=_BATCH):
+                        pass
+            except StorageFull:
+                continue

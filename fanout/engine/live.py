@@ -1,0 +1,144 @@
+"""Live events: what happens, to whoever listens now. A convenience; what must not be missed stands in the durable log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+from weakref import WeakSet
+
+__all__ = ["Hooks", "Listener", "Live", "LiveEvent", "SettledDelivery"]
+
+_log = logging.getLogger("fanout.live")
+_BUFFER = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvent:
+    """Something that happened at `at` (UNIX seconds).
+
+    Kinds: `put`, `settled` (counts of one commit by state), `finished`, `gate.closed`, `gate.opened`, `alarm`, `fault`.
+    `data` names the app, binding, group or notification concerned, and never a device address.
+    """
+
+    kind: str
+    at: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledDelivery:
+    """One delivery that has ended, as batch hooks are told of it, after the commit that stored it."""
+
+    notification: str
+    app: str
+    binding: str
+    endpoint: int
+    state: str
+    reason: str
+
+
+class Hooks(Protocol):
+    """What a host may be told in batches. Every method is optional; one that raises is logged and harms nothing."""
+
+    def on_settled(self, batch: Sequence[SettledDelivery]) -> None:
+        """These deliveries have ended, and it is stored."""
+        ...
+
+    def on_event(self, event: LiveEvent) -> None:
+        """A live event."""
+        ...
+
+
+class Live:
+    """Hands live events to listeners and hooks. A listener that falls 10,000 behind loses the oldest, and is told how many."""
+
+    def __init__(self, hooks: Sequence[object] = ()) -> None:
+        self._settled: list[Callable[[Sequence[SettledDelivery]], None]] = _methods(hooks, "on_settled")
+        self._events: list[Callable[[LiveEvent], None]] = _methods(hooks, "on_event")
+        self._listeners: WeakSet[Listener] = WeakSet()
+
+    @property
+    def wants_deliveries(self) -> bool:
+        """Whether any hook asks for single deliveries; building them costs, so nobody does unasked."""
+        return bool(self._settled)
+
+    def settled(self, batch: Sequence[SettledDelivery]) -> None:
+        """Tell the batch hooks."""
+        for hook in self._settled:
+            _call(hook, batch)
+
+    def emit(self, kind: str, at: float, **data: Any) -> None:
+        """Tell hooks and listeners."""
+        if not self._events and not self._listeners:
+            return
+        event = LiveEvent(kind, at, data)
+        for hook in self._events:
+            _call(hook, event)
+        for listener in tuple(self._listeners):
+            listener.push(event)
+
+    def listen(self) -> Listener:
+        """Events from now on, for as long as the returned iterator is kept."""
+        listener = Listener()
+        self._listeners.add(listener)
+        return listener
+
+    def close(self) -> None:
+        """End every listener's iteration at its next step."""
+        for listener in tuple(self._listeners):
+            listener.close()
+
+
+class Listener:
+    """An async iterator over live events."""
+
+    def __init__(self) -> None:
+        self._buffer: deque[LiveEvent] = deque(maxlen=_BUFFER)
+        self._wake: asyncio.Future[None] | None = None
+        self._lost = 0
+        self._closed = False
+
+    def push(self, event: LiveEvent) -> None:
+        """One more, in place of the oldest if there are too many."""
+        if len(self._buffer) == _BUFFER:
+            self._lost += 1
+        self._buffer.append(event)
+        self._ring()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LiveEvent:
+        while not self._buffer:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return LiveEvent("lost", self._buffer[0].at, {"events": lost})
+        return self._buffer.popleft()
+
+
+def _methods(hooks: Sequence[object], name: str) -> list[Any]:
+    return [getattr(hook, name) for hook in hooks if hasattr(hook, name)]
+
+
+def _call(hook: Callable[[Any], None], details: object) -> None:
+    try:
+        hook(details)
+    except Exception:
+        _log.exception("A hook raised; it is called again next time.")

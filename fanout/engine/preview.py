@@ -1,0 +1,104 @@
+"""Looking ahead: what a send would do, and what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fanout.core.gate import GateState
+from fanout.core.model import Notification, Target
+from fanout.core.states import Waiting
+from fanout.engine.intake import Intake
+from fanout.engine.signal import Signal
+from fanout.engine.work import Work
+from fanout.plugin import Storage
+
+__all__ = ["DrainReport", "Preview", "drain", "preview"]
+
+_LOOK_BACK = 1000
+_ENOUGH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a send would do: endpoints and payload bytes per binding, and how long it would take (None: nothing to measure by).
+
+    `rate` is in deliveries per second: that of the latest notification of at least 1,000 deliveries in this database.
+    """
+
+    endpoints: Mapping[str, int]
+    sizes: Mapping[str, int]
+    rate: float | None
+    eta_s: float | None
+
+    @property
+    def total(self) -> int:
+        """Endpoints over all bindings."""
+        return sum(self.endpoints.values())
+
+
+async def preview(
+    intake: Intake, storage: Storage, notification: Notification, target: Target | str, *, app: str
+) -> Preview:
+    """Validate and prepare as `send` does, count, and put nothing."""
+    request = intake.request(notification, target, app=app, at=None, idempotency_key=None)
+    endpoints = await storage.count_endpoints(app, request.submission.target)
+    for binding in endpoints:
+        if binding in request.refusals:
+            raise request.refusals[binding]
+    rate = await _measured_rate(storage)
+    total = sum(endpoints.values())
+    sizes = {binding: size for binding, size in request.sizes.items() if binding in endpoints}
+    return Preview(endpoints, sizes, rate, None if rate is None else total / rate)
+
+
+async def _measured_rate(storage: Storage) -> float | None:
+    rate: float | None = None
+    after = 0
+    while page := await storage.events(after=after, limit=_LOOK_BACK):
+        after = page[-1].id
+        for event in page:
+            if event.kind != "notification.finished":
+                continue
+            total = sum(event.data.get("counts", {}).values())
+            seconds = event.at - event.data.get("due_at", event.at)
+            if total >= _ENOUGH and seconds > 0:
+                rate = total / seconds
+    return rate
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """How a drain ended: `parked` counts, by "app/binding: reason", deliveries that only a person can set free."""
+
+    parked: Mapping[str, int]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is left."""
+        return not self.parked
+
+
+async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], None], poll: float) -> DrainReport:
+    """Wait until storage has nothing outstanding, or nothing but what is parked."""
+    while True:
+        check()
+        left = {reason: count for reason, count in (await storage.outstanding()).items() if count}
+        if not left:
+            return DrainReport({})
+        broken = [
+            work for work in works if work.gate.state is not GateState.OPEN and work.gate.waiting is Waiting.BREAKER
+        ]
+        if broken and not any(work.under_way for work in works):
+            stuck = {Waiting.BREAKER.value, Waiting.PAUSED.value, Waiting.READY.value}
+            healthy = [work for work in works if work not in broken]
+            if left.keys() <= stuck and not any([(await _ready(storage, work)) for work in healthy]):
+                return DrainReport(
+                    {f"{work.app}/{work.binding}: {work.gate.reason}": sum(left.values()) for work in broken}
+                )
+        await Signal().wait(poll)
+
+
+async def _ready(storage: Storage, work: Work) -> bool:
+    waiting, due = await storage.waiting(work.app, work.binding, work.clock.now())
+    return any(waiting) or due is not None

@@ -1,0 +1,44 @@
+"""What `send` returns: the promise that the notification is stored, and the handle to follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fanout.core.records import Status
+
+__all__ = ["Receipt"]
+
+
+class _Follows(Protocol):
+    async def wait(self, id: str, timeout: float | None = None) -> Status: ...
+
+    async def status(self, id: str) -> Status: ...
+
+    async def cancel(self, id: str) -> Status: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A notification that was accepted durably.
+
+    `total` is its number of deliveries, None while a topic or broadcast is still to expand or the due time to come. `replayed`
+    says that the idempotency key was known, and `id` is the earlier notification's.
+    """
+
+    id: str
+    total: int | None
+    replayed: bool
+    _engine: _Follows = field(repr=False, compare=False)
+
+    async def wait(self, timeout: float | None = None) -> Status:
+        """The final status, as soon as every delivery has ended. Raises `TimeoutError` after `timeout` seconds."""
+        return await self._engine.wait(self.id, timeout)
+
+    async def status(self) -> Status:
+        """How things stand now."""
+        return await self._engine.status(self.id)
+
+    async def cancel(self) -> Status:
+        """Stop what has not been sent; the status afterwards."""
+        return await self._engine.cancel(self.id)

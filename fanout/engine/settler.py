@@ -1,0 +1,137 @@
+"""Settle: what all leases learned, in batches, each batch one commit; then tell whoever listens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from fanout.core.policy import Policy
+from fanout.core.records import EndpointGone, Settled, Settlement
+from fanout.core.states import DOUBT
+from fanout.engine.lease import Lease
+from fanout.engine.live import Live, SettledDelivery
+from fanout.engine.signal import Signal
+from fanout.errors import StorageFull
+from fanout.plugin import Clock, Storage
+
+if TYPE_CHECKING:
+    from fanout.engine.work import Work
+
+__all__ = ["Settler"]
+
+_log = logging.getLogger("fanout.settler")
+_FULL_RETRY = 0.5
+
+
+class Settler:
+    """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask twice."""
+
+    __slots__ = ("_clock", "_finished", "_live", "_policy", "_signal", "_storage", "awake", "idle", "stuck", "works")
+
+    def __init__(
+        self, storage: Storage, *, clock: Clock, policy: Policy, live: Live, finished: Callable[[str], None]
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._policy = policy
+        self._live = live
+        self._finished = finished
+        self._signal = Signal()
+        self.works: list[Work] = []
+        self.awake = False
+        self.idle = Signal()
+        self.stuck = False
+        """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
+
+    def wake(self) -> None:
+        """There is something to settle."""
+        if not self.awake:
+            self.awake = True
+            self._signal.set()
+
+    async def run(self) -> None:
+        """Settle at once when idle, and at most once a checkpoint under load. Raises `StorageError` when storage is lost."""
+        begun = -self._policy.checkpoint
+        while True:
+            await self._signal.wait()
+            pause = begun + self._policy.checkpoint - self._clock.monotonic()
+            if pause > 0:
+                await Signal().wait(pause)
+            begun = self._clock.monotonic()
+            self.awake = False
+            await self.settle()
+
+    async def settle(self) -> None:
+        """One batch: everything that is dirty now."""
+        taken: list[tuple[Work, Lease, Settlement]] = []
+        now = self._clock.now()
+        for work in self.works:
+            work.tick(now)
+            taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)
+        if taken:
+            results = await self.store([settlement for _, _, settlement in taken])
+            for (work, lease, settlement), settled in zip(taken, results, strict=True):
+                self._conclude(work, lease, settlement, settled)
+            if self._live.wants_deliveries:
+                self._live.settled(_deliveries(taken, results))
+        for work in self.works:
+            for id in [id for id, lease in work.leases.items() if lease.spent and not lease.dirty]:
+                del work.leases[id]
+        self.idle.set()
+
+    async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """Store, holding everything back while the disk is full: what was sent must be remembered before more is."""
+        while True:
+            try:
+                # What was sent must be remembered, even if the engine is being closed at this moment.
+                with anyio.CancelScope(shield=True):
+                    results = await self._storage.settle(settlements, self._clock.now())
+            except StorageFull:
+                if not self.stuck:
+                    self.stuck = True
+                    for work in self.works:
+                        work.hold()
+                    _log.error("The disk is full: sending stops until results can be stored.")
+                await Signal().wait(_FULL_RETRY)
+            else:
+                if self.stuck:
+                    self.stuck = False
+                    _log.warning("There is room on the disk again: sending goes on.")
+                    for work in self.works:
+                        work.resume()
+                return results
+
+    def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
+        now = self._clock.now()
+        if settled.stale:
+            if not lease.lost:
+                lease.lose()
+                if work.leases.get(lease.chunk.id) is lease:
+                    del work.leases[lease.chunk.id]
+                _log.warning("A lease of %s/%s was taken over: its results are dropped.", work.app, work.binding)
+            return
+        counts: dict[str, int] = {}
+        for (state, _), positions in settlement.results.items():
+            counts[state] = counts.get(state, 0) + len(positions)
+        data = {"app": work.app, "binding": work.binding, "notification": lease.chunk.notification}
+        self._live.emit("settled", now, counts=counts, retries=len(settlement.retries), **data)
+        for change in settlement.changes:
+            kind = "endpoint.gone" if isinstance(change, EndpointGone) else "endpoint.moved"
+            self._live.emit(kind, now, endpoint=change.endpoint, **data)
+        if settled.finished:
+            self._finished(settled.finished)
+            self._live.emit("finished", now, **(data | {"notification": settled.finished}))
+
+
+def _deliveries(taken: Sequence[tuple[Work, Lease, Settlement]], results: Sequence[Settled]) -> list[SettledDelivery]:
+    return [
+        SettledDelivery(lease.chunk.notification, work.app, work.binding, lease.chunk.ids[position], state, reason)
+        for (work, lease, settlement), settled in zip(taken, results, strict=True)
+        if not settled.stale
+        for (state, reason), positions in settlement.results.items()
+        if state != DOUBT
+        for position in positions
+    ]
