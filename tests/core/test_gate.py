@@ -1,0 +1,119 @@
+"""The gate as a state machine, driven over every order of its inputs."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fanout.core.gate import Gate, GateState
+from fanout.core.policy import Policy
+from fanout.core.states import Waiting
+
+POLICY = Policy()
+
+
+class GateMachine(RuleBasedStateMachine):
+    """A closed gate admits nobody; past its time it admits exactly one, until that one reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = random.Random(3)
+        self.now = 1000.0
+        self.gate = Gate(POLICY)
+        self.probe_since: float | None = None
+
+    @rule(seconds=st.floats(0, 100))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def ask(self) -> None:
+        before = self.gate.state
+        ready = self.gate.ready(self.now)
+        admitted = self.gate.admits(self.now)
+        assert admitted == ready
+        if before is GateState.OPEN:
+            assert admitted
+            return
+        if admitted:
+            if before is GateState.CLOSED:
+                assert self.now >= self.gate.until
+            else:
+                assert self.probe_since is not None
+                assert self.now >= self.probe_since + 2 * POLICY.request_timeout
+            self.probe_since = self.now
+            assert not self.gate.admits(self.now)
+
+    @rule()
+    def success(self) -> None:
+        probing = self.gate.state is GateState.PROBING
+        assert self.gate.succeeded() == probing
+        if probing:
+            assert self.gate.is_open
+            assert self.gate.closures == 0
+
+    @rule()
+    def failure(self) -> None:
+        before = self.gate.state
+        closed = self.gate.failed(self.now, self.rng, "503")
+        if before is GateState.PROBING:
+            assert closed
+        if closed:
+            assert self.gate.until >= self.now
+
+    @rule(after=st.none() | st.floats(0, 1000))
+    def close(self, after: float | None) -> None:
+        before = self.gate.until if self.gate.shut(self.now) else 0.0
+        self.gate.close(self.now, self.rng, reason="told", after=after, waiting=Waiting.QUOTA)
+        assert self.gate.until >= before
+        if after is not None:
+            assert self.gate.until >= self.now + after or not self.gate.shut(self.now)
+
+    @invariant()
+    def a_shut_gate_says_when(self) -> None:
+        if self.gate.shut(self.now):
+            assert not self.gate.ready(self.now)
+            assert self.gate.opens_at(self.now) == self.gate.until
+            assert self.gate.until - self.now <= 1000 + POLICY.backoff_cap
+
+
+TestGate = GateMachine.TestCase
+TestGate.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_one_failure_of_many_closes_nothing() -> None:
+    gate = Gate(POLICY)
+    rng = random.Random(1)
+
+    for _ in range(1000):
+        for _ in range(8):
+            assert not gate.failed(0.0, rng, "reset")
+        gate.succeeded()
+
+    assert gate.is_open
+
+
+def test_failures_without_one_success_close_it() -> None:
+    gate = Gate(POLICY)
+
+    closed = [gate.failed(0.0, random.Random(1), "503") for _ in range(16)]
+
+    assert closed.index(True) == 15
+    assert gate.shut(0.0)
+
+
+def test_each_closure_is_longer_up_to_the_cap() -> None:
+    gate = Gate(POLICY)
+    rng = random.Random(5)
+    now, waits = 0.0, []
+    for _ in range(16):
+        assert gate.admits(now)
+        gate.close(now, rng, reason="down")
+        waits.append(gate.until - now)
+        now = gate.until
+
+    assert all(2.0**k / 2 <= wait <= 2.0**k for k, wait in enumerate(waits[:11]))
+    assert max(waits) <= POLICY.backoff_cap
