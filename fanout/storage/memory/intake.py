@@ -1,0 +1,148 @@
+"""Put and expand in memory: from a submission to chunks, at once or when its time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanout.core.codec import digest
+from fanout.core.records import Put, Submission
+from fanout.plugin import StorageContext
+from fanout.storage.memory import directory
+from fanout.storage.memory.pieces import add_piece
+from fanout.storage.memory.stop import stop
+from fanout.storage.memory.tables import Expansion, Note, Tables, binding_tables, finish
+
+__all__ = ["expand", "put"]
+
+_STARTS = 1000
+"""Schedules that one call of `expand` begins at most."""
+
+
+def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], now: float) -> list[Put]:
+    """Store all of them or none."""
+    answers = [Put() for _ in submissions]
+    batch: dict[tuple[str, str], Submission] = {}
+    fresh: list[tuple[int, Submission]] = []
+    replays: list[tuple[int, str]] = []
+    for i, sub in enumerate(submissions):
+        key = (sub.app, sub.idempotency_key) if sub.idempotency_key is not None else None
+        if key is not None:
+            earlier = t.keys.get(key)
+            if earlier and now - earlier[2] > context.retention.idempotency_keys:
+                earlier = None
+            if earlier is None and key in batch:
+                earlier = (batch[key].id, batch[key].digest, now)
+            if earlier is not None:
+                if earlier[1] == sub.digest:
+                    replays.append((i, earlier[0]))
+                else:
+                    answers[i] = Put(conflict=earlier[0])
+                continue
+            batch[key] = sub
+        touched = set(directory.audience(t, sub.app, sub.target))
+        if sub.target.kind == "addresses":
+            touched.add(sub.target.binding)
+        refused = sorted(touched & sub.refused)
+        if refused:
+            answers[i] = Put(refused=refused[0])
+        fresh.append((i, sub))
+    if not any(answer.refused or answer.conflict for answer in answers):
+        for i, sub in fresh:
+            answers[i] = _accept(t, context, sub, now)
+        for i, id in replays:
+            note = t.notes.get(id)
+            answers[i] = Put(id=id, total=None if note is None or note.expansions else note.total, replayed=True)
+    else:
+        for i, id in replays:
+            answers[i] = Put(id=id, replayed=True)
+    return answers
+
+
+def _accept(t: Tables, context: StorageContext, sub: Submission, now: float) -> Put:
+    t.last_note += 1
+    note = Note(t.last_note, sub)
+    superseded: tuple[str, ...] = ()
+    if sub.collapse_key is not None:
+        place = (sub.app, sub.collapse_key, digest(b"", sub.target, None))
+        older = t.collapse.get(place)
+        if older is not None and older.finished_at is None and not older.stopped:
+            stop(t, context, older, "superseded", now)
+            superseded = (older.sub.id,)
+        t.collapse[place] = note
+    if sub.idempotency_key is not None:
+        t.keys[sub.app, sub.idempotency_key] = (sub.id, sub.digest, now)
+    t.notes[sub.id] = t.unfinished[sub.id] = note
+    if sub.target.kind == "addresses":
+        directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now)
+    if sub.due_at > now:
+        note.expansions.append(Expansion(None, sub.due_at))
+        t.schedules.setdefault(sub.app, []).append(note)
+    else:
+        _begin(t, context, note, now)
+    return Put(id=sub.id, total=None if note.expansions else note.total, superseded=superseded)
+
+
+def _begin(t: Tables, context: StorageContext, note: Note, now: float) -> int:
+    """The audience of this moment as chunks, or as an expansion per binding; how many chunks."""
+    made = 0
+    sub = note.sub
+    for binding, ids in directory.audience(t, sub.app, sub.target).items():
+        if sub.target.kind in ("topic", "all"):
+            expansion = Expansion(binding, sub.due_at, high=t.directory.last_id)
+            note.expansions.append(expansion)
+            binding_tables(t, sub.app, binding)[sub.lane].expansions.append((note, expansion))
+            continue
+        for start in range(0, len(ids), context.chunk):
+            add_piece(t, note, binding, ids[start : start + context.chunk], attempt=1, at=sub.due_at)
+            made += 1
+        note.total += len(ids)
+    finish(t, note, now)
+    return made
+
+
+def expand(t: Tables, context: StorageContext, app: str, binding: str, now: float, ahead: int) -> int:
+    """Begin the schedules that are due, then cut chunks from expansions, each in turn, until `ahead` wait in the lane."""
+    made = 0
+    due = [note for note in t.schedules.get(app, ()) if note.sub.due_at <= now][:_STARTS]
+    for note in due:
+        t.schedules[app].remove(note)
+        note.expansions.clear()
+        made += _begin(t, context, note, now)
+    for lane in binding_tables(t, app, binding):
+        room = ahead - sum(
+            1 for at, _, piece in lane.pieces if piece.open and piece.ready_at == at <= now and not piece.held(now)
+        )
+        while room > 0 and lane.expansions:
+            for note, expansion in lane.expansions[:room]:
+                made += _cut(t, context, lane.expansions, note, expansion, now)
+                room -= 1
+    return made
+
+
+def _cut(
+    t: Tables,
+    context: StorageContext,
+    expansions: list[tuple[Note, Expansion]],
+    note: Note,
+    expansion: Expansion,
+    now: float,
+) -> int:
+    """One chunk from an expansion, which ends with its last one."""
+    assert expansion.binding is not None
+    target = note.sub.target
+    ids: list[int] = []
+    for endpoint in t.open_endpoints(note.sub.app, expansion.binding):
+        if endpoint.id <= expansion.cursor or (target.kind == "topic" and target.names[0] not in endpoint.tags):
+            continue
+        if endpoint.id > expansion.high or len(ids) == context.chunk:
+            break
+        ids.append(endpoint.id)
+    if ids:
+        expansion.cursor = ids[-1]
+        note.total += len(ids)
+        add_piece(t, note, expansion.binding, ids, attempt=1, at=expansion.due_at)
+    if len(ids) < context.chunk:
+        note.expansions.remove(expansion)
+        expansions.remove((note, expansion))
+        finish(t, note, now)
+    return 1 if ids else 0

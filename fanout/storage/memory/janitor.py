@@ -1,0 +1,68 @@
+"""Running out of time and out of retention, in memory."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from fanout.core.model import EndpointState
+from fanout.plugin import StorageContext
+from fanout.storage.memory import directory
+from fanout.storage.memory.stop import end_open
+from fanout.storage.memory.tables import Note, Tables, finish
+
+__all__ = ["expire", "prune"]
+
+
+def expire(t: Tables, context: StorageContext, now: float, limit: int) -> int:
+    """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
+    done = directory.expire(t, now, limit)
+    for note in [note for note in t.unfinished.values() if note.sub.expires_at <= now]:
+        if done >= limit:
+            break
+        done += end_open(t, context, note, note.stopped or "expired", "" if note.stopped else "ttl", now, limit - done)
+        finish(t, note, now)
+    return done
+
+
+def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
+    """Delete up to `limit` rows whose retention is over."""
+    keep = context.retention
+    left = limit
+    for note in [each for each in t.notes.values() if _over(each, now - keep.notifications)]:
+        if left <= 0:
+            break
+        for piece in list(islice(note.pieces.values(), left)):
+            del note.pieces[piece.id], t.pieces[piece.id]
+            left -= 1
+        if left > 0 and not note.pieces:
+            del t.notes[note.sub.id]
+            left -= 1
+    for key in [key for key, (_, _, at) in t.keys.items() if at < now - keep.idempotency_keys][:left]:
+        del t.keys[key]
+        left -= 1
+    left -= _prune_endpoints(t, now - keep.quarantine, left)
+    old = sum(1 for event in t.events[:left] if event.at < now - keep.events)
+    del t.events[:old]
+    for place in [place for place, note in t.collapse.items() if note.finished_at is not None]:
+        del t.collapse[place]
+    return limit - left + old
+
+
+def _over(note: Note, before: float) -> bool:
+    return note.finished_at is not None and note.finished_at < before
+
+
+def _prune_endpoints(t: Tables, before: float, limit: int) -> int:
+    d = t.directory
+    over = [
+        endpoint
+        for endpoint in d.endpoints.values()
+        if endpoint.state is not EndpointState.ACTIVE and (endpoint.state_at or 0.0) < before
+    ][:limit]
+    for endpoint in over:
+        del d.endpoints[endpoint.id]
+        place = (endpoint.app, endpoint.binding, endpoint.address.digest)
+        d.known[(*place, endpoint.user)].discard(endpoint.id)
+        d.users[endpoint.app, endpoint.user].remove(endpoint.id)
+        d.audiences[endpoint.app, endpoint.binding].remove(endpoint.id)
+    return len(over)

@@ -1,0 +1,183 @@
+"""The memory storage itself: the contract's methods over the tables."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Self
+
+from fanout.core.address import Address
+from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.records import (
+    Chunk,
+    EndpointFilter,
+    EndpointRow,
+    Event,
+    Put,
+    Settled,
+    Settlement,
+    Status,
+    Stored,
+    Submission,
+)
+from fanout.errors import NotFound
+from fanout.plugin import StorageContext
+from fanout.storage.memory import directory, intake, janitor, queue, stop, watch
+from fanout.storage.memory.tables import Note, Tables
+
+__all__ = ["MemoryStorage"]
+
+
+class MemoryStorage:
+    """A `Storage` in this process's memory. What it holds ends with it."""
+
+    shared = False
+
+    def __init__(self, location: str, context: StorageContext) -> None:
+        self.location = f"memory:{location}"
+        self._context = context
+        self._t = Tables()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    # -- directory
+
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return directory.register(self._t, registrations, now)
+
+    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return directory.intern(self._t, app, binding, addresses, now)
+
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        """See `Storage`."""
+        return directory.listing(self._t, which, after, limit)
+
+    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
+        """See `Storage`."""
+        found = self._t.directory.endpoints.get(endpoint)
+        return found if found is not None and found.app == app else None
+
+    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return directory.remove(self._t, app, ids, now)
+
+    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return directory.restore(self._t, app, ids, now)
+
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        """See `Storage`."""
+        return directory.count(self._t, app, target)
+
+    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
+        """See `Storage`."""
+        known = self._t.directory.endpoints
+        return [
+            EndpointRow(
+                e.id, e.address.value, e.address.kind, e.address.group, e.registered_at, e.generation, e.state.value
+            )
+            for id in ids
+            if (e := known.get(id)) is not None
+        ]
+
+    # -- queue
+
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return intake.put(self._t, self._context, submissions, now)
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return intake.expand(self._t, self._context, app, binding, now, ahead)
+
+    async def lease(
+        self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
+    ) -> list[Chunk]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return queue.lease(self._t, self._context, worker, app, binding, lane, limit, now, until)
+
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        """See `Storage`."""
+        return queue.waiting(self._t, app, binding, now)
+
+    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return queue.extend(self._t, leases, until)
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """See `Storage`."""
+        self._t.changes += 1
+        return queue.settle(self._t, settlements, now)
+
+    async def notification(self, id: str) -> Stored | None:
+        """See `Storage`."""
+        note = self._t.notes.get(id)
+        return watch.stored(note) if note is not None else None
+
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        """See `Storage`."""
+        notes = (self._t.notes.get(id) for id in ids)
+        return {note.sub.id: note.stopped for note in notes if note is not None and note.stopped}
+
+    # -- watch and manage
+
+    async def status(self, id: str) -> Status | None:
+        """See `Storage`."""
+        note = self._t.notes.get(id)
+        return watch.status(note) if note is not None else None
+
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        note = self._t.notes.get(id)
+        if note is None or note.sub.app != app:
+            raise NotFound(f"There is no notification {id} in the app {app}.")
+        self._t.changes += 1
+        return stop.stop(self._t, self._context, note, "cancelled", now)
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """See `Storage`."""
+        note: Note | None = self._t.notes.get(id)
+        return watch.deliveries(note, state, after, limit) if note is not None else []
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """See `Storage`."""
+        return watch.outstanding(self._t, app)
+
+    async def changes(self) -> int:
+        """See `Storage`."""
+        return self._t.changes
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """See `Storage`."""
+        events = self._t.events
+        start = bisect_right(events, after, key=lambda event: event.id)
+        return events[start : start + limit]
+
+    # -- janitor
+
+    async def expire(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return janitor.expire(self._t, self._context, now, limit)
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return janitor.prune(self._t, self._context, now, limit)
