@@ -1,1 +1,151 @@
-"""fanout: an asyncio push-delivery engine. Tell Alice, and every device she has gets it."""
+"""fanout: an asyncio push-delivery engine. Tell Alice, and every device she has gets it.
+
+    async with fanout.open("fanout.toml") as engine:
+        receipt = await engine.send(fanout.Notification(title="Hello"), "user:alice")
+
+Names are imported when they are first used, so that importing `fanout` costs next to nothing. `fanout.sync` is the same for
+callers without an event loop; authors of plugins import `fanout.plugin`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fanout.bootstrap import open
+    from fanout.config import Settings
+    from fanout.core.model import Action, Endpoint, EndpointState, Notification, Target
+    from fanout.core.outcome import (
+        Accepted,
+        Gone,
+        Misconfigured,
+        Moved,
+        Outcome,
+        Rejected,
+        Scope,
+        Throttled,
+        Unavailable,
+    )
+    from fanout.core.policy import Policy, Retention
+    from fanout.core.records import Event, Status
+    from fanout.core.secret import Secret
+    from fanout.core.states import DeliveryState, NotificationState, Waiting
+    from fanout.engine import Engine, LiveEvent, Receipt
+    from fanout.errors import (
+        AddressInvalid,
+        ConfigurationError,
+        Conflict,
+        EngineClosed,
+        FanoutError,
+        InvalidMessage,
+        MessageTooLarge,
+        NotFound,
+        PluginError,
+        StorageError,
+        StorageFull,
+        StorageRefused,
+        UsageError,
+    )
+
+__version__: str
+"""The version of the installed distribution."""
+
+_MODULES = {
+    "bootstrap": ("open",),
+    "config": ("Settings",),
+    "core.model": ("Action", "Endpoint", "EndpointState", "Notification", "Target"),
+    "core.outcome": (
+        "Accepted",
+        "Gone",
+        "Misconfigured",
+        "Moved",
+        "Outcome",
+        "Rejected",
+        "Scope",
+        "Throttled",
+        "Unavailable",
+    ),
+    "core.policy": ("Policy", "Retention"),
+    "core.records": ("Event", "Status"),
+    "core.secret": ("Secret",),
+    "core.states": ("DeliveryState", "NotificationState", "Waiting"),
+    "engine": ("Engine", "LiveEvent", "Receipt"),
+    "errors": (
+        "AddressInvalid",
+        "ConfigurationError",
+        "Conflict",
+        "EngineClosed",
+        "FanoutError",
+        "InvalidMessage",
+        "MessageTooLarge",
+        "NotFound",
+        "PluginError",
+        "StorageError",
+        "StorageFull",
+        "StorageRefused",
+        "UsageError",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Accepted",
+    "Action",
+    "AddressInvalid",
+    "ConfigurationError",
+    "Conflict",
+    "DeliveryState",
+    "Endpoint",
+    "EndpointState",
+    "Engine",
+    "EngineClosed",
+    "Event",
+    "FanoutError",
+    "Gone",
+    "InvalidMessage",
+    "LiveEvent",
+    "MessageTooLarge",
+    "Misconfigured",
+    "Moved",
+    "NotFound",
+    "Notification",
+    "NotificationState",
+    "Outcome",
+    "PluginError",
+    "Policy",
+    "Receipt",
+    "Rejected",
+    "Retention",
+    "Scope",
+    "Secret",
+    "Settings",
+    "Status",
+    "StorageError",
+    "StorageFull",
+    "StorageRefused",
+    "Target",
+    "Throttled",
+    "Unavailable",
+    "UsageError",
+    "Waiting",
+    "__version__",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("fanout-push")
+    elif name in _HOME:
+        value = getattr(import_module(f"fanout.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@
 settings look like is asked of a function that the caller hands in.
 """
 
-from fanout.config.binding import BindingTable, environment_name
+from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
 from fanout.config.load import load, load_binding
 from fanout.config.settings import BindingSettings, Settings
@@ -15,6 +15,7 @@ __all__ = [
     "BindingTable",
     "Document",
     "Settings",
+    "check_environment",
     "environment_name",
     "find_document",
     "load",

@@ -97,7 +97,7 @@ def test_a_broken_plugin_says_why_and_disables_only_itself(site: Site, module: s
     registry = site.registry()
     states = {plugin.name: plugin.state for plugin in registry.list(load=True)}
     assert states == {module: "broken", "pigeon_beside_" + module: "loaded"}
-    with pytest.raises(PluginError, match="bad-feathers 2.5") as raised:
+    with pytest.raises(PluginError, match=r"bad-feathers 2\.5") as raised:
         registry.transport(module)
     assert words in str(raised.value)
     assert registry.transport("pigeon_beside_" + module).name == "scripted"

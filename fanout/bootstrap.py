@@ -1,0 +1,177 @@
+"""The composition root: settings -> plugins -> storage and transports -> engine. The only place that wires them together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.config import Document, Settings, load
+from fanout.core.policy import Policy, Retention
+from fanout.engine import Engine, Role
+from fanout.errors import ConfigurationError, UsageError
+from fanout.plugin import Clock, Context, Storage, StorageContext, Transport
+from fanout.registry import Registry
+
+__all__ = ["Parts", "SystemClock", "loop_factory", "make_settings", "open", "prepare"]
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> float:
+        """UNIX seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that an engine is made of, made and not yet opened."""
+
+    settings: Settings
+    storage: Storage
+    transports: Mapping[tuple[str, str], Transport]
+    clock: Clock
+    rng: random.Random
+
+    def engine(self, *, role: Role = "both", hooks: Sequence[object] = (), drain_timeout: float = 10.0) -> Engine:
+        """The engine of these parts, to be entered once."""
+        return Engine(
+            self.storage,
+            self.transports,
+            clock=self.clock,
+            rng=self.rng,
+            policy=self.settings.policy,
+            role=role,
+            hooks=hooks,
+            drain_timeout=drain_timeout,
+        )
+
+
+def open(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
+    *,
+    storage: str | None = None,
+    transports: Mapping[str, Any] | None = None,
+    apps: Mapping[str, Mapping[str, Any]] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    retention: Retention | Mapping[str, Any] | None = None,
+    role: Role = "both",
+    hooks: Sequence[object] = (),
+    drain_timeout: float = 10.0,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    registry: Registry | None = None,
+) -> Engine:
+    """An engine, to be entered: `async with fanout.open(...) as engine`.
+
+    The configuration is a TOML file's path, a mapping of the same shape or `Settings`; or the keyword arguments `storage`,
+    `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy` and
+    `retention`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
+    the current folder.
+
+    `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
+    are told of events in batches. On leaving, sends that are under way have `drain_timeout` seconds to be answered. `clock` and `rng` replace the machine's time and chance, in tests. `registry` replaces the
+    installed plugins.
+
+    The configuration is read and checked at this call; the database is opened by `async with`. Raises `ConfigurationError`,
+    `PluginError`, and on opening `StorageError`.
+    """
+    if role not in ("submit", "work", "both"):
+        raise UsageError(f"role is {role!r}: use submit, work or both.")
+    registry = Registry() if registry is None else registry
+    settings = make_settings(
+        config,
+        storage=storage,
+        transports=transports,
+        apps=apps,
+        policy=policy,
+        retention=retention,
+        registry=registry,
+    )
+    return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
+
+
+def make_settings(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None,
+    *,
+    storage: str | None = None,
+    transports: Mapping[str, Any] | None = None,
+    apps: Mapping[str, Mapping[str, Any]] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    retention: Retention | Mapping[str, Any] | None = None,
+    registry: Registry,
+) -> Settings:
+    """The configuration that the arguments of `open` mean. Raises `ConfigurationError`, `PluginError` and `UsageError`."""
+    keywords = {
+        "storage": storage,
+        "transports": transports,
+        "apps": apps,
+        "policy": policy,
+        "retention": retention,
+    }
+    given = [name for name, value in keywords.items() if value is not None]
+    if config is not None and given:
+        raise UsageError(
+            f"config and {given[0]} are both given: put {given[0]} into the configuration, or leave config out."
+        )
+    if isinstance(config, Settings):
+        return config
+    if not given:
+        return load(config, registry.settings_type)
+
+    tables: dict[str, Any] = {}
+    if storage is not None:
+        tables["storage"] = storage
+    tables["apps"] = {app: {"transports": bindings} for app, bindings in (apps or {}).items()}
+    if transports is not None:
+        if "default" in tables["apps"]:
+            raise UsageError("transports and apps['default'] are both given: transports are those of the app default.")
+        tables["apps"]["default"] = {"transports": transports}
+    whole: dict[str, Any] = {}
+    for name, value in (("policy", policy), ("retention", retention)):
+        if isinstance(value, (Policy, Retention)):
+            whole[name] = value
+        elif value is not None:
+            tables[name] = value
+    return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
+
+
+def prepare(
+    settings: Settings,
+    registry: Registry,
+    *,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+) -> Parts:
+    """The storage and the transports of `settings`, made and not opened. Raises `ConfigurationError` and `PluginError`."""
+    clock = SystemClock() if clock is None else clock
+    rng = random.Random() if rng is None else rng
+    storage = registry.make_storage(settings.storage, StorageContext(clock=clock, retention=settings.retention))
+    transports: dict[tuple[str, str], Transport] = {}
+    for app, binding, chosen in settings.bindings():
+        context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy)
+        try:
+            transports[app, binding] = registry.make_transport(chosen.type, chosen.settings, context)
+        except (UsageError, ConfigurationError) as error:
+            raise ConfigurationError(f"apps.{app}.transports.{binding}: {error}") from None
+    return Parts(settings, storage, transports, clock, rng)
+
+
+def loop_factory() -> Callable[[], AbstractEventLoop] | None:
+    """What makes the event loop where this package starts one: uvloop's where it is installed, else the standard one (None)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
+    return factory

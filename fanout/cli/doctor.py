@@ -1,0 +1,169 @@
+"""`fanout doctor`: every plugin, credential and database checked, nothing pushed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fanout.bootstrap import Parts, prepare
+from fanout.cli.options import Config, Json
+from fanout.cli.shell import emit, run
+from fanout.config import (
+    BindingSettings,
+    BindingTable,
+    Document,
+    Settings,
+    check_environment,
+    find_document,
+    load_binding,
+)
+from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageError, UsageError
+from fanout.plugin import Diagnosis, Transport
+from fanout.registry import Registry
+
+__all__ = ["doctor"]
+
+_PATIENCE = 30.0
+"""Seconds for one binding's check: twice the usual request deadline, for a token and a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `code` is what it adds to the exit code: 0, 1, or 2 where the configuration is wrong."""
+
+    kind: str
+    name: str
+    problem: str = ""
+    detail: str = ""
+    code: int = 0
+    extra: Mapping[str, Any] | None = None
+
+
+def doctor(config: Config = None, json: Json = False) -> None:
+    """Check every plugin, credential and database. Nothing is pushed."""
+    run(lambda: _examine(config, json=json))
+
+
+async def _examine(config: Path | None, *, json: bool) -> int:
+    registry = Registry()
+    worst = 0
+
+    def report(finding: Finding) -> None:
+        nonlocal worst
+        worst = max(worst, finding.code)
+        _show(finding, json=json)
+
+    for plugin in registry.list(load=True):
+        report(
+            Finding(
+                plugin.kind,
+                plugin.name,
+                plugin.problem,
+                f"{plugin.distribution} {plugin.version}",
+                1 if plugin.problem else 0,
+                {"distribution": plugin.distribution, "version": plugin.version},
+            )
+        )
+    try:
+        document = find_document(config, os.environ)
+    except ConfigurationError as error:
+        report(Finding("configuration", str(config or ""), str(error), code=2))
+        return worst
+    report(Finding("configuration", document.origin))
+
+    good = []
+    for table in document.bindings:
+        try:
+            good.append((table, registry.settings_type(table.type, table.place)))
+        except (ConfigurationError, PluginError) as error:
+            report(Finding("binding", _name(table), str(error), code=2))
+    try:
+        check_environment(good, os.environ)
+    except ConfigurationError as error:
+        report(Finding("environment", "", str(error), code=2))
+    bindings: dict[str, dict[str, BindingSettings]] = {}
+    for table, cls in good:
+        try:
+            bindings.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, os.environ)
+        except ConfigurationError as error:
+            report(Finding("binding", _name(table), str(error), code=2))
+
+    report(await _storage(document, registry))
+    for app, of_app in bindings.items():
+        for binding, settings in of_app.items():
+            report(await _binding(document, registry, app, binding, settings))
+    return worst
+
+
+async def _storage(document: Document, registry: Registry) -> Finding:
+    scheme = document.storage.partition(":")[0]
+    try:
+        storage = _parts(document, registry, {}).storage
+        async with storage:
+            return Finding("storage", scheme, detail=storage.location)
+    except (ConfigurationError, PluginError, UsageError) as error:
+        return Finding("storage", scheme, str(error), code=2)
+    except StorageError as error:
+        return Finding("storage", scheme, str(error), code=1)
+
+
+async def _binding(
+    document: Document, registry: Registry, app: str, binding: str, settings: BindingSettings
+) -> Finding:
+    name = f"{app}/{binding}"
+    try:
+        transport = _parts(document, registry, {app: {binding: settings}}).transports[app, binding]
+    except (ConfigurationError, PluginError) as error:
+        return Finding("binding", name, str(error), code=2)
+    diagnosis = await _diagnose(transport)
+    return Finding("binding", name, diagnosis.problem, diagnosis.detail, 0 if diagnosis.ok else 1)
+
+
+async def _diagnose(transport: Transport) -> Diagnosis:
+    try:
+        async with asyncio.timeout(_PATIENCE), AsyncExitStack() as stack:
+            await stack.enter_async_context(transport)
+            return await transport.check()
+    except TimeoutError:
+        return Diagnosis(
+            f"The gateway did not answer within {_PATIENCE:g} s: check the network and the gateway's address."
+        )
+    except FanoutError as error:
+        return Diagnosis(str(error))
+    except Exception as error:
+        return Diagnosis(f"The plugin failed: {type(error).__name__} escaped from check; report it to its authors.")
+
+
+def _parts(document: Document, registry: Registry, apps: Mapping[str, Mapping[str, BindingSettings]]) -> Parts:
+    settings = Settings(
+        storage=document.storage,
+        apps=apps,
+        policy=document.policy,
+        retention=document.retention,
+        folder=document.folder,
+        origin=document.origin,
+    )
+    return prepare(settings, registry)
+
+
+def _name(table: BindingTable) -> str:
+    return f"{table.app}/{table.binding}"
+
+
+def _show(finding: Finding, *, json: bool) -> None:
+    if json:
+        values: dict[str, Any] = {"kind": finding.kind, "name": finding.name, "ok": not finding.problem}
+        emit(values | {"problem": finding.problem, "detail": finding.detail} | dict(finding.extra or {}))
+        return
+    mark = "wrong" if finding.problem else "ok"
+    line = f"{mark:<6} {finding.kind:<13} {finding.name}"
+    typer.echo(f"{line}  {finding.detail}" if finding.detail else line)
+    if finding.problem:
+        typer.echo(f"       {finding.problem}")

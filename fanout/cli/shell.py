@@ -1,0 +1,115 @@
+"""What every command goes through: opening the engine, running until done or told to stop, and saying things in two forms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+
+from fanout import bootstrap
+from fanout.bootstrap import Parts
+from fanout.errors import UsageError
+from fanout.registry import Registry
+
+__all__ = ["emit", "parts", "quoted", "run", "say", "table", "this_program"]
+
+
+def parts(config: Path | None, command: str) -> Parts:
+    """What the configuration describes, not opened. Refuses a database that no second process can see."""
+    registry = Registry()
+    made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+    if not made.storage.shared:
+        scheme = made.settings.storage.partition(":")[0]
+        raise UsageError(
+            f'storage = "{scheme}:" lives in one process only, so `fanout {command}` would not see what others put there: '
+            'use storage = "sqlite:fanout.db".'
+        )
+    return made
+
+
+def run(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> None:
+    """Run `command` in an event loop of its own and exit with the code that it returns.
+
+    The first SIGINT or SIGTERM cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
+    where being told to end is how the command ends (`graceful`). A second one ends the process at once.
+    """
+
+    async def guarded() -> int:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(command())
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            _listen(loop, None)
+            task.cancel()
+
+        _listen(loop, stop)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+            say("fanout: stopped; whatever was accepted is in the database.")
+            return 0 if graceful else 1
+        finally:
+            _listen(loop, None)
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
+        code = runner.run(guarded())
+    raise typer.Exit(code)
+
+
+def _listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None] | None) -> None:
+    """Call `stop` on SIGINT and SIGTERM; None gives the signals back to Python."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            if stop is None:
+                loop.remove_signal_handler(number)
+            else:
+                loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            return
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error."""
+    typer.echo(text, err=True)
+
+
+def emit(values: dict[str, Any]) -> None:
+    """A JSON object on a line of standard output."""
+    typer.echo(orjson.dumps(values, default=str).decode())
+
+
+def table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
+    """Rows under their heads, in columns."""
+    cells = [[str(cell) for cell in row] for row in [heads, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def this_program() -> list[str]:
+    """The words that start this program again: the `fanout` that is running, else Python with -m."""
+    started = Path(sys.argv[0])
+    if started.name == "fanout" and os.access(started, os.X_OK):
+        return [str(started.absolute())]
+    return [sys.executable, "-m", "fanout"]
+
+
+def quoted(words: Sequence[str]) -> str:
+    """A command as one types it."""
+    import shlex
+
+    return shlex.join(words)

@@ -1,0 +1,136 @@
+"""`fanout work`: deliver, in this process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fanout.cli.options import Config
+from fanout.cli.shell import parts, run, say, this_program
+from fanout.engine import Engine
+
+__all__ = ["work"]
+
+_GRACE = 20.0
+"""Seconds that a child is given to drain before it is killed; its leases then run out by themselves."""
+
+
+def work(
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End when nothing is left; 1 if only parked deliveries are.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", help="Share the work among so many.", min=1)
+    ] = 1,
+    config: Config = None,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+) -> None:
+    """Deliver what is queued, until told to end (Ctrl-C, SIGTERM): answers under way are awaited and stored first."""
+    if processes > 1:
+        parts(config, "work")  # what is wrong with the configuration is said once, here
+        run(lambda: _parent(processes, config, drain=drain), graceful=True)
+    else:
+        run(lambda: _worker(config, drain=drain, until_eof=until_eof), graceful=True)
+
+
+async def _worker(config: Path | None, *, drain: bool, until_eof: bool) -> int:
+    made = parts(config, "work")
+    bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
+    async with made.engine(role="work") as engine:
+        if not until_eof:
+            say(
+                f"Working on {made.storage.location} for {bindings}. "
+                + ("Ends when done." if drain else "Ctrl-C ends.")
+            )
+        ends = [asyncio.ensure_future(_drained(engine) if drain else _failed(engine))]
+        if until_eof:
+            ends.append(asyncio.ensure_future(_eof()))
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return max(end.result() for end in done)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _drained(engine: Engine) -> int:
+    report = await engine.drain()
+    for reason, count in report.parked.items():
+        say(f"{count:,} deliveries are parked at {reason}. Mend it, and start `fanout work` again.")
+    return 0 if report.clean else 1
+
+
+async def _failed(engine: Engine) -> int:
+    await engine.failed()
+    return 1
+
+
+async def _eof() -> int:
+    """Until standard input ends: the parent that held its other end is gone, or wants this process to end."""
+    reader = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
+    )
+    try:
+        while await reader.read(1024):
+            pass
+    finally:
+        pipe.close()
+    return 0
+
+
+async def _parent(count: int, config: Path | None, *, drain: bool) -> int:
+    """Start the workers, and end them all when told to, when one of them ends unasked, or when all have drained."""
+    words = [*this_program(), "work", "--until-eof"]
+    words += ["--drain"] if drain else []
+    words += ["--config", str(config)] if config is not None else []
+    children: list[asyncio.subprocess.Process] = []
+    try:
+        while len(children) < count:
+            # A session of its own: Ctrl-C on the terminal reaches this process only, which tells the children once.
+            child = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.PIPE, start_new_session=True)
+            children.append(child)
+        say(
+            f"{count} workers: {', '.join(str(child.pid) for child in children)}. "
+            + ("End when done." if drain else "Ctrl-C ends.")
+        )
+        return await _watch(children, drain=drain)
+    finally:
+        await asyncio.gather(*(_end(child) for child in children))
+
+
+async def _watch(children: list[asyncio.subprocess.Process], *, drain: bool) -> int:
+    waits = {asyncio.ensure_future(child.wait()): child for child in children}
+    worst = 0
+    try:
+        while waits:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                child = waits.pop(ended)
+                code = ended.result()
+                if not drain or code not in (0, 1):
+                    say(
+                        f"Worker {child.pid} ended unasked with {code}; the others are ended too. Its leases run out by themselves."
+                    )
+                    return 1
+                worst = max(worst, code)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return worst
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.stdin is not None:
+        child.stdin.close()
+    try:
+        async with asyncio.timeout(_GRACE):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()

@@ -1,0 +1,293 @@
+"""The engine for callers without an event loop: a script, a Django view. Open it once per process and use it from any thread.
+
+    with fanout.sync.open("fanout.toml") as engine:
+        receipt = engine.send(fanout.Notification(title="Hello"), "user:alice")
+        print(receipt.wait(timeout=30).counts)
+
+Everything is as in the asynchronous engine without `await`. The work happens in one background thread with a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from fanout import bootstrap
+from fanout.core.model import Endpoint, EndpointState, Notification, Target
+from fanout.core.records import Status
+from fanout.errors import EngineClosed, UsageError
+
+if TYPE_CHECKING:
+    from fanout import engine as asynchronous
+
+__all__ = ["Endpoints", "Engine", "Receipt", "open"]
+
+T = TypeVar("T")
+
+_PAGE = 500
+
+
+def open(*args: Any, **kwargs: Any) -> Engine:
+    """An open engine, from the arguments of `fanout.open`. Close it with `with` or `close`.
+
+    Returns when the database is open. Raises what `fanout.open` raises, and `UsageError` inside a running event loop.
+    """
+    _refuse_in_loop()
+    return Engine(bootstrap.open(*args, **kwargs))
+
+
+class Engine:
+    """An engine that runs in a thread of its own. Every method blocks its caller until it is done, and any thread may call."""
+
+    def __init__(self, opening: asynchronous.Engine) -> None:
+        self._opening = opening
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._inner: asynchronous.Engine
+        self._ready: Future[None] = Future()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fanout.sync", daemon=True)
+        self._thread.start()
+        try:
+            self._ready.result()
+        except BaseException:
+            self.close()
+            raise
+        _open_engines.add(self)
+        self.endpoints = Endpoints(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drain within the engine's deadline, close everything and end the thread. Calls that are under way raise `EngineClosed`.
+
+        Closing twice is harmless. Raises what went wrong inside the engine, if that is why it ended.
+        """
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            first, self._closed = not self._closed, True
+            if first and self._ready.done() and not self._ready.exception() and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        _open_engines.discard(self)
+        if first and self._failure is not None:
+            raise self._failure
+
+    def send(
+        self,
+        notification: Notification,
+        target: Target | str,
+        *,
+        app: str = "default",
+        at: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Accept a notification durably. Arguments and errors are those of `fanout.Engine.send`."""
+        inner = self._use()
+        receipt = self._call(inner.send(notification, target, app=app, at=at, idempotency_key=idempotency_key))
+        return Receipt(self, receipt)
+
+    def send_many(self, batch: Iterable[tuple[Notification, Target | str]], *, app: str = "default") -> list[Receipt]:
+        """Accept many in one commit, all or none. Arguments and errors are those of `fanout.Engine.send_many`."""
+        inner = self._use()
+        return [Receipt(self, receipt) for receipt in self._call(inner.send_many(list(batch), app=app))]
+
+    def status(self, id: str) -> Status:
+        """How things stand with a notification. Raises `NotFound`."""
+        return self._call(self._use().status(id))
+
+    def wait(self, id: str, timeout: float | None = None) -> Status:
+        """The final status, once every delivery has ended. Raises `TimeoutError` after `timeout` seconds, and `NotFound`."""
+        return self._call(self._use().wait(id, timeout))
+
+    def cancel(self, id: str) -> Status:
+        """Stop what has not been sent; the status afterwards. Raises `NotFound`."""
+        return self._call(self._use().cancel(id))
+
+    def _use(self) -> asynchronous.Engine:
+        """The engine inside, if it can be called from here and now."""
+        _refuse_in_loop()
+        if self._process != os.getpid():
+            raise EngineClosed("The engine was opened in another process: open it after the fork, in each worker.")
+        if self._closed:
+            raise EngineClosed("The engine is closed: open another with fanout.sync.open.")
+        return self._inner
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        # The lock orders this before a stop: the loop then starts the coroutine before it ends, so that it always resolves.
+        with self._lock:
+            if self._closed or self._loop.is_closed():
+                coroutine.close()
+                raise EngineClosed("The engine is closed: open another with fanout.sync.open.")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise EngineClosed("The engine was closed while this call was under way.") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
+                runner.run(self._main())
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            else:
+                self._failure = error
+        finally:
+            with self._lock:
+                self._closed = True
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        async with self._opening as self._inner:
+            self._ready.set_result(None)
+            await self._stop.wait()
+
+
+class Endpoints:
+    """The directory, blocking. Arguments and errors are those of the asynchronous `engine.endpoints`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def register(
+        self,
+        *,
+        user: str,
+        binding: str,
+        address: str | Mapping[str, Any],
+        tags: Iterable[str] = (),
+        platform: str = "",
+        expires_at: float | None = None,
+        app: str = "default",
+    ) -> Endpoint:
+        """Enter a device address for a user. Raises `AddressInvalid` and `UsageError`."""
+        inner = self._engine._use()
+        return self._engine._call(
+            inner.endpoints.register(
+                user=user,
+                binding=binding,
+                address=address,
+                tags=tags,
+                platform=platform,
+                expires_at=expires_at,
+                app=app,
+            )
+        )
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        binding: str | None = None,
+        tag: str | None = None,
+        state: EndpointState | None = EndpointState.ACTIVE,
+        app: str = "default",
+    ) -> Iterator[Endpoint]:
+        """Endpoints by id, read from the database page by page while they are consumed."""
+        inner = self._engine._use()
+        source = inner.endpoints.list(user=user, binding=binding, tag=tag, state=state, app=app)
+
+        async def page() -> Sequence[Endpoint]:
+            found: list[Endpoint] = []
+            async for endpoint in source:
+                found.append(endpoint)
+                if len(found) == _PAGE:
+                    break
+            return found
+
+        while endpoints := self._engine._call(page()):
+            yield from endpoints
+            self._engine._use()
+
+    def get(self, id: int, *, app: str = "default") -> Endpoint:
+        """One endpoint in whatever state. Raises `NotFound`."""
+        return self._engine._call(self._engine._use().endpoints.get(id, app=app))
+
+    def remove(self, ids: Iterable[int], *, app: str = "default") -> int:
+        """Take endpoints out; how many there were."""
+        return self._engine._call(self._engine._use().endpoints.remove(ids, app=app))
+
+    def restore(self, ids: Iterable[int], *, app: str = "default") -> int:
+        """Put gone, removed or expired endpoints back; how many were."""
+        return self._engine._call(self._engine._use().endpoints.restore(ids, app=app))
+
+
+class Receipt:
+    """A notification that was accepted durably: `id`, `total` and `replayed` as in the asynchronous `Receipt`."""
+
+    __slots__ = ("_engine", "_receipt")
+
+    def __init__(self, engine: Engine, receipt: asynchronous.Receipt) -> None:
+        self._engine = engine
+        self._receipt = receipt
+
+    @property
+    def id(self) -> str:
+        """The notification's id."""
+        return self._receipt.id
+
+    @property
+    def total(self) -> int | None:
+        """How many deliveries it has; None while a topic or broadcast is still to expand."""
+        return self._receipt.total
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the idempotency key was known, so that `id` is the earlier notification's."""
+        return self._receipt.replayed
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """The final status. Raises `TimeoutError` after `timeout` seconds."""
+        return self._engine.wait(self.id, timeout)
+
+    def status(self) -> Status:
+        """How things stand now."""
+        return self._engine.status(self.id)
+
+    def cancel(self) -> Status:
+        """Stop what has not been sent; the status afterwards."""
+        return self._engine.cancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"Receipt(id={self.id!r}, total={self.total}, replayed={self.replayed})"
+
+
+def _refuse_in_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UsageError("fanout.sync would block the running event loop: use fanout.open and await it there.")
+
+
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for engine in list(_open_engines):
+        engine.close()
+
+
+# Plain atexit runs after the interpreter has waited for storage's threads, which wait for the engine that nobody closed.
+_at_exit: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+_at_exit(_close_all)
