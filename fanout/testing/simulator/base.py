@@ -86,14 +86,14 @@ class Simulator:
         self.ledger = Ledger(Path(ledger)) if ledger is not None else None
         self.faults = faults or Faults()
         self._temporary = tempfile.TemporaryDirectory(prefix="fanout-simulator-") if folder is None else None
-        self._folder = Path(self._temporary.name if self._temporary is not None else folder or "")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(self._temporary.name if self._temporary is not None else folder or "")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._host = host
         self._port = port
         self._client_certificates = client_certificates
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
-        self.authority = Authority(self._folder)
+        self.authority = Authority(self.folder)
 
     async def __aenter__(self) -> Self:
         kind = LeanConnection if self.lean else StrictConnection
@@ -149,6 +149,10 @@ class Simulator:
     def handle(self, request: Request) -> Answer:
         """What the gateway answers to this request."""
         raise NotImplementedError
+
+    def first_streams(self, certificate: bytes | None) -> int:
+        """The MAX_CONCURRENT_STREAMS that a new connection is told; the client's certificate is in DER."""
+        return self.streams
 
     def error(self, reason: str, request: Request) -> Reply:
         """The gateway's answer for `reason`, which `Faults.errors` names."""

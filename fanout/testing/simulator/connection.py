@@ -89,7 +89,7 @@ class StrictConnection(Connection):
         self._ignored: set[int] = set()  # reset or refused by us while the client was still sending
         self._last = 0
         self._goaway: int | None = None
-        self._limit = simulator.streams
+        self._limit = 0
         self._announced: list[int] = []  # limits sent and not yet acknowledged
         self._window = _WINDOW
         self._credit = 0
@@ -105,7 +105,8 @@ class StrictConnection(Connection):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        self.peer = Peer(self.counters.connections, certificate, self.simulator.streams)
+        self._limit = self.simulator.first_streams(certificate)
+        self.peer = Peer(self.counters.connections, certificate, self._limit)
         first = {
             h2.HEADER_TABLE_SIZE: 4096,
             h2.MAX_CONCURRENT_STREAMS: self._limit,

@@ -1,0 +1,118 @@
+"""What an APNs binding is configured with."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fanout.plugin import ConfigurationError, Secret
+
+__all__ = ["GATEWAYS", "ApnsSettings"]
+
+GATEWAYS = {"production": "https://api.push.apple.com", "sandbox": "https://api.sandbox.push.apple.com"}
+"""Apple's hosts ("Sending notification requests to APNs"). Port 2197 serves where a firewall lets 443 not pass."""
+
+_ID = re.compile(r"[A-Z0-9]{10}")
+_TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_GATEWAY = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
+_PEM = re.compile(r"\s*-----BEGIN (EC )?PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END (EC )?PRIVATE KEY-----\s*")
+_P256 = bytes.fromhex("2a8648ce3d030107")
+"""The object identifier 1.2.840.10045.3.1.7 (RFC 5480, section 2.1.1.1), which every P-256 key names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApnsSettings:
+    """One app on one of Apple's environments. Either `key` (with `key_id`, `team_id`, `topic`) or `cert_file` proves who sends.
+
+    `key` is the text of the .p8 file; `cert_file` a PEM certificate, `cert_key_file` its key if that is apart. `topic` is the app's
+    bundle id; with a certificate it may be left out. `gateway` replaces Apple's host (a test server, or Apple's with port 2197),
+    `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
+    Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
+
+    Raises `ConfigurationError` for what cannot work.
+    """
+
+    topic: str = ""
+    team_id: str = ""
+    key_id: str = ""
+    key: Secret | None = None
+    cert_file: Path | None = None
+    cert_key_file: Path | None = None
+    environment: Literal["production", "sandbox"] = "production"
+    gateway: str = ""
+    ca_file: Path | None = None
+    connections: int = 2
+    streams: int = 500
+    client: Literal["fanout", "aioapns"] = "fanout"
+    request_timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.key is None and self.cert_file is None:
+            raise ConfigurationError(
+                "key is missing: set key_file to the AuthKey_….p8 file from Apple's developer site "
+                "(with key_id and team_id), or cert_file to a push certificate."
+            )
+        if self.key is not None and self.cert_file is not None:
+            raise ConfigurationError("key and cert_file are both set: keep the one that this app authenticates with.")
+        if self.key is not None:
+            self._check_token_settings(self.key)
+        elif self.team_id or self.key_id:
+            raise ConfigurationError("team_id and key_id belong to a .p8 key: remove them, or set key_file.")
+        if self.cert_key_file is not None and self.cert_file is None:
+            raise ConfigurationError("cert_key_file is set without cert_file: set both, or neither.")
+        for name in ("cert_file", "cert_key_file", "ca_file"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ConfigurationError(f"{name} names no file ({path}): put the PEM file there or correct the path.")
+        if self.topic and not _TOPIC.fullmatch(self.topic):
+            raise ConfigurationError(f"topic is {self.topic!r}: write the app's bundle id, such as com.example.app.")
+        if self.environment not in GATEWAYS:
+            raise ConfigurationError(f"environment is {self.environment!r}: write production or sandbox.")
+        if self.gateway and not _GATEWAY.fullmatch(self.gateway):
+            raise ConfigurationError(
+                f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
+            )
+        if self.client not in ("fanout", "aioapns"):
+            raise ConfigurationError(f"client is {self.client!r}: write fanout or aioapns.")
+        for name, most in (("connections", 100), ("streams", 10_000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}.")
+        if not 0 < self.request_timeout <= 300:
+            raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    @property
+    def url(self) -> str:
+        """The base URL of the gateway in use."""
+        return self.gateway or GATEWAYS[self.environment]
+
+    def _check_token_settings(self, key: Secret) -> None:
+        for name, where in (("team_id", "Membership details"), ("key_id", "Keys")):
+            value = getattr(self, name)
+            if not _ID.fullmatch(value):
+                raise ConfigurationError(
+                    f"{name} is {value!r}: write the 10 capital letters and digits shown on Apple's developer site "
+                    f'under "{where}".'
+                )
+        if not self.topic:
+            raise ConfigurationError("topic is missing: write the app's bundle id, such as com.example.app.")
+        if not _is_p256_key(key.reveal()):
+            raise ConfigurationError(
+                f"key{f' ({key.origin})' if key.origin else ''} is no P-256 private key in PEM: "
+                "use the AuthKey_….p8 file as Apple gave it, unchanged."
+            )
+
+
+def _is_p256_key(text: str) -> bool:
+    """Whether the text has the form of such a key. Looked at here without a crypto library, which takes long to import."""
+    found = _PEM.fullmatch(text)
+    if found is None or found.group(1) != found.group(3):
+        return False
+    try:
+        der = base64.b64decode("".join(found.group(2).split()), validate=True)
+    except binascii.Error:
+        return False
+    return der[:1] == b"\x30" and _P256 in der
