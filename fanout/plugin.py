@@ -11,7 +11,8 @@ import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fanout.core.address import Address
 from fanout.core.delivery import Delivery, Message
@@ -58,6 +59,9 @@ from fanout.errors import (
     StorageRefused,
 )
 
+if TYPE_CHECKING:
+    from fanout.http import H2Pool, Head, PoolSettings, PoolStats, RequestFailed, Response, client_tls, literal
+
 __all__ = [
     "ACCEPTED",
     "API",
@@ -84,6 +88,8 @@ __all__ = [
     "EndpointState",
     "Event",
     "Gone",
+    "H2Pool",
+    "Head",
     "InvalidMessage",
     "Message",
     "MessageTooLarge",
@@ -93,10 +99,14 @@ __all__ = [
     "NotificationState",
     "Outcome",
     "Policy",
+    "PoolSettings",
+    "PoolStats",
     "Put",
     "Registration",
     "Rejected",
     "Release",
+    "RequestFailed",
+    "Response",
     "Retention",
     "RetryRow",
     "Scope",
@@ -118,8 +128,22 @@ __all__ = [
     "TransportPlugin",
     "Unavailable",
     "Waiting",
+    "client_tls",
+    "literal",
     "parse_retry_after",
 ]
+
+_HTTP = ("H2Pool", "Head", "PoolSettings", "PoolStats", "RequestFailed", "Response", "client_tls", "literal")
+
+
+def __getattr__(name: str) -> Any:
+    """The HTTP client is imported when a transport first asks for it: descriptors import this module too."""
+    if name in _HTTP:
+        http = import_module("fanout.http")
+        globals().update({known: getattr(http, known) for known in _HTTP})
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 API = 1
 """The level of the contracts in this module. A descriptor states the level that it was written for."""
