@@ -1,0 +1,203 @@
+"""The client's half of HTTP/2 (RFC 9113) without I/O: requests in, bytes out; bytes in, resolved requests out.
+
+The caller gives each request a token and gets it back exactly once, in `answered` (with a `Response`) or in `failed` (with a
+`RequestFailed`). There is no object per stream: a map from stream id to token, and a second one for the few streams whose
+response has begun but not ended.
+
+`receive` has one fast path, a header block that ends its stream with a status it knows, and one for every other frame, in
+`inbound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fanout.http.frames import (
+    END_HEADERS,
+    END_STREAM,
+    HEADER,
+    LAST_STREAM,
+    PREFACE,
+    SMALLEST_FRAME_LIMIT,
+    ErrorCode,
+    FrameType,
+    Setting,
+    goaway,
+    ping,
+    rst_stream,
+    settings,
+    window_update,
+)
+from fanout.http.hpack_encoder import Head, integer
+from fanout.http.inbound import Fatal, Inbound
+from fanout.http.response import RequestFailed, Response
+
+__all__ = ["Codec"]
+
+_HEADERS = int(FrameType.HEADERS)
+_CONTINUATION = int(FrameType.CONTINUATION)
+_DATA = int(FrameType.DATA)
+_WHOLE = END_HEADERS | END_STREAM
+_STATUS_200 = 0x88
+_LARGEST_HEADERS = SMALLEST_FRAME_LIMIT << 8 | _HEADERS
+_PACK = HEADER.pack
+_LENGTHS = [integer(n, 7) for n in range(512)]
+
+
+class Codec(Inbound):
+    """One client connection. Not started until `start`; over once `closed`.
+
+    `max_body`: bytes of a response body that are kept. `first_stream`: odd; for tests of what happens when ids run out.
+    """
+
+    def __init__(self, *, max_body: int = 65_536, first_stream: int = 1) -> None:
+        super().__init__(max_body=max_body)
+        self.next_stream = first_stream
+        self._taken = first_stream
+        self._ready = self._heads.ready
+        self._tail = b""
+
+    # -- requests
+
+    def start(self) -> None:
+        """Write the preface and our SETTINGS (section 3.4)."""
+        self.out += (
+            PREFACE,
+            settings(
+                (
+                    (Setting.HEADER_TABLE_SIZE, 0),
+                    (Setting.ENABLE_PUSH, 0),
+                    (Setting.INITIAL_WINDOW_SIZE, self.stream_window),
+                    (Setting.MAX_HEADER_LIST_SIZE, self.MOST_HEADERS),
+                )
+            ),
+            window_update(0, self.CONNECTION_WINDOW - 65_535),
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether `request` may be called, as far as ids, GOAWAY and the connection's state go."""
+        return self.ready and not self.going and not self.closed and self.next_stream <= LAST_STREAM
+
+    def request(self, token: Any, head: Head, path: bytes, fields: bytes, body: bytes) -> int:
+        """Open a stream and return its id. The caller has checked `usable` and keeps to `peer_streams`."""
+        stream = self.next_stream
+        self.next_stream = stream + 2
+        before, after, fixed = self._ready.get(head) or self._heads.encode(head)
+        length = len(path)
+        prefix = _LENGTHS[length] if length < 512 else integer(length, 7)
+        size = fixed + len(prefix) + length + len(fields)
+        flow = self.outflow
+        weight = len(body)
+        if size > SMALLEST_FRAME_LIMIT or weight > flow.fits or weight > flow.window:
+            self._request_in_parts(stream, before + prefix + path + after + fields, body)
+        elif weight:
+            flow.window -= weight
+            self.out += (
+                _PACK(size << 8 | _HEADERS, END_HEADERS, stream),
+                before,
+                prefix,
+                path,
+                after,
+                fields,
+                _PACK(weight << 8, END_STREAM, stream),
+                body,
+            )
+        else:
+            self.out += (_PACK(size << 8 | _HEADERS, _WHOLE, stream), before, prefix, path, after, fields)
+        self.streams[stream] = token
+        return stream
+
+    def _request_in_parts(self, stream: int, block: bytes, body: bytes) -> None:
+        limit = SMALLEST_FRAME_LIMIT
+        kind, flags = _HEADERS, 0 if body else END_STREAM
+        for start in range(0, len(block), limit):
+            part = block[start : start + limit]
+            if start + limit >= len(block):
+                # END_STREAM belongs to HEADERS alone, END_HEADERS to the last frame of the block (section 6.10).
+                flags |= END_HEADERS
+            self.out += (_PACK(len(part) << 8 | kind, flags, stream), part)
+            kind, flags = _CONTINUATION, 0
+        if body:
+            self.out += self.outflow.add(stream, body)
+
+    def cancel(self, stream: int, code: int = ErrorCode.CANCEL) -> None:
+        """Reset a stream that nobody waits for any more. Its token is not given back."""
+        if self.streams.pop(stream, None) is not None:
+            self.partial.pop(stream, None)
+            self.outflow.drop(stream)
+            self.out.append(rst_stream(stream, code))
+
+    def ping(self, payload: bytes) -> None:
+        """Send a PING of 8 bytes; `pinged` is None again once it is answered."""
+        self.pinged = payload
+        self.out.append(ping(payload))
+
+    def take(self) -> bytes:
+        """The bytes to be written. What was not taken when the connection ends was certainly not sent."""
+        data = b"".join(self.out)
+        self.out.clear()
+        self._taken = self.next_stream
+        return data
+
+    def close(self, reason: str, *, code: int | None = None, debug: bytes = b"") -> None:
+        """The connection is over: fail every request that is left. With `code`, say GOAWAY first."""
+        if self.closed:
+            return
+        self.closed = True
+        for stream, token in self.streams.items():
+            whole = stream < self._taken and stream not in self.outflow.waiting
+            self.failed.append((token, RequestFailed("unknown" if whole else "no", reason)))
+        self.streams.clear()
+        self.partial.clear()
+        self.outflow.waiting.clear()
+        if code is not None:
+            self.out.append(goaway(code, debug))
+
+    # -- answers
+
+    def receive(self, data: bytes) -> None:
+        """Read what came: resolves requests into `answered` and `failed`, and writes answers to `out`."""
+        if self.closed:
+            return
+        try:
+            self._read(data)
+        except Fatal as fault:
+            self.fault = str(fault)
+            self.close("protocol", code=fault.code, debug=self.fault.encode())
+
+    def _read(self, data: bytes) -> None:
+        if self._tail:
+            data = self._tail + data
+        position = 0
+        end = len(data)
+        unpack: Callable[[bytes, int], tuple[int, int, int]] = HEADER.unpack_from
+        streams = self.streams
+        answered = self.answered
+        partial = self.partial
+        fast = self.ready and not self.assembling
+        while end - position >= 9:
+            word, flags, stream = unpack(data, position)
+            start = position + 9
+            position = start + (word >> 8)
+            if position > end:
+                if word >> 8 > SMALLEST_FRAME_LIMIT:
+                    raise Fatal(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than SETTINGS_MAX_FRAME_SIZE")
+                position = start - 9
+                break
+            if (
+                fast
+                and 1 < word <= _LARGEST_HEADERS
+                and word & 0xFF == 1
+                and flags == _WHOLE
+                and data[start] == _STATUS_200
+                and stream not in partial
+            ):
+                token = streams.pop(stream, None)
+                if token is not None:
+                    answered.append((token, Response(200, b"", data[start:position])))
+                    continue
+            self.frame(word & 0xFF, flags, stream & 0x7FFF_FFFF, data[start:position])
+            fast = self.ready and not self.assembling
+        self._tail = data[position:] if position < end else b""

@@ -1,0 +1,301 @@
+"""One HTTP/2 connection under asyncio: the codec's bytes to the transport and back, its results to the callers' futures.
+
+Writes are gathered and leave once per loop iteration. Deadlines, cancelled callers and PINGs are looked at by `tick`, which
+the pool calls a few times a second; nothing here sets a timer per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from fanout.http.codec import Codec
+from fanout.http.frames import LAST_STREAM, ErrorCode
+from fanout.http.response import RequestFailed
+from fanout.http.settings import PoolSettings, PoolStats
+from fanout.http.upkeep import Health, Heartbeat, Marks
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["Connection", "Owner"]
+
+_FEW_IDS = LAST_STREAM - 2**21
+"""A connection past this stream id is replaced: a million requests before the ids run out."""
+
+
+class Owner(Protocol):
+    """What a connection tells its pool."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait for a free stream."""
+        ...
+
+    def connection_moved(self, connection: Connection) -> None:
+        """Streams became free, a limit moved, or the connection takes no more requests."""
+        ...
+
+    def connection_proved(self, connection: Connection) -> None:
+        """The first answer came."""
+        ...
+
+    def connection_ended(self, connection: Connection) -> None:
+        """The socket is closed, and every request resolved."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """`limit` is how many requests may be in flight now (0 while writing is paused, and for good once draining); `nominal` is
+    the same without such pauses. `opened` resolves to "" at the gateway's first SETTINGS, else to the reason why it never came.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        settings: PoolSettings,
+        stats: PoolStats,
+        rng: random.Random,
+        clock: Callable[[], float],
+        *,
+        first_stream: int = 1,
+    ) -> None:
+        self._owner = owner
+        self._settings = settings
+        self._stats = stats
+        self._rng = rng
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._marks = Marks()
+        self._heartbeat = Heartbeat(settings, clock())
+        self._heard = False
+        self._paused = False
+        self.alone = settings.first_alone
+        self.codec = Codec(max_body=settings.max_body, first_stream=first_stream)
+        self.deadlines: dict[int, float] = {}
+        self.flushing = False
+        self.limit = 0
+        self.nominal = 1
+        self.half = 0
+        self.proved = False
+        self.draining = False
+        self.created = clock()
+        self.retire_at = float("inf")
+        self.address = ""
+        self.missed_dns = 0
+        self.closing_at: float | None = None
+        self.opened: asyncio.Future[str] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.codec.start()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        codec = self.codec
+        codec.receive(data)
+        self._heard = True
+        answered = codec.answered
+        if answered:
+            for future, response in answered:
+                # done() where the caller was cancelled since the last tick.
+                if not future.done():
+                    future.set_result(response)
+            if not self.proved or self.alone:
+                self._prove()
+            answered.clear()
+        if codec.failed:
+            self._fail()
+        if codec.out and not self.flushing:
+            self.flushing = True
+            self._loop.call_soon(self.flush)
+        if codec.changed or codec.closed or self.draining or codec.next_stream > _FEW_IDS:
+            self._move()
+        elif self._owner.waiting:
+            self._owner.connection_moved(self)
+
+    def eof_received(self) -> None:
+        """The peer is done sending: no answer can come any more, so the transport closes itself."""
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self.settle()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self.flush()
+        self.settle()
+        self._owner.connection_moved(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if exc is not None and not self.codec.closed:
+            self._stats.last_trouble = f"connection lost: {type(exc).__name__}"
+        self.codec.close("closed")
+        self._fail()
+        self.settle()
+        if not self.opened.done():
+            self.opened.set_result("closed")
+        if not self.ended.done():
+            self.ended.set_result(None)
+        self._owner.connection_ended(self)
+
+    # -- what the pool asks
+
+    def flush(self) -> None:
+        """Write what the codec has gathered, unless the transport has asked to wait."""
+        self.flushing = False
+        if self._transport is not None and self.codec.out and not self._paused:
+            self._transport.write(self.codec.take())
+
+    def settle(self) -> None:
+        """Work out `limit` anew."""
+        codec = self.codec
+        self.nominal = 1 if self.alone else min(self._settings.streams, codec.peer_streams)
+        self.half = self.nominal // 2
+        if not codec.usable or self.draining or self._paused:
+            self.limit = 0
+        elif codec.next_stream > _FEW_IDS:
+            ids = (LAST_STREAM - codec.next_stream) // 2 + 1
+            self.limit = min(self.nominal, len(codec.streams) + ids)
+        else:
+            self.limit = self.nominal
+
+    @property
+    def ids_run_low(self) -> bool:
+        """Whether a replacement should be opened because stream ids run out (RFC 9113, section 5.1.1)."""
+        return self.codec.next_stream > _FEW_IDS
+
+    def tick(self, now: float) -> None:
+        """Look at deadlines, cancelled callers and the peer's silence."""
+        if self.codec.closed:
+            if self.closing_at is not None and now - self.closing_at >= 2.0 and self._transport is not None:
+                self._transport.abort()  # the peer does not finish the TLS shutdown
+            return
+        if self._heard:
+            self._heard = False
+            self._heartbeat.heard(now)
+        self.codec.calm()
+        if self.codec.streams:
+            self._drop_cancelled()
+            self._drop_expired(now)
+        self._marks.mark(now, self.codec.next_stream)
+        self._listen(now)
+        if self.codec.out and not self.flushing:
+            self.flush()
+        self._move()
+
+    def silence(self, now: float) -> float:
+        """Seconds without a byte from the gateway."""
+        return 0.0 if self._heard else self._heartbeat.silence(now)
+
+    def drain(self) -> None:
+        """Take no more requests, and close when the last answer is in."""
+        self.draining = True
+        self.settle()
+        self._close_if_drained()
+
+    def close(self, reason: str = "closed") -> None:
+        """Say GOAWAY and close; requests in flight fail as `reason`."""
+        self.codec.close(reason, code=ErrorCode.NO_ERROR)
+        self._fail()
+        self.settle()
+        self._hang_up()
+
+    def abort(self, reason: str = "closed") -> None:
+        """Close at once, without a word; requests in flight fail as `reason`."""
+        self.codec.close(reason)
+        self._fail()
+        self.settle()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- steps
+
+    def _move(self) -> None:
+        codec = self.codec
+        codec.changed = False
+        if codec.closed:
+            if codec.fault:
+                self._stats.last_trouble = f"the gateway broke HTTP/2: {codec.fault}"
+            self._hang_up()
+        self.settle()
+        if codec.refusals:
+            # Refused at once, it would look the least used and draw everything: it waits for the next tick.
+            codec.refusals = 0
+            self.limit = min(self.limit, len(codec.streams))
+        if codec.ready and not self.opened.done():
+            self.opened.set_result("")
+        self._owner.connection_moved(self)
+        if self.draining:
+            self._close_if_drained()
+
+    def _close_if_drained(self) -> None:
+        if not self.codec.streams and not self.codec.closed:
+            self.close()
+
+    def _hang_up(self) -> None:
+        if self.closing_at is None:
+            self.closing_at = self._clock()
+            if self._transport is not None:
+                if self.codec.out and not self._paused:
+                    self._transport.write(self.codec.take())
+                self._transport.close()
+
+    def _prove(self) -> None:
+        if self.alone and any(response.status not in (401, 403) for _, response in self.codec.answered):
+            self.alone = False
+            self.settle()
+        if not self.proved:
+            self.proved = True
+            self._owner.connection_proved(self)
+
+    def _fail(self) -> None:
+        failed, self.codec.failed = self.codec.failed, []
+        for future, failure in failed:
+            if not future.done():
+                future.set_exception(failure)
+                self._stats.count_failed(failure.reason)
+
+    def _drop_cancelled(self) -> None:
+        for stream in [stream for stream, future in self.codec.streams.items() if future.done()]:
+            self.codec.cancel(stream)
+            self._stats.cancelled += 1
+
+    def _drop_expired(self, now: float) -> None:
+        below = self._marks.expire(now - self._settings.request_timeout)
+        own = self.deadlines
+        expired = [stream for stream, deadline in own.items() if deadline <= now]
+        for stream in self.codec.streams:
+            if stream >= below:
+                break
+            if stream not in own:
+                expired.append(stream)
+        for stream in expired:
+            own.pop(stream, None)
+            future = self.codec.streams.get(stream)
+            if future is not None:
+                self.codec.cancel(stream)
+                self._stats.count_failed("timeout")
+                future.set_exception(RequestFailed("unknown", "timeout"))
+        if len(own) > 2 * len(self.codec.streams) + 64:
+            self.deadlines = {stream: deadline for stream, deadline in own.items() if stream in self.codec.streams}
+
+    def _listen(self, now: float) -> None:
+        codec = self.codec
+        oldest = next(iter(codec.streams), None)
+        overdue = oldest is not None and oldest < self._marks.opened_by(self._heartbeat.stall_before(now))
+        health = self._heartbeat.look(
+            now, waiting_for_pong=codec.pinged is not None, in_flight=oldest is not None, overdue=overdue
+        )
+        if health is Health.PING:
+            codec.ping(self._rng.getrandbits(64).to_bytes(8, "big"))
+            self._stats.pings += 1
+        elif health is Health.DEAD:
+            self._stats.last_trouble = "the gateway did not answer a PING"
+            self.abort("ping")

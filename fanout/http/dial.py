@@ -1,0 +1,152 @@
+"""From a URL to an open connection: name lookup, TCP, TLS, and the gateway's first SETTINGS, all within one time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from fanout.http.connection import Connection
+
+__all__ = ["DialFailed", "Origin", "Resolver", "dial", "resolve"]
+
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""(host, port) -> IP addresses, best first. Raises `OSError` where there are none."""
+
+_SHUTDOWN = 1.0
+"""Seconds for the TLS closing handshake; a dead peer never answers it."""
+
+
+class DialFailed(Exception):
+    """No connection came about. `reason` is one of the words of `RequestFailed`; the text is for people."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Origin:
+    """Scheme, host and port of a base URL. Raises `ValueError` for one that no connection can be made of."""
+
+    __slots__ = ("authority", "host", "port", "scheme")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ValueError(f"{url!r} is no gateway: write https://host or https://host:port.")
+        if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("A gateway's URL has no user, path, query or fragment: write https://host:port alone.")
+        self.scheme = parts.scheme
+        self.host = parts.hostname
+        default = 443 if parts.scheme == "https" else 80
+        self.port = parts.port or default
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = host if self.port == default else f"{host}:{self.port}"
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Ask the operating system, anew each time; an IP address is itself."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def dial(
+    origin: Origin,
+    make: Callable[[], Connection],
+    *,
+    context: ssl.SSLContext | None,
+    resolver: Resolver,
+    timeout: float,
+) -> Connection:
+    """A connection whose gateway has sent its SETTINGS. Raises `DialFailed`; leaves no socket behind when it does.
+
+    The addresses are tried one after the other, each with an equal share of the time that is left.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    try:
+        async with asyncio.timeout_at(deadline):
+            addresses = await resolver(origin.host, origin.port)
+    except TimeoutError:
+        raise DialFailed("dns", f"looking up {origin.host} took more than {timeout:g} s") from None
+    except OSError as error:
+        raise DialFailed("dns", f"{origin.host} cannot be resolved: {error.strerror or error}") from None
+    trouble = DialFailed("dns", f"{origin.host} has no address")
+    for position, address in enumerate(addresses):
+        share = (deadline - loop.time()) / (len(addresses) - position)
+        try:
+            return await _try(origin, address, make, context, share)
+        except DialFailed as failure:
+            trouble = failure
+    raise trouble
+
+
+async def _try(
+    origin: Origin, address: str, make: Callable[[], Connection], context: ssl.SSLContext | None, timeout: float
+) -> Connection:
+    loop = asyncio.get_running_loop()
+    connection: Connection | None = None
+    stage = "connect"
+    where = f"{origin.host} ({address} port {origin.port})"
+
+    def made() -> Connection:
+        nonlocal connection
+        connection = make()
+        connection.address = address
+        return connection
+
+    try:
+        async with asyncio.timeout(timeout):
+            if context is None:
+                transport, _ = await loop.create_connection(made, address, origin.port)
+            else:
+                transport, _ = await loop.create_connection(
+                    made,
+                    address,
+                    origin.port,
+                    ssl=context,
+                    server_hostname=origin.host,
+                    ssl_handshake_timeout=timeout,
+                    ssl_shutdown_timeout=_SHUTDOWN,
+                )
+            assert connection is not None
+            _keep_alive(transport)
+            stage = "settings"
+            if context is not None:
+                tls = transport.get_extra_info("ssl_object")
+                if tls.selected_alpn_protocol() != "h2":
+                    raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
+            trouble = await connection.opened
+            if trouble:
+                raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
+            return connection
+    except ssl.SSLError as error:
+        failure = DialFailed("tls", f"TLS with {where} failed: {error.reason or error}")
+    except TimeoutError:
+        failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")
+    except OSError as error:
+        reason = "tls" if isinstance(error, ConnectionAbortedError) else "connect"
+        failure = DialFailed(reason, f"{where} cannot be reached: {error.strerror or error}")
+    except DialFailed as error:
+        failure = error
+    except BaseException:
+        if connection is not None:
+            connection.abort()
+        raise
+    if connection is not None:
+        connection.abort()
+    raise failure
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,0 +1,385 @@
+"""`H2Pool`: a few connections to one origin that heal themselves, behind one method that returns a future."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple, Self
+
+from fanout.http.connection import Connection
+from fanout.http.dial import DialFailed, Origin, Resolver, dial, resolve
+from fanout.http.frames import ErrorCode
+from fanout.http.hpack_encoder import Head
+from fanout.http.response import RequestFailed, Response
+from fanout.http.settings import PoolSettings, PoolStats
+from fanout.http.upkeep import Reconnect, wants_connection
+
+__all__ = ["H2Pool"]
+
+_DNS_MISSES = 3
+"""Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
+
+
+class _Waiting(NamedTuple):
+    future: asyncio.Future[Response]
+    head: Head
+    path: bytes
+    fields: bytes
+    body: bytes
+    deadline: float
+
+
+class H2Pool:
+    """HTTP/2 connections to one origin.
+
+    Opened and closed as an async context manager, in a running loop; no connection is made before the first request. A
+    connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to hear the answers it owes.
+
+    `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
+    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. Raises `ValueError` for
+    a URL that is not an origin.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        settings: PoolSettings | None = None,
+        clock: Callable[[], float] = monotonic,
+        rng: random.Random | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._origin = Origin(url)
+        if (self._origin.scheme == "https") != (ssl_context is not None):
+            raise ValueError("An https gateway needs an ssl_context, and an http gateway takes none.")
+        self._context = ssl_context
+        self._settings = settings or PoolSettings()
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._resolver = resolver or resolve
+        self.stats = PoolStats()
+        self._ready: list[Connection] = []
+        self._draining: set[Connection] = set()
+        self._waiting: deque[_Waiting] = deque()
+        self._reconnect = Reconnect(self._settings)
+        self._connecting: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._open = False
+        self._used_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._sent = 0
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._new_future = self._loop.create_future
+        self._open = True
+        self._timer = self._loop.call_later(self._settings.tick, self._tick)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Fail everything pending (`sent` is `"no"` for what waited) and close every connection. Idempotent."""
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_waiting("closed")
+        tasks = [task for task in (self._connecting, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        connections = [*self._ready, *self._draining]
+        for connection in connections:
+            connection.close()
+        if tasks:
+            await asyncio.wait(tasks)
+        ended = [connection.ended for connection in connections]
+        if ended:
+            _, late = await asyncio.wait(ended, timeout=1.0)
+            if late:
+                for connection in connections:
+                    connection.abort()
+                await asyncio.wait(late, timeout=1.0)
+
+    # -- requests
+
+    @property
+    def authority(self) -> str:
+        """What a `Head` for this origin names as its authority."""
+        return self._origin.authority
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait for a connection or a free stream."""
+        return bool(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on the wire or waiting for it."""
+        streams = sum(len(connection.codec.streams) for connection in (*self._ready, *self._draining))
+        return streams + len(self._waiting)
+
+    def capacity(self) -> int:
+        """How many requests may be in flight at once, as connections stand now: a total, not what is free; at least 1.
+
+        More than that wait here for their turn, which is no better than with the caller. It grows when a second connection
+        opens, which happens once the first is half used.
+        """
+        return max(1, sum(connection.nominal for connection in self._ready))
+
+    def request(
+        self, head: Head, path: bytes, fields: bytes, body: bytes, timeout: float | None = None
+    ) -> asyncio.Future[Response]:
+        """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
+
+        `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the
+        setting's. Cancelling the future resets the stream within a tick.
+        """
+        future: asyncio.Future[Response] = self._new_future()
+        best = None
+        least = 1 << 60
+        for connection in self._ready:
+            load = len(connection.codec.streams)
+            if load < least and load < connection.limit:
+                best = connection
+                least = load
+        if best is None or self._waiting:
+            self._wait(future, head, path, fields, body, timeout)
+            return future
+        stream = best.codec.request(future, head, path, fields, body)
+        if timeout is not None:
+            best.deadlines[stream] = self._clock() + timeout
+        if not best.flushing:
+            best.flushing = True
+            self._loop.call_soon(best.flush)
+        if least >= best.half:
+            self._consider()
+        return future
+
+    def retire(self, ssl_context: ssl.SSLContext | None = None) -> None:
+        """Replace every connection, because the credential is new: from now on requests go only over new connections.
+
+        Requests in flight are awaited on the old ones. `ssl_context`, where given, is used from now on.
+        """
+        if ssl_context is not None:
+            self._context = ssl_context
+            if self._connecting is not None:
+                self._connecting.cancel()
+        for connection in list(self._ready):
+            self._retire(connection)
+        self._consider()
+
+    def _wait(
+        self,
+        future: asyncio.Future[Response],
+        head: Head,
+        path: bytes,
+        fields: bytes,
+        body: bytes,
+        timeout: float | None,
+    ) -> None:
+        now = self._clock()
+        if not self._open:
+            self._refuse(future, "closed")
+        elif not self._ready and self._connecting is None and now < self._reconnect.until:
+            self._refuse(future, self._reconnect.reason)
+        elif len(self._waiting) >= self._settings.max_waiting:
+            self._refuse(future, "overload")
+        else:
+            deadline = now + (self._settings.request_timeout if timeout is None else timeout)
+            self._waiting.append(_Waiting(future, head, path, fields, body, deadline))
+            self._consider()
+
+    def _refuse(self, future: asyncio.Future[Response], reason: str) -> None:
+        if not future.done():
+            self.stats.count_failed(reason)
+            future.set_exception(RequestFailed("no", reason))
+
+    def _fail_waiting(self, reason: str) -> None:
+        while self._waiting:
+            self._refuse(self._waiting.popleft().future, reason)
+
+    def _pump(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._waiting:
+            best = min(
+                (c for c in self._ready if len(c.codec.streams) < c.limit),
+                key=lambda connection: len(connection.codec.streams),
+                default=None,
+            )
+            if best is None:
+                return
+            item = self._waiting.popleft()
+            if item.future.done():
+                continue
+            stream = best.codec.request(item.future, item.head, item.path, item.fields, item.body)
+            best.deadlines[stream] = item.deadline
+            if not best.flushing:
+                best.flushing = True
+                self._loop.call_soon(best.flush)
+
+    # -- what connections tell (connection.Owner)
+
+    def connection_moved(self, connection: Connection) -> None:
+        """Streams became free, a limit moved, or the connection takes no more requests."""
+        codec = connection.codec
+        if connection in self._ready:
+            if codec.going:
+                self.stats.goaways += 1
+                if codec.goaway_code == ErrorCode.ENHANCE_YOUR_CALM or not connection.proved:
+                    self._reconnect.failed(self._clock(), self._rng, "goaway")
+                self._leave(connection)
+                self._consider()
+            elif codec.closed:
+                self._leave(connection)
+                self._consider()
+        if self._waiting:
+            self._pump()
+
+    def connection_proved(self, connection: Connection) -> None:
+        """The first answer came."""
+        self._reconnect.succeeded()
+
+    def connection_ended(self, connection: Connection) -> None:
+        """The socket is closed, and every request resolved."""
+        self._draining.discard(connection)
+        if connection in self._ready:
+            self._ready.remove(connection)
+            self.stats.lost += 1
+            if not connection.proved:
+                self._reconnect.failed(self._clock(), self._rng, "closed")
+        self._consider()
+
+    # -- connections
+
+    def _leave(self, connection: Connection) -> None:
+        self._ready.remove(connection)
+        self._draining.add(connection)
+        connection.drain()
+
+    def _retire(self, connection: Connection) -> None:
+        self.stats.retired += 1
+        self._leave(connection)
+
+    def _consider(self) -> None:
+        """Open a connection if one is wanted and may be tried now; else let go of requests that nothing will carry."""
+        if not self._open or self._connecting is not None:
+            return
+        now = self._clock()
+        if now < self._reconnect.until:
+            if not self._ready:
+                self._fail_waiting(self._reconnect.reason)
+            return
+        ready = [connection for connection in self._ready if not self._ageing(connection, now)]
+        if wants_connection(
+            ready=len(self._ready),
+            ageing=len(self._ready) - len(ready),
+            limit=self._settings.connections,
+            waiting=bool(self._waiting),
+            crowded=all(len(connection.codec.streams) >= connection.half for connection in self._ready),
+            warm=now - self._used_at < self._settings.warm,
+        ):
+            self._connecting = self._loop.create_task(self._connect())
+            self._connecting.add_done_callback(self._connected)
+
+    def _ageing(self, connection: Connection, now: float) -> bool:
+        return now >= connection.retire_at or connection.ids_run_low or connection.missed_dns >= _DNS_MISSES
+
+    def _make(self) -> Connection:
+        return Connection(self, self._settings, self.stats, self._rng, self._clock)
+
+    async def _connect(self) -> None:
+        """Open one connection and put it to use. The only task that does, so connects come one at a time."""
+        try:
+            connection = await dial(
+                self._origin,
+                self._make,
+                context=self._context,
+                resolver=self._resolver,
+                timeout=self._settings.connect_timeout,
+            )
+        except DialFailed as failure:
+            self.stats.connect_failures += 1
+            self.stats.last_trouble = str(failure)
+            self._reconnect.failed(self._clock(), self._rng, failure.reason)
+            if not self._ready:
+                self._fail_waiting(failure.reason)
+            return
+        self.stats.opened += 1
+        now = self._clock()
+        if self._settings.max_age is not None:
+            connection.retire_at = now + self._settings.max_age * self._rng.uniform(0.9, 1.1)
+        for old in [old for old in self._ready if self._ageing(old, now)][:1]:
+            self._retire(old)
+        self._ready.append(connection)
+        self.connection_moved(connection)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A resolver that raises something else than OSError is its author's bug; requests must not wait for it for ever.
+            self.stats.last_trouble = f"connecting failed with {type(error).__name__}"
+            self._reconnect.failed(self._clock(), self._rng, "connect")
+            self._fail_waiting("connect")
+        self._consider()
+
+    # -- time
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self._timer = self._loop.call_later(self._settings.tick, self._tick)
+        sent = sum(connection.codec.next_stream for connection in self._ready)
+        if sent != self._sent or self._waiting:
+            self._sent = sent
+            self._used_at = now
+        self._drop_late(now)
+        for connection in [*self._ready, *self._draining]:
+            connection.tick(now)
+        self._close_idle(now)
+        self._look_up(now)
+        self._consider()
+
+    def _drop_late(self, now: float) -> None:
+        if not any(item.deadline <= now or item.future.done() for item in self._waiting):
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for item in waiting:
+            if item.deadline <= now:
+                self._refuse(item.future, "timeout")
+            elif not item.future.done():
+                self._waiting.append(item)
+
+    def _close_idle(self, now: float) -> None:
+        after = self._settings.idle_close
+        if after is not None:
+            for connection in [c for c in self._ready if not c.codec.streams and c.silence(now) >= after]:
+                self._retire(connection)
+
+    def _look_up(self, now: float) -> None:
+        """Now and then, see whether the connections' addresses are still among the host's."""
+        interval = self._settings.dns_interval
+        if interval is None or self._looking is not None or not self._ready or now - self._looked_at < interval:
+            return
+        self._looked_at = now
+        self._looking = self._loop.create_task(self._compare_addresses())
+        self._looking.add_done_callback(self._looked)
+
+    async def _compare_addresses(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                addresses = await self._resolver(self._origin.host, self._origin.port)
+        except OSError:  # TimeoutError is one: a name service in trouble says nothing about where the host is
+            return
+        for connection in self._ready:
+            connection.missed_dns = 0 if connection.address in addresses else connection.missed_dns + 1
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stats.last_trouble = f"the resolver raised {type(error).__name__}"

@@ -1,0 +1,136 @@
+"""What a request comes to: a response, or a failure that says whether the gateway may have seen it.
+
+We advertise SETTINGS_HEADER_TABLE_SIZE = 0, so every header block stands alone and can be read long after it came. Most are
+never read: the status is recognised from the first bytes, and the rest is decoded when a header is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["NotAResponse", "RequestFailed", "Response", "decode_block", "status_of"]
+
+_SHORT = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
+"""The statuses of the static table (RFC 7541, appendix A) as indexed fields of one byte."""
+
+_LITERAL_STATUS = frozenset(first | index for first in (0x00, 0x10, 0x40) for index in range(8, 15))
+"""A literal field whose name is one of the static `:status` entries: without indexing, never indexed, incremental."""
+
+_MOST_HEADERS = 65_536
+"""Bytes of decoded headers (names, values, 32 each), after which a block counts as unreadable."""
+
+_seen: dict[bytes, int] = {}
+"""Status fields met before, as bytes; bounded, since there are few ways to write a three-digit number."""
+
+
+class NotAResponse(ValueError):
+    """A header block that can be decoded and does not begin with a status."""
+
+
+def decode_block(block: bytes) -> list[tuple[str, str]]:
+    """The fields of a self-contained header block. Raises `ValueError` where it is not one, or is a bomb."""
+    from hpack import Decoder  # imported by the first answer that is looked into
+    from hpack.exceptions import HPACKError
+
+    decoder = Decoder(max_header_list_size=_MOST_HEADERS)
+    decoder.max_allowed_table_size = 0
+    decoder.header_table_size = 0
+    try:
+        fields = decoder.decode(block, raw=True)
+    except (HPACKError, IndexError) as error:
+        raise ValueError(f"The header block cannot be decoded ({type(error).__name__}).") from None
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
+def status_of(block: bytes) -> int:
+    """The status that a response's header block begins with. Raises `NotAResponse`, or `ValueError` for an undecodable block.
+
+    `:status` is the only pseudo-header of a response, and pseudo-headers come first (RFC 9113, section 8.3).
+    """
+    start = 0
+    while start < len(block) and block[start] == 0x20:  # a table size update to zero
+        start += 1
+    status = _SHORT.get(block[start]) if start < len(block) else None
+    if status is not None:
+        return status
+    if len(block) > start + 2 and block[start] in _LITERAL_STATUS and (length := block[start + 1] & 0x7F) < 8:
+        field = block[start : start + 2 + length]
+        status = _seen.get(field)
+        if status is None:
+            status = _status_field(decode_block(field))
+            if len(_seen) < 4096:
+                _seen[field] = status
+        return status
+    return _status_field(decode_block(block))
+
+
+def _status_field(fields: list[tuple[str, str]]) -> int:
+    if fields and fields[0][0] == ":status":
+        value = fields[0][1]
+        if len(value) == 3 and value.isascii() and value.isdigit() and value >= "100":
+            return int(value)
+    raise NotAResponse("The header block does not begin with a three-digit :status.")
+
+
+class Response:
+    """A complete answer. `status` is the final status, `body` the bytes up to the pool's `max_body` (the rest is cut off)."""
+
+    __slots__ = ("_block", "body", "status")
+
+    def __init__(self, status: int, body: bytes, block: bytes) -> None:
+        self.status = status
+        self.body = body
+        self._block = block
+
+    def headers(self) -> list[tuple[str, str]]:
+        """All fields but `:status`, in order, decoded now; empty where the gateway's block cannot be decoded.
+
+        The status stands nevertheless: it was read by itself, and is what says whether the push was taken.
+        """
+        try:
+            fields = decode_block(self._block)
+        except ValueError:
+            return []
+        return [field for field in fields if not field[0].startswith(":")]
+
+    def header(self, name: str) -> str | None:
+        """The first value of the field `name` (lower case), or None."""
+        return next((value for field, value in self.headers() if field == name), None)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class RequestFailed(Exception):
+    """No answer will come. `sent` is `"no"` where the gateway certainly did not process the request, else `"unknown"`.
+
+    `reason` is one short word for programs and metrics:
+
+    | reason | what happened |
+    |---|---|
+    | connect, dns, tls, alpn, settings | no connection came about: refused or unreachable, name not found, handshake failed, no `h2`, no SETTINGS |
+    | refused | REFUSED_STREAM |
+    | goaway | the gateway's GOAWAY excluded this request; `debug` is what it said |
+    | reset | the gateway reset the stream; `code` says why |
+    | timeout | the request's own deadline passed |
+    | ping | the connection no longer answered a PING and was given up |
+    | closed | the connection ended, or the pool was closed |
+    | protocol | the gateway broke RFC 9113 and the connection was given up |
+    | malformed | the gateway's answer to this request was not a response |
+    | overload | too many requests wait for a connection |
+
+    `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None.
+    """
+
+    def __init__(
+        self, sent: Literal["no", "unknown"], reason: str, debug: bytes = b"", code: int | None = None
+    ) -> None:
+        super().__init__(sent, reason, debug, code)
+        self.sent: Literal["no", "unknown"] = sent
+        self.reason = reason
+        self.debug = debug
+        self.code = code
+
+    def __str__(self) -> str:
+        doubt = "was not sent" if self.sent == "no" else "may have been sent"
+        return f"The request got no answer ({self.reason}); it {doubt}."

@@ -1,0 +1,130 @@
+"""The pool's decisions, without its sockets: when to connect, how long to back off, whether a connection is stale. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from enum import Enum
+
+from fanout.core.policy import backoff
+from fanout.http.settings import PoolSettings
+
+__all__ = ["Health", "Heartbeat", "Marks", "Reconnect", "wants_connection"]
+
+
+def wants_connection(*, ready: int, ageing: int, limit: int, waiting: bool, crowded: bool, warm: bool) -> bool:
+    """Whether one more connection should be opened now, given that none is being opened.
+
+    `ready` connections take requests, `ageing` of these are to be replaced, `limit` is the most there should be. `waiting`:
+    requests wait. `crowded`: the least used connection is more than half used. `warm`: the pool was used a short while ago.
+    """
+    if ageing:
+        return True
+    if not ready:
+        return waiting or warm
+    return ready < limit and (waiting or crowded)
+
+
+class Reconnect:
+    """Exponential back-off with full jitter between connects that failed.
+
+    A connection counts as a success when it has answered a request, not when it was opened: a gateway that accepts and
+    hangs up would otherwise be called without a pause.
+    """
+
+    __slots__ = ("_base", "_cap", "_failures", "reason", "until")
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._base = settings.backoff_base
+        self._cap = settings.backoff_cap
+        self._failures = 0
+        self.until = float("-inf")
+        self.reason = ""
+
+    def failed(self, now: float, rng: random.Random, reason: str) -> None:
+        """A connect failed, or its connection ended without one answer. `reason` is the word for requests refused meanwhile."""
+        self._failures += 1
+        self.reason = reason
+        self.until = now + backoff(self._failures, base=self._base, cap=self._cap, rng=rng)
+
+    def succeeded(self) -> None:
+        """A connection answered a request."""
+        self._failures = 0
+        self.until = float("-inf")
+
+
+class Marks:
+    """When streams were opened, to the precision of a tick: after each tick, the first id that had not been opened by then.
+
+    Ids only grow, so this replaces a timer, or even a number, per request.
+    """
+
+    __slots__ = ("_marks", "expired")
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+        self.expired = 0
+
+    def mark(self, now: float, next_stream: int) -> None:
+        """All streams below `next_stream` were opened by `now`."""
+        newest = self._marks[-1][1] if self._marks else self.expired
+        if next_stream != newest:
+            self._marks.append((now, next_stream))
+
+    def expire(self, before: float) -> int:
+        """The id below which every stream was opened by `before`; forgets what it needed for that."""
+        while self._marks and self._marks[0][0] <= before:
+            self.expired = self._marks.popleft()[1]
+        return self.expired
+
+    def opened_by(self, moment: float) -> int:
+        """The id below which every stream was opened by `moment`."""
+        below = self.expired
+        for at, next_stream in self._marks:
+            if at > moment:
+                break
+            below = next_stream
+        return below
+
+
+class Health(Enum):
+    """What to do about a connection now."""
+
+    FINE = "fine"
+    PING = "ping"
+    DEAD = "dead"
+
+
+class Heartbeat:
+    """When to ask whether the peer lives, and when to give it up. Times are of a monotonic clock."""
+
+    __slots__ = ("_heard", "_idle", "_pinged", "_stall", "_timeout")
+
+    def __init__(self, settings: PoolSettings, now: float) -> None:
+        self._idle = settings.idle_ping
+        self._stall = settings.stall_ping
+        self._timeout = settings.ping_timeout
+        self._heard = now
+        self._pinged = now
+
+    def heard(self, now: float) -> None:
+        """Bytes came since the last look."""
+        self._heard = now
+
+    def silence(self, now: float) -> float:
+        """Seconds without a byte from the peer."""
+        return now - self._heard
+
+    def look(self, now: float, *, waiting_for_pong: bool, in_flight: bool, overdue: bool) -> Health:
+        """`overdue`: an answer has been owed for `stall_ping` seconds. Any byte counts as a sign of life."""
+        silence = now - self._heard
+        if waiting_for_pong:
+            return Health.DEAD if now - max(self._pinged, self._heard) >= self._timeout else Health.FINE
+        if (silence >= self._stall and overdue) or (silence >= self._idle and not in_flight):
+            self._pinged = now
+            return Health.PING
+        return Health.FINE
+
+    def stall_before(self, now: float) -> float:
+        """Answers to requests sent before this are overdue."""
+        return now - self._stall
