@@ -136,6 +136,11 @@ class MemoryStorage:
 
     # -- watch and manage
 
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """Of these notifications, those that are finished, cancelled or unknown."""
+        notes = {id: self._t.notes.get(id) for id in ids}
+        return {id for id, note in notes.items() if note is None or note.finished_at is not None}
+
     async def status(self, id: str) -> Status | None:
         """See `Storage`."""
         note = self._t.notes.get(id)

@@ -1,0 +1,284 @@
+"""The laws of lease and settle: one holder, fenced; one end per delivery; and sums that are right at every moment."""
+
+from __future__ import annotations
+
+from fanout.core.model import EndpointState, Target
+from fanout.core.records import EndpointGone, Release, RetryRow, Settled, Settlement
+from fanout.core.states import DOUBT, Waiting
+from fanout.errors import UsageError
+from fanout.testing.storage_kit import (
+    ALICE,
+    T0,
+    Kit,
+    device,
+    done,
+    law,
+    post,
+    receipts,
+    settle_all,
+    standing,
+    submission,
+)
+
+__all__ = [
+    "doubt_ends_unknown",
+    "endless_reasons_fall_together",
+    "extending_keeps_a_lease",
+    "finishing_is_told_once",
+    "leases_are_exclusive",
+    "leases_are_fenced",
+    "nothing_overwrites_an_end",
+    "releases_wait",
+    "retries_are_gathered",
+    "waiting_tells_the_truth",
+]
+
+_BACKOFF = Waiting.BACKOFF.value
+
+
+async def leases_are_exclusive(kit: Kit) -> None:
+    """Oldest due first, up to the limit, and nothing twice."""
+    async with kit.open(chunk=10) as storage:
+        await storage.register([device("alice", str(i)) for i in range(20)], T0)
+        later, sooner = submission(now=T0 + 2), submission(now=T0 + 1)
+        await post(storage, later)
+        await post(storage, sooner)
+        law(await receipts(storage, T0 + 2, lane=0) == [], "a lease is of one lane")
+        law(await receipts(storage, T0 + 2, binding="fcm") == [], "a lease is of one binding")
+        law(await receipts(storage, T0 + 2, app="shop") == [], "a lease is of one app")
+        one = await receipts(storage, T0 + 2, limit=5)
+        law(len(one) == 1, "a lease stops once the limit is reached, and gives a whole chunk if there is one")
+        law(one[0].notification == sooner.id, "the oldest due comes first")
+        law((one[0].epoch, one[0].lease_until) == (1, T0 + 32), "a first lease is of epoch 1, until the given time")
+        two = await receipts(storage, T0 + 2, limit=20, worker="w2")
+        law([chunk.notification for chunk in two] == [sooner.id, later.id], "the next one follows, for anybody")
+        three = await receipts(storage, T0 + 2, limit=1000)
+        leased = [chunk.id for chunk in one + two + three]
+        law(len(leased) == len(set(leased)) == 4, "no chunk is held twice")
+        law(await receipts(storage, T0 + 2) == [], "then there is nothing left")
+
+
+async def leases_are_fenced(kit: Kit) -> None:
+    """A lease that has run out is taken over with the next epoch, and its former holder can settle nothing."""
+    async with kit.open() as storage:
+        entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
+        sub = submission()
+        await post(storage, sub)
+        (old,) = await receipts(storage, lease=30)
+        part = Settlement(old.id, old.epoch, results={("accepted", ""): [0]}, attempts=1)
+        law(await storage.settle([part], T0 + 1) == [Settled(False)], "the holder settles as it goes")
+        law(await receipts(storage, T0 + 29, worker="w2") == [], "a running lease is nobody else's")
+        law((await storage.waiting("default", "apns", T0 + 29)) == ([False] * 3, T0 + 30), "its end is known")
+        (new,) = await receipts(storage, T0 + 30, worker="w2", lease=30)
+        law((new.id, new.epoch) == (old.id, old.epoch + 1), "a takeover is of the next epoch")
+        law(new.states[0] != 0 and new.states[1:] == bytes(3), "what was settled stays settled, the rest is open")
+        stale = Settlement(
+            old.id,
+            old.epoch,
+            results={("rejected", "x"): [1]},
+            retries=[RetryRow(2, T0 + 40, 2, _BACKOFF, "y")],
+            changes=[EndpointGone(entered[3].id, 1, T0 + 31, "z")],
+            attempts=3,
+            release=Release(T0 + 31, Waiting.GATE.value),
+        )
+        before = await standing(storage, sub.id)
+        law(await storage.settle([stale], T0 + 31) == [Settled(True)], "a former holder's settlement is refused")
+        law(await standing(storage, sub.id) == before, "and leaves no trace: no result, no retry, no attempt")
+        kept = await storage.get_endpoint("default", entered[3].id)
+        law(kept is not None and kept.state is EndpointState.ACTIVE, "nor a change of an endpoint")
+        law(await storage.extend([(old.id, old.epoch)], T0 + 99) == [old.id], "nor can it extend what it lost")
+        mixed = await storage.settle([stale, done(new)], T0 + 32)
+        law(mixed == [Settled(True), Settled(False, sub.id)], f"a stale settlement spoils no other: {mixed}")
+        law(await storage.settle([done(new)], T0 + 33) == [Settled(True)], "a chunk that is done has no holder")
+        law(await storage.extend([(new.id, new.epoch), (10**9, 1)], T0 + 99) == [new.id, 10**9], "nor a lease")
+        law(await receipts(storage, T0 + 999) == [], "nor can it be leased again")
+
+
+async def extending_keeps_a_lease(kit: Kit) -> None:
+    """An extended lease runs to its new end."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", "1")], T0)
+        await post(storage, submission())
+        (chunk,) = await receipts(storage, lease=30)
+        law(await storage.extend([(chunk.id, chunk.epoch)], T0 + 60) == [], "a held lease is extended")
+        law(await receipts(storage, T0 + 59, worker="w2") == [], "until its new end it is held")
+        law(len(await storage.settle([done(chunk)], T0 + 59)) == 1, "and can be settled")
+        law(await storage.extend([], T0) == [], "extending nothing loses nothing")
+
+
+async def finishing_is_told_once(kit: Kit) -> None:
+    """The settlement that ends a notification says so, and no other; the log has it once, with the counts."""
+    async with kit.open(chunk=2) as storage:
+        await storage.register([device("alice", str(i)) for i in range(4)], T0)
+        sub = submission()
+        await post(storage, sub)
+        one, two = await receipts(storage)
+        law(await storage.settle([done(one)], T0 + 1) == [Settled(False)], "half of it is not the end")
+        status = await standing(storage, sub.id)
+        law(
+            (status.state, status.counts["pending"], status.attempts) == ("running", 2, 2), f"half is pending: {status}"
+        )
+        ends = await storage.settle([done(two, "rejected", "BadTopic")], T0 + 2)
+        law(ends == [Settled(False, sub.id)], f"the last settlement finishes it: {ends}")
+        status = await standing(storage, sub.id)
+        law((status.state, status.finished_at, status.attempts) == ("done", T0 + 2, 4), f"it is done: {status}")
+        law(dict(status.reasons["rejected"]) == {"BadTopic": 2}, "reasons are counted")
+        (event,) = await storage.events()
+        law(event.kind == "notification.finished" and event.at == T0 + 2, "the log has it once")
+        law(event.data["counts"]["accepted"] == 2 and event.data["counts"]["rejected"] == 2, "with its counts")
+        law(event.data["state"] == "done" and event.data["total"] == 4, "its state and total")
+
+
+async def releases_wait(kit: Kit) -> None:
+    """A lease given back leaves its open deliveries until the time named, for the reason named."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", str(i)) for i in range(3)], T0)
+        sub = submission()
+        await post(storage, sub)
+        (chunk,) = await receipts(storage)
+        back = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [1]}, attempts=1)
+        back.release = Release(T0 + 60, Waiting.BREAKER.value)
+        law(await storage.settle([back], T0 + 1) == [Settled(False)], "results and release go together")
+        law(await storage.settle([done(chunk)], T0 + 1) == [Settled(True)], "what was given back is held no more")
+        status = await standing(storage, sub.id)
+        law(dict(status.pending_by_reason) == {"breaker": 2}, f"it waits for its reason: {status}")
+        law(dict(await storage.outstanding()) == {"breaker": 2}, "outstanding says so too")
+        law(await receipts(storage, T0 + 59) == [], "it is not leased before its time")
+        law(await storage.waiting("default", "apns", T0 + 59) == ([False] * 3, T0 + 60), "waiting knows when")
+        (again,) = await receipts(storage, T0 + 60)
+        law((again.id, again.attempt, again.states.count(0)) == (chunk.id, 1, 2), "then it is, at the same attempt")
+        law(again.epoch > chunk.epoch, "under a new epoch")
+        law(dict(await storage.outstanding("default")) == {"leased": 2}, "leased deliveries are outstanding")
+        law(dict(await storage.outstanding("shop")) == {}, "per app, when asked so")
+
+
+async def retries_are_gathered(kit: Kit) -> None:
+    """Retry rows that are due become chunks again, one per notification and attempt."""
+    async with kit.open(chunk=4) as storage:
+        await storage.register([device("alice", str(i)) for i in range(8)], T0)
+        one, two = submission(), submission()
+        await post(storage, one)
+        await post(storage, two)
+        settlements = []
+        for chunk in await receipts(storage):
+            rows = [RetryRow(position, T0 + 10 + position, 2, _BACKOFF, "busy") for position in (3, 0, 1)]
+            other = [RetryRow(2, T0 + 10, 3, Waiting.QUOTA.value, "busy")]
+            settlements.append(Settlement(chunk.id, chunk.epoch, retries=rows + other, attempts=4))
+        await storage.settle(settlements, T0 + 1)
+        status = await standing(storage, one.id)
+        law(dict(status.pending_by_reason) == {"backoff": 6, "quota": 2}, f"retries are pending: {status}")
+        listed = await storage.deliveries(one.id)
+        law(len(listed) == 8 and {row[1] for row in listed} == {"pending"}, "each is listed once, as pending")
+        law(await receipts(storage, T0 + 9) == [], "no retry before it is due")
+        law(await storage.waiting("default", "apns", T0 + 9) == ([False] * 3, T0 + 10), "waiting knows when")
+        chunks = await receipts(storage, T0 + 11)
+        shape = sorted((chunk.notification, chunk.attempt, len(chunk.ids)) for chunk in chunks)
+        expected = sorted([(sub.id, attempt, n) for sub in (one, two) for attempt, n in ((2, 4), (3, 2))])
+        law(shape == expected, f"due retries are gathered by notification and attempt: {shape}")
+        law(all(list(chunk.ids) == sorted(chunk.ids) for chunk in chunks), "ids ascend in gathered chunks too")
+        rest = await receipts(storage, T0 + 13)
+        law(sorted(len(chunk.ids) for chunk in rest) == [2, 2], "the others when they are due")
+        ends = await settle_all(storage, chunks + rest, T0 + 14)
+        law(sorted(each.finished for each in ends if each.finished) == sorted([one.id, two.id]), "then all is done")
+        status = await standing(storage, one.id)
+        law((status.counts["accepted"], status.attempts) == (8, 16), f"each ended once: {status}")
+        listed = await storage.deliveries(one.id)
+        law(len(listed) == 8 and {row[1] for row in listed} == {"accepted"}, "each is listed once, as accepted")
+
+
+async def doubt_ends_unknown(kit: Kit) -> None:
+    """A delivery marked before its send ends by its result, or as dead and unknown when its holder is lost."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", str(i)) for i in range(5)], T0)
+        sub = submission()
+        await post(storage, sub)
+        (chunk,) = await receipts(storage)
+        mark = Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3]})
+        law(await storage.settle([mark], T0) == [Settled(False)], "marking doubt finishes nothing")
+        status = await standing(storage, sub.id)
+        law(status.counts["pending"] == 5, f"doubt is not an end: {status}")
+        half = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]}, reopen=[1], attempts=1)
+        await storage.settle([half], T0 + 1)
+        law(dict((await standing(storage, sub.id)).counts)["accepted"] == 1, "its result overwrites doubt")
+        (taken,) = await receipts(storage, T0 + 30, worker="w2")
+        status = await standing(storage, sub.id)
+        law(dict(status.reasons.get("dead", {})) == {"unknown": 2}, f"what the lost holder marked is dead: {status}")
+        law(taken.states.count(0) == 2, "what it had not marked, or had reopened, is open")
+        ends = await storage.settle([done(taken)], T0 + 31)
+        law(ends == [Settled(False, sub.id)], "the open rest ends as ever")
+
+        sub = submission()
+        await post(storage, sub, T0 + 40)
+        (chunk,) = await receipts(storage, T0 + 40)
+        await storage.settle([Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3, 4]})], T0 + 40)
+        law(await receipts(storage, T0 + 70, worker="w2") == [], "a chunk in which all is doubt is not leased again")
+        status = await standing(storage, sub.id)
+        law((status.state, status.counts["dead"]) == ("done", 5), f"it is ended: {status}")
+        late = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]})
+        law(await storage.settle([late], T0 + 71) == [Settled(True)], "and the late result is refused")
+
+
+async def nothing_overwrites_an_end(kit: Kit) -> None:
+    """A second result for one delivery is a fault of the caller: the whole call is refused and nothing of it stored."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", str(i)) for i in range(3)], T0)
+        sub, other = submission(), submission()
+        await post(storage, sub)
+        await post(storage, other)
+        chunk, innocent = await receipts(storage)
+        first = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]})
+        first.retries = [RetryRow(1, T0 + 5, 2, _BACKOFF, "busy")]
+        await storage.settle([first], T0)
+        before = await standing(storage, sub.id)
+        for wrong in (
+            Settlement(chunk.id, chunk.epoch, results={("rejected", "x"): [0]}),
+            Settlement(chunk.id, chunk.epoch, results={("rejected", "x"): [1]}),
+            Settlement(chunk.id, chunk.epoch, results={("rejected", "x"): [2], ("accepted", ""): [2]}),
+            Settlement(chunk.id, chunk.epoch, retries=[RetryRow(0, T0 + 5, 2, _BACKOFF, "x")]),
+            Settlement(chunk.id, chunk.epoch, reopen=[2]),
+            Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [3]}),
+            Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [-1]}),
+            Settlement(chunk.id, chunk.epoch, results={("nonsense", ""): [2]}),
+        ):
+            try:
+                await storage.settle([done(innocent), wrong], T0)
+            except UsageError:
+                pass
+            else:
+                raise AssertionError(f"settle refuses what overwrites an end or makes no sense: {wrong}")
+            law(await standing(storage, sub.id) == before, "a refused call leaves no trace")
+            untouched = await standing(storage, other.id)
+            law(untouched.counts["accepted"] == 0, "of any of its settlements")
+
+
+async def endless_reasons_fall_together(kit: Kit) -> None:
+    """However many texts a gateway invents, states stay right and sums add up."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", str(i)) for i in range(900)], T0)
+        sub = submission()
+        await post(storage, sub)
+        (chunk,) = await receipts(storage)
+        for state, start in (("rejected", 0), ("dead", 300), ("gone", 600)):
+            results = {(state, f"reason {i}"): [start + i] for i in range(300)}
+            await storage.settle([Settlement(chunk.id, chunk.epoch, results=results)], T0)
+        status = await standing(storage, sub.id)
+        counts = {state: status.counts[state] for state in ("rejected", "dead", "gone", "pending")}
+        law(counts == {"rejected": 300, "dead": 300, "gone": 300, "pending": 0}, f"each in its own state: {counts}")
+        law(status.reasons["gone"].get("other", 0) > 0, "reasons beyond the limit are counted as other")
+        listed = await storage.deliveries(sub.id, state="gone")
+        law(len(listed) == 300, "and every delivery is listed in its own state")
+
+
+async def waiting_tells_the_truth(kit: Kit) -> None:
+    """A lane is said to have work exactly when expand or lease gives some."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", "1")], T0)
+        law(await storage.waiting("default", "apns", T0) == ([False] * 3, None), "nothing waits at first")
+        await post(storage, submission(lane=2))
+        await post(storage, submission(lane=0, due_at=T0 + 9), T0)
+        ready, later = await storage.waiting("default", "apns", T0)
+        law((ready, later) == ([False, False, True], T0 + 9), f"by lane, and the next time: {ready}, {later}")
+        law(len(await receipts(storage, lane=2)) == 1, "what waits can be leased")
+        law((await storage.waiting("default", "apns", T0))[0] == [False] * 3, "what is leased does not wait")
+        law((await storage.waiting("default", "apns", T0 + 9))[0][0], "what is due waits")
+        law(Target.user("alice") == ALICE, "targets are values")
