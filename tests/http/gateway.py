@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hpack import Decoder
 
-from fanout.http.frames import ACK, PREFACE, FrameType, frame, goaway, settings, settings_ack
+from fanout.http.frames import PREFACE, FrameType, frame, goaway, settings, settings_ack
 
 OK = b"\x88"
 """A header block of `:status: 200`."""
@@ -79,7 +79,7 @@ class Peer:
     async def request(self) -> Got:
         """The next whole request."""
         head = await self.expect(FrameType.HEADERS)
-        headers = {name: value for name, value in self.decoder.decode(head.payload)}
+        headers = dict(self.decoder.decode(head.payload))
         body = b""
         ended = head.flags & 1
         while not ended:
