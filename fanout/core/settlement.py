@@ -120,7 +120,7 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
                 wait = backoff(tried.attempt, base=policy.backoff_throttled, cap=policy.backoff_cap, rng=rng)
             return _retry(now + wait, tried, policy, reason)
         case Unavailable("no", scope, reason, after):
-            if after is None and tried.free < policy.free_retries:
+            if after is None and tried.free < policy.free_retries and not tried.group_failing:
                 return Again(reason)
             return Park(_wide(scope), _told(after, policy, rng), reason, Waiting.GATE)
         case Unavailable(_, scope, reason, after):

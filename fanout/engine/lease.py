@@ -146,7 +146,7 @@ class Lease:
         """What was learned since the last call, as one settlement."""
         results = self._results
         if self.accepted:
-            results[(DeliveryState.ACCEPTED.value, "")] = self.accepted
+            results.setdefault((DeliveryState.ACCEPTED.value, ""), []).extend(self.accepted)
             self.accepted = []
         settlement = Settlement(
             self.chunk.id,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Senders"]
 
 OPEN = GateState.OPEN
+_TURNS = 127
+"""A sender lets others run after each 128 deliveries, a millisecond or so."""
 
 
 class Senders:
@@ -47,8 +49,13 @@ class Senders:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
+        turns = 0
         try:
             while True:
+                turns += 1
+                if turns & _TURNS == 0:
+                    # A transport that answers without waiting would keep the loop to itself.
+                    await asyncio.sleep(0)
                 item = group.take(now())
                 if item is None:
                     if group.closing:
@@ -87,7 +94,7 @@ class Senders:
                     group.active -= 1
                 if not work.settler.awake:
                     work.settler.wake()
-                if group.active < 8:
+                if group.limit < 8:
                     # Few are under way: the connection may just have been proven, and its capacity grown.
                     work.adjust(group)
         finally:

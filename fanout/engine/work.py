@@ -67,6 +67,7 @@ class Work:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
         lane = lease.chunk.lane
         touched: dict[str, Group] = {}
+        now = self.clock.now()
         rows = lease.rows
         for position in positions:
             row = rows[position]
@@ -80,10 +81,10 @@ class Work:
                 group = self.groups.get(name)
                 if group is None:
                     group = self.groups[name] = Group(name, self.policy, self.gate)
+                    group.idle_since = now
                 touched[name] = group
             lease.left += 1
             group.queues[lane].append((lease, position))
-        now = self.clock.now()
         for group in touched.values():
             if group.gate.shut(now) or self.gate.shut(now):
                 self.park_queued(group, group.gate if group.gate.shut(now) else self.gate)

@@ -1,0 +1,56 @@
+"""An engine over scripted transports and a storage of the test's choice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fanout.engine import Engine
+from fanout.engine.engine import Role
+from fanout.plugin import Policy, Storage, StorageContext
+from fanout.storage.memory.store import MemoryStorage
+from fanout.testing.scripted import Script, ScriptedTransport
+
+FAST = Policy(backoff_base=0.02, backoff_throttled=0.02, probe=0.02, request_timeout=2.0)
+"""Short waits, so that tests of retries end soon; nothing asserts how long anything takes."""
+
+
+class SystemClock:
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+def memory() -> Storage:
+    return MemoryStorage("", StorageContext(clock=SystemClock()))
+
+
+@asynccontextmanager
+async def running(
+    script: Script | None = None,
+    *,
+    storage: Storage | None = None,
+    transports: dict[tuple[str, str], ScriptedTransport] | None = None,
+    policy: Policy = FAST,
+    role: Role = "both",
+    **more: Any,
+) -> AsyncIterator[tuple[Engine, ScriptedTransport]]:
+    """An engine with one scripted binding `push` (or those given), and that binding's transport."""
+    made = transports or {("default", "push"): ScriptedTransport(*([script] if script else []))}
+    engine = Engine(
+        storage or memory(), made, clock=SystemClock(), rng=random.Random(1), policy=policy, role=role, **more
+    )
+    async with engine:
+        yield engine, next(iter(made.values()))
+
+
+async def register(
+    engine: Engine, user: str, *addresses: str, tags: Iterable[str] = (), binding: str = "push"
+) -> list[int]:
+    """Endpoints of one user; their ids."""
+    return [
+        (await engine.endpoints.register(user=user, binding=binding, address=address, tags=tags)).id
+        for address in addresses
+    ]

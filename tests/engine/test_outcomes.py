@@ -1,0 +1,269 @@
+"""Each outcome, from the transport's answer to the stored state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from rig import memory, register, running
+
+from fanout.core.delivery import Delivery
+from fanout.core.model import EndpointState, Notification
+from fanout.plugin import (
+    ACCEPTED,
+    Accepted,
+    Address,
+    Gone,
+    Misconfigured,
+    Moved,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unavailable,
+)
+from fanout.testing.scripted import ScriptedMessage
+
+pytestmark = pytest.mark.anyio
+HI = Notification(title="Hi")
+
+
+def answers(*script: Outcome | Exception) -> Callable[[ScriptedMessage, Delivery], Outcome]:
+    """Answer each address with these in turn, then with ACCEPTED."""
+    seen: Counter[str] = Counter()
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        turn = seen[delivery.address]
+        seen[delivery.address] += 1
+        if turn >= len(script):
+            return ACCEPTED
+        given = script[turn]
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    return answer
+
+
+async def test_every_device_of_a_user_gets_it_once() -> None:
+    async with running() as (engine, transport):
+        await register(engine, "alice", "phone", "tablet")
+        await register(engine, "bob", "bobs")
+
+        receipt = await engine.send(HI, "user:alice")
+        status = await receipt.wait(10)
+
+        assert receipt.total == 2
+        assert status.counts["accepted"] == 2
+        assert sorted(sent.address for sent in transport.sends) == ["phone", "tablet"]
+        assert {sent.notification for sent in transport.sends} == {receipt.id}
+        assert len({sent.delivery for sent in transport.sends}) == 2
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Unavailable("unknown", reason="reset"),
+        Unavailable("unknown", Scope.GROUP, "503"),
+        Unavailable("no", reason="refused"),
+        Unavailable("no", Scope.GROUP, "connect", after=0.01),
+        Throttled(0.01),
+        Throttled(0.01, Scope.QUOTA),
+        Throttled(None, Scope.BINDING),
+        Misconfigured("InvalidProviderToken"),
+        Misconfigured("BadTopic", Scope.TOPIC),
+        RuntimeError("escaped"),
+    ],
+    ids=repr,
+)
+async def test_what_passes_at_the_second_try_is_delivered(first: Outcome | Exception) -> None:
+    async with running(answers(first)) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(HI, "user:alice")).wait(10)
+
+        assert status.counts["accepted"] == 1
+        assert len({sent.delivery for sent in transport.sends}) == 1, "the delivery id is the same over retries"
+        assert len(transport.sends) == 2
+        assert status.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "reason"),
+    [
+        (Accepted("theirs"), "accepted", ""),
+        (Rejected("PayloadTooLarge"), "rejected", "PayloadTooLarge"),
+        (Gone("Unregistered"), "gone", "Unregistered"),
+        (Gone("Unregistered", since=1.0), "rejected", "Unregistered (before its registration)"),
+    ],
+    ids=repr,
+)
+async def test_what_ends_at_once(outcome: Outcome, state: str, reason: str) -> None:
+    async with running(answers(outcome)) as (engine, transport):
+        (endpoint,) = await register(engine, "alice", "phone")
+
+        receipt = await engine.send(HI, "user:alice")
+        status = await receipt.wait(10)
+
+        assert status.counts[state] == 1
+        assert [row async for row in engine.deliveries(receipt.id)] == [(endpoint, state, reason)]
+        assert len(transport.sends) == 1
+
+
+async def test_a_dead_endpoint_is_quarantined_and_said_so() -> None:
+    async with running(answers(Gone("Unregistered"))) as (engine, transport):
+        (endpoint,) = await register(engine, "alice", "phone")
+
+        await (await engine.send(HI, "user:alice")).wait(10)
+
+        assert (await engine.endpoints.get(endpoint)).state is EndpointState.GONE
+        assert ("endpoint.gone", endpoint) in [(e.kind, e.data.get("endpoint")) async for e in engine.events()]
+        assert (await engine.send(HI, "user:alice")).total == 0
+        assert await engine.endpoints.restore(endpoint) == 1
+        assert (await (await engine.send(HI, "user:alice")).wait(10)).counts["accepted"] == 1
+
+
+async def test_a_registration_meanwhile_outlives_the_verdict() -> None:
+    """The gateway's answer concerns the old registration; the new generation stays."""
+    release = asyncio.Event()
+
+    async def late(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        await release.wait()
+        return Gone("Unregistered")
+
+    async with running(late) as (engine, transport):
+        (endpoint,) = await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        while not transport.sends:
+            await asyncio.sleep(0)
+        await register(engine, "alice", "phone")
+        release.set()
+        await receipt.wait(10)
+
+        assert (await engine.endpoints.get(endpoint)).state is EndpointState.ACTIVE
+
+
+async def test_a_moved_endpoint_is_followed() -> None:
+    async with running(answers(Moved(Address("newplace")))) as (engine, transport):
+        (endpoint,) = await register(engine, "alice", "oldplace")
+        transport.script = lambda m, d: Moved(Address("newplace")) if d.address == "oldplace" else ACCEPTED
+
+        status = await (await engine.send(HI, "user:alice")).wait(10)
+
+        assert status.counts["accepted"] == 1
+        assert [sent.address for sent in transport.sends] == ["oldplace", "newplace"]
+        assert (await engine.endpoints.get(endpoint)).address.value == "newplace"
+
+
+async def test_doubt_is_not_repeated_with_prefer_once() -> None:
+    async with running(answers(Unavailable("unknown", reason="reset"))) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(Notification(title="x", repeat="prefer_once"), "user:alice")).wait(10)
+
+        assert status.counts["dead"] == 1
+        assert status.reasons["dead"] == {"unknown: reset": 1}
+        assert len(transport.sends) == 1
+
+
+async def test_what_never_left_is_repeated_even_with_at_most_once() -> None:
+    async with running(answers(Unavailable("no", reason="refused"))) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(Notification(title="x", repeat="at_most_once"), "user:alice")).wait(10)
+
+        assert status.counts["accepted"] == 1
+
+
+async def test_attempts_run_out() -> None:
+    from fanout.core.policy import Policy
+
+    policy = Policy(attempts=3, backoff_base=0.01)
+    async with running(lambda m, d: Unavailable("unknown", reason="reset"), policy=policy) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(HI, "user:alice")).wait(10)
+
+        assert status.reasons["dead"] == {"3 attempts: reset": 1}
+        assert [sent.attempt for sent in transport.sends] == [1, 2, 3]
+
+
+async def test_a_wrong_credential_loses_and_counts_nothing() -> None:
+    """All are parked, one probe goes at a time, and when the credential is mended all arrive."""
+    broken = True
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        return Misconfigured("InvalidProviderToken") if broken else ACCEPTED
+
+    async with running(answer) as (engine, transport):
+        for n in range(300):
+            await register(engine, f"u{n}", f"d{n}")
+        live = engine.live()
+        receipt = await engine.send(HI, "all")
+        alarms = 0
+        async for event in live:
+            alarms += event.kind == "alarm"
+            if alarms == 5:
+                break
+        status = await receipt.status()
+        assert status.counts["pending"] == 300
+        most = transport.most_in_flight
+        sends = len(transport.sends)
+        broken = False
+
+        status = await receipt.wait(10)
+
+        assert status.counts["accepted"] == 300
+        assert sends < 300 + 5, "after the first window, one probe per opening"
+        assert most <= 1000
+
+
+async def test_a_total_outage_writes_no_row_per_delivery() -> None:
+    down = True
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        return Unavailable("no", Scope.GROUP, "connect") if down else ACCEPTED
+
+    async with running(answer) as (engine, transport):
+        for n in range(500):
+            await register(engine, f"u{n}", f"d{n}")
+        live = engine.live()
+        receipt = await engine.send(HI, "all")
+        closed = 0
+        async for event in live:
+            closed += event.kind == "gate.closed"
+            if closed == 4:
+                break
+        pending = (await receipt.status()).pending_by_reason
+        assert sum(pending.values()) == 500
+        assert "backoff" not in pending
+        down = False
+
+        assert (await receipt.wait(10)).counts["accepted"] == 500
+
+
+async def test_one_dead_host_slows_no_other() -> None:
+    hang = asyncio.Event()
+
+    async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        if delivery.group == "hung.example":
+            await hang.wait()
+        return ACCEPTED
+
+    async with running(answer, storage=memory()) as (engine, transport):
+        transport.capacities = {"hung.example": 5, "good.example": 5}
+        for n in range(50):
+            await register(engine, f"u{n}", f"hung.example/{n}", f"good.example/{n}")
+        live = engine.live()
+        receipt = await engine.send(HI, "all")
+        accepted = 0
+        async for event in live:
+            accepted += event.data.get("counts", {}).get("accepted", 0) if event.kind == "settled" else 0
+            if accepted == 50:
+                break
+        assert {sent.address.split("/")[0] for sent in transport.sends[-5:]} == {"good.example"} or accepted == 50
+        hang.set()
+
+        assert (await receipt.wait(10)).counts["accepted"] == 100
