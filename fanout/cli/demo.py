@@ -1,7 +1,192 @@
-"""`fanout demo`."""
+"""`fanout demo`: a broadcast to thousands of simulated devices, from nothing, with what to try next."""
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
 
-def demo() -> None:
-    """A broadcast to 20,000 devices on a simulated gateway, from nothing."""
+import typer
+
+from fanout import bootstrap
+from fanout.cli.gateways import Gateway, Simulated, simulated_transports, toml, write_private
+from fanout.cli.progress import Meter
+from fanout.cli.shell import quoted, run, this_program
+from fanout.core.model import Notification, Registration
+from fanout.core.records import Status
+from fanout.core.states import FINAL_STATES
+from fanout.engine import Engine, LiveEvent
+from fanout.errors import UsageError
+from fanout.registry import Registry
+
+__all__ = ["demo"]
+
+_MARK = "# Made by `fanout demo`; the next one replaces it.\n"
+_ODD = ("dead", "throttled", "slow")
+_ODD_EVERY = 250
+"""One device in so many is dead, throttled or slow."""
+_POLICY = {"backoff_base": 0.2, "backoff_throttled": 0.5, "backoff_cap": 5.0}
+_BATCH = 1000
+
+
+def demo(
+    devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many devices.", min=1)] = 20_000,
+    users: Annotated[int, typer.Option("--users", metavar="N", help="How many users have them.", min=1)] = 8_000,
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where the database and the configuration are left.")
+    ] = Path("fanout-demo"),
+) -> None:
+    """Simulate a gateway, register devices, send to one user and to all, and show how it went. Needs no account."""
+    run(lambda: _demo(devices, min(users, devices), folder))
+
+
+async def _demo(devices: int, users: int, folder: Path) -> int:
+    registry = Registry()
+    transports = simulated_transports(registry)
+    _clear(folder)
+    alice = _user(users // 2, users)
+    async with AsyncExitStack() as stack:
+        gateways: dict[str, Gateway] = {}
+        for transport in transports:
+            gateway = await stack.enter_async_context(Gateway(transport.name, folder / "gateways" / transport.name))
+            gateways[transport.name] = gateway
+            typer.echo(f"A simulated {transport.name} gateway listens at {gateway.url}.")
+        config = folder / "fanout.toml"
+        settings = {name: gateway.settings for name, gateway in gateways.items()}
+        write_private(config, _MARK + toml("sqlite:fanout.db", settings, _POLICY))
+        engine = await stack.enter_async_context(bootstrap.open(config, registry=registry))
+
+        await _register(engine, transports, devices, users)
+        receipt = await engine.send(Notification(title="Hello", body="This one is for you alone."), f"user:{alice}")
+        status = await receipt.wait()
+        typer.echo(f"To {alice}: {_counts(status)} of {status.total} devices.")
+
+        everyone = Notification(title="Hello, everyone", body="A broadcast to every device.", lane="bulk")
+        broadcast = await _broadcast(engine, everyone, devices)
+        location = engine.storage.location
+    _summary(broadcast, alice, location, config)
+    return 0
+
+
+def _clear(folder: Path) -> None:
+    """An empty folder, where there was none or an earlier demo's. Raises `UsageError` rather than touch anything else."""
+    config = folder / "fanout.toml"
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            if not (config.is_file() and config.read_text(encoding="utf-8").startswith(_MARK)):
+                raise UsageError(f"--folder {folder} holds something that is no earlier demo: name another folder.")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--folder {folder} cannot be used ({error.strerror}): name another folder.") from None
+
+
+async def _register(engine: Engine, transports: Sequence[Simulated], devices: int, users: int) -> None:
+    begun = time.monotonic()
+    batch: list[Registration] = []
+    with Meter("registering", total=devices) as meter:
+        for number, registration in enumerate(_devices(engine, transports, devices, users), start=1):
+            batch.append(registration)
+            if len(batch) == _BATCH or number == devices:
+                await engine.endpoints.register_many(batch)
+                batch.clear()
+                meter.show(f"{number:,} devices", done=number)
+    seconds = time.monotonic() - begun
+    odd = sum(_behaviour(number, transports[number % len(transports)]) != "good" for number in range(devices))
+    typer.echo(
+        f"{devices:,} devices of {users:,} users are registered, in {seconds:.1f} s; {odd:,} of them are {_listed(_ODD)}."
+    )
+
+
+def _devices(engine: Engine, transports: Sequence[Simulated], devices: int, users: int) -> Iterator[Registration]:
+    for number in range(devices):
+        transport = transports[number % len(transports)]
+        yield engine.endpoints.registration(
+            user=_user(number % users, users),
+            binding=transport.name,
+            address=transport.address(number, _behaviour(number, transport)),
+            platform=transport.name,
+            tags=["demo"],
+        )
+
+
+def _behaviour(number: int, transport: Simulated) -> str:
+    odd = [word for word in _ODD if word in transport.behaviours]
+    if number % _ODD_EVERY or not odd:
+        return "good"
+    return odd[number // _ODD_EVERY % len(odd)]
+
+
+async def _broadcast(engine: Engine, notification: Notification, devices: int) -> Status:
+    """Send to all, and show rate, outcomes and remaining time until the last delivery has ended."""
+    counts: Counter[str] = Counter()
+    receipt = await engine.send(notification, "all")
+    with Meter("broadcast", total=devices, every=0.5) as meter:
+        begun = time.monotonic()
+
+        def show() -> None:
+            done = sum(counts.values())
+            rate = done / max(time.monotonic() - begun, 0.001)
+            eta = f", {(devices - done) / rate:.0f} s left" if done and not sys.stderr.isatty() else ""
+            listed = ", ".join(f"{state} {counts[state]:,}" for state in FINAL_STATES if counts[state])
+            meter.show(f"{rate:,.0f}/s  {listed or 'starting'}{eta}", done=done)
+
+        async def watch() -> None:
+            async for event in engine.live():
+                if _concerns(event, receipt.id):
+                    counts.update(event.data["counts"])
+                    show()
+
+        watching = asyncio.ensure_future(watch())
+        try:
+            status = await receipt.wait()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        counts.clear()
+        counts.update({state: status.counts.get(state, 0) for state in FINAL_STATES})
+        show()
+    return status
+
+
+def _concerns(event: LiveEvent, notification: str) -> bool:
+    return event.kind == "settled" and event.data.get("notification") == notification
+
+
+def _summary(status: Status, alice: str, location: str, config: Path) -> None:
+    seconds = (status.finished_at or status.accepted_at) - status.accepted_at
+    program, flags = this_program(), ["--config", str(config.absolute())]
+    typer.echo(
+        f"\nThe broadcast: {status.total or 0:,} deliveries in {seconds:.1f} s, from accepted to the last one settled."
+    )
+    for state in FINAL_STATES:
+        if count := status.counts.get(state, 0):
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in status.reasons.get(state, {}).items() if reason)
+            typer.echo(f"  {state:<10} {count:>9,}" + (f"  ({reasons})" if reasons else ""))
+    typer.echo(f"  {(status.total or 0) / max(seconds, 0.001):,.0f} deliveries/s, each stored durably")
+    typer.echo(f"  the database is {location}")
+    typer.echo("\nTry next:")
+    for words in (
+        ["status", status.id],
+        ["endpoints", "list", "--user", alice],
+        ["send", "--to", "topic:demo", "--title", "Hello again", "--dry-run"],
+    ):
+        typer.echo(f"  {quoted([*program, *words, *flags])}")
+
+
+def _counts(status: Status) -> str:
+    return ", ".join(f"{status.counts[state]:,} {state}" for state in FINAL_STATES if status.counts.get(state))
+
+
+def _user(number: int, users: int) -> str:
+    return f"user-{number:0{len(str(users - 1))}}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,117 @@
+"""Simulated gateways as processes of their own, and a configuration that talks to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fanout.errors import ConfigurationError, FanoutError
+from fanout.registry import Registry
+
+__all__ = ["Gateway", "GatewayFailed", "Simulated", "simulated_transports", "toml", "write_private"]
+
+_START = 30.0
+"""Seconds for a simulator to make its certificates and listen."""
+_END = 5.0
+
+
+class GatewayFailed(FanoutError):
+    """A simulator did not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A transport that brings a simulator. `address(number, behaviour)` makes device addresses for it."""
+
+    name: str
+    behaviours: tuple[str, ...]
+    address: Callable[[int, str], Any]
+
+
+def simulated_transports(registry: Registry) -> list[Simulated]:
+    """The installed transports whose gateway can be simulated. Raises `ConfigurationError` where there is none."""
+    found = []
+    for info in registry.list(load=True):
+        if info.kind != "transport" or info.state != "loaded":
+            continue
+        simulator = registry.transport(info.name).simulator
+        if simulator is not None:
+            made: Any = registry.resolve("transport", info.name, simulator)
+            found.append(Simulated(info.name, tuple(made.behaviours), made.address))
+    if not found:
+        raise ConfigurationError("No installed transport brings a simulator: `fanout doctor` shows what is installed.")
+    return found
+
+
+class Gateway:
+    """One simulator in a process of its own, which ends with this one whatever happens to it. An async context manager."""
+
+    def __init__(self, transport: str, folder: Path) -> None:
+        self._transport = transport
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+        self.settings: Mapping[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        words = [sys.executable, "-m", "fanout.testing.simulator", self._transport, "--ca-dir", str(self._folder)]
+        # A session of its own: Ctrl-C must not take the gateway away while the engine still waits for its answers.
+        self._process = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        try:
+            assert self._process.stdout is not None
+            async with asyncio.timeout(_START):
+                line = await self._process.stdout.readline()
+            said = json.loads(line)
+        except (TimeoutError, ValueError):
+            await self._end()
+            raise GatewayFailed(f"The simulator of {self._transport} did not start; its own words are above.") from None
+        except BaseException:
+            await self._end()
+            raise
+        self.url, self.settings = said["url"], said["settings"]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_END):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def toml(storage: str, bindings: Mapping[str, Mapping[str, Any]], policy: Mapping[str, Any]) -> str:
+    """A configuration file's text."""
+    lines = [f"storage = {_value(storage)}"]
+    for binding, settings in bindings.items():
+        lines += ["", f"[apps.default.transports.{binding}]"]
+        lines += [f"{key} = {_value(value)}" for key, value in settings.items() if value is not None]
+    lines += ["", "[policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read: it holds a (throw-away) key."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _value(value: Any) -> str:
+    # What JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans, arrays of them.
+    return json.dumps(value, ensure_ascii=True)

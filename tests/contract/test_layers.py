@@ -1,0 +1,188 @@
+"""The level table of the design, held against what every module really imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BELOW_ENGINE = ("fanout.plugin", "fanout.config", "fanout.core", "fanout.errors")
+EVERYTHING = ("fanout",)
+
+# For each part of the package, the first that matches: what it may import of `fanout` besides itself.
+LEVELS: list[tuple[str, tuple[str, ...]]] = [
+    ("fanout.cli", EVERYTHING),
+    ("fanout.__main__", EVERYTHING),
+    ("fanout.service", ("fanout.bootstrap", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
+    ("fanout.testing", ("fanout.bootstrap", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
+    ("fanout.sync", ("fanout.bootstrap", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
+    ("fanout.bootstrap", ("fanout.engine", "fanout.registry", *BELOW_ENGINE)),
+    ("fanout.registry", BELOW_ENGINE),
+    ("fanout.engine", BELOW_ENGINE),
+    ("fanout.storage", BELOW_ENGINE),
+    ("fanout.plugin", ("fanout.http", "fanout.core", "fanout.errors")),
+    ("fanout.config", ("fanout.http", "fanout.core", "fanout.errors")),
+    ("fanout.http", ("fanout.core", "fanout.errors")),
+    ("fanout.client", ("fanout.core", "fanout.errors")),
+    ("fanout.core", ("fanout.errors",)),
+    ("fanout.errors", ()),
+    ("fanout", EVERYTHING),
+]
+# What each part may import from PyPI, where that is part of the design.
+OUTSIDE: list[tuple[str, set[str]]] = [
+    ("fanout.core.codec", {"orjson"}),
+    ("fanout.core", set()),
+    ("fanout.errors", set()),
+    ("fanout.http", {"aiohttp", "hpack", "multidict", "yarl"}),
+    ("fanout.plugin", set()),
+    ("fanout.registry", set()),
+    ("fanout.bootstrap", {"uvloop"}),
+    ("fanout.config", {"pydantic", "orjson"}),
+    ("fanout.engine", {"anyio", "orjson"}),
+    ("fanout.storage", {"anyio", "apsw", "orjson"}),
+    ("fanout.sync", set()),
+    ("fanout.cli", {"typer", "rich", "orjson"}),
+    ("fanout.__main__", set()),
+]
+IMPURE = {
+    "asyncio",
+    "concurrent",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+
+
+def modules(folder: str) -> dict[str, Path]:
+    """The modules below a source root by their dotted name."""
+    root = ROOT if folder == "fanout" else ROOT / folder
+    found = {}
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        parts = file.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+OURS = modules("fanout")
+TRANSPORTS = modules("transports")
+
+
+def imports(name: str, file: Path) -> Iterator[str]:
+    """Every module that this one imports, at its top or inside a function; a name from a package as package.name."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*up, base] if base else up)
+            yield from (f"{base}.{alias.name}" if f"{base}.{alias.name}" in OURS else base for alias in node.names)
+
+
+def within(name: str, part: str) -> bool:
+    return name == part or name.startswith(part + ".")
+
+
+def part_of(name: str) -> tuple[str, tuple[str, ...]]:
+    return next((part, allowed) for part, allowed in LEVELS if within(name, part))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_module_imports_only_what_stands_lower(name: str) -> None:
+    own, allowed = part_of(name)
+    if name == "fanout":
+        return
+    wrong = [
+        found
+        for found in imports(name, OURS[name])
+        if within(found, "fanout") and not any(within(found, part) for part in (own, *allowed))
+    ]
+    assert not wrong, f"{name} ({own}) may import {', '.join(allowed) or 'nothing of fanout'}, not {wrong}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_module_imports_only_what_its_layer_may_have_from_outside(name: str) -> None:
+    allowed = next((outside for part, outside in OUTSIDE if within(name, part)), None)
+    if allowed is None or name == "fanout":
+        return
+    tops = {found.partition(".")[0] for found in imports(name, OURS[name])}
+    wrong = tops - allowed - {"fanout"} - set(sys.stdlib_module_names)
+    assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if within(name, "fanout.core") or name == "fanout.errors"])
+def test_the_core_is_pure(name: str) -> None:
+    tree = ast.parse(OURS[name].read_text(encoding="utf-8"))
+    wrong = {found.partition(".")[0] for found in imports(name, OURS[name])} & IMPURE
+    assert not wrong, f"{name} imports {wrong}"
+    for node in ast.walk(tree):
+        assert not isinstance(node, (ast.AsyncFunctionDef, ast.Await)), f"{name}:{node.lineno} awaits"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            drawn = (node.value.id, node.attr)
+            assert drawn[0] != "random" or node.attr == "Random", f"{name}:{node.lineno} draws randomness"
+            assert drawn not in {("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}, (
+                f"{name}:{node.lineno}"
+            )
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called = ast.unparse(node.func)
+            assert called != "random.Random", f"{name}:{node.lineno} makes its own randomness"
+
+
+def test_storage_backends_do_not_know_each_other() -> None:
+    backends = {name.split(".")[2] for name in OURS if name.count(".") >= 2 and within(name, "fanout.storage")}
+    backends = {name for name in backends if (ROOT / "fanout" / "storage" / name).is_dir()}
+    for name, file in OURS.items():
+        for found in imports(name, file):
+            for backend in backends:
+                if within(found, f"fanout.storage.{backend}"):
+                    assert within(name, f"fanout.storage.{backend}"), f"{name} imports the backend {found} by name"
+
+
+def test_nobody_imports_a_transport_by_name() -> None:
+    packages = {name.partition(".")[0] for name in TRANSPORTS}
+    for name, file in OURS.items():
+        wrong = {found for found in imports(name, file) if found.partition(".")[0] in packages | {"transports"}}
+        assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_a_transport_imports_the_plugin_contract_and_nothing_else_of_fanout(name: str) -> None:
+    package = name.partition(".")[0]
+    allowed = ["fanout.plugin", package]
+    if name.split(".")[1:2] == ["simulator"]:
+        allowed.append("fanout.testing")
+    for found in imports(name, TRANSPORTS[name]):
+        if found.startswith("fanout"):
+            assert any(within(found, part) for part in allowed), f"{name} imports {found}"
+        assert found.partition(".")[0] != "transports", f"{name} imports {found}"
+
+
+def test_the_test_kit_needs_no_test_framework() -> None:
+    for name, file in OURS.items():
+        tops = {found.partition(".")[0] for found in imports(name, file)}
+        assert not tops & {"pytest", "_pytest", "unittest"}, f"{name} imports a test framework"
+
+
+def test_the_check_itself_sees_a_wrong_import(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text("def f():\n    from fanout.engine import Engine\nimport fanout.cli.main\nfrom fanout import sync\n")
+    found = set(imports("fanout.core.module", file))
+    assert found == {"fanout.engine", "fanout.cli.main", "fanout.sync"}
