@@ -1,0 +1,206 @@
+"""The host guard: where an address that a client supplied may make us connect to. Pure; `guard_resolver` applies it to name lookups.
+
+Our own strict reading of URLs, because the holes lie where two parsers disagree: whatever could be read in two ways is refused.
+The guard is asked when an address is registered and again before each send, since configuration and names change in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from fanout.errors import AddressInvalid, ConfigurationError
+from fanout.http.guard_addresses import why_not_public
+
+__all__ = ["GuardedUrl", "HostGuard", "HostRefused"]
+
+_log = logging.getLogger("fanout.http")
+
+MOST_URL = 4096
+"""Characters of an address; the longest that vendors are known to hand out have under a thousand."""
+
+_URL = re.compile(r"https://([^/?]*)([/?].*)?", re.IGNORECASE)
+_HARMLESS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
+"""The characters of RFC 3986. Blanks, controls, backslashes, quotes, braces and everything beyond ASCII are outside."""
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]@%]*)(?::([1-9][0-9]{0,4}))?")
+_HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""A last label of this form makes the whole host an IPv4 address, in the eyes of browsers (WHATWG URL) and of inet_aton."""
+
+_SPECIAL = frozenset(
+    ("localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan")
+    + ("invalid", "test", "example", "onion", "alt", "arpa")
+)
+"""Last labels that are never a public host's (RFC 6761 and others; `.internal` holds Google's metadata service)."""
+
+
+class HostRefused(AddressInvalid):
+    """The guard refuses this address. `reason` is one word for programs; neither it nor the text holds the address.
+
+    The words: form, scheme, userinfo, port, literal (an IP address in any spelling), host (no proper name), fragment, list (not on
+    the allow-list).
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedUrl:
+    """An address that passed. `host` is lower-case; `target` is path and query as the client gave them; `url` is all of it."""
+
+    host: str
+    port: int
+    target: str = field(repr=False)
+
+    @property
+    def authority(self) -> str:
+        """Host, and port where it is not 443: what a group of connections is named by."""
+        return self.host if self.port == 443 else f"{self.host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """`https://` and the authority."""
+        return f"https://{self.authority}"
+
+    @property
+    def url(self) -> str:
+        """The canonical text: scheme and host in lower case, port 443 left out, the rest untouched."""
+        return f"https://{self.authority}{self.target}"
+
+
+class HostGuard:
+    """Admits https URLs on `port` whose host is on the allow-list.
+
+    An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or `*.` is
+    the same. With `public_hosts` every host with a proper public name passes as well, and then what counts is that each
+    address that it resolves to is public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
+    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so.
+
+    Raises `ConfigurationError` for an entry that is no host, and for an empty list without `public_hosts`.
+    """
+
+    __slots__ = ("_exact", "_suffixes", "allow_private", "port", "public_hosts")
+
+    def __init__(
+        self,
+        allowed_hosts: Iterable[str] = (),
+        *,
+        public_hosts: bool = False,
+        allow_private: bool = False,
+        port: int = 443,
+    ) -> None:
+        self.public_hosts = public_hosts
+        self.allow_private = allow_private
+        self.port = port
+        names = [_entry(entry, allow_private=allow_private) for entry in allowed_hosts]
+        self._exact = frozenset(names)
+        self._suffixes = tuple(f".{name}" for name in names if not _is_literal(name))
+        if not names and not public_hosts:
+            raise ConfigurationError(
+                "allowed_hosts is empty: name the push service's host, such as notify.windows.com."
+            )
+        if allow_private:
+            _log.warning(
+                "allow_private is on for %s: addresses inside this network are reachable. For tests on loopback only.",
+                ", ".join(names) or "every host",
+            )
+
+    def check(self, url: str) -> GuardedUrl:
+        """The parts of `url`, if it may be used. Raises `HostRefused`, without the address in its text."""
+        if not isinstance(url, str) or len(url) > MOST_URL or not _HARMLESS.fullmatch(url) or _BAD_ESCAPE.search(url):
+            raise HostRefused("form", f"The address is no URL of at most {MOST_URL} plain ASCII characters.")
+        if "#" in url:
+            raise HostRefused("fragment", "The address has a fragment (#), which no push service hands out.")
+        found = _URL.fullmatch(url)
+        if found is None:
+            raise HostRefused("scheme", "The address does not begin with https:// and a host.")
+        authority, target = found.group(1), found.group(2) or "/"
+        if "@" in authority:
+            raise HostRefused("userinfo", "The address has a user name before its host.")
+        parts = _AUTHORITY.fullmatch(authority)
+        if parts is None:
+            raise HostRefused("host", "The address's host and port are malformed.")
+        host = parts.group(1).lower()
+        port = int(parts.group(2) or 443)
+        self.check_host(host)
+        if port != self.port and not (self.allow_private and port < 65_536):
+            raise HostRefused("port", f"The address names another port than {self.port}.")
+        return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
+
+    def check_host(self, host: str) -> None:
+        """Raise `HostRefused` unless `host` (lower-case) is a proper name that may be connected to."""
+        if self.allow_private and host in self._exact:
+            return
+        if _is_literal(host):
+            raise HostRefused("literal", "The address's host is an IP address; push services have names.")
+        if not _HOST.fullmatch(host) or "." not in host or not _honest_idna(host):
+            raise HostRefused(
+                "host", "The address's host is no fully qualified name in plain ASCII (or valid xn-- form)."
+            )
+        if host in self._exact or host.endswith(self._suffixes):
+            return
+        if not self.public_hosts or host.rpartition(".")[2] in _SPECIAL:
+            raise HostRefused("list", "The address's host is none of the allowed push services (allowed_hosts).")
+
+    def addresses(self, found: Sequence[str]) -> Sequence[str]:
+        """`found`, the IP addresses of a host, if we may connect to them: every one must be public.
+
+        One that is not condemns the others, for it shows that whoever answers for the name means us no good. Raises `HostRefused`.
+        """
+        if not self.allow_private:
+            for address in found:
+                what = why_not_public(address)
+                if what:
+                    raise HostRefused("literal", f"The host resolves to an address that is not public ({what}).")
+        return found
+
+    def __repr__(self) -> str:
+        return f"HostGuard({sorted(self._exact)}, public_hosts={self.public_hosts}, allow_private={self.allow_private})"
+
+
+def _is_literal(host: str) -> bool:
+    """Whether some resolver or parser would take `host` for an IP address: also 0x7f.1, 017700000001 and 2130706433."""
+    return host.startswith("[") or ":" in host or bool(_NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]))
+
+
+def _honest_idna(host: str) -> bool:
+    """Whether each `xn--` label is what it claims to be (RFC 5891): decodable, not plain ASCII in disguise, and canonical."""
+    for label in host.split("."):
+        if label[2:4] != "--":
+            continue
+        if not label.startswith("xn--"):
+            return False
+        try:
+            name = label[4:].encode().decode("punycode")
+            if name.isascii() or name.encode("punycode").decode() != label[4:]:
+                return False
+        except UnicodeError:
+            return False
+    return True
+
+
+def _entry(entry: str, *, allow_private: bool) -> str:
+    name = entry.strip().lower().removeprefix("*").removeprefix(".")
+    if allow_private and (name == "localhost" or _is_address(name)):
+        return name
+    if not _HOST.fullmatch(name) or "." not in name or _is_literal(name) or not _honest_idna(name):
+        raise ConfigurationError(
+            f"allowed_hosts has {entry!r}, which is no host: write a name such as notify.windows.com, without https://."
+        )
+    return name
+
+
+def _is_address(text: str) -> bool:
+    """Whether this is an IP address as it stands between https:// and the port, in its one canonical spelling."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        parsed = ip_address(bare)
+    except ValueError:
+        return False
+    return str(parsed) == bare and (parsed.version == 6) == (bare != text)
