@@ -1,0 +1,254 @@
+"""APNs over HTTP/2: what one binding does with its gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from fanout.plugin import (
+    ACCEPTED,
+    Address,
+    AddressInvalid,
+    ConfigurationError,
+    Context,
+    Delivery,
+    Diagnosis,
+    H2Pool,
+    Head,
+    Message,
+    Misconfigured,
+    Notification,
+    Outcome,
+    PoolSettings,
+    RequestFailed,
+    Response,
+    client_tls,
+    literal,
+    parse_retry_after,
+)
+from fanout_apns.diagnosis import PROBE, diagnose
+from fanout_apns.outcome import Answer, Effect, of_answer, of_failure, parse_body
+from fanout_apns.payload import ApnsMessage, Headers, encode
+from fanout_apns.settings import ApnsSettings
+
+if TYPE_CHECKING:
+    from fanout_apns.auth import ProviderToken
+
+__all__ = ["ApnsTransport", "make", "tls"]
+
+_TOKEN = re.compile(r"(?:[0-9a-f]{2}){8,100}")
+"""Apple asks not to assume a length; tokens seen have 32 bytes, those of live activities up to 80."""
+_PATH = b"/3/device/"
+_ID = literal("apns-id", "0" * 36)[:-36]
+"""What stands before the 36 characters of a delivery id in its header field."""
+_TICK = 60.0
+"""Seconds between two looks at the provider token's age."""
+_CALM = 5.0
+"""Seconds in which the connections are replaced once at most, however many answers ask for it: those come in bursts."""
+
+
+def make(settings: ApnsSettings, context: Context) -> ApnsTransport:
+    """The transport with the client that the settings choose."""
+    if settings.client == "aioapns":
+        from fanout_apns.aioapns_client import AioapnsTransport
+
+        return AioapnsTransport(settings, context)
+    return ApnsTransport(settings, context)
+
+
+class ApnsTransport:
+    """One binding: its connections, its provider token (shared with other bindings of the same key), its messages.
+
+    Opening raises `ConfigurationError` for a key or certificate that cannot be loaded.
+    """
+
+    def __init__(self, settings: ApnsSettings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._pool: H2Pool | None = None
+        self._request: Callable[..., asyncio.Future[Response]] = _not_open
+        self._token: ProviderToken | None = None
+        self._generation = 0
+        self._authorization = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._heads: dict[tuple[str, int], Head] = {}
+        self._authority = settings.url.removeprefix("https://")
+        self._replaced_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._context.app}/{self._context.binding}>"
+
+    async def __aenter__(self) -> Self:
+        if self._settings.key is not None:
+            from fanout_apns.auth import shared_token
+
+            self._token = shared_token(self._settings.team_id, self._settings.key_id, self._settings.key)
+            self._tick()
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._close()
+
+    # -- what needs no gateway
+
+    def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
+        """The device token in lower-case hexadecimal, from itself or from `{"token": …}`. Raises `AddressInvalid`."""
+        text = raw.get("token") if isinstance(raw, Mapping) else raw
+        canonical = text.strip().lower() if isinstance(text, str) else ""
+        if not _TOKEN.fullmatch(canonical):
+            raise AddressInvalid(
+                "An APNs address is the device token in hexadecimal, without spaces or brackets: "
+                'in Swift, deviceToken.map { String(format: "%02x", $0) }.joined().'
+            )
+        return Address(canonical)
+
+    def prepare(self, notification: Notification) -> ApnsMessage:
+        """The payload and headers, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""
+        message = self._encode(notification)
+        headers = message.headers
+        varying: list[tuple[str, str]] = list(headers.extra)
+        if headers.expiration is not None:
+            varying.append(("apns-expiration", str(headers.expiration)))
+        if headers.collapse_id:
+            varying.append(("apns-collapse-id", headers.collapse_id))
+        if not headers.own_topic:
+            varying.append(("apns-topic", headers.topic))
+        message.fields = b"".join(literal(name, value) for name, value in varying)
+        message.head = self._head(headers)
+        return message
+
+    # -- sending
+
+    def capacity(self, group: str) -> int:
+        """What the connections take at once, as they stand now."""
+        return self._pool.capacity() if self._pool is not None else 1
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """Send once. Everything that does not differ between deliveries was encoded before."""
+        assert isinstance(message, ApnsMessage)
+        generation = self._generation
+        fields = b"".join((self._authorization, message.fields, _ID, delivery.id.encode()))
+        try:
+            response = await self._request(message.head, _PATH + delivery.address.encode(), fields, message.payload)
+        except RequestFailed as failed:
+            return self._act(*of_failure(failed.sent, failed.reason, failed.debug), generation)
+        if response.status == 200:
+            return ACCEPTED
+        reason, since = parse_body(response.body)
+        told = response.header("retry-after")
+        after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
+        answer = Answer(response.status, reason, since, after)
+        return self._act(*of_answer(answer, own_topic=message.headers.own_topic), generation)
+
+    async def check(self) -> Diagnosis:
+        """Post to a device token that cannot exist: that Apple calls it bad proves everything else right."""
+        message = self.prepare(PROBE)
+        outcome = await self.send(message, Delivery.of(Address("0" * 64)))
+        trouble = self._pool.stats.last_trouble if self._pool is not None else ""
+        return diagnose(outcome, self._settings, trouble)
+
+    # -- inside
+
+    def _encode(self, notification: Notification) -> ApnsMessage:
+        overrides = notification.override(self._context.binding, "apns")
+        return encode(notification, self._settings.topic, overrides)
+
+    def _head(self, headers: Headers) -> Head:
+        """One head for each push type and priority: it enters the header table of a connection once."""
+        key = (headers.push_type, headers.priority if headers.own_topic else -headers.priority)
+        head = self._heads.get(key)
+        if head is None:
+            fields = [("apns-push-type", headers.push_type), ("apns-priority", str(headers.priority))]
+            if headers.own_topic and headers.topic:
+                fields.append(("apns-topic", headers.topic))
+            head = self._heads[key] = Head("POST", "https", self._authority, fields)
+        return head
+
+    async def _open(self) -> None:
+        settings = self._settings
+        self._pool = H2Pool(
+            settings.url,
+            ssl_context=tls(settings),
+            settings=PoolSettings(
+                connections=settings.connections,
+                streams=settings.streams,
+                request_timeout=settings.request_timeout,
+                connect_timeout=min(10.0, settings.request_timeout),
+                first_alone=settings.key is not None,
+            ),
+            clock=self._context.clock.monotonic,
+            rng=self._context.rng,
+        )
+        await self._pool.__aenter__()
+        self._request = self._pool.request
+
+    async def _close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    def _tick(self) -> None:
+        """Renew the token when it is time, off the path of any send."""
+        assert self._token is not None
+        self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        self._token.refresh(*self._times())
+        self._adopt()
+
+    def _times(self) -> tuple[float, float]:
+        clock = self._context.clock
+        return clock.now(), clock.monotonic()
+
+    def _adopt(self) -> None:
+        """Send with the token as it is now."""
+        token = self._token
+        if token is not None and token.generation != self._generation:
+            self._generation = token.generation
+            self._authorization = literal("authorization", f"bearer {token.text}", never_indexed=True)
+
+    def _act(self, outcome: Outcome, effect: Effect, generation: int) -> Outcome:
+        """Do what an answer asks for; `generation` is the token's that the request was sent with."""
+        if effect is Effect.NONE:
+            return outcome
+        token = self._token
+        if effect is Effect.RENEW and token is None:
+            return Misconfigured("ExpiredProviderToken")  # with a certificate there is no token to renew
+        if effect is Effect.RENEW and token is not None:
+            from fanout_apns.auth import Expired
+
+            verdict = token.expired(generation, *self._times())
+            self._adopt()
+            if verdict is Expired.CLOCK:
+                outcome = Misconfigured("ExpiredProviderToken (the token is young: the clock of this machine is wrong)")
+        elif effect is Effect.HOLD and token is not None:
+            token.hold(*self._times())
+            self._adopt()
+        self._replace_connections()
+        return outcome
+
+    def _replace_connections(self) -> None:
+        now = self._context.clock.monotonic()
+        if self._pool is not None and now - self._replaced_at >= _CALM:
+            self._replaced_at = now
+            self._pool.retire()
+
+
+def _not_open(*_: object) -> asyncio.Future[Response]:
+    raise RuntimeError("The APNs transport is not open: enter it with `async with` before sending.")
+
+
+def tls(settings: ApnsSettings) -> ssl.SSLContext:
+    """The TLS context of a binding. Raises `ConfigurationError` for files that cannot be loaded."""
+    files = {"ca_file": settings.ca_file, "cert_file": settings.cert_file, "key_file": settings.cert_key_file}
+    try:
+        return client_tls(**{name: str(path) for name, path in files.items() if path is not None})
+    except OSError as error:
+        given = " and ".join(name.replace("key_file", "cert_key_file") for name, path in files.items() if path)
+        raise ConfigurationError(
+            f"{given} cannot be loaded ({error.strerror or type(error).__name__}): use unencrypted PEM files that belong together."
+        ) from None
