@@ -4,8 +4,8 @@ The caller gives each request a token and gets it back exactly once, in `answere
 `RequestFailed`). There is no object per stream: a map from stream id to token, and a second one for the few streams whose
 response has begun but not ended.
 
-`receive` has one fast path, a header block that ends its stream with a status it knows, and one for every other frame, in
-`inbound`.
+`receive` has a fast path for the two usual shapes of success, a header block of status 200 alone or with one DATA frame, and
+hands every other frame to `inbound`, which would treat these two no differently.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from fanout.http.frames import (
     settings,
     window_update,
 )
-from fanout.http.hpack_encoder import Head, integer
-from fanout.http.inbound import Fatal, Inbound
+from fanout.http.hpack_encoder import LENGTHS, Head, integer
+from fanout.http.inbound import Fatal, Inbound, Partial
 from fanout.http.response import RequestFailed, Response
 
 __all__ = ["Codec"]
@@ -42,7 +42,6 @@ _WHOLE = END_HEADERS | END_STREAM
 _STATUS_200 = 0x88
 _LARGEST_HEADERS = SMALLEST_FRAME_LIMIT << 8 | _HEADERS
 _PACK = HEADER.pack
-_LENGTHS = [integer(n, 7) for n in range(512)]
 
 
 class Codec(Inbound):
@@ -86,7 +85,7 @@ class Codec(Inbound):
         self.next_stream = stream + 2
         before, after, fixed = self._ready.get(head) or self._heads.encode(head)
         length = len(path)
-        prefix = _LENGTHS[length] if length < 512 else integer(length, 7)
+        prefix = LENGTHS[length] if length < 512 else integer(length, 7)
         size = fixed + len(prefix) + length + len(fields)
         flow = self.outflow
         weight = len(body)
@@ -174,30 +173,38 @@ class Codec(Inbound):
         end = len(data)
         unpack: Callable[[bytes, int], tuple[int, int, int]] = HEADER.unpack_from
         streams = self.streams
-        answered = self.answered
         partial = self.partial
-        fast = self.ready and not self.assembling
+        answered = self.answered
+        waiting = self.outflow.waiting
+        most = self.max_body
+        plain = self.ready and self.assembling is None
         while end - position >= 9:
             word, flags, stream = unpack(data, position)
             start = position + 9
-            position = start + (word >> 8)
+            size = word >> 8
+            position = start + size
             if position > end:
-                if word >> 8 > SMALLEST_FRAME_LIMIT:
+                if size > SMALLEST_FRAME_LIMIT:
                     raise Fatal(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than SETTINGS_MAX_FRAME_SIZE")
                 position = start - 9
                 break
-            if (
-                fast
-                and 1 < word <= _LARGEST_HEADERS
-                and word & 0xFF == 1
-                and flags == _WHOLE
-                and data[start] == _STATUS_200
-                and stream not in partial
-            ):
-                token = streams.pop(stream, None)
-                if token is not None:
-                    answered.append((token, Response(200, b"", data[start:position])))
-                    continue
+            if plain and not waiting and size <= SMALLEST_FRAME_LIMIT:
+                kind = word & 0xFF
+                if kind == _HEADERS and size and data[start] == _STATUS_200:
+                    if flags == _WHOLE:
+                        if stream not in partial and stream in streams:
+                            answered.append((streams.pop(stream), Response(200, b"", data[start:position])))
+                            continue
+                    elif flags == END_HEADERS and stream not in partial and stream in streams:
+                        partial[stream] = Partial(200, data[start:position], self.stream_window)
+                        continue
+                elif kind == _DATA and flags == END_STREAM and size <= self.until_update and size <= most:
+                    part = partial.get(stream)
+                    if part is not None and not part.body:
+                        self.until_update -= size
+                        del partial[stream]
+                        answered.append((streams.pop(stream), Response(part.status, data[start:position], part.block)))
+                        continue
             self.frame(word & 0xFF, flags, stream & 0x7FFF_FFFF, data[start:position])
-            fast = self.ready and not self.assembling
+            plain = self.ready and self.assembling is None
         self._tail = data[position:] if position < end else b""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 
-__all__ = ["Head", "HeadTable", "integer", "literal", "text"]
+__all__ = ["LENGTHS", "Head", "HeadTable", "integer", "literal"]
 
 _STATIC_NAMES = {
     ":authority": 1,
@@ -62,6 +63,10 @@ def integer(value: int, bits: int, first: int = 0) -> bytes:
     return bytes(out)
 
 
+LENGTHS = [integer(size, 7) for size in range(512)]
+"""The length prefixes of strings that are not Huffman coded (section 5.2)."""
+
+
 def text(value: bytes) -> bytes:
     """A string literal without Huffman coding (section 5.2)."""
     return integer(len(value), 7) + value
@@ -74,11 +79,15 @@ def literal(name: str, value: str, *, never_indexed: bool = False) -> bytes:
     value, where HTTP/2 forbids the name or the value.
     """
     raw = _value(name, value)
+    size = len(raw)
+    return _prefix(name, never_indexed) + (LENGTHS[size] if size < 512 else integer(size, 7)) + raw
+
+
+@lru_cache(256)
+def _prefix(name: str, never_indexed: bool) -> bytes:
     first = 0x10 if never_indexed else 0
     index = _STATIC_NAMES.get(_name(name))
-    if index is not None:
-        return integer(index, 4, first) + text(raw)
-    return bytes((first,)) + text(name.encode("ascii")) + text(raw)
+    return bytes((first,)) + text(name.encode()) if index is None else integer(index, 4, first)
 
 
 def _name(name: str) -> str:
@@ -90,13 +99,10 @@ def _name(name: str) -> str:
 
 
 def _value(name: str, value: str) -> bytes:
-    try:
-        raw = value.encode("ascii")
-    except UnicodeEncodeError:
-        raise ValueError(f"The value of {name!r} is not ASCII: encode it before it becomes a header.") from None
-    if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in raw) or raw.strip(b" \t") != raw:
-        raise ValueError(f"The value of {name!r} has a control character or outer blanks: remove them.")
-    return raw
+    # Printable ASCII is 0x20 to 0x7E. A tab inside would be allowed too (RFC 9113, section 8.2.1), but nothing needs it.
+    if not (value.isascii() and value.isprintable()) or value[:1] == " " or value[-1:] == " ":
+        raise ValueError(f"The value of {name!r} has characters outside printable ASCII, or outer blanks: remove them.")
+    return value.encode()
 
 
 class Head:

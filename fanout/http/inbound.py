@@ -32,7 +32,7 @@ from fanout.http.response import NotAResponse, RequestFailed, Response, status_o
 from fanout.http.sending import Outflow
 from fanout.http.states import ON_STREAM, Action, Got, StreamState
 
-__all__ = ["Fatal", "Inbound"]
+__all__ = ["Fatal", "Inbound", "Partial"]
 
 
 class Fatal(Exception):
@@ -43,7 +43,7 @@ class Fatal(Exception):
         self.code = code
 
 
-class _Partial:
+class Partial:
     """A response whose head has come and whose end has not. `window` is what the peer may still send on the stream."""
 
     __slots__ = ("block", "body", "status", "window")
@@ -71,7 +71,8 @@ class Inbound:
     """The receiving half of a client connection and the state that both halves share.
 
     `streams` maps the ids in flight to the callers' tokens; `peer_streams` is how many of them the peer allows. `changed` is
-    set when a limit moved, a GOAWAY came or streams were refused, and is for the caller to clear.
+    set when a limit moved, a GOAWAY came or streams were reset, and is for the caller to clear. `until_update` is how much DATA
+    may come before the connection's window is topped up; half of the window is left then.
     """
 
     CONNECTION_WINDOW = 2**24
@@ -91,7 +92,7 @@ class Inbound:
         self.stream_window = max(65_535, max_body + SMALLEST_FRAME_LIMIT)
         self.out: list[bytes] = []
         self.streams: dict[int, Any] = {}
-        self.partial: dict[int, _Partial] = {}
+        self.partial: dict[int, Partial] = {}
         self.answered: list[tuple[Any, Response]] = []
         self.failed: list[tuple[Any, RequestFailed]] = []
         self.outflow = Outflow()
@@ -110,7 +111,7 @@ class Inbound:
         self.assembling: _Block | None = None
         self._heads = HeadTable()
         self._last_allowed = LAST_STREAM
-        self._window = self.CONNECTION_WINDOW
+        self.until_update = self.CONNECTION_WINDOW // 2
         self._noise = 0
         self._calm_stream = 1
 
@@ -141,12 +142,13 @@ class Inbound:
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         weight = len(payload)  # padding included (section 6.1)
-        self._window -= weight
-        if self._window < 0:
+        half = self.CONNECTION_WINDOW // 2
+        self.until_update -= weight
+        if self.until_update < -half:
             raise Fatal(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
-        if self._window < self.CONNECTION_WINDOW // 2:
-            self.out.append(window_update(0, self.CONNECTION_WINDOW - self._window))
-            self._window = self.CONNECTION_WINDOW
+        if self.until_update < 0:
+            self.out.append(window_update(0, half - self.until_update))
+            self.until_update = half
         data = _unpad(payload) if flags & PADDED else payload
         if not data and not flags & END_STREAM:
             self._noisy()
@@ -214,7 +216,7 @@ class Inbound:
                 got = Got.INTERIM_END if end or status == 101 else Got.INTERIM  # no 101 in HTTP/2 (section 8.6)
         action = self._action(stream, got)
         if action is Action.BEGIN:
-            self.partial[stream] = _Partial(status, block, self.stream_window)
+            self.partial[stream] = Partial(status, block, self.stream_window)
         elif action is Action.FINISH:
             self._finish(stream, Response(status, b"", block) if status else None)
         elif action is Action.MALFORMED:

@@ -158,7 +158,7 @@ class H2Pool:
         if not best.flushing:
             best.flushing = True
             self._loop.call_soon(best.flush)
-        if least >= best.half:
+        if least >= best.half and len(self._ready) < self._settings.connections:
             self._consider()
         return future
 

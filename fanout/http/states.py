@@ -9,19 +9,19 @@ the requesting side; `idle` and `closed` have no entry in the connection's map o
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["ON_STREAM", "Action", "Got", "StreamState"]
 
 
-class StreamState(Enum):
+class StreamState(StrEnum):
     IDLE = "idle"
     WAITING = "waiting"
     RECEIVING = "receiving"
     CLOSED = "closed"
 
 
-class Got(Enum):
+class Got(StrEnum):
     """A frame on a stream, told apart as far as the table needs it. INTERIM is a header block with a 1xx status."""
 
     INTERIM = "interim"
@@ -36,7 +36,7 @@ class Got(Enum):
     PUSH_PROMISE = "push_promise"
 
 
-class Action(Enum):
+class Action(StrEnum):
     IGNORE = "ignore"
     """Drop it. Late frames on a closed stream are expected (section 5.1) and counted as noise."""
     BEGIN = "begin"
