@@ -1,27 +1,46 @@
 """The push HTTP client: HTTP/2 over TLS, made for many small requests to one gateway.
 
 `H2Pool` is the door. Underneath, `connection` moves bytes under asyncio, and `codec` with `inbound`, `states`, `sending`,
-`frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions. This package may be
-imported by everything above core; it imports core and errors.
+`frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions. `Http1Client` does the same
+over HTTP/1.1 (with aiohttp, imported by its first request), `HostGuard` and `GuardedResolver` judge addresses that clients
+supplied, and `TokenSource` with `fetch_token` keeps OAuth tokens. This package may be imported by everything above core; it
+imports core and errors.
 """
 
 from __future__ import annotations
 
 from fanout.http.dial import Resolver
+from fanout.http.guard import GuardedUrl, HostGuard, HostRefused
+from fanout.http.guard_resolver import GuardedResolver, NotPublic
 from fanout.http.hpack_encoder import Head, literal
+from fanout.http.http1 import Http1Client, Http1Settings
+from fanout.http.oauth import fetch_token
 from fanout.http.pool import H2Pool
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import client_tls
+from fanout.http.tokens import Fetched, Token, TokenError, TokenSource
 
 __all__ = [
+    "Fetched",
+    "GuardedResolver",
+    "GuardedUrl",
     "H2Pool",
     "Head",
+    "HostGuard",
+    "HostRefused",
+    "Http1Client",
+    "Http1Settings",
+    "NotPublic",
     "PoolSettings",
     "PoolStats",
     "RequestFailed",
     "Resolver",
     "Response",
+    "Token",
+    "TokenError",
+    "TokenSource",
     "client_tls",
+    "fetch_token",
     "literal",
 ]

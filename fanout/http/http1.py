@@ -1,0 +1,129 @@
+"""The HTTP/1.1 client: WNS, Web Push hosts without HTTP/2, and token endpoints. Over aiohttp, imported by the first request.
+
+It gives the same `Response` and raises the same `RequestFailed` as `H2Pool`, so that a transport treats both alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Self
+
+from fanout.http.dial import Resolver, resolve
+from fanout.http.response import RequestFailed, Response
+
+if TYPE_CHECKING:
+    from fanout.http.http1_session import Session
+
+__all__ = ["Http1Client", "Http1Response", "Http1Settings"]
+
+_SESSION = "fanout.http.http1_session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http1Settings:
+    """All times in seconds. Raises `ValueError` for a number that cannot work."""
+
+    connections: int = 64
+    """To one host at most; each carries one request at a time. Hosts do not share them, so that one cannot use up another's."""
+    request_timeout: float = 15.0
+    """From the call to the last byte of the answer."""
+    connect_timeout: float = 10.0
+    """For a free connection, name lookup, TCP and TLS together."""
+    keep_alive: float = 55.0
+    """For how long an unused connection is kept: just under the minute after which many servers close."""
+    max_body: int = 65_536
+    """Bytes of an answer's body that are read; beyond them the connection is dropped, for the rest may have no end."""
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            if not getattr(self, setting.name) > 0:
+                raise ValueError(f"{setting.name} is {getattr(self, setting.name)!r}: it must be above zero.")
+
+
+class Http1Response(Response):
+    """A complete answer over HTTP/1.1."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
+        super().__init__(status, body, b"")
+        self._fields = fields
+
+    def headers(self) -> list[tuple[str, str]]:
+        """All fields in order, names in lower case."""
+        return [(name.lower(), value) for name, value in self._fields.items()]
+
+    def header(self, name: str) -> str | None:
+        """The first value of the field `name`, or None."""
+        return self._fields.get(name)
+
+
+class Http1Client:
+    """Requests over a bounded pool of kept-alive connections per host. An async context manager; closing twice is harmless.
+
+    No redirect is followed, no proxy, cookie or password file of the environment used, no answer decompressed. `resolver` finds
+    a host's addresses (a `GuardedResolver` for addresses that clients supply); the connection goes to one of the addresses that it
+    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext,
+        settings: Http1Settings | None = None,
+        resolver: Resolver = resolve,
+    ) -> None:
+        self.settings = settings or Http1Settings()
+        self._context = ssl_context
+        self._resolver = resolver
+        self._session: Session | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection; requests that are under way fail with `closed`."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """One request, tried once. `url` must be canonical (as `GuardedUrl.url` is), since it is not changed in any way.
+
+        `timeout` (seconds) replaces the settings' `request_timeout`. Raises `RequestFailed`, with `sent` "no" where no connection
+        came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
+        what says whether a push was taken.
+        """
+        session = self._session
+        if session is None:
+            session = await self._open()
+        return await session.request(method, url, headers, body, timeout)
+
+    async def _open(self) -> Session:
+        if _SESSION not in sys.modules:
+            await asyncio.to_thread(import_module, _SESSION)  # aiohttp takes a tenth of a second and more
+        if self._closed:
+            raise RequestFailed("no", "closed")
+        if self._session is None:
+            from fanout.http.http1_session import Session
+
+            self._session = Session(self._context, self.settings, self._resolver)
+        return self._session
