@@ -1,6 +1,6 @@
 """Stand-ins for gateways: an HTTP/2 server over TLS on loopback that answers as a provider would, and misbehaves when told to.
 
-A transport's `simulator.py` subclasses `Simulator` and says in `handle` what its gateway says. What the server sends and
+A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and says in `handle` what its gateway says. What the server sends and
 expects on the wire, how it fails (`Faults`), what it remembers (`Counters`, the ledger) and how it runs as a process of its own
 (`python -m fanout.testing.simulator NAME`) is here. Its frame code shares nothing with `fanout.http`, so that an error in one is
 not hidden by the same error in the other. Simulators, tests, benchmarks and the demo import it.
@@ -10,6 +10,7 @@ from fanout.testing.simulator.answers import Answer, Disconnect, Push, Reply, Re
 from fanout.testing.simulator.base import Counters, Simulator
 from fanout.testing.simulator.certificates import Authority
 from fanout.testing.simulator.faults import Faults
+from fanout.testing.simulator.http1 import Http1Simulator
 from fanout.testing.simulator.ledger import Entry, Ledger, read_ledger
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Disconnect",
     "Entry",
     "Faults",
+    "Http1Simulator",
     "Ledger",
     "Push",
     "Reply",
