@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
@@ -27,6 +28,8 @@ _FULL = 0.005
 """Seconds between two looks at a full window: it holds far more than is sent in that time."""
 _PREPARED = 256
 """Prepared notifications kept per binding."""
+_JUMP = 1.0
+"""Seconds by which the wall clock must part from the monotonic one to count as set anew, and for which leasing then pauses."""
 _POLL = 30.0
 """Seconds after which an idle dispatcher looks again although nothing told it to."""
 
@@ -34,7 +37,15 @@ _POLL = 30.0
 class Dispatcher:
     """Leases for one binding, as one worker."""
 
-    def __init__(self, work: Work, storage: Storage, settler: Settler, *, worker: str) -> None:
+    def __init__(
+        self,
+        work: Work,
+        storage: Storage,
+        settler: Settler,
+        *,
+        worker: str,
+        extend: Callable[[], Awaitable[None]],
+    ) -> None:
         self.work = work
         self._storage = storage
         self._settler = settler
@@ -59,6 +70,13 @@ class Dispatcher:
         now = work.clock.now()
         if self._settler.stuck:
             return 0.25
+        drift = now - work.clock.monotonic()
+        if abs(drift - self._drift) > _JUMP:
+            # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
+            # any takes over another's.
+            self._drift = drift
+            await self._extend()
+            return _JUMP
         if not work.gate.ready(now):
             return max(0.001, work.gate.opens_at(now) - now)
         room = [self._room(lane) for lane in range(len(LANES))]

@@ -124,7 +124,7 @@ class Engine:
                 live=self._live,
                 spawn=self._spawn,
             )
-            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker)
+            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=self._keeper.extend)
             self._settler.works.append(work)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())
@@ -140,6 +140,11 @@ class Engine:
         except Exception as error:
             if self._fault is None:
                 self._fault = error
+                # What cannot be remembered must not be sent: another worker takes the leases over when they run out.
+                self._settler.stuck = True
+                for dispatcher in self._dispatchers:
+                    dispatcher.stopping = True
+                    dispatcher.work.hold()
                 _log.critical("The engine has failed and does nothing more: %s", error, exc_info=error)
                 self._waiters.fail(StorageError(f"The engine has failed: {error}"))
                 self._settler.idle.set()

@@ -54,6 +54,7 @@ class Keeper:
             except StorageFull:
                 _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
             for work in self._works:
+                work.tick(self._clock.now())
                 work.senders.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
 
     async def extend(self) -> None:
