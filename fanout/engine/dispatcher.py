@@ -49,7 +49,9 @@ class Dispatcher:
         self.work = work
         self._storage = storage
         self._settler = settler
-        self.worker = worker
+        self._worker = worker
+        self._extend = extend
+        self._drift = work.clock.now() - work.clock.monotonic()
         self._lanes = Lanes()
         self._prepared: dict[str, Prepared | str] = {}
         self.stopping = False
@@ -89,7 +91,7 @@ class Dispatcher:
                 continue
             until = work.clock.monotonic() + work.policy.lease
             chunks = await storage.lease(
-                self.worker, work.app, work.binding, lane, limit=room[lane], now=now, until=now + work.policy.lease
+                self._worker, work.app, work.binding, lane, limit=room[lane], now=now, until=now + work.policy.lease
             )
             took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
             self._lanes.took(lane, took, waiting)
