@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,9 @@ class AioapnsTransport(ApnsTransport):
                 f"client is aioapns, and {error.name} is not installed: install the extra `apns` "
                 "(pip install '.[apns]' in the checkout), or write client = fanout."
             ) from None
+        if logging.getLogger("hpack").level == logging.NOTSET:
+            # At DEBUG it writes every header field into the log, device tokens and the provider token too.
+            logging.getLogger("hpack").setLevel(logging.WARNING)
         gateway = urlsplit(self._settings.url)
         self._gateway = (gateway.hostname or "", gateway.port or 443)
         self._tls = tls(self._settings)
@@ -211,6 +215,8 @@ class AioapnsTransport(ApnsTransport):
         if self._closed:
             return
         self._closed = True
+        for connection in self._live:
+            connection.requests.clear()  # it would crash on those that are cancelled now
         for task in self._tasks:
             task.cancel()
         if self._tasks:

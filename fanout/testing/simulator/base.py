@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Self
 
 from fanout.testing.simulator.answers import Answer, Push, Reply, Request
 from fanout.testing.simulator.certificates import Authority
-from fanout.testing.simulator.connection import Connection, StrictConnection
+from fanout.testing.simulator.connection import StrictConnection
 from fanout.testing.simulator.faults import Faults, Injector
 from fanout.testing.simulator.lean import LeanConnection
 from fanout.testing.simulator.ledger import Ledger
+from fanout.testing.simulator.link import Connection
 
 __all__ = ["Counters", "Simulator"]
 
@@ -58,11 +59,14 @@ class Simulator:
     are appended. `lean` trades every check for speed. `clock` gives UNIX seconds. `streams` is the MAX_CONCURRENT_STREAMS that
     a new connection is told. `faults`, `script` and `silent` may be changed while it runs:
     `script` is asked before `handle`, and None from it means that `handle` answers; `silent` leaves all input unread and unanswered.
+    `pushes`, when set to a list, is given every accepted push.
     """
 
     name: ClassVar[str] = ""
     behaviours: ClassVar[tuple[str, ...]] = ("good",)
     """What `address` can make: devices that behave differently, known by their address alone."""
+    lean_body: ClassVar[bytes] = b""
+    """The body of every answer in lean mode."""
 
     def __init__(
         self,
@@ -80,6 +84,8 @@ class Simulator:
         self.counters = Counters()
         self.script: Callable[[Request], Answer | None] | None = None
         self.silent = False
+        self.pushes: list[Push] | None = None
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self.streams = streams
         self.clock = clock
         self.lean = lean
@@ -188,11 +194,20 @@ class Simulator:
         for connection in connections:
             await connection.closed
 
+    async def requested(self, count: int) -> None:
+        """Wait until so many requests have arrived since the start (those that are never answered too)."""
+        if self.counters.requests < count:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._awaited.append((count, future))
+            await future
+
     # -- for the connections
 
     def answer(self, request: Request) -> Answer:
         """The answer to one request: a fault, the script's or the gateway's own; counted and, if a push, recorded."""
         self.counters.requests += 1
+        if self._awaited:
+            self._tell_awaiting()
         drawn = self._injector.draw()
         if drawn is not None and not drawn.handled:
             return self._counted(self.error(drawn.what, request)) if isinstance(drawn.what, str) else drawn.what
@@ -218,8 +233,16 @@ class Simulator:
 
     def record(self, push: Push) -> None:
         """Add an accepted push to the ledger, if there is one."""
+        if self.pushes is not None:
+            self.pushes.append(push)
         if self.ledger is not None:
             self.ledger.add(push.delivery, push.address, push.notification, self.clock())
+
+    def _tell_awaiting(self) -> None:
+        for count, future in self._awaited:
+            if self.counters.requests >= count and not future.done():
+                future.set_result(None)
+        self._awaited = [item for item in self._awaited if not item[1].done()]
 
     def flush_ledger(self) -> None:
         """Write the ledger; called before any answer leaves."""

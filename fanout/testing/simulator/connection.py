@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import hpack
 
 from fanout.testing.simulator import frames as h2
 from fanout.testing.simulator.answers import Disconnect, Peer, Reply, Request, Reset, Stall
+from fanout.testing.simulator.fields import check_fields, text
 from fanout.testing.simulator.frames import Violation
+from fanout.testing.simulator.link import Connection
 
 if TYPE_CHECKING:
     from fanout.testing.simulator.base import Simulator
@@ -21,48 +24,9 @@ _WINDOW = 65_535
 _FRAME_LIMIT = 16_384
 _HEADER_LIST_LIMIT = 8_000
 """MAX_HEADER_LIST_SIZE as captured from api.push.apple.com (jchambers/pushy issue 878)."""
-_FORBIDDEN = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
-
-
-class Connection(asyncio.Protocol):
-    """What every connection of a simulator has. `closed` resolves when the socket is gone."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
-        self.counters = simulator.counters
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.counters.connections += 1
-        self.counters.open_connections += 1
-        self.simulator.register(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.counters.open_connections -= 1
-        self.simulator.forget(self)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def pause_writing(self) -> None:
-        """A client that does not read its answers is not read from either."""
-        self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.transport.resume_reading()
-
-    def eof_received(self) -> None:
-        return None
-
-    def go_away(self, *, short: int = 0, code: int = h2.NO_ERROR, debug: bytes = b"") -> None:
-        """Send GOAWAY; streams up to the last one named are still answered, then the connection is closed."""
-        raise NotImplementedError
-
-    def announce(self, streams: int) -> None:
-        """Send SETTINGS with another MAX_CONCURRENT_STREAMS."""
-        raise NotImplementedError
+if logging.getLogger("hpack").level == logging.NOTSET:
+    # At DEBUG it writes every header field into the log, device tokens and credentials too.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
 
 
 class _Stream:
@@ -239,7 +203,7 @@ class StrictConnection(Connection):
         number, flags, block = self._block
         self._block = None
         # Decoded even when nobody wants it: the block may change the table.
-        fields = [(_text(name), _text(value)) for name, value in self._decoder.decode(bytes(block), raw=True)]
+        fields = [(text(name), text(value)) for name, value in self._decoder.decode(bytes(block), raw=True)]
         ended = bool(flags & h2.END_STREAM)
         known = self._streams.get(number)
         if known is not None:
@@ -259,7 +223,7 @@ class StrictConnection(Connection):
             self.counters.refused += 1
             self._reset(number, h2.REFUSED_STREAM, ended=ended)
             return
-        _check_fields(fields)
+        check_fields(fields)
         stream = self._streams[number] = _Stream(self._peer_window)
         self.counters.most_streams = max(self.counters.most_streams, len(self._streams))
         stream.fields = fields
@@ -458,28 +422,3 @@ class StrictConnection(Connection):
             if not self.transport.is_closing():
                 self.transport.write(b"".join(self._out))
             self._out.clear()
-
-
-def _text(raw: bytes | str) -> str:
-    return raw if isinstance(raw, str) else raw.decode("latin-1")
-
-
-def _check_fields(fields: list[tuple[str, str]]) -> None:
-    """The rules of RFC 9113, section 8.2 and 8.3, for a request."""
-    pseudo: list[str] = []
-    ordinary = False
-    for name, value in fields:
-        if name.startswith(":"):
-            if ordinary:
-                raise Violation(h2.PROTOCOL_ERROR, f"{name} after an ordinary field")
-            pseudo.append(name)
-            continue
-        ordinary = True
-        if not name or name != name.lower() or name in _FORBIDDEN or (name == "te" and value != "trailers"):
-            raise Violation(h2.PROTOCOL_ERROR, f"field {name} is not allowed")
-        if value != value.strip() or any(c in value for c in "\r\n\0"):
-            raise Violation(h2.PROTOCOL_ERROR, f"the value of field {name} is malformed")
-    if len(set(pseudo)) != len(pseudo) or not {":method", ":scheme", ":path"} <= set(pseudo):
-        raise Violation(h2.PROTOCOL_ERROR, "pseudo-header fields are missing or doubled")
-    if not set(pseudo) <= {":method", ":scheme", ":path", ":authority"}:
-        raise Violation(h2.PROTOCOL_ERROR, "an unknown pseudo-header field")

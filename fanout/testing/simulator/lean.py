@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from fanout.testing.simulator import frames as h2
-from fanout.testing.simulator.connection import Connection
+from fanout.testing.simulator.link import Connection
 
 if TYPE_CHECKING:
     from fanout.testing.simulator.base import Simulator
@@ -17,13 +17,14 @@ __all__ = ["LeanConnection"]
 _LARGE = 0x7FFF_FFFF
 _head = struct.Struct("!IBI").unpack_from
 _OK = b"\x00\x00\x01\x01\x05"
+_OK_AND_BODY = b"\x00\x00\x01\x01\x04"
 _STATUS = b"\x88"
 
 
 class LeanConnection(Connection):
     """Scans frame headers only, and answers the end of each stream with a header block of one byte (`:status 200`).
 
-    With a ledger, the simulator's `lean_push` finds the ids in the raw header block and the body.
+    Where the simulator has a `lean_body`, that follows in a DATA frame. With a ledger, the simulator's `lean_push` finds the ids in the raw header block and the body.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -34,6 +35,9 @@ class LeanConnection(Connection):
         self._first = True
         self._position = len(h2.PREFACE)
         self._last = 0
+        self._body = simulator.lean_body
+        self._opening = _OK_AND_BODY if self._body else _OK
+        self._closing = h2.frame(h2.DATA, h2.END_STREAM, 0, self._body)[:5]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -57,6 +61,7 @@ class LeanConnection(Connection):
             self._rest = data
             return
         ledger = self.simulator.ledger is not None
+        body, closing = self._body, self._closing
         out: list[bytes] = []
         answered = 0
         while end - position >= 9:
@@ -72,7 +77,10 @@ class LeanConnection(Connection):
                 if ledger:
                     self._record(kind, flags, stream, data[position + 9 : following])
                 if flags & 1:
-                    out.append(_OK + stream + _STATUS)
+                    if body:
+                        out.append(_OK_AND_BODY + stream + _STATUS + closing + stream + body)
+                    else:
+                        out.append(_OK + stream + _STATUS)
                     answered += 1
                     self._last = number
             elif kind == h2.SETTINGS and not flags & 1:
@@ -90,8 +98,8 @@ class LeanConnection(Connection):
         if answered:
             if self._first:
                 # A client that asked for a table of size 0 wants this confirmed in the first block; to others it is harmless.
-                at = next(i for i, answer in enumerate(out) if answer.startswith(_OK))
-                out[at] = b"\x00\x00\x02\x01\x05" + out[at][5:9] + b"\x20" + _STATUS
+                at = next(i for i, answer in enumerate(out) if answer.startswith(self._opening))
+                out[at] = b"\x00\x00\x02" + out[at][3:9] + b"\x20" + out[at][9:]
                 self._first = False
             self.counters.requests += answered
             self.counters.accepted += answered

@@ -1,0 +1,113 @@
+"""The tools of `fanout.testing.transport`: sending within the deadline, and what a check looks at besides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import uuid
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import TypeVar
+from unittest import mock
+
+from fanout.plugin import Address, Delivery, Message, Notification, Outcome
+from fanout.testing.subject import Raw, Subject
+
+__all__ = [
+    "NOTIFICATION",
+    "bounded",
+    "delivery",
+    "law",
+    "logged",
+    "made_id",
+    "no_network",
+    "parsed",
+    "plain",
+    "send",
+    "texts",
+]
+
+NOTIFICATION = Notification(title="A title", body="A body", data={"k": "v"}, id="01890a5d-ac96-774b-bcce-b302099a8057")
+
+_SLACK = 10.0
+"""Seconds beyond the deadline after which a send counts as one that never resolves; a slow machine is no broken law."""
+
+_T = TypeVar("_T")
+
+
+def law(holds: bool, law: str) -> None:
+    if not holds:
+        raise AssertionError(f"Broken law: {law}")
+
+
+def made_id(n: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(n)))
+
+
+def parsed(subject: Subject, n: int) -> Address:
+    return subject.transport.parse_address(subject.address(n))
+
+
+def delivery(subject: Subject, n: int) -> Delivery:
+    return Delivery.of(parsed(subject, n), id=made_id(n))
+
+
+async def send(subject: Subject, n: int) -> Outcome:
+    message = subject.transport.prepare(NOTIFICATION)
+    return await bounded(subject.transport.send(message, delivery(subject, n)), subject)
+
+
+async def bounded(waited: Awaitable[_T], subject: Subject) -> _T:
+    try:
+        async with asyncio.timeout(subject.deadline + _SLACK):
+            return await waited
+    except TimeoutError:
+        raise AssertionError(f"Broken law: it ends within the deadline of {subject.deadline} s") from None
+
+
+def plain(message: Message) -> dict[str, object]:
+    """The values in the message's slots and attributes that can be compared."""
+    names = {name for cls in type(message).__mro__ for name in getattr(cls, "__slots__", ())}
+    names |= set(getattr(message, "__dict__", ()))
+    values = {name: getattr(message, name) for name in sorted(names) if hasattr(message, name)}
+    return {name: value for name, value in values.items() if isinstance(value, (bytes, str, int, float, tuple, dict))}
+
+
+def texts(raw: Raw) -> list[str]:
+    if isinstance(raw, str):
+        return [raw]
+    return [text for value in raw.values() for text in (texts(value) if isinstance(value, (str, Mapping)) else [])]
+
+
+@contextlib.contextmanager
+def no_network() -> Iterator[None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Broken law: prepare uses no network")
+
+    with mock.patch.object(socket.socket, "connect", refuse), mock.patch.object(socket, "getaddrinfo", refuse):
+        yield
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self._formatter.format(record))
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """Everything that is logged meanwhile, debug messages and tracebacks too."""
+    root, handler = logging.getLogger(), _Lines()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield handler.lines
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
