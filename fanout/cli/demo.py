@@ -50,7 +50,7 @@ async def _demo(devices: int, users: int, folder: Path) -> int:
     registry = Registry()
     transports = simulated_transports(registry)
     _clear(folder)
-    alice = _user(users // 2, users)
+    alice = _user(min(42, users - 1), users)
     async with AsyncExitStack() as stack:
         gateways: dict[str, Gateway] = {}
         for transport in transports:
@@ -68,7 +68,7 @@ async def _demo(devices: int, users: int, folder: Path) -> int:
         typer.echo(f"To {alice}: {_counts(status)} of {status.total} devices.")
 
         everyone = Notification(title="Hello, everyone", body="A broadcast to every device.", lane="bulk")
-        broadcast = await _broadcast(engine, everyone, devices)
+        broadcast = await _broadcast(engine, everyone)
         location = engine.storage.location
     _summary(broadcast, alice, location, config)
     return 0
@@ -123,17 +123,18 @@ def _behaviour(number: int, transport: Simulated) -> str:
     return odd[number // _ODD_EVERY % len(odd)]
 
 
-async def _broadcast(engine: Engine, notification: Notification, devices: int) -> Status:
+async def _broadcast(engine: Engine, notification: Notification) -> Status:
     """Send to all, and show rate, outcomes and remaining time until the last delivery has ended."""
     counts: Counter[str] = Counter()
+    total = (await engine.preview(notification, "all")).total
     receipt = await engine.send(notification, "all")
-    with Meter("broadcast", total=devices, every=0.5) as meter:
+    with Meter("broadcast", total=total, every=0.5) as meter:
         begun = time.monotonic()
 
         def show() -> None:
             done = sum(counts.values())
             rate = done / max(time.monotonic() - begun, 0.001)
-            eta = f", {(devices - done) / rate:.0f} s left" if done and not sys.stderr.isatty() else ""
+            eta = f", {(total - done) / rate:.0f} s left" if done and not sys.stderr.isatty() else ""
             listed = ", ".join(f"{state} {counts[state]:,}" for state in FINAL_STATES if counts[state])
             meter.show(f"{rate:,.0f}/s  {listed or 'starting'}{eta}", done=done)
 

@@ -63,7 +63,7 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     for plugin in registry.list(load=True):
         report(
             Finding(
-                plugin.kind,
+                f"{plugin.kind} plugin",
                 plugin.name,
                 plugin.problem,
                 f"{plugin.distribution} {plugin.version}",
@@ -163,7 +163,7 @@ def _show(finding: Finding, *, json: bool) -> None:
         emit(values | {"problem": finding.problem, "detail": finding.detail} | dict(finding.extra or {}))
         return
     mark = "wrong" if finding.problem else "ok"
-    line = f"{mark:<6} {finding.kind:<13} {finding.name}"
+    line = f"{mark:<6} {finding.kind:<16} {finding.name}"
     typer.echo(f"{line}  {finding.detail}" if finding.detail else line)
     if finding.problem:
         typer.echo(f"       {finding.problem}")
