@@ -12,7 +12,7 @@ import typer
 
 from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Following
-from fanout.cli.shell import emit, parts, run, say
+from fanout.cli.shell import emit, execute, parts, run, say
 from fanout.cli.status import show
 from fanout.core.duration import parse_duration, parse_when
 from fanout.core.model import DEFAULT_TTL, Lane, Notification, Target
@@ -72,20 +72,31 @@ def send(
     )
     due = None if at is None else _named("--at", lambda text: parse_when(text, time.time()), at)
 
+    async def look() -> int:
+        async with parts(config, "send").engine(role="submit") as engine:
+            preview = await engine.preview(notification, target, app=app)
+        if dry_run:
+            _show_preview(preview, target, json=json)
+        else:
+            counted.append(preview.total)
+        return 0
+
     async def command() -> int:
         following = Following(json=json)
         made = parts(config, "send")
         async with made.engine(role="both" if wait else "submit", hooks=[following] if wait else []) as engine:
-            if dry_run or target.kind == "all":
-                preview = await engine.preview(notification, target, app=app)
-                if dry_run:
-                    _show_preview(preview, target, json=json)
-                    return 0
-                _confirm(preview, app, yes=yes)
             receipt = await engine.send(notification, target, app=app, at=due, idempotency_key=idempotency_key)
             _show_receipt(receipt, json=json)
             return await _follow(engine, receipt, following, json=json) if wait else 0
 
+    counted: list[int] = []
+    if dry_run:
+        run(look)
+    if target.kind == "all" and not yes:
+        # Counted in a loop of its own: a loop that waits for an answer on the terminal would not hear Ctrl-C.
+        if code := execute(look):
+            raise typer.Exit(code)
+        _confirm(counted[0], app)
     run(command)
 
 
@@ -113,15 +124,14 @@ def _named(flag: str, parse: Any, text: str) -> float:
     return value
 
 
-def _confirm(preview: Preview, app: str, *, yes: bool) -> None:
-    if yes:
-        return
+def _confirm(total: int, app: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError(
-            f"This would go to all {preview.total:,} endpoints of the app {app}: repeat it with --yes, or look first with --dry-run."
+            f"This would go to all {total:,} endpoints of the app {app}: repeat it with --yes, or look first with --dry-run."
         )
-    if not typer.confirm(f"Send to all {preview.total:,} endpoints of the app {app}?", err=True):
-        raise UsageError("Nothing was sent.")
+    if not typer.confirm(f"Send to all {total:,} endpoints of the app {app}?", err=True):
+        say("Nothing was sent.")
+        raise typer.Exit(1)
 
 
 def _show_preview(preview: Preview, target: Target, *, json: bool) -> None:

@@ -19,7 +19,7 @@ from fanout.bootstrap import Parts
 from fanout.errors import UsageError
 from fanout.registry import Registry
 
-__all__ = ["emit", "parts", "quoted", "run", "say", "table", "this_program"]
+__all__ = ["emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
 
 
 def parts(config: Path | None, command: str) -> Parts:
@@ -36,7 +36,12 @@ def parts(config: Path | None, command: str) -> Parts:
 
 
 def run(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> None:
-    """Run `command` in an event loop of its own and exit with the code that it returns.
+    """Do as `execute` does, and exit with the code."""
+    raise typer.Exit(execute(command, graceful=graceful))
+
+
+def execute(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> int:
+    """Run `command` in an event loop of its own; the exit code that it returns.
 
     The first SIGINT or SIGTERM cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
     where being told to end is how the command ends (`graceful`). A second one ends the process at once.
@@ -66,8 +71,7 @@ def run(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> Non
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
-        code = runner.run(guarded())
-    raise typer.Exit(code)
+        return runner.run(guarded())
 
 
 def _listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None] | None) -> None:
@@ -103,7 +107,7 @@ def table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
 def this_program() -> list[str]:
     """The words that start this program again: the `fanout` that is running, else Python with -m."""
     started = Path(sys.argv[0])
-    if started.name == "fanout" and os.access(started, os.X_OK):
+    if started.name == "fanout" and started.is_file() and os.access(started, os.X_OK):
         return [str(started.absolute())]
     return [sys.executable, "-m", "fanout"]
 
