@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from fanout import bootstrap
 from fanout.core.model import Endpoint, EndpointState, Notification, Target
@@ -28,11 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoints", "Engine", "Receipt", "open"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _PAGE = 500
 
 
+def _takes_what(model: Callable[P, object]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Give a function the signature of `model`, for type-checkers."""
+    return lambda function: function
+
+
+@_takes_what(bootstrap.open)
 def open(*args: Any, **kwargs: Any) -> Engine:
     """An open engine, from the arguments of `fanout.open`. Close it with `with` or `close`.
 

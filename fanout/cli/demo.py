@@ -43,7 +43,7 @@ def demo(
     ] = Path("fanout-demo"),
 ) -> None:
     """Simulate a gateway, register devices, send to one user and to all, and show how it went. Needs no account."""
-    run(lambda: _demo(devices, min(users, devices), folder))
+    run(lambda: _demo(devices, min(users, devices), folder.absolute()))
 
 
 async def _demo(devices: int, users: int, folder: Path) -> int:
@@ -169,7 +169,7 @@ def _concerns(event: LiveEvent, notification: str) -> bool:
 
 def _summary(status: Status, rate: float, alice: str, location: str, config: Path) -> None:
     seconds = (status.finished_at or status.accepted_at) - status.accepted_at
-    program, flags = this_program(), ["--config", str(config.absolute())]
+    program, flags = this_program(), ["--config", str(config)]
     typer.echo(
         f"\nThe broadcast: {status.total or 0:,} deliveries in {seconds:.1f} s, from accepted to the last one settled."
     )

@@ -50,17 +50,22 @@ def simulated_transports(registry: Registry) -> list[Simulated]:
 
 
 class Gateway:
-    """One simulator in a process of its own, which ends with this one whatever happens to it. An async context manager."""
+    """One simulator in a process of its own, which ends with this one whatever happens to it. An async context manager.
 
-    def __init__(self, transport: str, folder: Path) -> None:
+    `words` are further arguments of `python -m fanout.testing.simulator`.
+    """
+
+    def __init__(self, transport: str, folder: Path, *words: str) -> None:
         self._transport = transport
         self._folder = folder
+        self._words = words
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
         self.settings: Mapping[str, Any] = {}
 
     async def __aenter__(self) -> Self:
         words = [sys.executable, "-m", "fanout.testing.simulator", self._transport, "--ca-dir", str(self._folder)]
+        words += self._words
         # A session of its own: Ctrl-C must not take the gateway away while the engine still waits for its answers.
         self._process = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True

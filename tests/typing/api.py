@@ -50,6 +50,7 @@ def blocking() -> None:
         assert_type(receipt.wait(1.0), fanout.Status)
         assert_type(engine.endpoints.list(), Iterator[fanout.Endpoint])
         assert_type(engine.cancel("id"), fanout.Status)
+        fanout.sync.open(role="boss")  # type: ignore[arg-type]
 
 
 def values() -> None:
