@@ -66,31 +66,38 @@ class Work:
     def enqueue(self, lease: Lease, positions: Iterable[int]) -> None:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
         lane = lease.chunk.lane
-        touched: dict[str, Group] = {}
-        now = self.clock.now()
         rows = lease.rows
+        now = self.clock.now()
+        touched: dict[str, Group] = {}
+        name: str | None = None
+        count = 0
         for position in positions:
+            count += 1
             row = rows[position]
             if row is None or row[6] != "active":
                 lease.left += 1
+                count -= 1
                 lease.finish(position, *_unreachable(row[6] if row else ""), attempted=False)
                 continue
-            name = row[3]
-            group = touched.get(name)
-            if group is None:
-                group = self.groups.get(name)
-                if group is None:
-                    group = self.groups[name] = Group(name, self.policy, self.gate)
-                    group.idle_since = now
-                touched[name] = group
-            lease.left += 1
-            group.queues[lane].append((lease, position))
+            if row[3] != name:
+                name = row[3]
+                group = touched[name] = self._group(name, now)
+                queue = group.queues[lane]
+            queue.append((lease, position))
+        lease.left += count
         for group in touched.values():
             if group.gate.shut(now) or self.gate.shut(now):
                 self.park_queued(group, group.gate if group.gate.shut(now) else self.gate)
             else:
                 self.adjust(group)
         self.settler.wake()
+
+    def _group(self, name: str, now: float) -> Group:
+        group = self.groups.get(name)
+        if group is None:
+            group = self.groups[name] = Group(name, self.policy, self.gate)
+            group.idle_since = now
+        return group
 
     def adjust(self, group: Group) -> None:
         """Match the group's senders to its connections and its work."""

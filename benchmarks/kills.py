@@ -1,0 +1,196 @@
+"""kill -9 at random times, and an audit of what it cost: nothing lost, nothing falsely reported, duplicates within the bound.
+
+    python -m benchmarks.kills [--kills N] [--seed N]
+
+Four parties, as in any honest trial: `fanout work` in a process of its own, which is killed; a strict APNs simulator, which writes
+each push into a ledger before it answers; a driver, which notes the id of each notification that was accepted; and an auditor,
+which in the end joins the three. Each cycle submits notifications, starts a worker, and kills it after a random time; the last
+worker runs until nothing is left.
+
+    lost           accepted by `send`, but without a final state after the last drain
+    false          reported as accepted, but not in the ledger
+    duplicates     ledger records beyond the first, per delivery
+    bound          in flight + rate x checkpoint, per killed worker: what design.md section 3 allows
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fanout
+from benchmarks.http_client import Row
+from fanout.cli.gateways import Gateway, toml
+from fanout.core.ids import delivery_id
+from fanout.core.policy import Policy
+from fanout.engine import Engine
+from fanout.testing.simulator.ledger import read_ledger
+
+__all__ = ["Audit", "run", "trial"]
+
+_DEVICES = 50
+_POLICY = {"lease": 1.0, "backoff_base": 0.05}
+"""A short lease, so that the next worker need not wait long for what a killed one held."""
+_IN_FLIGHT = 1000
+"""Two connections of 500 streams: the APNs binding's defaults."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """What the auditor found."""
+
+    kills: int
+    deliveries: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    false: int = 0
+    duplicates: int = 0
+    worst: int = 0
+    """The most duplicates that came between one kill and the next."""
+    rates: list[float] = field(default_factory=list)
+
+    @property
+    def bound(self) -> float:
+        """Duplicates that one kill may cause."""
+        return _IN_FLIGHT + max(self.rates, default=0.0) * Policy().checkpoint
+
+
+@asynccontextmanager
+async def worker(config: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`fanout work` as a process of its own; killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fanout", "work", *words, "--config", str(config),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def trial(
+    folder: Path, *, kills: int, rng: random.Random, notifications: int = 40, longest: float = 2.0
+) -> Audit:
+    """One trial of `kills` kills over one database."""
+    audit = Audit(kills)
+    ledger = folder / "ledger"
+    accepted: list[str] = []
+    lines: list[int] = [0]
+    async with Gateway("apns", folder / "gateway", "--ledger", str(ledger)) as gateway:
+        config = folder / "fanout.toml"
+        config.write_text(toml(f"sqlite:{folder}/fanout.db", {"apns": gateway.settings}, _POLICY))
+        async with fanout.open(config, role="submit") as engine:
+            for device in range(_DEVICES):
+                await engine.endpoints.register(user=f"u{device % 10}", binding="apns", address=f"{device:064x}")
+            for _ in range(kills):
+                batch = [
+                    (fanout.Notification(title=f"n{n}"), "all" if n % 2 else f"user:u{n % 10}")
+                    for n in range(notifications)
+                ]
+                accepted += [receipt.id for receipt in await engine.send_many(batch)]
+                async with worker(config) as process:
+                    # Python takes a good part of a second to start: a kill before it has sent anything proves nothing.
+                    await _until_it_sends(ledger, lines[-1], process)
+                    await asyncio.sleep(rng.uniform(0.0, longest) ** 2 / longest)
+                    process.send_signal(signal.SIGKILL)
+                    await process.wait()
+                lines.append(_records(ledger))
+            async with worker(config, "--drain") as process:
+                await process.wait()
+                if process.returncode != 0:
+                    raise RuntimeError(f"the last worker ended with {process.returncode}")
+            await _audit(engine, ledger, accepted, lines, audit)
+    return audit
+
+
+async def _until_it_sends(ledger: Path, before: int, process: asyncio.subprocess.Process) -> None:
+    for _ in range(3000):
+        if _records(ledger) > before or process.returncode is not None:
+            return
+        await asyncio.sleep(0.01)
+    raise RuntimeError("the worker sent nothing for 30 s")
+
+
+def _records(ledger: Path) -> int:
+    return ledger.stat().st_size // 56 if ledger.exists() else 0
+
+
+async def _audit(engine: Engine, ledger: Path, accepted: list[str], lines: list[int], audit: Audit) -> None:
+    """Join the driver's ids, the database's states and the gateway's ledger."""
+    entries = list(read_ledger(ledger))
+    arrived = Counter(entry.delivery for entry in entries)
+    for id in accepted:
+        status = await engine.status(id)
+        if status.total is None:
+            audit.lost += 1
+            continue
+        audit.deliveries += status.total
+        seen = 0
+        async for endpoint, state, _ in engine.deliveries(id):
+            seen += 1
+            audit.states[state] += 1
+            audit.lost += state == "pending"
+            audit.false += state == "accepted" and not arrived[delivery_id(id, endpoint)]
+        audit.lost += status.total - seen
+    audit.duplicates = sum(count - 1 for count in arrived.values())
+    known: set[str] = set()
+    edges = [*lines[1:], len(entries)]
+    start = 0
+    for edge in edges:
+        part = entries[start:edge]
+        audit.worst = max(audit.worst, sum(entry.delivery in known for entry in part))
+        known.update(entry.delivery for entry in part)
+        if len(part) > 100 and part[-1].at > part[0].at:
+            audit.rates.append(len(part) / (part[-1].at - part[0].at))
+        start = edge
+
+
+def run(*, kills: int = 50, seed: int = 1) -> list[Row]:
+    """The trial, as rows."""
+    with tempfile.TemporaryDirectory() as name:
+        audit = asyncio.run(trial(Path(name), kills=kills, rng=random.Random(seed)))
+    rate = statistics.median(audit.rates) if audit.rates else 0.0
+    return [
+        Row(
+            f"lost, {audit.kills} kills of {audit.deliveries:,} deliveries",
+            audit.lost,
+            "",
+            note=json.dumps(audit.states),
+        ),
+        Row("falsely reported accepted", audit.false, ""),
+        Row("duplicates in all", audit.duplicates, ""),
+        Row(
+            "duplicates, worst kill",
+            audit.worst,
+            "",
+            note=f"bound {audit.bound:,.0f}; {rate:,.0f}/s in the median cycle",
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}, pid {os.getpid()}")
+    for row in run(kills=arguments.kills, seed=arguments.seed):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
