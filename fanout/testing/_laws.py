@@ -55,7 +55,12 @@ def delivery(subject: Subject, n: int) -> Delivery:
 
 async def send(subject: Subject, n: int) -> Outcome:
     message = subject.transport.prepare(NOTIFICATION)
-    return await bounded(subject.transport.send(message, delivery(subject, n)), subject)
+    try:
+        return await bounded(subject.transport.send(message, delivery(subject, n)), subject)
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"Broken law: send returns an outcome, and raises no {type(error).__name__}") from error
 
 
 async def bounded(waited: Awaitable[_T], subject: Subject) -> _T:
