@@ -97,7 +97,9 @@ def run(*, rounds: int = 3, devices: int = 200_000) -> list[Row]:
         with gateway(nginx(folder, port), port) as process:
 
             async def main() -> None:
-                async with apns_engine(os.environ.get("BENCH_STORAGE") or f"sqlite:{folder}/bench.db", url, folder) as engine:
+                async with apns_engine(
+                    os.environ.get("BENCH_STORAGE") or f"sqlite:{folder}/bench.db", url, folder
+                ) as engine:
                     await enter_devices(engine, devices)
                     await broadcast(engine, process)  # warm: connections, prepared statements, page cache
                     for _ in range(rounds):

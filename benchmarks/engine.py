@@ -1,0 +1,199 @@
+"""The engine without a network, the memory of a large broadcast, and how soon another process's send is delivered.
+
+    python -m benchmarks.engine [--devices N] [--large N] [--sends N]
+
+1. Deliveries a second of engine and durable SQLite with a transport that answers at once, against the push client's requests a
+   second on the same core (`benchmarks.http_client`): the engine must not be what slows the wire.
+2. Peak memory (the operating system's high-water mark of a fresh process) of a broadcast to a million endpoints.
+3. Seconds from `send` in one process to the transport's call in another that shares the SQLite file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fanout
+from benchmarks.broadcast import broadcast
+from benchmarks.http_client import CLIENT_CPU, Row, Sample
+from fanout import bootstrap
+from fanout.core.address import Address
+from fanout.core.model import Registration
+from fanout.core.policy import Policy, Retention
+from fanout.engine import Engine
+from fanout.plugin import StorageContext
+from fanout.registry import Registry
+from fanout.testing.scripted import ScriptedTransport
+
+__all__ = ["run"]
+
+_BATCH = 5000
+
+
+def instant_engine(database: Path, transport: ScriptedTransport, role: str = "both") -> Engine:
+    """An engine over an SQLite file and a transport that accepts everything at once."""
+    clock = bootstrap.SystemClock()
+    storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
+    transports = {("default", "apns"): transport}
+    return Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy(), role=role)  # type: ignore[arg-type]
+
+
+async def enter(engine: Engine, count: int) -> None:
+    """Register `count` devices."""
+    for start in range(0, count, _BATCH):
+        await engine.endpoints.register_many(
+            [
+                Registration(user=f"u{n}", binding="apns", address=Address(f"{n:064x}"))
+                for n in range(start, min(count, start + _BATCH))
+            ]
+        )
+
+
+async def instant(database: Path, devices: int, rounds: int) -> list[Sample]:
+    """Broadcasts through the instant transport, after one to warm up."""
+    async with instant_engine(database, ScriptedTransport(record=False)) as engine:
+        await enter(engine, devices)
+        await broadcast(engine, None)
+        return [await broadcast(engine, None) for _ in range(rounds)]
+
+
+def child(*words: str) -> dict[str, float]:
+    """One of this module's measurements in a process of its own, on the client's CPU."""
+    command = ["taskset", "-c", str(CLIENT_CPU), sys.executable, "-m", "benchmarks.engine", *words]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result: dict[str, float] = json.loads(out.splitlines()[-1])
+    return result
+
+
+async def large(database: Path, devices: int) -> dict[str, float]:
+    """A broadcast to many, in a process that did not register them; its peak memory in MB."""
+    async with instant_engine(database, ScriptedTransport(record=False)) as engine:
+        idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sample = await broadcast(engine, None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if sample.requests != devices:
+        raise RuntimeError(f"{sample.requests} of {devices} were delivered")
+    return {"idle": idle, "peak": peak, "rate": sample.requests / sample.wall}
+
+
+async def other_process(database: Path, sends: int) -> list[float]:
+    """Latencies of sends whose delivery is another process's work."""
+    begun: dict[str, float] = {}
+    took: list[float] = []
+    arrived = asyncio.Event()
+
+    def answer(message: object, delivery: object) -> fanout.Accepted:
+        took.append(time.time() - begun.pop("now"))
+        arrived.set()
+        return fanout.Accepted()
+
+    async with instant_engine(database, ScriptedTransport(answer)) as engine:  # type: ignore[arg-type]
+        await engine.endpoints.register(user="alice", binding="apns", address="alice-phone")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.engine", "--submit", str(database),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdout.readline()
+        for _ in range(sends):
+            arrived.clear()
+            begun["now"] = time.time()
+            process.stdin.write(b"send\n")
+            await arrived.wait()
+        process.stdin.close()
+        await process.wait()
+    return took
+
+
+async def submit(database: Path) -> None:
+    """The other process: a send to alice for each line."""
+    async with instant_engine(database, ScriptedTransport(), role="submit") as engine:
+        print("ready", flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            await engine.send(fanout.Notification(title="Hi"), "user:alice")
+
+
+async def prepare(database: Path, devices: int) -> dict[str, float]:
+    """Register many; how many a second."""
+    begun = time.perf_counter()
+    async with instant_engine(database, ScriptedTransport(), role="submit") as engine:
+        await enter(engine, devices)
+    return {"rate": devices / (time.perf_counter() - begun)}
+
+
+def run(*, devices: int = 200_000, large_devices: int = 1_000_000, sends: int = 50, wire: float = 0.0) -> list[Row]:
+    """The measurements, as rows. `wire` is the push client's requests a second, where it was measured in this run."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = child("--instant", str(folder / "instant.db"), str(devices))
+        ratio = ("the push client's requests", found["rate"] / wire) if wire else ("", 0.0)
+        rows.append(
+            Row(
+                "durable deliveries a second, instant transport",
+                found["rate"],
+                "/s",
+                *ratio,
+                f"CPU {found['cpu']:.1f} us",
+            )
+        )
+        entered = child("--prepare", str(folder / "large.db"), str(large_devices))
+        rows.append(Row("registrations a second", entered["rate"], "/s"))
+        found = child("--large-run", str(folder / "large.db"), str(large_devices))
+        rows.append(
+            Row(
+                f"peak memory, broadcast to {large_devices:,}",
+                found["peak"],
+                "MB",
+                note=f"before it {found['idle']:.0f} MB; {found['rate']:,.0f}/s",
+            )
+        )
+        took = asyncio.run(other_process(folder / "two.db", sends))
+        rows.append(
+            Row(
+                "send in another process, to the transport's call",
+                statistics.median(took) * 1000,
+                "ms",
+                note=f"worst of {len(took)}: {max(took) * 1000:.0f} ms",
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", type=int, default=200_000)
+    parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument("--sends", type=int, default=50)
+    for flag in ("--instant", "--prepare", "--large-run"):
+        parser.add_argument(flag, nargs=2, metavar=("DB", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--submit", metavar="DB", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.submit:
+        asyncio.run(submit(Path(chosen.submit)))
+    elif chosen.prepare:
+        print(json.dumps(asyncio.run(prepare(Path(chosen.prepare[0]), int(chosen.prepare[1])))))
+    elif chosen.large_run:
+        print(json.dumps(asyncio.run(large(Path(chosen.large_run[0]), int(chosen.large_run[1])))))
+    elif chosen.instant:
+        samples = asyncio.run(instant(Path(chosen.instant[0]), int(chosen.instant[1]), 3))
+        rate = statistics.median(sample.requests / sample.wall for sample in samples)
+        cpu = statistics.median(sample.cpu / sample.requests * 1e6 for sample in samples)
+        print(json.dumps({"rate": rate, "cpu": cpu}))
+    else:
+        for row in run(devices=chosen.devices, large_devices=chosen.large, sends=chosen.sends):
+            print(row)
+
+
+if __name__ == "__main__":
+    main()
