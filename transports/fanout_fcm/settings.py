@@ -1,0 +1,85 @@
+"""What an FCM binding is configured with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fanout.plugin import ConfigurationError, Secret
+from fanout_fcm.credential import GOOGLE_TOKEN_URL, PROJECT, ServiceAccount, read_service_account
+
+__all__ = ["GATEWAY", "FcmSettings"]
+
+GATEWAY = "https://fcm.googleapis.com"
+"""Google's host (FCM v1 discovery document, revision 20261023)."""
+
+_ORIGIN = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FcmSettings:
+    """One Firebase project. `service_account` is the text of the JSON file from the Firebase console.
+
+    `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint (a test server);
+    `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
+    Google's own may be lower. `rate_per_minute` is the project's quota (Google's default is 600,000; 0 shapes nothing), of which
+    this binding of this process uses at most all; `ramp` is in how many seconds it goes from nothing to that rate (0: at
+    once). With `validate_only` Google checks every message and delivers none. `request_timeout` is in seconds;
+    Google asks for at least 10 ("Best practices when sending FCM messages at scale").
+
+    Raises `ConfigurationError` for what cannot work.
+    """
+
+    service_account: Secret
+    project_id: str = ""
+    gateway: str = GATEWAY
+    token_url: str = ""
+    ca_file: Path | None = None
+    connections: int = 4
+    streams: int = 500
+    rate_per_minute: int = 600_000
+    ramp: float = 60.0
+    validate_only: bool = False
+    request_timeout: float = 15.0
+    account: ServiceAccount = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        account = read_service_account(self.service_account, any_token_url=bool(self.token_url))
+        object.__setattr__(self, "account", account)
+        if not self.project:
+            raise ConfigurationError(
+                "project_id is missing here and in the service account file: write the project's id."
+            )
+        if not PROJECT.fullmatch(self.project):
+            raise ConfigurationError(f"project_id is {self.project_id!r}: write the id shown in the Firebase console.")
+        if not _ORIGIN.fullmatch(self.gateway):
+            raise ConfigurationError(
+                f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
+            )
+        origin, slash, _ = self.token_url.removeprefix("https://").partition("/")
+        if self.token_url and not (slash and _ORIGIN.fullmatch(f"https://{origin}")):
+            raise ConfigurationError(
+                f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Google's."
+            )
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ConfigurationError(
+                f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
+            )
+        for name, least, most in (("connections", 1, 100), ("streams", 1, 10_000), ("rate_per_minute", 0, 10**9)):
+            if not least <= getattr(self, name) <= most:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from {least} to {most}.")
+        if not 0 <= self.ramp <= 86_400:
+            raise ConfigurationError(f"ramp is {self.ramp!r}: write seconds from 0 to 86400.")
+        if not 0 < self.request_timeout <= 300:
+            raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    @property
+    def project(self) -> str:
+        """The project in use."""
+        return self.project_id or self.account.project
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where access tokens are fetched."""
+        return self.token_url or GOOGLE_TOKEN_URL

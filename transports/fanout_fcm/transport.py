@@ -1,0 +1,254 @@
+"""FCM over HTTP/2: what one binding does with its gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from fanout.plugin import (
+    ACCEPTED,
+    Address,
+    ConfigurationError,
+    Context,
+    Delivery,
+    Diagnosis,
+    H2Pool,
+    Head,
+    Message,
+    Misconfigured,
+    Moved,
+    Notification,
+    Outcome,
+    PoolSettings,
+    RequestFailed,
+    Response,
+    Scope,
+    Throttled,
+    Token,
+    TokenError,
+    Unavailable,
+    client_tls,
+    parse_retry_after,
+)
+from fanout_fcm.address import RELAYED, parse_address
+from fanout_fcm.auth import Credentials
+from fanout_fcm.diagnosis import PROBE, of_probe, of_token
+from fanout_fcm.outcome import Answer, Reauthenticate, of_answer, of_failure
+from fanout_fcm.payload import FcmMessage, encode
+from fanout_fcm.settings import FcmSettings
+from fanout_fcm.shaper import Shaper
+
+__all__ = ["FcmTransport", "make"]
+
+_LONGEST_TURN = 2.0
+"""Seconds that a send waits for its turn at the project's rate; where it would be more, the whole binding waits."""
+
+
+def make(settings: FcmSettings, context: Context) -> FcmTransport:
+    """The transport of a binding."""
+    return FcmTransport(settings, context)
+
+
+class FcmTransport:
+    """One binding: its connections, its access token and its rate.
+
+    Opening raises `ConfigurationError` for a key or a `ca_file` that cannot be loaded.
+    """
+
+    def __init__(self, settings: FcmSettings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._monotonic = context.clock.monotonic
+        self._path = f"/v1/projects/{settings.project}/messages:send".encode()
+        self._shaper: Shaper | None = None
+        self._credentials: Credentials | None = None
+        self._pool: H2Pool | None = None
+        self._current: Callable[[], Token | None] = _not_open
+        self._request: Callable[..., asyncio.Future[Response]] = _not_open
+        self._token: Token | None = None
+        self._head = Head("POST", "https", "not.open")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._context.app}/{self._context.binding}>"
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        if settings.rate_per_minute:
+            self._shaper = Shaper(settings.rate_per_minute / 60, settings.ramp, self._monotonic())
+        try:
+            ca_file = str(settings.ca_file) if settings.ca_file is not None else None
+            context = client_tls(ca_file=ca_file)
+            token_context = client_tls(ca_file=ca_file, alpn=("http/1.1",))
+        except OSError as error:
+            raise ConfigurationError(
+                f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use a file of PEM certificates."
+            ) from None
+        self._credentials = Credentials(settings, self._context, token_context)
+        self._pool = H2Pool(
+            settings.gateway,
+            ssl_context=context,
+            settings=PoolSettings(
+                connections=settings.connections,
+                streams=settings.streams,
+                max_waiting=settings.connections * settings.streams,
+                request_timeout=settings.request_timeout,
+                connect_timeout=min(10.0, settings.request_timeout),
+            ),
+            clock=self._monotonic,
+            rng=self._context.rng,
+        )
+        await self._pool.__aenter__()
+        self._request = self._pool.request
+        self._current = self._credentials.tokens.current
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+        if self._credentials is not None:
+            await self._credentials.aclose()
+
+    # -- what needs no gateway
+
+    def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
+        """A registration token or an installation id, see `fanout_fcm.address`. Raises `AddressInvalid`."""
+        return parse_address(raw)
+
+    def prepare(self, notification: Notification) -> FcmMessage:
+        """The message, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""
+        overrides = notification.override(self._context.binding, "fcm")
+        return encode(notification, overrides, validate_only=self._settings.validate_only)
+
+    # -- sending
+
+    def capacity(self, group: str) -> int:
+        """What the connections take at once as they stand, and no more than the rate lets through in a second.
+
+        The second bound keeps sends from queueing here for their turn, where no lane overtakes another.
+        """
+        if self._pool is None:
+            return 1
+        connections = self._pool.capacity()
+        return connections if self._shaper is None else max(1, min(connections, int(self._shaper.rate)))
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """Send once. An access token that is refused is replaced, and the message sent a second time.
+
+        Google's name of an accepted message is not kept: nothing could be asked with it.
+        """
+        assert isinstance(message, FcmMessage)
+        begun = self._monotonic()
+        token = self._current()
+        shaper = self._shaper
+        wait = 0.0 if shaper is None else shaper.take(begun, _LONGEST_TURN)
+        if token is None or token is not self._token or wait:
+            return await self._send_later(message, delivery, wait, begun)
+        body = message.body(delivery.kind, delivery.address, delivery.ttl)
+        try:
+            response = await self._request(self._head, self._path, b"", body)
+        except RequestFailed as failed:
+            return of_failure(failed.sent, failed.reason)
+        if response.status == 200:
+            return ACCEPTED
+        return await self._answered(response, message, delivery, token, begun)
+
+    async def _send_later(self, message: FcmMessage, delivery: Delivery, wait: float, begun: float) -> Outcome:
+        """The first send with a token, or one that has to wait for a token or its turn: all within the request's deadline."""
+        if wait < 0:
+            return Throttled(-wait, Scope.QUOTA, "rate_per_minute of this binding")
+        if wait:
+            await asyncio.sleep(wait)
+        try:
+            token = await self._adopt(self._current())
+        except TokenError as error:
+            return _without_token(error)
+        return await self._send_with(token, message, delivery, begun)
+
+    async def _send_with(
+        self, token: Token, message: FcmMessage, delivery: Delivery, begun: float, *, again: bool = True
+    ) -> Outcome:
+        """Send, where some of the time is gone already."""
+        past = self._monotonic() - begun
+        left = self._settings.request_timeout - past
+        ttl = delivery.ttl - math.ceil(past) if delivery.ttl else 0
+        if left <= 0 or (delivery.ttl and ttl <= 0):
+            return Unavailable("no", Scope.ENDPOINT, "no time left after waiting")
+        body = message.body(delivery.kind, delivery.address, ttl)
+        try:
+            response = await self._request(self._head, self._path, b"", body, left)
+        except RequestFailed as failed:
+            return of_failure(failed.sent, failed.reason)
+        if response.status == 200:
+            return ACCEPTED
+        return await self._answered(response, message, delivery, token if again else None, begun)
+
+    async def _answered(
+        self, response: Response, message: FcmMessage, delivery: Delivery, token: Token | None, begun: float
+    ) -> Outcome:
+        """What an answer other than 200 comes to. `token` is the one that was sent, or None if it was the second already."""
+        told = response.header("retry-after")
+        after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
+        outcome = of_answer(Answer.parse(response.status, response.body, after=after, attempt=delivery.attempt))
+        if isinstance(outcome, Reauthenticate):
+            if token is None:
+                return outcome.outcome
+            try:
+                token = await self._adopt(None, refused=token)
+            except TokenError as error:
+                return _without_token(error)
+            return await self._send_with(token, message, delivery, begun, again=False)
+        if isinstance(outcome, Misconfigured) and outcome.scope is Scope.GROUP and delivery.group != RELAYED:
+            return Moved(Address(delivery.address, delivery.kind, RELAYED), outcome.reason)
+        return outcome
+
+    async def check(self) -> Diagnosis:
+        """Fetch a token, and have Google check a message that goes to nobody."""
+        if self._credentials is None or self._pool is None:
+            raise RuntimeError(_CLOSED)
+        try:
+            await self._adopt(None)
+        except TokenError as error:
+            return of_token(error)
+        named = False
+        try:
+            response = await self._request(self._head, self._path, b"", PROBE)
+        except RequestFailed as failed:
+            outcome: Outcome = of_failure(failed.sent, failed.reason)
+        else:
+            named = b'"name"' in response.body
+            made = of_answer(Answer.parse(response.status, response.body))
+            outcome = made.outcome if isinstance(made, Reauthenticate) else made
+        return of_probe(outcome, named, self._settings, self._pool.stats.last_trouble)
+
+    # -- inside
+
+    async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:
+        """Send with this token from now on, or with one that is fetched: another than `refused`. Raises `TokenError`."""
+        if token is None:
+            assert self._credentials is not None
+            tokens = self._credentials.tokens
+            token = await (tokens.get() if refused is None else tokens.renew(refused))
+        if token is not self._token:
+            self._token = token
+            assert self._pool is not None
+            # In the head, so that it enters the gateway's header table: a token of Google's has a kilobyte, and nobody who
+            # could guess at it has a say in what else stands on this connection (RFC 7541, section 7.1).
+            fields = (("content-type", "application/json"), ("authorization", f"Bearer {token.text}"))
+            self._head = Head("POST", "https", self._pool.authority, fields)
+        return token
+
+
+_CLOSED = "The FCM transport is not open: enter it with `async with` before sending."
+
+
+def _not_open(*_: object) -> Any:
+    raise RuntimeError(_CLOSED)
+
+
+def _without_token(error: TokenError) -> Outcome:
+    """Nothing was sent, nothing is lost: the binding waits until there is a token again."""
+    if error.kind == "misconfigured":
+        return Misconfigured(str(error), Scope.BINDING)
+    return Unavailable("no", Scope.BINDING, str(error), 1.0 if error.after is None else error.after)
