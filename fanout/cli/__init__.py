@@ -3,6 +3,6 @@
 It is the top level and may import everything; nothing imports it. `main` is what the `fanout` program calls.
 """
 
-from fanout.cli.main import main
+from fanout.cli.commands import main
 
 __all__ = ["main"]

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 import fanout
-from fanout.cli import main as cli
+from fanout import cli
 
 PIGEON = """
 import asyncio

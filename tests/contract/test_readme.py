@@ -171,7 +171,7 @@ def test_the_configuration_example_is_a_configuration() -> None:
 def test_every_command_in_the_examples_exists() -> None:
     import typer
 
-    from fanout.cli.main import app
+    from fanout.cli.commands import app
 
     known = typer.main.get_command(app)
     shells = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
