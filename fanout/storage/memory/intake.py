@@ -54,7 +54,9 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
             answers[i] = Put(id=id, total=None if note is None or note.expansions else note.total, replayed=True)
     else:
         for i, id in replays:
-            answers[i] = Put(id=id, replayed=True)
+            # A replay of something in this batch, of which nothing is stored, is a replay of nothing.
+            if all(sub.id != id for _, sub in fresh):
+                answers[i] = Put(id=id, replayed=True)
     return answers
 
 

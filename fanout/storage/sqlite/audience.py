@@ -1,0 +1,110 @@
+"""Whom a target names: looked up for many notifications at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from fanout.core.model import Target
+from fanout.storage.sqlite.db import Db
+
+__all__ = ["WIDE", "count", "dump", "look_up", "touched"]
+
+WIDE = ("topic", "all")
+"""Kinds of target whose audience is read bit by bit, and never as a whole."""
+
+Want = tuple[int, str, list[Any]]
+"""(app's number, kind, names or ids) of one target."""
+
+
+def dump(target: Target, ids: Sequence[int] = ()) -> str:
+    """A target as a schedule keeps it; explicit addresses are kept as the `ids` they were interned to."""
+    return orjson.dumps(_parts(target, ids)).decode()
+
+
+def _parts(target: Target, ids: Sequence[int] = ()) -> list[Any]:
+    if target.kind == "addresses":
+        return ["endpoints", list(ids)]
+    return [target.kind, list(target.ids if target.kind == "endpoints" else target.names)]
+
+
+def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
+    """The active endpoints of each (narrow) target by binding's number, ids ascending."""
+    found: list[dict[int, list[int]]] = [{} for _ in wanted]
+    users = [
+        [i, app, name] for i, (app, kind, names) in enumerate(wanted) if kind in ("user", "users") for name in names
+    ]
+    ids = [[i, app, id] for i, (app, kind, names) in enumerate(wanted) if kind == "endpoints" for id in names]
+    rows: list[list[Any]] = []
+    if users:
+        rows += db.rows(
+            "j.value->>0, e.binding, e.id",
+            "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.user = j.value->>2 AND e.user <> '' "
+            "AND e.state = 'active'",
+            orjson.dumps(users).decode(),
+        )
+    if ids:
+        rows += db.rows(
+            "j.value->>0, e.binding, e.id",
+            "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value->>2 WHERE e.app = j.value->>1 AND e.state = 'active'",
+            orjson.dumps(ids).decode(),
+        )
+    for i, binding, id in rows:
+        found[i].setdefault(binding, []).append(id)
+    for each in found:
+        for binding in each:
+            each[binding] = sorted(set(each[binding]))
+    return found
+
+
+def touched(db: Db, app: int, kind: str, names: Sequence[Any]) -> list[int]:
+    """The numbers of the bindings on which a topic or broadcast would reach somebody now."""
+    if kind == "topic":
+        return list(
+            db.json(
+                "SELECT json_group_array(b.id) FROM binding b WHERE b.app = ? "
+                "AND EXISTS (SELECT 1 FROM endpoint_tag t WHERE t.binding = b.id AND t.tag = ?)",
+                app,
+                names[0],
+            )
+        )
+    return list(
+        db.json(
+            "SELECT json_group_array(b.id) FROM binding b WHERE b.app = ? "
+            "AND EXISTS (SELECT 1 FROM endpoint e WHERE e.binding = b.id AND e.state = 'active' AND e.user <> '')",
+            app,
+        )
+    )
+
+
+def count(db: Db, app: str, target: Target) -> dict[str, int]:
+    """How many active endpoints the target names, by binding's name."""
+    number = db.app(app)
+    names: dict[int, str] = dict(db.rows("id, name", "binding WHERE app = ?", number))
+    if target.kind == "topic":
+        counts = {
+            id: db.value("SELECT count(*) FROM endpoint_tag WHERE binding = ? AND tag = ?", id, target.names[0])
+            for id in names
+        }
+    elif target.kind == "all":
+        counts = {
+            id: db.value("SELECT count(*) FROM endpoint WHERE binding = ? AND state = 'active' AND user <> ''", id)
+            for id in names
+        }
+    elif target.kind == "addresses":
+        digests = orjson.dumps([address.digest for address in target.addresses]).decode()
+        binding = db.binding(number, target.binding)
+        counts = {
+            binding: db.value(
+                "SELECT count(*) FROM endpoint WHERE binding = ? AND state = 'active' "
+                "AND digest IN (SELECT unhex(value) FROM json_each(?))",
+                binding,
+                digests,
+            )
+        }
+    else:
+        kind, wanted = _parts(target)
+        counts = {binding: len(ids) for binding, ids in look_up(db, [(number, kind, wanted)])[0].items()}
+    return {names[id]: n for id, n in counts.items() if n}

@@ -1,0 +1,120 @@
+"""The connection as the rest of the package uses it: JSON in, JSON out, and the few rows that everything shares."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apsw
+import orjson
+
+from fanout.plugin import StorageContext
+
+__all__ = ["Db", "pack", "unpack"]
+
+
+class Db:
+    """One connection, used by one thread at a time.
+
+    `rows` and `one` step over a single row, whose only column is JSON made by SQLite: stepping row by row would hand over the
+    interpreter lock once per row.
+    """
+
+    __slots__ = ("_apps", "_bindings", "connection", "context")
+
+    def __init__(self, connection: apsw.Connection, context: StorageContext) -> None:
+        self.connection = connection
+        self.context = context
+        self._apps: dict[str, int] = {}
+        self._bindings: dict[tuple[int, str], int] = {}
+
+    def json(self, sql: str, *arguments: Any) -> Any:
+        """The first column of the first row, decoded from JSON; None where there is no row or a NULL."""
+        value = self.value(sql, *arguments)
+        return None if value is None else orjson.loads(value)
+
+    def rows(self, columns: str, rest: str, *arguments: Any) -> list[list[Any]]:
+        """The rows of `SELECT columns FROM (rest)`, as lists. The columns must be what JSON can hold."""
+        value = self.value(f"SELECT json_group_array(json_array({columns})) FROM {rest}", *arguments)
+        found: list[list[Any]] = orjson.loads(value)
+        return found
+
+    def value(self, sql: str, *arguments: Any) -> Any:
+        """The first column of the first row, or None."""
+        for row in self.connection.execute(sql, arguments):
+            return row[0]
+        return None
+
+    def run(self, sql: str, *arguments: Any) -> None:
+        """A statement without an answer."""
+        self.connection.execute(sql, arguments)
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """A statement that takes its rows from `json_each(?)`; nothing happens without rows."""
+        rows = list(rows)
+        if rows:
+            self.connection.execute(sql, (orjson.dumps(rows).decode(),))
+
+    # -- names
+
+    def app(self, name: str, *, create: bool = False) -> int:
+        """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
+        number = self._apps.get(name)
+        if number is None:
+            number = self.value("SELECT id FROM app WHERE name = ?", name)
+            if number is None:
+                if not create:
+                    return 0
+                self.run("INSERT INTO app (name) VALUES (?)", name)
+                number = self.connection.last_insert_rowid()
+            self._apps[name] = number
+        return number
+
+    def binding(self, app: int, name: str, *, create: bool = False) -> int:
+        """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        number = self._bindings.get((app, name))
+        if number is None:
+            number = self.value("SELECT id FROM binding WHERE app = ? AND name = ?", app, name)
+            if number is None:
+                if not create:
+                    return 0
+                self.run("INSERT INTO binding (app, name) VALUES (?, ?)", app, name)
+                number = self.connection.last_insert_rowid()
+            self._bindings[app, name] = number
+        return number
+
+    def forget(self) -> None:
+        """A transaction was rolled back: what was learned in it may never have been."""
+        self._apps.clear()
+        self._bindings.clear()
+
+    def next_id(self, table: str) -> int:
+        """The first unused number of a table whose numbers are never used again."""
+        last = self.value("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
+        return 1 if last is None else last + 1
+
+    def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
+        """Lines of the event log: (app, kind, data)."""
+        self.many(
+            "INSERT INTO event (at, app, kind, data) "
+            "SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)",
+            ((now, app, kind, data) for app, kind, data in events),
+        )
+
+
+def pack(ids: Sequence[int]) -> str:
+    """Endpoint ids as hexadecimal text, eight bytes each, least significant first."""
+    packed = array("q", ids)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes().hex()
+
+
+def unpack(text: str) -> array[int]:
+    """What `pack` packed."""
+    ids = array("q", bytes.fromhex(text))
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return ids

@@ -1,0 +1,138 @@
+"""Expand: due schedules are looked up, and audiences are cut into chunks a bounded number ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from fanout.core.model import LANES
+from fanout.storage.sqlite.audience import WIDE, look_up, touched
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.intake import Start, begin
+from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
+
+__all__ = ["expand", "expandable"]
+
+_STARTS = 1000
+"""Schedules that one call begins at most."""
+
+
+def expandable(db: Db, app: str, binding: str, now: float) -> bool:
+    """Whether something is due to be expanded."""
+    number = db.app(app)
+    return bool(
+        db.value(
+            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND due_at <= ?3)",
+            number,
+            db.binding(number, binding),
+            now,
+        )
+    )
+
+
+def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
+    """Begin the schedules that are due, then cut chunks from expansions, each in turn, until `ahead` wait in the lane."""
+    number = db.app(app)
+    place = db.binding(number, binding)
+    made = _begin_schedules(db, number, now)
+    for lane in range(len(LANES)):
+        expansions = _due(db, number, place, lane, now)
+        if not expansions:
+            continue
+        waiting = db.value(
+            "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE binding = ? AND lane = ? AND open > 0 AND ready_at <= ? LIMIT ?)",
+            place,
+            lane,
+            now,
+            ahead,
+        )
+        room = ahead - waiting
+        while room > 0 and expansions:
+            round_of = expansions[:room]
+            room -= len(round_of)
+            for expansion in round_of:
+                cut, over = _cut(db, expansion, place, lane, now)
+                made += cut
+                if over:
+                    expansions.remove(expansion)
+    return made
+
+
+def _begin_schedules(db: Db, app: int, now: float) -> int:
+    rows = db.rows(
+        "id, notification, lane, due_at, json(target)",
+        "(SELECT * FROM expansion WHERE app = ? AND binding = 0 AND due_at <= ? ORDER BY due_at LIMIT ?)",
+        app,
+        now,
+        _STARTS,
+    )
+    if not rows:
+        return 0
+    _delete(db, [row[0] for row in rows])
+    starts = [Start(row[1], app, row[2], row[3], *row[4]) for row in rows]
+    narrow = [start for start in starts if start.kind not in WIDE]
+    for start, found in zip(narrow, look_up(db, [(s.app, s.kind, s.names) for s in narrow]), strict=True):
+        start.found = found
+    ledger = Ledger(db)
+    for start in starts:
+        ledger.of(start.notification).expansions -= 1
+        if start.kind in WIDE:
+            start.found = {binding: [] for binding in touched(db, app, start.kind, start.names)}
+    return begin(db, ledger, starts, now)
+
+
+def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any]]:
+    return db.rows(
+        "id, notification, due_at, cursor, high, json(target)",
+        "(SELECT * FROM expansion WHERE app = ? AND binding = ? AND lane = ? AND due_at <= ? ORDER BY due_at, id LIMIT 64)",
+        app,
+        binding,
+        lane,
+        now,
+    )
+
+
+def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> tuple[int, bool]:
+    """One chunk from an expansion: how many were made, and whether it is over. Moves its cursor."""
+    id, notification, due_at, cursor, high, (kind, names) = expansion
+    size = db.context.chunk
+    if kind == "topic":
+        ids = db.json(
+            "SELECT json_group_array(endpoint) FROM (SELECT endpoint FROM endpoint_tag WHERE binding = ? AND tag = ? "
+            "AND endpoint > ? AND endpoint <= ? ORDER BY endpoint LIMIT ?)",
+            binding,
+            names[0],
+            cursor,
+            high,
+            size,
+        )
+    else:
+        ids = db.json(
+            "SELECT json_group_array(id) FROM (SELECT id FROM endpoint WHERE binding = ? AND state = 'active' "
+            "AND user <> '' AND id > ? AND id <= ? ORDER BY id LIMIT ?)",
+            binding,
+            cursor,
+            high,
+            size,
+        )
+    over = len(ids) < size
+    ledger = Ledger(db)
+    change = ledger.of(notification)
+    change.total += len(ids)
+    if ids:
+        add_chunks(db, [NewChunk(notification, binding, lane, 1, due_at, ids)])
+    if over:
+        _delete(db, [id])
+        change.expansions -= 1
+    else:
+        expansion[3] = ids[-1]
+        db.run("UPDATE expansion SET cursor = ? WHERE id = ?", ids[-1], id)
+    ledger.write()
+    if over:
+        ledger.finish(now)
+    return (1 if ids else 0), over
+
+
+def _delete(db: Db, ids: list[int]) -> None:
+    db.run("DELETE FROM expansion WHERE id IN (SELECT value FROM json_each(?))", orjson.dumps(ids).decode())

@@ -1,0 +1,239 @@
+"""Put: from submissions to notifications, chunks and expansions, in one transaction and a fixed number of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from fanout.core.codec import digest
+from fanout.core.records import Put, Submission
+from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, add_expansions, finish_ready
+from fanout.storage.sqlite.registration import intern
+from fanout.storage.sqlite.stopping import stop
+
+__all__ = ["Start", "begin", "put"]
+
+
+@dataclass(slots=True)
+class Start:
+    """A notification whose audience is to be looked up now. `names` are users, a topic, or endpoint ids."""
+
+    notification: int
+    app: int
+    lane: int
+    due_at: float
+    kind: str
+    names: list[Any]
+    total: int = 0
+    expansions: int = 0
+    found: dict[int, list[int]] = field(default_factory=dict)
+
+
+def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
+    """Store all of them or none."""
+    apps = [db.app(sub.app, create=True) for sub in submissions]
+    answers = [Put() for _ in submissions]
+    replays, fresh = _check_keys(db, submissions, apps, answers, now)
+    starts: dict[int, Start] = {}
+    for i in fresh:
+        sub = submissions[i]
+        names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
+        starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names)
+    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now or submissions[i].refused])
+    _check_refused(db, submissions, starts, answers)
+    accepted = not any(answer.refused or answer.conflict for answer in answers)
+    if accepted:
+        _store(db, submissions, starts, answers, now)
+    for i, (id, total) in replays.items():
+        if accepted:
+            if total == -1:
+                total = next(answer for answer in answers if answer.id == id and not answer.replayed).total
+            answers[i] = Put(id=id, total=total, replayed=True)
+        elif total != -1:
+            answers[i] = Put(id=id, replayed=True)
+    return answers
+
+
+def _check_keys(
+    db: Db, submissions: Sequence[Submission], apps: Sequence[int], answers: list[Put], now: float
+) -> tuple[dict[int, tuple[str, int | None]], list[int]]:
+    """Which submissions are replays (of which id, with which total; -1 is "of this batch"), and which are fresh."""
+    keyed = [(i, apps[i], sub.idempotency_key) for i, sub in enumerate(submissions) if sub.idempotency_key is not None]
+    known: dict[tuple[int, str], tuple[str, str, int | None]] = {}
+    if keyed:
+        rows = db.rows(
+            "i.app, i.key, i.uuid, hex(i.digest), CASE WHEN n.expansions = 0 THEN n.total END",
+            "json_each(?) j CROSS JOIN idempotency i LEFT JOIN notification n ON n.uuid = i.uuid "
+            "WHERE i.app = j.value->>1 AND i.key = j.value->>2 AND i.at >= ?",
+            orjson.dumps(keyed).decode(),
+            now - db.context.retention.idempotency_keys,
+        )
+        known = {(app, key): (uuid, digest, total) for app, key, uuid, digest, total in rows}
+    replays: dict[int, tuple[str, int | None]] = {}
+    fresh: list[int] = []
+    for i, sub in enumerate(submissions):
+        if sub.idempotency_key is None:
+            fresh.append(i)
+            continue
+        mine = sub.digest.hex().upper()
+        earlier = known.get((apps[i], sub.idempotency_key))
+        if earlier is None:
+            known[apps[i], sub.idempotency_key] = (sub.id, mine, -1)
+            fresh.append(i)
+        elif earlier[1] == mine:
+            replays[i] = (earlier[0], earlier[2])
+        else:
+            answers[i] = Put(conflict=earlier[0])
+    return replays, fresh
+
+
+def _look_up(db: Db, starts: Sequence[Start]) -> None:
+    """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
+    narrow = [start for start in starts if start.kind not in WIDE]
+    for start, found in zip(narrow, look_up(db, [(s.app, s.kind, s.names) for s in narrow]), strict=True):
+        start.found = found
+    for start in starts:
+        if start.kind in WIDE:
+            start.found = {binding: [] for binding in touched(db, start.app, start.kind, start.names)}
+
+
+def _check_refused(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put]) -> None:
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.refused:
+            hit = {db.binding(start.app, name) for name in sub.refused} & set(start.found)
+            names = [name for name in sub.refused if db.binding(start.app, name) in hit]
+            if sub.target.kind == "addresses" and sub.target.binding in sub.refused:
+                names.append(sub.target.binding)
+            if names:
+                answers[i] = Put(refused=min(names))
+
+
+def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
+    """In runs in which nothing supersedes what is stored by the same run."""
+    run: dict[int, Start] = {}
+    places: dict[tuple[int, str, str], int] = {}
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.collapse_key is not None:
+            place = (start.app, sub.collapse_key, digest(b"", sub.target, None).hex())
+            if place in places:
+                _store_run(db, submissions, run, places, answers, now)
+                run, places = {}, {}
+            places[place] = i
+        run[i] = start
+    _store_run(db, submissions, run, places, answers, now)
+
+
+def _store_run(
+    db: Db,
+    submissions: Sequence[Submission],
+    starts: dict[int, Start],
+    places: dict[tuple[int, str, str], int],
+    answers: list[Put],
+    now: float,
+) -> None:
+    superseded = _supersede(db, places, now)
+    target_keys = {i: target_key for (_, _, target_key), i in places.items()}
+    rows: list[list[Any]] = []
+    keys: list[list[Any]] = []
+    schedules: list[list[Any]] = []
+    immediate: list[Start] = []
+    for number, (i, start) in enumerate(starts.items(), db.next_id("notification") if starts else 0):
+        sub = submissions[i]
+        start.notification = number
+        if sub.target.kind == "addresses":
+            start.kind = "endpoints"
+            start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
+            _look_up(db, [start])
+        rows.append(
+            [
+                number,
+                sub.id,
+                start.app,
+                sub.lane,
+                sub.repeat,
+                sub.accepted_at,
+                sub.due_at,
+                sub.expires_at,
+                sub.collapse_key,
+                target_keys.get(i),
+                sub.content.hex(),
+            ]
+        )
+        if sub.idempotency_key is not None:
+            keys.append([start.app, sub.idempotency_key, sub.id, sub.digest.hex(), now])
+        if sub.due_at > now:
+            start.expansions = 1
+            schedules.append([number, start.app, 0, sub.lane, sub.due_at, 0, dump(sub.target, start.names)])
+        else:
+            immediate.append(start)
+    _insert(db, rows)
+    db.many(
+        "INSERT OR REPLACE INTO idempotency (app, key, uuid, digest, at) "
+        "SELECT value->>0, value->>1, value->>2, unhex(value->>3), value->>4 FROM json_each(?)",
+        keys,
+    )
+    add_expansions(db, schedules)
+    ledger = Ledger(db)
+    for schedule in schedules:
+        ledger.of(schedule[0]).expansions += 1
+    begin(db, ledger, immediate, now)
+    for i, start in starts.items():
+        total = None if start.expansions else start.total
+        answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
+
+
+def _supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
+    """Stop the unfinished notifications of these (app, collapse key, target), and say which they were."""
+    if not places:
+        return {}
+    rows = db.rows(
+        "n.id, n.uuid, j.value->>3",
+        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
+        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''",
+        orjson.dumps([[*place, i] for place, i in places.items()]).decode(),
+    )
+    stop(db, [row[0] for row in rows], "superseded", now)
+    return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
+
+
+def _insert(db: Db, rows: Sequence[Sequence[Any]]) -> None:
+    db.many(
+        "INSERT INTO notification (id, uuid, app, lane, repeat, accepted_at, due_at, expires_at, collapse_key, target_key, "
+        "content, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, "
+        "value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), 0, 0, 0, 0, '' FROM json_each(?)",
+        rows,
+    )
+
+
+def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
+    """What was looked up becomes chunks, or an expansion per binding; how many chunks. Writes the ledger."""
+    chunks: list[NewChunk] = []
+    expansions: list[list[Any]] = []
+    size = db.context.chunk
+    high = db.next_id("endpoint") - 1
+    for start in starts:
+        change = ledger.of(start.notification)
+        for binding, ids in start.found.items():
+            if start.kind in WIDE:
+                target = orjson.dumps([start.kind, start.names]).decode()
+                expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target])
+                start.expansions += 1
+                change.expansions += 1
+                continue
+            for first in range(0, len(ids), size):
+                part = ids[first : first + size]
+                chunks.append(NewChunk(start.notification, binding, start.lane, 1, start.due_at, part))
+            start.total += len(ids)
+        change.total += start.total
+    add_expansions(db, expansions)
+    add_chunks(db, chunks)
+    ledger.write()
+    finish_ready(db, [start.notification for start in starts if not start.total and not start.expansions], now)
+    return len(chunks)

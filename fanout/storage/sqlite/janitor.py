@@ -1,0 +1,131 @@
+"""Running out of time and out of retention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from fanout.storage.sqlite import endpoints
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.ledger import finish_ready
+from fanout.storage.sqlite.stopping import end_open
+
+__all__ = ["expirable", "expire", "prunable", "prune"]
+
+_NOTIFICATIONS = 256
+"""Notifications that one call of `expire` ends at most."""
+
+_PAST = """
+SELECT n.id FROM notification n WHERE n.finished_at IS NULL AND n.expires_at <= ?1 AND (
+  EXISTS (SELECT 1 FROM chunk c WHERE c.notification = n.id AND c.open > 0 AND (c.owner IS NULL OR c.ready_at <= ?1))
+  OR EXISTS (SELECT 1 FROM retry r WHERE r.notification = n.id)
+  OR EXISTS (SELECT 1 FROM expansion e WHERE e.notification = n.id)
+) ORDER BY n.expires_at LIMIT ?2
+"""
+
+
+def expirable(db: Db, now: float) -> bool:
+    """Whether `expire` has something to do."""
+    return bool(
+        db.value(
+            f"SELECT EXISTS ({_PAST}) OR EXISTS (SELECT 1 FROM endpoint "
+            "WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= ?1)",
+            now,
+            1,
+        )
+    )
+
+
+def expire(db: Db, now: float, limit: int) -> int:
+    """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
+    done = endpoints.expire(db, now, limit)
+    ids = db.json(f"SELECT json_group_array(id) FROM ({_PAST})", now, _NOTIFICATIONS) if done < limit else []
+    stopped = dict(
+        db.rows(
+            "id, stopped",
+            "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''",
+            orjson.dumps(ids).decode(),
+        )
+    )
+    for id in ids:
+        if done >= limit:
+            break
+        state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
+        done += end_open(db, id, state, reason, now, limit - done)
+    finish_ready(db, ids, now)
+    return done
+
+
+def _times(db: Db, now: float) -> tuple[float, float, float, float]:
+    keep = db.context.retention
+    return now - keep.notifications, now - keep.idempotency_keys, now - keep.quarantine, now - keep.events
+
+
+def prunable(db: Db, now: float) -> bool:
+    """Whether `prune` has something to do."""
+    return bool(
+        db.value(
+            "SELECT EXISTS (SELECT 1 FROM notification WHERE finished_at IS NOT NULL AND finished_at < ?1) "
+            "OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2) "
+            "OR EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active' AND state_at < ?3) "
+            "OR EXISTS (SELECT 1 FROM event WHERE id = (SELECT min(id) FROM event) AND at < ?4)",
+            *_times(db, now),
+        )
+    )
+
+
+def prune(db: Db, now: float, limit: int) -> int:
+    """Delete up to `limit` rows whose retention is over; how many."""
+    notifications, keys, quarantine, events = _times(db, now)
+    left = limit - _prune_notifications(db, notifications, limit)
+    left -= _delete(
+        db,
+        "idempotency",
+        "(app, key)",
+        "value->>0, value->>1",
+        db.rows("app, key", "(SELECT app, key FROM idempotency WHERE at < ? ORDER BY at LIMIT ?)", keys, left),
+    )
+    left -= _delete(
+        db,
+        "endpoint",
+        "id",
+        "value->>0",
+        db.rows(
+            "id",
+            "(SELECT id FROM endpoint WHERE state <> 'active' AND state_at < ? ORDER BY state_at LIMIT ?)",
+            quarantine,
+            left,
+        ),
+    )
+    old = db.rows("id", "(SELECT id, at FROM event ORDER BY id LIMIT ?) WHERE at < ?", left, events)
+    return limit - left + _delete(db, "event", "id", "value->>0", old)
+
+
+def _prune_notifications(db: Db, before: float, limit: int) -> int:
+    """Chunks first, so that a broadcast is deleted over several calls; a notification when it has none left."""
+    done = 0
+    over = db.rows(
+        "id, uuid",
+        "(SELECT id, uuid FROM notification WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?)",
+        before,
+        limit,
+    )
+    bare: list[list[Any]] = []
+    for id, _ in over:
+        if done >= limit:
+            break
+        chunks = db.rows("id", "(SELECT id FROM chunk WHERE notification = ? LIMIT ?)", id, limit - done)
+        done += _delete(db, "chunk", "id", "value->>0", chunks)
+        _delete(db, "audience", "chunk", "value->>0", chunks)
+        if done < limit:
+            bare.append([id])
+            done += 1
+    _delete(db, "tally", "notification", "value->>0", bare)
+    _delete(db, "notification", "id", "value->>0", bare)
+    return done
+
+
+def _delete(db: Db, table: str, key: str, values: str, rows: list[list[Any]]) -> int:
+    db.many(f"DELETE FROM {table} WHERE {key} IN (SELECT {values} FROM json_each(?))", rows)
+    return len(rows)

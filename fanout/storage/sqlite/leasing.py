@@ -1,0 +1,171 @@
+"""Lease and extend, and what could be leased."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from fanout.core.model import LANES
+from fanout.core.records import Chunk
+from fanout.core.statemap import close
+from fanout.storage.sqlite.db import Db, unpack
+from fanout.storage.sqlite.ledger import Ledger, add_chunks, codes_of
+from fanout.storage.sqlite.stopping import gather
+
+__all__ = ["extend", "leasable", "lease", "waiting"]
+
+_PAGES = (16, 128, 1024)
+"""Chunks looked at in one statement, first, then, and from then on."""
+
+
+def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
+    """Whether there is a chunk or a retry row that is due."""
+    place = db.binding(db.app(app), binding)
+    return bool(
+        db.value(
+            "SELECT EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND open > 0 AND ready_at <= ?3) "
+            "OR EXISTS (SELECT 1 FROM retry WHERE binding = ?1 AND lane = ?2 AND due_at <= ?3)",
+            place,
+            lane,
+            now,
+        )
+    )
+
+
+def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
+    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    place = db.binding(db.app(app), binding)
+    _gather(db, place, lane, limit, now)
+    chosen: list[int] = []
+    taken = 0
+    after: tuple[float, int] = (-1e300, 0)
+    page = 0
+    while taken < limit:
+        size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
+        page += 1
+        rows = _ready(db, place, lane, now, after, size)
+        spoiled = [row for row in rows if row[4]]
+        left = _end_spoiled(db, [row[0] for row in spoiled], now) if spoiled else {}
+        for id, ready_at, still_open, _, _ in rows:
+            if taken >= limit:
+                break
+            after = (ready_at, id)
+            count = left.get(id, still_open)
+            if count:
+                chosen.append(id)
+                taken += count
+        if len(rows) < size:
+            break
+    if not chosen:
+        return []
+    ids = orjson.dumps(chosen).decode()
+    db.run(
+        "UPDATE chunk SET owner = ?, epoch = epoch + 1, ready_at = ?, waiting = 'ready' "
+        "WHERE id IN (SELECT value FROM json_each(?))",
+        worker,
+        until,
+        ids,
+    )
+    rows = db.rows(
+        "c.id, n.uuid, c.attempt, c.epoch, hex(a.ids), hex(c.states)",
+        "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN audience a ON a.chunk = c.id "
+        "CROSS JOIN notification n ON n.id = c.notification",
+        ids,
+    )
+    return [
+        Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(packed), bytes.fromhex(states))
+        for id, uuid, attempt, epoch, packed, states in rows
+    ]
+
+
+def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
+    """Due retry rows become chunks."""
+    rows = db.rows(
+        "notification, attempt, endpoint, due_at, binding, lane",
+        "(SELECT * FROM retry WHERE binding = ? AND lane = ? AND due_at <= ? ORDER BY due_at LIMIT ?)",
+        binding,
+        lane,
+        now,
+        limit,
+    )
+    add_chunks(db, gather(db, rows))
+
+
+def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int], size: int) -> list[list[Any]]:
+    """A page of due chunks: id, ready at, open, notification, and whether something of it is to be ended first."""
+    return db.rows(
+        "c.id, c.ready_at, c.open, c.notification, n.stopped <> '' OR instr(c.states, x'FE') > 0",
+        "(SELECT * FROM chunk WHERE binding = ? AND lane = ? AND open > 0 AND ready_at <= ? AND (ready_at, id) > (?, ?) "
+        "ORDER BY ready_at, id LIMIT ?) c CROSS JOIN notification n ON n.id = c.notification",
+        binding,
+        lane,
+        now,
+        *after,
+        size,
+    )
+
+
+def _end_spoiled(db: Db, chunks: Sequence[int], now: float) -> dict[int, int]:
+    """End what a lost worker had marked, and what is stopped; how many open deliveries each of these chunks has left."""
+    rows = db.rows(
+        "c.id, c.notification, hex(c.states), n.stopped",
+        "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification",
+        orjson.dumps(list(chunks)).decode(),
+    )
+    ledger = Ledger(db, codes_of(db, {row[1] for row in rows}))
+    left: dict[int, int] = {}
+    for id, notification, states, stopped in rows:
+        applied = close(bytes.fromhex(states), ledger.codes[notification], stopped, "")
+        ledger.conclude(notification, id, applied)
+        left[id] = applied.open
+    ledger.write()
+    ledger.finish(now)
+    return left
+
+
+_FIRST = "(SELECT min({0}) FROM {1} WHERE binding = ?1 AND lane = {2}{3})"
+_TIMES = ", ".join(
+    _FIRST.format(*source)
+    for lane in range(len(LANES))
+    for source in (("ready_at", "chunk", lane, " AND open > 0"), ("due_at", "retry", lane, ""))
+)
+_EXPANSIONS = ", ".join(
+    f"(SELECT min(due_at) FROM expansion WHERE app = ?2 AND binding = {binding} AND lane = {lane})"
+    for lane in range(len(LANES))
+    for binding in ("?1", "0")
+)
+
+
+def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+    """For each lane whether there is work now; and when there will be, where that is later."""
+    number = db.app(app)
+    times = db.json(f"SELECT json_array({_TIMES}, {_EXPANSIONS})", db.binding(number, binding), number)
+    lanes = len(LANES)
+    ready: list[bool] = []
+    later: list[float] = []
+    for lane in range(lanes):
+        mine = times[2 * lane : 2 * lane + 2] + times[2 * (lanes + lane) : 2 * (lanes + lane) + 2]
+        first = min((at for at in mine if at is not None), default=None)
+        ready.append(first is not None and first <= now)
+        if first is not None and first > now:
+            later.append(first)
+    return ready, min(later, default=None)
+
+
+def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+    """Extend what is still held under that epoch; the rest is returned."""
+    held = db.json(
+        "SELECT json_group_array(c.id) FROM json_each(?) j CROSS JOIN chunk c ON c.id = j.value->>0 "
+        "WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",
+        orjson.dumps(list(leases)).decode(),
+    )
+    if held:
+        db.run(
+            "UPDATE chunk SET ready_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            until,
+            orjson.dumps(held).decode(),
+        )
+    kept = set(held)
+    return [chunk for chunk, _ in leases if chunk not in kept]

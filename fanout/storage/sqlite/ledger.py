@@ -1,0 +1,185 @@
+"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from fanout.core.statemap import Applied, Codes
+from fanout.core.states import FINAL_STATES, NotificationState
+from fanout.storage.sqlite.db import Db, pack
+
+__all__ = ["Ledger", "NewChunk", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
+
+
+@dataclass(slots=True)
+class NewChunk:
+    """A chunk to be stored: its `ids` ascend. `states` is None while all are open."""
+
+    notification: int
+    binding: int
+    lane: int
+    attempt: int
+    ready_at: float
+    ids: Sequence[int]
+    states: bytes | None = None
+
+
+def add_chunks(db: Db, chunks: Sequence[NewChunk]) -> None:
+    """Store new chunks, owned by nobody."""
+    if not chunks:
+        return
+    first = db.next_id("chunk")
+    rows, audiences = [], []
+    for id, chunk in enumerate(chunks, first):
+        size = len(chunk.ids)
+        states = bytes(size) if chunk.states is None else chunk.states
+        still_open = size if chunk.states is None else Applied(states).open
+        rows.append(
+            [
+                id,
+                chunk.notification,
+                chunk.binding,
+                chunk.lane,
+                chunk.attempt,
+                chunk.ready_at,
+                still_open,
+                chunk.ids[0],
+                chunk.ids[-1],
+                states.hex(),
+            ]
+        )
+        audiences.append([id, pack(chunk.ids)])
+    db.many(
+        "INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, epoch, waiting) "
+        "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, "
+        "unhex(value->>9), 0, 'ready' FROM json_each(?)",
+        rows,
+    )
+    db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM json_each(?)", audiences)
+
+
+def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
+    """Store new expansions: (notification, app, binding or 0, lane, due at, highest endpoint id, target)."""
+    db.many(
+        "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT value->>0, value->>1, "
+        "value->>2, value->>3, value->>4, value->>5, value->>6, 0 FROM json_each(?)",
+        rows,
+    )
+
+
+def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
+    """The list of (state, reason) of each of these notifications."""
+    pairs: dict[int, list[tuple[str, str]]] = {id: [] for id in notifications}
+    rows = db.rows(
+        "notification, state, reason",
+        "(SELECT notification, state, reason FROM tally WHERE notification IN (SELECT value FROM json_each(?)) "
+        "ORDER BY notification, code)",
+        orjson.dumps(list(pairs)).decode(),
+    )
+    for id, state, reason in rows:
+        pairs[id].append((state, reason))
+    return {id: Codes(each) for id, each in pairs.items()}
+
+
+@dataclass(slots=True)
+class _Change:
+    settled: int = 0
+    total: int = 0
+    attempts: int = 0
+    expansions: int = 0
+    ended: dict[int, int] = field(default_factory=dict)
+
+
+class Ledger:
+    """Collects what a transaction ends, and writes it in a few statements.
+
+    `codes` are the notifications' lists; a notification that is not among them may get sums but no ends.
+    """
+
+    def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
+        self._db = db
+        self.codes = codes if codes is not None else {}
+        self._changes: dict[int, _Change] = {}
+        self._maps: dict[int, tuple[bytes, int]] = {}
+
+    def of(self, notification: int) -> _Change:
+        """The sums of one notification, to be added to."""
+        return self._changes.setdefault(notification, _Change())
+
+    def conclude(self, notification: int, chunk: int, applied: Applied) -> None:
+        """A chunk has a new map. Without an open delivery it is done, and nobody holds it."""
+        self._maps[chunk] = (applied.states, applied.open)
+        self.count(notification, applied)
+
+    def count(self, notification: int, applied: Applied) -> None:
+        """These deliveries have ended."""
+        change = self.of(notification)
+        for code, n in applied.ended.items():
+            change.ended[code] = change.ended.get(code, 0) + n
+            change.settled += n
+
+    def write(self) -> None:
+        """Store it all. What is finished with that is for `finish_ready` to find."""
+        self._db.many(
+            "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, "
+            "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM json_each(?) j WHERE chunk.id = j.value->>0",
+            ([id, states.hex(), still_open] for id, (states, still_open) in self._maps.items()),
+        )
+        self._db.many(
+            "INSERT INTO tally (notification, code, state, reason, n) "
+            "SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true "
+            "ON CONFLICT (notification, code) DO UPDATE SET n = n + excluded.n",
+            (
+                [id, code, *self.codes[id].pair(code), n]
+                for id, change in self._changes.items()
+                for code, n in change.ended.items()
+            ),
+        )
+        self._db.many(
+            "UPDATE notification SET settled = settled + j.value->>1, total = total + j.value->>2, "
+            "attempts = attempts + j.value->>3, expansions = expansions + j.value->>4 "
+            "FROM json_each(?) j WHERE notification.id = j.value->>0",
+            (
+                [id, change.settled, change.total, change.attempts, change.expansions]
+                for id, change in self._changes.items()
+                if change.settled or change.total or change.attempts or change.expansions
+            ),
+        )
+
+    def finish(self, now: float) -> dict[int, str]:
+        """`finish_ready` for every notification that `write` changed."""
+        return finish_ready(self._db, list(self._changes), now)
+
+
+def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, str]:
+    """Of these, those of which nothing is left become finished, with an event each: number to id."""
+    if not notifications:
+        return {}
+    rows = db.rows(
+        "n.id, n.app, n.uuid, n.total, n.stopped, json((SELECT json_group_array(json_array(t.state, t.n)) FROM tally t "
+        "WHERE t.notification = n.id))",
+        "json_each(?) j CROSS JOIN notification n ON n.id = j.value "
+        "WHERE n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total",
+        orjson.dumps(list(notifications)).decode(),
+    )
+    if not rows:
+        return {}
+    db.run(
+        "UPDATE notification SET finished_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+        now,
+        orjson.dumps([row[0] for row in rows]).decode(),
+    )
+    events = []
+    for _, app, uuid, total, stopped, ended in rows:
+        counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
+        for state, n in ended:
+            counts[state] += n
+        state = NotificationState.CANCELLED if stopped else NotificationState.DONE
+        data = {"notification": uuid, "state": state.value, "total": total, "counts": counts}
+        events.append((app, "notification.finished", data))
+    db.log(now, events)
+    return {row[0]: row[2] for row in rows}

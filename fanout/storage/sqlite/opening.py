@@ -1,0 +1,192 @@
+"""Opening a database file: what is refused and why, and the steps that bring an older file up to date."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from fanout.errors import StorageError, StorageRefused
+from fanout.storage.sqlite.schema import APPLICATION_ID, STEPS, VERSION
+
+__all__ = ["busy_wait", "connect"]
+
+_MAGIC = b"SQLite format 3\x00"
+_BUSY_LIMIT = 30.0
+"""Seconds for which another process may hold the lock before a caller is told."""
+_CHECKED = 8 * 2**20
+"""Files up to this many bytes are checked page by page when they are opened; that takes some 20 ms."""
+_TABLES = ("app", "binding", "endpoint", "notification", "chunk", "audience", "retry", "tally", "event", "expansion")
+
+T = TypeVar("T")
+
+
+def busy_wait(action: Callable[[], T], location: str, *, limit: float = _BUSY_LIMIT) -> T:
+    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageError` after `limit` s."""
+    began = time.monotonic()
+    while True:
+        try:
+            return action()
+        except (apsw.BusyError, apsw.LockedError):
+            if time.monotonic() - began > limit:
+                raise StorageError(
+                    f"Another process has held the lock of {location} for {limit:.0f} s: see which one hangs, and end it."
+                ) from None
+            time.sleep(random.uniform(0.0005, 0.003))
+
+
+def connect(location: str, *, steps: tuple[str, ...] = STEPS) -> apsw.Connection:
+    """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and `StorageFull`."""
+    path = _examine(location)
+    try:
+        connection = apsw.Connection(
+            str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, statementcachesize=200
+        )
+    except (apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise _cannot_open(location) from error
+    try:
+        _prepare(connection, location, steps)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _cannot_open(location: str) -> StorageRefused:
+    return StorageRefused(
+        f"The database {location} cannot be opened for writing: give this user write permission for the file and its folder."
+    )
+
+
+def _examine(location: str) -> Path:
+    """Refuse what can be seen to be no database of ours before SQLite touches it."""
+    if not location or location.startswith((":", "file:")):
+        raise StorageRefused('A SQLite storage needs a file, such as "sqlite:fanout.db"; without one use "memory:".')
+    path = Path(location)
+    try:
+        if path.is_dir():
+            raise StorageRefused(f"{location} is a folder: name a file in it, such as {path / 'fanout.db'}.")
+        if not path.parent.is_dir():
+            raise StorageRefused(
+                f"The folder {path.parent} does not exist: create it, or correct the path of the database."
+            )
+        if not path.exists():
+            return path
+        with path.open("rb") as file:
+            head = file.read(100)
+    except PermissionError as error:
+        raise _cannot_open(location) from error
+    if head and not head.startswith(_MAGIC):
+        raise StorageRefused(f"{location} is not a database: it is left alone. Name another file.")
+    if head:
+        _check_size(path, head)
+    return path
+
+
+def _check_size(path: Path, head: bytes) -> None:
+    """The file must be as long as its header says (SQLite file format, sections 1.3.2 and 1.3.8).
+
+    With a write-ahead log beside it, the log may hold what the file lacks; then only SQLite can tell.
+    """
+    if len(head) < 100:
+        raise _damaged(str(path), "its header is cut off")
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size > 0:
+        return
+    page = int.from_bytes(head[16:18], "big")
+    pages = int.from_bytes(head[28:32], "big")
+    valid = head[24:28] == head[92:96]
+    size = path.stat().st_size
+    if valid and size < (65536 if page == 1 else page) * pages:
+        raise _damaged(str(path), f"it has {size} bytes and should have {page * pages}")
+
+
+def _damaged(location: str, how: str) -> StorageRefused:
+    return StorageRefused(
+        f"The database {location} is damaged ({how}): restore it from a backup, or move it away to start anew."
+    )
+
+
+def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
+    connection.set_busy_timeout(0)
+    try:
+        busy_wait(lambda: _identify(connection, location, steps), location)
+        if connection.readonly("main"):
+            raise _cannot_open(location)
+        mode = busy_wait(lambda: connection.pragma("journal_mode", "wal"), location)
+        if mode != "wal":
+            raise StorageRefused(
+                f"The database {location} cannot have a write-ahead log (it stays in mode {mode}): use a local disk."
+            )
+        for name, value in (
+            ("synchronous", "FULL"),
+            ("mmap_size", 0),
+            ("cache_size", -65536),
+            ("temp_store", "MEMORY"),
+            ("wal_autocheckpoint", 4000),
+            ("journal_size_limit", 64 * 2**20),
+            ("trusted_schema", "OFF"),
+            ("cell_size_check", "ON"),
+        ):
+            connection.pragma(name, value)
+        busy_wait(lambda: _migrate(connection, location, steps), location)
+        _check(connection, location)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise _damaged(location, str(error)) from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise _cannot_open(location) from error
+
+
+def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
+    """Refuse another program's database, and one of a newer fanout. Reads only."""
+    application = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if application == 0 and version == 0 and tables == 0:
+        return
+    if application & 0xFFFFFFFF != APPLICATION_ID:
+        raise StorageRefused(
+            f"The database {location} belongs to another program: it is left alone. Name another file."
+        )
+    if version > len(steps):
+        raise StorageRefused(
+            f"The database {location} is of schema version {version}, and this fanout knows {len(steps)}: "
+            "install the newer fanout again, or name another file."
+        )
+
+
+def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
+    """Each step is one transaction, with its number: a process that dies on the way leaves the version before or after."""
+    while connection.pragma("user_version") < len(steps):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _identify(connection, location, steps)
+            version = connection.pragma("user_version")
+            if version < len(steps):
+                connection.execute(steps[version])
+                connection.pragma("application_id", APPLICATION_ID)
+                connection.pragma("user_version", version + 1)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _check(connection: apsw.Connection, location: str) -> None:
+    """Look at both ends of every table, and in a small file at every page."""
+    for table in _TABLES:
+        column = "chunk" if table == "audience" else "rowid" if table not in ("retry", "tally") else "notification"
+        connection.execute(f"SELECT max({column}), min({column}) FROM {table}").fetchall()
+    if os.path.getsize(connection.filename) <= _CHECKED:
+        verdict = connection.pragma("quick_check", 1)
+        if verdict != "ok":
+            raise _damaged(location, str(verdict).splitlines()[0])
+
+
+assert len(STEPS) == VERSION

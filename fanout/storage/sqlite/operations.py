@@ -1,0 +1,166 @@
+"""Running operations on the connection: reads without the lock, writes together in one commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apsw
+
+from fanout.errors import StorageError, StorageFull
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite.courtesy import Courtesy
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.failure import fatal, translate
+from fanout.storage.sqlite.opening import busy_wait, connect
+
+__all__ = ["Database", "Operation"]
+
+
+@dataclass(slots=True)
+class Operation:
+    """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead."""
+
+    run: Callable[[Db], Any]
+    write: bool
+    probe: Callable[[Db], bool] | None = None
+    idle: Any = None
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Database:
+    """The connection and its transactions. Belongs to one thread."""
+
+    def __init__(self, location: str, context: StorageContext) -> None:
+        self._location = location
+        self._connection = connect(location)
+        self._db = Db(self._connection, context)
+        self._broken: BaseException | None = None
+        self._courtesy = Courtesy()
+        self._commits = 0
+        self._seen = self._data_version()
+        self.free_until = 0.0
+        """When the next write may begin, on the monotonic clock: until then the lock is left to others."""
+
+    def close(self) -> None:
+        """End the connection; SQLite moves the log into the file if nobody else has it open."""
+        self._connection.close()
+
+    def changes(self) -> int:
+        """A number that differs after any commit, of ours or of another process."""
+        return (self._data_version() << 40) + self._commits
+
+    def _data_version(self) -> int:
+        return int(self._db.value("PRAGMA data_version"))
+
+    # -- reads
+
+    def read(self, operations: Sequence[Operation]) -> None:
+        """Run reads, each in a transaction of its own."""
+        for operation in operations:
+            try:
+                operation.result = busy_wait(partial(operation.run, self._db), self._location)
+            except Exception as error:
+                operation.error = self._judge(error)
+
+    def idle(self, operation: Operation) -> bool:
+        """Whether a write's probe says that there is nothing to do; if so, or if the probe fails, it is settled."""
+        probe = operation.probe
+        if probe is None:
+            return False
+        try:
+            if busy_wait(partial(probe, self._db), self._location):
+                return False
+            operation.result = operation.idle
+        except Exception as error:
+            operation.error = self._judge(error)
+        return True
+
+    # -- writes
+
+    def write(self, operations: Sequence[Operation]) -> None:
+        """Run writes in one transaction. One that fails leaves nothing behind and spoils no other."""
+        if self._broken is not None:
+            for operation in operations:
+                operation.error = self._refusal()
+            return
+        # Savepoints cost two statements each, and nearly every batch is free of faults: so they come second.
+        if not self._transaction(operations, guarded=False) and len(operations) > 1:
+            self._transaction(operations, guarded=True)
+
+    def _transaction(self, operations: Sequence[Operation], *, guarded: bool) -> bool:
+        """One commit of all of them. False if it is worth trying again with each guarded from the others."""
+        connection = self._connection
+        try:
+            self._begin()
+        except Exception as error:
+            self._tell(operations, error)
+            return True
+        began = time.monotonic()
+        before = connection.total_changes()
+        try:
+            for operation in operations:
+                if guarded:
+                    self._guarded(operation)
+                else:
+                    operation.result = operation.run(self._db)
+            connection.execute("COMMIT")
+        except Exception as error:
+            self._roll_back()
+            self._tell(operations, error)
+            return self._broken is not None or isinstance(operations[0].error, StorageFull)
+        if connection.total_changes() != before:
+            self._commits += 1
+        now = time.monotonic()
+        self.free_until = now + self._courtesy.pause(now, now - began)
+        return True
+
+    def _tell(self, operations: Sequence[Operation], error: Exception) -> None:
+        judged = self._judge(error)
+        for operation in operations:
+            operation.result, operation.error = None, judged
+
+    def _begin(self) -> None:
+        began = time.monotonic()
+        busy_wait(lambda: self._connection.execute("BEGIN IMMEDIATE"), self._location)
+        now = time.monotonic()
+        seen = self._data_version()
+        if seen != self._seen or now - began > 0.0005:
+            self._seen = seen
+            self._courtesy.met(now)
+
+    def _guarded(self, operation: Operation) -> None:
+        connection = self._connection
+        connection.execute("SAVEPOINT operation")
+        operation.error = None
+        try:
+            operation.result = operation.run(self._db)
+        except Exception as error:
+            if fatal(error) or not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO operation")
+            self._db.forget()
+            operation.result, operation.error = None, self._judge(error)
+        connection.execute("RELEASE operation")
+
+    def _roll_back(self) -> None:
+        self._db.forget()
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            self._broken = self._broken or error
+
+    def _judge(self, error: BaseException) -> BaseException:
+        if fatal(error) and self._broken is None:
+            self._broken = error
+        return translate(error, self._location)
+
+    def _refusal(self) -> StorageError:
+        return StorageError(
+            f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
+        )

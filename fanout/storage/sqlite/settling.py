@@ -1,0 +1,116 @@
+"""Settle: what leases learned, fenced, in a fixed number of statements however many leases there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fanout.core.records import Settled, Settlement
+from fanout.core.statemap import Codes, apply
+from fanout.storage.sqlite.db import Db, unpack
+from fanout.storage.sqlite.endpoints import change
+from fanout.storage.sqlite.ledger import Ledger
+
+__all__ = ["settle"]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A chunk under a lease, as it stands after the settlements so far."""
+
+    epoch: int
+    notification: int
+    stopped: str
+    binding: int
+    lane: int
+    states: bytes
+
+
+def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+    """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
+    held, codes = _read(db, settlements)
+    ledger = Ledger(db, codes)
+    answers: list[Settled] = []
+    last: dict[int, int] = {}
+    retries: list[tuple[_Held, Settlement, Sequence[Any]]] = []
+    releases: list[list[Any]] = []
+    for i, settlement in enumerate(settlements):
+        chunk = held.get(settlement.chunk)
+        if chunk is None or chunk.epoch != settlement.epoch:
+            answers.append(Settled(True))
+            continue
+        applied = apply(chunk.states, settlement, codes[chunk.notification], chunk.stopped)
+        chunk.states = applied.states
+        ledger.conclude(chunk.notification, settlement.chunk, applied)
+        ledger.of(chunk.notification).attempts += settlement.attempts
+        if applied.retries:
+            retries.append((chunk, settlement, applied.retries))
+        if not applied.open:
+            del held[settlement.chunk]
+        elif settlement.release is not None:
+            releases.append([settlement.chunk, settlement.release.due_at, settlement.release.waiting])
+            del held[settlement.chunk]
+        if applied.ended:
+            last[chunk.notification] = i
+        answers.append(Settled(False))
+        if settlement.changes:
+            change(db, settlement.changes, now)
+    _add_retries(db, retries)
+    ledger.write()
+    db.many(
+        "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2 "
+        "FROM json_each(?) j WHERE chunk.id = j.value->>0",
+        releases,
+    )
+    for notification, uuid in ledger.finish(now).items():
+        answers[last[notification]] = Settled(False, uuid)
+    return answers
+
+
+def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], dict[int, Codes]]:
+    """The chunks that are held, and the lists of (state, reason) of their notifications."""
+    rows = db.rows(
+        "c.id, c.epoch, c.notification, n.stopped, c.binding, c.lane, hex(c.states), json((SELECT json_group_array("
+        "json_array(t.state, t.reason)) FROM (SELECT * FROM tally WHERE notification = n.id ORDER BY code) t))",
+        "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification "
+        "WHERE c.owner IS NOT NULL",
+        orjson.dumps(list({settlement.chunk for settlement in settlements})).decode(),
+    )
+    held: dict[int, _Held] = {}
+    codes: dict[int, Codes] = {}
+    for id, epoch, notification, stopped, binding, lane, states, pairs in rows:
+        held[id] = _Held(epoch, notification, stopped, binding, lane, bytes.fromhex(states))
+        if notification not in codes:
+            codes[notification] = Codes((state, reason) for state, reason in pairs)
+    return held, codes
+
+
+def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any]]]) -> None:
+    if not retries:
+        return
+    chunks = orjson.dumps([settlement.chunk for _, settlement, _ in retries]).decode()
+    audiences = {
+        chunk: unpack(ids)
+        for chunk, ids in db.rows("chunk, hex(ids)", "audience WHERE chunk IN (SELECT value FROM json_each(?))", chunks)
+    }
+    db.many(
+        "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason) SELECT value->>0, "
+        "value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?)",
+        (
+            [
+                chunk.notification,
+                audiences[settlement.chunk][row.position],
+                chunk.binding,
+                chunk.lane,
+                row.due_at,
+                row.attempt,
+                row.waiting,
+                row.reason,
+            ]
+            for chunk, settlement, rows in retries
+            for row in rows
+        ),
+    )

@@ -1,0 +1,130 @@
+"""What ends deliveries without a send: cancelling, superseding, running out of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from fanout.core.statemap import Codes, close
+from fanout.errors import NotFound
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, codes_of, finish_ready
+
+__all__ = ["cancel", "end_open", "gather", "stop"]
+
+_PAGE = 500
+"""Chunks, or retry rows in thousands, whose maps are in memory at a time."""
+
+
+def cancel(db: Db, app: str, uuid: str, now: float) -> int:
+    """Stop it; how many chunks are still leased. Raises `NotFound`."""
+    found = db.rows("id, finished_at", "notification WHERE uuid = ? AND app = ?", uuid, db.app(app))
+    if not found:
+        raise NotFound(f"There is no notification {uuid} in the app {app}.")
+    id, finished_at = found[0]
+    if finished_at is not None:
+        return 0
+    stop(db, [id], "cancelled", now)
+    return int(db.value("SELECT count(*) FROM chunk WHERE notification = ? AND open > 0", id))
+
+
+def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
+    """Nothing more of these is leased; what nobody holds ends in the state `why` (or in that of an earlier stop)."""
+    if not notifications:
+        return
+    chosen = orjson.dumps(list(notifications)).decode()
+    db.run(
+        "UPDATE notification SET stopped = ? WHERE id IN (SELECT value FROM json_each(?)) AND stopped = '' "
+        "AND finished_at IS NULL",
+        why,
+        chosen,
+    )
+    states = dict(db.rows("id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?))", chosen))
+    for id in notifications:
+        end_open(db, id, states[id], "", now)
+    finish_ready(db, notifications, now)
+
+
+def end_open(db: Db, notification: int, state: str, reason: str, now: float, limit: int = 2**62) -> int:
+    """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries ended.
+
+    Does not look whether the notification has finished with that.
+    """
+    codes = codes_of(db, [notification])[notification]
+    ended = 0
+    dropped = db.value("SELECT count(*) FROM expansion WHERE notification = ?", notification)
+    if dropped:
+        db.run("DELETE FROM expansion WHERE notification = ?", notification)
+        db.run("UPDATE notification SET expansions = 0 WHERE id = ?", notification)
+    while ended < limit:
+        done = _end_chunks(db, notification, codes, state, reason, now, limit - ended)
+        done = done or _end_retries(db, notification, codes, state, reason, limit - ended)
+        if not done:
+            break
+        ended += done
+    return ended
+
+
+def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
+    """One page of chunks that nobody holds."""
+    rows = db.rows(
+        "id, open, hex(states)",
+        "(SELECT id, open, states FROM chunk WHERE notification = ? AND open > 0 AND (owner IS NULL OR ready_at <= ?) "
+        "ORDER BY id LIMIT ?)",
+        id,
+        now,
+        min(_PAGE, limit),
+    )
+    ledger = Ledger(db, {id: codes})
+    ended = 0
+    for chunk, still_open, states in rows:
+        if ended >= limit:
+            break
+        ledger.conclude(id, chunk, close(bytes.fromhex(states), codes, state, reason))
+        ended += still_open
+    ledger.write()
+    return ended
+
+
+def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: int) -> int:
+    """One page of retry rows: they become chunks that are done."""
+    rows = db.rows(
+        "notification, attempt, endpoint, due_at, binding, lane",
+        "(SELECT * FROM retry WHERE notification = ? ORDER BY endpoint LIMIT ?)",
+        id,
+        min(_PAGE * 1000, limit),
+    )
+    chunks = gather(db, rows)
+    ledger = Ledger(db, {id: codes})
+    for chunk in chunks:
+        applied = close(bytes(len(chunk.ids)), codes, state, reason)
+        chunk.states = applied.states
+        ledger.count(id, applied)
+    add_chunks(db, chunks)
+    ledger.write()
+    return len(rows)
+
+
+def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
+    """Delete these retry rows (notification, attempt, endpoint, due at, binding, lane), and give them back as chunks to be added."""
+    if not rows:
+        return []
+    db.many(
+        "DELETE FROM retry WHERE (notification, endpoint) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+        ([row[0], row[2]] for row in rows),
+    )
+    groups: dict[tuple[int, int, int, int], list[tuple[int, float]]] = {}
+    for notification, attempt, endpoint, due_at, binding, lane in rows:
+        groups.setdefault((notification, attempt, binding, lane), []).append((endpoint, due_at))
+    size = db.context.chunk
+    chunks = []
+    for (notification, attempt, binding, lane), group in groups.items():
+        group.sort()
+        for first in range(0, len(group), size):
+            part = group[first : first + size]
+            due_at = min(due for _, due in part)
+            ids = [endpoint for endpoint, _ in part]
+            chunks.append(NewChunk(notification, binding, lane, attempt, due_at, ids))
+    return chunks

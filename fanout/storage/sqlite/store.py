@@ -1,0 +1,226 @@
+"""The SQLite storage itself: the contract's methods, each one operation on the database."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Self
+
+from fanout.core.address import Address
+from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.records import (
+    Chunk,
+    EndpointFilter,
+    EndpointRow,
+    Event,
+    Put,
+    Settled,
+    Settlement,
+    Status,
+    Stored,
+    Submission,
+)
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite import (
+    audience,
+    endpoints,
+    expansion,
+    intake,
+    janitor,
+    leasing,
+    registration,
+    settling,
+    stopping,
+    watching,
+)
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.operations import Database, Operation
+from fanout.storage.sqlite.worker import Inline, Offload, Thread
+
+__all__ = ["Inline", "SqliteStorage", "Thread"]
+
+
+class SqliteStorage:
+    """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
+
+    shared = True
+
+    def __init__(self, location: str, context: StorageContext, *, offload: Callable[[], Offload] = Thread) -> None:
+        self.location = location
+        self._context = context
+        self._offload = offload()
+        self._database: Database | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._offload.start(self._open)
+        return self
+
+    def _open(self) -> Database:
+        self._database = Database(self.location, self._context)
+        return self._database
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._offload.stop()
+        self._database = None
+
+    async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await self._run(Operation(lambda db: function(db, *arguments), write=False))
+
+    async def _write(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await self._run(Operation(lambda db: function(db, *arguments), write=True))
+
+    async def _run(self, operation: Operation) -> Any:
+        await self._offload.run(operation)
+        if operation.error is not None:
+            raise operation.error
+        return operation.result
+
+    # -- directory
+
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        """See `Storage`."""
+        found: list[Endpoint] = await self._write(registration.register, registrations, now)
+        return found
+
+    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
+        """See `Storage`."""
+        ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
+        return ids
+
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        """See `Storage`."""
+        found: list[Endpoint] = await self._read(endpoints.listing, which, after, limit)
+        return found
+
+    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
+        """See `Storage`."""
+        found: Endpoint | None = await self._read(endpoints.read, app, endpoint)
+        return found
+
+    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(endpoints.remove, app, ids, now))
+
+    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(endpoints.restore, app, ids, now))
+
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        """See `Storage`."""
+        counts: dict[str, int] = await self._read(audience.count, app, target)
+        return counts
+
+    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
+        """See `Storage`."""
+        rows: list[EndpointRow] = await self._read(endpoints.resolve, ids)
+        return rows
+
+    # -- queue: submit and put
+
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        """See `Storage`."""
+        answers: list[Put] = await self._write(intake.put, submissions, now)
+        return answers
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        """See `Storage`."""
+        return int(
+            await self._run(
+                Operation(
+                    lambda db: expansion.expand(db, app, binding, now, ahead),
+                    write=True,
+                    probe=lambda db: expansion.expandable(db, app, binding, now),
+                    idle=0,
+                )
+            )
+        )
+
+    # -- queue: lease and settle
+
+    async def lease(
+        self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
+    ) -> list[Chunk]:
+        """See `Storage`."""
+        chunks: list[Chunk] = await self._run(
+            Operation(
+                lambda db: leasing.lease(db, worker, app, binding, lane, limit, now, until),
+                write=True,
+                probe=lambda db: leasing.leasable(db, app, binding, lane, now),
+                idle=[],
+            )
+        )
+        return chunks
+
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        """See `Storage`."""
+        answer: tuple[list[bool], float | None] = await self._read(leasing.waiting, app, binding, now)
+        return answer
+
+    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+        """See `Storage`."""
+        lost: list[int] = await self._write(leasing.extend, leases, until)
+        return lost
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """See `Storage`."""
+        answers: list[Settled] = await self._write(settling.settle, settlements, now)
+        return answers
+
+    async def notification(self, id: str) -> Stored | None:
+        """See `Storage`."""
+        found: Stored | None = await self._read(watching.notification, id)
+        return found
+
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        """See `Storage`."""
+        found: dict[str, str] = await self._read(watching.stopped, ids)
+        return found
+
+    # -- queue: watch and manage
+
+    async def status(self, id: str) -> Status | None:
+        """See `Storage`."""
+        found: Status | None = await self._read(watching.status, id)
+        return found
+
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(stopping.cancel, app, id, now))
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """See `Storage`."""
+        rows: list[tuple[int, str, str]] = await self._read(watching.deliveries, id, state, after, limit)
+        return rows
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """See `Storage`."""
+        found: dict[str, int] = await self._read(watching.outstanding, app)
+        return found
+
+    async def changes(self) -> int:
+        """See `Storage`."""
+        return int(await self._read(self._changes))
+
+    def _changes(self, db: Db) -> int:
+        assert self._database is not None
+        return self._database.changes()
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """See `Storage`."""
+        found: list[Event] = await self._read(watching.events, after, limit)
+        return found
+
+    # -- janitor
+
+    async def expire(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        run, probe = partial(janitor.expire, now=now, limit=limit), partial(janitor.expirable, now=now)
+        return int(await self._run(Operation(run, write=True, probe=probe, idle=0)))
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        run, probe = partial(janitor.prune, now=now, limit=limit), partial(janitor.prunable, now=now)
+        return int(await self._run(Operation(run, write=True, probe=probe, idle=0)))

@@ -1,0 +1,218 @@
+"""Where operations run: on one thread per open storage, or inline for a simulation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+
+from fanout.errors import StorageError
+from fanout.storage.sqlite.operations import Database, Operation
+
+__all__ = ["Inline", "Offload", "Thread"]
+
+_LOOK_AROUND = 5.0
+"""Seconds after which an idle thread looks whether the program has ended without closing the storage."""
+
+
+class Offload(Protocol):
+    """Runs operations on the database that `start` opened."""
+
+    async def start(self, open_database: Callable[[], Database]) -> None:
+        """Open the database. Raises what opening raises."""
+        ...
+
+    async def run(self, operation: Operation) -> None:
+        """Do it, and fill in its result or error."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what was begun, and close the database. Idempotent."""
+        ...
+
+
+class Inline:
+    """Runs every operation where it is called: no thread, no waiting, the same order every time."""
+
+    def __init__(self) -> None:
+        self._database: Database | None = None
+
+    async def start(self, open_database: Callable[[], Database]) -> None:
+        """See `Offload`."""
+        self._database = open_database()
+
+    async def run(self, operation: Operation) -> None:
+        """See `Offload`."""
+        database = self._database
+        if database is None:
+            raise _closed()
+        if not operation.write:
+            database.read([operation])
+        elif not database.idle(operation):
+            database.write([operation])
+
+    async def stop(self) -> None:
+        """See `Offload`."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+class Thread:
+    """One thread that owns the connection.
+
+    Callers append to a queue; the thread takes all that wait, answers the reads, runs the writes in one transaction with one
+    fsync, and wakes all their callers with one call into the loop. The thread is no daemon: it ends when the storage is
+    closed, or when the main thread has ended without closing it.
+    """
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[Operation, asyncio.Future[None]]] = []
+        self._owed: dict[asyncio.Future[None], Operation] = {}
+        self._ready = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    async def start(self, open_database: Callable[[], Database]) -> None:
+        """See `Offload`."""
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, args=(open_database, opened), name="fanout-sqlite")
+        self._thread.start()
+        try:
+            await opened
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self, operation: Operation) -> None:
+        """See `Offload`. A caller that is cancelled while it waits does not learn whether its operation was committed."""
+        if self._loop is None or self._closing:
+            raise _closed()
+        future: asyncio.Future[None] = self._loop.create_future()
+        with self._ready:
+            self._queue.append((operation, future))
+            self._ready.notify()
+        await future
+
+    async def stop(self) -> None:
+        """See `Offload`."""
+        thread, ended = self._thread, self._ended
+        if thread is None or ended is None:
+            return
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not ended.done():
+                try:
+                    await asyncio.shield(ended)
+                except asyncio.CancelledError as error:
+                    # asyncio's own cancellation passes anyio's shield. Closing goes on, and the cancellation after it.
+                    cancelled = error
+        thread.join()
+        self._thread = None
+        if cancelled is not None:
+            raise cancelled
+
+    # -- on the thread
+
+    def _main(self, open_database: Callable[[], Database], opened: asyncio.Future[None]) -> None:
+        try:
+            database = open_database()
+        except BaseException as error:
+            self._call(_resolve, opened, error)
+            self._call(_resolve, self._ended, None)
+            return
+        self._call(_resolve, opened, None)
+        fault: BaseException | None = None
+        try:
+            try:
+                self._serve(database)
+            finally:
+                database.close()
+        except BaseException as error:
+            fault = error
+        self._end(fault)
+
+    def _serve(self, database: Database) -> None:
+        """Until the storage is closed and the queue is empty."""
+        writes: list[tuple[Operation, asyncio.Future[None]]] = []
+        while True:
+            with self._ready:
+                while not self._queue:
+                    if writes:
+                        pause = database.free_until - time.monotonic()
+                        if pause <= 0 or self._closing:
+                            break
+                    elif self._closing or not threading.main_thread().is_alive():
+                        return
+                    else:
+                        pause = _LOOK_AROUND
+                    self._ready.wait(pause)
+                taken, self._queue = self._queue, []
+            self._owed.update((future, operation) for operation, future in taken)
+            reads = [each for each in taken if not each[0].write]
+            database.read([operation for operation, _ in reads])
+            for each in taken:
+                if each[0].write:
+                    (reads if database.idle(each[0]) else writes).append(each)
+            self._answer(reads)
+            if writes and (self._closing or time.monotonic() >= database.free_until):
+                batch, writes = writes, []
+                database.write([operation for operation, _ in batch])
+                self._answer(batch)
+
+    def _answer(self, batch: list[tuple[Operation, asyncio.Future[None]]]) -> None:
+        if batch:
+            futures = [future for _, future in batch]
+            for future in futures:
+                del self._owed[future]
+            self._call(_resolve_all, futures)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Nobody may wait for an answer that will not come."""
+        with self._ready:
+            self._closing = True
+            self._owed.update((future, operation) for operation, future in self._queue)
+            self._queue = []
+        for operation in self._owed.values():
+            operation.error = StorageError("The storage's thread ended before this was done: open the storage again.")
+        self._call(_resolve_all, list(self._owed))
+        self._owed = {}
+        self._call(_resolve, self._ended, error)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Into the loop; where there is none any more, nobody waits."""
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return
+
+
+def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _closed() -> StorageError:
+    return StorageError("The storage is not open: use it inside `async with`.")
