@@ -112,6 +112,8 @@ class Http1Client:
         came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
         what says whether a push was taken.
         """
+        if timeout is not None and timeout <= 0:
+            raise RequestFailed("no", "timeout")  # aiohttp would take it for no limit
         session = self._session
         if session is None:
             session = await self._open()

@@ -1,0 +1,61 @@
+"""The WNS transport keeps the laws of a transport, with either kind of token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fanout.plugin import Gone, Misconfigured, Rejected, Throttled, Unavailable
+from fanout.testing.simulator.gateway import SimulatorGateway
+from fanout.testing.transport import CHECKS, Subject, check_transport
+from fanout_wns.simulator import REASONS, WnsSimulator
+from fanout_wns.transport import WnsTransport
+
+pytestmark = pytest.mark.anyio
+
+EXPECTED = {
+    Gone: {"Forbidden", "NotFound", "Gone"},
+    Misconfigured: {"Unauthorized", "DomainBlocked", "MonthlyQuota"},
+    Throttled: {"channelthrottled", "appthrottled", "NotAcceptable", "AppThrottled", "TooMany"},
+    Unavailable: {"RequestTimeout", "InternalError", "Down", "DownFor"},
+}
+
+
+def expected(reason: str) -> type:
+    return next((kind for kind, reasons in EXPECTED.items() if reason in reasons), Rejected)
+
+
+def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], object]:
+    @asynccontextmanager
+    async def make() -> AsyncIterator[Subject]:
+        async with WnsSimulator(auth=auth) as wns:  # type: ignore[arg-type]
+            yield Subject(
+                transport=transport_to(wns, request_timeout=1.0),
+                address=wns.address,
+                gone=lambda n: wns.address(n, "expired"),
+                invalid=[
+                    "",
+                    "https://example.com/?token=abcdefgh",
+                    "https://notify.windows.com",
+                    "http://wns2-by3p.notify.windows.com/?token=abcdefgh",
+                    {"uri": 5},
+                    {},
+                ],
+                secrets=[wns.secret],
+                deadline=1.0,
+                gateway=SimulatorGateway(wns, {reason: expected(reason) for reason in REASONS}),
+            )
+
+    return make
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("auth", ["entra", "live"])
+async def test_law(transport_to: Callable[..., WnsTransport], name: str, auth: str) -> None:
+    await CHECKS[name](maker(transport_to, auth))  # type: ignore[arg-type]
+
+
+async def test_the_suite_as_a_whole(transport_to: Callable[..., WnsTransport]) -> None:
+    await check_transport(maker(transport_to, "entra"))  # type: ignore[arg-type]

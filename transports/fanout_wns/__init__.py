@@ -1,0 +1,20 @@
+"""Windows Notification Service (WNS): toasts, tiles, badges and raw notifications for Windows apps, over HTTP/1.1.
+
+`settings` says what a binding is configured with, `payload` (pure) makes a notification into Windows' form, `outcome` (pure) is the
+table of WNS's answers, `auth` says how access tokens are fetched, `diagnosis` (pure) what `fanout doctor` says, `transport` does
+the I/O, and `simulator` stands in for WNS and its token endpoints. Nothing imports this package by name: the entry point `wns`
+names `plugin`.
+"""
+
+from fanout.plugin import TransportPlugin
+from fanout_wns.settings import WnsSettings
+
+__all__ = ["WnsSettings", "plugin"]
+
+plugin = TransportPlugin(
+    name="wns",
+    settings=WnsSettings,
+    factory="fanout_wns.transport:WnsTransport",
+    extra="wns",
+    simulator="fanout_wns.simulator:WnsSimulator",
+)

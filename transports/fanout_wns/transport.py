@@ -1,0 +1,198 @@
+"""WNS over HTTP/1.1: what one binding does with its channels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fanout.plugin import (
+    Address,
+    AddressInvalid,
+    ConfigurationError,
+    Context,
+    Delivery,
+    Diagnosis,
+    GuardedResolver,
+    GuardedUrl,
+    HostGuard,
+    HostRefused,
+    Http1Client,
+    Http1Settings,
+    Message,
+    Notification,
+    Outcome,
+    Rejected,
+    RequestFailed,
+    Response,
+    Scope,
+    Token,
+    TokenError,
+    TokenSource,
+    Unavailable,
+    client_tls,
+)
+from fanout_wns.auth import Fetcher
+from fanout_wns.diagnosis import diagnose
+from fanout_wns.outcome import of_answer, of_failure, of_token_error, read
+from fanout_wns.payload import WnsMessage, encode
+from fanout_wns.settings import WnsSettings
+
+__all__ = ["WnsTransport"]
+
+_log = logging.getLogger("fanout.wns")
+
+
+class WnsTransport:
+    """One Windows app's channels. A channel's host is its group: Microsoft has many, and each has its own connections."""
+
+    def __init__(self, settings: WnsSettings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._guard = HostGuard(settings.allowed_hosts, allow_private=settings.allow_private)
+        self._monotonic = context.clock.monotonic
+        self._client: Http1Client | None = None
+        self._token_client: Http1Client | None = None
+        self._tokens: TokenSource | None = None
+        self._complained = False
+
+    def __repr__(self) -> str:
+        return f"<WnsTransport {self._context.app}/{self._context.binding}>"
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        try:
+            tls = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
+        except OSError as error:
+            raise ConfigurationError(
+                f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
+            ) from None
+        limits = Http1Settings(
+            connections=settings.connections,
+            request_timeout=settings.request_timeout,
+            connect_timeout=min(settings.connect_timeout, settings.request_timeout),
+        )
+        if settings.gateway:  # a test server, named by the configuration and not by a client
+            self._client = Http1Client(ssl_context=tls, settings=limits)
+        else:
+            self._client = Http1Client(ssl_context=tls, settings=limits, resolver=GuardedResolver(self._guard))
+        self._token_client = Http1Client(ssl_context=tls, settings=limits)
+        fetch = Fetcher(settings, self._token_client, self._context.clock)
+        self._tokens = TokenSource(fetch, monotonic=self._monotonic, rng=self._context.rng)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        tokens, clients = self._tokens, (self._client, self._token_client)
+        if tokens is not None:
+            await tokens.aclose()
+        for client in clients:
+            if client is not None:
+                await client.aclose()
+
+    # -- without network
+
+    def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
+        """The channel URL, from itself or from `{"uri": …}`. Raises `AddressInvalid`, also for a host that is not WNS's."""
+        text = raw.get("uri") if isinstance(raw, Mapping) else raw
+        if not isinstance(text, str):
+            raise AddressInvalid("A WNS address is the channel's URL, as PushNotificationChannel.Uri gives it.")
+        channel = self._guard.check(text.strip())
+        if channel.target == "/":
+            raise AddressInvalid("The address is a host without a channel: give all of PushNotificationChannel.Uri.")
+        return Address(channel.url, group=channel.authority)
+
+    def prepare(self, notification: Notification) -> WnsMessage:
+        """The payload and headers, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""
+        overrides = notification.override(self._context.binding, "wns")
+        return encode(notification, overrides, request_for_status=self._settings.request_for_status)
+
+    def capacity(self, group: str) -> int:
+        """The connections that a host may have: each carries one request at a time."""
+        return self._settings.connections
+
+    # -- sending
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """Send once; with another token a second time if WNS does not know the first."""
+        assert isinstance(message, WnsMessage)
+        tokens = self._tokens
+        if tokens is None:
+            raise RuntimeError("The WNS transport is not open: enter it with `async with` before sending.")
+        try:
+            channel = self._guard.check(delivery.address)
+        except HostRefused as refused:
+            return Rejected(f"address refused ({refused.reason})")
+        begun = self._monotonic()
+        token = tokens.current()
+        left = None  # seconds; None is all of the request's time
+        tried: Token | None = None
+        while True:
+            if token is None:
+                found = await self._token(tokens, tried, self._left(begun))
+                if not isinstance(found, Token):
+                    return found
+                token = found
+                left = self._left(begun)
+            try:
+                response = await self._post(channel, message, delivery, token, left)
+            except RequestFailed as failed:
+                return of_failure(failed)
+            if response.status == 401 and tried is None:
+                tried, token = token, None
+                continue
+            answer = read(response, self._context.clock.now())
+            if answer.status == 405 and not self._complained:
+                self._complained = True
+                _log.error("%s/%s: WNS answers 405 to POST; something between changes requests.", *self._names())
+            return of_answer(answer)
+
+    async def check(self) -> Diagnosis:
+        """Fetch a token, whether there is one already or not: that proves the credential."""
+        client = self._token_client
+        if client is None:
+            raise RuntimeError("The WNS transport is not open: enter it with `async with` before checking it.")
+        try:
+            await Fetcher(self._settings, client, self._context.clock)()
+        except TokenError as error:
+            return diagnose(error, self._settings)
+        return diagnose(None, self._settings)
+
+    # -- inside
+
+    def _left(self, begun: float) -> float:
+        return max(0.0, begun + self._settings.request_timeout - self._monotonic())
+
+    async def _token(self, tokens: TokenSource, refused: Token | None, left: float) -> Token | Outcome:
+        """A token that is not `refused`, or the outcome where there is none within `left` seconds."""
+        try:
+            async with asyncio.timeout(left):
+                return await (tokens.get() if refused is None else tokens.renew(refused))
+        except TokenError as error:
+            return of_token_error(error)
+        except TimeoutError:
+            return Unavailable("no", Scope.BINDING, "no token within the deadline", 0.0)
+
+    async def _post(
+        self, channel: GuardedUrl, message: WnsMessage, delivery: Delivery, token: Token, left: float | None
+    ) -> Response:
+        assert self._client is not None
+        headers = dict(message.headers if delivery.ttl > 0 else message.now_or_never)
+        headers["Authorization"] = f"Bearer {token.text}"
+        headers["X-WNS-TTL"] = str(delivery.ttl)
+        headers["MS-CV"] = _correlation(delivery)
+        url = channel.url
+        if self._settings.gateway:
+            headers["Host"] = channel.authority
+            url = f"{self._settings.gateway}{channel.target}"
+        return await self._client.request("POST", url, headers, message.body, timeout=left)
+
+    def _names(self) -> tuple[str, str]:
+        return self._context.app, self._context.binding
+
+
+def _correlation(delivery: Delivery) -> str:
+    """`MS-CV`: a base of 128 bits in 22 characters of base64, which is the delivery id, and the attempt behind a dot."""
+    base = b64encode(bytes.fromhex(delivery.id.replace("-", ""))).decode()
+    return f"{base[:22]}.{delivery.attempt}"
