@@ -1,0 +1,21 @@
+"""Web Push (RFC 8030, 8188, 8291, 8292): browsers on every platform, over HTTP/2 or HTTP/1.1, one group of connections per host.
+
+`settings` says what a binding is configured with, `address` (pure) reads a browser's PushSubscription, `payload` (pure) makes a
+notification into what the service worker receives, `encryption` and `vapid` do the cryptography, `vendors` holds what differs
+between the four vendors and `outcome` (pure) is the table of their answers. `hosts` keeps the connections, `turns` shares the
+event loop, `transport` is one send. `simulator` stands in for a push service, with `browsers` as its subscribers, and `browser`
+is the page that subscribes for real. Nothing imports this package by name: the entry point `webpush` names `plugin`.
+"""
+
+from fanout.plugin import TransportPlugin
+from fanout_webpush.settings import WebPushSettings
+
+__all__ = ["WebPushSettings", "plugin"]
+
+plugin = TransportPlugin(
+    name="webpush",
+    settings=WebPushSettings,
+    factory="fanout_webpush.transport:WebPushTransport",
+    extra="webpush",
+    simulator="fanout_webpush.simulator:WebPushSimulator",
+)

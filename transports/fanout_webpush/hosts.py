@@ -1,0 +1,194 @@
+"""The push services' hosts that are in use, with their connections: one pool each, and a limit to how many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+from fanout.plugin import (
+    ConfigurationError,
+    Context,
+    GuardedResolver,
+    H2Pool,
+    Head,
+    HostGuard,
+    Http1Client,
+    Http1Settings,
+    PoolSettings,
+    RequestFailed,
+    Response,
+    client_tls,
+)
+from fanout_webpush.outcome import Crowd
+from fanout_webpush.settings import WebPushSettings
+from fanout_webpush.vendors import HTTP1_ONLY, least_ttl, vendor_of
+
+__all__ = ["Host", "Hosts"]
+
+_IDLE_CLOSE = 300.0
+"""Seconds after which an unused connection is closed: the push services' own limits are not documented, NATs drop at 350."""
+
+
+class Host:
+    """One push service host. `name` is its authority, which names the group; `pool` is None where it speaks HTTP/1.1 only."""
+
+    __slots__ = ("_heads", "accepted", "active", "crowd", "least_ttl", "name", "origin", "pool", "prefix", "vendor")
+
+    def __init__(self, name: str, pool: H2Pool | None) -> None:
+        self.name = name
+        self.origin = f"https://{name}"
+        self.prefix = f"https://{name}/"
+        self.vendor = vendor_of(name)
+        self.least_ttl = least_ttl(self.vendor)
+        self.pool = pool
+        self.active = 0  # requests over HTTP/1.1
+        self.accepted = 0
+        self.crowd = Crowd()
+        self._heads: dict[tuple[str, bool], tuple[str, Head]] = {}
+
+    def head(self, authorization: str, key: str, has_body: bool) -> Head:
+        """The shared part of requests under the token of the VAPID key named `key`. Made anew when that is.
+
+        The token is in the part that enters the peer's header table: RFC 8292, section 4, means tokens to be reused so.
+        """
+        known = self._heads.get((key, has_body))
+        if known is not None and known[0] == authorization:
+            return known[1]
+        fields = [("authorization", authorization)]
+        if has_body:
+            fields.append(("content-encoding", "aes128gcm"))
+        head = Head("POST", "https", self.name, fields)
+        self._heads[key, has_body] = (authorization, head)
+        return head
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self.active == 0 and (self.pool is None or self.pool.in_flight == 0)
+
+    @property
+    def trouble(self) -> str:
+        """What last went wrong with its connections, for people."""
+        return self.pool.stats.last_trouble if self.pool is not None else ""
+
+
+class Hosts:
+    """The hosts of one binding. Connections are made to what the guard admits, and go to the very addresses that it judged."""
+
+    def __init__(self, settings: WebPushSettings, context: Context, guard: HostGuard) -> None:
+        self._settings = settings
+        self._context = context
+        self._guard = guard
+        self._hosts: dict[str, Host] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._http1: Http1Client | None = None
+        self.get = self._hosts.get
+
+    async def open(self) -> None:
+        """Get ready; no connection is made. Raises `ConfigurationError` for a `ca_file` that cannot be loaded."""
+        ca_file = str(self._settings.ca_file) if self._settings.ca_file is not None else None
+        try:
+            # A host that speaks no HTTP/2 is to choose HTTP/1.1, not to break off with an alert: then it can be told apart.
+            self._tls = client_tls(ca_file=ca_file, alpn=("h2", "http/1.1"))
+            http1_tls = client_tls(ca_file=ca_file, alpn=("http/1.1",))
+        except OSError as error:
+            raise ConfigurationError(
+                f"ca_file ({ca_file}) cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
+            ) from None
+        timeout = self._settings.request_timeout
+        limits = Http1Settings(
+            connections=self._settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
+        )
+        if self._settings.gateway:  # named by the configuration, so there is nothing to guard against
+            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits)
+        else:
+            resolver = GuardedResolver(self._guard)
+            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, resolver=resolver)
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent."""
+        self._tls = None
+        for host in list(self._hosts.values()):
+            self._dismiss(host)
+        if self._closing:
+            await asyncio.wait(self._closing)
+        if self._http1 is not None:
+            await self._http1.aclose()
+
+    async def admit(self, name: str) -> Host | None:
+        """The host of this authority, entered if it is new; None where `max_hosts` are busy. Raises `HostRefused`."""
+        if self._tls is None:
+            raise RuntimeError("The Web Push transport is not open: enter it with `async with` before sending.")
+        host = self._hosts.get(name)
+        if host is not None:
+            return host
+        self._guard.check(f"https://{name}/")
+        if len(self._hosts) >= self._settings.max_hosts and not self._make_room():
+            return None
+        host = Host(name, None)
+        self._hosts[name] = host
+        if host.vendor not in HTTP1_ONLY:
+            host.pool = self._pool(name)
+            await host.pool.__aenter__()  # does not suspend: nobody sees the host half made
+        return host
+
+    async def over_http1(self, host: Host, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """One request over HTTP/1.1. Raises `RequestFailed`."""
+        if self._http1 is None:
+            raise RequestFailed("no", "closed")
+        gateway = self._settings.gateway
+        if gateway:
+            headers = {**headers, "Host": host.name}
+        host.active += 1
+        try:
+            return await self._http1.request("POST", (gateway or host.origin) + path, headers, body)
+        finally:
+            host.active -= 1
+
+    def leave_http2(self, host: Host) -> None:
+        """This host turned out to offer HTTP/1.1 only."""
+        pool, host.pool = host.pool, None
+        if pool is not None:
+            self._close_later(pool)
+
+    def capacity(self, name: str) -> int:
+        """How many requests the connections of this host take at once."""
+        host = self._hosts.get(name)
+        if host is None:
+            return 1
+        return host.pool.capacity() if host.pool is not None else self._settings.http1_connections
+
+    def _pool(self, name: str) -> H2Pool:
+        settings, context = self._settings, self._context
+        return H2Pool(
+            settings.gateway or f"https://{name}",
+            ssl_context=self._tls,
+            settings=PoolSettings(
+                connections=settings.connections,
+                streams=settings.streams,
+                request_timeout=settings.request_timeout,
+                connect_timeout=min(10.0, settings.request_timeout),
+                idle_close=_IDLE_CLOSE,
+            ),
+            clock=context.clock.monotonic,
+            rng=context.rng,
+            resolver=None if settings.gateway else GuardedResolver(self._guard),
+        )
+
+    def _make_room(self) -> bool:
+        """Let go of the host that was entered first of those without work."""
+        host = next((host for host in self._hosts.values() if host.idle), None)
+        if host is not None:
+            self._dismiss(host)
+        return host is not None
+
+    def _dismiss(self, host: Host) -> None:
+        del self._hosts[host.name]
+        self.leave_http2(host)
+
+    def _close_later(self, pool: H2Pool) -> None:
+        task = asyncio.get_running_loop().create_task(pool.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

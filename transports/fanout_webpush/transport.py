@@ -1,0 +1,253 @@
+"""Web Push: what one binding does with the browsers' push services."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from fanout.plugin import (
+    ACCEPTED,
+    Address,
+    AddressInvalid,
+    ConfigurationError,
+    Context,
+    Delivery,
+    Diagnosis,
+    Gone,
+    HostGuard,
+    HostRefused,
+    Message,
+    Moved,
+    Notification,
+    Outcome,
+    Rejected,
+    RequestFailed,
+    Response,
+    Scope,
+    Throttled,
+    Unavailable,
+    parse_retry_after,
+)
+from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
+from fanout_webpush.hosts import Host, Hosts
+from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure
+from fanout_webpush.payload import WebPushMessage, encode, ttl_field
+from fanout_webpush.settings import WebPushSettings
+from fanout_webpush.turns import Turns
+from fanout_webpush.vapid import VapidKey, VapidTokens
+from fanout_webpush.vendors import Vendor, edge_headers, vendor_of
+
+__all__ = ["WebPushTransport"]
+
+_PATH = re.compile(r"/[!-~]*")
+_FULL = 1.0
+"""Seconds that a host waits while as many as may be are busy."""
+
+Encrypt = Callable[[bytes, bytes, bytes], bytes]
+
+
+class WebPushTransport:
+    """One VAPID identity. The `kind` of an address is the id of the VAPID key that its subscription was made with.
+
+    Raises `ConfigurationError` for a key that cannot be loaded, and for an encryption that is not installed.
+    """
+
+    def __init__(self, settings: WebPushSettings, context: Context) -> None:
+        self._context = context
+        self._now = context.clock.now
+        self._monotonic = context.clock.monotonic
+        self._guard = HostGuard(
+            settings.allowed_hosts, public_hosts=settings.allow_public_hosts, allow_private=settings.allow_private
+        )
+        self._key = VapidKey.load(settings.vapid_private_key)
+        self._subject = settings.vapid_subject
+        self._tokens = {self._key.id: VapidTokens(self._key, self._subject)}
+        if settings.vapid_previous_key is not None:
+            previous = VapidKey.load(settings.vapid_previous_key, "vapid_previous_key")
+            self._tokens.setdefault(previous.id, VapidTokens(previous, self._subject))
+        self._by_kind = {"": self._tokens[self._key.id], **self._tokens}  # "": an address made by hand
+        self._encrypt = _encryption(settings.encryption)
+        self._hosts = Hosts(settings, context, self._guard)
+        self._turns: Turns
+
+    def __repr__(self) -> str:
+        return f"<WebPushTransport {self._context.app}/{self._context.binding}>"
+
+    async def __aenter__(self) -> Self:
+        await self._hosts.open()
+        self._turns = Turns(clock=self._monotonic)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._hosts.close()
+
+    # -- what needs no push service
+
+    def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
+        """The browser's PushSubscription, as JSON text or decoded. Raises `AddressInvalid`, without the address in its text.
+
+        `applicationServerKey` beside its `endpoint` and `keys` says which VAPID key it was made with, where that may not be the
+        present one: a browser keeps its subscription when the server's key changes.
+        """
+        subscription = parse(raw)
+        guarded = self._guard.check(subscription.endpoint)
+        subscription = subscription._replace(endpoint=guarded.url)
+        return self._address(subscription, self._kind(raw), guarded.authority)
+
+    def prepare(self, notification: Notification) -> WebPushMessage:
+        """The payload and headers, encoded once. Raises `MessageTooLarge` above 3993 bytes, or `InvalidMessage`."""
+        return encode(notification, notification.override(self._context.binding, "webpush"))
+
+    async def check(self) -> Diagnosis:
+        """Sign a token and verify it. That needs no network; whether the push services like the subject is known before."""
+        header = self._key.sign("https://push.invalid", self._subject, int(self._now()) + 60)
+        if not self._key.verifies(header):
+            return Diagnosis(
+                "The VAPID key signs what its public key does not verify: make a new pair with `fanout keys vapid`."
+            )
+        return Diagnosis(detail=f"applicationServerKey {self._key.public}, subject {self._subject}")
+
+    # -- sending
+
+    def capacity(self, group: str) -> int:
+        """What the connections of this host take at once, as they stand now."""
+        return self._hosts.capacity(group)
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """Encrypt for this browser and post once (twice where its push service wanted a newer token)."""
+        assert isinstance(message, WebPushMessage)
+        host = self._hosts.get(delivery.group)
+        try:
+            if host is None and (host := await self._hosts.admit(delivery.group)) is None:
+                return Unavailable("no", Scope.GROUP, "too many hosts at once (max_hosts)", _FULL)
+            tokens = self._by_kind.get(delivery.kind)
+            if tokens is None:
+                return Gone("subscribed under another VAPID key", certain=False)
+            subscription = take_apart(delivery.address)
+            path = subscription.endpoint[len(host.origin) :]
+            if not subscription.endpoint.startswith(host.prefix) or not _PATH.fullmatch(path):
+                return Rejected("address is not of its group")
+            body = b""
+            if message.record:
+                turn = self._turns.wait()
+                if turn is not None:
+                    await turn
+                begun = self._monotonic()
+                body = self._encrypt(message.record, subscription.p256dh, subscription.auth)
+                self._turns.took(begun)
+        except HostRefused as refused:
+            return Rejected(f"host refused ({refused.reason})")
+        except ValueError:
+            return Gone("unusable subscription")
+        try:
+            response = await self._post(host, tokens, message, delivery, path, body)
+            outcome, effect = self._judge(host, response, delivery)
+            if effect is Effect.RENEW and tokens.renew(host.origin, self._now()):
+                response = await self._post(host, tokens, message, delivery, path, body)
+                outcome, effect = self._judge(host, response, delivery)
+        except RequestFailed as failed:
+            return of_failure(failed.sent, failed.reason)
+        if outcome is ACCEPTED:
+            host.accepted += 1
+            return outcome
+        return self._after(host, outcome, effect, response, subscription, delivery)
+
+    # -- inside
+
+    async def _post(
+        self, host: Host, tokens: VapidTokens, message: WebPushMessage, delivery: Delivery, path: str, body: bytes
+    ) -> Response:
+        """One request, over what the host speaks. Raises `RequestFailed`."""
+        authorization = tokens.header(host.origin, self._now())
+        ttl = max(delivery.ttl, host.least_ttl)
+        if host.pool is not None:
+            head = host.head(authorization, tokens.key.id, bool(body))
+            try:
+                return await host.pool.request(head, path.encode(), ttl_field(ttl) + message.fields, body)
+            except RequestFailed as failed:
+                if failed.reason != "alpn":
+                    raise
+                self._hosts.leave_http2(host)
+        headers = {"Authorization": authorization, "TTL": str(ttl), **dict(message.headers)}
+        headers |= edge_headers(host.vendor, ttl)
+        if body:
+            headers["Content-Encoding"] = "aes128gcm"
+        return await self._hosts.over_http1(host, path, headers, body)
+
+    def _judge(self, host: Host, response: Response, delivery: Delivery) -> tuple[Outcome, Effect]:
+        if response.status == 201 and host.vendor is not Vendor.EDGE:
+            return ACCEPTED, Effect.NONE
+        told = response.header("retry-after") if response.status >= 400 else None
+        return of_answer(
+            Answer(
+                host.vendor,
+                response.status,
+                code_of(host.vendor, response.body, response.header),
+                parse_retry_after(told, self._now()) if told is not None else None,
+                delivery.attempt,
+            )
+        )
+
+    def _after(
+        self,
+        host: Host,
+        outcome: Outcome,
+        effect: Effect,
+        response: Response,
+        subscription: Subscription,
+        delivery: Delivery,
+    ) -> Outcome:
+        """Do what an answer asks for besides its outcome, which this may change."""
+        if effect is Effect.FOLLOW:
+            return self._moved(host, response, subscription, delivery) or outcome
+        if effect is Effect.RETIRE and host.pool is not None:
+            host.pool.retire()
+        if not isinstance(outcome, Throttled) or outcome.scope is not Scope.ENDPOINT:
+            return outcome
+        if host.crowd.throttled(self._monotonic(), host.accepted):
+            return Throttled(outcome.after, Scope.GROUP, f"{outcome.reason}, as most at this host")
+        return outcome
+
+    def _moved(self, host: Host, response: Response, subscription: Subscription, delivery: Delivery) -> Moved | None:
+        """The new address, if it is one of the same vendor that the guard admits; a redirect to anywhere else is not followed."""
+        try:
+            guarded = self._guard.check(response.header("location") or "")
+        except HostRefused:
+            return None
+        if vendor_of(guarded.authority) is not host.vendor or guarded.url == subscription.endpoint:
+            return None
+        return Moved(
+            self._address(subscription._replace(endpoint=guarded.url), delivery.kind, guarded.authority),
+            f"status {response.status}",
+        )
+
+    def _address(self, subscription: Subscription, kind: str, group: str) -> Address:
+        return Address(canonical(subscription), kind=kind, group=group, identity=subscription.endpoint)
+
+    def _kind(self, raw: str | Mapping[str, Any]) -> str:
+        named = application_server_key(raw)
+        if named is None:
+            return self._key.id
+        for tokens in self._tokens.values():
+            if tokens.key.public == named:
+                return tokens.key.id
+        raise AddressInvalid(
+            "The subscription was made with an applicationServerKey that is not configured: let the page unsubscribe and "
+            "subscribe again with the present one, or configure that key's private half as vapid_previous_key."
+        )
+
+
+def _encryption(name: str) -> Encrypt:
+    if name == "fanout":
+        from fanout_webpush.encryption import encrypt
+
+        return encrypt
+    try:
+        from fanout_webpush.pywebpush_encryption import encrypt as theirs
+    except ImportError as error:
+        raise ConfigurationError(
+            f"encryption is pywebpush, which is not installed ({error.name}): pip install 'fanout-push[webpush]', "
+            "or leave encryption out."
+        ) from None
+    return theirs
