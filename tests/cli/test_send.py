@@ -151,10 +151,14 @@ def test_all_wants_a_yes(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cancel(shell: Any) -> None:
     shell.register(("alice", "phone"))
-    id = shell.ok("send", "--to", "user:alice", "--title", "T", "--at", "+1h")
+    id = shell.ok("send", "--to", "user:alice", "--title", "T")
     (found,) = shell("cancel", id, "--json").lines
-    assert (found["state"], found["counts"]["cancelled"]) == ("cancelled", 1)
+    assert (found["counts"]["cancelled"], found["counts"]["pending"]) == (1, 0)
     assert "cancelled" in shell.ok("cancel", id)
+    later = shell.ok("send", "--to", "user:alice", "--title", "T", "--at", "+1h")
+    assert "cancelled" in shell.ok("cancel", later)
+    assert status(shell, later)["state"] == "cancelled"
+    assert shell("work", "--drain").code == 0
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])

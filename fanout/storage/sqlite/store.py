@@ -177,6 +177,11 @@ class SqliteStorage:
         found: dict[str, str] = await self._read(watching.stopped, ids)
         return found
 
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """See `Storage`."""
+        found: set[str] = await self._read(watching.finished, ids)
+        return found
+
     # -- queue: watch and manage
 
     async def status(self, id: str) -> Status | None:

@@ -42,6 +42,16 @@ def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
     return dict(rows)
 
 
+def finished(db: Db, uuids: Sequence[str]) -> set[str]:
+    """Of these notifications, those that have finished or are unknown."""
+    rows = db.rows(
+        "uuid",
+        "notification WHERE uuid IN (SELECT value FROM json_each(?)) AND finished_at IS NULL",
+        orjson.dumps(list(uuids)).decode(),
+    )
+    return set(uuids) - {uuid for (uuid,) in rows}
+
+
 def status(db: Db, uuid: str) -> Status | None:
     """The notification's state of affairs, read in one statement, so that it adds up."""
     rows = db.rows(
