@@ -147,7 +147,9 @@ class Codec(Inbound):
         self.closed = True
         for stream, token in self.streams.items():
             whole = stream < self._taken and stream not in self.outflow.waiting
-            self.failed.append((token, RequestFailed("unknown" if whole else "no", reason)))
+            # A gateway that says why it hangs up says it in the GOAWAY before.
+            failure = RequestFailed("unknown" if whole else "no", reason, self.goaway_debug, self.goaway_code)
+            self.failed.append((token, failure))
         self.streams.clear()
         self.partial.clear()
         self.outflow.waiting.clear()

@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._marks = Marks()
+        self._marks = Marks(first_stream)
         self._heartbeat = Heartbeat(settings, clock())
         self._heard = False
         self._paused = False
@@ -150,6 +150,10 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the codec has gathered, unless the transport has asked to wait."""
         self.flushing = False
+        self.write()
+
+    def write(self) -> None:
+        """The same before the end of the loop's iteration."""
         if self._transport is not None and self.codec.out and not self._paused:
             self._transport.write(self.codec.take())
 
@@ -171,12 +175,12 @@ class Connection(asyncio.Protocol):
         """Whether a replacement should be opened because stream ids run out (RFC 9113, section 5.1.1)."""
         return self.codec.next_stream > _FEW_IDS
 
-    def tick(self, now: float) -> None:
-        """Look at deadlines, cancelled callers and the peer's silence."""
+    def tick(self, now: float) -> bool:
+        """Look at deadlines, cancelled callers and the peer's silence; whether requests were sent since the last tick."""
         if self.codec.closed:
             if self.closing_at is not None and now - self.closing_at >= 2.0 and self._transport is not None:
                 self._transport.abort()  # the peer does not finish the TLS shutdown
-            return
+            return False
         if self._heard:
             self._heard = False
             self._heartbeat.heard(now)
@@ -184,11 +188,12 @@ class Connection(asyncio.Protocol):
         if self.codec.streams:
             self._drop_cancelled()
             self._drop_expired(now)
-        self._marks.mark(now, self.codec.next_stream)
+        used = self._marks.mark(now, self.codec.next_stream)
         self._listen(now)
         if self.codec.out and not self.flushing:
             self.flush()
         self._move()
+        return used
 
     def silence(self, now: float) -> float:
         """Seconds without a byte from the gateway."""

@@ -100,7 +100,7 @@ class Inbound:
         self.peer_streams = LARGEST_WINDOW
         self.ready = False
         self.going = False
-        self.goaway_code = 0
+        self.goaway_code: int | None = None
         self.goaway_debug = b""
         self.closed = False
         self.changed = False
@@ -202,18 +202,17 @@ class Inbound:
 
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
         end = flags & END_STREAM
-        status = 0
-        got = Got.HEADERS_END if end else Got.HEADERS
-        if self._state(stream) is StreamState.WAITING:
+        status, got = 0, Got.HEADERS_END if end else Got.HEADERS
+        if stream in self.streams:
             try:
                 status = status_of(block)
             except NotAResponse:
-                self._malformed(stream)
-                return
+                got = Got.TRAILERS_END if end else Got.TRAILERS
             except ValueError:
                 raise Fatal(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from None
-            if status < 200:
-                got = Got.INTERIM_END if end or status == 101 else Got.INTERIM  # no 101 in HTTP/2 (section 8.6)
+            else:
+                if status < 200:
+                    got = Got.INTERIM_END if end or status == 101 else Got.INTERIM  # no 101 in HTTP/2 (section 8.6)
         action = self._action(stream, got)
         if action is Action.BEGIN:
             self.partial[stream] = Partial(status, block, self.stream_window)

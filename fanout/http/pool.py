@@ -24,6 +24,11 @@ _DNS_MISSES = 3
 """Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
 
 
+_FULL = 512
+"""Pieces gathered for writing that are written before the iteration of the loop ends: about 16 KB, a full TLS record, so that
+the gateway has something to do while the rest is made."""
+
+
 class _Waiting(NamedTuple):
     future: asyncio.Future[Response]
     head: Head
@@ -73,11 +78,9 @@ class H2Pool:
         self._open = False
         self._used_at = float("-inf")
         self._looked_at = float("-inf")
-        self._sent = 0
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._new_future = self._loop.create_future
         self._open = True
         self._timer = self._loop.call_later(self._settings.tick, self._tick)
         return self
@@ -106,6 +109,9 @@ class H2Pool:
                 for connection in connections:
                     connection.abort()
                 await asyncio.wait(late, timeout=1.0)
+        # A transport closes its socket in the iteration after it was aborted; a connect that was cut short leaves one too.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     # -- requests
 
@@ -139,9 +145,9 @@ class H2Pool:
         """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
 
         `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the
-        setting's. Cancelling the future resets the stream within a tick.
+        setting's. Cancelling the future resets the stream within a tick. The pool must have been entered.
         """
-        future: asyncio.Future[Response] = self._new_future()
+        future: asyncio.Future[Response] = self._loop.create_future()
         best = None
         least = 1 << 60
         for connection in self._ready:
@@ -158,6 +164,8 @@ class H2Pool:
         if not best.flushing:
             best.flushing = True
             self._loop.call_soon(best.flush)
+        elif len(best.codec.out) > _FULL:
+            best.write()
         if least >= best.half and len(self._ready) < self._settings.connections:
             self._consider()
         return future
@@ -229,16 +237,17 @@ class H2Pool:
     def connection_moved(self, connection: Connection) -> None:
         """Streams became free, a limit moved, or the connection takes no more requests."""
         codec = connection.codec
-        if connection in self._ready:
+        if connection in self._ready and (codec.going or codec.closed):
             if codec.going:
                 self.stats.goaways += 1
-                if codec.goaway_code == ErrorCode.ENHANCE_YOUR_CALM or not connection.proved:
-                    self._reconnect.failed(self._clock(), self._rng, "goaway")
-                self._leave(connection)
-                self._consider()
-            elif codec.closed:
-                self._leave(connection)
-                self._consider()
+                if codec.goaway_code:
+                    said = codec.goaway_debug[:200].decode("ascii", "backslashreplace")
+                    self.stats.last_trouble = f"the gateway said goodbye with error {codec.goaway_code}: {said}"
+            # Without this, a gateway that ends each connection at once would be called without a pause.
+            if not connection.proved or codec.goaway_code == ErrorCode.ENHANCE_YOUR_CALM:
+                self._reconnect.failed(self._clock(), self._rng, "goaway" if codec.going else "closed")
+            self._leave(connection)
+            self._consider()
         if self._waiting:
             self._pump()
 
@@ -251,7 +260,7 @@ class H2Pool:
         self._draining.discard(connection)
         if connection in self._ready:
             self._ready.remove(connection)
-            self.stats.lost += 1
+            self.stats.lost += self._open
             if not connection.proved:
                 self._reconnect.failed(self._clock(), self._rng, "closed")
         self._consider()
@@ -260,7 +269,8 @@ class H2Pool:
 
     def _leave(self, connection: Connection) -> None:
         self._ready.remove(connection)
-        self._draining.add(connection)
+        if not connection.ended.done():
+            self._draining.add(connection)
         connection.drain()
 
     def _retire(self, connection: Connection) -> None:
@@ -284,6 +294,7 @@ class H2Pool:
             waiting=bool(self._waiting),
             crowded=all(len(connection.codec.streams) >= connection.half for connection in self._ready),
             warm=now - self._used_at < self._settings.warm,
+            on_trial=any(connection.alone for connection in self._ready),
         ):
             self._connecting = self._loop.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
@@ -312,7 +323,7 @@ class H2Pool:
                 self._fail_waiting(failure.reason)
             return
         self.stats.opened += 1
-        now = self._clock()
+        now = self._looked_at = self._clock()
         if self._settings.max_age is not None:
             connection.retire_at = now + self._settings.max_age * self._rng.uniform(0.9, 1.1)
         for old in [old for old in self._ready if self._ageing(old, now)][:1]:
@@ -334,13 +345,9 @@ class H2Pool:
     def _tick(self) -> None:
         now = self._clock()
         self._timer = self._loop.call_later(self._settings.tick, self._tick)
-        sent = sum(connection.codec.next_stream for connection in self._ready)
-        if sent != self._sent or self._waiting:
-            self._sent = sent
-            self._used_at = now
         self._drop_late(now)
-        for connection in [*self._ready, *self._draining]:
-            connection.tick(now)
+        if any([connection.tick(now) for connection in (*self._ready, *self._draining)]) or self._waiting:
+            self._used_at = now
         self._close_idle(now)
         self._look_up(now)
         self._consider()

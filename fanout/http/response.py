@@ -110,7 +110,7 @@ class RequestFailed(Exception):
     |---|---|
     | connect, dns, tls, alpn, settings | no connection came about: refused or unreachable, name not found, handshake failed, no `h2`, no SETTINGS |
     | refused | REFUSED_STREAM |
-    | goaway | the gateway's GOAWAY excluded this request; `debug` is what it said |
+    | goaway | the gateway's GOAWAY excluded this request |
     | reset | the gateway reset the stream; `code` says why |
     | timeout | the request's own deadline passed |
     | ping | the connection no longer answered a PING and was given up |
@@ -119,7 +119,7 @@ class RequestFailed(Exception):
     | malformed | the gateway's answer to this request was not a response |
     | overload | too many requests wait for a connection |
 
-    `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None.
+    `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None; `debug` is the text of the GOAWAY.
     """
 
     def __init__(

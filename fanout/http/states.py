@@ -22,12 +22,17 @@ class StreamState(StrEnum):
 
 
 class Got(StrEnum):
-    """A frame on a stream, told apart as far as the table needs it. INTERIM is a header block with a 1xx status."""
+    """A frame on a stream, told apart as far as the table needs it.
+
+    A header block with a status below 200 is INTERIM, one with a final status HEADERS, and one without any TRAILERS.
+    """
 
     INTERIM = "interim"
     INTERIM_END = "interim, end"
     HEADERS = "headers"
     HEADERS_END = "headers, end"
+    TRAILERS = "trailers"
+    TRAILERS_END = "trailers, end"
     DATA = "data"
     DATA_END = "data, end"
     RST_STREAM = "rst_stream"
@@ -42,7 +47,7 @@ class Action(StrEnum):
     BEGIN = "begin"
     """Keep the response's head, its body follows."""
     FINISH = "finish"
-    """Resolve the request; on a stream that is receiving these are trailers, which are dropped."""
+    """Resolve the request; trailers are dropped."""
     ADD = "add"
     ADD_FINISH = "add, finish"
     FAIL = "fail"
@@ -62,6 +67,8 @@ _WAITING = {
     Got.INTERIM_END: Action.MALFORMED,
     Got.HEADERS: Action.BEGIN,
     Got.HEADERS_END: Action.FINISH,
+    Got.TRAILERS: Action.MALFORMED,
+    Got.TRAILERS_END: Action.MALFORMED,
     Got.DATA: Action.MALFORMED,
     Got.DATA_END: Action.MALFORMED,
     Got.RST_STREAM: Action.FAIL,
@@ -74,7 +81,9 @@ _RECEIVING = {
     Got.INTERIM: Action.MALFORMED,
     Got.INTERIM_END: Action.MALFORMED,
     Got.HEADERS: Action.MALFORMED,
-    Got.HEADERS_END: Action.FINISH,
+    Got.HEADERS_END: Action.MALFORMED,
+    Got.TRAILERS: Action.MALFORMED,
+    Got.TRAILERS_END: Action.FINISH,
     Got.DATA: Action.ADD,
     Got.DATA_END: Action.ADD_FINISH,
     Got.RST_STREAM: Action.FAIL,

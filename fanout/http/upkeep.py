@@ -12,17 +12,20 @@ from fanout.http.settings import PoolSettings
 __all__ = ["Health", "Heartbeat", "Marks", "Reconnect", "wants_connection"]
 
 
-def wants_connection(*, ready: int, ageing: int, limit: int, waiting: bool, crowded: bool, warm: bool) -> bool:
+def wants_connection(
+    *, ready: int, ageing: int, limit: int, waiting: bool, crowded: bool, warm: bool, on_trial: bool
+) -> bool:
     """Whether one more connection should be opened now, given that none is being opened.
 
     `ready` connections take requests, `ageing` of these are to be replaced, `limit` is the most there should be. `waiting`:
     requests wait. `crowded`: the least used connection is more than half used. `warm`: the pool was used a short while ago.
+    `on_trial`: a connection has one request alone out, and its answer decides about the credential.
     """
     if ageing:
         return True
     if not ready:
         return waiting or warm
-    return ready < limit and (waiting or crowded)
+    return ready < limit and (waiting or crowded) and not on_trial
 
 
 class Reconnect:
@@ -61,15 +64,17 @@ class Marks:
 
     __slots__ = ("_marks", "expired")
 
-    def __init__(self) -> None:
+    def __init__(self, first_stream: int) -> None:
         self._marks: deque[tuple[float, int]] = deque()
-        self.expired = 0
+        self.expired = first_stream
 
-    def mark(self, now: float, next_stream: int) -> None:
-        """All streams below `next_stream` were opened by `now`."""
+    def mark(self, now: float, next_stream: int) -> bool:
+        """All streams below `next_stream` were opened by `now`. Whether there are any since the last mark."""
         newest = self._marks[-1][1] if self._marks else self.expired
-        if next_stream != newest:
-            self._marks.append((now, next_stream))
+        if next_stream == newest:
+            return False
+        self._marks.append((now, next_stream))
+        return True
 
     def expire(self, before: float) -> int:
         """The id below which every stream was opened by `before`; forgets what it needed for that."""
