@@ -31,7 +31,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A last label of this form makes the whole host an IPv4 address, in the eyes of browsers (WHATWG URL) and of inet_aton."""
 
-_LOCAL = ("localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan")
+_LOCAL = ("localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "svc")
 _SPECIAL = frozenset((*_LOCAL, "invalid", "test", "example", "onion", "alt", "arpa"))
 """Last labels that are never a public host's (RFC 6761 and others; `.internal` holds Google's metadata service)."""
 
