@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -181,9 +181,9 @@ class AioapnsTransport(ApnsTransport):
         self._proved: WeakSet[Any] = WeakSet()
         self._live: dict[Any, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        protocol: Any = type(
-            "Gateway", (APNsTLSClientProtocol,), {"APNS_SERVER": self._gateway[0], "APNS_PORT": self._gateway[1]}
-        )
+        base: Any = APNsTLSClientProtocol
+        places = {"APNS_SERVER": self._gateway[0], "APNS_PORT": self._gateway[1]}
+        protocol: Any = type("Gateway", (base,), {**places, "data_received": partialmethod(_received, base)})
         topic = self._settings.topic or _subject_uid(self._settings.cert_file)
         self._connections = APNsBaseConnectionPool(topic=topic, max_connections=self._settings.connections)
         self._connections.create_connection = partial(self._connect, protocol, topic)
@@ -226,6 +226,15 @@ class AioapnsTransport(ApnsTransport):
             connection.transport.abort()
         if gone:
             await asyncio.wait(gone, timeout=1.0)
+
+
+def _received(self: Any, base: Any, data: bytes) -> None:
+    """What aioapns raises over an answer (an error body in two parts is enough) ends the connection, not in the loop's handler."""
+    try:
+        base.data_received(self, data)
+    except Exception as error:
+        logging.getLogger("fanout.apns").warning("aioapns failed over an answer: %s", type(error).__name__)
+        self.transport.abort()
 
 
 def _subject_uid(cert_file: Path | None) -> str:

@@ -133,6 +133,9 @@ FALLBACK: dict[int, Row] = {
 }
 """Rows for a status whose reason is not in the table. Any other 4xx is rejected, everything else failed."""
 
+_CONNECTING = {"connect", "dns", "tls", "alpn", "settings"}
+"""Failures of a connection that came not about: no endpoint's affair."""
+
 _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 
 
@@ -161,7 +164,7 @@ def of_failure(sent: Literal["no", "unknown"], reason: str, debug: bytes) -> tup
     status, row = _BY_REASON.get(named, (0, None))
     if status == 403 and row is not None:
         return row[0](Answer(status, named)), row[1]
-    scope = Scope.GROUP if reason in ("connect", "tls") else Scope.ENDPOINT
+    scope = Scope.GROUP if reason in _CONNECTING else Scope.ENDPOINT
     return Unavailable(sent, scope, named or reason), Effect.NONE
 
 
