@@ -99,7 +99,7 @@ class Db:
         """Lines of the event log: (app, kind, data)."""
         self.many(
             "INSERT INTO event (at, app, kind, data) "
-            "SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)",
+            "SELECT value->>0, value->>1, value->>2, value->>3 FROM jsonb_each(?)",
             ((now, app, kind, data) for app, kind, data in events),
         )
 

@@ -23,7 +23,7 @@ def expandable(db: Db, app: str, binding: str, now: float) -> bool:
     number = db.app(app)
     return bool(
         db.value(
-            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND due_at <= ?3)",
+            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND lane IN (0, 1, 2) AND due_at <= ?3)",
             number,
             db.binding(number, binding),
             now,
@@ -62,7 +62,7 @@ def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
 def _begin_schedules(db: Db, app: int, now: float) -> int:
     rows = db.rows(
         "id, notification, lane, due_at, json(target)",
-        "(SELECT * FROM expansion WHERE app = ? AND binding = 0 AND due_at <= ? ORDER BY due_at LIMIT ?)",
+        "(SELECT * FROM expansion WHERE app = ? AND binding = 0 AND lane IN (0, 1, 2) AND due_at <= ? ORDER BY lane, due_at LIMIT ?)",
         app,
         now,
         _STARTS,

@@ -176,7 +176,7 @@ def _store_run(
     _insert(db, rows)
     db.many(
         "INSERT OR REPLACE INTO idempotency (app, key, uuid, digest, at) "
-        "SELECT value->>0, value->>1, value->>2, unhex(value->>3), value->>4 FROM json_each(?)",
+        "SELECT value->>0, value->>1, value->>2, unhex(value->>3), value->>4 FROM jsonb_each(?)",
         keys,
     )
     add_expansions(db, schedules)
@@ -207,7 +207,7 @@ def _insert(db: Db, rows: Sequence[Sequence[Any]]) -> None:
     db.many(
         "INSERT INTO notification (id, uuid, app, lane, repeat, accepted_at, due_at, expires_at, collapse_key, target_key, "
         "content, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, "
-        "value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), 0, 0, 0, 0, '' FROM json_each(?)",
+        "value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), 0, 0, 0, 0, '' FROM jsonb_each(?)",
         rows,
     )
 

@@ -56,17 +56,17 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk]) -> None:
     db.many(
         "INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, epoch, waiting) "
         "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, "
-        "unhex(value->>9), 0, 'ready' FROM json_each(?)",
+        "unhex(value->>9), 0, 'ready' FROM jsonb_each(?)",
         rows,
     )
-    db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM json_each(?)", audiences)
+    db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)", audiences)
 
 
 def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
     """Store new expansions: (notification, app, binding or 0, lane, due at, highest endpoint id, target)."""
     db.many(
         "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT value->>0, value->>1, "
-        "value->>2, value->>3, value->>4, value->>5, value->>6, 0 FROM json_each(?)",
+        "value->>2, value->>3, value->>4, value->>5, value->>6, 0 FROM jsonb_each(?)",
         rows,
     )
 
@@ -76,7 +76,7 @@ def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
     pairs: dict[int, list[tuple[str, str]]] = {id: [] for id in notifications}
     rows = db.rows(
         "notification, state, reason",
-        "(SELECT notification, state, reason FROM tally WHERE notification IN (SELECT value FROM json_each(?)) "
+        "(SELECT notification, state, reason FROM tally WHERE notification IN (SELECT value FROM jsonb_each(?)) "
         "ORDER BY notification, code)",
         orjson.dumps(list(pairs)).decode(),
     )
@@ -126,12 +126,12 @@ class Ledger:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, "
-            "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM json_each(?) j WHERE chunk.id = j.value->>0",
+            "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
             ([id, states.hex(), still_open] for id, (states, still_open) in self._maps.items()),
         )
         self._db.many(
             "INSERT INTO tally (notification, code, state, reason, n) "
-            "SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true "
+            "SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?) WHERE true "
             "ON CONFLICT (notification, code) DO UPDATE SET n = n + excluded.n",
             (
                 [id, code, *self.codes[id].pair(code), n]
@@ -142,7 +142,7 @@ class Ledger:
         self._db.many(
             "UPDATE notification SET settled = settled + j.value->>1, total = total + j.value->>2, "
             "attempts = attempts + j.value->>3, expansions = expansions + j.value->>4 "
-            "FROM json_each(?) j WHERE notification.id = j.value->>0",
+            "FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
             (
                 [id, change.settled, change.total, change.attempts, change.expansions]
                 for id, change in self._changes.items()
@@ -169,7 +169,7 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
     if not rows:
         return {}
     db.run(
-        "UPDATE notification SET finished_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE notification SET finished_at = ? WHERE id IN (SELECT value FROM jsonb_each(?))",
         now,
         orjson.dumps([row[0] for row in rows]).decode(),
     )

@@ -1,9 +1,12 @@
-"""Registering and interning: addresses enter the directory, thousands at a time."""
+"""Registering and interning: addresses enter the directory, thousands at a time.
+
+An import is the one place where the work per row matters in Python too: hence parallel lists, and no object per row but the
+endpoint that is returned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,101 +18,100 @@ from fanout.storage.sqlite.endpoints import retire, tag, untag
 
 __all__ = ["intern", "register"]
 
+_Place = tuple[int, int, str]
+"""(app's number, binding's number, address digest)."""
 
 _Known = tuple[int, str, int]
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One registration on its way in: where it belongs, and what became of it."""
-
-    new: Registration
-    app: int
-    binding: int
-    digest: str
-    endpoint: Endpoint | None = None
+"""(id, user, generation) of an endpoint that has, or had, an address."""
 
 
 def register(db: Db, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
     """Enter each, in order, and return the endpoints in the same order."""
-    entries = []
+    places = _places(db, registrations)
+    if len({place[1:] for place in places}) == len(places):
+        return _enter(db, registrations, places, now)
+    # An address that occurs twice is entered in rounds, so that each registration finds what the one before it left.
+    endpoints: dict[int, Endpoint] = {}
+    left = list(range(len(places)))
+    while left:
+        first: dict[tuple[int, str], int] = {}
+        rest = [i for i in left if first.setdefault(places[i][1:], i) != i]
+        batch = list(first.values())
+        entered = _enter(db, [registrations[i] for i in batch], [places[i] for i in batch], now)
+        endpoints.update(zip(batch, entered, strict=True))
+        left = rest
+    return [endpoints[i] for i in range(len(places))]
+
+
+def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]:
+    numbers: dict[tuple[str, str], tuple[int, int]] = {}
+    places = []
     for new in registrations:
-        app = db.app(new.app, create=True)
-        entries.append(_Entry(new, app, db.binding(app, new.binding, create=True), new.address.digest))
-    for batch in _rounds(entries):
-        _enter(db, batch, now)
-    return [entry.endpoint for entry in entries if entry.endpoint is not None]
+        name = (new.app, new.binding)
+        if name not in numbers:
+            app = db.app(new.app, create=True)
+            numbers[name] = (app, db.binding(app, new.binding, create=True))
+        places.append((*numbers[name], new.address.digest))
+    return places
 
 
-def _rounds(entries: list[_Entry]) -> Iterator[list[_Entry]]:
-    """The entries in batches in which no address occurs twice: those of one address stay in order."""
-    while entries:
-        first: dict[tuple[int, str], _Entry] = {}
-        rest = [entry for entry in entries if first.setdefault((entry.binding, entry.digest), entry) is not entry]
-        yield list(first.values())
-        entries = rest
-
-
-def _enter(db: Db, batch: list[_Entry], now: float) -> None:
-    """One batch: look every address up, then decide, then write."""
-    holders, former = _known(db, batch)
+def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Place], now: float) -> list[Endpoint]:
+    """Enter addresses of which none occurs twice: look all up, then decide, then write."""
+    holders = _known(db, places, "=")
+    former = _known(db, places, "<>") if db.value("SELECT 1 FROM endpoint WHERE state <> 'active' LIMIT 1") else {}
     next_id = db.next_id("endpoint")
-    fresh: list[list[Any]] = []
-    refreshed: list[list[Any]] = []
+    fresh: list[tuple[Any, ...]] = []
+    refreshed: list[tuple[Any, ...]] = []
     replaced: list[tuple[int, int]] = []
     tagged: list[int] = []
-    for i, entry in enumerate(batch):
-        new = entry.new
-        holder = holders.get(i)
-        known: _Known | None
-        if holder is not None and holder[1] == new.user:
-            known = holder
-        else:
-            known = max((each for each in former.get(i, ()) if each[1] == new.user), default=None)
-        tags = list(dict.fromkeys(new.tags))
+    endpoints: list[Endpoint] = []
+    for i, new in enumerate(registrations):
+        known: _Known | None = None
+        if i in holders or i in former:
+            known = _mine(new.user, holders.get(i, []), former.get(i, []))
         if known is None:
             id, generation = next_id, 1
             next_id += 1
         else:
             id, generation = known[0], known[2] + 1
-        if holder is not None and holder[0] != id:
-            replaced.append((holder[0], id))
-        address = new.address
-        row = [
-            id,
-            generation,
-            address.kind,
-            address.group,
-            new.platform,
-            tags,
-            now,
-            new.expires_at,
-            address.value,
-            address.identity,
-        ]
-        if known is None:
-            fresh.append([*row, entry.app, entry.binding, new.user, entry.digest])
-        else:
-            refreshed.append(row)
+        replaced += [(holder[0], id) for holder in holders.get(i, ()) if holder[0] != id]
+        tags = tuple(dict.fromkeys(new.tags)) if new.tags else ()
         if tags and new.user:
             tagged.append(id)
-        entry.endpoint = Endpoint(
-            id=id,
-            app=new.app,
-            user=new.user,
-            binding=new.binding,
-            address=address,
-            platform=new.platform,
-            tags=tuple(tags),
-            generation=generation,
-            registered_at=now,
-            expires_at=new.expires_at,
+        address = new.address
+        row = (id, generation, address.kind, address.group, new.platform, tags, now, new.expires_at, address.value)
+        if known is None:
+            fresh.append((*row, address.identity, new.user, *places[i]))
+        else:
+            refreshed.append((*row, address.identity))
+        endpoints.append(
+            Endpoint(
+                id=id,
+                app=new.app,
+                user=new.user,
+                binding=new.binding,
+                address=address,
+                platform=new.platform,
+                tags=tags,
+                generation=generation,
+                registered_at=now,
+                expires_at=new.expires_at,
+            )
         )
     retire(db, replaced, now)
     untag(db, [row[0] for row in refreshed])
     db.many(_REFRESH, refreshed)
     db.many(_INSERT, fresh)
     tag(db, tagged)
+    return endpoints
+
+
+def _mine(user: str, holders: Sequence[_Known], former: Sequence[_Known]) -> _Known | None:
+    """The endpoint of this user that the address belongs to, or last belonged to."""
+    for holder in holders:
+        if holder[1] == user:
+            return holder
+    return max((each for each in former if each[1] == user), default=None)
 
 
 _REFRESH = """
@@ -117,49 +119,41 @@ UPDATE endpoint SET
   generation = j.value->>1, kind = j.value->>2, grp = j.value->>3, platform = j.value->>4, tags = j.value->5,
   registered_at = j.value->>6, expires_at = j.value->>7, address = j.value->>8, identity = j.value->>9,
   state = 'active', state_at = NULL, reason = ''
-FROM json_each(?) j WHERE endpoint.id = j.value->>0
+FROM jsonb_each(?) j WHERE endpoint.id = j.value->>0
 """
 
 _INSERT = """
 INSERT INTO endpoint (
-  id, generation, kind, grp, platform, tags, registered_at, expires_at, address, identity, app, binding, user, digest,
+  id, generation, kind, grp, platform, tags, registered_at, expires_at, address, identity, user, app, binding, digest,
   state, reason
 ) SELECT
   value->>0, value->>1, value->>2, value->>3, value->>4, value->5, value->>6, value->>7, value->>8, value->>9, value->>10,
   value->>11, value->>12, unhex(value->>13), 'active', ''
-FROM json_each(?)
+FROM jsonb_each(?)
 """
 
 _LOOK_UP = """
-json_each(?) j CROSS JOIN endpoint e
+jsonb_each(?) j CROSS JOIN endpoint e
 WHERE e.binding = j.value->>0 AND e.digest = unhex(j.value->>1) AND e.state {} 'active'
 """
 
 
-def _known(db: Db, batch: list[_Entry]) -> tuple[dict[int, _Known], dict[int, list[_Known]]]:
-    """(id, user, generation) of who holds each address of the batch, and of those who held it before, by index."""
-    wanted = orjson.dumps([[entry.binding, entry.digest] for entry in batch]).decode()
-    columns = "j.key, e.id, e.user, e.generation"
-    holders = {row[0]: (row[1], row[2], row[3]) for row in db.rows(columns, _LOOK_UP.format("="), wanted)}
-    former: dict[int, list[_Known]] = {}
-    for row in db.rows(columns, _LOOK_UP.format("<>"), wanted):
-        former.setdefault(row[0], []).append((row[1], row[2], row[3]))
-    return holders, former
+def _known(db: Db, places: Sequence[_Place], comparison: str) -> dict[int, list[_Known]]:
+    """The endpoints of each address whose state is (or is not) active, by index."""
+    found: dict[int, list[_Known]] = {}
+    wanted = orjson.dumps([place[1:] for place in places]).decode()
+    for i, id, user, generation in db.rows("j.key, e.id, e.user, e.generation", _LOOK_UP.format(comparison), wanted):
+        found.setdefault(i, []).append((id, user, generation))
+    return found
 
 
 def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
     """Ids for addresses, in order; each that nobody holds becomes an endpoint without a user."""
-    owner = db.app(app, create=True)
-    place = db.binding(owner, binding, create=True)
     unique = list({address.digest: address for address in addresses}.values())
-    entries = [
-        _Entry(Registration(user="", app=app, binding=binding, address=address), owner, place, address.digest)
-        for address in unique
-    ]
-    holders, _ = _known(db, entries) if entries else ({}, {})
-    ids = {entries[i].digest: holder[0] for i, holder in holders.items()}
-    unknown = [entry for entry in entries if entry.digest not in ids]
-    if unknown:
-        _enter(db, unknown, now)
-        ids.update((entry.digest, entry.endpoint.id) for entry in unknown if entry.endpoint is not None)
+    wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]
+    places = _places(db, wanted)
+    ids = {places[i][2]: holders[0][0] for i, holders in _known(db, places, "=").items()}
+    unknown = [i for i, place in enumerate(places) if place[2] not in ids]
+    entered = _enter(db, [wanted[i] for i in unknown], [places[i] for i in unknown], now) if unknown else []
+    ids.update((places[i][2], endpoint.id) for i, endpoint in zip(unknown, entered, strict=True))
     return [ids[address.digest] for address in addresses]

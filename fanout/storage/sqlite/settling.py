@@ -62,7 +62,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     ledger.write()
     db.many(
         "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2 "
-        "FROM json_each(?) j WHERE chunk.id = j.value->>0",
+        "FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
         releases,
     )
     for notification, uuid in ledger.finish(now).items():
@@ -94,11 +94,13 @@ def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any
     chunks = orjson.dumps([settlement.chunk for _, settlement, _ in retries]).decode()
     audiences = {
         chunk: unpack(ids)
-        for chunk, ids in db.rows("chunk, hex(ids)", "audience WHERE chunk IN (SELECT value FROM json_each(?))", chunks)
+        for chunk, ids in db.rows(
+            "chunk, hex(ids)", "audience WHERE chunk IN (SELECT value FROM jsonb_each(?))", chunks
+        )
     }
     db.many(
         "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason) SELECT value->>0, "
-        "value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?)",
+        "value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM jsonb_each(?)",
         (
             [
                 chunk.notification,

@@ -1,0 +1,169 @@
+"""What the SQLite storage costs per delivery: register, put, expand, lease, resolve, settle, with `synchronous=FULL`.
+
+    python -m benchmarks.storage [endpoints]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fanout.core.address import Address
+from fanout.core.ids import notification_id
+from fanout.core.model import Registration, Target
+from fanout.core.records import Chunk, RetryRow, Settlement, Submission
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite.store import SqliteStorage
+from fanout.testing.clock import VirtualClock
+
+NOW = 1_800_000_000.0
+_BATCH = 10_000
+
+
+def _registrations(n: int, rng: random.Random) -> list[Registration]:
+    return [
+        Registration(
+            user=f"user-{i // 2}",
+            binding="apns",
+            address=Address(rng.randbytes(32).hex(), kind="device"),
+            tags=("news",) if i % 2 else (),
+        )
+        for i in range(n)
+    ]
+
+
+def _submission(target: Target, rng: random.Random) -> Submission:
+    return Submission(
+        id=notification_id(NOW, rng.randbytes(10)),
+        app="default",
+        target=target,
+        content=b'{"body":"It is over.","title":"Final score"}',
+        lane=1,
+        repeat="prefer_delivery",
+        accepted_at=NOW,
+        due_at=NOW,
+        expires_at=NOW + 86_400,
+    )
+
+
+class _Watch:
+    """Adds up wall time and process time by name."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+
+    async def __call__(self, name: str, call: Awaitable[Any]) -> Any:
+        began = time.perf_counter()
+        try:
+            return await call
+        finally:
+            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - began
+
+
+async def _broadcast(storage: SqliteStorage, watch: _Watch, rng: random.Random) -> int:
+    """One broadcast to all: expand, lease, resolve, settle in two halves, one in a hundred retried."""
+    sub = _submission(Target.all(), rng)
+    await watch("put one broadcast", storage.put([sub], NOW))
+    delivered = 0
+    while True:
+        await watch("expand", storage.expand("default", "apns", NOW, ahead=4))
+        chunks: list[Chunk] = await watch(
+            "lease", storage.lease("w", "default", "apns", 1, limit=2000, now=NOW, until=NOW + 30)
+        )
+        if not chunks:
+            break
+        ids = array("q")
+        for chunk in chunks:
+            ids.extend(chunk.ids)
+        rows = await watch("resolve", storage.resolve(ids))
+        assert len(rows) == len(ids)
+        for half in (0, 1):
+            settlements = []
+            for chunk in chunks:
+                size = len(chunk.ids)
+                mine = range(size // 2) if half == 0 else range(size // 2, size)
+                retries = [RetryRow(p, NOW + 60, 2, "backoff", "busy") for p in mine if p % 100 == 0]
+                accepted = [p for p in mine if p % 100]
+                settlements.append(
+                    Settlement(chunk.id, chunk.epoch, {("accepted", ""): accepted}, retries, attempts=len(mine))
+                )
+            await watch("settle", storage.settle(settlements, NOW))
+        delivered += len(ids)
+    while True:
+        chunks = await watch(
+            "lease retries", storage.lease("w", "default", "apns", 1, limit=2000, now=NOW + 61, until=NOW + 91)
+        )
+        if not chunks:
+            break
+        done = [Settlement(c.id, c.epoch, {("accepted", ""): list(range(len(c.ids)))}) for c in chunks]
+        await watch("settle retries", storage.settle(done, NOW + 61))
+    status = await storage.status(sub.id)
+    assert status is not None
+    assert status.state == "done"
+    assert status.counts["accepted"] == delivered
+    return delivered
+
+
+async def _puts(storage: SqliteStorage, rng: random.Random, clients: int, total: int, users: int) -> float:
+    """Submissions to single users by so many clients at once; how many a second were durable."""
+
+    async def client() -> None:
+        for _ in range(total // clients):
+            await storage.put([_submission(Target.user(f"user-{rng.randrange(users)}"), rng)], NOW)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return total / (time.perf_counter() - began)
+
+
+async def _measure(n: int, folder: Path, show: Callable[[str], None]) -> dict[str, float]:
+    rng = random.Random(7)
+    figures: dict[str, float] = {}
+    path = folder / "bench.db"
+    context = StorageContext(clock=VirtualClock(NOW))
+    registrations = _registrations(n, rng)
+    async with SqliteStorage(str(path), context) as storage:
+        began = time.perf_counter()
+        for first in range(0, n, _BATCH):
+            await storage.register(registrations[first : first + _BATCH], NOW)
+        figures["register us"] = (time.perf_counter() - began) / n * 1e6
+        began = time.perf_counter()
+        for first in range(0, min(n, 100_000), _BATCH):
+            await storage.register(registrations[first : first + _BATCH], NOW + 1)
+        figures["register again us"] = (time.perf_counter() - began) / min(n, 100_000) * 1e6
+        figures["bytes per endpoint"] = path.stat().st_size / n
+        watch = _Watch()
+        delivered = await _broadcast(storage, watch, rng)
+        for name, seconds in watch.wall.items():
+            figures[f"{name} us"] = seconds / (1 if name.startswith("put") else delivered) * 1e6
+        figures["broadcast us"] = sum(watch.wall.values()) / delivered * 1e6
+        for clients in (1, 10, 100):
+            figures[f"put/s, {clients} clients"] = await _puts(storage, rng, clients, 500 * clients if clients < 100 else 10_000, n // 2)
+        began = time.perf_counter()
+        for _ in range(500):
+            await storage.changes()
+        figures["changes us"] = (time.perf_counter() - began) / 500 * 1e6
+        began = time.perf_counter()
+        for _ in range(500):
+            await storage.waiting("default", "apns", NOW)
+        figures["waiting us"] = (time.perf_counter() - began) / 500 * 1e6
+    for name, value in figures.items():
+        show(f"{name:32} {value:12.2f}")
+    return figures
+
+
+def run(endpoints: int = 200_000, show: Callable[[str], None] = print) -> dict[str, float]:
+    """Measure with so many endpoints; figures are per delivery (or endpoint, or call) in microseconds, unless they say otherwise."""
+    with tempfile.TemporaryDirectory(prefix="fanout-bench-", dir=".") as folder:
+        return asyncio.run(_measure(endpoints, Path(folder), show))
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)

@@ -1,0 +1,93 @@
+"""No statement of the SQLite storage reads a whole table: each plan is looked at, as SQLite would run it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite import operations
+from fanout.storage.sqlite.opening import connect
+from fanout.storage.sqlite.store import Inline, SqliteStorage
+from fanout.testing.storage import check_storage
+
+pytestmark = pytest.mark.anyio
+
+LARGE = ("endpoint", "endpoint_tag", "notification", "chunk", "audience", "retry", "tally", "idempotency")
+WHOLE = (
+    # Reads the first entry of an index that holds the inactive ones alone.
+    "SELECT 1 FROM endpoint WHERE state <> 'active' LIMIT 1",
+    # Asked when a database is drained or looked at, not while it works: what is open is what is counted.
+    "sum(open) AS n FROM chunk",
+)
+
+
+async def test_no_statement_scans_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, None] = {}
+
+    def traced(location: str) -> apsw.Connection:
+        connection = connect(location)
+
+        def trace(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+            seen[sql] = None
+            return True
+
+        connection.exec_trace = trace
+        return connection
+
+    monkeypatch.setattr(operations, "connect", traced)
+    path = tmp_path / "plans.db"
+
+    @asynccontextmanager
+    async def fresh(context: StorageContext) -> AsyncIterator[SqliteStorage]:
+        for old in tmp_path.glob("plans.db*"):
+            old.unlink()
+        async with SqliteStorage(str(path), context, offload=Inline) as storage:
+            yield storage
+
+    @asynccontextmanager
+    async def again(context: StorageContext) -> AsyncIterator[SqliteStorage]:
+        async with SqliteStorage(str(path), context, offload=Inline) as storage:
+            yield storage
+
+    await check_storage(fresh, again)
+    statements = [sql for sql in seen if sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
+    assert len(statements) > 60
+
+    connection = connect(str(path))
+    try:
+        bad = [
+            f"{detail}: {' '.join(sql.split())}"
+            for sql in statements
+            if not any(part in sql for part in WHOLE)
+            for detail in _scans(connection, sql)
+        ]
+    finally:
+        connection.close()
+    assert not bad, "\n".join(bad)
+
+
+def _scans(connection: apsw.Connection, sql: str) -> list[str]:
+    """The steps of the plan that go through a large table from end to end."""
+    names = {alias: table for table in LARGE for alias in _aliases(sql, table)}
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
+    nulls = (None,) * (max(numbered) if numbered else sql.count("?"))
+    details = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", nulls)]
+    scans = [detail for detail in details if detail.startswith("SCAN ") and detail.split()[1] in names]
+    return scans + [detail for detail in details if "TEMP B-TREE FOR ORDER BY" in detail]
+
+
+def _aliases(sql: str, table: str) -> set[str]:
+    """What the statement calls the table: its name, or the single letter after it."""
+    words = sql.replace("(", " ( ").replace(")", " ) ").split()
+    found = set()
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == table:
+            found.add(following if len(following) == 1 and following.isalpha() else table)
+    return found
