@@ -83,7 +83,7 @@ async def worker(config: Path, *words: str) -> AsyncIterator[asyncio.subprocess.
 
 
 async def trial(
-    folder: Path, *, kills: int, rng: random.Random, notifications: int = 40, longest: float = 2.0
+    folder: Path, *, kills: int, rng: random.Random, notifications: int = 100, longest: float = 2.0
 ) -> Audit:
     """One trial of `kills` kills over one database."""
     audit = Audit(kills)
@@ -95,7 +95,7 @@ async def trial(
         config.write_text(toml(f"sqlite:{folder}/fanout.db", {"apns": gateway.settings}, _POLICY))
         async with fanout.open(config, role="submit") as engine:
             for device in range(_DEVICES):
-                await engine.endpoints.register(user=f"u{device % 10}", binding="apns", address=f"{device:064x}")
+                await engine.endpoints.register(user=f"u{device % 10}", binding="apns", address=f"{device + 1:064x}")
             for _ in range(kills):
                 batch = [
                     (fanout.Notification(title=f"n{n}"), "all" if n % 2 else f"user:u{n % 10}")
