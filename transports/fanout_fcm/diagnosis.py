@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.plugin import Diagnosis, Misconfigured, Outcome, Rejected, Throttled, TokenError, Unavailable
+from fanout.plugin import Diagnosis, Gone, Misconfigured, Outcome, Rejected, Throttled, TokenError, Unavailable
 from fanout_fcm.settings import FcmSettings
 
 __all__ = ["PROBE", "of_probe", "of_token"]
@@ -37,7 +37,7 @@ def of_token(error: TokenError) -> Diagnosis:
 def of_probe(outcome: Outcome, named: bool, settings: FcmSettings, trouble: str = "") -> Diagnosis:
     """What the answer to the probe says of the binding. `named`: a 200 named a message, as FCM does. `trouble` is in words."""
     match outcome:
-        case Misconfigured(reason):
+        case Misconfigured(reason) | Gone(reason):
             remedy = _REMEDIES.get(reason, "Google refuses the probe ({reason}): check project_id and gateway.")
             return Diagnosis(remedy.format(project=settings.project, reason=reason), reason)
         case Throttled(_, _, reason):
