@@ -98,7 +98,7 @@ async def _register(engine: Engine, transports: Sequence[Simulated], devices: in
                 batch.clear()
                 meter.show(f"{number:,} devices", done=number)
     seconds = time.monotonic() - begun
-    odd = sum(_behaviour(number, transports[number % len(transports)]) != "good" for number in range(devices))
+    odd = sum(_behaviour(number, _transport(number, transports, users)) != "good" for number in range(devices))
     typer.echo(
         f"{devices:,} devices of {users:,} users are registered, in {seconds:.1f} s; {odd:,} of them are {_listed(_ODD)}."
     )
@@ -106,7 +106,7 @@ async def _register(engine: Engine, transports: Sequence[Simulated], devices: in
 
 def _devices(engine: Engine, transports: Sequence[Simulated], devices: int, users: int) -> Iterator[Registration]:
     for number in range(devices):
-        transport = transports[number % len(transports)]
+        transport = _transport(number, transports, users)
         yield engine.endpoints.registration(
             user=_user(number % users, users),
             binding=transport.name,
@@ -114,6 +114,11 @@ def _devices(engine: Engine, transports: Sequence[Simulated], devices: int, user
             platform=transport.name,
             tags=["demo"],
         )
+
+
+def _transport(number: int, transports: Sequence[Simulated], users: int) -> Simulated:
+    """One user's devices are of different kinds."""
+    return transports[(number + number // users) % len(transports)]
 
 
 def _behaviour(number: int, transport: Simulated) -> str:

@@ -22,6 +22,10 @@ from fanout.registry import Registry
 __all__ = ["emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
 
 
+_TWICE = 1.0
+"""Seconds in which a second signal is the same wish: `timeout` and Ctrl-C under make both signal twice."""
+
+
 def parts(config: Path | None, command: str) -> Parts:
     """What the configuration describes, not opened. Refuses a database that no second process can see."""
     registry = Registry()
@@ -44,7 +48,7 @@ def execute(command: Callable[[], Awaitable[int]], *, graceful: bool = False) ->
     """Run `command` in an event loop of its own; the exit code that it returns.
 
     The first SIGINT or SIGTERM cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
-    where being told to end is how the command ends (`graceful`). A second one ends the process at once.
+    where being told to end is how the command ends (`graceful`). One that comes a second later ends the process at once.
     """
 
     async def guarded() -> int:
@@ -54,9 +58,10 @@ def execute(command: Callable[[], Awaitable[int]], *, graceful: bool = False) ->
 
         def stop() -> None:
             nonlocal stopped
-            stopped = True
-            _listen(loop, None)
-            task.cancel()
+            if not stopped:
+                stopped = True
+                task.cancel()
+                loop.call_later(_TWICE, _listen, loop, None)
 
         _listen(loop, stop)
         try:
