@@ -1,0 +1,328 @@
+"""The HTTP/1.1 client: every request ends, once, and says whether it may have been sent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from fanout.plugin import Http1Client, Http1Settings, RequestFailed, client_tls
+
+pytestmark = pytest.mark.anyio
+
+
+async def failure(client: Http1Client, url: str, **options: Any) -> tuple[str, str]:
+    with pytest.raises(RequestFailed) as caught:
+        await client.request("POST", url, {"X-A": "b"}, b"body", **options)
+    error = caught.value
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    assert "localhost" not in f"{error} {error!r}"
+    return error.sent, error.reason
+
+
+async def test_a_request_is_sent_as_it_is(server: Any) -> None:
+    async with server.client() as client:
+        response = await client.request("POST", f"{server.url}/?token=a%2bb//../c&d", {"X-A": "b"}, b"body")
+    assert (response.status, response.body) == (200, b"")
+    assert server.heads == [
+        f"POST /?token=a%2bb//../c&d HTTP/1.1\r\nHost: localhost:{server.port}\r\nX-A: b\r\nContent-Length: 4\r\n\r\n".encode()
+    ]
+    assert server.bodies == [b"body"]
+
+
+async def test_an_empty_body_and_another_host_header(server: Any) -> None:
+    async with server.client() as client:
+        await client.request("POST", f"{server.url}/", {"Host": "a.notify.windows.com"})
+    assert server.heads[0].count(b"Host:") == 1
+    assert b"Host: a.notify.windows.com\r\n" in server.heads[0]
+    assert b"Content-Length: 0\r\n" in server.heads[0]
+
+
+async def test_headers_and_body_of_the_answer(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 418 Teapot\r\nX-WNS-Status: dropped\r\nX-Two: 1\r\nx-two: 2\r\nContent-Length: 5\r\n\r\nhe"
+        )
+        await writer.drain()
+        writer.write(b"llo")
+
+    server.say = say
+    async with server.client() as client:
+        response = await client.request("POST", f"{server.url}/", {})
+    assert (response.status, response.body) == (418, b"hello")
+    assert response.header("x-wns-status") == "dropped"
+    assert response.header("absent") is None
+    assert response.headers()[:3] == [("x-wns-status", "dropped"), ("x-two", "1"), ("x-two", "2")]
+
+
+async def test_connections_are_kept_and_bounded(server: Any) -> None:
+    async with server.client(connections=3) as client:
+        for _ in range(4):
+            await asyncio.gather(*[client.request("POST", f"{server.url}/", {}) for _ in range(12)])
+    assert len(server.heads) == 48
+    assert 1 <= server.connections <= 3
+
+
+async def test_one_host_does_not_use_up_anothers_connections(server: Any) -> None:
+    held = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"POST /held" in head:
+            await held.wait()
+        await server.ok(head, writer)
+
+    server.say = say
+    async with server.client(connections=2) as client:
+        hung = [asyncio.ensure_future(client.request("POST", f"{server.url}/held", {})) for _ in range(8)]
+        await server.arrived.wait()
+        other = server.url.replace("localhost", "127.0.0.1")
+        assert (await client.request("POST", f"{other}/free", {})).status == 200
+        held.set()
+        assert {response.status for response in await asyncio.gather(*hung)} == {200}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_an_answer(server: Any, status: int) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            f"HTTP/1.1 {status} Moved\r\nLocation: {server.url}/elsewhere\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+
+    server.say = say
+    async with server.client() as client:
+        assert (await client.request("POST", f"{server.url}/", {})).status == status
+    assert len(server.heads) == 1
+
+
+async def test_cookies_are_not_kept(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
+
+    server.say = say
+    async with server.client() as client:
+        for _ in range(2):
+            await client.request("POST", f"{server.url}/", {})
+    assert b"ookie" not in server.heads[1]
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 10000000\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"]
+)
+async def test_an_endless_answer_is_cut(server: Any, framing: bytes) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+        piece = b"x" * 4096
+        while True:
+            writer.write(b"1000\r\n" + piece + b"\r\n" if framing.startswith(b"Transfer") else piece)
+            await writer.drain()
+
+    server.say = say
+    async with server.client(max_body=10_000) as client:
+        response = await client.request("POST", f"{server.url}/", {})
+    assert (response.status, response.body) == (200, b"x" * 10_000)
+
+
+async def test_a_compressed_answer_stays_compressed(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbomb")
+
+    server.say = say
+    async with server.client() as client:
+        assert (await client.request("POST", f"{server.url}/", {})).body == b"bomb"
+
+
+async def test_the_status_stands_though_the_body_breaks_off(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    server.say = say
+    async with server.client() as client:
+        response = await client.request("POST", f"{server.url}/", {})
+    assert (response.status, response.body) == (200, b"half")
+
+
+async def test_the_status_stands_though_the_body_never_ends(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await asyncio.Event().wait()
+
+    server.say = say
+    async with server.client() as client:
+        response = await client.request("POST", f"{server.url}/", {}, timeout=0.2)
+    assert (response.status, response.body) == (200, b"half")
+
+
+@pytest.mark.parametrize(
+    "said", [b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50_000]
+)
+async def test_what_is_no_answer_is_unknown(server: Any, said: bytes) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    server.say = say
+    async with server.client() as client:
+        assert await failure(client, f"{server.url}/?token=secret") == ("unknown", "malformed")
+
+
+async def test_a_connection_that_dies_after_the_request_is_unknown(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server.say = say
+    async with server.client() as client:
+        assert await failure(client, f"{server.url}/?token=secret") == ("unknown", "closed")
+        server.say = server.ok
+        assert (await client.request("POST", f"{server.url}/", {})).status == 200
+    assert len(server.heads) == 2  # a POST is never repeated behind the caller's back
+
+
+async def test_silence_after_the_request_is_unknown(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.say = say
+    async with server.client(request_timeout=0.2) as client:
+        assert await failure(client, f"{server.url}/") == ("unknown", "timeout")
+        assert await failure(client, f"{server.url}/", timeout=0.1) == ("unknown", "timeout")
+        assert await failure(client, f"{server.url}/", timeout=0.0) == ("no", "timeout")
+
+
+async def test_endless_interim_answers_are_bounded(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    server.say = say
+    async with server.client(request_timeout=0.3) as client:
+        assert await failure(client, f"{server.url}/") == ("unknown", "timeout")
+
+
+async def test_a_refused_connection_is_not_sent(server: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with server.client() as client:
+        assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
+
+
+async def test_an_unknown_host_is_not_sent(server: Any) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
+    async with Http1Client(ssl_context=context, resolver=resolver) as client:
+        assert await failure(client, f"{server.url}/") == ("no", "dns")
+
+
+async def test_a_lookup_that_hangs_is_bounded(server: Any) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
+    async with Http1Client(
+        ssl_context=context, resolver=resolver, settings=Http1Settings(connect_timeout=0.2)
+    ) as client:
+        assert await failure(client, f"{server.url}/") == ("no", "connect")
+
+
+async def test_a_certificate_of_another_authority_is_not_sent(server: Any) -> None:
+    async with Http1Client(ssl_context=client_tls(alpn=("http/1.1",))) as client:
+        assert await failure(client, f"{server.url}/") == ("no", "tls")
+    assert server.heads == []
+
+
+async def test_a_certificate_of_another_host_is_not_sent(server: Any) -> None:
+    """The connection is pinned to an address, and the certificate must still be for the name."""
+
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
+    async with Http1Client(ssl_context=context, resolver=resolver) as client:
+        assert await failure(client, f"https://push.example.com:{server.port}/") == ("no", "tls")
+        assert (await client.request("POST", f"{server.url}/", {})).status == 200
+    assert len(server.heads) == 1
+
+
+async def test_a_handshake_that_hangs_is_not_sent() -> None:
+    def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    listening = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    settings = Http1Settings(connect_timeout=0.2, request_timeout=5.0)
+    async with Http1Client(ssl_context=client_tls(alpn=("http/1.1",)), settings=settings) as client:
+        assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
+        assert await failure(client, f"https://127.0.0.1:{port}/", timeout=0.1) in [
+            ("no", "connect"),
+            ("no", "timeout"),
+        ]
+    for writer in writers:
+        writer.close()
+    listening.close()
+    await listening.wait_closed()
+
+
+async def test_a_cancelled_request_harms_no_other(server: Any) -> None:
+    release = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await server.ok(head, writer)
+
+    server.say = say
+    async with server.client(connections=2) as client:
+        tasks = [asyncio.ensure_future(client.request("POST", f"{server.url}/{n}", {})) for n in range(6)]
+        await server.arrived.wait()
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.wait(tasks[::2])
+        assert all(task.cancelled() for task in tasks[::2])
+        release.set()
+        assert [response.status for response in await asyncio.gather(*tasks[1::2])] == [200, 200, 200]
+
+
+async def test_closing_ends_what_is_under_way_and_what_waits(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.say = say
+    client = server.client(connections=1)
+    tasks = [asyncio.ensure_future(failure(client, f"{server.url}/")) for _ in range(3)]
+    await server.arrived.wait()
+    await client.aclose()
+    results = await asyncio.gather(*tasks)
+    assert sorted(results) == [("no", "closed"), ("no", "closed"), ("unknown", "closed")]
+    assert await failure(client, f"{server.url}/") == ("no", "closed")
+    await client.aclose()
+
+
+async def test_closing_while_connecting_ends_the_request(server: Any) -> None:
+    started = asyncio.Event()
+
+    async def resolver(host: str, port: int) -> list[str]:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
+    client = Http1Client(ssl_context=context, resolver=resolver)
+    task = asyncio.ensure_future(failure(client, f"{server.url}/"))
+    await started.wait()
+    await client.aclose()
+    assert await task == ("no", "closed")
+
+
+def test_numbers_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="connections"):
+        Http1Settings(connections=0)
