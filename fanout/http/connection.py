@@ -93,6 +93,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            return  # `dial` gives it up; to a server of HTTP/1.1 the preface would be a malformed request
         self.codec.start()
         self.flush()
 
