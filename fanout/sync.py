@@ -166,8 +166,12 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         async with self._opening as self._inner:
-            self._ready.set_result(None)
-            await self._stop.wait()
+            with self._lock:
+                closed = self._closed  # whoever was opening it has given up meanwhile (Ctrl-C)
+                if not closed:
+                    self._ready.set_result(None)
+            if not closed:
+                await self._stop.wait()
 
 
 class Endpoints:

@@ -14,6 +14,7 @@ from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Meter
 from fanout.cli.shell import emit, parts, run, say, table
 from fanout.core.model import Endpoint, EndpointState
+from fanout.engine import Engine
 from fanout.engine.directory import ImportReport
 from fanout.errors import UsageError
 
@@ -160,6 +161,7 @@ def show(
 
     async def command() -> int:
         async with parts(config, "endpoints").engine(role="submit") as engine:
+            _check_app(engine, app)
             endpoint = await engine.endpoints.get(id, app=app)
         report = _report(endpoint)
         if json:
@@ -204,7 +206,7 @@ def _change(done: str, ids: list[int], app: str, config: Config, json: bool) -> 
     run(command)
 
 
-def _check_app(engine: Any, app: str) -> None:
+def _check_app(engine: Engine, app: str) -> None:
     known = sorted({name for name, _ in engine.transports})
     if app not in known:
         raise UsageError(f"--app {app!r} is no app of this configuration: it has {', '.join(known)}.")

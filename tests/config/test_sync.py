@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -119,6 +119,18 @@ def test_a_failed_opening_leaves_nothing() -> None:
     with pytest.raises(fanout.ConfigurationError):
         fanout.sync.open(storage="memory:")
     assert not threads()
+
+
+def test_an_opening_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fanout.sync, "Future", Interrupted)
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            fanout.sync.open(storage="memory:", transports={"pigeon": {}})
+        assert not threads()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
