@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from fanout.engine import Engine
 from fanout.engine.engine import Role
-from fanout.plugin import Policy, Storage, StorageContext
-from fanout.storage.memory.store import MemoryStorage
+from fanout.plugin import Policy, Storage
 from fanout.testing.scripted import Script, ScriptedTransport
 
 FAST = Policy(backoff_base=0.02, backoff_throttled=0.02, probe=0.02, request_timeout=2.0)
@@ -23,8 +23,12 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
 
-def memory() -> Storage:
-    return MemoryStorage("", StorageContext(clock=SystemClock()))
+make_storage: ContextVar[Callable[[], Storage]] = ContextVar("make_storage")
+"""Which backend the test at hand runs on; set by a fixture, so that every test runs on each."""
+
+
+def fresh_storage() -> Storage:
+    return make_storage.get()()
 
 
 @asynccontextmanager
@@ -40,7 +44,7 @@ async def running(
     """An engine with one scripted binding `push` (or those given), and that binding's transport."""
     made = transports or {("default", "push"): ScriptedTransport(*([script] if script else []))}
     engine = Engine(
-        storage or memory(), made, clock=SystemClock(), rng=random.Random(1), policy=policy, role=role, **more
+        storage or fresh_storage(), made, clock=SystemClock(), rng=random.Random(1), policy=policy, role=role, **more
     )
     async with engine:
         yield engine, next(iter(made.values()))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from rig import memory, register, running
+from rig import fresh_storage, register, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification
@@ -252,7 +252,7 @@ async def test_one_dead_host_slows_no_other() -> None:
             await hang.wait()
         return ACCEPTED
 
-    async with running(answer, storage=memory()) as (engine, transport):
+    async with running(answer, storage=fresh_storage()) as (engine, transport):
         transport.capacities = {"hung.example": 5, "good.example": 5}
         for n in range(50):
             await register(engine, f"u{n}", f"hung.example/{n}", f"good.example/{n}")
