@@ -94,7 +94,7 @@ async def _try(
 ) -> Connection:
     loop = asyncio.get_running_loop()
     connection: Connection | None = None
-    stage = "connect"
+    tls = context is None
     where = f"{origin.host} ({address} port {origin.port})"
 
     def made() -> Connection:
@@ -119,10 +119,10 @@ async def _try(
                 )
             assert connection is not None
             _keep_alive(transport)
-            stage = "settings"
+            tls = True
             if context is not None:
-                tls = transport.get_extra_info("ssl_object")
-                if tls.selected_alpn_protocol() != "h2":
+                session = transport.get_extra_info("ssl_object")
+                if session.selected_alpn_protocol() != "h2":
                     raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
             trouble = await connection.opened
             if trouble:
@@ -131,6 +131,8 @@ async def _try(
     except ssl.SSLError as error:
         failure = DialFailed("tls", f"TLS with {where} failed: {error.reason or error}")
     except TimeoutError:
+        # asyncio makes the protocol once TCP is connected.
+        stage = "connect" if connection is None else "settings" if tls else "tls"
         failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")
     except OSError as error:
         reason = "tls" if isinstance(error, ConnectionAbortedError) else "connect"

@@ -226,7 +226,6 @@ class Inbound:
     def _on_rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
         code = _u32(payload)
         if self._action(stream, Got.RST_STREAM) is Action.IGNORE:
-            self._noisy()
             return
         refused = code == ErrorCode.REFUSED_STREAM and stream not in self.partial
         self.resets += 1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from struct import iter_unpack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpack import Decoder
 
+from fanout.http import H2Pool, Head, PoolSettings, RequestFailed, Resolver, Response, client_tls
 from fanout.http.frames import PREFACE, FrameType, frame, goaway, settings, settings_ack
 
 OK = b"\x88"
@@ -177,3 +179,84 @@ async def until(condition: Callable[[], bool], turn: Callable[[], Awaitable[None
     while not condition():
         await turn()
         await asyncio.sleep(0.001)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scene(NamedTuple):
+    """A gateway, a pool that talks to it, and the pool's clock."""
+
+    server: Gateway
+    pool: H2Pool
+    clock: Clock
+
+    def ask(
+        self, count: int = 1, *, body: bytes = b"{}", timeout: float | None = None
+    ) -> list[asyncio.Future[Response]]:
+        """Send requests whose paths are numbered."""
+        return [self.pool.request(HEAD, b"/%d" % n, b"", body, timeout) for n in range(count)]
+
+    async def met(self, *values: tuple[int, int]) -> Peer:
+        """The next connection, with SETTINGS exchanged."""
+        peer = await self.server.accept()
+        await peer.hello(*values)
+        return peer
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let the clock jump and the pool look at it."""
+        self.clock.now += seconds
+        await self.tick()
+
+    async def tick(self) -> None:
+        """Let the pool's next tick, and what it sets off, happen."""
+        self.pool._tick()
+        await settle()
+
+    def whole(self) -> bool:
+        """Nothing in flight, and no permit lost."""
+        ready = self.pool._ready
+        assert self.pool.in_flight == 0
+        assert all(c.limit == c.nominal for c in ready)
+        assert all(not c.codec.streams and not c.codec.partial for c in (*ready, *self.pool._draining))
+        return True
+
+
+HEAD = Head("POST", "https", "gateway.test", [("apns-topic", "com.example.app")])
+
+
+@asynccontextmanager
+async def scene(
+    certificates: Certificates, *, port: int = 0, resolver: Resolver | None = None, **settings_: Any
+) -> AsyncIterator[Scene]:
+    """A gateway over TLS and a pool whose clock stands still; its own timer never fires unless `tick` is given."""
+    clock = Clock()
+    values = {"tick": 3600.0, "connections": 1, "dns_interval": None, **settings_}
+    async with gateway(certificates.server(), port=port) as server:
+        pool = H2Pool(
+            server.url,
+            ssl_context=client_tls(ca_file=certificates.ca),
+            settings=PoolSettings(**values),
+            clock=clock,
+            rng=random.Random(7),
+            resolver=resolver,
+        )
+        async with pool:
+            yield Scene(server, pool, clock)
+    assert pool.in_flight == 0
+
+
+async def failure(future: asyncio.Future[Response]) -> tuple[str, str]:
+    """How a request failed: (sent, reason)."""
+    try:
+        response = await future
+    except RequestFailed as failed:
+        return failed.sent, failed.reason
+    raise AssertionError(f"the request was answered: {response}")

@@ -90,7 +90,7 @@ def test_each_state_takes_each_frame_as_the_table_says(state: StreamState, got: 
 
 
 @pytest.mark.parametrize("stream", [2, 4, 2**31 - 2])
-@pytest.mark.parametrize("got", set(Got) - {Got.PRIORITY})
+@pytest.mark.parametrize("got", [got for got in Got if got is not Got.PRIORITY])
 def test_streams_of_the_server_do_not_exist(stream: int, got: Got) -> None:
     codec, _ = codec_in(StreamState.WAITING)
     codec.receive(FRAMES[got](stream))
@@ -101,11 +101,9 @@ def test_streams_of_the_server_do_not_exist(stream: int, got: Got) -> None:
 ON_ZERO = {FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY, FrameType.WINDOW_UPDATE}
 
 
-@pytest.mark.parametrize("kind", FrameType)
+@pytest.mark.parametrize("kind", [kind for kind in FrameType if kind is not FrameType.WINDOW_UPDATE])
 def test_a_frame_on_the_wrong_kind_of_stream_is_fatal(kind: FrameType) -> None:
     codec, stream = codec_in(StreamState.WAITING)
-    if kind is FrameType.WINDOW_UPDATE:
-        pytest.skip("belongs to both")
     codec.receive(frame(kind, 0, stream if kind in ON_ZERO else 0, b"\0" * 8))
     assert codec.closed
     assert codec.fault
