@@ -1,6 +1,36 @@
 """The public test kit, for this project's own tests and for the authors of plugins and the services that embed `fanout`.
 
-`check_transport` and the storage checks hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for a
+`check_transport` and `check_storage` hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for a
 gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback. It imports
 no test framework: a broken law is an `AssertionError` that names it. It may import anything below it; nothing of `fanout` imports it.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fanout.testing.clock import VirtualClock
+    from fanout.testing.scripted import ScriptedTransport
+    from fanout.testing.storage import check_storage
+    from fanout.testing.subject import Gateway, Subject
+    from fanout.testing.transport import check_transport
+
+__all__ = ["Gateway", "ScriptedTransport", "Subject", "VirtualClock", "check_storage", "check_transport"]
+
+_HOME = {
+    "Gateway": "subject",
+    "ScriptedTransport": "scripted",
+    "Subject": "subject",
+    "VirtualClock": "clock",
+    "check_storage": "storage",
+    "check_transport": "transport",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when first asked for: the simulators' processes need none of it."""
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -135,3 +135,12 @@ def test_a_damaged_authority_is_replaced_as_a_whole(tmp_path: Path) -> None:
     old = first.server()[0].read_bytes()
     (tmp_path / "ca.key").unlink()
     assert Authority(tmp_path).server()[0].read_bytes() != old
+
+
+def test_the_facade_finds_everything_that_it_names() -> None:
+    import fanout.testing
+
+    for name in fanout.testing.__all__:
+        assert getattr(fanout.testing, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = fanout.testing.nothing
