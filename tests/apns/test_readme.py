@@ -10,11 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import fanout_apns
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import fanout_apns
 from fanout.plugin import Context, Notification, Secret
 from fanout.testing.clock import VirtualClock
 from fanout_apns.payload import encode
