@@ -209,14 +209,15 @@ class WnsSimulator(Http1Simulator):
         form = {name: values for name, values in parse_qs(request.body.decode("latin-1")).items() if len(values) == 1}
         given = {name: values[0] for name, values in form.items()}
         expected = self.settings()
-        if request.method != "POST" or request.headers.get("content-type") != "application/x-www-form-urlencoded":
-            return _refused("invalid_request", "AADSTS900144: The request must be a form.")
+        is_form = request.headers.get("content-type") == "application/x-www-form-urlencoded"
+        if request.method != "POST" or not is_form:
+            return self._refused("invalid_request", "AADSTS900144: The request must be a form.")
         if given.get("grant_type") != "client_credentials" or given.get("scope") not in _SCOPES[self.auth]:
-            return _refused("invalid_scope", "AADSTS1002012: The scope is not valid.")
+            return self._refused("invalid_scope", "AADSTS1002012: The scope is not valid.")
         if given.get("client_id") != expected["client_id"]:
-            return _refused("unauthorized_client", "AADSTS700016: Application not found in the directory.")
+            return self._refused("unauthorized_client", "AADSTS700016: Application not found in the directory.")
         if given.get("client_secret") != self.secret:
-            return _refused("invalid_client", "AADSTS7000215: Invalid client secret provided.", status=401)
+            return self._refused("invalid_client", "AADSTS7000215: Invalid client secret provided.", status=401)
         token = secrets.token_urlsafe(48)
         self._good_until[token] = self.clock() + self.token_lifetime
         self.fetched += 1
@@ -228,10 +229,12 @@ class WnsSimulator(Http1Simulator):
         }
         return Reply(200, {"Content-Type": "application/json"}, orjson.dumps(content))
 
-
-def _refused(error: str, description: str, *, status: int = 400) -> Reply:
-    body = orjson.dumps({"error": error, "error_description": description})
-    return Reply(status, {"Content-Type": "application/json"}, body)
+    def _refused(self, error: str, description: str, *, status: int = 400) -> Reply:
+        """Entra numbers its errors; login.live.com answers 400 with words of its own."""
+        content = {"error": error, "error_description": description}
+        if self.auth == "live":
+            status, content = 400, {"error": error, "error_description": "Invalid client id or secret"}
+        return Reply(status, {"Content-Type": "application/json"}, orjson.dumps(content))
 
 
 def _wrong(request: Request) -> str:
