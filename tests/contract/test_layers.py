@@ -183,6 +183,8 @@ def test_the_test_kit_needs_no_test_framework() -> None:
 
 def test_the_check_itself_sees_a_wrong_import(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
-    file.write_text("def f():\n    from fanout.engine import Engine\nimport fanout.cli.commands\nfrom fanout import sync\n")
+    file.write_text(
+        "def f():\n    from fanout.engine import Engine\nimport fanout.cli.commands\nfrom fanout import sync\n"
+    )
     found = set(imports("fanout.core.module", file))
     assert found == {"fanout.engine", "fanout.cli.commands", "fanout.sync"}
