@@ -33,9 +33,7 @@ QUOTA = "type.googleapis.com/google.rpc.QuotaFailure"
 
 def error(http: int, status: str = "", code: str = "", message: str = "", *details: dict[str, Any]) -> bytes:
     listed = [{"@type": FCM, "errorCode": code}] if code else []
-    return orjson.dumps(
-        {"error": {"code": http, "message": message, "status": status, "details": [*listed, *details]}}
-    )
+    return orjson.dumps({"error": {"code": http, "message": message, "status": status, "details": [*listed, *details]}})
 
 
 def field(name: str) -> dict[str, Any]:

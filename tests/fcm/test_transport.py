@@ -110,9 +110,7 @@ async def test_an_unreachable_gateway_is_not_sent(folder: Path, transport_to: An
             assert (outcome.sent, outcome.scope) == ("no", Scope.GROUP)
 
 
-async def test_a_gateway_with_another_authority_gets_no_token(
-    folder: Path, tmp_path: Path, transport_to: Any
-) -> None:
+async def test_a_gateway_with_another_authority_gets_no_token(folder: Path, tmp_path: Path, transport_to: Any) -> None:
     async with FcmSimulator(folder=folder) as google, FcmSimulator(folder=tmp_path) as stranger:
         async with transport_to(google, gateway=stranger.url) as transport:
             outcome = await send(google, transport)
@@ -129,7 +127,9 @@ async def test_a_ca_file_that_is_none_is_named(folder: Path, tmp_path: Path, tra
 
 
 async def test_sending_before_opening_says_so(folder: Path, transport_to: Any) -> None:
-    transport = transport_to(FcmSimulator(folder=folder), token_url="https://127.0.0.1:1/token", gateway="https://127.0.0.1:1")
+    transport = transport_to(
+        FcmSimulator(folder=folder), token_url="https://127.0.0.1:1/token", gateway="https://127.0.0.1:1"
+    )
     with pytest.raises(RuntimeError, match="async with"):
         await transport.send(transport.prepare(TITLE), Delivery.of(transport.parse_address(FcmSimulator.address(1))))
     with pytest.raises(RuntimeError, match="async with"):

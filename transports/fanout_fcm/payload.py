@@ -74,7 +74,9 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
             )
     data = overrides.get("data")
     if isinstance(data, Mapping) and "fanout" in data:
-        raise InvalidMessage("The FCM override may not replace data.fanout: it tells the app which notification this is.")
+        raise InvalidMessage(
+            "The FCM override may not replace data.fanout: it tells the app which notification this is."
+        )
     message = overlay(_message(notification, bool(find(overrides, "androidV2"))), overrides)
     if find(message, "android") and find(message, "androidV2"):
         raise InvalidMessage("The FCM override has both android and androidV2, which Google refuses: keep one.")
