@@ -22,6 +22,7 @@ FOLDERS = sorted(
 )
 SOURCES = [file for part in ("fanout", "transports") for file in sorted((ROOT / part).rglob("*.py"))]
 SKIPPED = {
+    "tests",
     ".git",
     ".venv",
     ".mypy_cache",
