@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from fanout.plugin import StorageContext
 from fanout.storage.sqlite import operations
 from fanout.storage.sqlite.opening import connect
-from fanout.storage.sqlite.store import Inline, SqliteStorage
-from fanout.testing.storage import check_storage
+from fanout.storage.sqlite.store import Inline
+from fanout.testing.storage import Maker, check_storage
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +26,9 @@ WHOLE = (
 )
 
 
-async def test_no_statement_scans_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_statement_scans_a_table(
+    tmp_path: Path, makers: Callable[..., tuple[Maker, Maker]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, None] = {}
 
     def traced(location: str) -> apsw.Connection:
@@ -42,25 +42,11 @@ async def test_no_statement_scans_a_table(tmp_path: Path, monkeypatch: pytest.Mo
         return connection
 
     monkeypatch.setattr(operations, "connect", traced)
-    path = tmp_path / "plans.db"
-
-    @asynccontextmanager
-    async def fresh(context: StorageContext) -> AsyncIterator[SqliteStorage]:
-        for old in tmp_path.glob("plans.db*"):
-            old.unlink()
-        async with SqliteStorage(str(path), context, offload=Inline) as storage:
-            yield storage
-
-    @asynccontextmanager
-    async def again(context: StorageContext) -> AsyncIterator[SqliteStorage]:
-        async with SqliteStorage(str(path), context, offload=Inline) as storage:
-            yield storage
-
-    await check_storage(fresh, again)
+    await check_storage(*makers(Inline))
     statements = [sql for sql in seen if sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
     assert len(statements) > 60
 
-    connection = connect(str(path))
+    connection = connect(str(tmp_path / "0.db"))
     try:
         bad = [
             f"{detail}: {' '.join(sql.split())}"

@@ -105,8 +105,8 @@ def _begin(t: Tables, context: StorageContext, note: Note, now: float) -> int:
 def expand(t: Tables, context: StorageContext, app: str, binding: str, now: float, ahead: int) -> int:
     """Begin the schedules that are due, then cut chunks from expansions, each in turn, until `ahead` wait in the lane."""
     made = 0
-    due = [note for note in t.schedules.get(app, ()) if note.sub.due_at <= now][:_STARTS]
-    for note in due:
+    due = [note for note in t.schedules.get(app, ()) if note.sub.due_at <= now]
+    for note in sorted(due, key=lambda note: (note.sub.lane, note.sub.due_at))[:_STARTS]:
         t.schedules[app].remove(note)
         note.expansions.clear()
         made += _begin(t, context, note, now)
@@ -115,7 +115,7 @@ def expand(t: Tables, context: StorageContext, app: str, binding: str, now: floa
             1 for at, _, piece in lane.pieces if piece.open and piece.ready_at == at <= now and not piece.held(now)
         )
         while room > 0 and lane.expansions:
-            for note, expansion in lane.expansions[:room]:
+            for note, expansion in sorted(lane.expansions, key=lambda each: each[1].due_at)[:room]:
                 made += _cut(t, context, lane.expansions, note, expansion, now)
                 room -= 1
     return made

@@ -30,17 +30,17 @@ def register(db: Db, registrations: Sequence[Registration], now: float) -> list[
     places = _places(db, registrations)
     if len({place[1:] for place in places}) == len(places):
         return _enter(db, registrations, places, now)
-    # An address that occurs twice is entered in rounds, so that each registration finds what the one before it left.
-    endpoints: dict[int, Endpoint] = {}
-    left = list(range(len(places)))
-    while left:
-        first: dict[tuple[int, str], int] = {}
-        rest = [i for i in left if first.setdefault(places[i][1:], i) != i]
-        batch = list(first.values())
-        entered = _enter(db, [registrations[i] for i in batch], [places[i] for i in batch], now)
-        endpoints.update(zip(batch, entered, strict=True))
-        left = rest
-    return [endpoints[i] for i in range(len(places))]
+    # Where an address occurs twice, a new run begins, so that each registration finds what the one before it left.
+    endpoints: list[Endpoint] = []
+    start = 0
+    run: set[tuple[int, str]] = set()
+    for i, place in enumerate([*places, None]):
+        if place is None or place[1:] in run:
+            endpoints += _enter(db, registrations[start:i], places[start:i], now)
+            start, run = i, set()
+        if place is not None:
+            run.add(place[1:])
+    return endpoints
 
 
 def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]:

@@ -1,0 +1,323 @@
+"""Memory and SQLite side by side under arbitrary histories: they answer alike, and the laws hold after every step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fanout.core.ids import notification_id
+from fanout.core.model import Target
+from fanout.core.policy import Retention
+from fanout.core.records import (
+    AddressMoved,
+    Chunk,
+    EndpointFilter,
+    EndpointGone,
+    Release,
+    RetryRow,
+    Settlement,
+    Status,
+    Submission,
+)
+from fanout.core.states import DOUBT, FINAL_STATES
+from fanout.plugin import Storage, StorageContext
+from fanout.storage.memory.store import MemoryStorage
+from fanout.storage.sqlite.store import Inline, SqliteStorage
+from fanout.testing.clock import VirtualClock
+from fanout.testing.storage_kit import T0, device
+
+T = TypeVar("T")
+
+MEMORY = "/dev/shm"
+"""Where files cost no disk: the model is about what is stored, not whether it survives a power loss."""
+
+USERS = st.sampled_from(["alice", "bob", "carol"])
+TOKENS = st.sampled_from("123456")
+BINDINGS = st.sampled_from(["apns", "fcm"])
+TAGS = st.sets(st.sampled_from("xy"))
+TARGETS = st.one_of(
+    USERS.map(Target.user),
+    st.just(Target.users(["alice", "bob", "carol"])),
+    st.sampled_from("xy").map(Target.topic),
+    st.just(Target.all()),
+    st.lists(st.integers(1, 8), min_size=1).map(Target.endpoints),
+    st.just(Target("addresses", binding="apns", addresses=(device("", "1").address, device("", "i").address))),
+)
+FATES = st.sampled_from(["accepted", "accepted", "rejected", "gone", "retry", "moved", "doubt", "leave"])
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Both storages answer without waiting: the coroutine ends at its first step."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+    raise AssertionError("an inline storage waits for nothing")
+
+
+class Storages(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = VirtualClock(T0)
+        keep = Retention(notifications=200, idempotency_keys=100, quarantine=150, events=1e9)
+        self.context = StorageContext(clock=self.clock, chunk=3, retention=keep)
+        self.folder = Path(tempfile.mkdtemp(prefix="fanout-model-", dir=MEMORY if os.path.isdir(MEMORY) else None))
+        self.memory: Storage = MemoryStorage("", self.context)
+        self.sqlite = self.opened()
+        self.number = 0
+        self.put_ids: list[str] = []
+        self.leases: list[tuple[Chunk, int]] = []
+        self.epochs: dict[int, int] = {}
+        self.ended: dict[tuple[str, int], tuple[str, str]] = {}
+        self.finished: set[str] = set()
+        self.events = 0
+
+    def opened(self) -> SqliteStorage:
+        return run(SqliteStorage(str(self.folder / "model.db"), self.context, offload=Inline).__aenter__())
+
+    def teardown(self) -> None:
+        run(self.sqlite.__aexit__())
+        shutil.rmtree(self.folder)
+
+    def both(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Ask both; they must answer alike."""
+        expected = run(getattr(self.memory, method)(*arguments, **named))
+        answer = run(getattr(self.sqlite, method)(*arguments, **named))
+        assert answer == expected, (method, arguments, named)
+        return expected
+
+    @property
+    def now(self) -> float:
+        return self.clock.now()
+
+    # -- the directory
+
+    @initialize()
+    def begin(self) -> None:
+        self.both("register", [device("alice", "1", tags=["x"]), device("bob", "2", tags=["x", "y"])], self.now)
+
+    @rule(entries=st.lists(st.tuples(USERS, TOKENS, BINDINGS, TAGS), min_size=1, max_size=4), short=st.booleans())
+    def register(self, entries: list[tuple[str, str, str, set[str]]], short: bool) -> None:
+        until = self.now + 50 if short else None
+        wanted = [device(u, t, binding=b, tags=sorted(tags), expires_at=until) for u, t, b, tags in entries]
+        self.both("register", wanted, self.now)
+
+    @rule(id=st.integers(1, 8), restore=st.booleans())
+    def remove_or_restore(self, id: int, restore: bool) -> None:
+        self.both("restore_endpoints" if restore else "remove_endpoints", "default", [id, id + 1], self.now)
+
+    # -- the queue
+
+    @rule(
+        audiences=st.lists(TARGETS, min_size=1, max_size=3),
+        delay=st.sampled_from([0, 0, 0, 20]),
+        ttl=st.sampled_from([15, 1000]),
+        lane=st.integers(0, 2),
+        collapse=st.sampled_from([None, None, "c"]),
+        key=st.sampled_from([None, None, "k", "l"]),
+        refused=st.sampled_from([(), (), (), ("fcm",)]),
+    )
+    def put(
+        self,
+        audiences: list[Target],
+        delay: float,
+        ttl: float,
+        lane: int,
+        collapse: str | None,
+        key: str | None,
+        refused: tuple[str, ...],
+    ) -> None:
+        subs = []
+        for target in audiences:
+            self.number += 1
+            subs.append(
+                Submission(
+                    id=notification_id(self.now, self.number.to_bytes(10, "big")),
+                    app="default",
+                    target=target,
+                    content=b"{}",
+                    lane=lane,
+                    repeat="prefer_delivery",
+                    accepted_at=self.now,
+                    due_at=self.now + delay,
+                    expires_at=self.now + delay + ttl,
+                    collapse_key=collapse,
+                    idempotency_key=key,
+                    digest=str(target).encode(),
+                    refused=frozenset(refused),
+                )
+            )
+        answers = self.both("put", subs, self.now)
+        for sub, answer in zip(subs, answers, strict=True):
+            if answer.id == sub.id:
+                self.put_ids.append(sub.id)
+
+    @rule(binding=BINDINGS, ahead=st.integers(1, 3))
+    def expand(self, binding: str, ahead: int) -> None:
+        self.both("expand", "default", binding, self.now, ahead=ahead)
+
+    @rule(binding=BINDINGS, lane=st.integers(0, 2), limit=st.integers(1, 12), worker=st.sampled_from(["w1", "w2"]))
+    def lease(self, binding: str, lane: int, limit: int, worker: str) -> None:
+        now = self.now
+        arguments = (worker, "default", binding, lane)
+        mine = run(self.memory.lease(*arguments, limit=limit, now=now, until=now + 30))
+        theirs = run(self.sqlite.lease(*arguments, limit=limit, now=now, until=now + 30))
+        assert [shape(chunk) for chunk in theirs] == [shape(chunk) for chunk in mine]
+        for chunk in theirs:
+            assert chunk.epoch > self.epochs.get(chunk.id, 0), "epochs only grow"
+            self.epochs[chunk.id] = chunk.epoch
+        self.leases += [(chunk, other.id) for chunk, other in zip(mine, theirs, strict=True)]
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        data=st.data(),
+        fates=st.lists(FATES, min_size=3, max_size=3),
+        back=st.sampled_from([None, 0, 20]),
+        empty=st.booleans(),
+    )
+    def settle(self, data: st.DataObject, fates: list[str], back: float | None, empty: bool) -> None:
+        chunk, twin = data.draw(st.sampled_from(self.leases))
+        generations = {row.id: row.generation for row in self.both_rows(chunk.ids)}
+        known = self.open_positions(chunk)
+        settlement = Settlement(chunk.id, chunk.epoch, attempts=len(known))
+        for position in () if empty else known:
+            fate, endpoint = fates[position], chunk.ids[position]
+            if fate == "retry":
+                settlement.retries.append(
+                    RetryRow(position, self.now + 5 * position, chunk.attempt + 1, "backoff", "busy")
+                )
+            elif fate == "moved":
+                to = device("", str(7 + position)).address
+                settlement.changes.append(AddressMoved(endpoint, generations.get(endpoint, 0), self.now, to))
+            elif fate == "gone":
+                settlement.results.setdefault(("gone", "Unregistered"), []).append(position)
+                settlement.changes.append(
+                    EndpointGone(endpoint, generations.get(endpoint, 0), self.now, "Unregistered")
+                )
+            elif fate == "doubt":
+                settlement.results.setdefault((DOUBT, ""), []).append(position)
+            elif fate != "leave":
+                settlement.results.setdefault((fate, "" if fate == "accepted" else "why"), []).append(position)
+        if back is not None:
+            settlement.release = Release(self.now + back, "gate")
+        (settled,) = run(self.memory.settle([settlement], self.now))
+        (answer,) = run(self.sqlite.settle([replace(settlement, chunk=twin)], self.now))
+        assert answer == settled
+        if settled.finished:
+            assert settled.finished not in self.finished, "a notification finishes once"
+
+    def both_rows(self, ids: array[int]) -> list[Any]:
+        mine = sorted(run(self.memory.resolve(ids)))
+        assert sorted(run(self.sqlite.resolve(ids))) == mine
+        return mine
+
+    def open_positions(self, chunk: Chunk) -> list[int]:
+        """What its holder may settle, as the memory storage sees it; after a takeover the old holder's guess does not matter."""
+        piece = self.memory._t.pieces.get(chunk.id)  # type: ignore[attr-defined]
+        return [] if piece is None else [p for p, code in enumerate(piece.states) if code in (0, 254)]
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def extend(self, data: st.DataObject) -> None:
+        chunk, twin = data.draw(st.sampled_from(self.leases))
+        lost = run(self.memory.extend([(chunk.id, chunk.epoch)], self.now + 30))
+        theirs = run(self.sqlite.extend([(twin, chunk.epoch)], self.now + 30))
+        assert len(lost) == len(theirs)
+
+    @precondition(lambda self: self.put_ids)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        id = data.draw(st.sampled_from(self.put_ids))
+        if run(self.memory.status(id)) is not None:
+            self.both("cancel", "default", id, self.now)
+
+    # -- time and trouble
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 31.0, 120.0]))
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(limit=st.sampled_from([2, 1000]))
+    def expire(self, limit: int) -> None:
+        self.both("expire", self.now, limit=limit)
+
+    @rule(limit=st.sampled_from([3, 1000]))
+    def prune(self, limit: int) -> None:
+        self.both("prune", self.now, limit=limit)
+
+    @rule()
+    def crash(self) -> None:
+        run(self.sqlite.__aexit__())
+        self.sqlite = self.opened()
+
+    # -- the laws
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        for binding in ("apns", "fcm"):
+            self.both("waiting", "default", binding, self.now)
+        self.both("outstanding", None)
+        self.both("list_endpoints", EndpointFilter(state=None))
+        self.both("list_endpoints", EndpointFilter(user="", state=None))
+        self.both("count_endpoints", "default", Target.topic("x"))
+        self.both("count_endpoints", "default", Target.all())
+
+    @invariant()
+    def sums_are_right_and_ends_are_final(self) -> None:
+        for id in list(self.put_ids):
+            status: Status | None = self.both("status", id)
+            if status is None:
+                assert id in self.finished, "only what has finished is pruned"
+                self.put_ids.remove(id)
+                continue
+            total = sum(status.counts.values())
+            assert status.total is None or status.total == total
+            assert sum(status.pending_by_reason.values()) == status.counts["pending"]
+            rows = self.both("deliveries", id, limit=10_000)
+            if status.finished_at is None or len(rows) == total:
+                assert len(rows) == len({row[0] for row in rows}) == total, "every delivery once"
+            for endpoint, state, reason in rows:
+                if state in FINAL_STATES:
+                    assert self.ended.setdefault((id, endpoint), (state, reason)) == (state, reason), "an end is final"
+                else:
+                    assert (id, endpoint) not in self.ended, "nothing comes back from its end"
+
+    @invariant()
+    def finished_is_logged_once(self) -> None:
+        for event in self.both("events", after=self.events, limit=10_000):
+            self.events = event.id
+            if event.kind == "notification.finished":
+                id = event.data["notification"]
+                assert id not in self.finished, "a notification finishes once"
+                assert event.data["counts"]["pending"] == 0
+                self.finished.add(id)
+
+
+_numbers: dict[int, int] = {}
+
+
+def shape(chunk: Chunk) -> tuple[Any, ...]:
+    """What must be alike of a leased chunk: everything but its number, and the codes of what has ended in it."""
+    still_open = [code == 0 for code in chunk.states]
+    return (chunk.notification, chunk.binding, chunk.lane, chunk.attempt, chunk.epoch, list(chunk.ids), still_open)
+
+
+TestStorages = Storages.TestCase
+TestStorages.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
