@@ -292,7 +292,7 @@ class H2Pool:
             ageing=len(self._ready) - len(ready),
             limit=self._settings.connections,
             waiting=bool(self._waiting),
-            crowded=all(len(connection.codec.streams) >= connection.half for connection in self._ready),
+            crowded=all(len(connection.codec.streams) > connection.half for connection in self._ready),
             warm=now - self._used_at < self._settings.warm,
             on_trial=any(connection.alone for connection in self._ready),
         ):
