@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,10 @@ from fanout.plugin import Clock, Storage, Transport
 __all__ = ["Endpoints", "ImportReport"]
 
 _PAGE = 1000
-_SLICE = 1000
-"""Lines that are parsed and stored together: a few milliseconds of the loop's time."""
+_SLICE = 250
+"""Lines that are parsed at a stretch: a few milliseconds of the loop's time."""
+_BATCH = 2000
+"""Lines that are stored in one commit, while the next are being parsed."""
 _ERRORS = 1000
 _LINE_LIMIT = 65_536
 _IMPORT_KEYS = frozenset({"user", "transport", "address", "tags", "app", "platform", "expires_at"})
@@ -163,22 +166,34 @@ class Endpoints:
     ) -> ImportReport:
         """Enter the NDJSON lines of design.md section 8, good ones although others are bad, in bounded memory.
 
-        `on_progress` is called after each thousand lines, once they are stored.
+        `on_progress` is called after each two thousand lines, once they are stored.
         """
         self._check()
         report = ImportReport()
         batch: list[Registration] = []
+        storing: asyncio.Task[None] | None = None
         number = 0
-        async for line in _lines(lines):
-            number += 1
-            if line.strip():
-                try:
-                    batch.append(self._parse_line(line))
-                except UsageError as error:
-                    report.refuse(number, str(error))
-            if number % _SLICE == 0:
-                await self._store(batch, report, on_progress)
-                batch = []
+        try:
+            async for line in _lines(lines):
+                number += 1
+                if line.strip():
+                    try:
+                        batch.append(self._parse_line(line))
+                    except UsageError as error:
+                        report.refuse(number, str(error))
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+                if number % _BATCH == 0:
+                    if storing is not None:
+                        await storing
+                    storing = asyncio.create_task(self._store(batch, report, on_progress))
+                    batch = []
+            if storing is not None:
+                await storing
+        finally:
+            if storing is not None and not storing.done():
+                storing.cancel()
+                await asyncio.gather(storing, return_exceptions=True)
         await self._store(batch, report, on_progress)
         return report
 
