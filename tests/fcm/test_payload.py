@@ -39,7 +39,7 @@ def test_a_visible_notification_reaches_every_platform() -> None:
             category="chat",
             thread="t1",
             actions=(Action("yes", "Yes"), Action("no", "No", "https://example.com/no")),
-            collapse_key="score",
+            collapse_key="scores",
             expires_at=1_800_000_000.5,
             data={"a": "1", "n": 2, "deep": {"x": [True, None]}},
         )
@@ -57,12 +57,12 @@ def test_a_visible_notification_reaches_every_platform() -> None:
     assert message["android"] == {
         "priority": "HIGH",
         "ttl": "3600s",
-        "collapseKey": "score",
+        "collapseKey": "scores",
         "notification": {
             "icon": "ic_bell",
             "sound": "default",
             "channelId": "chat",
-            "tag": "score",
+            "tag": "scores",
             "notificationCount": 3,
         },
     }
@@ -70,7 +70,7 @@ def test_a_visible_notification_reaches_every_platform() -> None:
         "headers": {
             "apns-push-type": "alert",
             "apns-priority": "10",
-            "apns-collapse-id": "score",
+            "apns-collapse-id": "scores",
             "apns-expiration": "1800000000",
         },
         "payload": {
@@ -86,10 +86,10 @@ def test_a_visible_notification_reaches_every_platform() -> None:
         "fcmOptions": {"image": "https://example.com/i.png"},
     }
     assert message["webpush"] == {
-        "headers": {"TTL": "3600", "Urgency": "normal", "Topic": "score"},
+        "headers": {"TTL": "3600", "Urgency": "normal", "Topic": "scores"},
         "notification": {
             "image": "https://example.com/i.png",
-            "tag": "score",
+            "tag": "scores",
             "actions": [{"action": "yes", "title": "Yes"}, {"action": "no", "title": "No"}],
         },
         "fcmOptions": {"link": "https://example.com/x"},
@@ -162,6 +162,7 @@ def test_any_collapse_key_becomes_a_legal_one(key: str) -> None:
     assert len(collapse) <= 64
     assert collapse.isascii()
     assert len(topic) <= 32
+    assert len(topic) % 4 != 1
     assert topic.replace("-", "").replace("_", "").isalnum()
     assert again["apns"]["headers"]["apns-collapse-id"] == collapse
     assert again["webpush"]["headers"]["Topic"] == topic

@@ -200,7 +200,8 @@ def _webpush(notification: Notification) -> dict[str, Any]:
     key = notification.collapse_key
     topic = None
     if key is not None:
-        legal = len(key) <= _TOPIC_LIMIT and set(key) <= _BASE64URL
+        # Some push services decode it, which a length of 4n+1 prevents.
+        legal = len(key) <= _TOPIC_LIMIT and len(key) % 4 != 1 and set(key) <= _BASE64URL
         topic = key if legal else base64.urlsafe_b64encode(blake2b(key.encode(), digest_size=24).digest()).decode()
     block: dict[str, Any] = {"headers": _present(TTL=_TTL, Urgency=_URGENCY[notification.lane], Topic=topic)}
     if notification.visible:
