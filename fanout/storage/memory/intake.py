@@ -47,6 +47,9 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
             answers[i] = Put(refused=refused[0])
         fresh.append((i, sub))
     if not any(answer.refused or answer.conflict for answer in answers):
+        for _, sub in fresh:
+            if sub.target.kind == "addresses":
+                directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now)
         for i, sub in fresh:
             answers[i] = _accept(t, context, sub, now)
         for i, id in replays:
@@ -74,8 +77,6 @@ def _accept(t: Tables, context: StorageContext, sub: Submission, now: float) -> 
     if sub.idempotency_key is not None:
         t.keys[sub.app, sub.idempotency_key] = (sub.id, sub.digest, now)
     t.notes[sub.id] = t.unfinished[sub.id] = note
-    if sub.target.kind == "addresses":
-        directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now)
     if sub.due_at > now:
         note.expansions.append(Expansion(None, sub.due_at))
         t.schedules.setdefault(sub.app, []).append(note)
@@ -142,7 +143,9 @@ def _cut(
     if ids:
         expansion.cursor = ids[-1]
         note.total += len(ids)
-        add_piece(t, note, expansion.binding, ids, attempt=1, at=expansion.due_at)
+        add_piece(
+            t, note, expansion.binding, ids, attempt=1, at=now
+        )  # not its due time: it would go before all later sends
     if len(ids) < context.chunk:
         note.expansions.remove(expansion)
         expansions.remove((note, expansion))

@@ -95,7 +95,7 @@ def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any
 
 def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> tuple[int, bool]:
     """One chunk from an expansion: how many were made, and whether it is over. Moves its cursor."""
-    id, notification, due_at, cursor, high, (kind, names) = expansion
+    id, notification, _, cursor, high, (kind, names) = expansion
     size = db.context.chunk
     if kind == "topic":
         ids = db.json(
@@ -121,7 +121,8 @@ def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> t
     change = ledger.of(notification)
     change.total += len(ids)
     if ids:
-        add_chunks(db, [NewChunk(notification, binding, lane, 1, due_at, ids)])
+        # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent meanwhile.
+        add_chunks(db, [NewChunk(notification, binding, lane, 1, now, ids)])
     if over:
         _delete(db, [id])
         change.expansions -= 1
