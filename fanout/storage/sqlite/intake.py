@@ -44,7 +44,7 @@ def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
         sub = submissions[i]
         names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
         starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names)
-    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now or submissions[i].refused])
+    _look_up(db, [start for i, start in starts.items() if submissions[i].refused])
     _check_refused(db, submissions, starts, answers)
     accepted = not any(answer.refused or answer.conflict for answer in answers)
     if accepted:
@@ -115,7 +115,13 @@ def _check_refused(db: Db, submissions: Sequence[Submission], starts: dict[int, 
 
 
 def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
-    """In runs in which nothing supersedes what is stored by the same run."""
+    """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.target.kind == "addresses":
+            start.kind = "endpoints"
+            start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
+    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
     run: dict[int, Start] = {}
     places: dict[tuple[int, str, str], int] = {}
     for i, start in starts.items():
@@ -147,10 +153,6 @@ def _store_run(
     for number, (i, start) in enumerate(starts.items(), db.next_id("notification") if starts else 0):
         sub = submissions[i]
         start.notification = number
-        if sub.target.kind == "addresses":
-            start.kind = "endpoints"
-            start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
-            _look_up(db, [start])
         rows.append(
             [
                 number,
