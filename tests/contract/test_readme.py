@@ -67,7 +67,6 @@ def test_every_python_block_is_python() -> None:
 
 
 def test_the_fastapi_example(folder: Path) -> None:
-    pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install fastapi")
     drive = """
 import asyncio
 
