@@ -13,7 +13,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import orjson
 from cryptography import x509
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from fanout.testing.simulator import Answer, Faults, Push, Reply, Request, Simulator
+from fanout.testing.simulator import Answer, Faults, Peer, Push, Reply, Request, Simulator
 from fanout_apns.payload import SUFFIXES
 
 __all__ = ["REASONS", "ApnsSimulator"]
@@ -68,7 +68,9 @@ REASONS: dict[str, int] = {
 _TOKEN_AGE = 3600
 _TOKEN_SPACING = 20 * 60
 _PREFIXES = {"dead": "deaddead", "bad": "bad0bad0", "other": "07007007", "throttled": "42942942", "slow": "51005100"}
+_BEHAVIOURS = {prefix: word for word, prefix in _PREFIXES.items()}
 _PATH = re.compile(r"/3/device/([^/?]*)")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,100}")
 _LEAN_ADDRESS = re.compile(rb"/3/device/([0-9a-f]+)")
 _LEAN_DELIVERY = re.compile(rb"apns-id.([0-9a-f]{8}-[0-9a-f-]{27})", re.DOTALL)
@@ -124,6 +126,7 @@ class ApnsSimulator(Simulator):
         self.devices: dict[str, str] = {}
         self._throttled: set[str] = set()
         self._verified: dict[str, tuple[str, float]] = {}
+        self._payloads: dict[bytes, tuple[str, str]] = {}
         self._key = self._load_key()
         self._public_key = self._key.public_key()
 
@@ -172,7 +175,7 @@ class ApnsSimulator(Simulator):
             self._wrong_header(request, push_type)
             or self._wrong_credential(request, push_type)
             or self._wrong_topic(request, push_type)
-            or _wrong_payload(request, push_type)
+            or self._wrong_payload(request.body, push_type)
         )
         if reason:
             return self.error(reason, request)
@@ -194,10 +197,9 @@ class ApnsSimulator(Simulator):
         return headers
 
     def _wrong_header(self, request: Request, push_type: str) -> str:
-        names = [name for name, _ in request.fields if name.startswith("apns-") or name == "authorization"]
-        if len(set(names)) != len(names):
-            return "DuplicateHeaders"
         given = request.headers
+        if len(given) != len(request.fields):
+            return "DuplicateHeaders"
         if "apns-id" in given and not _is_uuid(given["apns-id"]):
             return "BadMessageId"
         if push_type not in SUFFIXES:
@@ -266,9 +268,7 @@ class ApnsSimulator(Simulator):
     def _wrong_topic(self, request: Request, push_type: str) -> str:
         bundle = self.topic
         if self.auth == "certificate":
-            assert request.peer.certificate is not None
-            subject = x509.load_der_x509_certificate(request.peer.certificate).subject
-            bundle = str(subject.get_attributes_for_oid(NameOID.USER_ID)[0].value)
+            bundle = self._certified(request.peer)
             if "apns-topic" not in request.headers and not SUFFIXES[push_type]:
                 return ""
         topic = request.headers.get("apns-topic", bundle)
@@ -278,15 +278,36 @@ class ApnsSimulator(Simulator):
             return ""
         return "TopicDisallowed" if not topic.startswith(bundle) else "BadTopic"
 
+    def _wrong_payload(self, body: bytes, push_type: str) -> str:
+        if len(body) > (5120 if push_type == "voip" else 4096):
+            return "PayloadTooLarge"
+        return self._read(body)[0]
+
+    def _read(self, body: bytes) -> tuple[str, str]:
+        """("" or a reason, the notification's id) of a payload; a broadcast sends the same one again and again."""
+        known = self._payloads.get(body)
+        if known is None:
+            if len(self._payloads) >= 64:
+                self._payloads.clear()
+            known = self._payloads[body] = _read_payload(body)
+        return known
+
+    @staticmethod
+    def _certified(peer: Peer) -> str:
+        """The app that the connection's certificate is for: the UID of its subject."""
+        if "topic" not in peer.state:
+            assert peer.certificate is not None
+            subject = x509.load_der_x509_certificate(peer.certificate).subject
+            peer.state["topic"] = str(subject.get_attributes_for_oid(NameOID.USER_ID)[0].value)
+        return str(peer.state["topic"])
+
     def _device(self, token: str, request: Request) -> Reply:
         if not token:
             return self.error("MissingDeviceToken", request)
         token = token.lower()
         if not _HEX.fullmatch(token) or not token.strip("0"):
             return self.error("BadDeviceToken", request)
-        behaviour = self.devices.get(token) or next(
-            (word for word, prefix in _PREFIXES.items() if token.startswith(prefix)), "good"
-        )
+        behaviour = self.devices.get(token) or _BEHAVIOURS.get(token[:8], "good")
         match behaviour:
             case "dead":
                 return self.error("Unregistered", request)
@@ -299,7 +320,7 @@ class ApnsSimulator(Simulator):
                 told = self.error("TooManyRequests", request)
                 return Reply(told.status, {**told.headers, "retry-after": "1"}, told.body, reason=told.reason)
         headers = self._headers(request)
-        push = Push(headers["apns-id"].lower(), _digest(token), _notification(request.body))
+        push = Push(headers["apns-id"].lower(), _digest(token), self._read(request.body)[1])
         return Reply(200, headers, push=push, after=self.slow if behaviour == "slow" else 0.0)
 
     def lean_push(self, block: bytes, body: bytes) -> Push | None:
@@ -327,31 +348,24 @@ class ApnsSimulator(Simulator):
         return key
 
 
-def _wrong_payload(request: Request, push_type: str) -> str:
-    if len(request.body) > (5120 if push_type == "voip" else 4096):
-        return "PayloadTooLarge"
+def _read_payload(body: bytes) -> tuple[str, str]:
     try:
-        content = orjson.loads(request.body)
+        content = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return "PayloadEmpty"  # Apple documents no word for a body that is no JSON; this is the nearest
-    return "" if isinstance(content, dict) and content else "PayloadEmpty"
+        return "PayloadEmpty", ""  # Apple documents no word for a body that is no JSON; this is the nearest
+    if not isinstance(content, dict) or not content:
+        return "PayloadEmpty", ""
+    about = content.get("fanout")
+    named = about.get("id") if isinstance(about, dict) else None
+    return "", named if isinstance(named, str) and _is_uuid(named) else ""
 
 
 def _digest(token: str) -> str:
     return blake2b(token.encode(), digest_size=16).hexdigest()
 
 
-def _notification(body: bytes) -> str:
-    about = orjson.loads(body).get("fanout")
-    named = about.get("id") if isinstance(about, dict) else None
-    return named if isinstance(named, str) and _is_uuid(named) else ""
-
-
 def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return _UUID.fullmatch(text) is not None
 
 
 def _decode(part: str) -> bytes:

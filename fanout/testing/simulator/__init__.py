@@ -6,7 +6,7 @@ expects on the wire, how it fails (`Faults`), what it remembers (`Counters`, the
 not hidden by the same error in the other. Simulators, tests, benchmarks and the demo import it.
 """
 
-from fanout.testing.simulator.answers import Answer, Disconnect, Push, Reply, Request, Reset, Stall
+from fanout.testing.simulator.answers import Answer, Disconnect, Peer, Push, Reply, Request, Reset, Stall
 from fanout.testing.simulator.base import Counters, Simulator
 from fanout.testing.simulator.certificates import Authority
 from fanout.testing.simulator.faults import Faults
@@ -22,6 +22,7 @@ __all__ = [
     "Faults",
     "Http1Simulator",
     "Ledger",
+    "Peer",
     "Push",
     "Reply",
     "Request",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 from typing import TYPE_CHECKING
 
-import hpack
-
 from fanout.testing.simulator import frames as h2
 from fanout.testing.simulator.answers import Disconnect, Peer, Reply, Request, Reset, Stall
-from fanout.testing.simulator.fields import check_fields, text
+from fanout.testing.simulator.fields import check_order
 from fanout.testing.simulator.frames import Violation
+from fanout.testing.simulator.hpack_decoder import BadBlock, Decoder
 from fanout.testing.simulator.link import Connection
 
 if TYPE_CHECKING:
@@ -24,16 +22,16 @@ _WINDOW = 65_535
 _FRAME_LIMIT = 16_384
 _HEADER_LIST_LIMIT = 8_000
 """MAX_HEADER_LIST_SIZE as captured from api.push.apple.com (jchambers/pushy issue 878)."""
-if logging.getLogger("hpack").level == logging.NOTSET:
-    # At DEBUG it writes every header field into the log, device tokens and credentials too.
-    logging.getLogger("hpack").setLevel(logging.WARNING)
+_ON_STREAM = frozenset((h2.DATA, h2.HEADERS, h2.PRIORITY, h2.RST_STREAM, h2.CONTINUATION))
+_ON_CONNECTION = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
 
 
 class _Stream:
-    __slots__ = ("body", "ended", "fields", "out", "timer", "window")
+    __slots__ = ("body", "ended", "fields", "out", "pseudo", "timer", "window")
 
-    def __init__(self, window: int) -> None:
-        self.fields: list[tuple[str, str]] = []
+    def __init__(self, window: int, pseudo: dict[str, str], fields: list[tuple[str, str]]) -> None:
+        self.pseudo = pseudo
+        self.fields = fields
         self.body = bytearray()
         self.ended = False
         self.window = window
@@ -42,11 +40,11 @@ class _Stream:
 
 
 class StrictConnection(Connection):
-    """Decodes every header with `hpack`, checks every frame, and hands complete requests to the simulator."""
+    """Decodes every header, checks every frame, and hands complete requests to the simulator."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
-        self._decoder = hpack.Decoder(max_header_list_size=_HEADER_LIST_LIMIT)
+        self._decoder = Decoder()
         self._buffer = b""
         self._preface = False
         self._streams: dict[int, _Stream] = {}
@@ -98,7 +96,7 @@ class StrictConnection(Connection):
             self._parse()
         except Violation as broken:
             self._violated(broken)
-        except hpack.HPACKError as broken:
+        except BadBlock as broken:
             self._violated(Violation(0x9, f"header block: {broken}"))
         self._flush()
 
@@ -148,9 +146,7 @@ class StrictConnection(Connection):
             raise Violation(h2.PROTOCOL_ERROR, "a header block was interrupted")
         if kind > h2.CONTINUATION:
             return
-        on_stream = kind in (h2.DATA, h2.HEADERS, h2.PRIORITY, h2.RST_STREAM, h2.CONTINUATION)
-        on_connection = kind in (h2.SETTINGS, h2.PING, h2.GOAWAY)
-        if (on_stream and stream == 0) or (on_connection and stream != 0):
+        if (stream == 0 and kind in _ON_STREAM) or (stream and kind in _ON_CONNECTION):
             raise Violation(h2.PROTOCOL_ERROR, f"frame type {kind} on stream {stream}")
         match kind:
             case h2.HEADERS:
@@ -203,7 +199,7 @@ class StrictConnection(Connection):
         number, flags, block = self._block
         self._block = None
         # Decoded even when nobody wants it: the block may change the table.
-        fields = [(text(name), text(value)) for name, value in self._decoder.decode(bytes(block), raw=True)]
+        fields = self._decoder.decode(bytes(block))
         ended = bool(flags & h2.END_STREAM)
         known = self._streams.get(number)
         if known is not None:
@@ -223,10 +219,9 @@ class StrictConnection(Connection):
             self.counters.refused += 1
             self._reset(number, h2.REFUSED_STREAM, ended=ended)
             return
-        check_fields(fields)
-        stream = self._streams[number] = _Stream(self._peer_window)
+        pseudo = check_order(fields)
+        stream = self._streams[number] = _Stream(self._peer_window, pseudo, fields[len(pseudo) :])
         self.counters.most_streams = max(self.counters.most_streams, len(self._streams))
-        stream.fields = fields
         if ended:
             self._request(number, stream)
 
@@ -310,12 +305,12 @@ class StrictConnection(Connection):
 
     def _request(self, number: int, stream: _Stream) -> None:
         stream.ended = True
-        pseudo = {name: value for name, value in stream.fields if name.startswith(":")}
-        fields = [(name, value) for name, value in stream.fields if not name.startswith(":")]
-        length = dict(fields).get("content-length")
+        request = Request(
+            stream.pseudo[":method"], stream.pseudo[":path"], stream.fields, bytes(stream.body), self.peer
+        )
+        length = request.headers.get("content-length")
         if length is not None and length != str(len(stream.body)):
             raise Violation(h2.PROTOCOL_ERROR, "content-length differs from the body")
-        request = Request(pseudo[":method"], pseudo[":path"], fields, bytes(stream.body), self.peer)
         answer = self.simulator.answer(request)
         if isinstance(answer, Reply):
             if answer.after > 0:
