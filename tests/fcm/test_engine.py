@@ -24,7 +24,7 @@ HI = fanout.Notification(title="Hi")
 @asynccontextmanager
 async def running(folder: Path, storage: str, **settings: Any) -> AsyncIterator[tuple[Engine, FcmSimulator]]:
     async with FcmSimulator(folder=folder) as google:
-        binding = google.settings() | {"ramp": 0.0} | settings
+        binding = google.settings() | {"rate_per_minute": 600_000, "ramp": 0.0} | settings
         async with fanout.open(storage=storage, transports={"fcm": binding}, policy=FAST) as engine:
             yield engine, google
 

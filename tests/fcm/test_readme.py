@@ -50,7 +50,7 @@ async def test_the_commands_lead_to_a_push(tmp_path: Path) -> None:
     async with FcmSimulator(folder=tmp_path / "google") as google:
         settings: dict[str, Any] = google.settings()
         (tmp_path / "service-account.json").write_text(settings.pop("service_account"))
-        config += "".join(f'{name} = "{value}"\n' for name, value in settings.items())
+        config += "".join(f"{name} = {orjson.dumps(value).decode()}\n" for name, value in settings.items())
         (tmp_path / "fanout.toml").write_text(config)
         google.pushes = []
         for command in commands:

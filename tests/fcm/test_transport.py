@@ -213,6 +213,25 @@ async def test_the_rate_bounds_the_capacity_and_grows_with_the_heat(opened: Any)
         assert transport.capacity("") == 100  # the streams of the simulator's first connection
 
 
+async def test_bindings_of_one_project_share_its_rate(folder: Path, transport_to: Any) -> None:
+    clock = VirtualClock()
+    async with FcmSimulator(folder=folder, clock=clock.now) as google:
+        one = transport_to(google, clock=clock, rate_per_minute=60)
+        two = transport_to(google, clock=clock, rate_per_minute=60, binding="again")
+        other = transport_to(google, clock=clock, rate_per_minute=60, project_id="other-project")
+        async with one, two, other:
+            for n in range(50):
+                assert isinstance(await send(google, one, n), Accepted)
+                assert isinstance(await send(google, two, n), Accepted)
+            waiting = [asyncio.ensure_future(send(google, one, n)) for n in range(2)]
+            await asyncio.sleep(0)
+            assert isinstance(await send(google, two), Throttled)
+            assert not isinstance(await send(google, other), Throttled)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+
 # -- check
 
 
@@ -259,6 +278,14 @@ async def test_check_of_the_credential(opened: Any) -> None:
     async with opened() as (google, transport):
         google.tokens.script = lambda request: google.tokens.error("unavailable", request)
         assert "token_url" in (await transport.check()).problem
+
+
+async def test_check_fetches_another_token_before_it_complains(opened: Any) -> None:
+    async with opened() as (google, transport):
+        await send(google, transport)
+        google.tokens.revoke()
+        assert (await transport.check()).ok
+        assert google.tokens.counters.requests == 2
 
 
 async def test_check_knows_a_gateway_that_takes_anything(opened: Any) -> None:

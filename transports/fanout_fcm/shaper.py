@@ -23,7 +23,7 @@ class Shaper:
     and whoever sends at some rate may send at twice of it at once, and at the limit after the ramp.
     """
 
-    __slots__ = ("_at", "_burst", "_credit", "_heat", "_limit", "_ramp", "_since", "_taken", "rate")
+    __slots__ = ("__weakref__", "_at", "_burst", "_credit", "_heat", "_limit", "_ramp", "_since", "_taken", "rate")
 
     def __init__(self, limit: float, ramp: float, now: float) -> None:
         self._limit = limit

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from fanout.plugin import (
     ACCEPTED,
@@ -75,8 +76,7 @@ class FcmTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        if settings.rate_per_minute:
-            self._shaper = Shaper(settings.rate_per_minute / 60, settings.ramp, self._monotonic())
+        self._shaper = _shaper_of(settings, self._context)
         try:
             ca_file = str(settings.ca_file) if settings.ca_file is not None else None
             context = client_tls(ca_file=ca_file)
@@ -188,9 +188,7 @@ class FcmTransport:
         self, response: Response, message: FcmMessage, delivery: Delivery, token: Token | None, begun: float
     ) -> Outcome:
         """What an answer other than 200 comes to. `token` is the one that was sent, or None if it was the second already."""
-        told = response.header("retry-after")
-        after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
-        outcome = of_answer(Answer.parse(response.status, response.body, after=after, attempt=delivery.attempt))
+        outcome = of_answer(self._parsed(response, delivery.attempt))
         if isinstance(outcome, Reauthenticate):
             if token is None:
                 return outcome.outcome
@@ -205,24 +203,35 @@ class FcmTransport:
 
     async def check(self) -> Diagnosis:
         """Fetch a token, and have Google check a message that goes to nobody."""
-        if self._credentials is None or self._pool is None:
+        if self._pool is None:
             raise RuntimeError(_CLOSED)
-        try:
-            await self._adopt(None)
-        except TokenError as error:
-            return of_token(error)
         named = False
         try:
+            token = await self._adopt(None)
             response = await self._request(self._head, self._path, b"", PROBE)
+            if response.status == 401:  # it may have been revoked since it was fetched
+                await self._adopt(None, refused=token)
+                response = await self._request(self._head, self._path, b"", PROBE)
+        except TokenError as error:
+            return of_token(error)
         except RequestFailed as failed:
             outcome: Outcome = of_failure(failed.sent, failed.reason)
         else:
             named = b'"name"' in response.body
-            made = of_answer(Answer.parse(response.status, response.body))
+            made = of_answer(self._parsed(response, 1))
             outcome = made.outcome if isinstance(made, Reauthenticate) else made
         return of_probe(outcome, named, self._settings, self._pool.stats.last_trouble)
 
     # -- inside
+
+    def _parsed(self, response: Response, attempt: int) -> Answer:
+        after = None
+        if (
+            response.status == 429 or response.status >= 500
+        ):  # decoding headers costs more than all the rest of an answer
+            told = response.header("retry-after")
+            after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
+        return Answer.parse(response.status, response.body, after=after, attempt=attempt)
 
     async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:
         """Send with this token from now on, or with one that is fetched: another than `refused`. Raises `TokenError`."""
@@ -238,6 +247,20 @@ class FcmTransport:
             fields = (("content-type", "application/json"), ("authorization", f"Bearer {token.text}"))
             self._head = Head("POST", "https", self._pool.authority, fields)
         return token
+
+
+_shapers: WeakValueDictionary[tuple[object, ...], Shaper] = WeakValueDictionary()
+
+
+def _shaper_of(settings: FcmSettings, context: Context) -> Shaper | None:
+    """The shaper of the project: bindings of one project share it where they name the same rate, and live by the same clock."""
+    if not settings.rate_per_minute:
+        return None
+    key = (settings.gateway, settings.project, settings.rate_per_minute, settings.ramp, id(context.clock))
+    shaper = _shapers.get(key)
+    if shaper is None:
+        shaper = _shapers[key] = Shaper(settings.rate_per_minute / 60, settings.ramp, context.clock.monotonic())
+    return shaper
 
 
 _CLOSED = "The FCM transport is not open: enter it with `async with` before sending."

@@ -151,6 +151,7 @@ class FcmSimulator(Simulator):
             "gateway": self.url,
             "token_url": self.tokens.endpoint,
             "ca_file": self.ca_file,
+            "rate_per_minute": 0,  # a simulator has no quota
         }
 
     @classmethod
