@@ -47,7 +47,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
-from fanout.core.secret import Secret
+from fanout.core.secret import KeyPair, Secret
 from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
 from fanout.errors import (
     AddressInvalid,
@@ -120,6 +120,7 @@ __all__ = [
     "Http1Client",
     "Http1Settings",
     "InvalidMessage",
+    "KeyPair",
     "Message",
     "MessageTooLarge",
     "Misconfigured",
@@ -286,6 +287,7 @@ class TransportPlugin:
     NAME_file or through the environment. `factory` makes the transport from (settings, context): a callable or
     "module:attribute". `extra` is what to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for
     the gateway ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None.
+    `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under.
     """
 
     name: str
@@ -294,6 +296,7 @@ class TransportPlugin:
     api: int = API
     extra: str = ""
     simulator: str | Callable[..., Any] | None = None
+    keys: Mapping[str, str | Callable[[], KeyPair]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

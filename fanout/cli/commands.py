@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fanout.cli import cancel, demo, doctor, endpoints, send, status, work
+from fanout.cli import cancel, demo, doctor, endpoints, keys, send, status, work
 from fanout.cli.shell import say
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
@@ -31,6 +31,7 @@ app.command()(status.status)
 app.command()(cancel.cancel)
 app.add_typer(endpoints.app, name="endpoints")
 app.command()(doctor.doctor)
+app.command()(keys.keys)
 
 
 def _version(wanted: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from fanout.errors import ConfigurationError, FanoutError
 from fanout.registry import Registry
 
-__all__ = ["Gateway", "GatewayFailed", "Simulated", "simulated_transports", "toml", "write_private"]
+__all__ = ["Gateway", "GatewayFailed", "Simulated", "simulated_transports", "toml", "toml_value", "write_private"]
 
 _START = 30.0
 """Seconds for a simulator to make its certificates and listen."""
@@ -102,11 +102,11 @@ class Gateway:
 
 def toml(storage: str, bindings: Mapping[str, Mapping[str, Any]], policy: Mapping[str, Any]) -> str:
     """A configuration file's text."""
-    lines = [f"storage = {_value(storage)}"]
+    lines = [f"storage = {toml_value(storage)}"]
     for binding, settings in bindings.items():
         lines += ["", f"[apps.default.transports.{binding}]"]
-        lines += [f"{key} = {_value(value)}" for key, value in settings.items() if value is not None]
-    lines += ["", "[policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
+        lines += [f"{key} = {toml_value(value)}" for key, value in settings.items() if value is not None]
+    lines += ["", "[policy]", *(f"{key} = {toml_value(value)}" for key, value in policy.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -117,6 +117,7 @@ def write_private(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
     # What JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans, arrays of them.
     return json.dumps(value, ensure_ascii=True)

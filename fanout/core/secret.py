@@ -1,10 +1,12 @@
-"""A setting that must not be seen."""
+"""A setting that must not be seen, and a new one with what may."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hmac import compare_digest
 
-__all__ = ["Secret"]
+__all__ = ["KeyPair", "Secret"]
 
 
 class Secret:
@@ -34,3 +36,18 @@ class Secret:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("A Secret is not pickled: it would be written in the clear.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPair:
+    """A new credential, as `fanout keys` shows it.
+
+    `private` is for the server: the value of the binding's setting `setting`. `public` is for the clients, who know it as
+    `public_name`. `more` holds the settings that the binding wants besides, with values that show their form.
+    """
+
+    private: Secret
+    setting: str
+    public: str
+    public_name: str
+    more: Mapping[str, str] = field(default_factory=dict)

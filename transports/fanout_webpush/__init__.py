@@ -18,4 +18,5 @@ plugin = TransportPlugin(
     factory="fanout_webpush.transport:WebPushTransport",
     extra="webpush",
     simulator="fanout_webpush.simulator:WebPushSimulator",
+    keys={"vapid": "fanout_webpush.keys:new_pair"},
 )
