@@ -136,3 +136,17 @@ def test_a_damaged_row_is_told_apart(text: str) -> None:
 
 def test_nothing_is_shown() -> None:
     assert "mozilla" not in repr(parse(subscription()))
+
+
+@pytest.mark.parametrize("change", [('"auth":"', '"autx":"'), ('"p256dh"', '"p256dx"'), ("{", "["), ("}}", "}]")])
+def test_a_text_that_is_not_quite_canonical_is_told_apart(change: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="no subscription"):
+        take_apart(canonical(parse(subscription())).replace(*change))
+
+
+def test_keys_that_are_no_base64_are_told_apart() -> None:
+    text = canonical(parse(subscription()))
+    with pytest.raises(ValueError, match=r".*"):
+        take_apart(text[:-30] + "!" + text[-29:])
+    with pytest.raises(ValueError, match=r".*"):
+        take_apart(text[:-10] + "!" + text[-9:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,18 @@ _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 _MAX_URL = 2048
 _MAX_TEXT = 8192
+_HEAD = '{"endpoint":"'
+_TO_P256DH, _TO_AUTH, _END = b'","keys":{"p256dh":"', b'","auth":"', b'"}}'
+_HEAD_SIZE = len(_HEAD)
+_TAIL_SIZE = len(_TO_P256DH) + 87 + len(_TO_AUTH) + 22 + len(_END)
+_BEFORE, _P256DH, _BETWEEN, _AUTH, _AFTER = (
+    slice(20),
+    slice(20, 107),
+    slice(107, 117),
+    slice(117, 139),
+    slice(139, None),
+)
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 _HELP = "register what pushManager.subscribe() gives, as JSON.stringify(subscription) writes it"
 
 
@@ -88,16 +101,22 @@ def canonical(subscription: Subscription) -> str:
 
 
 def take_apart(value: str) -> Subscription:
-    """The subscription in a canonical text. Raises `ValueError` for any other."""
-    try:
-        decoded = orjson.loads(value)
-        keys = decoded["keys"]
-        p256dh, auth = keys["p256dh"], keys["auth"]
-        return Subscription(
-            decoded["endpoint"], base64.urlsafe_b64decode(p256dh + "="), base64.urlsafe_b64decode(auth + "==")
-        )
-    except (ValueError, TypeError, KeyError):
-        raise ValueError("This is no subscription in the form that parse_address gives.") from None
+    """The subscription in a canonical text. Raises `ValueError` for any other.
+
+    Its end has a fixed form, so it is cut rather than parsed: this is done for every attempt, and JSON would take four times as long.
+    """
+    tail = value[-_TAIL_SIZE:].encode().translate(_STANDARD)
+    if (
+        value[:_HEAD_SIZE] == _HEAD
+        and tail[_BEFORE] == _TO_P256DH
+        and tail[_BETWEEN] == _TO_AUTH
+        and tail[_AFTER] == _END
+    ):
+        # Letters that are not of the alphabet are skipped, and then the sizes are wrong.
+        p256dh, auth = a2b_base64(tail[_P256DH] + b"="), a2b_base64(tail[_AUTH] + b"==")
+        if len(p256dh) == 65 and len(auth) == 16:
+            return Subscription(value[_HEAD_SIZE:-_TAIL_SIZE], p256dh, auth)
+    raise ValueError("This is no subscription in the form that parse_address gives.")
 
 
 def on_curve(point: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -40,7 +39,6 @@ from fanout_webpush.vendors import Vendor, edge_headers, vendor_of
 
 __all__ = ["WebPushTransport"]
 
-_PATH = re.compile(r"/[!-~]*")
 _FULL = 1.0
 """Seconds that a host waits while as many as may be are busy."""
 
@@ -126,7 +124,11 @@ class WebPushTransport:
                 return Gone("subscribed under another VAPID key", certain=False)
             subscription = take_apart(delivery.address)
             path = subscription.endpoint[len(host.origin) :]
-            if not subscription.endpoint.startswith(host.prefix) or not _PATH.fullmatch(path):
+            if (
+                not subscription.endpoint.startswith(host.prefix)
+                or " " in path
+                or not (path.isascii() and path.isprintable())
+            ):
                 return Rejected("address is not of its group")
             body = b""
             if message.record:

@@ -23,9 +23,9 @@ class Turns:
     What a turn costs is measured, by `clock` (monotonic seconds); the first guess is 150 us.
     """
 
-    __slots__ = ("_call_soon", "_clock", "_cost", "_left", "_new_future", "_scheduled", "_slice", "_waiting")
+    __slots__ = ("_call_soon", "_clock", "_cost", "_left", "_new_future", "_scheduled", "_slice", "_waiting", "_woken")
 
-    def __init__(self, *, clock: Callable[[], float], slice: float = 0.002) -> None:
+    def __init__(self, *, clock: Callable[[], float], slice: float = 0.004) -> None:
         loop = asyncio.get_running_loop()
         self._clock = clock
         self._slice = slice
@@ -34,6 +34,7 @@ class Turns:
         self._new_future = loop.create_future
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._left = 0
+        self._woken = 0
         self._scheduled = False
 
     def wait(self) -> asyncio.Future[None] | None:
@@ -59,15 +60,17 @@ class Turns:
         return max(1, min(_MOST, int(self._slice / max(self._cost, 1e-6))))
 
     def _next(self) -> None:
-        """Once per iteration while there is demand: the next in line."""
-        left = self._per_slice()
+        """Once per iteration while there is demand: those woken now run in the next one, beside those woken before in this one."""
+        most = self._per_slice()
+        before, woken = self._woken, 0
         waiting = self._waiting
-        while waiting and left > 0:
+        while waiting and woken < most:
             future = waiting.popleft()
             if not future.done():
                 future.set_result(None)
-                left -= 1
-        self._left = left
-        self._scheduled = bool(waiting) or left < self._per_slice()
+                woken += 1
+        self._woken = woken
+        self._left = 0 if waiting else max(0, most - before)
+        self._scheduled = woken > 0 or before > 0
         if self._scheduled:
             self._call_soon(self._next)
