@@ -171,6 +171,28 @@ ROWS: dict[str, tuple[int, bytes, str | None, Outcome]] = {
 }
 
 
+@pytest.mark.anyio
+async def test_retry_after_in_every_form(opened: Any) -> None:
+    told = {
+        "17": 17.0,
+        "0": 0.0,
+        "Sat, 21 Nov 2020 10:00:00 GMT": 0.0,
+        "-5": 60.0,
+        "1e12": 60.0,
+        "soon": 60.0,
+        "9" * 15: float("9" * 15),  # the policy caps it
+    }
+    async with opened() as (google, transport):
+        message = transport.prepare(Notification(title="T"))
+        address = transport.parse_address(google.address(1))
+        for value, after in told.items():
+            google.script = lambda request, value=value: Reply(
+                429, {"retry-after": value}, error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+            )
+            outcome = await transport.send(message, Delivery.of(address))
+            assert outcome == Throttled(after, Scope.QUOTA, "QUOTA_EXCEEDED"), value
+
+
 def test_every_row_is_here() -> None:
     """So that a row that is added to a table is added to the tests."""
     parsed = [Answer.parse(http, body) for http, body, _, _ in ROWS.values()]

@@ -140,10 +140,10 @@ class FcmTransport:
         """
         assert isinstance(message, FcmMessage)
         begun = self._monotonic()
-        token = self._current()
+        token = self._token
         shaper = self._shaper
         wait = 0.0 if shaper is None else shaper.take(begun, _LONGEST_TURN)
-        if token is None or token is not self._token or wait:
+        if token is None or begun >= token.renew_at or wait:
             return await self._send_later(message, delivery, wait, begun)
         body = message.body(delivery.kind, delivery.address, delivery.ttl)
         try:
@@ -192,6 +192,8 @@ class FcmTransport:
         if isinstance(outcome, Reauthenticate):
             if token is None:
                 return outcome.outcome
+            if self._token is token:
+                self._token = None  # the others wait for the next one, too
             try:
                 token = await self._adopt(None, refused=token)
             except TokenError as error:
