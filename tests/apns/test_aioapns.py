@@ -39,7 +39,7 @@ async def send(transport: ApnsTransport, apple: ApnsSimulator, **delivery: Any) 
 
 @pytest.mark.parametrize("answer", [Reset(2), Reset(7), Reply(503)])
 async def test_where_it_would_hang_the_deadline_ends_it(opened: Any, answer: Any) -> None:
-    async with opened(client="aioapns", request_timeout=0.3) as (apple, transport):
+    async with opened(client="aioapns", request_timeout=1.5) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
         apple.script = lambda request: answer
         assert await send(transport, apple) == Unavailable("unknown", reason="timeout")
@@ -49,9 +49,9 @@ async def test_where_it_would_hang_the_deadline_ends_it(opened: Any, answer: Any
 
 
 async def test_a_late_answer_breaks_nothing(opened: Any) -> None:
-    async with opened(client="aioapns", request_timeout=0.2) as (apple, transport):
+    async with opened(client="aioapns", request_timeout=1.5) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
-        apple.script = lambda request: Reply(200, {"apns-id": request.headers["apns-id"]}, after=0.3)
+        apple.script = lambda request: Reply(200, {"apns-id": request.headers["apns-id"]}, after=1.7)
         assert await send(transport, apple) == Unavailable("unknown", reason="timeout")
         apple.script = None
         assert await send(transport, apple) is ACCEPTED
@@ -59,7 +59,7 @@ async def test_a_late_answer_breaks_nothing(opened: Any) -> None:
 
 
 async def test_what_it_raises_over_an_answer_stays_inside(opened: Any) -> None:
-    async with opened(client="aioapns", request_timeout=2.0) as (apple, transport):
+    async with opened(client="aioapns", request_timeout=15.0) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
         apple.faults = Faults(errors={"BadTopic": 1.0}, body_chunk=5)  # it takes each part for a whole
         assert await send(transport, apple) == Unavailable("unknown", reason="closed")
@@ -68,7 +68,7 @@ async def test_what_it_raises_over_an_answer_stays_inside(opened: Any) -> None:
 
 
 async def test_a_lost_connection_sends_nothing_again(opened: Any) -> None:
-    async with opened(client="aioapns", request_timeout=2.0) as (apple, transport):
+    async with opened(client="aioapns", request_timeout=15.0) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
         apple.faults = Faults(kill_after=1.0)
         assert await send(transport, apple) == Unavailable("unknown", reason="closed")
@@ -76,7 +76,7 @@ async def test_a_lost_connection_sends_nothing_again(opened: Any) -> None:
 
 
 async def test_the_same_delivery_twice_at_once(opened: Any) -> None:
-    async with opened(client="aioapns", request_timeout=2.0) as (apple, transport):
+    async with opened(client="aioapns", request_timeout=15.0) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
         apple.script = lambda request: Reply(200, {"apns-id": request.headers["apns-id"]}, after=0.05)
         both = await asyncio.gather(*[send(transport, apple, id=str(HELLO.id)) for _ in range(2)])

@@ -36,12 +36,12 @@ def maker(transport_to: Callable[..., ApnsTransport], client: str, auth: str) ->
         async with ApnsSimulator(auth=auth) as apple:  # type: ignore[arg-type]
             gateway = SimulatorGateway(apple, {reason: expected(reason) for reason in REASONS})
             yield Subject(
-                transport=transport_to(apple, client=client, request_timeout=1.0),
+                transport=transport_to(apple, client=client, request_timeout=2.0),
                 address=lambda n: apple.address(n).upper(),
                 gone=lambda n: apple.address(n, "dead"),
                 invalid=["", "xyz", "abc", "0" * 15, "00 11" * 8, "<" + "0a" * 32 + ">", "ab" * 500, {"token": 5}, {}],
                 secrets=[line for line in apple.key.splitlines() if not line.startswith("-----")],
-                deadline=1.0,
+                deadline=2.0,
                 gateway=gateway,
             )
 

@@ -38,7 +38,7 @@ async def send(transport: ApnsTransport, apple: ApnsSimulator, number: int = 1, 
     ],
 )
 async def test_what_a_broken_answer_means(opened: Any, answer: Any, expected: Outcome) -> None:
-    async with opened(request_timeout=0.5) as (apple, transport):
+    async with opened(request_timeout=1.5) as (apple, transport):
         assert await send(transport, apple) is ACCEPTED
         apple.script = lambda request: answer
         assert await send(transport, apple) == expected
@@ -119,7 +119,7 @@ async def test_a_storm_of_everything(opened: Any, tmp_path: Path, client: str) -
         goaway_short=2,
         body_chunk=7,
     )
-    async with opened(client=client, request_timeout=0.5, simulator={"ledger": ledger}) as (apple, transport):
+    async with opened(client=client, request_timeout=1.5, simulator={"ledger": ledger}) as (apple, transport):
         await send(transport, apple)
         apple.faults = faults
         slots = asyncio.Semaphore(50)

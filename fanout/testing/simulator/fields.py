@@ -24,7 +24,8 @@ def check_field(name: str, value: str) -> None:
             raise Violation(h2.PROTOCOL_ERROR, f"field {name} is not allowed")
         if len(_known) < 1000:
             _known.add(name)
-    if not (value.isprintable() and value[:1] != " " != value[-1:]) and _BAD_VALUE.search(value):
+    plain = value.isprintable() and " " not in (value[:1], value[-1:])
+    if not plain and _BAD_VALUE.search(value):
         raise Violation(h2.PROTOCOL_ERROR, f"the value of field {name} is malformed")
     if name == "te" and value != "trailers":
         raise Violation(h2.PROTOCOL_ERROR, "field te is not allowed")
