@@ -26,16 +26,16 @@ _TABLES = ("app", "binding", "endpoint", "notification", "chunk", "audience", "r
 T = TypeVar("T")
 
 
-def busy_wait(action: Callable[[], T], location: str, *, limit: float = _BUSY_LIMIT) -> T:
-    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageError` after `limit` s."""
+def busy_wait(action: Callable[[], T], location: str) -> T:
+    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageError` after 30 s."""
     began = time.monotonic()
     while True:
         try:
             return action()
         except (apsw.BusyError, apsw.LockedError):
-            if time.monotonic() - began > limit:
+            if time.monotonic() - began > _BUSY_LIMIT:
                 raise StorageError(
-                    f"Another process has held the lock of {location} for {limit:.0f} s: see which one hangs, and end it."
+                    f"Another process has held the lock of {location} for {_BUSY_LIMIT:.0f} s: see which one hangs, and end it."
                 ) from None
             time.sleep(random.uniform(0.0005, 0.003))
 

@@ -15,7 +15,7 @@ from fanout.storage.sqlite.operations import Database, Operation
 
 __all__ = ["Inline", "Offload", "Thread"]
 
-_LOOK_AROUND = 5.0
+_LOOK_AROUND = 2.0
 """Seconds after which an idle thread looks whether the program has ended without closing the storage."""
 
 
@@ -115,7 +115,7 @@ class Thread:
         with anyio.CancelScope(shield=True):
             while not ended.done():
                 try:
-                    await asyncio.shield(ended)
+                    await asyncio.wait([ended])
                 except asyncio.CancelledError as error:
                     # asyncio's own cancellation passes anyio's shield. Closing goes on, and the cancellation after it.
                     cancelled = error
@@ -123,6 +123,7 @@ class Thread:
         self._thread = None
         if cancelled is not None:
             raise cancelled
+        ended.result()
 
     # -- on the thread
 
@@ -189,7 +190,11 @@ class Thread:
             operation.error = StorageError("The storage's thread ended before this was done: open the storage again.")
         self._call(_resolve_all, list(self._owed))
         self._owed = {}
-        self._call(_resolve, self._ended, error)
+        fault = None
+        if error is not None:
+            fault = StorageError(f"The storage's thread ended with {type(error).__name__}: open the storage again.")
+            fault.__cause__ = error
+        self._call(_resolve, self._ended, fault)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         """Into the loop; where there is none any more, nobody waits."""

@@ -1,0 +1,198 @@
+"""The SQLite storage's thread: commits are shared, faults are not, and it always ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import apsw
+import pytest
+
+from fanout.core.records import Settlement
+from fanout.errors import StorageError, StorageRefused, UsageError
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite import opening
+from fanout.storage.sqlite.courtesy import Courtesy
+from fanout.storage.sqlite.operations import Database
+from fanout.storage.sqlite.store import SqliteStorage
+from fanout.testing.clock import VirtualClock
+from fanout.testing.storage_kit import T0, device, post, receipts, standing, submission
+
+pytestmark = pytest.mark.anyio
+
+CONTEXT = StorageContext(clock=VirtualClock(T0))
+
+
+def at(folder: Path) -> SqliteStorage:
+    return SqliteStorage(str(folder / "x.db"), CONTEXT)
+
+
+def commits(storage: SqliteStorage) -> int:
+    assert storage._database is not None
+    return storage._database._commits
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "fanout-sqlite"]
+
+
+async def test_callers_share_a_commit(tmp_path: Path) -> None:
+    async with at(tmp_path) as storage:
+        before = commits(storage)
+        subs = [submission() for _ in range(200)]
+        answers = await asyncio.gather(*(storage.put([sub], T0) for sub in subs))
+        assert [answer[0].id for answer in answers] == [sub.id for sub in subs]
+        assert commits(storage) - before < 100
+        assert all([await storage.status(sub.id) for sub in subs])
+
+
+async def test_one_callers_fault_is_its_own(tmp_path: Path) -> None:
+    async with at(tmp_path) as storage:
+        await storage.register([device("alice", "1")], T0)
+        await post(storage, submission())
+        (chunk,) = await receipts(storage)
+        wrong = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [7]}, attempts=5)
+        subs = [submission(app=f"new-{i}") for i in range(20)]
+        calls = [storage.put([sub], T0) for sub in subs]
+        middle = storage.settle([wrong], T0)
+        same_id = storage.put([subs[0]], T0)
+        answers = await asyncio.gather(*calls[:10], middle, same_id, *calls[10:], return_exceptions=True)
+        assert isinstance(answers[10], UsageError)
+        assert isinstance(answers[11], StorageError)
+        assert "refused" in str(answers[11])
+        good = answers[:10] + answers[12:]
+        assert [answer[0].id for answer in good if isinstance(answer, list)] == [sub.id for sub in subs]
+        assert (await standing(storage, chunk.notification)).attempts == 0
+
+
+async def test_a_cancelled_caller_harms_no_other(tmp_path: Path) -> None:
+    async with at(tmp_path) as storage:
+        subs = [submission() for _ in range(20)]
+        tasks = [asyncio.ensure_future(storage.put([sub], T0)) for sub in subs]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+        assert all([await storage.status(sub.id) for sub in subs[1::2]])
+
+
+async def test_closing_finishes_what_was_begun(tmp_path: Path) -> None:
+    storage = at(tmp_path)
+    subs = [submission() for _ in range(50)]
+    async with storage:
+        tasks = [asyncio.ensure_future(storage.put([sub], T0)) for sub in subs]
+        await asyncio.sleep(0)
+    assert len(await asyncio.gather(*tasks)) == 50
+    assert not threads()
+    for call in (storage.put([submission()], T0), storage.changes()):
+        with pytest.raises(StorageError, match="not open"):
+            await call
+    await storage.__aexit__(None, None, None)
+    async with storage:
+        assert all([await storage.status(sub.id) for sub in subs]), "it can be opened again"
+
+
+async def test_closing_under_cancellation_still_closes(tmp_path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with at(tmp_path) as storage:
+            await post(storage, submission())
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not threads()
+
+    async def hold() -> None:
+        async with at(tmp_path):
+            held.set()
+            await asyncio.Event().wait()
+
+    held = asyncio.Event()
+    task = asyncio.ensure_future(hold())
+    await held.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not threads()
+
+
+async def test_a_refused_opening_leaves_no_thread(tmp_path: Path) -> None:
+    with pytest.raises(StorageRefused):
+        await SqliteStorage(str(tmp_path), CONTEXT).__aenter__()
+    assert not threads()
+
+
+class Death(BaseException):
+    """What no handler expects."""
+
+
+async def test_a_dying_thread_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(self: Database, operations: object) -> None:
+        raise Death("out of luck")
+
+    storage = at(tmp_path)
+    await storage.__aenter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", die)
+        answers = await asyncio.gather(*(storage.put([submission()], T0) for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(answer, StorageError) for answer in answers)
+    with pytest.raises(StorageError):
+        await storage.put([submission()], T0)
+    with pytest.raises(StorageError, match="ended with Death"):
+        await storage.__aexit__(None, None, None)
+    assert not threads()
+
+
+async def test_another_holder_of_the_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers wait without blocking the loop, readers do not wait at all, and a lock held for ever is reported."""
+    async with at(tmp_path) as storage:
+        await storage.register([device("alice", "1")], T0)
+        sub = submission()
+        other = apsw.Connection(str(tmp_path / "x.db"))
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(storage.put([sub], T0))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        other.execute("COMMIT")
+        assert (await waiting)[0].id == sub.id
+
+        monkeypatch.setattr(opening, "_BUSY_LIMIT", 0.05)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="Another process has held the lock"):
+            await storage.put([submission()], T0)
+        assert (await standing(storage, sub.id)).total == 1
+        other.execute("ROLLBACK")
+        other.close()
+        await post(storage, submission())
+
+
+async def test_a_program_that_forgets_to_close_ends(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite import worker
+from fanout.storage.sqlite.store import SqliteStorage
+from fanout.testing.clock import VirtualClock
+worker._LOOK_AROUND = 0.05
+asyncio.run(SqliteStorage(sys.argv[1], StorageContext(clock=VirtualClock())).__aenter__())
+print("main ends")
+"""
+    done = await anyio.run_process([sys.executable, "-c", script, str(tmp_path / "x.db")])
+    assert done.stdout == b"main ends\n"
+
+
+def test_the_lock_is_left_to_others() -> None:
+    courtesy = Courtesy()
+    assert courtesy.pause(100.0, held=0.02) == 0.005, "now and then a gap, in case somebody waits"
+    assert courtesy.pause(100.05, held=0.02) == 0.0, "alone, there is no other reason to pause"
+    assert courtesy.pause(100.11, held=0.02) == 0.005
+    courtesy.met(101.0)
+    assert courtesy.pause(101.0, held=0.02) == 0.02, "with another writer, as long as it was held"
+    assert courtesy.pause(105.0, held=9.0) == 0.05, "within bounds"
+    assert courtesy.pause(107.0, held=0.02) == 0.005, "until the other has been gone for a while"
