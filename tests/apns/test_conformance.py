@@ -56,3 +56,10 @@ async def test_law(transport_to: Callable[..., ApnsTransport], name: str, client
 
 async def test_the_suite_as_a_whole(transport_to: Callable[..., ApnsTransport]) -> None:
     await check_transport(maker(transport_to, "fanout", "token"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+@pytest.mark.parametrize("client", ["fanout", "aioapns"])
+async def test_the_suite_on_uvloop(transport_to: Callable[..., ApnsTransport], client: str) -> None:
+    pytest.importorskip("uvloop")
+    await check_transport(maker(transport_to, client, "token"))  # type: ignore[arg-type]
