@@ -267,6 +267,14 @@ async def test_lean_answers_everything(echo: Any, connect: Any) -> None:
         client.h2.close_connection()
 
 
+def test_lean_is_lean(echo: Any, tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match="lean"):
+        echo(lean=True, folder=tmp_path, faults=Faults(stall=0.1))
+    simulator = echo(lean=True, folder=tmp_path)
+    with pytest.raises(ValueError, match="lean"):
+        simulator.faults = Faults(delay=0.1)
+
+
 async def test_closing_leaves_nothing(echo: Any, connect: Any) -> None:
     before = asyncio.all_tasks()
     simulator = echo()

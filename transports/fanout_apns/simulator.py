@@ -225,6 +225,8 @@ class ApnsSimulator(Simulator):
         if scheme.lower() != "bearer" or not text:
             return "MissingProviderToken"
         if text not in self._verified:
+            if len(self._verified) >= 1000:
+                self._verified.clear()
             self._verified[text] = self._verify(text)
         reason, issued_at = self._verified[text]
         now = self.clock()

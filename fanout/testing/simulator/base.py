@@ -144,6 +144,8 @@ class Simulator:
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
+        if self.lean and faults != Faults(seed=faults.seed):
+            raise ValueError("A lean simulator answers everything alike: leave out lean, or the faults.")
         self._injector = Injector(faults)
 
     # -- what a subclass says
