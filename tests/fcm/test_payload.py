@@ -183,6 +183,17 @@ def test_validate_only_is_beside_the_message() -> None:
     assert values["message"]["notification"] == {"title": "T"}
 
 
+@pytest.mark.parametrize("name", ["validateOnly", "validate_only"])
+def test_one_notification_alone_may_be_a_dry_run(name: str) -> None:
+    values = orjson.loads(encode(Notification(title="T"), {name: True}).body("token", "T", 1))
+    assert values["validateOnly"] is True
+    assert name not in values["message"]
+    values = orjson.loads(encode(Notification(title="T"), {name: False}, validate_only=True).body("token", "T", 1))
+    assert "validateOnly" not in values
+    with pytest.raises(InvalidMessage, match=name):
+        encode(Notification(title="T"), {name: "yes"})
+
+
 # -- overrides
 
 

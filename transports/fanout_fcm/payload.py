@@ -65,6 +65,8 @@ class FcmMessage(Message):
 def encode(notification: Notification, overrides: Mapping[str, Any], *, validate_only: bool = False) -> FcmMessage:
     """The message of `notification`. `overrides` is what it says for this binding: a part of Google's `Message`, laid over ours.
 
+    With `validate_only`, here or in the overrides, Google checks the message and delivers it to nobody.
+
     Raises `InvalidMessage`, and `MessageTooLarge` above Google's limit.
     """
     for target in _TARGETS:
@@ -72,6 +74,12 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
             raise InvalidMessage(
                 f"The FCM override names {target!r}: to whom a notification goes is said by its target."
             )
+    flag = find(overrides, "validateOnly")
+    if flag is not None:
+        validate_only = overrides[flag]
+        if not isinstance(validate_only, bool):
+            raise InvalidMessage(f"The FCM override {flag} must be true or false.")
+        overrides = {key: value for key, value in overrides.items() if key != flag}
     data = overrides.get("data")
     if isinstance(data, Mapping) and "fanout" in data:
         raise InvalidMessage(
