@@ -235,7 +235,6 @@ class Inbound:
 
     def _on_window_update(self, flags: int, stream: int, payload: bytes) -> None:
         increment = _u32(payload) & LARGEST_WINDOW
-        self._noisy()
         if stream == 0:
             if not increment:
                 raise Fatal(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
@@ -247,8 +246,11 @@ class Inbound:
             self._malformed(stream)
         elif not self.outflow.credit_stream(stream, increment):
             self._give_up(stream, ErrorCode.FLOW_CONTROL_ERROR, "malformed")
-        if self.outflow.waiting:
-            self.out += self.outflow.flow()
+        data = self.outflow.flow() if self.outflow.waiting else []
+        if data:
+            self.out += data
+        else:
+            self._noisy()
 
     def _on_priority(self, flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 5:
