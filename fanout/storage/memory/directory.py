@@ -143,13 +143,14 @@ def change(t: Tables, what: EndpointGone | AddressMoved, now: float) -> None:
 
 def expire(t: Tables, now: float, limit: int) -> int:
     """Endpoints past their own time become expired; how many."""
+    endpoints = t.directory.endpoints
     due = [
-        endpoint
+        (until, id)
         for id in t.directory.active.values()
-        if (endpoint := t.directory.endpoints[id]).expires_at is not None and endpoint.expires_at <= now
+        if (until := endpoints[id].expires_at) is not None and until <= now
     ]
-    for endpoint in due[:limit]:
-        mark(t, endpoint, EndpointState.EXPIRED, now)
+    for _, id in sorted(due)[:limit]:
+        mark(t, endpoints[id], EndpointState.EXPIRED, now)
     return len(due[:limit])
 
 

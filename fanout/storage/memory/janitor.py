@@ -16,7 +16,8 @@ __all__ = ["expire", "prune"]
 def expire(t: Tables, context: StorageContext, now: float, limit: int) -> int:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
     done = directory.expire(t, now, limit)
-    for note in [note for note in t.unfinished.values() if note.sub.expires_at <= now]:
+    past = [note for note in t.unfinished.values() if note.sub.expires_at <= now]
+    for note in sorted(past, key=lambda note: (note.sub.expires_at, note.row)):
         if done >= limit:
             break
         done += end_open(t, context, note, note.stopped or "expired", "" if note.stopped else "ttl", now, limit - done)
@@ -28,7 +29,8 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over."""
     keep = context.retention
     left = limit
-    for note in [each for each in t.notes.values() if _over(each, now - keep.notifications)]:
+    over = [note for note in t.notes.values() if _over(note, now - keep.notifications)]
+    for note in sorted(over, key=lambda note: (note.finished_at, note.row)):
         if left <= 0:
             break
         for piece in list(islice(note.pieces.values(), left)):
@@ -37,7 +39,8 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
         if left > 0 and not note.pieces:
             del t.notes[note.sub.id]
             left -= 1
-    for key in [key for key, (_, _, at) in t.keys.items() if at < now - keep.idempotency_keys][:left]:
+    keys = [(at, key) for key, (_, _, at) in t.keys.items() if at < now - keep.idempotency_keys]
+    for _, key in sorted(keys)[:left]:
         del t.keys[key]
         left -= 1
     left -= _prune_endpoints(t, now - keep.quarantine, left)
@@ -55,14 +58,15 @@ def _over(note: Note, before: float) -> bool:
 def _prune_endpoints(t: Tables, before: float, limit: int) -> int:
     d = t.directory
     over = [
-        endpoint
+        (endpoint.state_at or 0.0, endpoint.id)
         for endpoint in d.endpoints.values()
         if endpoint.state is not EndpointState.ACTIVE and (endpoint.state_at or 0.0) < before
-    ][:limit]
-    for endpoint in over:
+    ]
+    for _, id in sorted(over)[:limit]:
+        endpoint = d.endpoints[id]
         del d.endpoints[endpoint.id]
         place = (endpoint.app, endpoint.binding, endpoint.address.digest)
         d.known[(*place, endpoint.user)].discard(endpoint.id)
         d.users[endpoint.app, endpoint.user].remove(endpoint.id)
         d.audiences[endpoint.app, endpoint.binding].remove(endpoint.id)
-    return len(over)
+    return len(over[:limit])

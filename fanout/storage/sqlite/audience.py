@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from fanout.core.model import Target
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["WIDE", "count", "dump", "look_up", "touched"]
 
@@ -21,7 +19,7 @@ Want = tuple[int, str, list[Any]]
 
 def dump(target: Target, ids: Sequence[int] = ()) -> str:
     """A target as a schedule keeps it; explicit addresses are kept as the `ids` they were interned to."""
-    return orjson.dumps(_parts(target, ids)).decode()
+    return dumps(_parts(target, ids))
 
 
 def _parts(target: Target, ids: Sequence[int] = ()) -> list[Any]:
@@ -43,13 +41,13 @@ def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
             "j.value->>0, e.binding, e.id",
             "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.user = j.value->>2 AND e.user <> '' "
             "AND e.state = 'active'",
-            orjson.dumps(users).decode(),
+            dumps(users),
         )
     if ids:
         rows += db.rows(
             "j.value->>0, e.binding, e.id",
             "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value->>2 WHERE e.app = j.value->>1 AND e.state = 'active'",
-            orjson.dumps(ids).decode(),
+            dumps(ids),
         )
     for i, binding, id in rows:
         found[i].setdefault(binding, []).append(id)
@@ -94,7 +92,7 @@ def count(db: Db, app: str, target: Target) -> dict[str, int]:
             for id in names
         }
     elif target.kind == "addresses":
-        digests = orjson.dumps([address.digest for address in target.addresses]).decode()
+        digests = dumps([address.digest for address in target.addresses])
         binding = db.binding(number, target.binding)
         counts = {
             binding: db.value(

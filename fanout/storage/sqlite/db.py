@@ -10,9 +10,24 @@ from typing import Any
 import apsw
 import orjson
 
+from fanout.errors import UsageError
 from fanout.plugin import StorageContext
 
-__all__ = ["Db", "pack", "unpack"]
+__all__ = ["Db", "dumps", "pack", "unpack"]
+
+
+def dumps(value: Any) -> str:
+    """JSON for SQLite to read. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise _unfit() from None
+
+
+def _unfit() -> UsageError:
+    return UsageError(
+        "A name, address or number cannot be stored: texts must be valid Unicode, and numbers within 64 bits."
+    )
 
 
 class Db:
@@ -43,19 +58,25 @@ class Db:
 
     def value(self, sql: str, *arguments: Any) -> Any:
         """The first column of the first row, or None."""
-        for row in self.connection.execute(sql, arguments):
-            return row[0]
+        try:
+            for row in self.connection.execute(sql, arguments):
+                return row[0]
+        except (OverflowError, UnicodeEncodeError):
+            raise _unfit() from None
         return None
 
     def run(self, sql: str, *arguments: Any) -> None:
         """A statement without an answer."""
-        self.connection.execute(sql, arguments)
+        try:
+            self.connection.execute(sql, arguments)
+        except (OverflowError, UnicodeEncodeError):
+            raise _unfit() from None
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """A statement that takes its rows from `json_each(?)`; nothing happens without rows."""
         rows = list(rows)
         if rows:
-            self.connection.execute(sql, (orjson.dumps(rows).decode(),))
+            self.connection.execute(sql, (dumps(rows),))
 
     # -- names
 

@@ -6,12 +6,10 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
-
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["change", "expire", "listing", "read", "remove", "resolve", "restore", "retire", "tag", "untag"]
 
@@ -19,7 +17,7 @@ _IDS = "(SELECT value FROM json_each(?))"
 
 
 def _list(values: Iterable[Any]) -> str:
-    return orjson.dumps(list(values)).decode()
+    return dumps(list(values))
 
 
 # -- topics

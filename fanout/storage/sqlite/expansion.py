@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from fanout.core.model import LANES
 from fanout.storage.sqlite.audience import WIDE, look_up, touched
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.intake import Start, begin
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
 
@@ -136,4 +134,4 @@ def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> t
 
 
 def _delete(db: Db, ids: list[int]) -> None:
-    db.run("DELETE FROM expansion WHERE id IN (SELECT value FROM json_each(?))", orjson.dumps(ids).decode())
+    db.run("DELETE FROM expansion WHERE id IN (SELECT value FROM json_each(?))", dumps(ids))

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from fanout.core.codec import digest
 from fanout.core.records import Put, Submission
 from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, add_expansions, finish_ready
 from fanout.storage.sqlite.registration import intern
 from fanout.storage.sqlite.stopping import stop
@@ -70,7 +68,7 @@ def _check_keys(
             "i.app, i.key, i.uuid, hex(i.digest), CASE WHEN n.expansions = 0 THEN n.total END",
             "json_each(?) j CROSS JOIN idempotency i LEFT JOIN notification n ON n.uuid = i.uuid "
             "WHERE i.app = j.value->>1 AND i.key = j.value->>2 AND i.at >= ?",
-            orjson.dumps(keyed).decode(),
+            dumps(keyed),
             now - db.context.retention.idempotency_keys,
         )
         known = {(app, key): (uuid, digest, total) for app, key, uuid, digest, total in rows}
@@ -199,7 +197,7 @@ def _supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> d
         "n.id, n.uuid, j.value->>3",
         "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
         "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''",
-        orjson.dumps([[*place, i] for place, i in places.items()]).decode(),
+        dumps([[*place, i] for place, i in places.items()]),
     )
     stop(db, [row[0] for row in rows], "superseded", now)
     return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
@@ -224,7 +222,7 @@ def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
         change = ledger.of(start.notification)
         for binding, ids in start.found.items():
             if start.kind in WIDE:
-                target = orjson.dumps([start.kind, start.names]).decode()
+                target = dumps([start.kind, start.names])
                 expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target])
                 start.expansions += 1
                 change.expansions += 1

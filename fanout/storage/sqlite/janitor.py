@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from fanout.storage.sqlite import endpoints
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
 from fanout.storage.sqlite.stopping import end_open
 
@@ -45,7 +43,7 @@ def expire(db: Db, now: float, limit: int) -> int:
         db.rows(
             "id, stopped",
             "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''",
-            orjson.dumps(ids).decode(),
+            dumps(ids),
         )
     )
     for id in ids:

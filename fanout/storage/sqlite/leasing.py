@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from fanout.core.model import LANES
 from fanout.core.records import Chunk
 from fanout.core.statemap import close
-from fanout.storage.sqlite.db import Db, unpack
+from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, codes_of
 from fanout.storage.sqlite.stopping import gather
 
@@ -60,7 +58,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
             break
     if not chosen:
         return []
-    ids = orjson.dumps(chosen).decode()
+    ids = dumps(chosen)
     db.run(
         "UPDATE chunk SET owner = ?, epoch = epoch + 1, ready_at = ?, waiting = 'ready' "
         "WHERE id IN (SELECT value FROM json_each(?))",
@@ -112,7 +110,7 @@ def _end_spoiled(db: Db, chunks: Sequence[int], now: float) -> dict[int, int]:
     rows = db.rows(
         "c.id, c.notification, hex(c.states), n.stopped",
         "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification",
-        orjson.dumps(list(chunks)).decode(),
+        dumps(list(chunks)),
     )
     ledger = Ledger(db, codes_of(db, {row[1] for row in rows}))
     left: dict[int, int] = {}
@@ -159,13 +157,13 @@ def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> list[int]
     held = db.json(
         "SELECT json_group_array(c.id) FROM json_each(?) j CROSS JOIN chunk c ON c.id = j.value->>0 "
         "WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",
-        orjson.dumps(list(leases)).decode(),
+        dumps(list(leases)),
     )
     if held:
         db.run(
             "UPDATE chunk SET ready_at = ? WHERE id IN (SELECT value FROM json_each(?))",
             until,
-            orjson.dumps(held).decode(),
+            dumps(held),
         )
     kept = set(held)
     return [chunk for chunk, _ in leases if chunk not in kept]

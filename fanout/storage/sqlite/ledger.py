@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
-from fanout.storage.sqlite.db import Db, pack
+from fanout.storage.sqlite.db import Db, dumps, pack
 
 __all__ = ["Ledger", "NewChunk", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
 
@@ -78,7 +76,7 @@ def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
         "notification, state, reason",
         "(SELECT notification, state, reason FROM tally WHERE notification IN (SELECT value FROM jsonb_each(?)) "
         "ORDER BY notification, code)",
-        orjson.dumps(list(pairs)).decode(),
+        dumps(list(pairs)),
     )
     for id, state, reason in rows:
         pairs[id].append((state, reason))
@@ -164,14 +162,14 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
         "WHERE t.notification = n.id))",
         "json_each(?) j CROSS JOIN notification n ON n.id = j.value "
         "WHERE n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total",
-        orjson.dumps(list(notifications)).decode(),
+        dumps(list(notifications)),
     )
     if not rows:
         return {}
     db.run(
         "UPDATE notification SET finished_at = ? WHERE id IN (SELECT value FROM jsonb_each(?))",
         now,
-        orjson.dumps([row[0] for row in rows]).decode(),
+        dumps([row[0] for row in rows]),
     )
     events = []
     for _, app, uuid, total, stopped, ended in rows:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.endpoints import retire, tag, untag
 
 __all__ = ["intern", "register"]
@@ -141,7 +139,7 @@ WHERE e.binding = j.value->>0 AND e.digest = unhex(j.value->>1) AND e.state {} '
 def _known(db: Db, places: Sequence[_Place], comparison: str) -> dict[int, list[_Known]]:
     """The endpoints of each address whose state is (or is not) active, by index."""
     found: dict[int, list[_Known]] = {}
-    wanted = orjson.dumps([place[1:] for place in places]).decode()
+    wanted = dumps([place[1:] for place in places])
     for i, id, user, generation in db.rows("j.key, e.id, e.user, e.generation", _LOOK_UP.format(comparison), wanted):
         found.setdefault(i, []).append((id, user, generation))
     return found

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes, apply
-from fanout.storage.sqlite.db import Db, unpack
+from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
 
@@ -77,7 +75,7 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], 
         "json_array(t.state, t.reason)) FROM (SELECT * FROM tally WHERE notification = n.id ORDER BY code) t))",
         "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification "
         "WHERE c.owner IS NOT NULL",
-        orjson.dumps(list({settlement.chunk for settlement in settlements})).decode(),
+        dumps(list({settlement.chunk for settlement in settlements})),
     )
     held: dict[int, _Held] = {}
     codes: dict[int, Codes] = {}
@@ -91,7 +89,7 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], 
 def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any]]]) -> None:
     if not retries:
         return
-    chunks = orjson.dumps([settlement.chunk for _, settlement, _ in retries]).decode()
+    chunks = dumps([settlement.chunk for _, settlement, _ in retries])
     audiences = {
         chunk: unpack(ids)
         for chunk, ids in db.rows(

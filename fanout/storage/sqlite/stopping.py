@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from fanout.core.statemap import Codes, close
 from fanout.errors import NotFound
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, codes_of, finish_ready
 
 __all__ = ["cancel", "end_open", "gather", "stop"]
@@ -34,7 +32,7 @@ def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
     """Nothing more of these is leased; what nobody holds ends in the state `why` (or in that of an earlier stop)."""
     if not notifications:
         return
-    chosen = orjson.dumps(list(notifications)).decode()
+    chosen = dumps(list(notifications))
     db.run(
         "UPDATE notification SET stopped = ? WHERE id IN (SELECT value FROM json_each(?)) AND stopped = '' "
         "AND finished_at IS NULL",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import orjson
-
 from fanout.core.records import Event, Status, Stored
 from fanout.core.statemap import DOUBTFUL, OPEN, RETRIED
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
-from fanout.storage.sqlite.db import Db, unpack
+from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import codes_of
 
 __all__ = ["deliveries", "events", "notification", "outstanding", "status", "stopped"]
@@ -37,7 +35,7 @@ def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
     rows = db.rows(
         "uuid, stopped",
         "notification WHERE uuid IN (SELECT value FROM json_each(?)) AND stopped <> ''",
-        orjson.dumps(list(uuids)).decode(),
+        dumps(list(uuids)),
     )
     return dict(rows)
 
@@ -47,7 +45,7 @@ def finished(db: Db, uuids: Sequence[str]) -> set[str]:
     rows = db.rows(
         "uuid",
         "notification WHERE uuid IN (SELECT value FROM json_each(?)) AND finished_at IS NULL",
-        orjson.dumps(list(uuids)).decode(),
+        dumps(list(uuids)),
     )
     return set(uuids) - {uuid for (uuid,) in rows}
 
@@ -135,7 +133,7 @@ def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> 
         rows = db.rows(
             "c.waiting, hex(c.states), hex(a.ids)",
             "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN audience a ON a.chunk = c.id",
-            orjson.dumps([chunk for chunk, _ in batch]).decode(),
+            dumps([chunk for chunk, _ in batch]),
         )
         for waiting, states, ids in rows:
             for endpoint, code in zip(unpack(ids), bytes.fromhex(states), strict=True):
