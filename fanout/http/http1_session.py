@@ -23,13 +23,25 @@ _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add. Gateways ignore or refuse headers that they did not ask for."""
 
 
+_TICK = 0.1
+"""Seconds between two looks at the deadlines: their precision."""
+
+
 class _Attempt:
-    """How far one request has come."""
+    """How far one request has come, and until when (in the loop's seconds) its `task` may wait."""
 
-    __slots__ = ("connected",)
+    __slots__ = ("cancelling", "connected", "deadline", "expired", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, task: asyncio.Task[Any], deadline: float) -> None:
+        self.task = task
+        self.deadline = deadline
+        self.cancelling = task.cancelling()
         self.connected = False
+        self.expired = False
+
+    def was_expiry(self) -> bool:
+        """Whether a cancellation that has just been caught was the deadline's and nobody else's. Takes it back if it was."""
+        return self.expired and self.task.uncancel() <= self.cancelling
 
 
 _attempt: ContextVar[_Attempt] = ContextVar("_attempt")
@@ -70,12 +82,17 @@ class _Lookup(AbstractResolver):
 
 
 class Session:
-    """One aiohttp session. Make it on the loop that uses it."""
+    """One aiohttp session. Make it on the loop that uses it.
+
+    Deadlines are kept by one timer for all requests: aiohttp's own, one or more per request, cost a tenth of a request's CPU.
+    """
 
     def __init__(self, context: ssl.SSLContext, settings: Http1Settings, resolver: Resolver) -> None:
         self._settings = settings
         self._closed = False
-        self._timeout = self._limits(settings.request_timeout)
+        self._loop = asyncio.get_running_loop()
+        self._under_way: set[_Attempt] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._session = aiohttp.ClientSession(
             connector=_Connector(
                 ssl=context,
@@ -88,65 +105,75 @@ class Session:
             skip_auto_headers=_NO_EXTRAS,
             auto_decompress=False,
             trust_env=False,
-            timeout=self._timeout,
+            # aiohttp would round times above its threshold up to whole seconds.
+            timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout, ceil_threshold=float("inf")),
         )
 
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
         await self._session.close()
+        if self._timer is not None and not self._under_way:
+            self._timer.cancel()
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float | None
     ) -> Response:
         """As `Http1Client.request`."""
-        attempt = _Attempt()
+        task = asyncio.current_task()
+        assert task is not None
+        limit = self._settings.request_timeout if timeout is None else timeout
+        attempt = _Attempt(task, self._loop.time() + limit)
         _attempt.set(attempt)
+        self._under_way.add(attempt)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TICK, self._tick)
+        response: aiohttp.ClientResponse | None = None
+        read = bytearray()
         try:
             response = await self._session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body or None,
-                allow_redirects=False,
-                timeout=self._timeout if timeout is None else self._limits(timeout),
+                method, URL(url, encoded=True), headers=headers, data=body or None, allow_redirects=False
             )
+            if not response.content.at_eof():
+                await self._read(response.content, read)
+            failed = None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._closed or task is None or task.cancelling():
+            if attempt.was_expiry():
+                failed = RequestFailed("unknown" if attempt.connected else "no", "timeout")
+            elif self._closed and not task.cancelling():
+                # aiohttp cancels those who wait for a connection when it is closed; nobody cancelled our caller.
+                failed = RequestFailed("no", "closed")
+            else:
                 raise
-            # aiohttp cancels those who wait for a connection when it is closed; nobody cancelled our caller.
-            failed = RequestFailed("no", "closed")
         except Exception as error:
-            reason = "closed" if self._closed else _reason(error)
+            reason = "timeout" if attempt.was_expiry() else "closed" if self._closed else _reason(error)
             failed = RequestFailed("unknown" if attempt.connected else "no", reason)
-        else:
-            return Http1Response(response.status, await self._body(response), response.headers)
+        finally:
+            self._under_way.discard(attempt)
+            if response is not None:
+                if response.content.at_eof():
+                    response.release()
+                else:
+                    response.close()
+        if response is not None:
+            return Http1Response(response.status, bytes(read[: self._settings.max_body]), response.headers)
+        assert failed is not None
         raise failed  # out here, so that it does not carry aiohttp's error, whose text may hold the whole URL
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        content = response.content
-        if content.at_eof():
-            response.release()
-            return b""
-        most = self._settings.max_body
-        body = bytearray()
-        try:
-            while not content.at_eof() and len(body) <= most:
-                body += await content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            pass  # the status has come, and it is what counts
-        finally:
-            if content.at_eof():
-                response.release()
-            else:
-                response.close()
-        return bytes(body[:most])
+    async def _read(self, content: aiohttp.StreamReader, into: bytearray) -> None:
+        while not content.at_eof() and len(into) <= self._settings.max_body:
+            into += await content.readany()
 
-    def _limits(self, total: float) -> aiohttp.ClientTimeout:
-        connect = min(total, self._settings.connect_timeout)
-        # aiohttp would round times above its threshold up to whole seconds.
-        return aiohttp.ClientTimeout(total=total, connect=connect, ceil_threshold=float("inf"))
+    def _tick(self) -> None:
+        """Cancel what is past its deadline."""
+        self._timer = None
+        now = self._loop.time()
+        for attempt in self._under_way:
+            if now >= attempt.deadline and not attempt.expired:
+                attempt.expired = True
+                attempt.task.cancel()
+        if self._under_way:
+            self._timer = self._loop.call_later(_TICK, self._tick)
 
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (

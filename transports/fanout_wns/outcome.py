@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from fanout.plugin import (
     ACCEPTED,
-    Accepted,
     Gone,
     Misconfigured,
     Outcome,
@@ -34,13 +33,12 @@ THROTTLED = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of WNS's. `after` is in seconds, `text` the description of an error, cleaned; `id` is WNS's for the message."""
+    """One answer of WNS's. `after` is in seconds, `text` the description of an error, cleaned."""
 
     status: int
     word: str = ""
     after: float | None = None
     text: str = ""
-    id: str = ""
 
     @property
     def reason(self) -> str:
@@ -49,7 +47,8 @@ class Answer:
 
 
 def _accepted(answer: Answer) -> Outcome:
-    return Accepted(answer.id) if answer.id else ACCEPTED
+    """Under the delivery id, which `MS-CV` carries and WNS repeats; its own `X-WNS-Msg-ID` adds nothing."""
+    return ACCEPTED
 
 
 def _rejected(answer: Answer) -> Outcome:
@@ -149,15 +148,13 @@ def read(response: Response, now: float) -> Answer:
     header = response.header
     told = header("x-wns-status") or header("x-wns-notificationstatus") or ""
     status = response.status
-    if status == 200 and told == "received":
-        return Answer(200, "received", id=header("x-wns-msg-id") or "")
     description = header("x-wns-error-description") or ""
     # Error bodies are empty as a rule; "Domain Blocked" was seen in one.
     said = f"{description} {response.body[:512].decode('latin-1')}".lower()
     word = next((phrase for phrase in _PHRASES if phrase in said), told.strip().lower())
     if not _WORD.fullmatch(word):
         word = ""
-    return Answer(status, word, _after(response, now), _clean(description), header("x-wns-msg-id") or "")
+    return Answer(status, word, _after(response, now), _clean(description))
 
 
 def _after(response: Response, now: float) -> float | None:

@@ -148,7 +148,7 @@ class WnsSimulator(Http1Simulator):
 
     def handle(self, request: Request) -> Answer:
         if self.lean:
-            return Reply(200, {"X-WNS-Status": "received"}, push=self._push(request))
+            return Reply(200, {"X-WNS-Status": "received", **self._headers(request)}, push=self._push(request))
         found = _CHANNEL.fullmatch(request.path)
         if request.method != "POST":
             return self.error("MethodNotAllowed", request)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from fanout.plugin import (
+    ACCEPTED,
     Address,
     AddressInvalid,
     ConfigurationError,
@@ -16,7 +17,6 @@ from fanout.plugin import (
     Delivery,
     Diagnosis,
     GuardedResolver,
-    GuardedUrl,
     HostGuard,
     HostRefused,
     Http1Client,
@@ -26,7 +26,6 @@ from fanout.plugin import (
     Outcome,
     Rejected,
     RequestFailed,
-    Response,
     Scope,
     Token,
     TokenError,
@@ -117,8 +116,8 @@ class WnsTransport:
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once; with another token a second time if WNS does not know the first."""
         assert isinstance(message, WnsMessage)
-        tokens = self._tokens
-        if tokens is None:
+        client, tokens, gateway = self._client, self._tokens, self._settings.gateway
+        if client is None or tokens is None:
             raise RuntimeError("The WNS transport is not open: enter it with `async with` before sending.")
         try:
             channel = self._guard.check(delivery.address)
@@ -135,13 +134,23 @@ class WnsTransport:
                     return found
                 token = found
                 left = self._left(begun)
+            headers = dict(message.headers if delivery.ttl > 0 else message.now_or_never)
+            headers["Authorization"] = f"Bearer {token.text}"
+            headers["X-WNS-TTL"] = str(delivery.ttl)
+            headers["MS-CV"] = _correlation(delivery)
+            url = channel.url
+            if gateway:
+                headers["Host"] = channel.authority
+                url = f"{gateway}{channel.target}"
             try:
-                response = await self._post(channel, message, delivery, token, left)
+                response = await client.request("POST", url, headers, message.body, timeout=left)
             except RequestFailed as failed:
                 return of_failure(failed)
             if response.status == 401 and tried is None:
                 tried, token = token, None
                 continue
+            if response.status == 200 and response.header("X-WNS-Status") == "received":
+                return ACCEPTED
             answer = read(response, self._context.clock.now())
             if answer.status == 405 and not self._complained:
                 self._complained = True
@@ -173,20 +182,6 @@ class WnsTransport:
             return of_token_error(error)
         except TimeoutError:
             return Unavailable("no", Scope.BINDING, "no token within the deadline", 0.0)
-
-    async def _post(
-        self, channel: GuardedUrl, message: WnsMessage, delivery: Delivery, token: Token, left: float | None
-    ) -> Response:
-        assert self._client is not None
-        headers = dict(message.headers if delivery.ttl > 0 else message.now_or_never)
-        headers["Authorization"] = f"Bearer {token.text}"
-        headers["X-WNS-TTL"] = str(delivery.ttl)
-        headers["MS-CV"] = _correlation(delivery)
-        url = channel.url
-        if self._settings.gateway:
-            headers["Host"] = channel.authority
-            url = f"{self._settings.gateway}{channel.target}"
-        return await self._client.request("POST", url, headers, message.body, timeout=left)
 
     def _names(self) -> tuple[str, str]:
         return self._context.app, self._context.binding
