@@ -287,7 +287,9 @@ class TransportPlugin:
     NAME_file or through the environment. `factory` makes the transport from (settings, context): a callable or
     "module:attribute". `extra` is what to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for
     the gateway ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None.
-    `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under.
+    `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
+    a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with
+    (engine, application_server_key=…, binding=…, user=…, port=…), an async context manager of something with a `url`.
     """
 
     name: str
@@ -297,6 +299,7 @@ class TransportPlugin:
     extra: str = ""
     simulator: str | Callable[..., Any] | None = None
     keys: Mapping[str, str | Callable[[], KeyPair]] = field(default_factory=dict)
+    browser: str | Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,8 @@
-"""`fanout demo`: a broadcast to thousands of simulated devices, from nothing, with what to try next."""
+"""`fanout demo`: a broadcast to thousands of simulated devices of every kind, from nothing, with what to try next."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,9 @@ from typing import Annotated
 import typer
 
 from fanout import bootstrap
-from fanout.cli.gateways import Gateway, Simulated, simulated_transports, toml, write_private
+from fanout.cli.demo_browser import browser_demo
+from fanout.cli.demo_folder import clear, write_config
+from fanout.cli.gateways import Gateway, Simulated, simulated_transports
 from fanout.cli.progress import Meter
 from fanout.cli.shell import quoted, run, this_program
 from fanout.core.model import Notification, Registration
@@ -27,7 +28,6 @@ from fanout.registry import Registry
 
 __all__ = ["demo"]
 
-_MARK = "# Made by `fanout demo`; the next one replaces it.\n"
 _ODD = ("dead", "throttled", "slow")
 _ODD_EVERY = 250
 """One device in so many is dead, throttled or slow."""
@@ -36,55 +36,57 @@ _BATCH = 1000
 
 
 def demo(
+    context: typer.Context,
     devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many devices.", min=1)] = 20_000,
     users: Annotated[int, typer.Option("--users", metavar="N", help="How many users have them.", min=1)] = 8_000,
     folder: Annotated[
         Path, typer.Option("--folder", metavar="DIR", help="Where the database and the configuration are left.")
     ] = Path("fanout-demo"),
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="No simulation: a page on loopback that sends a real push to your own browser."),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", help="Where that page is served; 0 is a free port.", min=0, max=65_535)
+    ] = 0,
 ) -> None:
-    """Simulate a gateway, register devices, send to one user and to all, and show how it went. Needs no account."""
+    """Simulate every gateway, register devices, send to one user and to all, and show how it went. Needs no account."""
+    for name, wrong in (("devices", browser), ("users", browser), ("port", not browser)):
+        source = context.get_parameter_source(name)
+        if wrong and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name} has no meaning {'with' if browser else 'without'} --browser: take it out.")
+    if browser:
+        run(lambda: browser_demo(folder.absolute(), port), graceful=True)
     run(lambda: _demo(devices, min(users, devices), folder.absolute()))
 
 
 async def _demo(devices: int, users: int, folder: Path) -> int:
     registry = Registry()
     transports = simulated_transports(registry)
-    _clear(folder)
-    alice = _user(min(42, users - 1), users)
+    clear(folder)
+    alice = _user(_alice(users), users)
     async with AsyncExitStack() as stack:
         gateways: dict[str, Gateway] = {}
         for transport in transports:
             gateway = await stack.enter_async_context(Gateway(transport.name, folder / "gateways" / transport.name))
             gateways[transport.name] = gateway
             typer.echo(f"A simulated {transport.name} gateway listens at {gateway.url}.")
-        config = folder / "fanout.toml"
         settings = {name: gateway.settings for name, gateway in gateways.items()}
-        write_private(config, _MARK + toml("sqlite:fanout.db", settings, _POLICY))
+        config = write_config(folder, settings, _POLICY)
         engine = await stack.enter_async_context(bootstrap.open(config, registry=registry))
 
         await _register(engine, transports, devices, users)
         receipt = await engine.send(Notification(title="Hello", body="This one is for you alone."), f"user:{alice}")
         status = await receipt.wait()
-        typer.echo(f"To {alice}: {_counts(status)} of {status.total} devices.")
+        typer.echo(
+            f"To {alice}: {_counts(status)} of {status.total} devices; {await _takers(engine, receipt.id, alice)}."
+        )
 
         everyone = Notification(title="Hello, everyone", body="A broadcast to every device.", lane="bulk")
         broadcast, rate = await _broadcast(engine, everyone)
         location = engine.storage.location
     _summary(broadcast, rate, alice, location, config)
     return 0
-
-
-def _clear(folder: Path) -> None:
-    """An empty folder, where there was none or an earlier demo's. Raises `UsageError` rather than touch anything else."""
-    config = folder / "fanout.toml"
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            if not (config.is_file() and config.read_text(encoding="utf-8").startswith(_MARK)):
-                raise UsageError(f"--folder {folder} holds something that is no earlier demo: name another folder.")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--folder {folder} cannot be used ({error.strerror}): name another folder.") from None
 
 
 async def _register(engine: Engine, transports: Sequence[Simulated], devices: int, users: int) -> None:
@@ -98,9 +100,13 @@ async def _register(engine: Engine, transports: Sequence[Simulated], devices: in
                 batch.clear()
                 meter.show(f"{number:,} devices", done=number)
     seconds = time.monotonic() - begun
-    odd = sum(_behaviour(number, _transport(number, transports, users)) != "good" for number in range(devices))
+    kinds = Counter(_transport(number, transports, users).name for number in range(devices))
+    odd = sum(
+        _behaviour(number, _transport(number, transports, users), transports) != "good" for number in range(devices)
+    )
     typer.echo(
-        f"{devices:,} devices of {users:,} users are registered, in {seconds:.1f} s; {odd:,} of them are {_listed(_ODD)}."
+        f"{devices:,} devices of {users:,} users are registered ({_each(kinds)}), in {seconds:.1f} s; "
+        f"{odd:,} of them are {_listed(_ODD)}."
     )
 
 
@@ -108,24 +114,41 @@ def _devices(engine: Engine, transports: Sequence[Simulated], devices: int, user
     for number in range(devices):
         transport = _transport(number, transports, users)
         yield engine.endpoints.registration(
-            user=_user(number % users, users),
+            user=_user(_owner(number, transports, users), users),
             binding=transport.name,
-            address=transport.address(number, _behaviour(number, transport)),
+            address=transport.address(number, _behaviour(number, transport, transports)),
             platform=transport.name,
             tags=["demo"],
         )
 
 
+def _alice(users: int) -> int:
+    """The user whose devices are shown."""
+    return min(42, users - 1)
+
+
+def _owner(number: int, transports: Sequence[Simulated], users: int) -> int:
+    """The first devices, one of each kind, are those of the user who is shown; everybody has an equal share of the others."""
+    return _alice(users) if number < len(transports) else number % users
+
+
 def _transport(number: int, transports: Sequence[Simulated], users: int) -> Simulated:
     """One user's devices are of different kinds."""
-    return transports[(number + number // users) % len(transports)]
+    return transports[(number + number // users) % len(transports)] if number >= len(transports) else transports[number]
 
 
-def _behaviour(number: int, transport: Simulated) -> str:
+def _behaviour(number: int, transport: Simulated, transports: Sequence[Simulated]) -> str:
     odd = [word for word in _ODD if word in transport.behaviours]
-    if number % _ODD_EVERY or not odd:
+    if number < len(transports) or number % _ODD_EVERY or not odd:
         return "good"
     return odd[number // _ODD_EVERY % len(odd)]
+
+
+async def _takers(engine: Engine, id: str, user: str) -> str:
+    """Which gateway took how many."""
+    bindings = {endpoint.id: endpoint.binding async for endpoint in engine.endpoints.list(user=user, state=None)}
+    took = Counter([bindings[one] async for one, state, _ in engine.deliveries(id) if state == "accepted"])
+    return f"taken by {_each(took)}" if took else "no gateway took any"
 
 
 async def _broadcast(engine: Engine, notification: Notification) -> tuple[Status, float]:
@@ -198,6 +221,10 @@ def _summary(status: Status, rate: float, alice: str, location: str, config: Pat
 
 def _counts(status: Status) -> str:
     return ", ".join(f"{status.counts[state]:,} {state}" for state in FINAL_STATES if status.counts.get(state))
+
+
+def _each(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
 def _user(number: int, users: int) -> str:

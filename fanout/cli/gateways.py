@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Self
 from fanout.errors import ConfigurationError, FanoutError
 from fanout.registry import Registry
 
-__all__ = ["Gateway", "GatewayFailed", "Simulated", "simulated_transports", "toml", "toml_value", "write_private"]
+__all__ = ["Gateway", "GatewayFailed", "Simulated", "simulated_transports", "toml", "toml_value"]
 
 _START = 30.0
 """Seconds for a simulator to make its certificates and listen."""
@@ -106,15 +105,9 @@ def toml(storage: str, bindings: Mapping[str, Mapping[str, Any]], policy: Mappin
     for binding, settings in bindings.items():
         lines += ["", f"[apps.default.transports.{binding}]"]
         lines += [f"{key} = {toml_value(value)}" for key, value in settings.items() if value is not None]
-    lines += ["", "[policy]", *(f"{key} = {toml_value(value)}" for key, value in policy.items())]
+    if policy:
+        lines += ["", "[policy]", *(f"{key} = {toml_value(value)}" for key, value in policy.items())]
     return "\n".join(lines) + "\n"
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read: it holds a (throw-away) key."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
 
 
 def toml_value(value: Any) -> str:
