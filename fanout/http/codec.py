@@ -141,7 +141,9 @@ class Codec(Inbound):
         return data
 
     def close(self, reason: str, *, code: int | None = None, debug: bytes = b"") -> None:
-        """The connection is over: fail every request that is left. With `code`, say GOAWAY first."""
+        """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and nothing
+        else: what was not taken yet has just been called not sent.
+        """
         if self.closed:
             return
         self.closed = True
@@ -153,6 +155,7 @@ class Codec(Inbound):
         self.streams.clear()
         self.partial.clear()
         self.outflow.waiting.clear()
+        self.out.clear()
         if code is not None:
             self.out.append(goaway(code, debug))
 

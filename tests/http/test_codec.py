@@ -360,7 +360,8 @@ def test_what_was_never_handed_over_was_not_sent() -> None:
     codec.request(5, HEAD, b"/", b"", b"x" * 100_000)
     codec.take()
     codec.request(7, HEAD, b"/", b"", b"")
-    codec.close("closed")
+    codec.close("closed", code=0)
+    assert codec.take() == goaway(0)
     assert {token: failure.sent for token, failure in codec.failed} == {1: "unknown", 3: "unknown", 5: "no", 7: "no"}
     codec.close("closed")
     codec.receive(frame(FrameType.HEADERS, WHOLE, 1, OK))
