@@ -1,6 +1,6 @@
 """What the SQLite storage costs per delivery: register, put, expand, lease, resolve, settle, with `synchronous=FULL`.
 
-    python -m benchmarks.storage [endpoints]
+python -m benchmarks.storage [endpoints]
 """
 
 from __future__ import annotations
@@ -54,17 +54,27 @@ def _submission(target: Target, rng: random.Random) -> Submission:
 
 
 class _Watch:
-    """Adds up wall time and process time by name."""
+    """Adds up seconds by name: of the wall clock, and of this process's processors."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
 
     async def __call__(self, name: str, call: Awaitable[Any]) -> Any:
-        began = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             return await call
         finally:
-            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - began
+            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
+
+    def figures(self, per: int) -> dict[str, float]:
+        """Microseconds for each of so many."""
+        figures = {}
+        for name in self.wall:
+            figures[f"{name}, us"] = self.wall[name] / per * 1e6
+            figures[f"{name}, CPU us"] = self.cpu[name] / per * 1e6
+        return figures
 
 
 async def _broadcast(storage: SqliteStorage, watch: _Watch, rng: random.Random) -> int:
@@ -130,22 +140,24 @@ async def _measure(n: int, folder: Path, show: Callable[[str], None]) -> dict[st
     context = StorageContext(clock=VirtualClock(NOW))
     registrations = _registrations(n, rng)
     async with SqliteStorage(str(path), context) as storage:
-        began = time.perf_counter()
+        watch = _Watch()
         for first in range(0, n, _BATCH):
-            await storage.register(registrations[first : first + _BATCH], NOW)
-        figures["register us"] = (time.perf_counter() - began) / n * 1e6
-        began = time.perf_counter()
-        for first in range(0, min(n, 100_000), _BATCH):
-            await storage.register(registrations[first : first + _BATCH], NOW + 1)
-        figures["register again us"] = (time.perf_counter() - began) / min(n, 100_000) * 1e6
+            await watch("register", storage.register(registrations[first : first + _BATCH], NOW))
+        figures |= watch.figures(n)
+        watch, again = _Watch(), min(n, 100_000)
+        for first in range(0, again, _BATCH):
+            await watch("register again", storage.register(registrations[first : first + _BATCH], NOW + 1))
+        figures |= watch.figures(again)
         figures["bytes per endpoint"] = path.stat().st_size / n
         watch = _Watch()
         delivered = await _broadcast(storage, watch, rng)
-        for name, seconds in watch.wall.items():
-            figures[f"{name} us"] = seconds / (1 if name.startswith("put") else delivered) * 1e6
-        figures["broadcast us"] = sum(watch.wall.values()) / delivered * 1e6
+        figures |= watch.figures(delivered)
+        figures["broadcast, us"] = sum(watch.wall.values()) / delivered * 1e6
+        figures["broadcast, CPU us"] = sum(watch.cpu.values()) / delivered * 1e6
         for clients in (1, 10, 100):
-            figures[f"put/s, {clients} clients"] = await _puts(storage, rng, clients, 500 * clients if clients < 100 else 10_000, n // 2)
+            figures[f"put/s, {clients} clients"] = await _puts(
+                storage, rng, clients, 500 * clients if clients < 100 else 10_000, n // 2
+            )
         began = time.perf_counter()
         for _ in range(500):
             await storage.changes()
@@ -160,7 +172,7 @@ async def _measure(n: int, folder: Path, show: Callable[[str], None]) -> dict[st
 
 
 def run(endpoints: int = 200_000, show: Callable[[str], None] = print) -> dict[str, float]:
-    """Measure with so many endpoints; figures are per delivery (or endpoint, or call) in microseconds, unless they say otherwise."""
+    """Measure with so many endpoints; figures are in microseconds per endpoint (register), per delivery (broadcast) or per call."""
     with tempfile.TemporaryDirectory(prefix="fanout-bench-", dir=".") as folder:
         return asyncio.run(_measure(endpoints, Path(folder), show))
 

@@ -57,7 +57,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of one submission. Exactly one of `id`, `refused` and `conflict` says it.
+    """What became of one submission. Exactly one of `id`, `refused` and `conflict` says it; none of them where it was in order
+    and nothing was stored because of another one of its batch.
 
     `id` is the notification's id (an earlier one's when `replayed`). `total` is None while a topic or `all` is still to expand.
     `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.

@@ -127,6 +127,30 @@ async def test_no_room_on_the_disk(small_disk: Path) -> None:
         assert all([await storage.status(id) for id in accepted])
 
 
+async def test_no_room_to_open(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8192))
+    with pytest.raises(StorageFull):
+        await SqliteStorage(str(small_disk / "x.db"), CONTEXT).__aenter__()
+    ballast.unlink()
+    async with SqliteStorage(str(small_disk / "x.db"), CONTEXT) as storage:
+        await storage.put([submission()], T0)
+
+
+@pytest.mark.parametrize("fate", ["deleted", "replaced"])
+async def test_a_file_that_disappears(tmp_path: Path, fate: str) -> None:
+    """Nothing is accepted into a file that nobody can open any more."""
+    path = tmp_path / "x.db"
+    async with SqliteStorage(str(path), CONTEXT) as storage:
+        await storage.put([submission()], T0)
+        path.rename(tmp_path / "elsewhere")
+        if fate == "replaced":
+            path.touch()
+        for _ in range(2):
+            with pytest.raises(StorageError, match=r"moved or deleted|takes no more writes"):
+                await storage.put([submission()], T0)
+
+
 class Disk(apsw.VFS):
     """The machine's files, with faults: `fail` is the number of the sync that fails, counted from now."""
 

@@ -6,7 +6,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,20 @@ async def test_a_killed_worker_is_taken_over_and_a_stalled_one_fenced(tmp_path: 
             assert await b.ask("settle") == [True], "a worker that was only slow settles nothing"
             assert (await standing(storage, later.id)).counts["accepted"] == 0
             await storage.settle([done(again)], T0 + 31)
+
+
+async def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        others: list[Other] = []
+        for i in range(4):
+            command = [sys.executable, "-c", SCRIPT, str(tmp_path / "x.db"), str(i)]
+            others.append(Other(await stack.enter_async_context(await anyio.open_process(command, stderr=None))))
+        try:
+            assert [await each.hear() for each in others] == ["open"] * 4
+            assert len({await each.ask("put") for each in others}) == 4
+        finally:
+            for each in others:
+                each.process.kill()
 
 
 async def test_two_processes_work_side_by_side(tmp_path: Path) -> None:

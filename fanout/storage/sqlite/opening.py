@@ -182,7 +182,8 @@ def _check(connection: apsw.Connection, location: str) -> None:
     """Look at both ends of every table, and in a small file at every page."""
     for table in _TABLES:
         column = "chunk" if table == "audience" else "rowid" if table not in ("retry", "tally") else "notification"
-        connection.execute(f"SELECT max({column}), min({column}) FROM {table}").fetchall()
+        for end in ("min", "max"):
+            connection.execute(f"SELECT {end}({column}) FROM {table}").fetchall()
     if os.path.getsize(connection.filename) <= _CHECKED:
         verdict = connection.pragma("quick_check", 1)
         if verdict != "ok":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,12 @@ class Database:
 
     def __init__(self, location: str, context: StorageContext) -> None:
         self._location = location
-        self._connection = connect(location)
+        try:
+            self._connection = connect(location)
+        except apsw.Error as error:
+            raise translate(error, location) from error
+        self._path = os.path.abspath(location)
+        self._file = _identity(self._path)
         self._db = Db(self._connection, context)
         self._broken: BaseException | None = None
         self._courtesy = Courtesy()
@@ -126,6 +132,12 @@ class Database:
 
     def _begin(self) -> None:
         began = time.monotonic()
+        if _identity(self._path) != self._file:
+            # SQLite would go on writing to a file that nobody can open any more.
+            self._broken = FileNotFoundError()
+            raise StorageError(
+                f"The database {self._location} was moved or deleted while it was open: put it back and open it again."
+            )
         busy_wait(lambda: self._connection.execute("BEGIN IMMEDIATE"), self._location)
         now = time.monotonic()
         seen = self._data_version()
@@ -164,3 +176,12 @@ class Database:
         return StorageError(
             f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
         )
+
+
+def _identity(location: str) -> tuple[int, int] | None:
+    """Which file that path names, or None."""
+    try:
+        found = os.stat(location)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
