@@ -43,6 +43,8 @@ __all__ = ["WnsTransport"]
 
 _log = logging.getLogger("fanout.wns")
 
+_HOSTS = 16
+
 
 class WnsTransport:
     """One Windows app's channels. A channel's host is its group: Microsoft has many, and each has its own connections."""
@@ -69,7 +71,8 @@ class WnsTransport:
                 f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
             ) from None
         limits = Http1Settings(
-            connections=settings.connections,
+            # A test server stands for all hosts, which do not share connections otherwise.
+            connections=settings.connections * (_HOSTS if settings.gateway else 1),
             request_timeout=settings.request_timeout,
             connect_timeout=min(settings.connect_timeout, settings.request_timeout),
         )
