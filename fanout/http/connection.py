@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._marks = Marks(first_stream)
         self._heartbeat = Heartbeat(settings, clock())
         self._heard = False
+        self._answerable = first_stream
         self._paused = False
         self.alone = settings.first_alone
         self.codec = Codec(max_body=settings.max_body, first_stream=first_stream)
@@ -81,7 +82,6 @@ class Connection(asyncio.Protocol):
         self.half = 0
         self.proved = False
         self.draining = False
-        self.created = clock()
         self.retire_at = float("inf")
         self.address = ""
         self.missed_dns = 0
@@ -187,6 +187,7 @@ class Connection(asyncio.Protocol):
         if self._heard:
             self._heard = False
             self._heartbeat.heard(now)
+            self._answerable = self.codec.next_stream
         self.codec.calm()
         if self.codec.streams:
             self._drop_cancelled()
@@ -297,7 +298,9 @@ class Connection(asyncio.Protocol):
     def _listen(self, now: float) -> None:
         codec = self.codec
         oldest = next(iter(codec.streams), None)
-        overdue = oldest is not None and oldest < self._marks.opened_by(self._heartbeat.stall_before(now))
+        # Also what is pending no more counts: a dead peer must be found out though every request times out early.
+        stalled = self._marks.opened_by(self._heartbeat.stall_before(now))
+        overdue = stalled > self._answerable or (oldest is not None and oldest < stalled)
         health = self._heartbeat.look(
             now, waiting_for_pong=codec.pinged is not None, in_flight=oldest is not None, overdue=overdue
         )

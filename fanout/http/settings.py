@@ -20,8 +20,8 @@ class PoolSettings:
     request_timeout: float = 15.0
     connect_timeout: float = 10.0
     """For name lookup, TCP, TLS and the gateway's SETTINGS together."""
-    idle_ping: float = 120.0
-    """Silence after which an unused connection is asked whether it lives. Below the 350 s of common NAT tables."""
+    idle_ping: float = 200.0
+    """Silence after which an unused connection is asked whether it lives. Below the 240 s and 350 s of common NAT tables."""
     stall_ping: float = 4.0
     """The same for a connection that owes an answer."""
     ping_timeout: float = 8.0

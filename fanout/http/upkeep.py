@@ -121,7 +121,7 @@ class Heartbeat:
         return now - self._heard
 
     def look(self, now: float, *, waiting_for_pong: bool, in_flight: bool, overdue: bool) -> Health:
-        """`overdue`: an answer has been owed for `stall_ping` seconds. Any byte counts as a sign of life."""
+        """`overdue`: something was sent `stall_ping` seconds ago and not answered. Any byte counts as a sign of life."""
         silence = now - self._heard
         if waiting_for_pong:
             return Health.DEAD if now - max(self._pinged, self._heard) >= self._timeout else Health.FINE

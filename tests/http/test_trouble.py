@@ -178,6 +178,25 @@ async def test_a_silent_gateway_is_found_out_by_a_ping_within_fifteen_seconds(ce
         assert it.whole()
 
 
+async def test_a_silent_gateway_is_found_out_though_every_request_times_out_early(certificates: Certificates) -> None:
+    async with scene(certificates, request_timeout=1.0, warm=0.0) as it:
+        (first,) = it.ask()
+        peer = await it.met()
+        peer.answer((await peer.request()).stream)
+        await first
+        dead = it.pool._ready[0]
+        for _ in range(14):
+            (future,) = it.ask()
+            await it.tick()
+            await it.pass_time(1.0)
+            assert await failure(future) in (("unknown", "timeout"), ("unknown", "ping"))
+            if dead.codec.closed:
+                break
+        else:
+            raise AssertionError("a dead connection is used for ever")
+        assert it.whole()
+
+
 async def test_a_slow_gateway_that_answers_pings_is_left_alone(certificates: Certificates) -> None:
     async with scene(certificates) as it:
         (future,) = it.ask(timeout=60.0)
