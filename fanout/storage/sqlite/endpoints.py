@@ -264,6 +264,8 @@ def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpo
 def resolve(db: Db, ids: array[int]) -> list[EndpointRow]:
     """What a send needs of these endpoints."""
     rows = db.rows(
-        "id, address, kind, grp, registered_at, generation, state", f"endpoint WHERE id IN {_IDS}", _list(ids)
+        "e.id, e.address, e.kind, e.grp, e.registered_at, e.generation, e.state",
+        "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value",
+        _list(ids),
     )
     return list(map(EndpointRow._make, rows))
