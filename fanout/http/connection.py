@@ -191,6 +191,7 @@ class Connection(asyncio.Protocol):
         self.codec.calm()
         if self.codec.streams:
             self._drop_cancelled()
+        if self.codec.streams or self.deadlines:
             self._drop_expired(now)
         used = self._marks.mark(now, self.codec.next_stream)
         self._listen(now)

@@ -20,6 +20,9 @@ from fanout.http.upkeep import Reconnect, wants_connection
 
 __all__ = ["H2Pool"]
 
+_STALL = 1.0
+"""Seconds by which a tick is late before the loop is taken to have stood still."""
+
 _DNS_MISSES = 3
 """Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
 
@@ -155,7 +158,7 @@ class H2Pool:
             if load < least and load < connection.limit:
                 best = connection
                 least = load
-        if best is None or self._waiting:
+        if best is None:
             self._wait(future, head, path, fields, body, timeout)
             return future
         stream = best.codec.request(future, head, path, fields, body)
@@ -344,7 +347,12 @@ class H2Pool:
 
     def _tick(self) -> None:
         now = self._clock()
-        self._timer = self._loop.call_later(self._settings.tick, self._tick)
+        stalled = self._timer is not None and self._loop.time() - self._timer.when() > _STALL
+        self._timer = self._loop.call_later(0.0 if stalled else self._settings.tick, self._tick)
+        if stalled:
+            # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came meanwhile
+            # go first, or every one of them would count as late.
+            return
         self._drop_late(now)
         if any([connection.tick(now) for connection in (*self._ready, *self._draining)]) or self._waiting:
             self._used_at = now

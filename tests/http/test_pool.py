@@ -196,6 +196,36 @@ async def test_a_request_has_a_deadline_and_a_late_answer_harms_nobody(certifica
         assert it.whole()
 
 
+async def test_after_a_blocked_loop_answers_go_before_deadlines(certificates: Certificates) -> None:
+    async with scene(certificates) as it:
+        (future,) = it.ask()
+        peer = await it.met()
+        got = await peer.request()
+        loop = asyncio.get_running_loop()
+        assert it.pool._timer is not None
+        it.pool._timer.cancel()
+        it.pool._timer = loop.call_at(loop.time() - 5.0, settle)
+        it.pool._timer.cancel()
+        it.clock.now += 100.0
+        it.pool._tick()  # five seconds late by the loop's own clock
+        assert not future.done()
+        peer.answer(got.stream)
+        assert (await future).status == 200
+
+
+async def test_own_deadlines_are_forgotten_with_their_requests(certificates: Certificates) -> None:
+    async with scene(certificates) as it:
+        (warm,) = it.ask()
+        peer = await it.met()
+        serving = asyncio.ensure_future(peer.serve())
+        await warm
+        for _ in range(10):
+            await asyncio.gather(*it.ask(100, timeout=1000.0))
+            await it.tick()
+        assert len(it.pool._ready[0].deadlines) < 200
+        serving.cancel()
+
+
 async def test_the_deadline_of_a_request_counts_while_it_waits_for_a_connection(certificates: Certificates) -> None:
     async with scene(certificates, streams=1) as it:
         sent, waiting = it.ask(2, timeout=5.0)
@@ -240,6 +270,21 @@ async def test_an_answer_that_crosses_a_cancellation_is_dropped(certificates: Ce
         peer.answer(second.stream)
         assert (await kept).status == 200
         await it.tick()
+        assert it.whole()
+
+
+async def test_a_caller_who_leaves_while_waiting_is_passed_over(certificates: Certificates) -> None:
+    async with scene(certificates, streams=1) as it:
+        first, left, last = it.ask(3)
+        peer = await it.met()
+        got = await peer.request()
+        left.cancel()
+        peer.answer(got.stream)
+        assert (await first).status == 200
+        got = await peer.request()
+        assert got.headers[":path"] == "/2"
+        peer.answer(got.stream)
+        assert (await last).status == 200
         assert it.whole()
 
 
