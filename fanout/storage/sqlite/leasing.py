@@ -10,7 +10,7 @@ from fanout.core.records import Chunk
 from fanout.core.statemap import close
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, codes_of
-from fanout.storage.sqlite.stopping import gather
+from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
@@ -81,12 +81,16 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
 def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
     """Due retry rows become chunks."""
     rows = db.rows(
-        "notification, attempt, endpoint, due_at, binding, lane",
+        RETRY_COLUMNS,
         "(SELECT * FROM retry WHERE binding = ? AND lane = ? AND due_at <= ? ORDER BY due_at LIMIT ?)",
         binding,
         lane,
         now,
         limit,
+    )
+    db.many(
+        "DELETE FROM retry WHERE (notification, endpoint) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+        ([row[0], row[2]] for row in rows),
     )
     add_chunks(db, gather(db, rows))
 

@@ -21,7 +21,19 @@ _BUSY_LIMIT = 30.0
 """Seconds for which another process may hold the lock before a caller is told."""
 _CHECKED = 8 * 2**20
 """Files up to this many bytes are checked page by page when they are opened; that takes some 20 ms."""
-_TABLES = ("app", "binding", "endpoint", "notification", "chunk", "audience", "retry", "tally", "event", "expansion")
+_TABLES = (
+    "app",
+    "binding",
+    "endpoint",
+    "notification",
+    "chunk",
+    "audience",
+    "event",
+    "expansion",
+    "retry",
+    "tally",
+    "backlog",
+)
 
 T = TypeVar("T")
 
@@ -181,7 +193,13 @@ def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...])
 def _check(connection: apsw.Connection, location: str) -> None:
     """Look at both ends of every table, and in a small file at every page."""
     for table in _TABLES:
-        column = "chunk" if table == "audience" else "rowid" if table not in ("retry", "tally") else "notification"
+        column = (
+            "chunk"
+            if table == "audience"
+            else "rowid"
+            if table not in ("retry", "tally", "backlog")
+            else "notification"
+        )
         for end in ("min", "max"):
             connection.execute(f"SELECT {end}({column}) FROM {table}").fetchall()
     if os.path.getsize(connection.filename) <= _CHECKED:

@@ -84,6 +84,10 @@ CREATE TABLE retry (
   PRIMARY KEY (notification, endpoint)
 ) WITHOUT ROWID;
 CREATE INDEX retry_due ON retry (binding, lane, due_at);
+-- How many retry rows of a notification wait for what: counting a million of them takes most of a second.
+CREATE TABLE backlog (
+  notification INTEGER NOT NULL, waiting TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (notification, waiting)
+) WITHOUT ROWID;
 
 -- A notification's list of (state, reason), and how many deliveries ended so.
 CREATE TABLE tally (

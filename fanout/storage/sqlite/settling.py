@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from fanout.core.statemap import Codes, apply
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
+from fanout.storage.sqlite.stopping import add_backlog
 
 __all__ = ["settle"]
 
@@ -89,6 +91,7 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], 
 def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any]]]) -> None:
     if not retries:
         return
+    add_backlog(db, Counter((chunk.notification, row.waiting) for chunk, _, rows in retries for row in rows))
     chunks = dumps([settlement.chunk for _, settlement, _ in retries])
     audiences = {
         chunk: unpack(ids)

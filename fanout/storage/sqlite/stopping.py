@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes, close
@@ -10,7 +11,10 @@ from fanout.errors import NotFound
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, codes_of, finish_ready
 
-__all__ = ["cancel", "end_open", "gather", "stop"]
+__all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
+
+RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
+"""What `gather` wants to know of a retry row."""
 
 _PAGE = 500
 """Chunks, or retry rows in thousands, whose maps are in memory at a time."""
@@ -89,11 +93,14 @@ def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: flo
 def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: int) -> int:
     """One page of retry rows: they become chunks that are done."""
     rows = db.rows(
-        "notification, attempt, endpoint, due_at, binding, lane",
+        RETRY_COLUMNS,
         "(SELECT * FROM retry WHERE notification = ? ORDER BY endpoint LIMIT ?)",
         id,
         min(_PAGE * 1000, limit),
     )
+    if not rows:
+        return 0
+    db.run("DELETE FROM retry WHERE notification = ? AND endpoint <= ?", id, rows[-1][2])
     chunks = gather(db, rows)
     ledger = Ledger(db, {id: codes})
     for chunk in chunks:
@@ -106,16 +113,17 @@ def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: 
 
 
 def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
-    """Delete these retry rows (notification, attempt, endpoint, due at, binding, lane), and give them back as chunks to be added."""
-    if not rows:
-        return []
-    db.many(
-        "DELETE FROM retry WHERE (notification, endpoint) IN (SELECT value->>0, value->>1 FROM json_each(?))",
-        ([row[0], row[2]] for row in rows),
-    )
+    """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
     groups: dict[tuple[int, int, int, int], list[tuple[int, float]]] = {}
-    for notification, attempt, endpoint, due_at, binding, lane in rows:
+    left: Counter[tuple[int, str]] = Counter()
+    for notification, attempt, endpoint, due_at, binding, lane, waiting in rows:
         groups.setdefault((notification, attempt, binding, lane), []).append((endpoint, due_at))
+        left[notification, waiting] -= 1
+    add_backlog(db, left)
+    db.many(
+        "DELETE FROM backlog WHERE n = 0 AND (notification, waiting) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+        left,
+    )
     size = db.context.chunk
     chunks = []
     for (notification, attempt, binding, lane), group in groups.items():
@@ -126,3 +134,12 @@ def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
             ids = [endpoint for endpoint, _ in part]
             chunks.append(NewChunk(notification, binding, lane, attempt, due_at, ids))
     return chunks
+
+
+def add_backlog(db: Db, counts: Mapping[tuple[int, str], int]) -> None:
+    """So many retry rows more (or fewer) wait for this reason, by (notification, reason)."""
+    db.many(
+        "INSERT INTO backlog (notification, waiting, n) SELECT value->>0, value->>1, value->>2 FROM jsonb_each(?) WHERE true "
+        "ON CONFLICT (notification, waiting) DO UPDATE SET n = n + excluded.n",
+        ([*key, n] for key, n in counts.items()),
+    )

@@ -58,8 +58,8 @@ def status(db: Db, uuid: str) -> Status | None:
         "json((SELECT json_group_array(json_array(state, reason, n)) FROM tally WHERE notification = n.id)), "
         "json((SELECT json_group_array(json_array(waiting, m)) FROM (SELECT waiting, sum(open) AS m FROM chunk "
         "WHERE notification = n.id AND open > 0 GROUP BY waiting))), "
-        "json((SELECT json_group_array(json_array(waiting, m)) FROM (SELECT waiting, count(*) AS m FROM retry "
-        "WHERE notification = n.id GROUP BY waiting))), "
+        "json((SELECT json_group_array(json_array(waiting, m)) FROM (SELECT waiting, n AS m FROM backlog "
+        "WHERE notification = n.id))), "
         "EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0)",
         "notification n JOIN app a ON a.id = n.app WHERE n.uuid = ?",
         uuid,
@@ -148,14 +148,18 @@ def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> 
 
 def outstanding(db: Db, app: str | None) -> dict[str, int]:
     """Deliveries of unfinished notifications by what they wait for."""
-    of_app = "" if app is None else " AND binding IN (SELECT id FROM binding WHERE app = ?1)"
-    expansions = "" if app is None else " WHERE app = ?1"
-    arguments = () if app is None else (db.app(app),)
+    chunks = backlog = expansions = ""
+    arguments: tuple[int, ...] = ()
+    if app is not None:
+        chunks = " AND binding IN (SELECT id FROM binding WHERE app = ?1)"
+        backlog = " WHERE (SELECT app FROM notification WHERE id = backlog.notification) = ?1"
+        expansions = " WHERE app = ?1"
+        arguments = (db.app(app),)
     rows = db.rows(
         "word, n",
         "(SELECT CASE WHEN owner IS NULL THEN waiting ELSE 'leased' END AS word, sum(open) AS n FROM chunk "
-        f"WHERE open > 0{of_app} GROUP BY 1 "
-        f"UNION ALL SELECT waiting, count(*) FROM retry WHERE true{of_app} GROUP BY 1 "
+        f"WHERE open > 0{chunks} GROUP BY 1 "
+        f"UNION ALL SELECT waiting, sum(n) FROM backlog{backlog} GROUP BY 1 "
         f"UNION ALL SELECT CASE binding WHEN 0 THEN '{Waiting.SCHEDULED.value}' ELSE '{Waiting.READY.value}' END, count(*) "
         f"FROM expansion{expansions} GROUP BY 1)",
         *arguments,
