@@ -23,6 +23,11 @@ async def failure(client: Http1Client, url: str, **options: Any) -> tuple[str, s
     return error.sent, error.reason
 
 
+async def warm(client: Http1Client, server: Any) -> None:
+    """Make a connection that is kept, so that a short deadline is not spent on the handshake."""
+    assert (await client.request("POST", f"{server.url}/", {}, timeout=30)).status == 200
+
+
 async def test_a_request_is_sent_as_it_is(server: Any) -> None:
     async with server.client() as client:
         response = await client.request("POST", f"{server.url}/?token=a%2bb//../c&d", {"X-A": "b"}, b"body")
@@ -151,8 +156,9 @@ async def test_the_status_stands_though_the_body_never_ends(server: Any) -> None
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         await asyncio.Event().wait()
 
-    server.say = say
     async with server.client() as client:
+        await warm(client, server)
+        server.say = say
         response = await client.request("POST", f"{server.url}/", {}, timeout=0.2)
     assert (response.status, response.body) == (200, b"half")
 
@@ -187,11 +193,70 @@ async def test_silence_after_the_request_is_unknown(server: Any) -> None:
     async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    server.say = say
-    async with server.client(request_timeout=0.2) as client:
+    async with server.client(request_timeout=1.0) as client:
+        await warm(client, server)
+        server.say = say
         assert await failure(client, f"{server.url}/") == ("unknown", "timeout")
+        server.say = server.ok
+        await warm(client, server)
+        server.say = say
         assert await failure(client, f"{server.url}/", timeout=0.1) == ("unknown", "timeout")
         assert await failure(client, f"{server.url}/", timeout=0.0) == ("no", "timeout")
+
+
+async def test_the_callers_own_deadline_is_the_callers(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.say = say
+    task = asyncio.current_task()
+    assert task is not None
+    async with server.client() as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.request("POST", f"{server.url}/", {}, timeout=10)
+        async with asyncio.timeout(10):
+            assert (await failure(client, f"{server.url}/", timeout=0.2))[1] == "timeout"
+        assert task.cancelling() == 0
+        assert (await failure(client, f"{server.url}/", timeout=0.2))[1] == "timeout"
+
+
+async def test_a_cancellation_at_the_moment_of_the_deadline_is_not_swallowed(server: Any) -> None:
+    """The deadline cancels the request's task, and before the task notices, its caller does too."""
+    started = asyncio.Event()
+
+    async def resolver(host: str, port: int) -> list[str]:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
+    async with Http1Client(ssl_context=context, resolver=resolver) as client:
+        task = asyncio.ensure_future(client.request("POST", f"{server.url}/", {}, timeout=0.001))
+        await started.wait()
+        session: Any = client._session
+        await asyncio.sleep(0.002)
+        session._tick()
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+
+async def test_many_deadlines_are_each_kept(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.say = say
+    loop = asyncio.get_running_loop()
+    async with server.client() as client:
+
+        async def one(timeout: float) -> float:
+            begun = loop.time()
+            assert (await failure(client, f"{server.url}/", timeout=timeout))[1] == "timeout"
+            return loop.time() - begun - timeout
+
+        late = await asyncio.gather(*[one(0.3 + n / 20) for n in range(20)])
+    assert min(late) >= 0
 
 
 async def test_endless_interim_answers_are_bounded(server: Any) -> None:
@@ -201,9 +266,10 @@ async def test_endless_interim_answers_are_bounded(server: Any) -> None:
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    server.say = say
-    async with server.client(request_timeout=0.3) as client:
-        assert await failure(client, f"{server.url}/") == ("unknown", "timeout")
+    async with server.client() as client:
+        await warm(client, server)
+        server.say = say
+        assert await failure(client, f"{server.url}/", timeout=0.3) == ("unknown", "timeout")
 
 
 async def test_a_refused_connection_is_not_sent(server: Any) -> None:

@@ -32,7 +32,7 @@ def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], 
     async def make() -> AsyncIterator[Subject]:
         async with WnsSimulator(auth=auth) as wns:  # type: ignore[arg-type]
             yield Subject(
-                transport=transport_to(wns, request_timeout=1.0),
+                transport=transport_to(wns, request_timeout=2.0),
                 address=wns.address,
                 gone=lambda n: wns.address(n, "expired"),
                 invalid=[
@@ -44,7 +44,7 @@ def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], 
                     {},
                 ],
                 secrets=[wns.secret],
-                deadline=1.0,
+                deadline=2.0,
                 gateway=SimulatorGateway(wns, {reason: expected(reason) for reason in REASONS}),
             )
 

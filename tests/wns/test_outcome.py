@@ -36,6 +36,7 @@ ROWS: list[tuple[int, dict[str, str], bytes, Outcome]] = [
     (201, {"X-WNS-Status": "received"}, b"", Accepted()),
     (200, {"X-WNS-Status": "dropped"}, b"", Rejected("dropped")),
     (200, {"X-WNS-NotificationStatus": "dropped"}, b"", Rejected("dropped")),
+    (200, {"X-WNS-Status": "received", "X-WNS-NotificationStatus": "received"}, b"", Accepted()),
     (200, {"X-WNS-Status": "channelthrottled"}, b"", Throttled(None, Scope.ENDPOINT, "channelthrottled")),
     (
         200,

@@ -146,15 +146,21 @@ def of_token_error(error: TokenError) -> Outcome:
 def read(response: Response, now: float) -> Answer:
     """The answer in a response; `now` in UNIX seconds."""
     header = response.header
-    told = header("x-wns-status") or header("x-wns-notificationstatus") or ""
     status = response.status
+    told = _told(header("x-wns-status"), header("x-wns-notificationstatus"))
     description = header("x-wns-error-description") or ""
     # Error bodies are empty as a rule; "Domain Blocked" was seen in one.
     said = f"{description} {response.body[:512].decode('latin-1')}".lower()
-    word = next((phrase for phrase in _PHRASES if phrase in said), told.strip().lower())
+    word = next((phrase for phrase in _PHRASES if phrase in said), told)
     if not _WORD.fullmatch(word):
         word = ""
     return Answer(status, word, _after(response, now), _clean(description))
+
+
+def _told(*statuses: str | None) -> str:
+    """What WNS says became of the notification. Asked for the status, it says so twice; the one that is not "received" counts."""
+    words = [status.strip().lower() for status in statuses if status]
+    return next((word for word in words if word != "received"), words[0] if words else "")
 
 
 def _after(response: Response, now: float) -> float | None:

@@ -126,6 +126,7 @@ class WnsTransport:
             channel = self._guard.check(delivery.address)
         except HostRefused as refused:
             return Rejected(f"address refused ({refused.reason})")
+        asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
         begun = self._monotonic()
         token = tokens.current()
         left = None  # seconds; None is all of the request's time
@@ -152,7 +153,7 @@ class WnsTransport:
             if response.status == 401 and tried is None:
                 tried, token = token, None
                 continue
-            if response.status == 200 and response.header("X-WNS-Status") == "received":
+            if response.status == 200 and not asked and response.header("X-WNS-Status") == "received":
                 return ACCEPTED
             answer = read(response, self._context.clock.now())
             if answer.status == 405 and not self._complained:
