@@ -7,6 +7,9 @@ from uuid import UUID
 
 __all__ = ["DeliveryIds", "delivery_id", "notification_id"]
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit that carries the variant of RFC 9562, section 4.1, for each digit of the hash in its place."""
+
 
 def notification_id(now: float, random: bytes) -> str:
     """A UUIDv7 (RFC 9562, section 5.7): 48 bits of `now` in milliseconds, then 74 of the 10 random bytes given."""
@@ -32,8 +35,7 @@ class DeliveryIds:
         digest = self._base.copy()
         digest.update(b"%d" % endpoint)
         text = digest.hexdigest()
-        variant = "89ab"[int(text[16], 16) & 3]
-        return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+        return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 def delivery_id(notification: str, endpoint: int) -> str:

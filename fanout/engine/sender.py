@@ -6,6 +6,7 @@ Senders are long-lived: a task, lock, stream or log line per delivery would each
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Senders"]
 
 OPEN = GateState.OPEN
+_IDLE, _CANCELLED = math.inf, -math.inf
 _TURNS = 127
 """A sender lets others run after each 128 deliveries, a millisecond or so."""
 
@@ -36,7 +38,8 @@ class Senders:
         self._gate = gate
         self._rng = rng
         self._guard = PurgeGuard()
-        self._under_way: dict[asyncio.Task[None], float] = {}
+        self._under_way: dict[asyncio.Task[None], list[float]] = {}
+        """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
 
     async def run(self, group: Group) -> None:
         """One sender: pull, send, settle, until the group is dismissed."""
@@ -44,10 +47,11 @@ class Senders:
         now = work.clock.now
         monotonic = work.clock.monotonic
         send = work.transport.send
-        under_way = self._under_way
+        begun_at = [_IDLE]
         saw_alive = self._guard.saw_alive
         task = asyncio.current_task()
         assert task is not None
+        self._under_way[task] = begun_at
         loop = asyncio.get_running_loop()
         turns = 0
         try:
@@ -73,11 +77,11 @@ class Senders:
                         self._withhold(lease, position)
                     else:
                         delivery = lease.delivery(position, moment)
-                        under_way[task] = begun
+                        begun_at[0] = begun
                         try:
                             outcome = await send(prepared.message, delivery)
                         except asyncio.CancelledError:
-                            if under_way[task] >= 0:
+                            if begun_at[0] != _CANCELLED:
                                 raise
                             task.uncancel()  # the watchdog's doing, not the engine's: this attempt alone is over
                             outcome = Unavailable("unknown", Scope.ENDPOINT, "deadline of the engine")
@@ -90,7 +94,7 @@ class Senders:
                         else:
                             self.settle(group, lease, position, outcome)
                 finally:
-                    under_way.pop(task, None)
+                    begun_at[0] = _IDLE
                     group.active -= 1
                 if not work.settler.awake:
                     work.settler.wake()
@@ -98,6 +102,7 @@ class Senders:
                     # Few are under way: the connection may just have been proven, and its capacity grown.
                     work.adjust(group)
         finally:
+            del self._under_way[task]
             group.senders -= 1
 
     def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome) -> None:
@@ -141,9 +146,9 @@ class Senders:
 
     def watch(self, deadline: float) -> None:
         """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
-        for task, begun in self._under_way.items():
-            if 0 <= begun < deadline:
-                self._under_way[task] = -1.0
+        for task, begun_at in self._under_way.items():
+            if _CANCELLED < begun_at[0] < deadline:
+                begun_at[0] = _CANCELLED
                 self._work.fault("A send outlived its deadline and was cancelled; the transport hangs.")
                 task.cancel()
 
