@@ -15,9 +15,10 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import fanout
 from benchmarks.http_client import (
@@ -36,6 +37,7 @@ from benchmarks.meter import Meter
 from fanout.engine import Engine
 
 TOPIC = "com.example.app"
+BASELINE = "aioapns, nothing durable"
 
 
 def make_key() -> str:
@@ -87,28 +89,42 @@ async def broadcast(engine: Engine, process: subprocess.Popen[bytes] | None) -> 
 
 def run(*, rounds: int = 3, devices: int = 200_000) -> list[Row]:
     """The comparison, as rows."""
-    ours: list[Sample] = []
-    theirs: list[Sample] = []
+    samples: dict[str, list[Sample]] = {BASELINE: [], "ours, durable": [], "ours, durable, uvloop": []}
+    before = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_certificate(folder)
         port = free_port()
         url = f"https://127.0.0.1:{port}"
-        with gateway(nginx(folder, port), port) as process:
 
-            async def main() -> None:
-                async with apns_engine(
-                    os.environ.get("BENCH_STORAGE") or f"sqlite:{folder}/bench.db", url, folder
-                ) as engine:
+        async def main(enter: bool) -> Sample:
+            async with apns_engine(f"sqlite:{folder}/bench.db", url, folder) as engine:
+                if enter:
                     await enter_devices(engine, devices)
-                    await broadcast(engine, process)  # warm: connections, prepared statements, page cache
-                    for _ in range(rounds):
-                        ours.append(await broadcast(engine, process))
-                        theirs.append(await asyncio.to_thread(_baseline, process, url, folder))
+                # Connections and statements are warm in any process that has lived for a second.
+                await (await engine.send(fanout.Notification(title="Warm up"), "user:u0")).wait(60)
+                return await broadcast(engine, process)
 
+        with gateway(nginx(folder, port), port) as process:
             os.sched_setaffinity(0, {CLIENT_CPU})
-            asyncio.run(main())
-    return rows(ours, theirs)
+            try:
+                for number in range(rounds):
+                    samples["ours, durable"].append(_run(main(number == 0), uvloop=False))
+                    samples["ours, durable, uvloop"].append(_run(main(False), uvloop=True))
+                    samples[BASELINE].append(_baseline(process, url, folder))
+            finally:
+                os.sched_setaffinity(0, before)
+    return rows(samples)
+
+
+def _run(coroutine: Coroutine[Any, Any, Sample], *, uvloop: bool) -> Sample:
+    factory = None
+    if uvloop:
+        import uvloop as fast
+
+        factory = fast.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(coroutine)
 
 
 def _baseline(process: subprocess.Popen[bytes], url: str, folder: Path) -> Sample:
@@ -121,21 +137,25 @@ def _baseline(process: subprocess.Popen[bytes], url: str, folder: Path) -> Sampl
     return Sample(*json.loads(out))
 
 
-def rows(ours: list[Sample], theirs: list[Sample]) -> list[Row]:
+def rows(samples: Mapping[str, list[Sample]]) -> list[Row]:
     def cost(sample: Sample) -> float:
         return sample.cpu / sample.requests * 1e6
 
-    ratio = statistics.median(cost(b) / cost(a) for a, b in zip(ours, theirs, strict=True))
     found = []
-    for name, samples, against, value in (
-        ("aioapns, nothing durable", theirs, "", 0.0),
-        ("ours, durable", ours, "less than aioapns", ratio),
-    ):
-        rate = statistics.median(s.requests / s.wall for s in samples)
-        nginx_cpu = statistics.median(s.gateway_cpu / s.requests * 1e6 for s in samples)
-        note = f"{rate:,.0f}/s; nginx {nginx_cpu:.1f} us"
+    for name, taken in samples.items():
+        pairs = zip(taken, samples[BASELINE], strict=True)
+        ratio = statistics.median(cost(theirs) / cost(own) for own, theirs in pairs)
+        rate = statistics.median(s.requests / s.wall for s in taken)
+        nginx_cpu = statistics.median(s.gateway_cpu / s.requests * 1e6 for s in taken)
         found.append(
-            Row(f"client CPU per delivery, {name}", statistics.median(map(cost, samples)), "us", against, value, note)
+            Row(
+                f"client CPU per delivery, {name}",
+                statistics.median(map(cost, taken)),
+                "us",
+                "less than aioapns" if name != BASELINE else "",
+                ratio,
+                f"{rate:,.0f}/s; nginx {nginx_cpu:.1f} us",
+            )
         )
     return found
 
