@@ -8,7 +8,7 @@ from fanout.core.address import Address
 from fanout.core.model import EndpointState, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, Settlement
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import T0, Kit, device, law, post, receipts, submission
+from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, submission
 
 __all__ = [
     "addresses_are_interned",
@@ -197,7 +197,7 @@ async def apps_are_apart(kit: Kit) -> None:
 async def _lease_one(storage: Storage, endpoint: int) -> Settlement:
     """A settlement under a fresh lease on a delivery to this endpoint, empty as yet."""
     await post(storage, submission(Target.endpoints([endpoint])))
-    (chunk,) = await receipts(storage)
+    (chunk,) = await lease_all(storage)
     return Settlement(chunk.id, chunk.epoch)
 
 

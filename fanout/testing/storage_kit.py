@@ -23,8 +23,8 @@ __all__ = [
     "device",
     "done",
     "law",
+    "lease_all",
     "post",
-    "receipts",
     "settle_all",
     "standing",
     "submission",
@@ -124,7 +124,7 @@ async def post(storage: Storage, sub: Submission, now: float | None = None) -> P
     return put
 
 
-async def receipts(
+async def lease_all(
     storage: Storage,
     now: float = T0,
     *,

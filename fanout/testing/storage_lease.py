@@ -13,8 +13,8 @@ from fanout.testing.storage_kit import (
     device,
     done,
     law,
+    lease_all,
     post,
-    receipts,
     settle_all,
     standing,
     submission,
@@ -43,19 +43,19 @@ async def leases_are_exclusive(kit: Kit) -> None:
         later, sooner = submission(now=T0 + 2), submission(now=T0 + 1)
         await post(storage, later)
         await post(storage, sooner)
-        law(await receipts(storage, T0 + 2, lane=0) == [], "a lease is of one lane")
-        law(await receipts(storage, T0 + 2, binding="fcm") == [], "a lease is of one binding")
-        law(await receipts(storage, T0 + 2, app="shop") == [], "a lease is of one app")
-        one = await receipts(storage, T0 + 2, limit=5)
+        law(await lease_all(storage, T0 + 2, lane=0) == [], "a lease is of one lane")
+        law(await lease_all(storage, T0 + 2, binding="fcm") == [], "a lease is of one binding")
+        law(await lease_all(storage, T0 + 2, app="shop") == [], "a lease is of one app")
+        one = await lease_all(storage, T0 + 2, limit=5)
         law(len(one) == 1, "a lease stops once the limit is reached, and gives a whole chunk if there is one")
         law(one[0].notification == sooner.id, "the oldest due comes first")
         law((one[0].epoch, one[0].lease_until) == (1, T0 + 32), "a first lease is of epoch 1, until the given time")
-        two = await receipts(storage, T0 + 2, limit=20, worker="w2")
+        two = await lease_all(storage, T0 + 2, limit=20, worker="w2")
         law([chunk.notification for chunk in two] == [sooner.id, later.id], "the next one follows, for anybody")
-        three = await receipts(storage, T0 + 2, limit=1000)
+        three = await lease_all(storage, T0 + 2, limit=1000)
         leased = [chunk.id for chunk in one + two + three]
         law(len(leased) == len(set(leased)) == 4, "no chunk is held twice")
-        law(await receipts(storage, T0 + 2) == [], "then there is nothing left")
+        law(await lease_all(storage, T0 + 2) == [], "then there is nothing left")
 
 
 async def leases_are_fenced(kit: Kit) -> None:
@@ -64,12 +64,12 @@ async def leases_are_fenced(kit: Kit) -> None:
         entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
         sub = submission()
         await post(storage, sub)
-        (old,) = await receipts(storage, lease=30)
+        (old,) = await lease_all(storage, lease=30)
         part = Settlement(old.id, old.epoch, results={("accepted", ""): [0]}, attempts=1)
         law(await storage.settle([part], T0 + 1) == [Settled(False)], "the holder settles as it goes")
-        law(await receipts(storage, T0 + 29, worker="w2") == [], "a running lease is nobody else's")
+        law(await lease_all(storage, T0 + 29, worker="w2") == [], "a running lease is nobody else's")
         law((await storage.waiting("default", "apns", T0 + 29)) == ([False] * 3, T0 + 30), "its end is known")
-        (new,) = await receipts(storage, T0 + 30, worker="w2", lease=30)
+        (new,) = await lease_all(storage, T0 + 30, worker="w2", lease=30)
         law((new.id, new.epoch) == (old.id, old.epoch + 1), "a takeover is of the next epoch")
         law(new.states[0] != 0 and new.states[1:] == bytes(3), "what was settled stays settled, the rest is open")
         stale = Settlement(
@@ -91,7 +91,7 @@ async def leases_are_fenced(kit: Kit) -> None:
         law(mixed == [Settled(True), Settled(False, sub.id)], f"a stale settlement spoils no other: {mixed}")
         law(await storage.settle([done(new)], T0 + 33) == [Settled(True)], "a chunk that is done has no holder")
         law(await storage.extend([(new.id, new.epoch), (10**9, 1)], T0 + 99) == [new.id, 10**9], "nor a lease")
-        law(await receipts(storage, T0 + 999) == [], "nor can it be leased again")
+        law(await lease_all(storage, T0 + 999) == [], "nor can it be leased again")
 
 
 async def extending_keeps_a_lease(kit: Kit) -> None:
@@ -99,9 +99,9 @@ async def extending_keeps_a_lease(kit: Kit) -> None:
     async with kit.open() as storage:
         await storage.register([device("alice", "1")], T0)
         await post(storage, submission())
-        (chunk,) = await receipts(storage, lease=30)
+        (chunk,) = await lease_all(storage, lease=30)
         law(await storage.extend([(chunk.id, chunk.epoch)], T0 + 60) == [], "a held lease is extended")
-        law(await receipts(storage, T0 + 59, worker="w2") == [], "until its new end it is held")
+        law(await lease_all(storage, T0 + 59, worker="w2") == [], "until its new end it is held")
         law(len(await storage.settle([done(chunk)], T0 + 59)) == 1, "and can be settled")
         law(await storage.extend([], T0) == [], "extending nothing loses nothing")
 
@@ -112,7 +112,7 @@ async def finishing_is_told_once(kit: Kit) -> None:
         await storage.register([device("alice", str(i)) for i in range(4)], T0)
         sub = submission()
         await post(storage, sub)
-        one, two = await receipts(storage)
+        one, two = await lease_all(storage)
         law(await storage.settle([done(one)], T0 + 1) == [Settled(False)], "half of it is not the end")
         status = await standing(storage, sub.id)
         law(
@@ -135,7 +135,7 @@ async def releases_wait(kit: Kit) -> None:
         await storage.register([device("alice", str(i)) for i in range(3)], T0)
         sub = submission()
         await post(storage, sub)
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         back = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [1]}, attempts=1)
         back.release = Release(T0 + 60, Waiting.BREAKER.value)
         law(await storage.settle([back], T0 + 1) == [Settled(False)], "results and release go together")
@@ -143,9 +143,9 @@ async def releases_wait(kit: Kit) -> None:
         status = await standing(storage, sub.id)
         law(dict(status.pending_by_reason) == {"breaker": 2}, f"it waits for its reason: {status}")
         law(dict(await storage.outstanding()) == {"breaker": 2}, "outstanding says so too")
-        law(await receipts(storage, T0 + 59) == [], "it is not leased before its time")
+        law(await lease_all(storage, T0 + 59) == [], "it is not leased before its time")
         law(await storage.waiting("default", "apns", T0 + 59) == ([False] * 3, T0 + 60), "waiting knows when")
-        (again,) = await receipts(storage, T0 + 60)
+        (again,) = await lease_all(storage, T0 + 60)
         law((again.id, again.attempt, again.states.count(0)) == (chunk.id, 1, 2), "then it is, at the same attempt")
         law(again.epoch > chunk.epoch, "under a new epoch")
         law(dict(await storage.outstanding("default")) == {"leased": 2}, "leased deliveries are outstanding")
@@ -160,7 +160,7 @@ async def retries_are_gathered(kit: Kit) -> None:
         await post(storage, one)
         await post(storage, two)
         settlements = []
-        for chunk in await receipts(storage):
+        for chunk in await lease_all(storage):
             rows = [RetryRow(position, T0 + 10 + position, 2, _BACKOFF, "busy") for position in (3, 0, 1)]
             other = [RetryRow(2, T0 + 10, 3, Waiting.QUOTA.value, "busy")]
             settlements.append(Settlement(chunk.id, chunk.epoch, retries=rows + other, attempts=4))
@@ -169,14 +169,14 @@ async def retries_are_gathered(kit: Kit) -> None:
         law(dict(status.pending_by_reason) == {"backoff": 6, "quota": 2}, f"retries are pending: {status}")
         listed = await storage.deliveries(one.id)
         law(len(listed) == 8 and {row[1] for row in listed} == {"pending"}, "each is listed once, as pending")
-        law(await receipts(storage, T0 + 9) == [], "no retry before it is due")
+        law(await lease_all(storage, T0 + 9) == [], "no retry before it is due")
         law(await storage.waiting("default", "apns", T0 + 9) == ([False] * 3, T0 + 10), "waiting knows when")
-        chunks = await receipts(storage, T0 + 11)
+        chunks = await lease_all(storage, T0 + 11)
         shape = sorted((chunk.notification, chunk.attempt, len(chunk.ids)) for chunk in chunks)
         expected = sorted([(sub.id, attempt, n) for sub in (one, two) for attempt, n in ((2, 4), (3, 2))])
         law(shape == expected, f"due retries are gathered by notification and attempt: {shape}")
         law(all(list(chunk.ids) == sorted(chunk.ids) for chunk in chunks), "ids ascend in gathered chunks too")
-        rest = await receipts(storage, T0 + 13)
+        rest = await lease_all(storage, T0 + 13)
         law(sorted(len(chunk.ids) for chunk in rest) == [2, 2], "the others when they are due")
         ends = await settle_all(storage, chunks + rest, T0 + 14)
         law(sorted(each.finished for each in ends if each.finished) == sorted([one.id, two.id]), "then all is done")
@@ -192,7 +192,7 @@ async def doubt_ends_unknown(kit: Kit) -> None:
         await storage.register([device("alice", str(i)) for i in range(5)], T0)
         sub = submission()
         await post(storage, sub)
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         mark = Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3]})
         law(await storage.settle([mark], T0) == [Settled(False)], "marking doubt finishes nothing")
         status = await standing(storage, sub.id)
@@ -200,7 +200,7 @@ async def doubt_ends_unknown(kit: Kit) -> None:
         half = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]}, reopen=[1], attempts=1)
         await storage.settle([half], T0 + 1)
         law(dict((await standing(storage, sub.id)).counts)["accepted"] == 1, "its result overwrites doubt")
-        (taken,) = await receipts(storage, T0 + 30, worker="w2")
+        (taken,) = await lease_all(storage, T0 + 30, worker="w2")
         status = await standing(storage, sub.id)
         law(dict(status.reasons.get("dead", {})) == {"unknown": 2}, f"what the lost holder marked is dead: {status}")
         law(taken.states.count(0) == 2, "what it had not marked, or had reopened, is open")
@@ -209,9 +209,9 @@ async def doubt_ends_unknown(kit: Kit) -> None:
 
         sub = submission()
         await post(storage, sub, T0 + 40)
-        (chunk,) = await receipts(storage, T0 + 40)
+        (chunk,) = await lease_all(storage, T0 + 40)
         await storage.settle([Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3, 4]})], T0 + 40)
-        law(await receipts(storage, T0 + 70, worker="w2") == [], "a chunk in which all is doubt is not leased again")
+        law(await lease_all(storage, T0 + 70, worker="w2") == [], "a chunk in which all is doubt is not leased again")
         status = await standing(storage, sub.id)
         law((status.state, status.counts["dead"]) == ("done", 5), f"it is ended: {status}")
         late = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]})
@@ -225,7 +225,7 @@ async def nothing_overwrites_an_end(kit: Kit) -> None:
         sub, other = submission(), submission()
         await post(storage, sub)
         await post(storage, other)
-        chunk, innocent = await receipts(storage)
+        chunk, innocent = await lease_all(storage)
         first = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]})
         first.retries = [RetryRow(1, T0 + 5, 2, _BACKOFF, "busy")]
         await storage.settle([first], T0)
@@ -257,7 +257,7 @@ async def endless_reasons_fall_together(kit: Kit) -> None:
         await storage.register([device("alice", str(i)) for i in range(900)], T0)
         sub = submission()
         await post(storage, sub)
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         for state, start in (("rejected", 0), ("dead", 300), ("gone", 600)):
             results = {(state, f"reason {i}"): [start + i] for i in range(300)}
             await storage.settle([Settlement(chunk.id, chunk.epoch, results=results)], T0)
@@ -278,7 +278,7 @@ async def waiting_tells_the_truth(kit: Kit) -> None:
         await post(storage, submission(lane=0, due_at=T0 + 9), T0)
         ready, later = await storage.waiting("default", "apns", T0)
         law((ready, later) == ([False, False, True], T0 + 9), f"by lane, and the next time: {ready}, {later}")
-        law(len(await receipts(storage, lane=2)) == 1, "what waits can be leased")
+        law(len(await lease_all(storage, lane=2)) == 1, "what waits can be leased")
         law((await storage.waiting("default", "apns", T0))[0] == [False] * 3, "what is leased does not wait")
         law((await storage.waiting("default", "apns", T0 + 9))[0][0], "what is due waits")
         law(Target.user("alice") == ALICE, "targets are values")

@@ -10,7 +10,7 @@ from fanout.core.records import EndpointFilter, Release, RetryRow, Settled, Sett
 from fanout.core.states import DOUBT, Waiting
 from fanout.errors import NotFound
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import T0, Kit, device, done, law, post, receipts, settle_all, standing, submission
+from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 __all__ = [
     "cancelling",
@@ -37,7 +37,7 @@ async def cancelling(kit: Kit) -> None:
                 pass
             else:
                 raise AssertionError("cancel raises NotFound for an unknown id and for another app's")
-        one, two, three = await receipts(storage, limit=30)
+        one, two, three = await lease_all(storage, limit=30)
         retry = Settlement(one.id, one.epoch, results={("accepted", ""): [0]}, attempts=2)
         retry.retries = [RetryRow(1, T0 + 90, 2, Waiting.BACKOFF.value, "busy")]
         await storage.settle([retry], T0 + 1)
@@ -57,7 +57,7 @@ async def cancelling(kit: Kit) -> None:
         await storage.settle([Settlement(two.id, two.epoch, results={(DOUBT, ""): [0, 1]})], T0 + 3)
         law(await storage.settle([done(three)], T0 + 3) == [Settled(False)], "what was sent counts as sent")
         law(await storage.cancel("default", sub.id, T0 + 4) == 1, "cancelling again tells what is held now")
-        law(await receipts(storage, T0 + 31, worker="w2") == [], "a chunk whose holder is lost is not leased again")
+        law(await lease_all(storage, T0 + 31, worker="w2") == [], "a chunk whose holder is lost is not leased again")
         status = await standing(storage, sub.id)
         law(status.counts["dead"] == 2, f"what the lost holder was about to send is dead, unknown: {status}")
         law((status.counts["accepted"], status.counts["cancelled"]) == (12, 26), f"all is accounted for: {status}")
@@ -69,7 +69,7 @@ async def cancelling(kit: Kit) -> None:
         wide = submission(Target.all(), now=T0 + 50)
         await post(storage, wide)
         await storage.expand("default", "apns", T0 + 50, ahead=1)
-        (held,) = await receipts(storage, T0 + 50)
+        (held,) = await lease_all(storage, T0 + 50)
         law(await storage.cancel("default", wide.id, T0 + 80) == 0, "a lease that has run out holds nothing")
         status = await standing(storage, wide.id)
         law((status.total, status.counts["cancelled"]) == (10, 10), f"what was never expanded is no delivery: {status}")
@@ -77,7 +77,7 @@ async def cancelling(kit: Kit) -> None:
         law(await storage.expand("default", "apns", T0 + 81, ahead=9) == 0, "a cancelled broadcast expands no further")
         finished = submission(now=T0 + 90)
         await post(storage, finished)
-        await settle_all(storage, await receipts(storage, T0 + 90), T0 + 90)
+        await settle_all(storage, await lease_all(storage, T0 + 90), T0 + 90)
         law(await storage.cancel("default", finished.id, T0 + 91) == 0, "what is done stays done")
         law((await standing(storage, finished.id)).state == "done", "and is not called cancelled")
 
@@ -89,7 +89,7 @@ async def expiring(kit: Kit) -> None:
         sub, fresh = submission(ttl=20), submission(ttl=2000)
         await post(storage, sub)
         await post(storage, fresh)
-        (held, *_) = await receipts(storage, limit=10)
+        (held, *_) = await lease_all(storage, limit=10)
         part = Settlement(held.id, held.epoch, retries=[RetryRow(0, T0 + 99, 2, Waiting.BACKOFF.value, "busy")])
         await storage.settle([part], T0 + 1)
         law(await storage.expire(T0 + 19.5, limit=1000) == 0, "nothing expires before its time")
@@ -116,7 +116,7 @@ async def expiring(kit: Kit) -> None:
         law((status.state, status.total) == ("done", 0), f"an expansion that never began ends with nothing: {status}")
         lost = submission(ttl=20, now=T0 + 70, lane=0)
         await post(storage, lost)
-        await receipts(storage, T0 + 70, lane=0, lease=5)
+        await lease_all(storage, T0 + 70, lane=0, lease=5)
         await storage.expire(T0 + 90, limit=1000)
         status = await standing(storage, lost.id)
         law((status.state, status.counts["expired"]) == ("done", 30), f"a lost holder's chunks expire: {status}")
@@ -138,7 +138,7 @@ async def pruning(kit: Kit) -> None:
         entered = await storage.register([device("alice", str(i), tags=["t"]) for i in range(40)], T0)
         old, running = submission(idempotency_key="k"), submission()
         await post(storage, old)
-        chunks = await receipts(storage)
+        chunks = await lease_all(storage)
         await settle_all(storage, chunks, T0)
         await post(storage, running)
         await storage.remove_endpoints("default", [each.id for each in entered[:5]], T0)
@@ -164,7 +164,7 @@ async def pruning(kit: Kit) -> None:
         (again,) = await storage.register([device("alice", "0")], T0 + 501)
         law(again.id > max(each.id for each in entered), "an endpoint id is never used again")
         await post(storage, submission(now=T0 + 501))
-        leased = await receipts(storage, T0 + 501)
+        leased = await lease_all(storage, T0 + 501)
         law(min(chunk.id for chunk in leased if chunk.attempt) > 0, "chunks are leased as ever")
         law(not {chunk.id for chunk in chunks} & {chunk.id for chunk in leased}, "a chunk id is never used again")
         last = (await storage.events())[-1:]
@@ -174,10 +174,10 @@ async def pruning(kit: Kit) -> None:
 
 
 async def _prune_all(storage: Storage, now: float) -> None:
-    """Seven rows at a time, until nothing is left to prune."""
+    """Three rows at a time, until nothing is left to prune."""
     for _ in range(1000):
-        pruned = await storage.prune(now, limit=7)
-        law(pruned <= 7, f"one call deletes no more rows than its limit: {pruned}")
+        pruned = await storage.prune(now, limit=3)
+        law(pruned <= 3, f"one call deletes no more rows than its limit: {pruned}")
         if not pruned:
             return
     raise AssertionError("pruning comes to an end")
@@ -193,7 +193,7 @@ async def deliveries_are_listed(kit: Kit) -> None:
         sub = submission()
         await post(storage, sub)
         for binding in ("apns", "fcm"):
-            chunks = await receipts(storage, binding=binding)
+            chunks = await lease_all(storage, binding=binding)
             first = chunks[0]
             await storage.settle(
                 [
@@ -259,7 +259,7 @@ async def everything_survives_reopening(kit: Kit) -> None:
         sub, wide = submission(idempotency_key="k"), submission(Target.topic("t"), lane=2)
         await post(storage, sub)
         await post(storage, wide)
-        one, two, _three = await receipts(storage)
+        one, two, _three = await lease_all(storage)
         rows = [RetryRow(0, T0 + 50, 2, Waiting.BACKOFF.value, "busy")]
         await storage.settle([Settlement(one.id, one.epoch, results={("accepted", ""): [1]}, retries=rows)], T0)
         await storage.remove_endpoints("default", [entered[5].id], T0)
@@ -268,15 +268,15 @@ async def everything_survives_reopening(kit: Kit) -> None:
         law(await standing(storage, sub.id) == status, "the status is as it was")
         law(await storage.events() == events, "the log is as it was")
         law(await storage.get_endpoint("default", entered[0].id) == entered[0], "an endpoint is as it was")
-        law(await receipts(storage, T0 + 29) == [], "leases are as they were")
+        law(await lease_all(storage, T0 + 29) == [], "leases are as they were")
         law(await storage.extend([(two.id, two.epoch)], T0 + 60) == [], "and can be extended")
-        chunks = await receipts(storage, T0 + 51)
+        chunks = await lease_all(storage, T0 + 51)
         law({(chunk.attempt, len(chunk.ids)) for chunk in chunks} == {(1, 2), (2, 1)}, "retries and chunks are due")
         (replay,) = await storage.put([submission(idempotency_key="k")], T0 + 51)
         law(replay.replayed and replay.id == sub.id, "keys are as they were")
         while await storage.expand("default", "apns", T0 + 51, ahead=9):
             pass
-        law(len(await receipts(storage, T0 + 51, lane=2)) == 3, "expansions go on where they stood")
+        law(len(await lease_all(storage, T0 + 51, lane=2)) == 3, "expansions go on where they stood")
 
 
 async def two_openers_share(kit: Kit) -> None:
@@ -292,9 +292,9 @@ async def two_openers_share(kit: Kit) -> None:
             await post(one, sub)
             law(await two.changes() != before, "the other opener's commit is seen")
             law((await two.waiting("default", "apns", T0))[0][1], "and so is the work")
-            held = [*await receipts(one, limit=4), *await receipts(two, worker="w2", limit=4)]
+            held = [*await lease_all(one, limit=4), *await lease_all(two, worker="w2", limit=4)]
             law(len({chunk.id for chunk in held}) == len(held) == 4, "no chunk is held by both")
-            taken = await receipts(two, T0 + 30, worker="w2")
+            taken = await lease_all(two, T0 + 30, worker="w2")
             law(len(taken) == 4, "the leases of a lost opener are taken over")
             law(await one.settle([done(held[0])], T0 + 30) == [Settled(True)], "fencing reaches across")
             await settle_all(two, taken, T0 + 31)

@@ -14,8 +14,8 @@ from fanout.testing.storage_kit import (
     device,
     done,
     law,
+    lease_all,
     post,
-    receipts,
     settle_all,
     standing,
     submission,
@@ -69,7 +69,7 @@ async def targets_become_chunks(kit: Kit) -> None:
         law(put.total == 40, f"the total of an immediate target is known at once: {put}")
         seen: list[int] = []
         for binding in ("apns", "fcm"):
-            chunks = await receipts(storage, binding=binding, lane=0)
+            chunks = await lease_all(storage, binding=binding, lane=0)
             law(all(len(chunk.ids) <= 10 for chunk in chunks), "no chunk is larger than the context says")
             law(len(chunks) == 2, "chunks are filled")
             for chunk in chunks:
@@ -119,7 +119,7 @@ async def put_is_all_or_nothing(kit: Kit) -> None:
         answers = await storage.put([good, bad], T0)
         law(answers == [Put(), Put(conflict=put.id)], f"the answer says what it conflicts with: {answers}")
         law(await storage.notification(good.id) is None, "nothing of a conflicting batch is stored")
-        law(len(await receipts(storage)) == 1, "and nothing of it can be leased")
+        law(len(await lease_all(storage)) == 1, "and nothing of it can be leased")
 
 
 async def idempotency_keys(kit: Kit) -> None:
@@ -139,7 +139,7 @@ async def idempotency_keys(kit: Kit) -> None:
         law(answers == [Put(id=one.id, total=1), Put(id=one.id, total=1, replayed=True)], "within one batch too")
         late = await post(storage, submission(idempotency_key="k", digest=b"else"), T0 + 101)
         law(late.total == 1, "past its retention a key is free, pruned or not")
-        law(sum(len(chunk.ids) for chunk in await receipts(storage, T0 + 101)) == 3, "three notifications came of it")
+        law(sum(len(chunk.ids) for chunk in await lease_all(storage, T0 + 101)) == 3, "three notifications came of it")
 
 
 async def addresses_are_targets(kit: Kit) -> None:
@@ -149,7 +149,7 @@ async def addresses_are_targets(kit: Kit) -> None:
         addresses = tuple(device("", token).address for token in ("1", "2", "3", "2"))
         put = await post(storage, submission(Target("addresses", binding="apns", addresses=addresses)))
         law(put.total == 3, "each address once")
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         rows = await storage.resolve(chunk.ids)
         law(known.id in chunk.ids, "a registered address is its endpoint")
         law({row.address for row in rows} == {"token-1", "token-2", "token-3"}, "the others are interned")
@@ -158,7 +158,7 @@ async def addresses_are_targets(kit: Kit) -> None:
         later = submission(Target("addresses", binding="apns", addresses=addresses), due_at=T0 + 50)
         await post(storage, later, T0)
         await storage.expand("default", "apns", T0 + 50, ahead=4)
-        chunks = await receipts(storage, T0 + 50)
+        chunks = await lease_all(storage, T0 + 50)
         law(sum(len(c.ids) for c in chunks if c.notification == later.id) == 3, "scheduled ones are kept until due")
 
 
@@ -167,7 +167,7 @@ async def _expand_all(storage: Storage, now: float, *, ahead: int = 2, lane: int
     ids: list[int] = []
     for _ in range(1000):
         await storage.expand("default", "apns", now, ahead=ahead)
-        chunks = await receipts(storage, now, lane=lane)
+        chunks = await lease_all(storage, now, lane=lane)
         if not chunks:
             return ids
         law(len(chunks) <= ahead, f"no more than {ahead} chunks are made ahead of their lease: {len(chunks)}")
@@ -222,11 +222,11 @@ async def expansion_stays_ahead(kit: Kit) -> None:
         urgent = submission(Target.all(), lane=0)
         await post(storage, urgent)
         law(await storage.expand("default", "apns", T0, ahead=3) == 3, "one lane's chunks do not hold up another's")
-        chunks = await receipts(storage, limit=10)
+        chunks = await lease_all(storage, limit=10)
         law(await storage.expand("default", "apns", T0, ahead=3) == len(chunks) == 1, "a lease makes room")
         release = Settlement(chunks[0].id, chunks[0].epoch, release=Release(T0 + 60, Waiting.GATE.value))
         await storage.settle([release], T0)
-        await receipts(storage, limit=10)
+        await lease_all(storage, limit=10)
         law(await storage.expand("default", "apns", T0, ahead=3) == 1, "a chunk behind a closed gate is not in the way")
         law(await storage.expand("default", "other", T0, ahead=3) == 0, "another binding has nothing to expand")
 
@@ -249,7 +249,7 @@ async def schedules_look_up_later(kit: Kit) -> None:
         law((await storage.waiting("default", "apns", T0 + 60))[0] == [False, True, False], "then it is work")
         await storage.expand("default", "apns", T0 + 60, ahead=4)
         await storage.expand("default", "fcm", T0 + 60, ahead=4)
-        chunks = await receipts(storage, T0 + 60) + await receipts(storage, T0 + 60, binding="fcm")
+        chunks = await lease_all(storage, T0 + 60) + await lease_all(storage, T0 + 60, binding="fcm")
         sizes = [sum(len(chunk.ids) for chunk in chunks if chunk.notification == sub.id) for sub in subs]
         law(sizes == [3, 3, 1], f"the audience is that of the due time: {sizes}")
         await settle_all(storage, chunks, T0 + 60)
@@ -274,7 +274,7 @@ async def superseding(kit: Kit) -> None:
         await storage.register([device("alice", str(i)) for i in range(25)] + [device("bob", "b")], T0)
         first = submission(collapse_key="score")
         await post(storage, first)
-        (held, *_) = await receipts(storage, limit=10)
+        (held, *_) = await lease_all(storage, limit=10)
         other_key, other_target = submission(collapse_key="else"), submission(Target.user("bob"), collapse_key="score")
         law((await post(storage, other_key)).superseded == (), "another key supersedes nothing")
         law((await post(storage, other_target)).superseded == (), "another target supersedes nothing")
@@ -291,7 +291,7 @@ async def superseding(kit: Kit) -> None:
         status = await standing(storage, first.id)
         law((status.counts["accepted"], status.counts["superseded"]) == (2, 23), "what was sent counts as sent")
         law(status.finished_at == T0 + 1, "and with that it has finished")
-        chunks = await receipts(storage, T0 + 1)
+        chunks = await lease_all(storage, T0 + 1)
         law(first.id not in {chunk.notification for chunk in chunks}, "nothing of it is leased again")
         await storage.settle([done(chunk) for chunk in chunks], T0 + 2)
         third = await post(storage, submission(collapse_key="score"), T0 + 3)

@@ -20,7 +20,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.sqlite import opening
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage_kit import T0, device, done, receipts, settle_all, standing, submission
+from fanout.testing.storage_kit import T0, device, done, lease_all, settle_all, standing, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_settling_on_a_full_disk_keeps_the_lease(tmp_path: Path) -> None:
         await storage.register([device("alice", str(i)) for i in range(1000)], T0)
         sub = submission()
         await storage.put([sub], T0)
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         limited(storage, 1)
         many = done(chunk)
         many.results = {("rejected", f"{i} " + "x" * 400): [i] for i in range(len(chunk.ids))}
@@ -212,9 +212,9 @@ async def test_a_failed_fsync_ends_all_writing(tmp_path: Path, monkeypatch: pyte
             with pytest.raises(StorageError, match="takes no more writes"):
                 await storage.put([submission()], T0)
             with pytest.raises(StorageError, match="takes no more writes"):
-                await receipts(storage)
+                await lease_all(storage)
     async with SqliteStorage(str(path), CONTEXT) as storage:
         assert (await standing(storage, kept.id)).counts["pending"] == 1
-        await settle_all(storage, await receipts(storage))
+        await settle_all(storage, await lease_all(storage))
         assert (await standing(storage, kept.id)).state == "done"
     assert os.listdir(tmp_path) == ["x.db"]

@@ -14,7 +14,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.sqlite import opening
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage_kit import T0, device, done, receipts, standing, submission
+from fanout.testing.storage_kit import T0, device, done, lease_all, standing, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +101,7 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.
             await storage.put([sub], T0)
             acknowledged.append((len(recorder.log), sub.id, 0))
             await storage.expand("default", "apns", T0, ahead=3)
-            for chunk in await receipts(storage):
+            for chunk in await lease_all(storage):
                 await storage.settle([done(chunk)], T0)
             ended = (await standing(storage, sub.id)).counts["accepted"]
             acknowledged.append((len(recorder.log), sub.id, ended))

@@ -19,7 +19,7 @@ from fanout.core.records import Settlement
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage_kit import T0, device, done, post, receipts, settle_all, standing, submission
+from fanout.testing.storage_kit import T0, device, done, lease_all, post, settle_all, standing, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +32,13 @@ from fanout.plugin import StorageContext
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing import storage_kit
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage_kit import T0, done, receipts, settle_all, submission
+from fanout.testing.storage_kit import T0, done, lease_all, settle_all, submission
 
 storage_kit._numbers = iter(range(int(sys.argv[2]) * 1_000_000, 2**40))
 held = []
 
 async def lease(storage, limit):
-    chunks = await receipts(storage, worker=sys.argv[2], limit=limit)
+    chunks = await lease_all(storage, worker=sys.argv[2], limit=limit)
     held.extend(chunks)
     return [(chunk.id, chunk.epoch, len(chunk.ids)) for chunk in chunks]
 
@@ -62,7 +62,7 @@ async def busy(storage, n):
     for _ in range(n):
         subs = [submission() for _ in range(3)]
         ids += [put.id for put in await storage.put(subs, T0)]
-        chunks = await receipts(storage, worker=sys.argv[2], limit=10)
+        chunks = await lease_all(storage, worker=sys.argv[2], limit=10)
         answers = await storage.settle([done(chunk) for chunk in chunks], T0)
         settled += sum(len(c.ids) for c, a in zip(chunks, answers) if not a.stale)
     return [ids, settled]
@@ -124,7 +124,7 @@ async def test_work_is_seen_and_leases_are_exclusive(tmp_path: Path) -> None:
         id = await b.ask("put")
         assert await storage.changes() != before, "the other process's commit shows"
         assert (await storage.waiting("default", "apns", T0))[0] == [False, True, False]
-        (mine,) = await receipts(storage, limit=5)
+        (mine,) = await lease_all(storage, limit=5)
         ((theirs, _, size),) = await b.ask("lease", 5)
         assert mine.id != theirs
         assert size == len(mine.ids) == 5
@@ -144,8 +144,8 @@ async def test_a_killed_worker_is_taken_over_and_a_stalled_one_fenced(tmp_path: 
             ((chunk, epoch, _),) = await b.ask("lease", 5)
             b.process.kill()
             await b.process.wait()
-        assert await receipts(storage, T0 + 29) == [], "a dead worker's lease runs to its end"
-        (taken,) = await receipts(storage, T0 + 30)
+        assert await lease_all(storage, T0 + 29) == [], "a dead worker's lease runs to its end"
+        (taken,) = await lease_all(storage, T0 + 30)
         assert (taken.id, taken.epoch) == (chunk, epoch + 1)
         await storage.settle([Settlement(taken.id, taken.epoch, results={("accepted", ""): [0]})], T0 + 30)
 
@@ -153,7 +153,7 @@ async def test_a_killed_worker_is_taken_over_and_a_stalled_one_fenced(tmp_path: 
         await post(storage, later)
         async with other(path) as b:
             await b.ask("lease", 5)
-            (again,) = [c for c in await receipts(storage, T0 + 30) if c.notification == later.id]
+            (again,) = [c for c in await lease_all(storage, T0 + 30) if c.notification == later.id]
             assert await b.ask("settle") == [True], "a worker that was only slow settles nothing"
             assert (await standing(storage, later.id)).counts["accepted"] == 0
             await storage.settle([done(again)], T0 + 31)
@@ -185,7 +185,7 @@ async def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
         settled = sum(answer[1] for answer in answers)
         ids = [id for answer in answers for id in answer[0]]
         assert len(set(ids)) == 240
-        while chunks := await receipts(storage, T0, limit=1000):
+        while chunks := await lease_all(storage, T0, limit=1000):
             settled += sum(len(chunk.ids) for chunk in chunks)
             await settle_all(storage, chunks)
         assert settled == 240 * 5, "every delivery was settled once"

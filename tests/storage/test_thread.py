@@ -19,7 +19,7 @@ from fanout.storage.sqlite.courtesy import Courtesy
 from fanout.storage.sqlite.operations import Database
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage_kit import T0, device, post, receipts, standing, submission
+from fanout.testing.storage_kit import T0, device, lease_all, post, standing, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_one_callers_fault_is_its_own(tmp_path: Path) -> None:
     async with at(tmp_path) as storage:
         await storage.register([device("alice", "1")], T0)
         await post(storage, submission())
-        (chunk,) = await receipts(storage)
+        (chunk,) = await lease_all(storage)
         wrong = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [7]}, attempts=5)
         subs = [submission(app=f"new-{i}") for i in range(20)]
         calls = [storage.put([sub], T0) for sub in subs]

@@ -1,0 +1,223 @@
+"""The conformance suite finds what is broken: each of these storages breaks one law, and is caught by a check that says so."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.records import (
+    Chunk,
+    EndpointFilter,
+    EndpointRow,
+    Event,
+    Put,
+    Settled,
+    Settlement,
+    Status,
+    Submission,
+)
+from fanout.plugin import StorageContext
+from fanout.storage.memory.store import MemoryStorage
+from fanout.testing.storage import CHECKS, check_storage, run_check
+
+pytestmark = pytest.mark.anyio
+
+
+class Unfenced(MemoryStorage):
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        current = {piece.id: piece.epoch for piece in self._t.pieces.values()}
+        return await super().settle([replace(s, epoch=current.get(s.chunk, s.epoch)) for s in settlements], now)
+
+
+class NoTakeover(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        return [chunk for chunk in await super().lease(*arguments, **named) if chunk.epoch == 1]
+
+
+class SharedLease(MemoryStorage):
+    async def lease(self, *arguments: Any, until: float, **named: Any) -> list[Chunk]:
+        return await super().lease(*arguments, until=named["now"], **named)
+
+
+class Greedy(MemoryStorage):
+    async def lease(self, *arguments: Any, limit: int, **named: Any) -> list[Chunk]:
+        return await super().lease(*arguments, limit=10**9, **named)
+
+
+class Hasty(MemoryStorage):
+    async def lease(self, *arguments: Any, now: float, **named: Any) -> list[Chunk]:
+        return await super().lease(*arguments, now=now + 25, **named)
+
+
+class ForgetsKeys(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return await super().put([replace(sub, idempotency_key=None) for sub in submissions], now)
+
+
+class SameKeySameThing(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return await super().put([replace(sub, digest=b"") for sub in submissions], now)
+
+
+class StoresTheGoodOnes(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return [(await super(StoresTheGoodOnes, self).put([sub], now))[0] for sub in submissions]
+
+
+class NeverCollapses(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return await super().put([replace(sub, collapse_key=None) for sub in submissions], now)
+
+
+class SendsAtOnce(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return await super().put([replace(sub, due_at=min(sub.due_at, now)) for sub in submissions], now)
+
+
+class ExpandsEverything(MemoryStorage):
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        return await super().expand(app, binding, now, ahead=10**9)
+
+
+class WhoeverIsThere(MemoryStorage):
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        for note in self._t.notes.values():
+            for expansion in note.expansions:
+                expansion.high = 10**9
+        return await super().expand(app, binding, now, ahead=ahead)
+
+
+class BelievesEveryVerdict(MemoryStorage):
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        for settlement in settlements:
+            settlement.changes = [
+                replace(change, generation=self._t.directory.endpoints[change.endpoint].generation)
+                for change in settlement.changes
+            ]
+        return await super().settle(settlements, now)
+
+
+class KeepsTheOldUser(MemoryStorage):
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        held = {key[2]: id for key, id in self._t.directory.active.items()}
+        users = self._t.directory.endpoints
+        kept = [
+            replace(new, user=users[held[new.address.digest]].user or new.user) if new.address.digest in held else new
+            for new in registrations
+        ]
+        return await super().register(kept, now)
+
+
+class ListsStrangers(MemoryStorage):
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        found = [e for e in self._t.directory.endpoints.values() if e.app == which.app and e.id > after]
+        return found[:limit]
+
+
+class ResolvesTheActive(MemoryStorage):
+    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
+        return [row for row in await super().resolve(ids) if row.state == "active"]
+
+
+class FinishesTwice(MemoryStorage):
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        events = await super().events(after=after, limit=limit)
+        return events + [e for e in events if e.kind == "notification.finished"]
+
+
+class Optimist(MemoryStorage):
+    async def status(self, id: str) -> Status | None:
+        status = await super().status(id)
+        if status is None:
+            return None
+        counts = dict(status.counts)
+        counts["accepted"] += counts.pop("pending")
+        return replace(status, counts=counts | {"pending": 0}, pending_by_reason={})
+
+
+class CancelsNothing(MemoryStorage):
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        return 0
+
+
+class CancelsForOthers(MemoryStorage):
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        note = self._t.notes.get(id)
+        return await super().cancel(note.sub.app if note else app, id, now)
+
+
+class NeverExpires(MemoryStorage):
+    async def expire(self, now: float, *, limit: int) -> int:
+        return 0
+
+
+class PrunesAtOnce(MemoryStorage):
+    async def prune(self, now: float, *, limit: int) -> int:
+        return await super().prune(now + 50, limit=limit)
+
+
+class PrunesAll(MemoryStorage):
+    async def prune(self, now: float, *, limit: int) -> int:
+        return await super().prune(now, limit=10**9)
+
+
+class SeesNoChange(MemoryStorage):
+    async def changes(self) -> int:
+        return 7
+
+
+class NothingWaits(MemoryStorage):
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        return [False, False, False], None
+
+
+class CountsInterned(MemoryStorage):
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for endpoint in self._t.directory.endpoints.values():
+            counts[endpoint.binding] = counts.get(endpoint.binding, 0) + 1
+        return counts
+
+
+class WholeSeconds(MemoryStorage):
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        return await super().register(registrations, float(int(now)))
+
+
+BROKEN = [
+    value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, MemoryStorage) and value is not MemoryStorage
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
+    def make(context: StorageContext) -> MemoryStorage:
+        return broken("", context)
+
+    with pytest.raises(AssertionError) as caught:
+        await check_storage(make)
+    assert len(str(caught.value)) > 20
+
+
+async def test_every_check_catches_something() -> None:
+    """No check is idle: a storage of which every answer is empty passes none."""
+
+    class Idle(MemoryStorage):
+        async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+            await super().register(registrations, now)
+            return []
+
+        async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+            return [Put() for _ in submissions]
+
+    needs_another = {"everything_survives_reopening", "two_openers_share"}
+    for name in CHECKS.keys() - needs_another:
+        with pytest.raises(AssertionError, match=name):
+            await run_check(name, lambda context: Idle("", context))
