@@ -80,7 +80,7 @@ def touched(db: Db, app: int, kind: str, names: Sequence[Any]) -> list[int]:
 def count(db: Db, app: str, target: Target) -> dict[str, int]:
     """How many active endpoints the target names, by binding's name."""
     number = db.app(app)
-    names: dict[int, str] = dict(db.rows("id, name", "binding WHERE app = ?", number))
+    names: dict[int, str] = db.pairs("id, name", "binding WHERE app = ?", number)
     if target.kind == "topic":
         counts = {
             id: db.value("SELECT count(*) FROM endpoint_tag WHERE binding = ? AND tag = ?", id, target.names[0])

@@ -56,6 +56,10 @@ class Db:
         found: list[list[Any]] = orjson.loads(value)
         return found
 
+    def pairs(self, columns: str, rest: str, *arguments: Any) -> dict[Any, Any]:
+        """`rows` of two columns, as a dictionary."""
+        return {row[0]: row[1] for row in self.rows(columns, rest, *arguments)}
+
     def value(self, sql: str, *arguments: Any) -> Any:
         """The first column of the first row, or None."""
         try:

@@ -39,12 +39,8 @@ def expire(db: Db, now: float, limit: int) -> int:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
     done = endpoints.expire(db, now, limit)
     ids = db.json(f"SELECT json_group_array(id) FROM ({_PAST})", now, _NOTIFICATIONS) if done < limit else []
-    stopped = dict(
-        db.rows(
-            "id, stopped",
-            "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''",
-            dumps(ids),
-        )
+    stopped = db.pairs(
+        "id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''", dumps(ids)
     )
     for id in ids:
         if done >= limit:

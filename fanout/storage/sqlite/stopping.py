@@ -43,7 +43,7 @@ def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
         why,
         chosen,
     )
-    states = dict(db.rows("id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?))", chosen))
+    states = db.pairs("id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?))", chosen)
     for id in notifications:
         end_open(db, id, states[id], "", now)
     finish_ready(db, notifications, now)

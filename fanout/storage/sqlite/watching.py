@@ -32,12 +32,11 @@ def notification(db: Db, uuid: str) -> Stored | None:
 
 def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
     """Of these notifications, the stopped ones, with how."""
-    rows = db.rows(
+    return db.pairs(
         "uuid, stopped",
         "notification WHERE uuid IN (SELECT value FROM json_each(?)) AND stopped <> ''",
         dumps(list(uuids)),
     )
-    return dict(rows)
 
 
 def finished(db: Db, uuids: Sequence[str]) -> set[str]:
@@ -139,9 +138,9 @@ def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> 
             for endpoint, code in zip(unpack(ids), bytes.fromhex(states), strict=True):
                 if endpoint <= after or code == RETRIED:
                     continue
-                pair = ("pending", waiting) if code in (OPEN, DOUBTFUL) else codes.pair(code)
-                if state is None or state == pair[0]:
-                    found.append((endpoint, *pair))
+                word, reason = ("pending", waiting) if code in (OPEN, DOUBTFUL) else codes.pair(code)
+                if state is None or state == word:
+                    found.append((endpoint, word, reason))
     found.sort()
     return found[:limit]
 
