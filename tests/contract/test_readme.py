@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from threading import Thread
 import pytest
 
 import fanout
+from fanout import bootstrap
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", README, re.DOTALL))
@@ -153,18 +155,62 @@ def test_the_transport_of_your_own(doors: tuple[str, list[str]]) -> None:
 
     counts = asyncio.run(ring())
     assert (counts["accepted"], counts["gone"]) == (1, 1)
-    assert sorted(rung) == ["/alice Ding", "/ruin Ding"]
+    assert sorted(rung) == ['/alice {"title": "Ding", "body": null}', '/ruin {"title": "Ding", "body": null}']
 
 
-def test_the_configuration_example_is_a_configuration() -> None:
+def test_the_contract_of_the_transport_of_your_own(tmp_path: Path) -> None:
+    """As a stranger runs it: pytest in the folder where the two files are."""
+    code = EXAMPLES["contract"]
+    body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+    assert len(body) == 5
+    (tmp_path / "my_doorbell.py").write_text(EXAMPLES["doorbell"])
+    (tmp_path / "test_doorbell.py").write_text(code)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_doorbell.py"]
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert found.returncode == 0, found.stdout
+    assert "1 passed" in found.stdout
+    broken = EXAMPLES["doorbell"].replace("len(text) > 999", "False")
+    (tmp_path / "my_doorbell.py").write_text(broken)
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert found.returncode == 1
+    assert "Broken law: prepare raises MessageTooLarge" in found.stdout
+
+
+def test_the_configuration_example_is_a_configuration(tmp_path: Path) -> None:
+    """With files that hold keys of the right form, it is one that an engine takes."""
     import tomllib
 
-    from fanout.config.document import Document
+    from fanout.config import load
+    from fanout.registry import Registry
+    from fanout_fcm.simulator import FcmSimulator
+    from fanout_webpush.vapid import make_vapid_keys
 
     (text, *_) = re.findall(r"```toml\n(storage.*?)```", README, re.DOTALL)
-    document = Document.of(tomllib.loads(text))
-    assert document.policy.backoff_cap == 3600
-    assert [table.type for table in document.bindings] == ["apns"]
+    bindings = tomllib.loads(text)["apps"]["default"]["transports"]
+    key = make_vapid_keys().private_pem.reveal()  # Apple's keys are of the same curve and form
+    account = FcmSimulator(folder=tmp_path / "google").service_account
+    files = {
+        bindings["apns"]["key_file"]: key,
+        bindings["fcm"]["service_account_file"]: account,
+        bindings["webpush"]["vapid_private_key_file"]: key,
+        bindings["wns"]["client_secret_file"]: "the secret's value",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "fanout.toml").write_text(text)
+    settings = load(tmp_path / "fanout.toml", Registry().settings_type, {})
+    assert settings.policy.backoff_cap == 3600
+    assert [binding for _, binding, _ in settings.bindings()] == ["apns", "fcm", "webpush", "wns"]
+    made = bootstrap.prepare(settings, Registry())
+    assert {name for _, name in made.transports} == set(bindings)
+
+
+def test_each_transport_has_the_readme_that_is_pointed_to() -> None:
+    root = Path(__file__).parents[2]
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert {str(file.relative_to(root)) for file in (root / "transports").glob("*/README.md")} <= set(linked)
+    for link in linked:
+        assert (root / link).is_file(), link
 
 
 def test_every_command_in_the_examples_exists() -> None:
@@ -175,10 +221,63 @@ def test_every_command_in_the_examples_exists() -> None:
     known = typer.main.get_command(app)
     shells = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     lines = [line.partition("#")[0].split() for line in shells.splitlines() if line.startswith("fanout ")]
-    assert len(lines) >= 8
+    lines += [
+        line.partition("#")[0].split()[0:] for line in shells.splitlines() if line.startswith(".venv/bin/fanout ")
+    ]
+    assert len(lines) >= 12
     for _, command, *words in lines:
         assert command in known.commands  # type: ignore[attr-defined]
-        options = {name for p in known.commands[command].params for name in p.opts}  # type: ignore[attr-defined]
+        found = known.commands[command]  # type: ignore[attr-defined]
+        found = getattr(found, "commands", {}).get(words[0], found) if words else found
+        options = {name for p in found.params for name in p.opts}
         for flag in (word for word in words if word.startswith("--")):
-            if command != "endpoints":
-                assert flag in options, f"fanout {command} has no {flag}"
+            assert flag in options, f"fanout {command} has no {flag}"
+
+
+def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
+    """The block as it stands, in order, against a simulated gateway; ID is the id that a command before it printed."""
+    from fanout.cli.gateways import Gateway, toml
+
+    block = README.partition("## From the shell")[2].partition("```sh\n")[2].partition("```")[0]
+    lines = [line.partition(" #")[0].split() for line in block.splitlines()]
+    assert all(words[0] == "fanout" for words in lines)
+    (tmp_path / "devices.ndjson").write_text(
+        "".join(
+            json.dumps({"user": "bob", "transport": "apns", "address": f"600d{n:060x}", "tags": ["news"]}) + "\n"
+            for n in range(10)
+        )
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
+    said: dict[str, str] = {}
+
+    def one(words: list[str], id: str) -> str:
+        # `work` would go on until it is told to end.
+        words = [id if word == "ID" else word for word in words[1:]] + (["--drain"] if words[1] == "work" else [])
+        found = subprocess.run(
+            [sys.executable, "-m", "fanout", *words],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert found.returncode == 0, (words, found.stdout, found.stderr)
+        return found.stdout
+
+    async def all_of_them() -> None:
+        async with Gateway("apns", tmp_path / "apple") as apple:
+            (tmp_path / "fanout.toml").write_text(toml("sqlite:fanout.db", {"apns": apple.settings}, {}))
+            id = ""
+            for words in lines:
+                out = await asyncio.to_thread(one, words, id)
+                said[" ".join(words[1:])] = out
+                if words[1] == "send" and not {"--wait", "--dry-run"} & set(words):
+                    id = out.strip()
+
+    asyncio.run(all_of_them())
+    assert re.search(r"10 endpoints", said["send --to topic:news --title Hello --dry-run"])
+    assert "accepted" in said["send --to user:alice --title Hello --wait"]
+    report = json.loads(said["status ID --json"])
+    assert (report["state"], report["counts"]["accepted"]) == ("done", 1)
+    assert (tmp_path / "vapid.pem").exists()
+    assert "wrong" not in said["doctor"]
