@@ -143,14 +143,23 @@ class H2Pool:
         return max(1, sum(connection.nominal for connection in self._ready))
 
     def request(
-        self, head: Head, path: bytes, fields: bytes, body: bytes, timeout: float | None = None
+        self,
+        head: Head,
+        path: bytes,
+        fields: bytes,
+        body: bytes,
+        timeout: float | None = None,
+        future: asyncio.Future[Response] | None = None,
     ) -> asyncio.Future[Response]:
         """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
 
         `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the
         setting's. Cancelling the future resets the stream within a tick. The pool must have been entered.
+
+        `future`, where given, is the one that resolves: for a caller who handed it out before the request could be made.
         """
-        future: asyncio.Future[Response] = self._loop.create_future()
+        if future is None:
+            future = self._loop.create_future()
         best = None
         least = 1 << 60
         for connection in self._ready:
@@ -354,7 +363,8 @@ class H2Pool:
             # go first, or every one of them would count as late.
             return
         self._drop_late(now)
-        if any([connection.tick(now) for connection in (*self._ready, *self._draining)]) or self._waiting:
+        used = [connection.tick(now) for connection in (*self._ready, *self._draining)]
+        if self._waiting or any(used):
             self._used_at = now
         self._close_idle(now)
         self._look_up(now)

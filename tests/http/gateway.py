@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from struct import iter_unpack
 from typing import Any, NamedTuple
 
@@ -71,10 +71,14 @@ class Peer:
             if got.kind == kind:
                 return got
 
+    async def expect_preface(self) -> Frame:
+        """The client's preface; its SETTINGS are returned."""
+        assert await self.reader.readexactly(len(PREFACE)) == PREFACE
+        return await self.expect(FrameType.SETTINGS)
+
     async def hello(self, *values: tuple[int, int]) -> dict[int, int]:
         """Read the client's preface and SETTINGS, answer with ours, and return theirs."""
-        assert await self.reader.readexactly(len(PREFACE)) == PREFACE
-        got = await self.expect(FrameType.SETTINGS)
+        got = await self.expect_preface()
         self.send(settings(values), settings_ack())
         return dict(iter_unpack(">HI", got.payload))
 
@@ -113,6 +117,11 @@ class Peer:
                 self.answer((await self.request()).stream)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection."""
+        with suppress(ConnectionError):
+            await self.reader.read()
 
     def close(self) -> None:
         self.writer.close()
