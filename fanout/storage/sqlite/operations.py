@@ -131,19 +131,22 @@ class Database:
             operation.result, operation.error = None, judged
 
     def _begin(self) -> None:
-        began = time.monotonic()
         if _identity(self._path) != self._file:
             # SQLite would go on writing to a file that nobody can open any more.
             self._broken = FileNotFoundError()
             raise StorageError(
                 f"The database {self._location} was moved or deleted while it was open: put it back and open it again."
             )
-        busy_wait(lambda: self._connection.execute("BEGIN IMMEDIATE"), self._location)
-        now = time.monotonic()
+        begin = partial(self._connection.execute, "BEGIN IMMEDIATE")
+        try:
+            begin()
+        except apsw.BusyError:
+            self._courtesy.met(time.monotonic())
+            busy_wait(begin, self._location)
         seen = self._data_version()
-        if seen != self._seen or now - began > 0.0005:
+        if seen != self._seen:
             self._seen = seen
-            self._courtesy.met(now)
+            self._courtesy.met(time.monotonic())
 
     def _guarded(self, operation: Operation) -> None:
         connection = self._connection
