@@ -2,7 +2,7 @@
 
 `settings` says what a binding is configured with, `address` (pure) reads a browser's PushSubscription, `payload` (pure) makes a
 notification into what the service worker receives, `encryption` and `vapid` do the cryptography, `vendors` holds what differs
-between the four vendors and `outcome` (pure) is the table of their answers. `hosts` keeps the connections, `turns` shares the
+between the four vendors and `outcome` (pure) is the table of their answers. `hosts` keeps the connections, `slices` shares the
 event loop, `transport` is one send. `simulator` stands in for the push services: `services` is what they say, `tokens_check` how
 they judge tokens, `browsers` who subscribed. `browser` is a page that subscribes for real, `keys` makes a VAPID pair. Nothing
 imports this package by name: the entry point `webpush` names `plugin`.

@@ -22,12 +22,17 @@ from fanout.plugin import (
 )
 from fanout_webpush.outcome import Crowd
 from fanout_webpush.settings import WebPushSettings
+from fanout_webpush.vapid import VapidTokens
 from fanout_webpush.vendors import HTTP1_ONLY, least_ttl, vendor_of
 
-__all__ = ["Host", "Hosts"]
+__all__ = ["ForeignAddress", "Host", "Hosts"]
 
 _IDLE_CLOSE = 300.0
 """Seconds after which an unused connection is closed: the push services' own limits are not documented, NATs drop at 350."""
+
+
+class ForeignAddress(Exception):
+    """An address whose URL does not belong to the host that its group names."""
 
 
 class Host:
@@ -45,21 +50,32 @@ class Host:
         self.active = 0  # requests over HTTP/1.1
         self.accepted = 0
         self.crowd = Crowd()
-        self._heads: dict[tuple[str, bool], tuple[str, Head]] = {}
+        self._heads: dict[tuple[VapidTokens, bool], tuple[str, Head]] = {}
 
-    def head(self, authorization: str, key: str, has_body: bool) -> Head:
-        """The shared part of requests under the token of the VAPID key named `key`. Made anew when that is.
+    def path_of(self, endpoint: str) -> str:
+        """The path and query of an endpoint's URL. Raises `ForeignAddress` unless it is one of this host, in plain characters.
+
+        This is the guard's look at the time of sending: the host itself was looked at when it was entered.
+        """
+        path = endpoint[len(self.origin) :]
+        if endpoint.startswith(self.prefix) and " " not in path and path.isascii() and path.isprintable():
+            return path
+        raise ForeignAddress
+
+    def head(self, tokens: VapidTokens, has_body: bool, now: float) -> Head:
+        """The shared part of requests under the token of `tokens` for this host, made anew when that is. `now` is UNIX seconds.
 
         The token is in the part that enters the peer's header table: RFC 8292, section 4, means tokens to be reused so.
         """
-        known = self._heads.get((key, has_body))
-        if known is not None and known[0] == authorization:
+        authorization = tokens.header(self.origin, now)
+        known = self._heads.get((tokens, has_body))
+        if known is not None and known[0] is authorization:
             return known[1]
         fields = [("authorization", authorization)]
         if has_body:
             fields.append(("content-encoding", "aes128gcm"))
         head = Head("POST", "https", self.name, fields)
-        self._heads[key, has_body] = (authorization, head)
+        self._heads[tokens, has_body] = (authorization, head)
         return head
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
 from fanout.plugin import (
@@ -29,11 +29,11 @@ from fanout.plugin import (
     parse_retry_after,
 )
 from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
-from fanout_webpush.hosts import Host, Hosts
+from fanout_webpush.hosts import ForeignAddress, Host, Hosts
 from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure
 from fanout_webpush.payload import WebPushMessage, encode, ttl_field
 from fanout_webpush.settings import WebPushSettings
-from fanout_webpush.turns import Turns
+from fanout_webpush.slices import Slices
 from fanout_webpush.vapid import VapidKey, VapidTokens
 from fanout_webpush.vendors import Vendor, edge_headers, vendor_of
 
@@ -67,14 +67,14 @@ class WebPushTransport:
         self._by_kind = {"": self._tokens[self._key.id], **self._tokens}  # "": an address made by hand
         self._encrypt = _encryption(settings.encryption)
         self._hosts = Hosts(settings, context, self._guard)
-        self._turns: Turns
+        self._slices: Slices
 
     def __repr__(self) -> str:
         return f"<WebPushTransport {self._context.app}/{self._context.binding}>"
 
     async def __aenter__(self) -> Self:
         await self._hosts.open()
-        self._turns = Turns(clock=self._monotonic)
+        self._slices = Slices(self._encrypt, clock=self._monotonic)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -113,73 +113,84 @@ class WebPushTransport:
         return self._hosts.capacity(group)
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """Encrypt for this browser and post once (twice where its push service wanted a newer token)."""
+        """Encrypt for this browser and post; again where the host turns out to lack HTTP/2, or wanted a newer token."""
         assert isinstance(message, WebPushMessage)
         host = self._hosts.get(delivery.group)
-        try:
-            if host is None and (host := await self._hosts.admit(delivery.group)) is None:
+        if host is None:
+            try:
+                host = await self._hosts.admit(delivery.group)
+            except HostRefused as refused:
+                return Rejected(f"host refused ({refused.reason})")
+            if host is None:
                 return Unavailable("no", Scope.GROUP, "too many hosts at once (max_hosts)", _FULL)
-            tokens = self._by_kind.get(delivery.kind)
-            if tokens is None:
-                return Gone("subscribed under another VAPID key", certain=False)
+        tokens = self._by_kind.get(delivery.kind)
+        if tokens is None:
+            return Gone("subscribed under another VAPID key", certain=False)
+        renewed = False
+        try:
             subscription = take_apart(delivery.address)
-            path = subscription.endpoint[len(host.origin) :]
-            if (
-                not subscription.endpoint.startswith(host.prefix)
-                or " " in path
-                or not (path.isascii() and path.isprintable())
-            ):
-                return Rejected("address is not of its group")
-            body = b""
-            if message.record:
-                turn = self._turns.wait()
-                if turn is not None:
-                    await turn
-                begun = self._monotonic()
-                body = self._encrypt(message.record, subscription.p256dh, subscription.auth)
-                self._turns.took(begun)
-        except HostRefused as refused:
-            return Rejected(f"host refused ({refused.reason})")
+            path = host.path_of(subscription.endpoint)
+            while True:
+                try:
+                    response = await self._post(host, tokens, message, delivery, subscription, path)
+                except RequestFailed as failed:
+                    if failed.reason != "alpn":
+                        return of_failure(failed.sent, failed.reason)
+                    self._hosts.leave_http2(host)
+                    continue
+                if response.status == 201 and host.vendor is not Vendor.EDGE:
+                    host.accepted += 1
+                    return ACCEPTED
+                outcome, effect = self._judge(host, response, delivery)
+                if effect is not Effect.RENEW or renewed or not tokens.renew(host.origin, self._now()):
+                    return self._after(host, outcome, effect, response, subscription, delivery)
+                renewed = True
+        except ForeignAddress:
+            return Rejected("address is not of its group")
         except ValueError:
             return Gone("unusable subscription")
-        try:
-            response = await self._post(host, tokens, message, delivery, path, body)
-            outcome, effect = self._judge(host, response, delivery)
-            if effect is Effect.RENEW and tokens.renew(host.origin, self._now()):
-                response = await self._post(host, tokens, message, delivery, path, body)
-                outcome, effect = self._judge(host, response, delivery)
-        except RequestFailed as failed:
-            return of_failure(failed.sent, failed.reason)
-        if outcome is ACCEPTED:
-            host.accepted += 1
-            return outcome
-        return self._after(host, outcome, effect, response, subscription, delivery)
 
     # -- inside
 
-    async def _post(
-        self, host: Host, tokens: VapidTokens, message: WebPushMessage, delivery: Delivery, path: str, body: bytes
+    def _post(
+        self,
+        host: Host,
+        tokens: VapidTokens,
+        message: WebPushMessage,
+        delivery: Delivery,
+        subscription: Subscription,
+        path: str,
+    ) -> Awaitable[Response]:
+        """One request, over what the host speaks. Raises `RequestFailed`, and `ValueError` for keys that are none."""
+        pool = host.pool
+        if pool is None:
+            return self._post_over_http1(host, tokens, message, delivery, subscription, path)
+        head = host.head(tokens, bool(message.record), self._now())
+        fields = ttl_field(max(delivery.ttl, host.least_ttl)) + message.fields
+        if not message.record:
+            return pool.request(head, path.encode(), fields, b"")
+        _, p256dh, auth = subscription
+        return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth)
+
+    async def _post_over_http1(
+        self,
+        host: Host,
+        tokens: VapidTokens,
+        message: WebPushMessage,
+        delivery: Delivery,
+        subscription: Subscription,
+        path: str,
     ) -> Response:
-        """One request, over what the host speaks. Raises `RequestFailed`."""
-        authorization = tokens.header(host.origin, self._now())
         ttl = max(delivery.ttl, host.least_ttl)
-        if host.pool is not None:
-            head = host.head(authorization, tokens.key.id, bool(body))
-            try:
-                return await host.pool.request(head, path.encode(), ttl_field(ttl) + message.fields, body)
-            except RequestFailed as failed:
-                if failed.reason != "alpn":
-                    raise
-                self._hosts.leave_http2(host)
-        headers = {"Authorization": authorization, "TTL": str(ttl), **dict(message.headers)}
+        headers = {"Authorization": tokens.header(host.origin, self._now()), "TTL": str(ttl), **dict(message.headers)}
         headers |= edge_headers(host.vendor, ttl)
-        if body:
+        body = b""
+        if message.record:
             headers["Content-Encoding"] = "aes128gcm"
+            body = await self._slices.encrypt(message.record, subscription.p256dh, subscription.auth)
         return await self._hosts.over_http1(host, path, headers, body)
 
     def _judge(self, host: Host, response: Response, delivery: Delivery) -> tuple[Outcome, Effect]:
-        if response.status == 201 and host.vendor is not Vendor.EDGE:
-            return ACCEPTED, Effect.NONE
         told = response.header("retry-after") if response.status >= 400 else None
         return of_answer(
             Answer(
@@ -201,6 +212,8 @@ class WebPushTransport:
         delivery: Delivery,
     ) -> Outcome:
         """Do what an answer asks for besides its outcome, which this may change."""
+        if outcome is ACCEPTED:
+            host.accepted += 1
         if effect is Effect.FOLLOW:
             return self._moved(host, response, subscription, delivery) or outcome
         if effect is Effect.RETIRE and host.pool is not None:
