@@ -19,6 +19,7 @@ DONE, FAILED, USAGE = 0, 1, 2
 app = typer.Typer(
     name="fanout",
     help="Push delivery: tell Alice, and every device she has gets it.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

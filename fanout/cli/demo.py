@@ -44,13 +44,15 @@ def demo(
     ] = Path("fanout-demo"),
     browser: Annotated[
         bool,
-        typer.Option("--browser", help="No simulation: a page on loopback that sends a real push to your own browser."),
+        typer.Option(
+            "--browser", help="Nothing simulated: a page on loopback from which your own browser gets a real push."
+        ),
     ] = False,
     port: Annotated[
         int, typer.Option("--port", metavar="N", help="Where that page is served; 0 is a free port.", min=0, max=65_535)
     ] = 0,
 ) -> None:
-    """Simulate every gateway, register devices, send to one user and to all, and show how it went. Needs no account."""
+    """Try it without an account: every gateway simulated and a broadcast to all, or with --browser a real push."""
     for name, wrong in (("devices", browser), ("users", browser), ("port", not browser)):
         source = context.get_parameter_source(name)
         if wrong and source is not None and source.name == "COMMANDLINE":

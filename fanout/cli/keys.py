@@ -28,7 +28,7 @@ def keys(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a new key pair, and print its public half and the lines of the configuration that use it."""
+    """Make a new key pair, and print its public half and the lines for the configuration."""
     transport, pair = make_keys(Registry(), kind)
     if out is None:
         say("Nothing is stored: keep the private key that is printed, or let --out FILE put one into a file.")

@@ -29,7 +29,7 @@ def work(
     config: Config = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
-    """Deliver what is queued, until told to end (Ctrl-C, SIGTERM): answers under way are awaited and stored first."""
+    """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends."""
     if processes > 1:
         parts(config, "work")  # what is wrong with the configuration is said once, here
         run(lambda: _parent(processes, config, drain=drain), graceful=True)

@@ -163,6 +163,12 @@ def test_endpoints(shell: Any, words: list[str], told: list[str]) -> None:
         ["endpoints", "show", "x"],
         ["endpoints", "list", "--limit", "-1"],
         ["demo", "--devices", "0"],
+        ["demo", "--browser", "--port", "-1"],
+        ["demo", "--browser=yes"],
+        ["keys"],
+        ["keys", "vapid", "more"],
+        ["keys", "vapid", "--config", "fanout.toml"],
+        ["doctor", "--fix"],
     ],
 )
 def test_usage(shell: Any, words: list[str]) -> None:
@@ -193,6 +199,25 @@ def test_a_database_that_cannot_be_used(shell: Any, damage: str) -> None:
 
 
 def test_a_second_app_and_a_mistaken_folder_of_the_demo(shell: Any) -> None:
-    said = refused(shell, "demo", "--folder", str(shell.folder))
-    assert "--folder" in said
+    for words in ([], ["--browser"]):
+        for folder in (str(shell.folder), str(shell.config), str(shell.config / "below")):
+            said = refused(shell, "demo", *words, "--folder", folder)
+            assert "--folder" in said
     assert (shell.folder / "fanout.toml").exists()
+    assert not (shell.folder / "vapid.pem").exists()
+
+
+def test_every_command_and_flag_has_its_help(shell: Any) -> None:
+    from typer.main import get_command
+
+    from fanout.cli.commands import app
+
+    def walk(command: Any, words: list[str]) -> None:
+        shown = shell.ok(*words, "--help")
+        assert command.help.splitlines()[0].rstrip(".")[:40] in " ".join(shown.split())
+        for parameter in command.params:
+            assert parameter.hidden or parameter.help, f"{words} has an argument {parameter.name} without help"
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, [*words, name])
+
+    walk(get_command(app), [])
