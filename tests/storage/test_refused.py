@@ -51,6 +51,15 @@ async def test_a_missing_file_is_made(tmp_path: Path) -> None:
     assert await devices(tmp_path / "new.db") == 3
 
 
+async def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    async with SqliteStorage(str(path), CONTEXT) as storage:
+        await storage.register([device("alice", "1")], T0)
+        assert {name: os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)} == dict.fromkeys(
+            ("new.db", "new.db-wal", "new.db-shm"), 0o600
+        )
+
+
 async def test_an_empty_file_is_filled(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     await filled(tmp_path / "empty.db")

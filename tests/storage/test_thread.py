@@ -131,6 +131,15 @@ class Death(BaseException):
     """What no handler expects."""
 
 
+async def test_a_cancelled_opening_leaves_no_thread(tmp_path: Path) -> None:
+    opening = asyncio.ensure_future(at(tmp_path).__aenter__())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not threads()
+
+
 async def test_a_dying_thread_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(self: Database, operations: object) -> None:
         raise Death("out of luck")

@@ -88,11 +88,14 @@ def _examine(location: str) -> Path:
                 f"The folder {path.parent} does not exist: create it, or correct the path of the database."
             )
         if not path.exists():
-            return path
+            # Device addresses are nobody else's to read. SQLite gives the log beside it the same rights.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with path.open("rb") as file:
             head = file.read(100)
     except PermissionError as error:
         raise _cannot_open(location) from error
+    except OSError as error:
+        raise StorageRefused(f"The database {location} cannot be read or made: {error.strerror}.") from error
     if head and not head.startswith(_MAGIC):
         raise StorageRefused(f"{location} is not a database: it is left alone. Name another file.")
     if head:
