@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "broadcast": {"rounds": 1, "devices": 10_000},
     "engine": {"devices": 10_000, "large_devices": 20_000, "sends": 5},
     "wns": {"rounds": 1, "pushes": 2000},
+    "webpush": {"rounds": 1, "browsers": 2000},
     "kills": {"kills": 3},
 }
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""

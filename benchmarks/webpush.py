@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,10 @@ async def pywebpush_alone(url: str, folder: Path, private: str, browsers: list[d
 
 def run(*, rounds: int = 5, browsers: int = 10_000) -> list[Row]:
     """Both comparisons, as rows."""
+    if shutil.which("nginx") is None:
+        return [Row("skipped: install nginx", 0.0, "")]
+    if find_spec("pywebpush") is None:
+        return [Row("skipped: pip install '.[webpush]'", 0.0, "")]
     ours: list[Sample] = []
     alone: list[Sample] = []
     theirs: list[float] = []
