@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.http_client import Row
 from fanout.core.address import Address
 from fanout.core.ids import notification_id
 from fanout.core.model import Registration, Target
@@ -68,13 +69,17 @@ class _Watch:
             self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
             self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
 
-    def figures(self, per: int) -> dict[str, float]:
-        """Microseconds for each of so many."""
-        figures = {}
-        for name in self.wall:
-            figures[f"{name}, us"] = self.wall[name] / per * 1e6
-            figures[f"{name}, CPU us"] = self.cpu[name] / per * 1e6
-        return figures
+    def rows(self, per: int, what: str) -> list[Row]:
+        """A line for each name: nanoseconds of processor time for each of so many, and of the wall clock beside it."""
+        return [
+            Row(name, self.cpu[name] / per * 1e9, f"ns of CPU {what}", note=f"{wall / per * 1e9:,.0f} ns of the clock")
+            for name, wall in self.wall.items()
+        ]
+
+    def sum(self, per: int, name: str, what: str) -> Row:
+        """All of it together."""
+        wall = sum(self.wall.values()) / per * 1e9
+        return Row(name, sum(self.cpu.values()) / per * 1e9, f"ns of CPU {what}", note=f"{wall:,.0f} ns of the clock")
 
 
 async def _broadcast(storage: SqliteStorage, watch: _Watch, rng: random.Random) -> int:
@@ -133,49 +138,46 @@ async def _puts(storage: SqliteStorage, rng: random.Random, clients: int, total:
     return total / (time.perf_counter() - began)
 
 
-async def _measure(n: int, folder: Path, show: Callable[[str], None]) -> dict[str, float]:
+async def _calls(name: str, call: Callable[[], Awaitable[Any]], times: int = 500) -> Row:
+    began = time.perf_counter()
+    for _ in range(times):
+        await call()
+    return Row(name, (time.perf_counter() - began) / times * 1e6, "us a call, of the clock")
+
+
+async def _measure(n: int, folder: Path) -> list[Row]:
     rng = random.Random(7)
-    figures: dict[str, float] = {}
     path = folder / "bench.db"
-    context = StorageContext(clock=VirtualClock(NOW))
     registrations = _registrations(n, rng)
-    async with SqliteStorage(str(path), context) as storage:
+    async with SqliteStorage(str(path), StorageContext(clock=VirtualClock(NOW))) as storage:
         watch = _Watch()
         for first in range(0, n, _BATCH):
             await watch("register", storage.register(registrations[first : first + _BATCH], NOW))
-        figures |= watch.figures(n)
+        rows = watch.rows(n, "an endpoint")
         watch, again = _Watch(), min(n, 100_000)
         for first in range(0, again, _BATCH):
             await watch("register again", storage.register(registrations[first : first + _BATCH], NOW + 1))
-        figures |= watch.figures(again)
-        figures["bytes per endpoint"] = path.stat().st_size / n
+        rows += watch.rows(again, "an endpoint")
+        del registrations
+        rows.append(Row("size of the file", path.stat().st_size / n, "bytes an endpoint"))
         watch = _Watch()
         delivered = await _broadcast(storage, watch, rng)
-        figures |= watch.figures(delivered)
-        figures["broadcast, us"] = sum(watch.wall.values()) / delivered * 1e6
-        figures["broadcast, CPU us"] = sum(watch.cpu.values()) / delivered * 1e6
+        rows += watch.rows(delivered, "a delivery")
+        rows.append(watch.sum(delivered, "a broadcast, all of storage", "a delivery"))
         for clients in (1, 10, 100):
-            figures[f"put/s, {clients} clients"] = await _puts(
-                storage, rng, clients, 500 * clients if clients < 100 else 10_000, n // 2
-            )
-        began = time.perf_counter()
-        for _ in range(500):
-            await storage.changes()
-        figures["changes us"] = (time.perf_counter() - began) / 500 * 1e6
-        began = time.perf_counter()
-        for _ in range(500):
-            await storage.waiting("default", "apns", NOW)
-        figures["waiting us"] = (time.perf_counter() - began) / 500 * 1e6
-    for name, value in figures.items():
-        show(f"{name:32} {value:12.2f}")
-    return figures
+            rate = await _puts(storage, rng, clients, 500 * clients if clients < 100 else 10_000, n // 2)
+            rows.append(Row(f"put, {clients} callers at once", rate, "a second, durable"))
+        rows.append(await _calls("changes", storage.changes))
+        rows.append(await _calls("waiting", lambda: storage.waiting("default", "apns", NOW)))
+    return rows
 
 
-def run(endpoints: int = 200_000, show: Callable[[str], None] = print) -> dict[str, float]:
-    """Measure with so many endpoints; figures are in microseconds per endpoint (register), per delivery (broadcast) or per call."""
+def run(*, endpoints: int = 200_000) -> list[Row]:
+    """Measure with a directory of so many endpoints, on the disk of the current folder."""
     with tempfile.TemporaryDirectory(prefix="fanout-bench-", dir=".") as folder:
-        return asyncio.run(_measure(endpoints, Path(folder), show))
+        return asyncio.run(_measure(endpoints, Path(folder)))
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+    for row in run(endpoints=int(sys.argv[1]) if len(sys.argv) > 1 else 200_000):
+        print(row)
