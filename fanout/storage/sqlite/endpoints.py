@@ -261,11 +261,10 @@ def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpo
     return sorted(map(_endpoint, rows), key=lambda endpoint: endpoint.id)
 
 
+_ROW = ("e.id", "e.address", "e.kind", "e.grp", "e.registered_at", "e.generation", "e.state")
+
+
 def resolve(db: Db, ids: array[int]) -> list[EndpointRow]:
     """What a send needs of these endpoints."""
-    rows = db.rows(
-        "e.id, e.address, e.kind, e.grp, e.registered_at, e.generation, e.state",
-        "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value",
-        _list(ids),
-    )
-    return list(map(EndpointRow._make, rows))
+    found = db.columns(_ROW, "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value", _list(ids))
+    return list(map(EndpointRow._make, zip(*found, strict=True)))
