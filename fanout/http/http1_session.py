@@ -28,16 +28,25 @@ _TICK = 0.1
 
 
 class _Attempt:
-    """How far one request has come, and until when (in the loop's seconds) its `task` may wait."""
+    """How far one request has come, and until when (in the loop's seconds) its `task` may wait.
 
-    __slots__ = ("cancelling", "connected", "deadline", "expired", "task")
+    A context manager around what comes before the request is written: `unsent` stays true when that fails.
+    """
+
+    __slots__ = ("cancelling", "deadline", "expired", "task", "unsent")
 
     def __init__(self, task: asyncio.Task[Any], deadline: float) -> None:
         self.task = task
         self.deadline = deadline
         self.cancelling = task.cancelling()
-        self.connected = False
+        self.unsent = False
         self.expired = False
+
+    def __enter__(self) -> None:
+        self.unsent = True
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.unsent = kind is not None
 
     def was_expiry(self) -> bool:
         """Whether a cancellation that has just been caught was the deadline's and nobody else's. Takes it back if it was."""
@@ -48,12 +57,18 @@ _attempt: ContextVar[_Attempt] = ContextVar("_attempt")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes when a request has got its connection: before that nothing can have reached the gateway."""
+    """Notes when a request waits for its connection: nothing of it can have reached the gateway then.
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        connection = await super().connect(*args, **kwargs)
-        _attempt.get().connected = True
-        return connection
+    Only the two ways of waiting are touched, since most requests take an idle connection and wait for nothing.
+    """
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        with _attempt.get():
+            return await super()._create_connection(*args, **kwargs)
+
+    async def _wait_for_available_connection(self, *args: Any, **kwargs: Any) -> Any:
+        with _attempt.get():
+            return await super()._wait_for_available_connection(*args, **kwargs)
 
 
 class _Lookup(AbstractResolver):
@@ -139,7 +154,7 @@ class Session:
             failed = None
         except asyncio.CancelledError:
             if attempt.was_expiry():
-                failed = RequestFailed("unknown" if attempt.connected else "no", "timeout")
+                failed = RequestFailed("no" if attempt.unsent else "unknown", "timeout")
             elif self._closed and not task.cancelling():
                 # aiohttp cancels those who wait for a connection when it is closed; nobody cancelled our caller.
                 failed = RequestFailed("no", "closed")
@@ -147,14 +162,12 @@ class Session:
                 raise
         except Exception as error:
             reason = "timeout" if attempt.was_expiry() else "closed" if self._closed else _reason(error)
-            failed = RequestFailed("unknown" if attempt.connected else "no", reason)
+            unsent = attempt.unsent or isinstance(error, _UNSENT)
+            failed = RequestFailed("no" if unsent else "unknown", reason)
         finally:
             self._under_way.discard(attempt)
-            if response is not None:
-                if response.content.at_eof():
-                    response.release()
-                else:
-                    response.close()
+            if response is not None and not response.closed:  # a complete one has given its connection back by itself
+                response.close()
         if response is not None:
             return Http1Response(response.status, bytes(read[: self._settings.max_body]), response.headers)
         assert failed is not None
@@ -191,6 +204,10 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.InvalidURL, "malformed"),
 )
 """aiohttp's errors in the words of `RequestFailed`; the first that fits."""
+
+
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+"""Raised before there is a connection, whatever else is known."""
 
 
 def _reason(error: Exception) -> str:

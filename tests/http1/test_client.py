@@ -279,6 +279,26 @@ async def test_a_refused_connection_is_not_sent(server: Any) -> None:
         assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
 
 
+async def test_an_address_that_aiohttp_refuses_is_not_sent(server: Any) -> None:
+    async with server.client() as client:
+        assert await failure(client, "https:///nowhere") == ("no", "malformed")
+
+
+async def test_waiting_for_a_connection_until_the_deadline_is_not_sent(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with server.client(connections=1) as client:
+        await warm(client, server)
+        server.say = say
+        server.arrived.clear()
+        first = asyncio.ensure_future(failure(client, f"{server.url}/", timeout=30))
+        await server.arrived.wait()
+        assert await failure(client, f"{server.url}/", timeout=0.2) == ("no", "timeout")
+        await client.aclose()
+        assert await first == ("unknown", "closed")
+
+
 async def test_an_unknown_host_is_not_sent(server: Any) -> None:
     async def resolver(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
