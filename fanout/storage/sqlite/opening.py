@@ -141,7 +141,7 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...])
         for name, value in (
             ("synchronous", "FULL"),
             ("mmap_size", 0),
-            ("cache_size", -65536),
+            ("cache_size", -32768),
             ("temp_store", "MEMORY"),
             ("wal_autocheckpoint", 4000),
             ("journal_size_limit", 64 * 2**20),

@@ -16,8 +16,9 @@ __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop
 RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
 """What `gather` wants to know of a retry row."""
 
-_PAGE = 500
-"""Chunks, or retry rows in thousands, whose maps are in memory at a time."""
+_CHUNKS = 500
+_RETRIES = 50_000
+"""How many are in memory at a time while a notification is stopped."""
 
 
 def cancel(db: Db, app: str, uuid: str, now: float) -> int:
@@ -77,7 +78,7 @@ def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: flo
         "ORDER BY id LIMIT ?)",
         id,
         now,
-        min(_PAGE, limit),
+        min(_CHUNKS, limit),
     )
     ledger = Ledger(db, {id: codes})
     ended = 0
@@ -96,7 +97,7 @@ def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: 
         RETRY_COLUMNS,
         "(SELECT * FROM retry WHERE notification = ? ORDER BY endpoint LIMIT ?)",
         id,
-        min(_PAGE * 1000, limit),
+        min(_RETRIES, limit),
     )
     if not rows:
         return 0
