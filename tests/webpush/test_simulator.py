@@ -18,6 +18,7 @@ import h2.events
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fanout.plugin import Accepted, Delivery, Notification
 from fanout.testing.simulator import Faults, read_ledger
 from fanout_webpush.address import canonical, parse
 from fanout_webpush.encryption import encrypt
@@ -220,6 +221,21 @@ async def test_what_was_accepted_is_in_the_ledger(tmp_path: Any) -> None:
     entries = list(read_ledger(tmp_path / "ledger"))
     assert [entry.notification for entry in entries] == [id] * 4
     assert len({entry.address for entry in entries}) == 4
+
+
+async def test_lean_and_fast_it_still_writes_its_ledger(transport_to: Any, tmp_path: Any) -> None:
+    async with WebPushSimulator(lean=True, ledger=tmp_path / "ledger") as server, transport_to(server) as transport:
+        addresses = [transport.parse_address(WebPushSimulator.address(n)) for n in range(6)]
+        for token in ("x" * 90, "y" * 111, "z" * 118, "v" * 200):  # around where a length takes a second byte
+            raw = {
+                **server.subscribe("me", vendor="google"),
+                "endpoint": f"https://fcm.googleapis.com/fcm/send/{token}",
+            }
+            addresses.append(transport.parse_address(raw))
+        message = transport.prepare(Notification(title="x"))
+        outcomes = await asyncio.gather(*(transport.send(message, Delivery.of(address)) for address in addresses))
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+    assert {entry.address for entry in read_ledger(tmp_path / "ledger")} == {address.digest for address in addresses}
 
 
 async def test_over_http2_with_hyper_h2() -> None:

@@ -83,11 +83,6 @@ class Host:
         """Whether nothing is under way."""
         return self.active == 0 and (self.pool is None or self.pool.in_flight == 0)
 
-    @property
-    def trouble(self) -> str:
-        """What last went wrong with its connections, for people."""
-        return self.pool.stats.last_trouble if self.pool is not None else ""
-
 
 class Hosts:
     """The hosts of one binding. Connections are made to what the guard admits, and go to the very addresses that it judged."""

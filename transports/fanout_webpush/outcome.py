@@ -200,7 +200,7 @@ def code_of(vendor: Vendor, body: bytes, header: Callable[[str], str | None]) ->
     """The code in an answer, "" where there is none that is known. `header` gives a header's value by its lower-case name."""
     if vendor is Vendor.MOZILLA:
         errno = _member(body, "errno")
-        return str(errno) if isinstance(errno, int) and 0 < errno < 10_000 else ""
+        return str(errno) if type(errno) is int and 0 < errno < 10_000 else ""
     if vendor is Vendor.APPLE:
         reason = _member(body, "reason")
         return reason[:64] if isinstance(reason, str) and reason.isascii() and reason.isprintable() else ""

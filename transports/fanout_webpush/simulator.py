@@ -41,7 +41,7 @@ _TTL = re.compile(r"[0-9]{1,10}")
 _MOST_TTL = {Vendor.MOZILLA: 30 * 86_400}
 _BODY_LIMIT = 4096
 _FOREIGN = "a key that no simulator has"
-_LEAN_PATH = re.compile(rb"/(?:wpush/v2/|fcm/send/|Q|w/\?token=)[A-Za-z0-9_-]+")
+_LEAN_PATH = re.compile(rb"/(?:wpush/v2/|fcm/send/|Q|w/\?token=)")
 
 
 class WebPushSimulator(Simulator):
@@ -157,7 +157,7 @@ class WebPushSimulator(Simulator):
     def lean_push(self, block: bytes, body: bytes) -> Push | None:
         """The notification's id is inside the encryption, and stays there in lean mode."""
         found = _LEAN_PATH.search(block)
-        place = place_of(found.group().decode()) if found is not None else None
+        place = place_of(_whole(block, found.start())) if found is not None else None
         return Push("", _digest(endpoint_of(*place)), "") if place is not None else None
 
     # -- inside
@@ -268,6 +268,14 @@ def _wrong_form(vendor: Vendor, request: Request) -> str:
     ):
         return "encoding"
     return ""
+
+
+def _whole(block: bytes, start: int) -> str:
+    """The string literal of a header block that begins at `start`: its length stands before it (RFC 7541, section 5.1)."""
+    length = block[start - 1]
+    if length < 0x7F and start >= 2 and block[start - 2] == 0x7F:
+        length += 127
+    return block[start : start + length].decode("latin-1")
 
 
 def _digest(endpoint: str) -> str:
