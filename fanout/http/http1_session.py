@@ -59,8 +59,17 @@ _attempt: ContextVar[_Attempt] = ContextVar("_attempt")
 class _Connector(aiohttp.TCPConnector):
     """Notes when a request waits for its connection: nothing of it can have reached the gateway then.
 
-    Only the two ways of waiting are touched, since most requests take an idle connection and wait for nothing.
+    And passes over idle connections on which something came unasked: aiohttp would take it for the answer to the next request,
+    and every answer after it for the one before.
     """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        while True:
+            connection = await super().connect(*args, **kwargs)
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close:
+                return connection
+            connection.close()
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         with _attempt.get():

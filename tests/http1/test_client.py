@@ -259,6 +259,32 @@ async def test_many_deadlines_are_each_kept(server: Any) -> None:
     assert min(late) >= 0
 
 
+async def test_an_answer_that_nobody_asked_for_is_nobodys(server: Any) -> None:
+    """It comes on an idle connection; taken for the next request's, it would shift every answer after it by one."""
+    answered = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        number = head.split(b" ")[1].strip(b"/")
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Number: " + number + b"\r\nContent-Length: 0\r\n\r\n")
+        if number == b"0":
+            await answered.wait()
+            writer.write(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n")
+
+    server.say = say
+    async with server.client(connections=1) as client:
+        for number in range(4):
+            response = await client.request("POST", f"{server.url}/{number}", {})
+            assert (response.status, response.header("x-number")) == (200, str(number))
+            if number == 0:
+                answered.set()
+                session: Any = client._session
+                idle = session._session.connector._conns
+                async with asyncio.timeout(10):
+                    while not any(protocol.should_close for kept in idle.values() for protocol, _ in kept):
+                        await asyncio.sleep(0)
+    assert server.connections == 2
+
+
 async def test_endless_interim_answers_are_bounded(server: Any) -> None:
     async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
         while True:
