@@ -64,7 +64,7 @@ def _own_terminal() -> None:
 def test_a_broadcast_is_asked_for(shell: Any, answer: bytes, code: int, words: str) -> None:
     shell.register(("alice", "phone"), ("bob", "phone2"))
     send = ("send", "--to", "all", "--title", "T", "--wait")
-    ended, shown = on_a_terminal(shell, *send, answer=answer, after=b"[y/N]")
+    ended, shown = on_a_terminal(shell, *send, answer=answer, after=b"[y/N]: ")  # the space is the reader's own prompt
     assert "Send to all 2 endpoints of the app default?" in shown
     assert (ended, "Traceback" in shown) == (code, False)
     assert words in shown
