@@ -102,7 +102,7 @@ class Settler:
                     _log.warning("There is room on the disk again: sending goes on.")
                     for work in self.works:
                         work.resume()
-                return results
+                return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing
 
     def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()

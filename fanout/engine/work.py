@@ -83,7 +83,7 @@ class Work:
                 name = row[3]
                 group = touched[name] = self._group(name, now)
                 queue = group.queues[lane]
-            queue.append((lease, position))
+            queue.append((lease, position))  # pyright: ignore[reportPossiblyUnboundVariable]  # no group's name is None
         lease.left += count
         for group in touched.values():
             if group.gate.shut(now) or self.gate.shut(now):
