@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import fanout
-from fanout.testing.simulator import Reply, Request
+from fanout.testing.simulator import Answer, Reply, Request, Stall
 from fanout_webpush import browser
 from fanout_webpush.simulator import WebPushSimulator
 
@@ -43,6 +43,7 @@ class Served:
     url: str
     key: str
     bodies: list[bytes] = field(default_factory=list)
+    answer: Answer = field(default_factory=lambda: Reply(201, {"location": f"{ENDPOINT}/1"}))
 
 
 @asynccontextmanager
@@ -54,10 +55,10 @@ async def serving() -> AsyncIterator[Served]:
     ):
         served = Served(page.url, server.key.public)
 
-        def take(request: Request) -> Reply:
+        def take(request: Request) -> Answer:
             assert request.headers["authorization"].endswith(f"k={server.key.public}")
             served.bodies.append(request.body)
-            return Reply(201, {"location": f"{ENDPOINT}/1"})
+            return served.answer
 
         server.script = take
         yield served
@@ -141,3 +142,24 @@ async def test_a_push_goes_out_and_comes_back_through_the_service_worker(chromiu
             ".then((all) => all.map(({ title, body, data }) => ({ title, body, id: data.fanout.id })))"
         )
         assert shown == [{"title": content["title"], "body": content["body"], "id": content["fanout"]["id"]}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Stall(), "The push service has not answered yet: is there a network?"),
+        (Reply(410, reason="gone"), "The push service did not accept it: the delivery is gone."),
+    ],
+)
+async def test_a_push_that_is_not_accepted(
+    chromium: Any, monkeypatch: pytest.MonkeyPatch, answer: Answer, told: str
+) -> None:
+    if isinstance(answer, Stall):
+        monkeypatch.setattr("fanout_webpush.browser.page._WAIT", 0.5)
+    async with serving() as served:
+        served.answer = answer
+        page = await opened(chromium, served, SUBSCRIBED)
+        await page.run("document.getElementById('subscribe').click()")
+        assert await page.says("Asking…") == "Subscribed. Now send yourself a push."
+        await page.run("document.getElementById('push').click()")
+        assert await page.says("Subscribed. Now send yourself a push.", "Sending…") == told
