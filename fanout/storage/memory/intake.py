@@ -112,9 +112,8 @@ def expand(t: Tables, context: StorageContext, app: str, binding: str, now: floa
         note.expansions.clear()
         made += _begin(t, context, note, now)
     for lane in binding_tables(t, app, binding):
-        room = ahead - sum(
-            1 for at, _, piece in lane.pieces if piece.open and piece.ready_at == at <= now and not piece.held(now)
-        )
+        # The heap may name a chunk twice: when a lease was extended to the time that it had already.
+        room = ahead - len({id for at, id, piece in lane.pieces if piece.open and piece.ready_at == at <= now})
         while room > 0 and lane.expansions:
             for note, expansion in sorted(lane.expansions, key=lambda each: each[1].due_at)[:room]:
                 made += _cut(t, context, lane.expansions, note, expansion, now)
