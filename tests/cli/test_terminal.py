@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from typing import Any
@@ -30,8 +31,11 @@ def on_a_terminal(shell: Any, *words: str, answer: bytes = b"", after: bytes = b
     )
     os.close(theirs)
     shown = b""
+    asked = b""
     try:
         while True:
+            while asked == b"\x03" and not select.select([ours], [], [], 0.5)[0]:
+                os.write(ours, asked)  # one that comes between the prompt and the read call is not seen before the next
             try:
                 block = os.read(ours, 4096)
             except OSError:  # Linux says so when the other end is closed
@@ -41,7 +45,7 @@ def on_a_terminal(shell: Any, *words: str, answer: bytes = b"", after: bytes = b
             shown += block
             if answer and after in shown:
                 os.write(ours, answer)
-                answer = b""
+                asked, answer = answer, b""
         return child.wait(30), shown.decode()
     finally:
         child.kill()
