@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Awaitable, Callable
 
 from fanout.core.model import EndpointState, Target
 from fanout.core.policy import Retention
@@ -240,12 +241,36 @@ async def the_log_has_a_cursor(kit: Kit) -> None:
 
 
 async def changes_are_seen(kit: Kit) -> None:
-    """The number differs after a commit."""
+    """The number differs after a commit, and only then."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1")], T0)
         before = await storage.changes()
         await post(storage, submission())
         law(await storage.changes() != before, "changes differs after a put")
+        (chunk,) = await lease_all(storage)
+        idle: list[Callable[[], Awaitable[object]]] = [
+            lambda: storage.waiting("default", "apns", T0),
+            lambda: storage.expand("default", "apns", T0, ahead=4),
+            lambda: lease_all(storage),
+            lambda: storage.extend([(chunk.id, chunk.epoch + 1)], T0 + 60),
+            lambda: storage.expire(T0, limit=10),
+            lambda: storage.prune(T0, limit=10),
+        ]
+        for call in idle:
+            before = await storage.changes()
+            await call()
+            law(
+                await storage.changes() == before, "who looks and finds nothing to do changes nothing, and wakes nobody"
+            )
+        busy: list[Callable[[], Awaitable[object]]] = [
+            lambda: storage.extend([(chunk.id, chunk.epoch)], T0 + 60),
+            lambda: settle_all(storage, [chunk]),
+            lambda: storage.prune(T0 + 1e9, limit=10),
+        ]
+        for call in busy:
+            before = await storage.changes()
+            await call()
+            law(await storage.changes() != before, "whatever is stored shows")
 
 
 async def everything_survives_reopening(kit: Kit) -> None:

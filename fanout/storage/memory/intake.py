@@ -110,6 +110,7 @@ def expand(t: Tables, context: StorageContext, app: str, binding: str, now: floa
     for note in sorted(due, key=lambda note: (note.sub.lane, note.sub.due_at))[:_STARTS]:
         t.schedules[app].remove(note)
         note.expansions.clear()
+        t.changes += 1
         made += _begin(t, context, note, now)
     for lane in binding_tables(t, app, binding):
         # The heap may name a chunk twice: when a lease was extended to the time that it had already.
@@ -148,5 +149,6 @@ def _cut(
     if len(ids) < context.chunk:
         note.expansions.remove(expansion)
         expansions.remove((note, expansion))
+        t.changes += 1
         finish(t, note, now)
     return 1 if ids else 0

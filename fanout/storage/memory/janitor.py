@@ -22,6 +22,7 @@ def expire(t: Tables, context: StorageContext, now: float, limit: int) -> int:
             break
         done += end_open(t, context, note, note.stopped or "expired", "" if note.stopped else "ttl", now, limit - done)
         finish(t, note, now)
+    t.changes += bool(past or done)
     return done
 
 
@@ -48,6 +49,7 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
     del t.events[:old]
     for place in [place for place, note in t.collapse.items() if note.finished_at is not None]:
         del t.collapse[place]
+    t.changes += limit - left + old > 0
     return limit - left + old
 
 

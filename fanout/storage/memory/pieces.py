@@ -15,6 +15,7 @@ __all__ = ["add_piece", "conclude", "take_retries"]
 def add_piece(t: Tables, note: Note, binding: str, ids: Sequence[int], *, attempt: int, at: float) -> Piece:
     """A new chunk that can be leased from `at`."""
     t.last_piece += 1
+    t.changes += 1
     piece = Piece(
         t.last_piece, note, binding, attempt, at, Waiting.READY.value, array("q", ids), bytes(len(ids)), len(ids)
     )

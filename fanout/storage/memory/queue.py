@@ -37,10 +37,12 @@ def lease(
         if note.stopped or DOUBTFUL in piece.states:
             conclude(piece, close(piece.states, note.codes, note.stopped, ""))
             finish(t, note, now)
+            t.changes += 1
         if not piece.open:
             continue
         piece.owner, piece.ready_at, piece.waiting = worker, until, Waiting.READY.value
         piece.epoch += 1
+        t.changes += 1
         queue.push(piece)
         taken += piece.open
         chunks.append(_chunk(piece, until))
@@ -102,6 +104,7 @@ def extend(t: Tables, leases: Sequence[tuple[int, int]], until: float) -> list[i
             lost.append(id)
         else:
             piece.ready_at = until
+            t.changes += 1
             binding_tables(t, piece.note.sub.app, piece.binding)[piece.note.sub.lane].push(piece)
     return lost
 

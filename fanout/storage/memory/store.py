@@ -100,14 +100,12 @@ class MemoryStorage:
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         """See `Storage`."""
-        self._t.changes += 1
         return intake.expand(self._t, self._context, app, binding, now, ahead)
 
     async def lease(
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        self._t.changes += 1
         return queue.lease(self._t, self._context, worker, app, binding, lane, limit, now, until)
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
@@ -116,7 +114,6 @@ class MemoryStorage:
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
-        self._t.changes += 1
         return queue.extend(self._t, leases, until)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
@@ -179,10 +176,8 @@ class MemoryStorage:
 
     async def expire(self, now: float, *, limit: int) -> int:
         """See `Storage`."""
-        self._t.changes += 1
         return janitor.expire(self._t, self._context, now, limit)
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`."""
-        self._t.changes += 1
         return janitor.prune(self._t, self._context, now, limit)
