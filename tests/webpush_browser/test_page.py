@@ -50,7 +50,7 @@ class Served:
 async def serving() -> AsyncIterator[Served]:
     async with (
         WebPushSimulator() as server,
-        fanout.open(storage="memory:", transports={"webpush": server.settings()}) as engine,
+        fanout.open(storage="memory:", transports={"webpush": server.settings()}, drain_timeout=0.5) as engine,
         browser.serve(engine, application_server_key=server.key.public) as page,
     ):
         served = Served(page.url, server.key.public)
