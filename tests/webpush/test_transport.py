@@ -30,7 +30,7 @@ from fanout.plugin import (
     Unavailable,
 )
 from fanout.testing.clock import VirtualClock
-from fanout.testing.simulator import Faults, Reply
+from fanout.testing.simulator import Faults, Reply, Stall
 from fanout_webpush.browsers import Browser
 from fanout_webpush.settings import WebPushSettings
 from fanout_webpush.simulator import WebPushSimulator
@@ -344,12 +344,13 @@ async def test_directly_at_a_loopback_host_when_that_is_allowed(rig: Any) -> Non
 async def test_no_more_hosts_at_a_time_than_configured(rig: Any) -> None:
     async with rig(max_hosts=2) as each:
         addresses = [each.subscribe(vendor) for vendor in ("mozilla", "google", "apple")]
-        each.simulator.script = lambda request: Reply(201, after=0.2)
+        each.simulator.script = lambda request: Stall()
         first = [asyncio.ensure_future(each.send(address)) for address in addresses[:2]]
         await each.simulator.requested(2)
         outcome = await each.send(addresses[2])
         assert outcome == Unavailable("no", Scope.GROUP, "too many hosts at once (max_hosts)", 1.0)
-        assert all(isinstance(done, Accepted) for done in await asyncio.gather(*first))
+        await each.simulator.disconnect()
+        assert all(isinstance(done, Unavailable) for done in await asyncio.gather(*first))
         each.simulator.script = None
         assert isinstance(await each.send(addresses[2]), Accepted)  # one of the two that are idle has made room
 
