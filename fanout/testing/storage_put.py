@@ -160,6 +160,12 @@ async def addresses_are_targets(kit: Kit) -> None:
         await storage.expand("default", "apns", T0 + 50, ahead=4)
         chunks = await lease_all(storage, T0 + 50)
         law(sum(len(c.ids) for c in chunks if c.notification == later.id) == 3, "scheduled ones are kept until due")
+        handed_on = submission(Target("addresses", binding="apns", addresses=addresses[:1]), due_at=T0 + 90)
+        await post(storage, handed_on, T0 + 60)
+        await storage.register([device("bob", "1")], T0 + 70)
+        await storage.expand("default", "apns", T0 + 90, ahead=4)
+        status = await standing(storage, handed_on.id)
+        law((status.state, status.total) == ("done", 0), f"an address handed on meanwhile gets nothing: {status}")
 
 
 async def _expand_all(storage: Storage, now: float, *, ahead: int = 2, lane: int = 1) -> list[int]:

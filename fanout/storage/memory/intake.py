@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.core.codec import digest
+from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.plugin import StorageContext
 from fanout.storage.memory import directory
@@ -47,11 +48,9 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
             answers[i] = Put(refused=refused[0])
         fresh.append((i, sub))
     if not any(answer.refused or answer.conflict for answer in answers):
-        for _, sub in fresh:
-            if sub.target.kind == "addresses":
-                directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now)
-        for i, sub in fresh:
-            answers[i] = _accept(t, context, sub, now)
+        targets = [_target(t, sub, now) for _, sub in fresh]
+        for (i, sub), target in zip(fresh, targets, strict=True):
+            answers[i] = _accept(t, context, sub, target, now)
         for i, id in replays:
             note = t.notes.get(id)
             answers[i] = Put(id=id, total=None if note is None or note.expansions else note.total, replayed=True)
@@ -63,9 +62,16 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
     return answers
 
 
-def _accept(t: Tables, context: StorageContext, sub: Submission, now: float) -> Put:
+def _target(t: Tables, sub: Submission, now: float) -> Target:
+    """Explicit addresses are the endpoints that they belong to at acceptance, even of what is due later."""
+    if sub.target.kind != "addresses":
+        return sub.target
+    return Target.endpoints(directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now))
+
+
+def _accept(t: Tables, context: StorageContext, sub: Submission, target: Target, now: float) -> Put:
     t.last_note += 1
-    note = Note(t.last_note, sub)
+    note = Note(t.last_note, sub, target)
     superseded: tuple[str, ...] = ()
     if sub.collapse_key is not None:
         place = (sub.app, sub.collapse_key, digest(b"", sub.target, None))
@@ -89,8 +95,8 @@ def _begin(t: Tables, context: StorageContext, note: Note, now: float) -> int:
     """The audience of this moment as chunks, or as an expansion per binding; how many chunks."""
     made = 0
     sub = note.sub
-    for binding, ids in directory.audience(t, sub.app, sub.target).items():
-        if sub.target.kind in ("topic", "all"):
+    for binding, ids in directory.audience(t, sub.app, note.target).items():
+        if note.target.kind in ("topic", "all"):
             expansion = Expansion(binding, sub.due_at, high=t.directory.last_id)
             note.expansions.append(expansion)
             binding_tables(t, sub.app, binding)[sub.lane].expansions.append((note, expansion))
@@ -132,7 +138,7 @@ def _cut(
 ) -> int:
     """One chunk from an expansion, which ends with its last one."""
     assert expansion.binding is not None
-    target = note.sub.target
+    target = note.target
     ids: list[int] = []
     for endpoint in t.open_endpoints(note.sub.app, expansion.binding):
         if endpoint.id <= expansion.cursor or (target.kind == "topic" and target.names[0] not in endpoint.tags):

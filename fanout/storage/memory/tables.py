@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from fanout.core.model import Endpoint, EndpointState
+from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import Event, Submission
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
@@ -53,10 +53,14 @@ class Retry:
 
 @dataclass(slots=True)
 class Note:
-    """One notification and everything that belongs to it. `settled` of `total` deliveries have ended."""
+    """One notification and everything that belongs to it. `settled` of `total` deliveries have ended.
+
+    `target` is the submission's, with explicit addresses as endpoints.
+    """
 
     row: int
     sub: Submission
+    target: Target
     total: int = 0
     settled: int = 0
     attempts: int = 0
