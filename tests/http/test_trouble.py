@@ -92,9 +92,17 @@ async def test_a_server_without_http2_is_told_apart(
 ) -> None:
     async with gateway(certificates.server(alpn=alpn)) as server, pool_to(server.url, trusting) as pool:
         assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", "alpn")
+
+
+async def test_a_server_without_http2_is_not_sent_a_preface(
+    certificates: Certificates, trusting: ssl.SSLContext
+) -> None:
+    async with gateway(certificates.server(alpn=())) as server, pool_to(server.url, trusting) as pool:
+        future = pool.request(HEAD, b"/", b"", b"x")
         peer = await server.accept()
+        assert await failure(future) == ("no", "alpn")
         await peer.gone()
-        assert not peer.reader._buffer  # type: ignore[attr-defined]  # HTTP/1.1 would take the preface for a request
+        assert not peer.reader._buffer  # type: ignore[attr-defined]  # HTTP/1.1 would take it for a request
 
 
 @asynccontextmanager
@@ -117,12 +125,12 @@ async def listener() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
 
 
 async def test_a_handshake_that_hangs_is_given_up(trusting: ssl.SSLContext) -> None:
-    async with listener() as (url, _), pool_to(url, trusting, connect_timeout=0.05) as pool:
+    async with listener() as (url, _), pool_to(url, trusting, connect_timeout=0.3) as pool:
         assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", "tls")
 
 
 async def test_settings_that_never_come_are_given_up(certificates: Certificates, trusting: ssl.SSLContext) -> None:
-    async with gateway(certificates.server()) as server, pool_to(server.url, trusting, connect_timeout=0.5) as pool:
+    async with gateway(certificates.server()) as server, pool_to(server.url, trusting, connect_timeout=1.5) as pool:
         future = pool.request(HEAD, b"/", b"", b"x")
         peer = await server.accept()
         assert await failure(future) == ("no", "settings")
