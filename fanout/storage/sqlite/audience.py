@@ -49,11 +49,8 @@ def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
             "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value->>2 WHERE e.app = j.value->>1 AND e.state = 'active'",
             dumps(ids),
         )
-    for i, binding, id in rows:
+    for i, id, binding in sorted({(i, id, binding) for i, binding, id in rows}):
         found[i].setdefault(binding, []).append(id)
-    for each in found:
-        for binding in each:
-            each[binding] = sorted(set(each[binding]))
     return found
 
 
