@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/fanout demo
 
 test: lint type
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
