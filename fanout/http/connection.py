@@ -86,6 +86,8 @@ class Connection(asyncio.Protocol):
         self.address = ""
         self.missed_dns = 0
         self.closing_at: float | None = None
+        self.lost_by: Exception | None = None
+        self.speaks_h2 = True
         self.opened: asyncio.Future[str] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -95,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self.speaks_h2 = False
             return  # `dial` gives it up; to a server of HTTP/1.1 the preface would be a malformed request
         self.codec.start()
         self.flush()
@@ -137,6 +140,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.lost_by = exc
         if exc is not None and not self.codec.closed:
             self._stats.last_trouble = f"connection lost: {type(exc).__name__}"
         self.codec.close("closed")

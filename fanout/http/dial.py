@@ -92,10 +92,9 @@ async def dial(
 async def _try(
     origin: Origin, address: str, make: Callable[[], Connection], context: ssl.SSLContext | None, timeout: float
 ) -> Connection:
-    loop = asyncio.get_running_loop()
     connection: Connection | None = None
-    tls = context is None
     where = f"{origin.host} ({address} port {origin.port})"
+    stage = "connect"
 
     def made() -> Connection:
         nonlocal connection
@@ -105,38 +104,27 @@ async def _try(
 
     try:
         async with asyncio.timeout(timeout):
-            if context is None:
-                transport, _ = await loop.create_connection(made, address, origin.port)
-            else:
-                transport, _ = await loop.create_connection(
-                    made,
-                    address,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host,
-                    ssl_handshake_timeout=timeout,
-                    ssl_shutdown_timeout=_SHUTDOWN,
-                )
-            assert connection is not None
-            _keep_alive(transport)
-            tls = True
+            sock = await _tcp(address, origin.port)
             if context is not None:
-                session = transport.get_extra_info("ssl_object")
-                if session.selected_alpn_protocol() != "h2":
-                    raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
+                stage = "tls"
+            await _speak(sock, made, origin.host, context, timeout)
+            assert connection is not None
+            if context is not None and not connection.speaks_h2:
+                raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
+            stage = "settings"
             trouble = await connection.opened
+            if isinstance(connection.lost_by, ssl.SSLError):
+                raise connection.lost_by  # with TLS 1.3 a client certificate is refused after the handshake
             if trouble:
                 raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
             return connection
     except ssl.SSLError as error:
         failure = DialFailed("tls", f"TLS with {where} failed: {error.reason or error}")
     except TimeoutError:
-        # asyncio makes the protocol once TCP is connected.
-        stage = "connect" if connection is None else "settings" if tls else "tls"
         failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")
     except OSError as error:
-        reason = "tls" if isinstance(error, ConnectionAbortedError) else "connect"
-        failure = DialFailed(reason, f"{where} cannot be reached: {error.strerror or error}")
+        what = "cannot be reached" if stage == "connect" else "hung up while connecting"
+        failure = DialFailed(stage, f"{where} {what}: {error.strerror or type(error).__name__}")
     except DialFailed as error:
         failure = error
     except BaseException:
@@ -148,7 +136,32 @@ async def _try(
     raise failure
 
 
-def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
+async def _tcp(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _speak(
+    sock: socket.socket, make: Callable[[], Connection], host: str, context: ssl.SSLContext | None, timeout: float
+) -> None:
+    """Hand the socket to a transport, through TLS where there is a context. The transport closes it, whatever happens."""
+    loop = asyncio.get_running_loop()
+    if context is None:
+        await loop.create_connection(make, sock=sock)
+    else:
+        await loop.create_connection(
+            make,
+            sock=sock,
+            ssl=context,
+            server_hostname=host,
+            ssl_handshake_timeout=timeout,
+            ssl_shutdown_timeout=_SHUTDOWN,
+        )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fanout.http import H2Pool, PoolSettings, RequestFailed, Response, literal
-from tests.http.gateway import HEAD, Certificates
+from fanout.http import H2Pool, PoolSettings, RequestFailed, Response, client_tls, literal
+from tests.http.gateway import HEAD, Certificates, failure
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -144,6 +144,33 @@ async def test_node(certificates: Certificates, trusting: ssl.SSLContext, tmp_pa
         assert {answer.status for answer in answers} == {200, 410}
         assert pool.stats.goaways >= 2
         assert pool.in_flight == 0
+
+
+STRICT = """
+const http2 = require('http2'), fs = require('fs');
+const [port, key, cert, ca] = process.argv.slice(2);
+const server = http2.createSecureServer({key: fs.readFileSync(key), cert: fs.readFileSync(cert), ca: fs.readFileSync(ca),
+  requestCert: true, rejectUnauthorized: true});
+server.on('sessionError', () => {});
+server.on('stream', stream => { stream.respond({':status': 200}); stream.end(); });
+server.listen(+port, '127.0.0.1');
+"""
+
+
+async def test_node_which_wants_a_client_certificate(
+    certificates: Certificates, trusting: ssl.SSLContext, tmp_path: Path
+) -> None:
+    program, port = needs("node", "nodejs"), free_port()
+    script = tmp_path / "server.js"
+    script.write_text(STRICT)
+    files = (certificates.key, certificates.cert, certificates.ca)
+    async with running(program, str(script), str(port), *files, port=port) as url:
+        async with H2Pool(url, ssl_context=trusting) as pool:
+            assert await failure(pool.request(HEAD, b"/", b"", b"")) == ("no", "tls")
+            assert "CERTIFICATE_REQUIRED" in pool.stats.last_trouble
+        known = client_tls(ca_file=certificates.ca, cert_file=certificates.cert, key_file=certificates.key)
+        async with H2Pool(url, ssl_context=known) as pool:
+            assert (await pool.request(HEAD, b"/", b"", b"")).status == 200
 
 
 NGINX = """
