@@ -38,6 +38,7 @@ __all__ = ["Codec"]
 _HEADERS = int(FrameType.HEADERS)
 _CONTINUATION = int(FrameType.CONTINUATION)
 _DATA = int(FrameType.DATA)
+_RST_STREAM = int(FrameType.RST_STREAM)
 _WHOLE = END_HEADERS | END_STREAM
 _STATUS_200 = 0x88
 _LARGEST_HEADERS = SMALLEST_FRAME_LIMIT << 8 | _HEADERS
@@ -210,6 +211,16 @@ class Codec(Inbound):
                         del partial[stream]
                         answered.append((streams.pop(stream), Response(part.status, data[start:position], part.block)))
                         continue
+                elif (
+                    kind == _RST_STREAM
+                    and size == 4
+                    and stream not in streams
+                    and stream & 1
+                    and stream < self.next_stream
+                ):
+                    # Of a stream that is done. nginx sends one behind each answer that it gave before it read the body.
+                    self._noisy()
+                    continue
             self.frame(word & 0xFF, flags, stream & 0x7FFF_FFFF, data[start:position])
             plain = self.ready and self.assembling is None
         self._tail = data[position:] if position < end else b""
