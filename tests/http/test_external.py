@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fanout.http import H2Pool, PoolSettings, RequestFailed, Response, client_tls, literal
@@ -99,6 +100,29 @@ async def test_nghttpd_with_a_table_of_nothing(
     ):
         answers = await ask_many(pool, 100, b"/file", b"b" * 100)
         assert {answer.status for answer in answers} == {200}
+
+
+async def test_a_gateway_whose_process_is_stopped_is_found_out_and_used_again_when_it_goes_on(
+    certificates: Certificates, trusting: ssl.SSLContext, tmp_path: Path
+) -> None:
+    program, port = needs("nghttpd", "nghttp2-server"), free_port()
+    (tmp_path / "file").write_bytes(b"")
+    command = [program, "-a", "127.0.0.1", "-d", str(tmp_path), str(port), certificates.key, certificates.cert]
+    quick = PoolSettings(tick=0.02, stall_ping=0.2, ping_timeout=0.2, connect_timeout=60.0, request_timeout=60.0)
+    async with (
+        running(*command, port=port) as url,
+        H2Pool(url, ssl_context=trusting, settings=quick) as pool,
+    ):
+        await ask_many(pool, 1, b"/file", b"")
+        process = next(child for child in psutil.Process().children() if child.name() == "nghttpd")
+        process.suspend()
+        futures = [pool.request(HEAD, b"/file", b"", b"x") for _ in range(5)]
+        for future in futures:
+            assert await failure(future) == ("unknown", "ping")
+        after = pool.request(HEAD, b"/file", b"", b"")
+        process.resume()
+        assert (await after).status == 200
+        assert pool.in_flight == 0
 
 
 NODE = """
