@@ -98,8 +98,13 @@ class Dispatcher:
             if chunks:
                 await self._enter(chunks, until)
                 return 0.0
-        if any(w and r == 0 for w, r in zip(waiting, room, strict=True)):
-            return _FULL
+        full = [lane for lane in range(len(LANES)) if waiting[lane] and not room[lane]]
+        if full:
+            # Nothing new to ask storage until there is room, or somebody says that something has changed.
+            while not (self.stopping or any(self._room(lane) for lane in full)):
+                if await work.signal.wait(_FULL):
+                    break
+            return 0.0
         if any(waiting):
             # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
