@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fanout.core.address import Address
 
 __all__ = ["Delivery", "Message"]
@@ -27,12 +29,20 @@ class Delivery:
     down (0: now or never). `registered_at` is when the endpoint was last registered (UNIX seconds).
     """
 
-    __slots__ = ("address", "attempt", "endpoint", "group", "id", "kind", "registered_at", "ttl")
+    __slots__ = ("_id", "address", "attempt", "endpoint", "group", "kind", "registered_at", "ttl")
 
     def __init__(
-        self, id: str, endpoint: int, address: str, kind: str, group: str, attempt: int, ttl: int, registered_at: float
+        self,
+        id: str | Callable[[int], str],
+        endpoint: int,
+        address: str,
+        kind: str,
+        group: str,
+        attempt: int,
+        ttl: int,
+        registered_at: float,
     ) -> None:
-        self.id = id
+        self._id = id
         self.endpoint = endpoint
         self.address = address
         self.kind = kind
@@ -40,6 +50,14 @@ class Delivery:
         self.attempt = attempt
         self.ttl = ttl
         self.registered_at = registered_at
+
+    @property
+    def id(self) -> str:
+        """The delivery id. Made from the endpoint's at the first use: hashing it costs a gateway that takes none too much."""
+        made = self._id
+        if not isinstance(made, str):
+            made = self._id = made(self.endpoint)
+        return made
 
     @classmethod
     def of(

@@ -31,9 +31,10 @@ class PurgeGuard:
         """Whether uncertain deaths are at present too many to be believed."""
         return len(self._recent) >= self._minimum and self._bad > self._share * len(self._recent)
 
-    def saw_alive(self) -> None:
-        """A verdict that shows the configuration to be right: accepted, or a certain death."""
-        self._push(False)
+    def saw_alive(self, count: int = 1) -> None:
+        """So many verdicts that show the configuration to be right: accepted, or a certain death."""
+        for _ in range(min(count, self._recent.maxlen or count)):
+            self._push(False)
 
     def saw_uncertain_death(self) -> bool:
         """An uncertain death. True if the endpoint may be purged, False if the guard holds it."""

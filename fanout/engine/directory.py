@@ -19,7 +19,7 @@ __all__ = ["Endpoints", "ImportReport"]
 _PAGE = 1000
 _SLICE = 250
 """Lines that are parsed at a stretch: a few milliseconds of the loop's time."""
-_BATCH = 2000
+_BATCH = 10_000
 """Lines that are stored in one commit, while the next are being parsed."""
 _ERRORS = 1000
 _LINE_LIMIT = 65_536
@@ -166,7 +166,7 @@ class Endpoints:
     ) -> ImportReport:
         """Enter the NDJSON lines of design.md section 8, good ones although others are bad, in bounded memory.
 
-        `on_progress` is called after each two thousand lines, once they are stored.
+        `on_progress` is called after each ten thousand lines, once they are stored.
         """
         self._check()
         report = ImportReport()

@@ -86,8 +86,7 @@ class Lease:
         assert row is not None
         prepared = self.prepared
         ttl = 0 if prepared.once else int(prepared.expires_at - now)
-        endpoint = row[0]
-        return Delivery(prepared.ids(endpoint), endpoint, row[1], row[2], row[3], self.chunk.attempt, ttl, row[4])
+        return Delivery(prepared.ids, row[0], row[1], row[2], row[3], self.chunk.attempt, ttl, row[4])
 
     # -- how one delivery leaves: each takes it out of `left`, or keeps it there
 

@@ -38,6 +38,7 @@ class Senders:
         self._gate = gate
         self._rng = rng
         self._guard = PurgeGuard()
+        self._alive = 0  # accepted since the guard was last told
         self._under_way: dict[asyncio.Task[None], list[float]] = {}
         """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
 
@@ -48,7 +49,6 @@ class Senders:
         monotonic = work.clock.monotonic
         send = work.transport.send
         begun_at = [_IDLE]
-        saw_alive = self._guard.saw_alive
         task = asyncio.current_task()
         assert task is not None
         self._under_way[task] = begun_at
@@ -60,7 +60,8 @@ class Senders:
                 if turns & _TURNS == 0:
                     # A transport that answers without waiting would keep the loop to itself.
                     await asyncio.sleep(0)
-                item = group.take(now())
+                moment = now()
+                item = group.take(moment)
                 if item is None:
                     if group.closing:
                         return
@@ -71,7 +72,6 @@ class Senders:
                 lease, position = item
                 prepared = lease.prepared
                 begun = monotonic()
-                moment = now()
                 try:
                     if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
                         self._withhold(lease, position)
@@ -89,7 +89,7 @@ class Senders:
                             outcome = self._fault(error)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             lease.accept(position)
-                            saw_alive()
+                            self._alive += 1
                             group.gate.streak = 0
                         else:
                             self.settle(group, lease, position, outcome)
@@ -179,6 +179,8 @@ class Senders:
         if not isinstance(decision, Final):
             return decision
         if decision.endpoint_gone and not decision.certain:
+            self._guard.saw_alive(self._alive)
+            self._alive = 0
             if self._guard.saw_uncertain_death():
                 return decision
             # Most of what this binding sends is refused so: our topic or environment is wrong, not every device dead.
@@ -190,7 +192,7 @@ class Senders:
                 return Final(DeliveryState.DEAD, reason)
             return Retry(now + self._work.policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
         if decision.state in (DeliveryState.ACCEPTED, DeliveryState.GONE):
-            self._guard.saw_alive()
+            self._alive += 1
         return decision
 
     def _fault(self, error: Exception) -> Outcome:
