@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,3 +26,15 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     assert not left, f"threads left behind: {[thread.name for thread in left]}"
+
+
+@pytest.fixture
+def no_blocking_call() -> Iterator[None]:
+    """Fail a call of our code that blocks the event loop: sleeping, files, sockets, subprocesses."""
+    ours = ["fanout", "fanout_apns", "fanout_fcm", "fanout_webpush", "fanout_wns"]
+    before_it_runs = ["fanout.registry", "fanout.config"]  # plugins and settings are read when an engine is made
+    with blockbuster_ctx(ours, excluded_modules=before_it_runs) as watch:
+        # Held for the length of a list's append, and asked once when a binding or a database is opened: neither can wait.
+        watch.functions["threading.Lock.acquire"].deactivate()
+        watch.functions["os.stat"].deactivate()
+        yield

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True, params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+def backend(request: pytest.FixtureRequest, tmp_path: Path, no_blocking_call: None) -> Iterator[None]:
     from rig import SystemClock, make_storage
 
     names = (
