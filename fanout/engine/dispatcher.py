@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
@@ -122,14 +122,23 @@ class Dispatcher:
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
-        rows = {row[0]: row for row in await self._storage.resolve(ids)}
+        rows = await self._storage.resolve(ids)
+        # Usually they come back as they were named, all of them; else each is looked up.
+        by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
+        begin = 0
         for chunk in chunks:
             prepared = await self._prepare(chunk.notification)
-            positions = [position for position, state in enumerate(chunk.states) if state == 0]
+            count = len(chunk.ids)
+            found: list[EndpointRow | None]
+            found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
+            begin += count
+            unsettled = chunk.states.count(0)
+            positions = (
+                range(count) if unsettled == count else [p for p, state in enumerate(chunk.states) if state == 0]
+            )
             if isinstance(prepared, str):
                 await self._refuse(chunk, positions, prepared)
                 continue
-            found: list[EndpointRow | None] = [rows.get(endpoint) for endpoint in chunk.ids]
             lease = Lease(chunk, prepared, found, until)
             if lease.doubtful and not await self._mark(lease, positions):
                 continue
@@ -164,14 +173,14 @@ class Dispatcher:
         self._prepared[id] = made
         return made
 
-    async def _mark(self, lease: Lease, positions: list[int]) -> bool:
+    async def _mark(self, lease: Lease, positions: Sequence[int]) -> bool:
         """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; False if the lease is lost."""
-        (settled,) = await self._settler.store([lease.mark_doubtful(positions)])
+        (settled,) = await self._settler.store([lease.mark_doubtful([*positions])])
         return not settled.stale
 
-    async def _refuse(self, chunk: Chunk, positions: list[int], reason: str) -> None:
+    async def _refuse(self, chunk: Chunk, positions: Sequence[int], reason: str) -> None:
         """What was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
-        results = {(DeliveryState.REJECTED.value, reason): positions}
+        results = {(DeliveryState.REJECTED.value, reason): [*positions]}
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 
     # -- what others tell it

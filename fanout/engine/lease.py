@@ -93,7 +93,6 @@ class Lease:
     def accept(self, position: int) -> None:
         """The usual end."""
         self.accepted.append(position)
-        self._attempts += 1
         self.left -= 1
 
     def finish(self, position: int, state: DeliveryState, reason: str, *, attempted: bool) -> None:
@@ -145,6 +144,7 @@ class Lease:
         """What was learned since the last call, as one settlement."""
         results = self._results
         if self.accepted:
+            self._attempts += len(self.accepted)
             results.setdefault((DeliveryState.ACCEPTED.value, ""), []).extend(self.accepted)
             self.accepted = []
         settlement = Settlement(
