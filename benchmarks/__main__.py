@@ -6,7 +6,6 @@ import argparse
 import importlib
 import platform
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import http_client
@@ -15,7 +14,7 @@ from benchmarks.http_client import Row
 QUICK: dict[str, dict[str, Any]] = {
     "http_client": {"rounds": 1, "requests": 5000},
     "broadcast": {"rounds": 1, "devices": 10_000},
-    "engine": {"devices": 10_000, "large_devices": 20_000, "sends": 5},
+    "engine": {"devices": 10_000, "large_devices": 20_000, "sends": 5, "rounds": 1},
     "storage": {"endpoints": 20_000},
     "fcm": {"rounds": 1, "messages": 200},
     "wns": {"rounds": 1, "pushes": 2000},
@@ -23,11 +22,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "kills": {"kills": 3},
 }
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
-
-
-def wire_rate(rows: Sequence[Row]) -> float:
-    """The push client's requests a second on the standard loop, from the rows of `http_client`."""
-    return next((row.value for row in rows if row.name == "requests a second, ours"), 0.0)
 
 
 def main() -> int:
@@ -40,17 +34,13 @@ def main() -> int:
         print(f"There is no benchmark {unknown[0]!r}; there are {', '.join(QUICK)}.", file=sys.stderr)
         return 2
     print(f"{platform.python_implementation()} {platform.python_version()}; client on CPU 0, gateway on CPU 1")
-    wire = 0.0
     for name in chosen.names or QUICK:
         arguments = dict(QUICK[name]) if chosen.quick else {}
-        if name == "engine" and wire:
-            arguments["wire"] = wire
         print(f"\n{name}", flush=True)
         module = http_client if name == "http_client" else importlib.import_module(f"benchmarks.{name}")
         rows: list[Row] = module.run(**arguments)
         for row in rows:
             print(f"  {row}", flush=True)
-        wire = wire or wire_rate(rows)
     return 0
 
 
