@@ -262,7 +262,11 @@ def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpo
     return sorted(map(_endpoint, rows), key=lambda endpoint: endpoint.id)
 
 
-_ROW = ("e.id", "e.address", "e.kind", "e.grp", "e.registered_at", "e.generation", "e.state")
+_ROW = (
+    *("e.id", "e.address", "e.kind", "e.grp"),
+    "CAST(round(e.registered_at * 1000) AS INTEGER)",  # SQLite writes a float as text four times as slowly as an integer
+    *("e.generation", "e.state"),
+)
 
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
 """As `EndpointRow._make`, without a Python call for each row: a quarter of what `resolve` cost."""
@@ -271,4 +275,5 @@ _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, Endp
 def resolve(db: Db, ids: array[int]) -> list[EndpointRow]:
     """What a send needs of these endpoints."""
     found = db.columns(_ROW, "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value", _list(ids))
+    found[4] = [milliseconds / 1000 for milliseconds in found[4]]
     return list(map(_new_row, zip(*found, strict=True)))
