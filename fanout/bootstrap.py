@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import random
 import time
@@ -18,7 +19,7 @@ from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import Clock, Context, Storage, StorageContext, Transport
 from fanout.registry import Registry
 
-__all__ = ["Parts", "SystemClock", "loop_factory", "make_settings", "open", "prepare"]
+__all__ = ["Parts", "SystemClock", "loop_factory", "make_settings", "open", "prepare", "spare_collector"]
 
 
 class SystemClock:
@@ -27,6 +28,17 @@ class SystemClock:
     # The functions themselves, not methods around them: both are called for each delivery.
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+def spare_collector() -> None:
+    """Let Python's cycle collector look seldom, and not at what is there already. For programs that only deliver.
+
+    A window of leases is thousands of young tuples that no cycle runs through: looked at every 700 allocations, as Python does
+    by itself, they cost a third of the engine's time. Not done by `open`: how a host's memory is collected is its own affair.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fanout.bootstrap import spare_collector
 from fanout.cli.options import Config
 from fanout.cli.shell import parts, run, say, this_program
 from fanout.engine import Engine
@@ -39,6 +40,7 @@ def work(
 
 async def _worker(config: Path | None, *, drain: bool, until_eof: bool) -> int:
     made = parts(config, "work")
+    spare_collector()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
     async with made.engine(role="work") as engine:
         if not until_eof:
