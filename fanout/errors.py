@@ -12,7 +12,6 @@ __all__ = [
     "EngineClosed",
     "FanoutError",
     "InvalidMessage",
-    "LeaseLost",
     "MessageTooLarge",
     "NotFound",
     "PluginError",
@@ -81,7 +80,3 @@ class StorageFull(StorageError):
 
 class StorageRefused(StorageError):
     """The database cannot be used at all: of a newer version, of another program, read-only or damaged."""
-
-
-class LeaseLost(StorageError):
-    """A worker wrote under a lease that another has taken over; the write was dropped."""
