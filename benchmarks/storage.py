@@ -97,7 +97,7 @@ async def _broadcast(storage: SqliteStorage, watch: _Watch, rng: random.Random) 
         ids = array("q")
         for chunk in chunks:
             ids.extend(chunk.ids)
-        rows = await watch("resolve", storage.resolve(ids))
+        rows = await watch("resolve", storage.resolve(ids, NOW))
         assert len(rows) == len(ids)
         for half in (0, 1):
             settlements = []
@@ -119,7 +119,7 @@ async def _broadcast(storage: SqliteStorage, watch: _Watch, rng: random.Random) 
             break
         done = [Settlement(c.id, c.epoch, {("accepted", ""): list(range(len(c.ids)))}) for c in chunks]
         await watch("settle retries", storage.settle(done, NOW + 61))
-    status = await storage.status(sub.id)
+    status = await storage.status(sub.id, NOW)
     assert status is not None
     assert status.state == "done"
     assert status.counts["accepted"] == delivered

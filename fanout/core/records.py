@@ -15,17 +15,21 @@ from fanout.core.model import EndpointState, Repeat, Target
 
 __all__ = [
     "AddressMoved",
+    "Backlog",
     "Chunk",
+    "Control",
     "EndpointFilter",
     "EndpointGone",
     "EndpointRow",
     "Event",
+    "GateNote",
     "Put",
     "Release",
     "RetryRow",
     "Settled",
     "Settlement",
     "Status",
+    "Step",
     "Stored",
     "Submission",
 ]
@@ -73,7 +77,7 @@ class Put:
 
 
 class EndpointRow(NamedTuple):
-    """What a send needs of an endpoint."""
+    """What a send needs of an endpoint. `held_until` (UNIX seconds, 0 for never) is when its back-off ends."""
 
     id: int
     address: str
@@ -82,6 +86,7 @@ class EndpointRow(NamedTuple):
     registered_at: float
     generation: int
     state: str
+    held_until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -89,6 +94,8 @@ class Chunk:
     """A leased chunk: up to 1,000 deliveries of one notification on one binding, at attempt number `attempt`.
 
     `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
+    `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
+    such group marked first.
     """
 
     id: int
@@ -101,11 +108,12 @@ class Chunk:
     lease_until: float
     ids: array[int]
     states: bytes
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A notification as storage holds it, for preparing it anew. `stopped` is why nothing more of it may be sent: cancelled or superseded."""
+    """A notification as storage holds it, for preparing it anew. `stopped` is why nothing more of it may be sent."""
 
     id: str
     app: str
@@ -115,17 +123,21 @@ class Stored:
     accepted_at: float
     due_at: float
     expires_at: float
-    stopped: Literal["", "cancelled", "superseded"] = ""
+    stopped: Literal["", "cancelled", "superseded", "paused"] = ""
 
 
 class RetryRow(NamedTuple):
-    """One delivery leaves its chunk for a row of its own."""
+    """One delivery leaves its chunk for a row of its own.
+
+    `holds`: its endpoint is in back-off until `due_at`, and its other deliveries wait too. False for one that merely waits behind such.
+    """
 
     position: int
     due_at: float
     attempt: int
     waiting: str
     reason: str
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +162,11 @@ class AddressMoved:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give the lease back: its open deliveries are due again at `due_at`, and wait for `waiting`."""
+    """Give the lease back: its open deliveries are due again at `due_at`, and wait for `waiting`, because of `reason`."""
 
     due_at: float
     waiting: str
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -161,7 +174,8 @@ class Settlement:
     """What one lease learned since its last settlement. Dropped whole when `epoch` is no longer the chunk's.
 
     `results` maps (state, reason) to the indices that ended so; the state `doubt` marks an `at_most_once` delivery before it is
-    sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all. `attempts` counts
+    sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all. `marks` are indices of
+    a suspected chunk that are about to be sent; they stay open, and a release takes the mark off. `attempts` counts
     tries that reached for the network. A chunk with no open and no doubtful delivery left is done, and its lease ends.
     """
 
@@ -170,6 +184,7 @@ class Settlement:
     results: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     retries: list[RetryRow] = field(default_factory=list)
     reopen: list[int] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
     changes: list[EndpointGone | AddressMoved] = field(default_factory=list)
     attempts: int = 0
     release: Release | None = None
@@ -217,7 +232,7 @@ class Event:
     """One line of the durable event log. `id` grows and is the cursor.
 
     Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
-    `notification.finished`.
+    `notification.finished`, `binding.parked`, `binding.opened`.
     """
 
     id: int
@@ -225,3 +240,59 @@ class Event:
     app: str
     kind: str
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was decided about a delivery, as `explain` lists it.
+
+    `at` is when it was stored (UNIX seconds). `what` is one of: `accepted`, `queued` (its chunk was cut), `leased`, `taken over`
+    (the worker that held it was lost), `suspected` (it was under way at a crash), `retry`, `held` (its endpoint is in back-off),
+    `parked` (its chunk was given back), `paused`, `resumed`, `ended`. `until` is when it is due again, where it waits.
+    """
+
+    at: float
+    what: str
+    reason: str = ""
+    attempt: int = 0
+    until: float | None = None
+    worker: str = ""
+    waiting: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateNote:
+    """A gate that a worker closed; with `waiting` empty, one that it opened. `name` is the group's or topic's.
+
+    `whole` says that everything of the binding waits behind it.
+    """
+
+    app: str
+    binding: str
+    scope: str
+    name: str
+    waiting: str
+    reason: str = ""
+    until: float = 0.0
+    alarm: bool = False
+    whole: bool = False
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What operators have asked of a binding. `nudge` counts the requests to try again at once."""
+
+    paused: bool = False
+    nudge: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What has been accepted and has not ended: deliveries (an unexpanded topic or broadcast counts as one), bytes of content,
+    and since when the oldest has been due (UNIX seconds; None where there is nothing)."""
+
+    deliveries: int = 0
+    bytes: int = 0
+    oldest_at: float | None = None

@@ -1,7 +1,8 @@
 """A chunk's state map: one byte per delivery, and what a settlement does to it. Storage backends share this and nothing else.
 
 Byte 0 is an open delivery. 1 to 247 are codes of the notification's own list of (state, reason), in order of first use. 254
-is an `at_most_once` delivery marked before it is sent, 255 one that left for a retry row of its own.
+is an `at_most_once` delivery marked before it is sent, 255 one that left for a retry row (or a chunk) of its own. 253 is a
+delivery of a suspected chunk, marked before it is sent and otherwise open (`core.poison`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from fanout.core.records import RetryRow, Settlement
 from fanout.core.states import DOUBT, FINAL_STATES, DeliveryState
 from fanout.errors import UsageError
 
-__all__ = ["DOUBTFUL", "OPEN", "RETRIED", "UNKNOWN", "Applied", "Codes", "apply", "close", "count_open"]
+__all__ = ["DOUBTFUL", "MARKED", "OPEN", "RETRIED", "UNKNOWN", "Applied", "Codes", "apply", "close", "count_open"]
 
 OPEN = 0
+MARKED = 253
 DOUBTFUL = 254
 RETRIED = 255
 
@@ -25,6 +27,8 @@ UNKNOWN = (DeliveryState.DEAD.value, "unknown")
 _DISTINCT = 240
 _OPEN = bytes((OPEN,))
 _DOUBTFUL = bytes((DOUBTFUL,))
+_MARKED = bytes((MARKED,))
+_UNSETTLED = frozenset((OPEN, MARKED, DOUBTFUL))
 
 
 class Codes:
@@ -76,15 +80,15 @@ class Applied:
 
 
 def count_open(states: bytes) -> int:
-    """Deliveries that are open or in doubt."""
-    return states.count(OPEN) + states.count(DOUBTFUL)
+    """Deliveries that are open, marked or in doubt."""
+    return states.count(OPEN) + states.count(DOUBTFUL) + states.count(MARKED)
 
 
 def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = "") -> Applied:
     """What `settlement` makes of `states`. Pure, but for new pairs in `codes`.
 
-    Marks of doubt come first, then what is reopened, then ends, retries, and the release. A retry of a stopped notification
-    ends in `stopped`, and so does what is open when its lease is given back. Raises `UsageError` for an index out of range, a
+    Marks come first, then what is reopened, then ends, retries, and the release, which takes marks (not those of doubt) off. A
+    retry of a stopped notification ends in `stopped`, and so does what is open when its lease is given back. Raises `UsageError` for an index out of range, a
     state that does not exist, and a delivery that has ended or left already: nothing overwrites an end.
     """
     size = len(states)
@@ -96,6 +100,10 @@ def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = ""
                 if after[position] != OPEN and after[position] != DOUBTFUL:
                     raise _twice(settlement, position)
                 after[position] = DOUBTFUL
+    for position in _checked(settlement.marks, size):
+        if after[position] != OPEN and after[position] != MARKED:
+            raise _twice(settlement, position)
+        after[position] = MARKED
     for position in _checked(settlement.reopen, size):
         if after[position] != DOUBTFUL:
             raise _twice(settlement, position)
@@ -107,17 +115,20 @@ def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = ""
             raise UsageError(f"{state!r} is no state in which a delivery ends: use one of {', '.join(FINAL_STATES)}.")
         code = codes.code(state, reason)
         for position in _checked(positions, size):
-            if OPEN < after[position] != DOUBTFUL:
+            if after[position] not in _UNSETTLED:
                 raise _twice(settlement, position)
             after[position] = code
         ended[code] = ended.get(code, 0) + len(positions)
     retry_code = codes.code(stopped, "") if stopped and settlement.retries else RETRIED
     for row in settlement.retries:
         (position,) = _checked((row.position,), size)
-        if OPEN < after[position] != DOUBTFUL:
+        if after[position] not in _UNSETTLED:
             raise _twice(settlement, position)
         after[position] = retry_code
-    applied = Applied(bytes(after), ended, () if stopped else settlement.retries)
+    states = bytes(after)
+    if settlement.release is not None:
+        states = states.replace(_MARKED, _OPEN)
+    applied = Applied(states, ended, () if stopped else settlement.retries)
     if stopped and settlement.retries:
         ended[retry_code] = ended.get(retry_code, 0) + len(settlement.retries)
     if stopped and settlement.release is not None:
@@ -136,10 +147,10 @@ def close(states: bytes, codes: Codes, state: str = "", reason: str = "") -> App
         code = codes.code(*UNKNOWN)
         states = states.replace(_DOUBTFUL, bytes((code,)))
         ended[code] = doubtful
-    left = states.count(OPEN)
+    left = states.count(OPEN) + states.count(MARKED)
     if left and state:
         code = codes.code(state, reason)
-        states = states.replace(_OPEN, bytes((code,)))
+        states = states.replace(_MARKED, _OPEN).replace(_OPEN, bytes((code,)))
         ended[code] = ended.get(code, 0) + left
     return Applied(states, ended)
 

@@ -122,7 +122,7 @@ class Dispatcher:
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
-        rows = await self._storage.resolve(ids)
+        rows = await self._storage.resolve(ids, self.work.clock.now())
         # Usually they come back as they were named, all of them; else each is looked up.
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
         begin = 0

@@ -256,7 +256,7 @@ class Engine:
     async def status(self, id: str) -> Status:
         """How things stand. Raises `NotFound`."""
         self._check()
-        status = await self.storage.status(id)
+        status = await self.storage.status(id, self._clock.now())
         if status is None:
             raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
         return status

@@ -173,14 +173,14 @@ async def resolving_leaves_out(kit: Kit) -> None:
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(2500)], T0)
         await storage.remove_endpoints("default", [entered[0].id], T0)
-        rows = await storage.resolve(array("q", [each.id for each in entered] + [10**12]))
+        rows = await storage.resolve(array("q", [each.id for each in entered] + [10**12]), 0.0)
         law(len(rows) == 2500, "resolve leaves out ids that do not exist, and nothing else")
         by_id = {row.id: row for row in rows}
         row = by_id[entered[7].id]
         law((row.address, row.kind, row.group) == ("token-7", "device", "g"), "a row has the address and its parts")
         law((row.registered_at, row.generation, row.state) == (T0, 1, "active"), "a row has the rest")
         law(by_id[entered[0].id].state == "removed", "a row says its state")
-        law(await storage.resolve(array("q")) == [], "nothing resolves to nothing")
+        law(await storage.resolve(array("q"), 0.0) == [], "nothing resolves to nothing")
 
 
 async def apps_are_apart(kit: Kit) -> None:

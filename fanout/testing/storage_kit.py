@@ -152,7 +152,7 @@ async def settle_all(storage: Storage, chunks: Iterable[Chunk], now: float = T0)
 
 async def standing(storage: Storage, id: str) -> Status:
     """The status, which must add up whenever it is asked for."""
-    status = await storage.status(id)
+    status = await storage.status(id, T0)
     if status is None:
         raise AssertionError(f"status knows every notification that was put: {id} is unknown")
     total = sum(status.counts.values())

@@ -54,7 +54,7 @@ async def content_is_kept(kit: Kit) -> None:
         )
         law(stored is not None and stored.stopped == "", "it is not stopped")
         law(await storage.notification("00000000-0000-7000-8000-000000000000") is None, "an unknown id is None")
-        law(await storage.status("00000000-0000-7000-8000-000000000000") is None, "an unknown id has no status")
+        law(await storage.status("00000000-0000-7000-8000-000000000000", T0) is None, "an unknown id has no status")
         law(await storage.put([], T0) == [], "putting nothing is answered with nothing")
 
 
@@ -150,7 +150,7 @@ async def addresses_are_targets(kit: Kit) -> None:
         put = await post(storage, submission(Target("addresses", binding="apns", addresses=addresses)))
         law(put.total == 3, "each address once")
         (chunk,) = await lease_all(storage)
-        rows = await storage.resolve(chunk.ids)
+        rows = await storage.resolve(chunk.ids, T0)
         law(known.id in chunk.ids, "a registered address is its endpoint")
         law({row.address for row in rows} == {"token-1", "token-2", "token-3"}, "the others are interned")
         bad = submission(Target("addresses", binding="apns", addresses=addresses), refused=["apns"])

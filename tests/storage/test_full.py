@@ -72,7 +72,7 @@ async def test_no_room_in_the_file(tmp_path: Path) -> None:
             assert (await standing(storage, id)).state == "expanding"
     async with SqliteStorage(path, CONTEXT) as storage:
         for id in [*accepted, again.id]:
-            assert await storage.status(id) is not None
+            assert await storage.status(id, 0.0) is not None
 
 
 async def test_settling_on_a_full_disk_keeps_the_lease(tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ async def test_no_room_on_the_disk(small_disk: Path) -> None:
         assert len(accepted) > 3
         with pytest.raises(StorageFull):
             await storage.put([submission(Target.all())], T0)
-        assert all([await storage.status(id) for id in accepted]), "reading goes on"
+        assert all([await storage.status(id, 0.0) for id in accepted]), "reading goes on"
         ballast.unlink()
         again = submission(Target.all())
         await storage.put([again], T0)
         accepted.append(again.id)
     async with SqliteStorage(str(small_disk / "x.db"), CONTEXT) as storage:
-        assert all([await storage.status(id) for id in accepted])
+        assert all([await storage.status(id, 0.0) for id in accepted])
 
 
 async def test_no_room_to_open(small_disk: Path) -> None:

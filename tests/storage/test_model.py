@@ -218,8 +218,8 @@ class Storages(RuleBasedStateMachine):
             assert settled.finished not in self.finished, "a notification finishes once"
 
     def both_rows(self, ids: array[int]) -> list[Any]:
-        mine = sorted(run(self.memory.resolve(ids)))
-        assert sorted(run(self.sqlite.resolve(ids))) == mine
+        mine = sorted(run(self.memory.resolve(ids, 0.0)))
+        assert sorted(run(self.sqlite.resolve(ids, 0.0))) == mine
         return mine
 
     def open_positions(self, chunk: Chunk) -> list[int]:
@@ -239,7 +239,7 @@ class Storages(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         id = data.draw(st.sampled_from(self.put_ids))
-        if run(self.memory.status(id)) is not None:
+        if run(self.memory.status(id, 0.0)) is not None:
             self.both("cancel", "default", id, self.now)
 
     # -- time and trouble
@@ -276,7 +276,7 @@ class Storages(RuleBasedStateMachine):
     @invariant()
     def sums_are_right_and_ends_are_final(self) -> None:
         for id in list(self.put_ids):
-            status: Status | None = self.both("status", id)
+            status: Status | None = self.both("status", id, 0.0)
             if status is None:
                 assert id in self.finished, "only what has finished is pruned"
                 self.put_ids.remove(id)

@@ -120,8 +120,8 @@ class ListsStrangers(MemoryStorage):
 
 
 class ResolvesTheActive(MemoryStorage):
-    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
-        return [row for row in await super().resolve(ids) if row.state == "active"]
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+        return [row for row in await super().resolve(ids, now) if row.state == "active"]
 
 
 class FinishesTwice(MemoryStorage):
@@ -131,8 +131,8 @@ class FinishesTwice(MemoryStorage):
 
 
 class Optimist(MemoryStorage):
-    async def status(self, id: str) -> Status | None:
-        status = await super().status(id)
+    async def status(self, id: str, now: float) -> Status | None:
+        status = await super().status(id, now)
         if status is None:
             return None
         counts = dict(status.counts)

@@ -46,7 +46,7 @@ async def test_callers_share_a_commit(tmp_path: Path) -> None:
         answers = await asyncio.gather(*(storage.put([sub], T0) for sub in subs))
         assert [answer[0].id for answer in answers] == [sub.id for sub in subs]
         assert commits(storage) - before < 100
-        assert all([await storage.status(sub.id) for sub in subs])
+        assert all([await storage.status(sub.id, 0.0) for sub in subs])
 
 
 async def test_one_callers_fault_is_its_own(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_a_cancelled_caller_harms_no_other(tmp_path: Path) -> None:
             task.cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
-        assert all([await storage.status(sub.id) for sub in subs[1::2]])
+        assert all([await storage.status(sub.id, 0.0) for sub in subs[1::2]])
 
 
 async def test_closing_finishes_what_was_begun(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_closing_finishes_what_was_begun(tmp_path: Path) -> None:
             await call
     await storage.__aexit__(None, None, None)
     async with storage:
-        assert all([await storage.status(sub.id) for sub in subs]), "it can be opened again"
+        assert all([await storage.status(sub.id, 0.0) for sub in subs]), "it can be opened again"
 
 
 async def test_closing_under_cancellation_still_closes(tmp_path: Path) -> None:

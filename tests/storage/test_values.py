@@ -55,7 +55,7 @@ async def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
         (entered,) = await storage.register([new], T0 + 0.1)
         assert await storage.get_endpoint(new.app, entered.id) == entered
         assert await storage.list_endpoints(EndpointFilter(app=new.app, user=new.user, tag=text)) == [entered]
-        (row,) = await storage.resolve(array("q", [entered.id]))
+        (row,) = await storage.resolve(array("q", [entered.id]), 0.0)
         assert (row.address, row.kind, row.group) == (new.address.value, text, text)
         sub = replace(
             submission(Target("topic", (text or "other",)), app=new.app), content=text.encode(), collapse_key=f"c{text}"

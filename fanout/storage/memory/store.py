@@ -80,7 +80,7 @@ class MemoryStorage:
         """See `Storage`."""
         return directory.count(self._t, app, target)
 
-    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         known = self._t.directory.endpoints
         return [
@@ -138,7 +138,7 @@ class MemoryStorage:
         notes = {id: self._t.notes.get(id) for id in ids}
         return {id for id, note in notes.items() if note is None or note.finished_at is not None}
 
-    async def status(self, id: str) -> Status | None:
+    async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
         note = self._t.notes.get(id)
         return watch.status(note) if note is not None else None

@@ -111,7 +111,7 @@ class SqliteStorage:
         counts: dict[str, int] = await self._read(audience.count, app, target)
         return counts
 
-    async def resolve(self, ids: array[int]) -> list[EndpointRow]:
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         rows: list[EndpointRow] = await self._read(endpoints.resolve, ids)
         return rows
@@ -184,7 +184,7 @@ class SqliteStorage:
 
     # -- queue: watch and manage
 
-    async def status(self, id: str) -> Status | None:
+    async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
         found: Status | None = await self._read(watching.status, id)
         return found

@@ -1,0 +1,210 @@
+"""Everything that a plugin imports: the two contracts, the descriptors that entry points name, and the values that pass through.
+
+A transport's modules import this module and nothing else of `fanout` (its `simulator.py` also `fanout.testing`). An entry point
+of the group `fanout.transports` or `fanout.storage` names a descriptor, which must be cheap to import: what is heavy is named by
+a "module:attribute" text and imported when first needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fanout.core.address import Address
+from fanout.core.delivery import Delivery, Message
+from fanout.core.duration import parse_retry_after
+from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notification, Registration, Target
+from fanout.core.outcome import (
+    ACCEPTED,
+    Accepted,
+    Gone,
+    Misconfigured,
+    Moved,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unavailable,
+)
+from fanout.core.policy import Policy, Retention
+from fanout.core.records import (
+    AddressMoved,
+    Backlog,
+    Chunk,
+    Control,
+    EndpointFilter,
+    EndpointGone,
+    EndpointRow,
+    Event,
+    GateNote,
+    Put,
+    Release,
+    RetryRow,
+    Settled,
+    Settlement,
+    Status,
+    Step,
+    Stored,
+    Submission,
+)
+from fanout.core.secret import KeyPair, Secret
+from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
+from fanout.errors import (
+    AddressInvalid,
+    ConfigurationError,
+    InvalidMessage,
+    MessageTooLarge,
+    StorageError,
+    StorageFull,
+    StorageRefused,
+)
+from fanout.plugin.base import API, Clock
+from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
+from fanout.plugin.transport import Context, Diagnosis, Transport, TransportPlugin
+
+if TYPE_CHECKING:
+    from fanout.http import (
+        Fetched,
+        GuardedResolver,
+        GuardedUrl,
+        H2Pool,
+        Head,
+        HostGuard,
+        HostRefused,
+        Http1Client,
+        Http1Settings,
+        NotPublic,
+        PoolSettings,
+        PoolStats,
+        RequestFailed,
+        Resolver,
+        Response,
+        Token,
+        TokenError,
+        TokenSource,
+        client_tls,
+        fetch_token,
+        literal,
+    )
+
+__all__ = [
+    "ACCEPTED",
+    "API",
+    "DOUBT",
+    "FINAL_STATES",
+    "LANES",
+    "RETRY",
+    "Accepted",
+    "Action",
+    "Address",
+    "AddressInvalid",
+    "AddressMoved",
+    "Backlog",
+    "Chunk",
+    "Clock",
+    "ConfigurationError",
+    "Context",
+    "Control",
+    "Delivery",
+    "DeliveryState",
+    "Diagnosis",
+    "Endpoint",
+    "EndpointFilter",
+    "EndpointGone",
+    "EndpointRow",
+    "EndpointState",
+    "Event",
+    "Fetched",
+    "GateNote",
+    "Gone",
+    "GuardedResolver",
+    "GuardedUrl",
+    "H2Pool",
+    "Head",
+    "HostGuard",
+    "HostRefused",
+    "Http1Client",
+    "Http1Settings",
+    "InvalidMessage",
+    "KeyPair",
+    "Message",
+    "MessageTooLarge",
+    "Misconfigured",
+    "Moved",
+    "NotPublic",
+    "Notification",
+    "NotificationState",
+    "Outcome",
+    "Policy",
+    "PoolSettings",
+    "PoolStats",
+    "Put",
+    "Registration",
+    "Rejected",
+    "Release",
+    "RequestFailed",
+    "Resolver",
+    "Response",
+    "Retention",
+    "RetryRow",
+    "Scope",
+    "Secret",
+    "Settled",
+    "Settlement",
+    "Status",
+    "Step",
+    "Storage",
+    "StorageContext",
+    "StorageError",
+    "StorageFull",
+    "StoragePlugin",
+    "StorageRefused",
+    "Stored",
+    "Submission",
+    "Target",
+    "Throttled",
+    "Token",
+    "TokenError",
+    "TokenSource",
+    "Transport",
+    "TransportPlugin",
+    "Unavailable",
+    "Waiting",
+    "client_tls",
+    "fetch_token",
+    "literal",
+    "parse_retry_after",
+]
+
+_HTTP = (
+    "Fetched",
+    "GuardedResolver",
+    "GuardedUrl",
+    "H2Pool",
+    "Head",
+    "HostGuard",
+    "HostRefused",
+    "Http1Client",
+    "Http1Settings",
+    "NotPublic",
+    "PoolSettings",
+    "PoolStats",
+    "RequestFailed",
+    "Resolver",
+    "Response",
+    "Token",
+    "TokenError",
+    "TokenSource",
+    "client_tls",
+    "fetch_token",
+    "literal",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The HTTP client is imported when a transport first asks for it: descriptors import this module too."""
+    if name in _HTTP:
+        http = import_module("fanout.http")
+        globals().update({known: getattr(http, known) for known in _HTTP})
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

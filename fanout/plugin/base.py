@@ -1,0 +1,22 @@
+"""What both contracts share: their level, and the clock."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["API", "Clock"]
+
+API = 1
+"""The level of the contracts in this module. A descriptor states the level that it was written for."""
+
+
+class Clock(Protocol):
+    """Where the shell gets its time from; tests hand in their own."""
+
+    def now(self) -> float:
+        """UNIX seconds: what is stored, sent and compared with other machines' times."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never jump: deadlines and durations."""
+        ...

@@ -1,0 +1,283 @@
+"""The contract of a storage backend: directory and queue of one database."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from fanout.core.address import Address
+from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.policy import Retention
+from fanout.core.records import (
+    Backlog,
+    Chunk,
+    Control,
+    EndpointFilter,
+    EndpointRow,
+    Event,
+    GateNote,
+    Put,
+    Settled,
+    Settlement,
+    Status,
+    Step,
+    Stored,
+    Submission,
+)
+from fanout.plugin.base import API, Clock
+
+__all__ = ["Storage", "StorageContext", "StoragePlugin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageContext:
+    """What a storage backend is given besides its location.
+
+    `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete.
+    """
+
+    clock: Clock
+    retention: Retention = field(default_factory=Retention)
+    chunk: int = 1000
+
+
+class Storage(Protocol):
+    """Directory and queue of one database, so that acceptance is one transaction.
+
+    Every method is one transaction: done as a whole when it returns, or not at all. Concurrent calls may be committed together.
+    Methods raise `StorageFull` when there is no room, `StorageError` for any other failure of the database; the opening raises
+    `StorageRefused` for a database that cannot be used. Times are UNIX seconds and come from the caller.
+    """
+
+    shared: bool
+    """Whether several processes can use this database at once."""
+
+    location: str
+    """Where it is, for people: a path or a URL without a password."""
+
+    async def __aenter__(self) -> Self:
+        """Open, creating or migrating the schema. Raises `StorageRefused`."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish what was begun and close. Idempotent."""
+        ...
+
+    # -- directory
+
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        """Enter each, in order, and return the endpoints in the same order.
+
+        A known (app, binding, address digest) of the same user is refreshed: same id, next generation, active again, with the
+        new address text, tags, platform and expiry. Of another user (or interned): the old endpoint becomes `replaced` (event
+        `endpoint.replaced`) and a new id is made.
+        """
+        ...
+
+    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
+        """Ids for explicit addresses, in order: the known active endpoint's, else a new one without a user."""
+        ...
+
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        """Endpoints with an id above `after`, by id. Interned ones are listed only when `which.user` is ``""``."""
+        ...
+
+    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
+        """One endpoint in whatever state, or None."""
+        ...
+
+    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """Mark active (or gone) ones removed, with an event each; how many there were."""
+        ...
+
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        """Forget a user at once: endpoints in whatever state lose address, user and tags and end as `removed` (event
+        `endpoint.removed`), so that what is queued for them is cancelled; how many endpoints there were."""
+        ...
+
+    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """Make gone, removed or expired ones active again where their address is not in use; how many were."""
+        ...
+
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        """Active endpoints per binding that `target` names at this moment."""
+        ...
+
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+        """The rows of these endpoints, whatever their state, in any order; ids that do not exist are left out.
+
+        `held_until` is the latest due time of the endpoint's retry rows that hold it (`RetryRow.holds`) and are due after `now`.
+        """
+        ...
+
+    # -- queue: submit and put
+
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        """Store all of them in one commit, or none: if any is refused or conflicts, nothing is stored and the list says which.
+
+        An immediate `user`, `users`, `endpoints` or `addresses` target becomes chunks now. A topic or `all`, and anything due
+        later, becomes an expansion per binding; its cursor stops at the highest endpoint id of acceptance (of the due time,
+        when later). Of a target of more than four chunks on a binding, four at a time are due, so that others of the lane get
+        their turns. A notification with the same app, collapse key and target that is unfinished is superseded.
+        """
+        ...
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        """Turn expansions due at `now` into chunks until `ahead` unleased ones wait in each lane; how many were made due.
+
+        Notifications take turns, a chunk each.
+        """
+        ...
+
+    # -- queue: lease and settle
+
+    async def lease(
+        self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
+    ) -> list[Chunk]:
+        """Due chunks of the lane that nobody holds, oldest due first, until `limit` deliveries are exceeded.
+
+        Due retry rows are gathered into chunks first. Nothing of a paused binding or notification is leased.
+
+        A chunk whose lease has run out is taken over: next epoch, its doubtful deliveries ended as (dead, unknown), and the
+        crash is counted (`core.poison.after_crash` decides). Of a chunk at its second crash `part` says how many deliveries
+        may be sent together, each such group marked first (`Settlement.marks`); marked deliveries of a chunk that is taken
+        over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as
+        (dead, poison).
+        """
+        ...
+
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        """For each lane, whether something could be leased or expanded now; and when next something will be, if later."""
+        ...
+
+    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+        """Extend the (chunk, epoch) leases; the chunks whose lease is no longer of that epoch."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """Store what leases learned, each fenced by its epoch, all in one commit. Order is kept."""
+        ...
+
+    async def notification(self, id: str) -> Stored | None:
+        """The notification's content and envelope, or None."""
+        ...
+
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of these notifications, the cancelled, superseded and paused ones, with which of the three."""
+        ...
+
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """Of these notifications, those that are finished, cancelled or unknown."""
+        ...
+
+    # -- queue: watch and manage
+
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        """Of these endpoints, those that a notification accepted after `id`, of the same app and collapse key, targets too.
+
+        A later notification that was cancelled or superseded itself does not count; one that has finished does. A topic or
+        `all` matches by the endpoint's tags and user as they are now.
+        """
+        ...
+
+    async def status(self, id: str, now: float) -> Status | None:
+        """How things stand, or None for an unknown id.
+
+        A delivery in a worker's hands counts as ``ready``. One that nobody holds counts by what it waits for: ``paused`` before
+        a closed gate that covers its binding (`post_gates`), that before its chunk's own reason; due and with nothing else in
+        its way, it waits for its turn: ``lane``.
+        """
+        ...
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """What was decided about one delivery, oldest first; None for an unknown notification, [] where it has no such delivery."""
+        ...
+
+    async def backlog(self, app: str) -> Backlog:
+        """How much has been accepted for the app and has not ended."""
+        ...
+
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`."""
+        ...
+
+    async def pause(self, app: str, id: str, now: float) -> int:
+        """Hold it: nothing more of it is leased or expanded until `resume`; how many chunks are still leased under a running lease.
+
+        Its expiry goes on. What is given back meanwhile waits as ``paused``. Idempotent. Raises `NotFound`.
+        """
+        ...
+
+    async def resume(self, app: str, id: str, now: float) -> None:
+        """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`."""
+        ...
+
+    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+        """Hold everything of one binding; how many of its chunks are still leased under a running lease."""
+        ...
+
+    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+        """Lift the pause of a binding, and ask its workers to try again at once (`Control.nudge` grows)."""
+        ...
+
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        """What operators have asked of bindings, by (app, binding); those of which nothing was ever asked are left out."""
+        ...
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        """Make known which gates this worker has closed and opened, for `status` and `gates` of any process.
+
+        The last note of a (app, binding, scope, name) stands, until `until` and a minute more. A note with `alarm` also logs the event
+        `binding.parked`, and the opening that follows it `binding.opened`.
+        """
+        ...
+
+    async def gates(self, now: float) -> list[GateNote]:
+        """The gates that are closed, as far as workers have said."""
+        ...
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id."""
+        ...
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all bindings.
+
+        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet due).
+        """
+        ...
+
+    async def changes(self) -> int:
+        """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms."""
+        ...
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Events with an id above `after`, oldest first."""
+        ...
+
+    # -- janitor
+
+    async def expire(self, now: float, *, limit: int) -> int:
+        """End, as expired, waiting deliveries of notifications past their time, and endpoints past theirs; how many."""
+        ...
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """Delete up to `limit` rows that their retention no longer covers; how many. 0 means there is nothing left to do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePlugin:
+    """What an entry point of the group `fanout.storage` names. `name` is the scheme before the colon of `storage = "…"`.
+
+    `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute".
+    """
+
+    name: str
+    factory: str | Callable[[str, StorageContext], Storage]
+    api: int = API
+    extra: str = ""

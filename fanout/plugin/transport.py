@@ -1,0 +1,101 @@
+"""The contract of a transport: one gateway, for one binding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from fanout.core.address import Address
+from fanout.core.delivery import Delivery, Message
+from fanout.core.model import Notification
+from fanout.core.outcome import Outcome
+from fanout.core.policy import Policy
+from fanout.core.secret import KeyPair
+from fanout.plugin.base import API, Clock
+
+__all__ = ["Context", "Diagnosis", "Transport", "TransportPlugin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What `check` found. `problem` is empty when all is well, else one sentence that says what to change."""
+
+    problem: str = ""
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a transport is given besides its settings. It draws time and chance from here and nowhere else."""
+
+    app: str
+    binding: str
+    clock: Clock
+    rng: random.Random
+    policy: Policy = field(default_factory=Policy)
+
+
+class Transport(Protocol):
+    """One gateway, for one binding. Opened and closed as an async context manager; closing twice is harmless.
+
+    The engine calls `parse_address` and `prepare` in processes that never send, so neither may need a connection or a
+    credential, and neither may block. `send` is called concurrently, up to `capacity` at a time per group.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Get ready. No connection is made yet: a process that only submits opens its transports too."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close every connection and end every task. Pending sends resolve."""
+        ...
+
+    def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
+        """The canonical form of what the platform hands the client. Raises `AddressInvalid`, without the address in its text."""
+        ...
+
+    def prepare(self, notification: Notification) -> Message:
+        """The notification encoded once for all endpoints. Pure. Raises `MessageTooLarge` or `InvalidMessage`."""
+        ...
+
+    def capacity(self, group: str) -> int:
+        """How many sends of this group may be under way at once, as its connections stand now; at least 1."""
+        ...
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """Try once, and return what came of it within the request deadline. Cancelling it harms no other send."""
+        ...
+
+    async def check(self) -> Diagnosis:
+        """Prove the credentials without pushing to a user."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportPlugin:
+    """What an entry point of the group `fanout.transports` names.
+
+    `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be given as
+    NAME_file or through the environment. `factory` makes the transport from (settings, context): a callable or
+    "module:attribute". `extra` is what to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for
+    the gateway ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None.
+    `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
+    a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with
+    (engine, application_server_key=…, binding=…, user=…, port=…), an async context manager of something with a `url`.
+    """
+
+    name: str
+    settings: type
+    factory: str | Callable[[Any, Context], Transport]
+    api: int = API
+    extra: str = ""
+    simulator: str | Callable[..., Any] | None = None
+    keys: Mapping[str, str | Callable[[], KeyPair]] = field(default_factory=dict)
+    browser: str | Callable[..., Any] | None = None
