@@ -93,8 +93,13 @@ class Storage(Protocol):
         ...
 
     async def erase_user(self, app: str, user: str, now: float) -> int:
-        """Forget a user at once: endpoints in whatever state lose address, user and tags and end as `removed` (event
-        `endpoint.removed`), so that what is queued for them is cancelled; how many endpoints there were."""
+        """Forget a user at once: endpoints in whatever state lose address, user and tags and end as `removed`, so that what is
+        queued for them is cancelled; how many endpoints there were.
+
+        Each, whatever its state was, gets an event `endpoint.removed` with the reason ``erased`` and the user ``""``. What is
+        left is ``Address("")``, the user ``""``, `state_at` `now` and that reason; it cannot be restored, and the address
+        registered again is a new endpoint. Events logged earlier stay as they are. The empty user is nobody: 0.
+        """
         ...
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
@@ -119,15 +124,19 @@ class Storage(Protocol):
 
         An immediate `user`, `users`, `endpoints` or `addresses` target becomes chunks now. A topic or `all`, and anything due
         later, becomes an expansion per binding; its cursor stops at the highest endpoint id of acceptance (of the due time,
-        when later). Of a target of more than four chunks on a binding, four at a time are due, so that others of the lane get
-        their turns. A notification with the same app, collapse key and target that is unfinished is superseded.
+        when later). Of a target of more than four chunks on a binding, the first four are due and `expand` makes the rest due in
+        turns, so that others of the lane get theirs; the total is known all the same, and the state is ``running``. A
+        notification with the same app, collapse key and target that is unfinished is superseded.
         """
         ...
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         """Turn expansions due at `now` into chunks until `ahead` unleased ones wait in each lane; how many were made due.
 
-        Notifications take turns, a chunk each.
+        Notifications take turns, a chunk each, in the order of their due times and, of one due time, in that in which they began.
+        The chunks that `put` held back take turns like any other's and, like them, are due from `now`. Nothing of a paused
+        notification is expanded, and what waits of it is not in the way; of a paused binding nothing at all is, and no schedule
+        is begun by expanding it.
         """
         ...
 
@@ -144,12 +153,16 @@ class Storage(Protocol):
         crash is counted (`core.poison.after_crash` decides). Of a chunk at its second crash `part` says how many deliveries
         may be sent together, each such group marked first (`Settlement.marks`); marked deliveries of a chunk that is taken
         over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as
-        (dead, poison).
+        (dead, poison). What moves is due at `now`, at the same attempt, and is leased by a later call. Of a stopped notification
+        everything is ended instead.
         """
         ...
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-        """For each lane, whether something could be leased or expanded now; and when next something will be, if later."""
+        """For each lane, whether something could be leased or expanded now; and when next something will be, if later.
+
+        What is paused, notification or binding, counts for neither.
+        """
         ...
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
@@ -157,7 +170,10 @@ class Storage(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-        """Store what leases learned, each fenced by its epoch, all in one commit. Order is kept."""
+        """Store what leases learned, each fenced by its epoch, all in one commit. Order is kept.
+
+        The word ``paused`` of a release or retry is stored as ``ready``: whether something is paused is seen from the pause.
+        """
         ...
 
     async def notification(self, id: str) -> Stored | None:
@@ -165,7 +181,10 @@ class Storage(Protocol):
         ...
 
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
-        """Of these notifications, the cancelled, superseded and paused ones, with which of the three."""
+        """Of these notifications, the cancelled, superseded and paused ones, with which of the three.
+
+        One that has finished is not paused, and a stop outweighs a pause. The pause of a binding is told by `controls`.
+        """
         ...
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
@@ -178,25 +197,44 @@ class Storage(Protocol):
         """Of these endpoints, those that a notification accepted after `id`, of the same app and collapse key, targets too.
 
         A later notification that was cancelled or superseded itself does not count; one that has finished does. A topic or
-        `all` matches by the endpoint's tags and user as they are now.
+        `all` matches by the endpoint's tags and user as they are now, and so does a user. Only active endpoints are answered, and
+        none for an `id` that is unknown or has no collapse key.
         """
         ...
 
     async def status(self, id: str, now: float) -> Status | None:
         """How things stand, or None for an unknown id.
 
-        A delivery in a worker's hands counts as ``ready``. One that nobody holds counts by what it waits for: ``paused`` before
-        a closed gate that covers its binding (`post_gates`), that before its chunk's own reason; due and with nothing else in
-        its way, it waits for its turn: ``lane``.
+        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One that nobody holds counts by what it waits
+        for: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the one until latest), that before
+        its chunk's or retry's own reason; due and with nothing else in its way, or held back by `put`, it waits for its turn:
+        ``lane``. A notification that is paused itself, and neither stopped nor finished, has the state ``paused``.
         """
         ...
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
-        """What was decided about one delivery, oldest first; None for an unknown notification, [] where it has no such delivery."""
+        """What was decided about one delivery, oldest first; None for an unknown notification, [] where it has no such delivery.
+
+        - `accepted` at `accepted_at`; where it was due later, `waiting` is ``scheduled`` and `until` the due time.
+        - `queued`, attempt 1, once: when its first chunk was made. `waiting` is ``lane`` where `put` held that chunk back.
+        - `leased`, with worker and attempt, for every lease in which it was open; before it `taken over`, with the worker that
+          was lost and the attempt, where that one held it open. Then `suspected`, with the attempt, where it moves to a chunk of
+          its own or ends as poison.
+        - `retry` for a retry row with a higher attempt than its chunk's, `held` for one with the same; `parked` for a release
+          that found it open. These have reason, `waiting` and `until`, and the attempt that is to come.
+        - `paused` and `resumed`, of its notification or its binding, from its acceptance until it ended, both included.
+        - `ended`, with state, reason and the attempt of its chunk, last. A chunk keeps no time for each delivery: `at` is when the
+          latest delivery of its chunk ended or, if that is earlier, when the chunk was next released or leased after its end.
+
+        Several lines of one moment stand in the order in which they were stored.
+        """
         ...
 
     async def backlog(self, app: str) -> Backlog:
-        """How much has been accepted for the app and has not ended."""
+        """How much has been accepted for the app and has not ended.
+
+        An expansion to come counts as one delivery for each binding that it has, a schedule as one. `oldest_at` is the earliest due time.
+        """
         ...
 
     async def cancel(self, app: str, id: str, now: float) -> int:
@@ -206,7 +244,8 @@ class Storage(Protocol):
     async def pause(self, app: str, id: str, now: float) -> int:
         """Hold it: nothing more of it is leased or expanded until `resume`; how many chunks are still leased under a running lease.
 
-        Its expiry goes on. What is given back meanwhile waits as ``paused``. Idempotent. Raises `NotFound`.
+        Its expiry goes on. What is given back meanwhile waits as ``paused``. A stopped or finished one is left as it is. Idempotent.
+        Raises `NotFound`.
         """
         ...
 
@@ -219,7 +258,7 @@ class Storage(Protocol):
         ...
 
     async def resume_binding(self, app: str, binding: str, now: float) -> None:
-        """Lift the pause of a binding, and ask its workers to try again at once (`Control.nudge` grows)."""
+        """Lift the pause of a binding, if there is one, and ask its workers to try again at once (`Control.nudge` grows by one)."""
         ...
 
     async def controls(self) -> dict[tuple[str, str], Control]:
@@ -229,25 +268,32 @@ class Storage(Protocol):
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
         """Make known which gates this worker has closed and opened, for `status` and `gates` of any process.
 
-        The last note of a (app, binding, scope, name) stands, until `until` and a minute more. A note with `alarm` also logs the event
-        `binding.parked`, and the opening that follows it `binding.opened`.
+        The last note of a (app, binding, scope, name) stands, whoever posts it, until (`now` at or past) `until` and a minute more;
+        then it is forgotten. The first note with `alarm` also logs the event `binding.parked` (data: binding, scope, name, waiting,
+        reason, until), and the opening that follows it `binding.opened` (data: binding, scope, name); more alarms in between log
+        nothing, and a note without one does not take the alarm back.
         """
         ...
 
     async def gates(self, now: float) -> list[GateNote]:
-        """The gates that are closed, as far as workers have said."""
+        """The gates that are closed, as far as workers have said, by app, binding, scope and name; `worker` is who said so."""
         ...
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str, str]]:
-        """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id."""
+        """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id.
+
+        The reason of a pending one is the word of `outstanding`, with ``ready`` for ``leased``.
+        """
         ...
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all bindings.
 
-        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet due).
+        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet begun). What nobody
+        has leased of a paused notification or binding counts as ``paused``, expansions too (a schedule belongs to no binding yet);
+        else by the word stored with its chunk or retry, whatever the time and the gates, and ``lane`` where `put` held it back.
         """
         ...
 
