@@ -8,13 +8,19 @@ settings look like is asked of a function that the caller hands in.
 from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
 from fanout.config.load import load, load_binding
+from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
 from fanout.config.settings import BindingSettings, Settings
 
 __all__ = [
+    "ApiKeySettings",
     "BindingSettings",
     "BindingTable",
     "Document",
+    "IssuerSettings",
+    "Limits",
+    "ServiceSettings",
     "Settings",
+    "UserKeySettings",
     "check_environment",
     "environment_name",
     "find_document",

@@ -13,7 +13,7 @@ from fanout.config.tables import as_table, check_type, field_types, is_missing, 
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError, UsageError
 
-__all__ = ["BindingTable", "binding_settings", "check_environment", "environment_name"]
+__all__ = ["BindingTable", "binding_settings", "check_environment", "environment_name", "find_secret", "rooted"]
 
 _SECRET_LIMIT = 1024 * 1024
 
@@ -56,12 +56,12 @@ def binding_settings(table: BindingTable, cls: type, folder: Path, environ: Mapp
     for name, kind in types.items():
         if name in secrets:
             variable = environment_name(table.app, table.binding, name)
-            secret = _secret(place, name, given, folder, variable, environ)
+            secret = find_secret(place, name, given, folder, variable, environ)
             if secret is not None:
                 values[name] = secret
         elif name in given:
             value = check_type(f"{place}.{name}", given[name], kind)
-            values[name] = _rooted(value, folder) if _holds(kind, Path) else value
+            values[name] = rooted(value, folder) if _holds(kind, Path) else value
     for name in types:
         if name not in values and is_missing(cls, name):
             hint = f"write it, or {name}_file, or set {environment_name(table.app, table.binding, name)}"
@@ -97,9 +97,10 @@ def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapp
             )
 
 
-def _secret(
+def find_secret(
     place: str, name: str, given: Mapping[str, Any], folder: Path, variable: str, environ: Mapping[str, str]
 ) -> Secret | None:
+    """The secret `name` of a table: written there, in the file that `name`_file names, or in the environment's `variable`."""
     filed = f"{name}_file"
     sources = [key for key in (name, filed) if given.get(key) is not None]
     if variable in environ:
@@ -121,7 +122,7 @@ def _secret(
 
 
 def _from_file(place: str, value: object, folder: Path) -> Secret:
-    path = _rooted(check_type(place, value, Path), folder)
+    path = rooted(check_type(place, value, Path), folder)
     try:
         with path.open("rb") as stream:
             raw = stream.read(_SECRET_LIMIT + 1)
@@ -151,12 +152,12 @@ def _nonempty(text: str, what: str, origin: str) -> Secret:
     return Secret(text, origin)
 
 
-def _rooted(value: Any, folder: Path) -> Any:
+def rooted(value: Any, folder: Path) -> Any:
     """A path as it is meant: ~ is the home folder, a relative one starts at the configuration's folder."""
     if isinstance(value, Path):
         return folder / value.expanduser()
     if isinstance(value, tuple):
-        return tuple(_rooted(part, folder) for part in value)
+        return tuple(rooted(part, folder) for part in value)
     return value
 
 

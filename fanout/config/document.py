@@ -17,7 +17,7 @@ from fanout.errors import ConfigurationError
 
 __all__ = ["Document", "find_document", "storage_location"]
 
-_KEYS = ("storage", "apps", "policy", "retention")
+_KEYS = ("storage", "apps", "policy", "retention", "service")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
@@ -33,6 +33,10 @@ class Document:
     retention: Retention
     folder: Path
     origin: str
+    apps: tuple[str, ...] = ()
+    """All apps, those without a binding too."""
+    service: Any = field(default_factory=dict, repr=False)
+    """The `[service]` table as it stands there."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
@@ -74,6 +78,8 @@ class Document:
             retention=timed("retention", as_table("retention", tables.get("retention", {})), Retention),
             folder=folder,
             origin=origin,
+            apps=tuple(tables.get("apps", {})),
+            service=tables.get("service", {}),
         )
 
 

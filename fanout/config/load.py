@@ -8,6 +8,7 @@ from typing import Any
 
 from fanout.config.binding import BindingTable, binding_settings, check_environment
 from fanout.config.document import Document, find_document
+from fanout.config.service_table import service_settings
 from fanout.config.settings import BindingSettings, Settings
 
 __all__ = ["load", "load_binding"]
@@ -42,6 +43,7 @@ def load(
         apps=apps,
         policy=document.policy,
         retention=document.retention,
+        service=service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps),
         folder=document.folder,
         origin=document.origin,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fanout.config.service import ServiceSettings
 from fanout.core.policy import Policy, Retention
 
 __all__ = ["BindingSettings", "Settings"]
@@ -32,6 +33,7 @@ class Settings:
     apps: Mapping[str, Mapping[str, BindingSettings]]
     policy: Policy = field(default_factory=Policy)
     retention: Retention = field(default_factory=Retention)
+    service: ServiceSettings = field(default_factory=ServiceSettings)
     folder: Path = field(default_factory=Path)
     origin: str = ""
 

@@ -45,6 +45,8 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.engine", {"anyio", "orjson"}),
     ("fanout.storage", {"anyio", "apsw", "orjson"}),
     ("fanout.sync", set()),
+    ("fanout.service.auth", {"cryptography", "jwt", "orjson"}),
+    ("fanout.client", {"aiohttp", "orjson"}),
     ("fanout.cli", {"typer", "rich", "orjson"}),
     ("fanout.__main__", set()),
 ]

@@ -1,0 +1,186 @@
+"""The `[service]` table: who may call the service, and how much it takes from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from fanout.config.urls import url_problem
+from fanout.core.secret import Secret
+from fanout.errors import UsageError
+
+__all__ = ["Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]
+
+Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""The signatures of RFC 7518 and RFC 8037 that are made with a private key. HS256 and `none` cannot be configured."""
+
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{12}")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerSettings:
+    """One OAuth issuer whose access tokens are accepted."""
+
+    issuer: str
+    """Exactly as the tokens' `iss` has it. Discovery is at `ISSUER/.well-known/openid-configuration`."""
+    audience: str | tuple[str, ...]
+    """What the tokens' `aud` must be, or one of them: how the issuer knows this service, and no other service."""
+    apps: dict[str, str]
+    """OAuth client id to app. A client that is not here is refused (403)."""
+    algorithms: tuple[Algorithm, ...] = ("RS256",)
+    user_claim: str = "sub"
+    """The claim that is the user, for delegated calls. Entra's `sub` differs from client to client: use `oid` there."""
+    user_prefix: str = ""
+    """Put before that claim's value. Two issuers that serve one app need it, where a value of one may be another's user."""
+    app_claim: str | None = None
+    """The claim that is the client id; otherwise the first there is of azp, appid, client_id."""
+    scopes: tuple[str, ...] = ("Notifications.ReadWrite.CreatedByApp",)
+    """What a user must have granted: one of these."""
+    jwks_uri: str | None = None
+    """Where the keys are, for an issuer without discovery."""
+    ca_file: Path | None = None
+    """Certificates (PEM) to trust besides the system's."""
+
+    def __post_init__(self) -> None:
+        for name, url in (("issuer", self.issuer), ("jwks_uri", self.jwks_uri)):
+            problem = url_problem(url, query=name == "jwks_uri") if url is not None else ""
+            if problem:
+                raise UsageError(f"{name} {problem}.")
+        if not self.audiences or not all(self.audiences):
+            raise UsageError("audience is empty: write how the issuer names this service, as the tokens' aud has it.")
+        if not self.algorithms:
+            raise UsageError('algorithms is empty: write those that the issuer signs with, such as ["RS256"].')
+        if not self.scopes or not all(
+            scope and scope.isascii() and scope.isprintable() and not set(scope) & set(' "\\') for scope in self.scopes
+        ):
+            raise UsageError("scopes must hold at least one scope, each without spaces and quotes.")
+        if not self.apps:
+            raise UsageError('apps is empty, so nobody could call: write { "CLIENT-ID" = "APP" }.')
+        for name in ("user_claim", "app_claim"):
+            if getattr(self, name) == "":
+                raise UsageError(f"{name} is empty: write a claim's name, or take the line out.")
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The audiences, however many were written."""
+        return (self.audience,) if isinstance(self.audience, str) else self.audience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeySettings:
+    """One API key, as `fanout keys api` prints it: what the service knows of it does not let anybody call."""
+
+    id: str
+    hash: str = field(repr=False)
+    app: str = "default"
+    role: Literal["app"] = "app"
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api` printed.")
+        if not _HASH.fullmatch(self.hash):
+            raise UsageError(
+                'hash must be "sha256:" and 64 hexadecimal digits: write what `fanout keys api` printed, not the key.'
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserKeySettings:
+    """One key with which an app signs tokens for its own users, as `fanout keys api --role user` prints it."""
+
+    id: str
+    secret: Secret
+    app: str = "default"
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api --role user` printed.")
+        if not self.secret.reveal().startswith(f"fus_{self.id}_") or len(self.secret.reveal()) != 60:
+            raise UsageError(
+                f"secret is not that of the user key {self.id}: write what `fanout keys api --role user` printed."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the service takes from one app or in one request."""
+
+    body_bytes: int = 524_288
+    """Of a request's body, as it comes over the wire."""
+    inflated_bytes: int = 2_097_152
+    """Of a gzip or deflate body, inflated."""
+    import_line_bytes: int = 65_536
+    """Of one line of a bulk import, whose whole has no limit."""
+    depth: int = 32
+    """Of arrays and objects in one another."""
+    headers: int = 100
+    header_bytes: int = 32_768
+    """Of all headers of a request together, names and values."""
+    recipients: int = 10_000
+    """Users, endpoints or addresses named by one post; a topic counts as one."""
+    posts_per_minute: int = 60_000
+    """Of one app."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            if getattr(self, limit.name) < 1:
+                raise UsageError(f"{limit.name} is {getattr(self, limit.name)}: it must be above zero.")
+        if self.inflated_bytes < self.body_bytes:
+            raise UsageError(
+                f"inflated_bytes is {self.inflated_bytes}: it must not be below body_bytes ({self.body_bytes})."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """The whole table. Without it the service knows no caller and listens on loopback only."""
+
+    host_names: Mapping[str, str] = field(default_factory=dict)
+    """Graph's `targetHostName`, in lower case, to app."""
+    issuers: tuple[IssuerSettings, ...] = ()
+    keys: tuple[ApiKeySettings, ...] = ()
+    user_keys: tuple[UserKeySettings, ...] = ()
+    blocked: tuple[str, ...] = ()
+    """OAuth clients, keys or apps, by id or name, that are refused (403) whatever credential they have."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host_names", {host.lower(): app for host, app in self.host_names.items()})
+        for host in self.host_names:
+            if not _HOST.fullmatch(host):
+                raise UsageError(
+                    f"host_names: {host!r} is no host name: write it without scheme and path, such as app.example.com."
+                )
+        _once("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
+        _once("keys", "id", (key.id for key in self.keys))
+        _once("user_keys", "id", (key.id for key in self.user_keys))
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether there is any way to tell callers apart. Where there is none, the service must listen on loopback only."""
+        return bool(self.issuers or self.keys or self.user_keys)
+
+    def check_apps(self, known: Collection[str]) -> None:
+        """Raise `UsageError` for an app that is named here and is none of `known`."""
+        named = [(f"host_names.{host}", app) for host, app in self.host_names.items()]
+        named += [(f"issuers: apps.{client}", app) for issuer in self.issuers for client, app in issuer.apps.items()]
+        named += [(f"keys: {key.id}", key.app) for key in self.keys]
+        named += [(f"user_keys: {key.id}", key.app) for key in self.user_keys]
+        for place, app in named:
+            if app not in known:
+                raise UsageError(
+                    f"{place} names the app {app!r}, which has no [apps.{app}]: use one of {', '.join(sorted(known))}."
+                )
+
+
+def _once(place: str, key: str, values: Iterable[str]) -> None:
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise UsageError(f"{place}: {key} {value!r} is there twice: keep one of them.")
+        seen.add(value)

@@ -1,0 +1,41 @@
+"""Which addresses of other services may be configured."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+__all__ = ["is_loopback", "url_problem"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine by its very name: `localhost`, 127.0.0.0/8 or ::1. Nothing is looked up."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def url_problem(url: str, *, query: bool = False) -> str:
+    """What is wrong with the URL of something that is trusted, as the end of a sentence; "" if nothing is.
+
+    https, or http on loopback; no user or fragment, a query only where `query` says so; nothing but visible ASCII.
+    """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "holds characters that no URL has"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL: write https://host/path"
+    if parts.scheme not in ("https", "http") or not host:
+        return "is no URL: write https://host/path"
+    if parts.username is not None or "#" in url:
+        return "must have no user and no fragment"
+    if "?" in url and not query:
+        return "must have no query"
+    if parts.scheme == "http" and not is_loopback(host):
+        return "must be https: over http anybody on the way could replace what it answers"
+    return ""

@@ -1,0 +1,36 @@
+"""Who a request comes from, once that is proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["SCOPE", "Caller"]
+
+SCOPE = "Notifications.ReadWrite.CreatedByApp"
+"""What a user grants to a client that handles notifications in her name: Microsoft Graph's permission of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One authenticated caller. It may see and touch what belongs to `app`, and nothing of any other.
+
+    `kind` says on whose behalf it calls:
+
+    - `delegated`: on behalf of `user`, who is never None then, and with one of the scopes that the configuration asks for;
+    - `app`: the app itself, by an issuer's token; `user` is None;
+    - `key`: the app itself, by an API key; `user` is None.
+
+    `client_id` is the OAuth client's id; for an API key or a user token the id of the key. `scopes` is what the token grants.
+    """
+
+    app: str
+    user: str | None
+    client_id: str
+    scopes: frozenset[str]
+    kind: Literal["delegated", "app", "key"]
+
+    @property
+    def is_app(self) -> bool:
+        """Whether it acts as the app itself, not on behalf of one user."""
+        return self.user is None

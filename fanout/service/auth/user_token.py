@@ -1,0 +1,121 @@
+"""User tokens: what an app signs for its own users, where there is no OAuth issuer to do it.
+
+The app's own server knows who is signed in. It gives the web page a token that says so for some minutes, and the page reads that
+user's feed with it:
+
+    token = user_token(secret, "default", "alice", ttl=900)
+
+A token is `fut_ID.PAYLOAD.MAC`, where the payload is base64url of `{"app", "user", "iat", "exp"}` and the MAC is HMAC-SHA-256, by
+the user key that the app and the service share, over everything before the last dot. So any language makes one with its standard
+library. Why a MAC and not a signature: whoever holds the key can speak for every user of that app and of no other, and in such an
+installation service and app are often one process; a pair of keys would add a library on the app's side. Why not a JWT: HS256 would
+then stand beside an issuer's public keys, which is how one is taken for the other. Here the prefix alone says which check is made.
+
+The API key is not used for this: the service keeps only its hash, and a hash that could sign would be as good as the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from fanout.core.secret import Secret
+from fanout.errors import UsageError
+
+__all__ = [
+    "MAX_LIFE",
+    "USER_TOKEN_PREFIX",
+    "UserKey",
+    "new_user_key",
+    "read_user_token",
+    "token_key_id",
+    "user_key_id",
+    "user_token",
+]
+
+USER_TOKEN_PREFIX = "fut_"
+MAX_LIFE = 86_400.0
+"""Seconds that a user token may live: a page that is open longer asks its server for another."""
+
+_SECRET = re.compile(r"fus_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_TOKEN = re.compile(r"fut_([0-9a-f]{12})\.([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{43})")
+_CLAIMS = {"app": str, "user": str, "iat": int, "exp": int}
+
+
+@dataclass(frozen=True, slots=True)
+class UserKey:
+    """A new key to sign user tokens with. `secret` is for the app's server and for the configuration of the service."""
+
+    id: str
+    secret: Secret
+
+
+def new_user_key() -> UserKey:
+    """A key of 256 bits from the operating system's generator."""
+    id = secrets.token_hex(6)
+    return UserKey(id, Secret(f"fus_{id}_{secrets.token_urlsafe(32)}", f"user key {id}"))
+
+
+def user_key_id(secret: Secret) -> str:
+    """The id of a user key. Raises `UsageError` for what is none."""
+    found = _SECRET.fullmatch(secret.reveal())
+    if found is None:
+        raise UsageError("The secret is no user key: make one with `fanout keys api --role user`.")
+    return found.group(1)
+
+
+def token_key_id(token: str) -> str | None:
+    """The id of the key that a token says it is signed by; None for what has not the form of one."""
+    found = _TOKEN.fullmatch(token)
+    return found.group(1) if found else None
+
+
+def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *, now: float | None = None) -> str:
+    """A token with which a client acts for `user` of `app` for `ttl` seconds (a day at most). Give it to nobody but that user.
+
+    `secret` is a user key's; `now` (UNIX seconds) replaces the machine's time, in tests. Raises `UsageError` for an empty or
+    endless argument.
+    """
+    secret = Secret(secret) if isinstance(secret, str) else secret
+    id = user_key_id(secret)
+    if not app or not user or len(user) > 512 or "\x00" in user:
+        raise UsageError("A user token is for one app and for one user of 1 to 512 characters without NUL.")
+    if not 1 <= ttl <= MAX_LIFE:
+        raise UsageError(f"ttl is {ttl!r}: a user token lives from 1 to {MAX_LIFE:g} seconds.")
+    issued = int(time.time() if now is None else now)
+    claims = {"app": app, "user": user, "iat": issued, "exp": issued + int(ttl)}
+    payload = _encode(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
+    signed = f"{USER_TOKEN_PREFIX}{id}.{payload}"
+    return f"{signed}.{_encode(_mac(secret, signed))}"
+
+
+def read_user_token(token: str, secret: Secret) -> tuple[str, str, int, int] | None:
+    """(app, user, issued at, ends at) of a token that this key signed; None for any other. The times are not judged."""
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        return None
+    signed, _, mac = token.rpartition(".")
+    if not hmac.compare_digest(_encode(_mac(secret, signed)), mac):
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(found.group(2) + "=="))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    if not isinstance(claims, dict) or any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
+        return None
+    return claims["app"], claims["user"], claims["iat"], claims["exp"]
+
+
+def _mac(secret: Secret, signed: str) -> bytes:
+    return hmac.digest(secret.reveal().encode(), signed.encode(), hashlib.sha256)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
