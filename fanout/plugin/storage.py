@@ -153,8 +153,8 @@ class Storage(Protocol):
         crash is counted (`core.poison.after_crash` decides). Of a chunk at its second crash `part` says how many deliveries
         may be sent together, each such group marked first (`Settlement.marks`); marked deliveries of a chunk that is taken
         over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as
-        (dead, poison). What moves is due at `now`, at the same attempt, and is leased by a later call. Of a stopped notification
-        everything is ended instead.
+        (dead, poison). What moves is due at `now`, at the same attempt, and is leased by a later call; what is leased is
+        unmarked. Of a stopped notification everything is ended instead.
         """
         ...
 
@@ -217,9 +217,10 @@ class Storage(Protocol):
 
         - `accepted` at `accepted_at`; where it was due later, `waiting` is ``scheduled`` and `until` the due time.
         - `queued`, attempt 1, once: when its first chunk was made. `waiting` is ``lane`` where `put` held that chunk back.
-        - `leased`, with worker and attempt, for every lease in which it was open; before it `taken over`, with the worker that
-          was lost and the attempt, where that one held it open. Then `suspected`, with the attempt, where it moves to a chunk of
-          its own or ends as poison.
+        - `leased`, with worker and attempt, for every lease in which it was open.
+        - `taken over`, with the worker that was lost and the attempt, when `lease` finds that one's lease run out with the
+          delivery open or in doubt, and the notification not stopped. Then `suspected`, with the attempt, where it moves to a
+          chunk of its own or ends as poison.
         - `retry` for a retry row with a higher attempt than its chunk's, `held` for one with the same; `parked` for a release
           that found it open. These have reason, `waiting` and `until`, and the attempt that is to come.
         - `paused` and `resumed`, of its notification or its binding, from its acceptance until it ended, both included.
