@@ -11,6 +11,7 @@ import anyio
 from fanout.core.policy import Policy
 from fanout.core.records import EndpointGone, Settled, Settlement
 from fanout.core.states import DOUBT
+from fanout.engine.counters import Tally
 from fanout.engine.lease import Lease
 from fanout.engine.live import Live, SettledDelivery
 from fanout.engine.signal import Signal
@@ -29,7 +30,19 @@ _FULL_RETRY = 0.5
 class Settler:
     """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask twice."""
 
-    __slots__ = ("_clock", "_finished", "_live", "_policy", "_signal", "_storage", "awake", "idle", "stuck", "works")
+    __slots__ = (
+        "_clock",
+        "_finished",
+        "_live",
+        "_policy",
+        "_signal",
+        "_storage",
+        "awake",
+        "idle",
+        "stuck",
+        "tally",
+        "works",
+    )
 
     def __init__(
         self, storage: Storage, *, clock: Clock, policy: Policy, live: Live, finished: Callable[[str], None]
@@ -41,6 +54,7 @@ class Settler:
         self._finished = finished
         self._signal = Signal()
         self.works: list[Work] = []
+        self.tally = Tally()
         self.awake = False
         self.idle = Signal()
         self.stuck = False
@@ -72,7 +86,9 @@ class Settler:
             work.tick(now)
             taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)
         if taken:
+            begun = self._clock.monotonic()
             results = await self.store([settlement for _, _, settlement in taken])
+            self.tally.commits.observe(self._clock.monotonic() - begun)
             for (work, lease, settlement), settled in zip(taken, results, strict=True):
                 self._conclude(work, lease, settlement, settled)
             if self._live.wants_deliveries:
@@ -106,6 +122,7 @@ class Settler:
 
     def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()
+        self.tally.settled(work, lease, settlement, stale=settled.stale)
         if settled.stale:
             if not lease.lost:
                 lease.lose()

@@ -1,0 +1,232 @@
+"""What an engine has done and how it stands, as plain numbers for whoever watches it: `fanout.metrics` and tests.
+
+The counters grow by whole settlements, a few times a second for each lease, never by single deliveries. `observe` reads
+everything else from the engine at the moment it is called; nothing is kept for it.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fanout.core.gate import Gate, GateState
+from fanout.core.model import LANES
+from fanout.core.records import Settlement
+from fanout.core.states import DOUBT, DeliveryState, Waiting
+
+if TYPE_CHECKING:
+    from fanout.engine.engine import Engine
+    from fanout.engine.lease import Lease
+    from fanout.engine.work import Work
+
+__all__ = ["BindingView", "Counters", "EngineView", "Histogram", "Reasons", "Tally", "observe"]
+
+_REASONS = 48
+_REASON = re.compile(r"(?=.{1,64}$)[A-Za-z][A-Za-z0-9_.:/()'-]{0,31}(?: [A-Za-z0-9_.:/()'-]{1,32}){0,7}")
+_NUMBER = re.compile(r"[0-9]{6}")
+_LAG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+_COMMIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Histogram:
+    """How many values were at most each bound. `counts` has one more than `bounds`: what was above them all."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """`times` values of this size."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+
+class Reasons:
+    """At most 48 different reasons, the first that come; every other is ``other``.
+
+    A reason may be the gateway's own word, and a Web Push host may be anybody's: so a reason that does not look like
+    one (too long, a number in it, characters of an address) is ``other`` too.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: set[str] = {""}
+
+    def name(self, reason: str) -> str:
+        """The reason itself, or ``other``."""
+        if reason in self._known:
+            return reason
+        if len(self._known) > _REASONS or not _REASON.fullmatch(reason) or _NUMBER.search(reason):
+            return "other"
+        self._known.add(reason)
+        return reason
+
+
+class Counters:
+    """What one binding of this engine has settled since it was opened. Everything only grows.
+
+    `outcomes` counts deliveries that ended, by (state, reason). `retries` counts those that left for a row of their own, by (what
+    they wait for, reason). `released` counts leases that were given back with open deliveries, by what those wait for. `stale`
+    counts leases that another worker had taken over. `lag` has, for each lane, the seconds from when an accepted delivery was
+    due until its acceptance was stored. `bytes` adds up the payloads of all attempts, as the gateways count them.
+    """
+
+    __slots__ = ("_reasons", "attempts", "bytes", "lag", "outcomes", "released", "retries", "stale")
+
+    def __init__(self) -> None:
+        self._reasons = Reasons()
+        self.attempts = 0
+        self.bytes = 0
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.retries: dict[tuple[str, str], int] = {}
+        self.released: dict[str, int] = {}
+        self.stale = 0
+        self.lag = tuple(Histogram(_LAG) for _ in LANES)
+
+    def settled(self, settlement: Settlement, *, lane: int, size: int, due_at: float, now: float) -> None:
+        """One settlement was stored at `now`; its deliveries had been due at `due_at` (UNIX seconds), of `size` bytes each."""
+        self.attempts += settlement.attempts
+        self.bytes += settlement.attempts * size
+        for (state, reason), positions in settlement.results.items():
+            if state == DOUBT:
+                continue
+            key = (state, self._reasons.name(reason))
+            self.outcomes[key] = self.outcomes.get(key, 0) + len(positions)
+            if state == DeliveryState.ACCEPTED:
+                self.lag[lane].observe(max(0.0, now - due_at), len(positions))
+        for row in settlement.retries:
+            key = (row.waiting, self._reasons.name(row.reason))
+            self.retries[key] = self.retries.get(key, 0) + 1
+        if settlement.release is not None:
+            waiting = settlement.release.waiting
+            self.released[waiting] = self.released.get(waiting, 0) + 1
+
+
+class Tally:
+    """The counters of one engine. `accepted` counts notifications by app, `commits` the seconds that storing results took."""
+
+    __slots__ = ("accepted", "bindings", "commits")
+
+    def __init__(self) -> None:
+        self.bindings: dict[tuple[str, str], Counters] = {}
+        self.accepted: dict[str, int] = {}
+        self.commits = Histogram(_COMMIT)
+
+    def of(self, app: str, binding: str) -> Counters:
+        """The counters of one binding."""
+        counters = self.bindings.get((app, binding))
+        if counters is None:
+            counters = self.bindings[app, binding] = Counters()
+        return counters
+
+    def put(self, app: str, notifications: int) -> None:
+        """So many notifications were accepted."""
+        self.accepted[app] = self.accepted.get(app, 0) + notifications
+
+    def settled(self, work: Work, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
+        """One settlement was stored, or refused as stale."""
+        counters = self.of(work.app, work.binding)
+        if stale:
+            counters.stale += not lease.lost
+            return
+        size, due_at = lease.prepared.message.size, _due_at(work, lease)
+        counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due_at, now=work.clock.now())
+
+
+def _due_at(work: Work, lease: Lease) -> float:
+    """When the lease's notification was due, in UNIX seconds: its expiry counts from there."""
+    return lease.prepared.expires_at - (lease.prepared.notification.ttl or work.policy.zero_ttl_grace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingView:
+    """How one binding stands. `gate` and `group_gates` are states of gates, the latter with how many groups are in each.
+
+    `breakers` counts the gates, the binding's among them, that are not open because somebody must mend something. `queued` has deliveries in memory by lane,
+    `oldest` for each lane the seconds since the oldest of them was due. `limit` adds up what the groups may have under way,
+    `under_way` what they have.
+    """
+
+    app: str
+    binding: str
+    gate: str
+    group_gates: Mapping[str, int]
+    breakers: int
+    queued: Sequence[int]
+    oldest: Sequence[float]
+    under_way: int
+    limit: int
+    leases: int
+    faults: int
+    counters: Counters
+    connections: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineView:
+    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored."""
+
+    now: float
+    apps: Sequence[str]
+    bindings: Sequence[BindingView]
+    accepted: Mapping[str, int]
+    commits: Histogram
+    stuck: bool
+
+
+def observe(engine: Engine) -> EngineView:
+    """How the engine stands at this moment. Asks no storage and no gateway; as many steps as there are groups and leases."""
+    settler = engine._settler
+    now = engine._clock.now()
+    return EngineView(
+        now=now,
+        apps=tuple(dict.fromkeys(app for app, _ in engine.transports)),
+        bindings=[_binding(work, settler.tally, now) for work in settler.works],
+        accepted=settler.tally.accepted,
+        commits=settler.tally.commits,
+        stuck=settler.stuck,
+    )
+
+
+def _binding(work: Work, tally: Tally, now: float) -> BindingView:
+    groups = list(work.groups.values())
+    states = dict.fromkeys(GateState, 0)
+    for group in groups:
+        states[group.gate.state] += 1
+    oldest = [0.0] * len(LANES)
+    for lease in work.leases.values():
+        if lease.left:
+            lane = lease.chunk.lane
+            oldest[lane] = max(oldest[lane], now - _due_at(work, lease))
+    return BindingView(
+        app=work.app,
+        binding=work.binding,
+        gate=work.gate.state.value,
+        group_gates={state.value: count for state, count in states.items()},
+        breakers=sum(map(_broken, [work.gate, *(group.gate for group in groups)])),
+        queued=[work.queued(lane) for lane in range(len(LANES))],
+        oldest=oldest,
+        under_way=sum(group.active for group in groups),
+        limit=sum(group.limit for group in groups),
+        leases=len(work.leases),
+        faults=work.faults,
+        counters=tally.of(work.app, work.binding),
+        connections=_connections(work.transport),
+    )
+
+
+def _broken(gate: Gate) -> bool:
+    return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
+
+
+def _connections(transport: Any) -> Mapping[str, float] | None:
+    """What the transport says of its connections, if it says anything (`fanout.plugin.Transport`)."""
+    stats = getattr(transport, "stats", None)
+    return stats() if callable(stats) else None
