@@ -21,6 +21,8 @@ LARGE = ("endpoint", "endpoint_tag", "notification", "chunk", "audience", "retry
 WHOLE = (
     # Reads the first entry of an index that holds the inactive ones alone.
     "SELECT 1 FROM endpoint WHERE state <> 'active' LIMIT 1",
+    # Reads the first entry of an index of the few that hold others.
+    "SELECT 1 FROM retry WHERE holds LIMIT 1",
     # Asked when a database is drained or looked at, not while it works: what is open is what is counted.
     "sum(open) AS n FROM chunk",
 )

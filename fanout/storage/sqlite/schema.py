@@ -100,5 +100,11 @@ CREATE TABLE event (
 );
 """
 
-STEPS = (_FIRST,)
+_SECOND = """
+-- `holds`: the endpoint's other deliveries wait for this row's time too.
+ALTER TABLE retry ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX retry_holds ON retry (endpoint, due_at) WHERE holds;
+"""
+
+STEPS = (_FIRST, _SECOND)
 VERSION = len(STEPS)

@@ -100,8 +100,8 @@ def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any
         )
     }
     db.many(
-        "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason) SELECT value->>0, "
-        "value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM jsonb_each(?)",
+        "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason, holds) SELECT "
+        "value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8 FROM jsonb_each(?)",
         (
             [
                 chunk.notification,
@@ -112,6 +112,7 @@ def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any
                 row.attempt,
                 row.waiting,
                 row.reason,
+                row.holds,
             ]
             for chunk, settlement, rows in retries
             for row in rows

@@ -113,7 +113,7 @@ class SqliteStorage:
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        rows: list[EndpointRow] = await self._read(endpoints.resolve, ids)
+        rows: list[EndpointRow] = await self._read(endpoints.resolve, ids, now)
         return rows
 
     # -- queue: submit and put
