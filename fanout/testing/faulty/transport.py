@@ -1,0 +1,55 @@
+"""The transports `faulty-NAME`: those that are installed, with failpoints around `send`, and with a device that is poison."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Self
+
+from fanout.plugin import Context, Delivery, Message, Outcome, Transport, TransportPlugin
+from fanout.registry import Registry
+from fanout.testing.faulty.failpoints import armed, kill, poison, reached
+
+__all__ = ["FaultyTransport"]
+
+
+class FaultyTransport:
+    """Passes everything on to `inner`."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self._poison = poison()
+
+    async def __aenter__(self) -> Self:
+        await self.inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.inner.__aexit__(*exc)
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        """See `Transport`."""
+        reached("send.before")
+        if self._poison and delivery.address == self._poison:
+            kill()
+        if armed("send.unanswered"):
+            loop = asyncio.get_running_loop()
+            # Requests of one turn leave in the next one; no answer can have come by then.
+            loop.call_soon(loop.call_soon, loop.call_soon, reached, "send.unanswered")
+        outcome = await self.inner.send(message, delivery)
+        reached("send.after")
+        return outcome
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def __getattr__(name: str) -> TransportPlugin:
+    """The descriptor of the faulty transport of that name."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    inner = Registry().transport(name)
+
+    def make(settings: Any, context: Context) -> FaultyTransport:
+        return FaultyTransport(Registry().make_transport(name, settings, context))
+
+    return TransportPlugin(name=f"faulty-{name}", settings=inner.settings, factory=make, extra=inner.extra)  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""The table: every row of the reliability plan, in its order, and what is done about it here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tests.faults.world import Form
+
+__all__ = ["Finding", "Measure", "Row", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a row found: the figures in words, whether they are within the limit, and at what scale."""
+
+    measured: str
+    passed: bool
+    scale: str = ""
+    details: tuple[str, ...] = ()
+    """Lines that stand below the row's own."""
+
+
+Measure = Callable[[Form], Awaitable[Finding]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row. It is measured by `run`, proved by the tests that `see` names, or not run for the reason in `why`."""
+
+    number: int
+    figure: str
+    limit: str
+    run: Measure | None = None
+    see: tuple[str, ...] = field(default=())
+    why: str = ""
+
+
+def measured(number: int, figure: str, limit: str) -> Callable[[Measure], Row]:
+    """Makes a row of the coroutine function that measures it."""
+
+    def made(run: Measure) -> Row:
+        return Row(number=number, figure=figure, limit=limit, run=run)
+
+    return made
