@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,7 +11,20 @@ from fanout.core.model import Endpoint, EndpointState, Registration, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.storage.memory.tables import Tables, log
 
-__all__ = ["audience", "change", "count", "expire", "intern", "listing", "mark", "register", "remove", "restore"]
+__all__ = [
+    "audience",
+    "change",
+    "count",
+    "covers",
+    "erase",
+    "expire",
+    "intern",
+    "listing",
+    "mark",
+    "register",
+    "remove",
+    "restore",
+]
 
 _ACTIVE = EndpointState.ACTIVE
 
@@ -104,6 +117,23 @@ def remove(t: Tables, app: str, ids: Sequence[int], now: float) -> int:
     return done
 
 
+def erase(t: Tables, app: str, user: str, now: float) -> int:
+    """Nothing of a user is left but ids without an owner; how many."""
+    d = t.directory
+    ids = d.users.pop((app, user), []) if user else []
+    for id in ids:
+        endpoint = d.endpoints[id]
+        place = (app, endpoint.binding, endpoint.address.digest)
+        if d.active.get(place) == id:
+            del d.active[place]
+        d.known[(*place, user)].discard(id)
+        insort(d.users.setdefault((app, ""), []), id)
+        bare = replace(endpoint, user="", address=Address(""), tags=())
+        d.endpoints[id] = bare
+        mark(t, bare, EndpointState.REMOVED, now, "erased")
+    return len(ids)
+
+
 def restore(t: Tables, app: str, ids: Sequence[int], now: float) -> int:
     """Gone, removed and expired ones become active again, where nobody else holds the address; how many."""
     done = 0
@@ -111,6 +141,8 @@ def restore(t: Tables, app: str, ids: Sequence[int], now: float) -> int:
         endpoint = t.directory.endpoints.get(id)
         if endpoint is None or endpoint.app != app or endpoint.state in (_ACTIVE, EndpointState.REPLACED):
             continue
+        if not endpoint.address.value:
+            continue  # erased
         if (app, endpoint.binding, endpoint.address.digest) in t.directory.active:
             continue
         until = endpoint.expires_at if endpoint.expires_at is not None and endpoint.expires_at > now else None
@@ -201,6 +233,19 @@ def audience(t: Tables, app: str, target: Target) -> dict[str, list[int]]:
         if endpoint is not None and endpoint.app == app and endpoint.state is _ACTIVE:
             found.setdefault(endpoint.binding, []).append(id)
     return found
+
+
+def covers(target: Target, endpoint: Endpoint) -> bool:
+    """Whether the target names this endpoint, as that stands now."""
+    match target.kind:
+        case "user" | "users":
+            return endpoint.user in target.names
+        case "endpoints":
+            return endpoint.id in target.ids
+        case "topic":
+            return bool(endpoint.user) and target.names[0] in endpoint.tags
+        case _:
+            return bool(endpoint.user)
 
 
 def count(t: Tables, app: str, target: Target) -> dict[str, int]:

@@ -9,12 +9,15 @@ from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.plugin import StorageContext
 from fanout.storage.memory import directory
+from fanout.storage.memory.lanes import Lane
 from fanout.storage.memory.pieces import add_piece
 from fanout.storage.memory.stop import stop
-from fanout.storage.memory.tables import Expansion, Note, Tables, binding_tables, finish
+from fanout.storage.memory.tables import Expansion, Note, Piece, Tables, binding_tables, finish
 
 __all__ = ["expand", "put"]
 
+_AT_ONCE = 4
+"""Chunks of one target on one binding that `put` makes due: the rest take turns with others."""
 _STARTS = 1000
 """Schedules that one call of `expand` begins at most."""
 
@@ -80,6 +83,7 @@ def _accept(t: Tables, context: StorageContext, sub: Submission, target: Target,
             stop(t, context, older, "superseded", now)
             superseded = (older.sub.id,)
         t.collapse[place] = note
+        t.collapsible.setdefault((sub.app, sub.collapse_key), []).append(note)
     if sub.idempotency_key is not None:
         t.keys[sub.app, sub.idempotency_key] = (sub.id, sub.digest, now)
     t.notes[sub.id] = t.unfinished[sub.id] = note
@@ -101,31 +105,66 @@ def _begin(t: Tables, context: StorageContext, note: Note, now: float) -> int:
             note.expansions.append(expansion)
             binding_tables(t, sub.app, binding)[sub.lane].expansions.append((note, expansion))
             continue
-        for start in range(0, len(ids), context.chunk):
-            add_piece(t, note, binding, ids[start : start + context.chunk], attempt=1, at=sub.due_at)
-            made += 1
+        made += _cut_all(t, context, note, binding, ids, now)
         note.total += len(ids)
     finish(t, note, now)
     return made
 
 
-def expand(t: Tables, context: StorageContext, app: str, binding: str, now: float, ahead: int) -> int:
-    """Begin the schedules that are due, then cut chunks from expansions, each in turn, until `ahead` wait in the lane."""
+def _cut_all(t: Tables, context: StorageContext, note: Note, binding: str, ids: Sequence[int], now: float) -> int:
+    """All chunks of an explicit target on one binding; how many of them are due."""
+    due_at = note.sub.due_at
+    back: list[Piece] = []
     made = 0
-    due = [note for note in t.schedules.get(app, ()) if note.sub.due_at <= now]
+    for start in range(0, len(ids), context.chunk):
+        part = ids[start : start + context.chunk]
+        wait = made == _AT_ONCE
+        piece = add_piece(t, note, binding, part, attempt=1, at=due_at, cut_at=now, back=wait)
+        if wait:
+            back.append(piece)
+        else:
+            made += 1
+    if back:
+        turns = Expansion(binding, due_at, pieces=back)
+        note.turns.append(turns)
+        binding_tables(t, note.sub.app, binding)[note.sub.lane].expansions.append((note, turns))
+    return made
+
+
+def expand(t: Tables, context: StorageContext, app: str, binding: str, now: float, ahead: int) -> int:
+    """Begin the schedules that are due, then make chunks of expansions due, each in turn, until `ahead` wait in the lane."""
+    if t.paused(app, binding):
+        return 0
+    made = 0
+    due = [note for note in t.schedules.get(app, ()) if note.sub.due_at <= now and not note.paused]
     for note in sorted(due, key=lambda note: (note.sub.lane, note.sub.due_at))[:_STARTS]:
         t.schedules[app].remove(note)
         note.expansions.clear()
         t.changes += 1
         made += _begin(t, context, note, now)
     for lane in binding_tables(t, app, binding):
-        # The heap may name a chunk twice: when a lease was extended to the time that it had already.
-        room = ahead - len({id for at, id, piece in lane.pieces if piece.open and piece.ready_at == at <= now})
-        while room > 0 and lane.expansions:
-            for note, expansion in sorted(lane.expansions, key=lambda each: each[1].due_at)[:room]:
-                made += _cut(t, context, lane.expansions, note, expansion, now)
+        room = ahead - lane.due(now)
+        while room > 0 and (expansions := lane.running()):
+            for note, expansion in expansions[:room]:
+                if expansion.pieces:
+                    made += _let_go(t, lane, note, expansion, now)
+                else:
+                    made += _cut(t, context, lane.expansions, note, expansion, now)
                 room -= 1
     return made
+
+
+def _let_go(t: Tables, lane: Lane, note: Note, turns: Expansion, now: float) -> int:
+    """The next chunk that was held back is due."""
+    piece = turns.pieces.pop(0)
+    piece.back = False
+    piece.ready_at = now
+    lane.push(piece)
+    if not turns.pieces:
+        note.turns.remove(turns)
+        lane.expansions.remove((note, turns))
+    t.changes += 1
+    return 1
 
 
 def _cut(
@@ -149,9 +188,8 @@ def _cut(
     if ids:
         expansion.cursor = ids[-1]
         note.total += len(ids)
-        add_piece(
-            t, note, expansion.binding, ids, attempt=1, at=now
-        )  # not its due time: it would go before all later sends
+        # Due from now and not from when it was sent: it would go before all later sends.
+        add_piece(t, note, expansion.binding, ids, attempt=1, at=now, cut_at=now)
     if len(ids) < context.chunk:
         note.expansions.remove(expansion)
         expansions.remove((note, expansion))

@@ -38,7 +38,7 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
             del note.pieces[piece.id], t.pieces[piece.id]
             left -= 1
         if left > 0 and not note.pieces:
-            del t.notes[note.sub.id]
+            _forget(t, note)
             left -= 1
     keys = [(at, key) for key, (_, _, at) in t.keys.items() if at < now - keep.idempotency_keys]
     for _, key in sorted(keys)[:left]:
@@ -51,6 +51,15 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
         del t.collapse[place]
     t.changes += limit - left + old > 0
     return limit - left + old
+
+
+def _forget(t: Tables, note: Note) -> None:
+    del t.notes[note.sub.id]
+    if note.sub.collapse_key is not None:
+        place = (note.sub.app, note.sub.collapse_key)
+        t.collapsible[place].remove(note)
+        if not t.collapsible[place]:
+            del t.collapsible[place]
 
 
 def _over(note: Note, before: float) -> bool:
@@ -68,7 +77,7 @@ def _prune_endpoints(t: Tables, before: float, limit: int) -> int:
         endpoint = d.endpoints[id]
         del d.endpoints[endpoint.id]
         place = (endpoint.app, endpoint.binding, endpoint.address.digest)
-        d.known[(*place, endpoint.user)].discard(endpoint.id)
+        d.known.get((*place, endpoint.user), set()).discard(endpoint.id)
         d.users[endpoint.app, endpoint.user].remove(endpoint.id)
         d.audiences[endpoint.app, endpoint.binding].remove(endpoint.id)
     return len(over[:limit])

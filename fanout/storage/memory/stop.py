@@ -6,7 +6,8 @@ from itertools import islice
 
 from fanout.core.statemap import close
 from fanout.plugin import StorageContext
-from fanout.storage.memory.pieces import conclude, take_retries
+from fanout.storage.memory.pause import unpause
+from fanout.storage.memory.pieces import take_retries
 from fanout.storage.memory.tables import Note, Tables, binding_tables, finish
 
 __all__ = ["end_open", "stop"]
@@ -16,6 +17,7 @@ def stop(t: Tables, context: StorageContext, note: Note, why: str, now: float) -
     """Nothing more of this notification is leased; what nobody holds ends in the state `why`. How many chunks are still held."""
     if note.finished_at is None:
         note.stopped = note.stopped or why
+        unpause(t, note)
         end_open(t, context, note, note.stopped, "", now)
         finish(t, note, now)
     return sum(1 for piece in note.pieces.values() if piece.open)
@@ -32,13 +34,17 @@ def end_open(
         else:
             binding_tables(t, note.sub.app, expansion.binding)[note.sub.lane].expansions.remove((note, expansion))
     note.expansions.clear()
+    for turns in note.turns:
+        assert turns.binding is not None
+        binding_tables(t, note.sub.app, turns.binding)[note.sub.lane].expansions.remove((note, turns))
+    note.turns.clear()
     for piece in list(note.pieces.values()):
         if note.settled - before >= limit:
             break
         if piece.open and not piece.held(now):
-            piece.owner = ""
-            conclude(piece, close(piece.states, note.codes, state, reason))
+            piece.owner, piece.back = "", False
+            piece.conclude(close(piece.states, note.codes, state, reason), now)
     room = limit - (note.settled - before)
     for piece in take_retries(t, list(islice(note.retries.values(), max(room, 0))), context.chunk):
-        conclude(piece, close(piece.states, note.codes, state, reason))
+        piece.conclude(close(piece.states, note.codes, state, reason), now)
     return note.settled - before

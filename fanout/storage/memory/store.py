@@ -10,20 +10,24 @@ from typing import Self
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
+    Backlog,
     Chunk,
+    Control,
     EndpointFilter,
     EndpointRow,
     Event,
+    GateNote,
     Put,
     Settled,
     Settlement,
     Status,
+    Step,
     Stored,
     Submission,
 )
 from fanout.errors import NotFound
 from fanout.plugin import StorageContext
-from fanout.storage.memory import directory, intake, janitor, queue, stop, watch
+from fanout.storage.memory import directory, explain, gates, intake, janitor, pause, queue, settling, stop, watch
 from fanout.storage.memory.tables import Note, Tables
 
 __all__ = ["MemoryStorage"]
@@ -71,6 +75,11 @@ class MemoryStorage:
         self._t.changes += 1
         return directory.remove(self._t, app, ids, now)
 
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        """See `Storage`."""
+        self._t.changes += 1
+        return directory.erase(self._t, app, user, now)
+
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
         self._t.changes += 1
@@ -82,14 +91,7 @@ class MemoryStorage:
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        known = self._t.directory.endpoints
-        return [
-            EndpointRow(
-                e.id, e.address.value, e.address.kind, e.address.group, e.registered_at, e.generation, e.state.value
-            )
-            for id in ids
-            if (e := known.get(id)) is not None
-        ]
+        return watch.rows(self._t, ids, now)
 
     # -- queue
 
@@ -119,7 +121,7 @@ class MemoryStorage:
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""
         self._t.changes += 1
-        return queue.settle(self._t, settlements, now)
+        return settling.settle(self._t, settlements, now)
 
     async def notification(self, id: str) -> Stored | None:
         """See `Storage`."""
@@ -129,34 +131,80 @@ class MemoryStorage:
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
         """See `Storage`."""
         notes = (self._t.notes.get(id) for id in ids)
-        return {note.sub.id: note.stopped for note in notes if note is not None and note.stopped}
+        return {note.sub.id: note.halted for note in notes if note is not None and note.halted}
 
     # -- watch and manage
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
-        """Of these notifications, those that are finished, cancelled or unknown."""
+        """See `Storage`."""
         notes = {id: self._t.notes.get(id) for id in ids}
         return {id for id, note in notes.items() if note is None or note.finished_at is not None}
+
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        """See `Storage`."""
+        note = self._t.notes.get(id)
+        return watch.superseded(self._t, note, ids) if note is not None else set()
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """See `Storage`."""
+        note = self._t.notes.get(id)
+        return explain.explain(self._t, note, endpoint) if note is not None else None
+
+    async def backlog(self, app: str) -> Backlog:
+        """See `Storage`."""
+        return watch.backlog(self._t, app)
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
         note = self._t.notes.get(id)
-        return watch.status(note) if note is not None else None
+        return watch.status(self._t, note, now) if note is not None else None
 
     async def cancel(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
+        note = self._own(app, id)
+        self._t.changes += 1
+        return stop.stop(self._t, self._context, note, "cancelled", now)
+
+    def _own(self, app: str, id: str) -> Note:
         note = self._t.notes.get(id)
         if note is None or note.sub.app != app:
             raise NotFound(f"There is no notification {id} in the app {app}.")
-        self._t.changes += 1
-        return stop.stop(self._t, self._context, note, "cancelled", now)
+        return note
+
+    async def pause(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        return pause.pause(self._t, self._own(app, id), now)
+
+    async def resume(self, app: str, id: str, now: float) -> None:
+        """See `Storage`."""
+        pause.resume(self._t, self._own(app, id), now)
+
+    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+        """See `Storage`."""
+        return pause.pause_binding(self._t, app, binding, now)
+
+    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        pause.resume_binding(self._t, app, binding, now)
+
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        """See `Storage`."""
+        return dict(self._t.controls)
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        """See `Storage`."""
+        gates.post(self._t, worker, notes, now)
+
+    async def gates(self, now: float) -> list[GateNote]:
+        """See `Storage`."""
+        return gates.closed(self._t, now)
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str, str]]:
         """See `Storage`."""
         note: Note | None = self._t.notes.get(id)
-        return watch.deliveries(note, state, after, limit) if note is not None else []
+        return watch.deliveries(self._t, note, state, after, limit) if note is not None else []
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""

@@ -5,43 +5,48 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from typing import Any
 
 from fanout.core.model import Endpoint, EndpointState, Target
-from fanout.core.records import Event, Submission
+from fanout.core.records import Control, Event, GateNote, Step, Submission
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
+from fanout.storage.memory.lanes import Lane
 
 __all__ = [
     "Directory",
     "Expansion",
-    "Lane",
+    "Line",
     "Note",
     "Piece",
+    "Posted",
     "Retry",
     "Tables",
     "binding_tables",
     "finish",
     "log",
-    "tally",
 ]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Expansion:
-    """A cursor over an audience. Without a binding it is a schedule: at `due_at` the target is looked up as `put` would."""
+    """A cursor over an audience. Without a binding it is a schedule: at `due_at` the target is looked up as `put` would.
+
+    With `pieces` it is what `put` held back: chunks that exist already and wait for their turns.
+    """
 
     binding: str | None
     due_at: float
     cursor: int = 0
     high: int = 0
+    pieces: list[Piece] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Retry:
-    """One delivery that waits alone."""
+    """One delivery that waits alone. `number` is its own."""
 
+    number: int
     note: Note
     binding: str
     endpoint: int
@@ -49,13 +54,24 @@ class Retry:
     attempt: int
     waiting: str
     reason: str
+    holds: bool
 
 
 @dataclass(slots=True)
+class Line:
+    """A step as it was stored, the `number`-th of all. A chunk's holds of the deliveries that are open in `states`."""
+
+    number: int
+    step: Step
+    states: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
 class Note:
     """One notification and everything that belongs to it. `settled` of `total` deliveries have ended.
 
-    `target` is the submission's, with explicit addresses as endpoints.
+    `target` is the submission's, with explicit addresses as endpoints. `turns` are its chunks that are held back, by binding;
+    `trail` its pauses, `trails` what befell single deliveries, by endpoint.
     """
 
     row: int
@@ -65,12 +81,16 @@ class Note:
     settled: int = 0
     attempts: int = 0
     stopped: str = ""
+    paused: bool = False
     finished_at: float | None = None
     expansions: list[Expansion] = field(default_factory=list)
+    turns: list[Expansion] = field(default_factory=list)
     codes: Codes = field(default_factory=Codes)
     ended: dict[int, int] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
     retries: dict[int, Retry] = field(default_factory=dict)
+    trail: list[Line] = field(default_factory=list)
+    trails: dict[int, list[Line]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,14 +107,26 @@ class Note:
             return NotificationState.CANCELLED.value
         if self.finished_at is not None:
             return NotificationState.DONE.value
+        if self.paused:
+            return NotificationState.PAUSED.value
         if any(each.binding is None for each in self.expansions):
             return NotificationState.SCHEDULED.value
         return NotificationState.EXPANDING.value if self.expansions else NotificationState.RUNNING.value
 
+    @property
+    def halted(self) -> str:
+        """Why nothing of it may be sent, or nothing."""
+        paused = self.paused and self.finished_at is None
+        return self.stopped or (NotificationState.PAUSED.value if paused else "")
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Piece:
-    """A chunk. Whoever owns it holds its lease until `ready_at`; otherwise it can be leased from then on."""
+    """A chunk. Whoever owns it holds its lease until `ready_at`; otherwise it can be leased from then on.
+
+    `queued` is the first line of its deliveries, where they have not been in a chunk before. `back` says that `put` held it
+    back. `crashes` and `part` are those of `core.poison`.
+    """
 
     id: int
     note: Note
@@ -107,49 +139,36 @@ class Piece:
     open: int
     owner: str = ""
     epoch: int = 0
+    back: bool = False
+    crashes: int = 0
+    part: int = 0
+    ended_at: float = 0.0
+    queued: Line | None = None
+    trail: list[Line] = field(default_factory=list)
 
     def held(self, now: float) -> bool:
         """Whether somebody's lease still runs."""
         return bool(self.owner) and self.ready_at > now
 
+    def conclude(self, applied: Applied, now: float) -> None:
+        """Store the new map, and count what has ended. Without an open delivery it is done, and nobody holds it."""
+        self.states = applied.states
+        self.open = applied.open
+        for code, n in applied.ended.items():
+            self.note.ended[code] = self.note.ended.get(code, 0) + n
+            self.note.settled += n
+        if applied.ended:
+            self.ended_at = now
+        if not self.open:
+            self.owner = ""
+
 
 @dataclass(slots=True)
-class Lane:
-    """What one lane of one binding waits with: heaps whose entries may be outdated, and expansions in order of arrival."""
+class Posted:
+    """A gate note that stands, and whether an alarm of it is in the log without its opening."""
 
-    pieces: list[tuple[float, int, Piece]] = field(default_factory=list)
-    retries: list[tuple[float, int, int, Retry]] = field(default_factory=list)
-    expansions: list[tuple[Note, Expansion]] = field(default_factory=list)
-
-    def push(self, piece: Piece) -> None:
-        """The chunk is new, or its time has changed."""
-        heappush(self.pieces, (piece.ready_at, piece.id, piece))
-
-    def next_piece(self) -> Piece | None:
-        """The chunk that can be leased first."""
-        while self.pieces:
-            at, _, piece = self.pieces[0]
-            if piece.open and piece.ready_at == at:
-                return piece
-            heappop(self.pieces)
-        return None
-
-    def push_retry(self, retry: Retry) -> None:
-        """One more delivery waits alone."""
-        heappush(self.retries, (retry.due_at, retry.note.row, retry.endpoint, retry))
-
-    def pop_retry(self) -> None:
-        """The first one is taken."""
-        heappop(self.retries)
-
-    def next_retry(self) -> Retry | None:
-        """The retry that is due first."""
-        while self.retries:
-            retry = self.retries[0][3]
-            if retry.note.retries.get(retry.endpoint) is retry:
-                return retry
-            heappop(self.retries)
-        return None
+    note: GateNote
+    parked: bool
 
 
 @dataclass(slots=True)
@@ -166,20 +185,30 @@ class Directory:
 
 @dataclass(slots=True)
 class Tables:
-    """The whole database."""
+    """The whole database.
+
+    `collapse` has the latest notification of a collapse key and target, `collapsible` all of a key in order of acceptance.
+    `holding` has, by endpoint, the retry rows that hold it. `pauses` are the lines of a binding's pauses.
+    """
 
     directory: Directory = field(default_factory=Directory)
     notes: dict[str, Note] = field(default_factory=dict)
     unfinished: dict[str, Note] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[str, bytes, float]] = field(default_factory=dict)
     collapse: dict[tuple[str, str, bytes], Note] = field(default_factory=dict)
+    collapsible: dict[tuple[str, str], list[Note]] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
+    holding: dict[int, dict[int, Retry]] = field(default_factory=dict)
     lanes: dict[tuple[str, str], tuple[Lane, Lane, Lane]] = field(default_factory=dict)
     schedules: dict[str, list[Note]] = field(default_factory=dict)
+    controls: dict[tuple[str, str], Control] = field(default_factory=dict)
+    pauses: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
+    gates: dict[tuple[str, str, str, str], Posted] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     last_piece: int = 0
     last_note: int = 0
     last_event: int = 0
+    last_line: int = 0
     changes: int = 0
 
     def open_endpoints(self, app: str, binding: str) -> Iterator[Endpoint]:
@@ -189,6 +218,16 @@ class Tables:
             endpoint = endpoints.get(id)
             if endpoint is not None and endpoint.state is EndpointState.ACTIVE and endpoint.user:
                 yield endpoint
+
+    def paused(self, app: str, binding: str) -> bool:
+        """Whether the binding is."""
+        control = self.controls.get((app, binding))
+        return control is not None and control.paused
+
+    def line(self, step: Step, states: bytes = b"") -> Line:
+        """A step, numbered."""
+        self.last_line += 1
+        return Line(self.last_line, step, states)
 
 
 def binding_tables(t: Tables, app: str, binding: str) -> tuple[Lane, Lane, Lane]:
@@ -200,13 +239,6 @@ def log(t: Tables, now: float, app: str, kind: str, data: dict[str, Any]) -> Non
     """One line more in the event log."""
     t.last_event += 1
     t.events.append(Event(t.last_event, now, app, kind, data))
-
-
-def tally(note: Note, applied: Applied) -> None:
-    """Count what has ended."""
-    for code, n in applied.ended.items():
-        note.ended[code] = note.ended.get(code, 0) + n
-        note.settled += n
 
 
 def finish(t: Tables, note: Note, now: float) -> bool:

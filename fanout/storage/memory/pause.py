@@ -1,0 +1,62 @@
+"""Pausing and resuming in memory, of one notification or of a binding."""
+
+from __future__ import annotations
+
+from fanout.core.records import Control, Step
+from fanout.storage.memory.tables import Note, Tables, binding_tables
+
+__all__ = ["pause", "pause_binding", "resume", "resume_binding", "unpause"]
+
+
+def pause(t: Tables, note: Note, now: float) -> int:
+    """Hold it; how many of its chunks are under a running lease."""
+    if note.finished_at is None and not note.stopped and not note.paused:
+        note.paused = True
+        note.trail.append(t.line(Step(now, "paused")))
+        t.changes += 1
+    return sum(1 for piece in note.pieces.values() if piece.open and piece.held(now))
+
+
+def resume(t: Tables, note: Note, now: float) -> None:
+    """Lift the pause."""
+    if unpause(t, note):
+        if note.finished_at is None:
+            note.trail.append(t.line(Step(now, "resumed")))
+        t.changes += 1
+
+
+def unpause(t: Tables, note: Note) -> bool:
+    """It is paused no more: what its lanes have let fall meanwhile is theirs again. Whether it was paused."""
+    if not note.paused:
+        return False
+    note.paused = False
+    for piece in note.pieces.values():
+        if piece.open and not piece.back:
+            binding_tables(t, note.sub.app, piece.binding)[note.sub.lane].push(piece)
+    for retry in note.retries.values():
+        binding_tables(t, note.sub.app, retry.binding)[note.sub.lane].push_retry(retry)
+    return True
+
+
+def pause_binding(t: Tables, app: str, binding: str, now: float) -> int:
+    """Hold everything of it; how many of its chunks are under a running lease."""
+    if not t.paused(app, binding):
+        nudge = t.controls.get((app, binding), Control()).nudge
+        t.controls[app, binding] = Control(True, nudge)
+        t.pauses.setdefault((app, binding), []).append(t.line(Step(now, "paused")))
+        t.changes += 1
+    return sum(
+        1
+        for note in t.unfinished.values()
+        if note.sub.app == app
+        for piece in note.pieces.values()
+        if piece.binding == binding and piece.open and piece.held(now)
+    )
+
+
+def resume_binding(t: Tables, app: str, binding: str, now: float) -> None:
+    """Lift its pause, and count the request."""
+    if t.paused(app, binding):
+        t.pauses[app, binding].append(t.line(Step(now, "resumed")))
+    t.controls[app, binding] = Control(False, t.controls.get((app, binding), Control()).nudge + 1)
+    t.changes += 1
