@@ -1,0 +1,279 @@
+"""The feed as values: what is posted, how an item stands for one user, what a change does to it, and who subscribes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Literal, TypeAlias
+
+from fanout.core.cursor import CURSOR_LENGTH
+from fanout.core.model import Registration
+
+__all__ = [
+    "ACTIONS",
+    "CURSOR_SLOT",
+    "ITEM_SLOT",
+    "RECEIVES",
+    "Audience",
+    "FeedChange",
+    "FeedItem",
+    "FeedPage",
+    "FeedPost",
+    "FeedQuery",
+    "FeedWritten",
+    "ItemAction",
+    "Priority",
+    "Receive",
+    "Subscribed",
+    "Subscription",
+    "SubscriptionRequest",
+    "Touched",
+    "change_item",
+    "user_digest",
+]
+
+ItemAction: TypeAlias = Literal["none", "activated", "dismissed", "snoozed"]
+"""What the user did with an item (Microsoft Graph: `userActionState`)."""
+Priority: TypeAlias = Literal["none", "low", "high"]
+Receive: TypeAlias = Literal["push", "signal", "none"]
+"""What a subscription wants of its gateway: pushes with their content, bare signals to come and fetch, or nothing."""
+
+ACTIONS: tuple[ItemAction, ...] = ("none", "activated", "dismissed", "snoozed")
+RECEIVES: tuple[Receive, ...] = ("push", "signal", "none")
+
+CURSOR_SLOT = "~fanout-cursor-goes-here~~"
+"""Stands in a notification's content where storage puts the cursor of the feed write it belongs to; of the same length."""
+ITEM_SLOT = "~fanout-item-id-of-36-letters-here~~"
+"""Stands where storage puts the id of the item that was written; of the same length."""
+
+assert len(CURSOR_SLOT) == CURSOR_LENGTH
+assert len(ITEM_SLOT) == 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPost:
+    """An item to be entered into the feed of its submission's target, which is a user, users, a topic, or all.
+
+    `content` is JSON for clients, which storage does not look into. `external_id` is the sender's own: an active item of the
+    same target and external id is replaced. `display_until` is when it leaves the platform's tray, `expires_at` when it leaves
+    the feed (UNIX seconds). `fallback_at`: until then it is remembered which devices have fetched it.
+    """
+
+    content: bytes
+    expires_at: float
+    external_id: str | None = None
+    group: str | None = None
+    priority: Priority = "none"
+    display_until: float | None = None
+    fallback_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedChange:
+    """What one user does to an item of hers. A property that is None is left as it is; `delete` leaves a tombstone.
+
+    `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is the UNSID
+    of the device that writes, which is told nothing; "" where it is not known.
+    """
+
+    item: str
+    read: bool | None = None
+    action: ItemAction | None = None
+    delete: bool = False
+    if_match: int | None = None
+    writer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedItem:
+    """One item as one user sees it. Times are UNIX seconds.
+
+    `number` grows with each item and orders them by age. `seq` is the number of its last change, for this user: what orders
+    changes, and what an ETag is made of. `modified_at` is None until the first change after it was posted. A `deleted` one is a
+    tombstone, without content. `writer` is the subscription that changed it last, 0 where it is not known.
+    """
+
+    id: str
+    number: int
+    seq: int
+    external_id: str | None
+    group: str | None
+    priority: Priority
+    content: bytes
+    created_at: float
+    modified_at: float | None
+    expires_at: float
+    display_until: float | None
+    fallback_at: float | None
+    read: bool = False
+    action: ItemAction = "none"
+    deleted: bool = False
+    broadcast: bool = False
+    writer: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedWritten:
+    """What a submission's feed write came to. With a `problem` nothing of its batch was stored.
+
+    `item` is None for a post to many users (each has her own). `seq` is the change's number. `replaced`: an earlier item of
+    that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
+    nothing is to be told to anybody. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
+    subscription of this user).
+    """
+
+    item: FeedItem | None = None
+    id: str = ""
+    seq: int = 0
+    replaced: bool = False
+    changed: bool = True
+    problem: Literal["", "missing", "stale", "device"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Which of a target's endpoints a submission is for. An endpoint that came without a subscription receives pushes.
+
+    `platforms`: only these (lower case), or with `inverse` all but these; None for all. `bindings` are those that stand for one of
+    these platforms where an endpoint names none. `unseen`: only those whose subscription has not fetched the item of the feed
+    post that it goes with, looked up when it is due, and none once the item was read, acted on, deleted, replaced or has expired.
+    """
+
+    receive: frozenset[Receive] = frozenset(("push",))
+    platforms: frozenset[str] | None = None
+    bindings: frozenset[str] = frozenset()
+    inverse: bool = False
+    unseen: bool = False
+
+    def admits(self, receive: str, platform: str, binding: str) -> bool:
+        """Whether an endpoint of that binding, which says this of itself, is meant."""
+        return receive in self.receive and self.fits(platform, binding)
+
+    def fits(self, platform: str, binding: str) -> bool:
+        """`admits` without regard to what the endpoint wants to receive."""
+        if self.platforms is None:
+            return True
+        named = platform.lower() in self.platforms if platform else binding in self.bindings
+        return named is not self.inverse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedQuery:
+    """Which items to read.
+
+    `after` is a `seq`: what has changed since, oldest change first, tombstones too where `status` allows them. `newest_before` is a
+    `number`: items older than that, newest first (None: in the order of change). `unread`, `action` and `status` leave out what does
+    not fit; None is "any".
+    """
+
+    after: int = 0
+    newest_before: int | None = None
+    unread: bool | None = None
+    action: ItemAction | None = None
+    status: Literal["active", "deleted"] | None = "active"
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPage:
+    """What a query found. `seq` is up to where the reader now knows everything, with `more` still to come.
+
+    `floor`: a reader whose position is below it may have missed a deletion, and must begin anew. `head` is the last change of the
+    database. `topics` are those of the user's devices.
+    """
+
+    items: tuple[FeedItem, ...]
+    seq: int
+    more: bool
+    head: int
+    floor: int
+    topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """Whose feeds have changed after a `seq`, and the last change of the database.
+
+    `users` holds (app, user); the user "" is everybody of that app. `erased` are digests (`core.feed.user_digest`) of (app, user).
+    """
+
+    head: int
+    users: frozenset[tuple[str, str]] = frozenset()
+    erased: frozenset[tuple[str, bytes]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionRequest:
+    """One device of a user wants the feed. `registration` is its address, None for one that only polls.
+
+    `device` is stable for an installation of the client. `unsid` is used where the device is new to this user. Times: UNIX seconds.
+    """
+
+    app: str
+    user: str
+    device: str
+    registration: Registration | None
+    platform: str
+    receive: Receive
+    expires_at: float
+    unsid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """An endpoint as its client sees it. `endpoint` is 0 for one that only polls; `endpoint_state` is the directory's word, or ""."""
+
+    id: int
+    unsid: str = field(repr=False)
+    app: str
+    user: str
+    device: str
+    binding: str
+    platform: str
+    receive: Receive
+    created_at: float
+    renewed_at: float
+    expires_at: float
+    endpoint: int = 0
+    endpoint_state: str = ""
+
+    def live(self, now: float) -> bool:
+        """Whether it addresses its user: not expired, and its address neither removed nor another user's by now."""
+        return self.expires_at > now and self.endpoint_state not in ("removed", "replaced")
+
+    def state(self, now: float, warning: float) -> Literal["active", "expiring", "expired", "unreachable"]:
+        """`expiring` in the last `warning` seconds; `unreachable` when the gateway said that the address is dead, or it was taken
+        away: renew it with a new one."""
+        if self.expires_at <= now:
+            return "expired"
+        if self.endpoint_state not in ("", "active"):
+            return "unreachable"
+        return "expiring" if self.expires_at - now <= warning else "active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribed:
+    """What came of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of it."""
+
+    subscription: Subscription
+    renewed: bool
+    ended: tuple[int, ...] = ()
+
+
+def change_item(item: FeedItem, change: FeedChange, *, seq: int, now: float, writer: int) -> FeedItem:
+    """The item after the change, which gets the number `seq`; the same object where nothing is different.
+
+    The last writer wins, property by property: what a change does not name stays as another device left it.
+    """
+    if change.delete:
+        return replace(item, content=b"", deleted=True, modified_at=now, seq=seq, writer=writer)
+    read = item.read if change.read is None else change.read
+    action = item.action if change.action is None else change.action
+    if (read, action) == (item.read, item.action):
+        return item
+    return replace(item, read=read, action=action, modified_at=now, seq=seq, writer=writer)
+
+
+def user_digest(user: str) -> bytes:
+    """What is kept of an erased user: 16 bytes by which readers with an old cursor are told to begin anew."""
+    return blake2b(user.encode("utf-8", "surrogatepass"), digest_size=16, person=b"fanout-erased").digest()

@@ -1,0 +1,73 @@
+"""The contract of a storage's third facet: who subscribes, and the feed that every device of a user reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
+
+__all__ = ["Feed"]
+
+
+class Feed(Protocol):
+    """Subscriptions and feed items of one database: `storage.feed`. Every method is one transaction, as in `Storage`.
+
+    Feed items are written by `Storage.put`, with `Submission.feed`: what is pushed and what is stored is one commit. Every write gets
+    the next number (`seq`) of one sequence per database; numbers only grow, and are committed in their order. An item of a
+    topic or of `all` is stored once, and read by whom it concerns: for a topic, users of whose endpoints (active, gone or expired)
+    one carries the tag at that time. Only a user who changes such an item has a row of her own for it.
+
+    `Storage.expire` turns items past their time into tombstones, each with a number of its own; `Storage.prune` deletes
+    tombstones older than `Retention.tombstones`, and subscriptions that expired longer ago than `Retention.quarantine`;
+    `Storage.erase_user` also forgets the user's items, states and subscriptions.
+    """
+
+    async def identity(self) -> int:
+        """32 bits that were drawn when the database was made: whose cursors are its own."""
+        ...
+
+    # -- subscriptions
+
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        """Enter or renew. The same app, user and device keep their id and UNSID, also after expiry.
+
+        A new address takes the place of the old one (the endpoint keeps its id where it can), and the endpoint keeps its tags.
+        Another user's subscription of the same device ends, with its endpoint; and so does any other subscription of the same
+        address.
+        """
+        ...
+
+    async def subscriptions(self, app: str, user: str) -> list[Subscription]:
+        """All of a user's, expired ones too, by id."""
+        ...
+
+    async def subscription(self, app: str, unsid: str) -> Subscription | None:
+        """The one of that UNSID, in whatever state."""
+        ...
+
+    async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
+        """End it: its endpoint is removed and its UNSID means nothing any more. False where there is no such subscription."""
+        ...
+
+    async def expiring(self, app: str, *, after: float, until: float, limit: int = 1000) -> list[Subscription]:
+        """Those whose time ends in (after, until], soonest first: with `after` = now the expiring, with `until` = now the expired."""
+        ...
+
+    # -- the feed
+
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        """Items of that user, as they are at one moment."""
+        ...
+
+    async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
+        """One item, by its id or its sender's; a tombstone only by its id. None for what is not hers or has expired."""
+        ...
+
+    async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
+        """That device has these items: no fallback is sent to it for them. An UNSID that is not hers changes nothing."""
+        ...
+
+    async def touched(self, after: int) -> Touched:
+        """Whose feeds have changed after that number."""
+        ...

@@ -1,0 +1,130 @@
+"""What is pushed to whom when something is posted or changed: the parts, and the audience of each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedChange, Priority
+from fanout.core.model import Notification
+from fanout.errors import UsageError
+
+__all__ = [
+    "FEED_KEY",
+    "PLATFORMS",
+    "Fallback",
+    "NewItem",
+    "Platforms",
+    "PushPart",
+    "change_key",
+    "change_notification",
+    "platform_of",
+    "signal",
+    "with_feed",
+]
+
+FEED_KEY = "feed"
+"""Where a push's data say which item it is about, and up to which cursor the reader would know everything."""
+
+PLATFORMS = ("windows", "ios", "android", "webpush")
+_ALIASES = {
+    "windows": frozenset(("windows", "wns")),
+    "ios": frozenset(("ios", "apns")),
+    "android": frozenset(("android", "fcm")),
+    "webpush": frozenset(("webpush", "web")),
+}
+_OF_TYPE = {"apns": "ios", "fcm": "android", "wns": "windows", "webpush": "webpush"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """What enters the feed. `content` is plain JSON that clients get back as it is.
+
+    `expires_at` is UNIX seconds, None for the default; `display_ttl` seconds. `external_id` is the sender's own id: an active item of
+    the same target with that id is replaced.
+    """
+
+    content: Mapping[str, Any]
+    external_id: str | None = None
+    expires_at: float | None = None
+    display_ttl: float | None = None
+    group: str | None = None
+    priority: Priority = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushPart:
+    """One form of a post and the platforms that get it (words of `PLATFORMS`, or a transport's name); None for all."""
+
+    notification: Notification
+    platforms: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """What an iOS device shows that has not fetched the item `delay` seconds after it was posted."""
+
+    delay: float
+    title: str
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Platforms:
+    """Which binding of an app stands for which platform. `types` maps a binding's name to its transport's."""
+
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, binding: str) -> str:
+        """The platform of an endpoint that names none."""
+        return platform_of(self.types.get(binding, binding))
+
+    def audience(self, platforms: frozenset[str] | None, *, inverse: bool = False, **more: Any) -> Audience:
+        """Endpoints of these platforms, or with `inverse` of all others."""
+        if platforms is None:
+            return Audience(**more)
+        wanted = frozenset(platform.lower() for platform in platforms)
+        names = wanted.union(*(_ALIASES.get(platform, frozenset()) for platform in wanted))
+        bindings = frozenset(binding for binding in self.types if self.of(binding) in wanted)
+        return Audience(platforms=names, bindings=bindings, inverse=inverse, **more)
+
+
+def platform_of(transport: str) -> str:
+    """The platform that a transport of that name reaches, unless the client says otherwise."""
+    return _OF_TYPE.get(transport, transport)
+
+
+def with_feed(notification: Notification) -> Notification:
+    """The notification, whose data also say which item it is and up to which cursor it tells. Raises `UsageError`."""
+    if FEED_KEY in notification.data:
+        raise UsageError(f"data has the key {FEED_KEY!r}, which says where the notification is in the feed: rename it.")
+    feed = {"cursor": CURSOR_SLOT, "item": ITEM_SLOT, "change": "posted"}
+    return replace(notification, data={**notification.data, FEED_KEY: feed})
+
+
+def signal(ttl: float, *, lane: str = "normal", collapse_key: str | None = None) -> Notification:
+    """A bare signal: come and fetch, up to this cursor. It holds nothing of what there is to fetch."""
+    data = {FEED_KEY: {"cursor": CURSOR_SLOT}}
+    return Notification(data=data, ttl=ttl, lane=lane, collapse_key=collapse_key)  # type: ignore[arg-type]
+
+
+def change_notification(change: FeedChange, *, ttl: float, collapse_key: str) -> Notification:
+    """A change as data, for a device that has the item: so that its copy changes or leaves the tray without a fetch."""
+    said: dict[str, Any] = {"cursor": CURSOR_SLOT, "item": ITEM_SLOT}
+    said["change"] = "deleted" if change.delete else "updated"
+    if change.read is not None and not change.delete:
+        said["read"] = change.read
+    if change.action is not None and not change.delete:
+        said["action"] = change.action
+    return Notification(data={FEED_KEY: said}, ttl=ttl, collapse_key=collapse_key)
+
+
+def change_key(change: FeedChange) -> str:
+    """The collapse key of a change's push: a later push by the same writer that names the same properties says all of it again.
+
+    The writer is part of it because it is left out of the audience: a push that another device wrote is for others, and must
+    not take this one's place.
+    """
+    named = "d" if change.delete else f"{'r' * (change.read is not None)}{'a' * (change.action is not None)}"
+    return f"feed:{change.item[:64]}:{named}:{change.writer[-12:]}"

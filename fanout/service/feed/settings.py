@@ -1,0 +1,44 @@
+"""How long things of the feed last, and how many streams may be open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from fanout.errors import UsageError
+
+__all__ = ["FeedSettings"]
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """All times in seconds."""
+
+    expiry: float = 7 * _DAY
+    """How long an item stays unless its post says otherwise (Microsoft Graph: 7 days)."""
+    longest_expiry: float = 30 * _DAY
+    """The longest that a post may ask for (Microsoft Graph: 30 days)."""
+    subscription: float = 30 * _DAY
+    """How long a subscription lasts until it is renewed. A WNS channel lives 30 days."""
+    warning: float = 3 * _DAY
+    """How long before its end a subscription is called expiring."""
+    heartbeat: float = 15.0
+    """Between two signs of life on an event stream; the caller's token is looked at again that often."""
+    poll: float = 0.03
+    """Between two looks at what other processes have committed, while a stream is open."""
+    streams: int = 20_000
+    """Event streams open at once in this process."""
+    streams_per_user: int = 32
+    """Event streams of one user open at once in this process."""
+    backlog: int = 500
+    """Changes that a stream may lie behind before its reader is told to begin anew."""
+    patience: float = 60.0
+    """How long a reader may leave a stream's bytes lying before it is closed."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise UsageError(f"feed.{each.name} is {getattr(self, each.name)!r}: it must be above zero.")
+        if self.expiry > self.longest_expiry:
+            raise UsageError(f"feed.expiry is {self.expiry:g}: it must not be above longest_expiry.")
