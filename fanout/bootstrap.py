@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.config import Document, Settings, load
-from fanout.core.policy import Policy, Retention
-from fanout.engine import Engine, Role
+from fanout.config import Document, Settings, Telemetry, fingerprint, load, renewed
+from fanout.core.policy import BacklogLimits, Policy, Retention
+from fanout.engine import Engine, Renewer, Role
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import Clock, Context, Storage, StorageContext, Transport
 from fanout.registry import Registry
@@ -50,6 +50,7 @@ class Parts:
     transports: Mapping[tuple[str, str], Transport]
     clock: Clock
     rng: random.Random
+    renewer: Renewer | None = None
 
     def engine(self, *, role: Role = "both", hooks: Sequence[object] = (), drain_timeout: float = 10.0) -> Engine:
         """The engine of these parts, to be entered once."""
@@ -62,6 +63,8 @@ class Parts:
             role=role,
             hooks=hooks,
             drain_timeout=drain_timeout,
+            backlog=self.settings.backlog,
+            renewer=self.renewer,
         )
 
 
@@ -73,6 +76,8 @@ def open(
     apps: Mapping[str, Mapping[str, Any]] | None = None,
     policy: Policy | Mapping[str, Any] | None = None,
     retention: Retention | Mapping[str, Any] | None = None,
+    backlog: BacklogLimits | Mapping[str, Any] | None = None,
+    telemetry: Telemetry | Mapping[str, Any] | None = None,
     role: Role = "both",
     hooks: Sequence[object] = (),
     drain_timeout: float = 10.0,
@@ -83,8 +88,8 @@ def open(
     """An engine, to be entered: `async with fanout.open(...) as engine`.
 
     The configuration is a TOML file's path, a mapping of the same shape or `Settings`; or the keyword arguments `storage`,
-    `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy` and
-    `retention`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
+    `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy`, `retention`,
+    `backlog` and `telemetry`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
     the current folder.
 
     `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
@@ -104,6 +109,8 @@ def open(
         apps=apps,
         policy=policy,
         retention=retention,
+        backlog=backlog,
+        telemetry=telemetry,
         registry=registry,
     )
     return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
@@ -117,6 +124,8 @@ def make_settings(
     apps: Mapping[str, Mapping[str, Any]] | None = None,
     policy: Policy | Mapping[str, Any] | None = None,
     retention: Retention | Mapping[str, Any] | None = None,
+    backlog: BacklogLimits | Mapping[str, Any] | None = None,
+    telemetry: Telemetry | Mapping[str, Any] | None = None,
     registry: Registry,
 ) -> Settings:
     """The configuration that the arguments of `open` mean. Raises `ConfigurationError`, `PluginError` and `UsageError`."""
@@ -126,6 +135,8 @@ def make_settings(
         "apps": apps,
         "policy": policy,
         "retention": retention,
+        "backlog": backlog,
+        "telemetry": telemetry,
     }
     given = [name for name, value in keywords.items() if value is not None]
     if config is not None and given:
@@ -146,8 +157,8 @@ def make_settings(
             raise UsageError("transports and apps['default'] are both given: transports are those of the app default.")
         tables["apps"]["default"] = {"transports": transports}
     whole: dict[str, Any] = {}
-    for name, value in (("policy", policy), ("retention", retention)):
-        if isinstance(value, (Policy, Retention)):
+    for name, value in (("policy", policy), ("retention", retention), ("backlog", backlog), ("telemetry", telemetry)):
+        if isinstance(value, (Policy, Retention, BacklogLimits, Telemetry)):
             whole[name] = value
         elif value is not None:
             tables[name] = value
@@ -165,14 +176,25 @@ def prepare(
     clock = SystemClock() if clock is None else clock
     rng = random.Random() if rng is None else rng
     storage = registry.make_storage(settings.storage, StorageContext(clock=clock, retention=settings.retention))
-    transports: dict[tuple[str, str], Transport] = {}
-    for app, binding, chosen in settings.bindings():
+    traces = settings.telemetry.traces
+    if traces:
+        from fanout.metrics.tracing import traced
+
+    def make(app: str, binding: str, chosen: Any) -> Transport:
         context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy)
+        name = settings.apps[app][binding].type
         try:
-            transports[app, binding] = registry.make_transport(chosen.type, chosen.settings, context)
+            made = registry.make_transport(name, chosen, context)
         except (UsageError, ConfigurationError) as error:
             raise ConfigurationError(f"apps.{app}.transports.{binding}: {error}") from None
-    return Parts(settings, storage, transports, clock, rng)
+        return made if not traces else traced(made, traces, context=context, system=name)
+
+    transports = {(app, binding): make(app, binding, chosen.settings) for app, binding, chosen in settings.bindings()}
+    renewer = Renewer(
+        make=lambda app, binding: make(app, binding, renewed(settings.apps[app][binding].settings)),
+        fingerprint=lambda app, binding: fingerprint(settings.apps[app][binding].settings),
+    )
+    return Parts(settings, storage, transports, clock, rng, renewer)
 
 
 def loop_factory() -> Callable[[], AbstractEventLoop] | None:

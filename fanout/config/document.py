@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fanout.config.binding import BindingTable
+from fanout.config.settings import Telemetry
 from fanout.config.tables import as_table, refuse_unknown, timed
-from fanout.core.policy import Policy, Retention
+from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.errors import ConfigurationError
 
 __all__ = ["Document", "find_document", "storage_location"]
 
-_KEYS = ("storage", "apps", "policy", "retention", "service")
+_KEYS = ("storage", "apps", "policy", "retention", "backlog", "service", "telemetry")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
@@ -37,6 +38,8 @@ class Document:
     """All apps, those without a binding too."""
     service: Any = field(default_factory=dict, repr=False)
     """The `[service]` table as it stands there."""
+    backlog: BacklogLimits = field(default_factory=BacklogLimits)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
@@ -80,6 +83,8 @@ class Document:
             origin=origin,
             apps=tuple(tables.get("apps", {})),
             service=tables.get("service", {}),
+            backlog=timed("backlog", as_table("backlog", tables.get("backlog", {})), BacklogLimits),
+            telemetry=timed("telemetry", as_table("telemetry", tables.get("telemetry", {})), Telemetry),
         )
 
 

@@ -43,7 +43,9 @@ def load(
         apps=apps,
         policy=document.policy,
         retention=document.retention,
+        backlog=document.backlog,
         service=service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps),
+        telemetry=document.telemetry,
         folder=document.folder,
         origin=document.origin,
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fanout.config.service import ServiceSettings
-from fanout.core.policy import Policy, Retention
+from fanout.core.policy import BacklogLimits, Policy, Retention
+from fanout.errors import UsageError
 
-__all__ = ["BindingSettings", "Settings"]
+__all__ = ["BindingSettings", "Settings", "Telemetry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,19 @@ class BindingSettings:
 
     type: str
     settings: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What the engine tells others of itself, unasked. `traces` is the share of attempts, 0 to 1, that get an OpenTelemetry span."""
+
+    traces: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.traces <= 1:
+            raise UsageError(
+                f"traces is {self.traces!r}: give the share of attempts to trace, from 0 to 1, such as 0.01."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +47,9 @@ class Settings:
     apps: Mapping[str, Mapping[str, BindingSettings]]
     policy: Policy = field(default_factory=Policy)
     retention: Retention = field(default_factory=Retention)
+    backlog: BacklogLimits = field(default_factory=BacklogLimits)
     service: ServiceSettings = field(default_factory=ServiceSettings)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     folder: Path = field(default_factory=Path)
     origin: str = ""
 

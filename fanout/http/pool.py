@@ -134,6 +134,22 @@ class H2Pool:
         streams = sum(len(connection.codec.streams) for connection in (*self._ready, *self._draining))
         return streams + len(self._waiting)
 
+    def figures(self) -> dict[str, int]:
+        """`connections` that take requests and `requests` under way, as they stand now, and what `stats` counts, `failed` in one sum."""
+        stats = self.stats
+        return {
+            "connections": len(self._ready),
+            "requests": self.in_flight,
+            "opened": stats.opened,
+            "connect_failures": stats.connect_failures,
+            "lost": stats.lost,
+            "goaways": stats.goaways,
+            "retired": stats.retired,
+            "pings": stats.pings,
+            "cancelled": stats.cancelled,
+            "failed": sum(stats.failed.values()),
+        }
+
     def capacity(self) -> int:
         """How many requests may be in flight at once, as connections stand now: a total, not what is free; at least 1.
 

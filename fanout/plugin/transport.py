@@ -47,6 +47,10 @@ class Transport(Protocol):
 
     The engine calls `parse_address` and `prepare` in processes that never send, so neither may need a connection or a
     credential, and neither may block. `send` is called concurrently, up to `capacity` at a time per group.
+
+    A transport may also have `stats() -> Mapping[str, int]`, read at each scrape of metrics: `connections` that take requests and
+    `requests` under way, as they stand now, and under other names (few, the same ever after, in lower case: `opened`, `lost`) how
+    often something happened since the opening. `H2Pool.figures` makes such a mapping; one over several pools adds them up.
     """
 
     async def __aenter__(self) -> Self:

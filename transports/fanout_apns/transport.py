@@ -130,6 +130,10 @@ class ApnsTransport:
         """What the connections take at once, as they stand now."""
         return self._pool.capacity() if self._pool is not None else 1
 
+    def stats(self) -> dict[str, int]:
+        """What the pool says of its connections; nothing before it is open."""
+        return self._pool.figures() if self._pool is not None else {}
+
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once. Everything that does not differ between deliveries was encoded before."""
         assert isinstance(message, ApnsMessage)

@@ -133,6 +133,10 @@ class FcmTransport:
         connections = self._pool.capacity()
         return connections if self._shaper is None else max(1, min(connections, int(self._shaper.rate)))
 
+    def stats(self) -> dict[str, int]:
+        """What the pool says of its connections; nothing before it is open."""
+        return self._pool.figures() if self._pool is not None else {}
+
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once. An access token that is refused is replaced, and the message sent a second time.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Mapping
 
 from fanout.plugin import (
@@ -93,6 +94,7 @@ class Hosts:
         self._guard = guard
         self._hosts: dict[str, Host] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed: Counter[str] = Counter()  # what pools that are gone had counted
         self._tls: ssl.SSLContext | None = None
         self._http1: Http1Client | None = None
         self.get = self._hosts.get
@@ -171,6 +173,14 @@ class Hosts:
             return 1
         return host.pool.capacity() if host.pool is not None else self._settings.http1_connections
 
+    def figures(self) -> dict[str, int]:
+        """What the pools say of their connections, added up; counts go on when a host is let go."""
+        total = Counter(self._closed)
+        for host in self._hosts.values():
+            if host.pool is not None:
+                total.update(host.pool.figures())
+        return dict(total)
+
     def _pool(self, name: str) -> H2Pool:
         settings, context = self._settings, self._context
         return H2Pool(
@@ -200,6 +210,7 @@ class Hosts:
         self.leave_http2(host)
 
     def _close_later(self, pool: H2Pool) -> None:
+        self._closed.update(pool.figures() | {"connections": 0, "requests": 0})
         task = asyncio.get_running_loop().create_task(pool.aclose())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

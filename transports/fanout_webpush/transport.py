@@ -112,6 +112,10 @@ class WebPushTransport:
         """What the connections of this host take at once, as they stand now."""
         return self._hosts.capacity(group)
 
+    def stats(self) -> dict[str, int]:
+        """What the pools of all hosts say of their connections, added up."""
+        return self._hosts.figures()
+
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Encrypt for this browser and post; again where the host turns out to lack HTTP/2, or wanted a newer token."""
         assert isinstance(message, WebPushMessage)

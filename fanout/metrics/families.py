@@ -1,0 +1,147 @@
+"""From a view of an engine, and what storage says of its apps, to metrics. Pure.
+
+Labels are apps, bindings, lanes, states, reasons of a bounded list and the like: never a user, an endpoint, a notification, a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fanout.core.gate import GateState
+from fanout.core.model import LANES
+from fanout.core.records import Backlog
+from fanout.engine.counters import BindingView, EngineView, Histogram
+from fanout.metrics.text import Family
+
+__all__ = ["Stored", "families"]
+
+_EVERYWHERE = "Of the whole database, the same from every process: take the max over instances, not the sum."
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What storage says of one app: deliveries by what they wait for, and the backlog."""
+
+    waiting: Mapping[str, int]
+    backlog: Backlog
+
+
+def families(
+    view: EngineView, stored: Mapping[str, Stored] | None, lag: Histogram | None, version: str
+) -> list[Family]:
+    """Every metric. `stored` is None where storage could not say; `lag` is the event loop's, where it is measured."""
+    return [
+        *_process(view, stored is not None, lag, version),
+        *_queue(view, stored or {}),
+        *_counted(view.bindings),
+        *_standing(view.bindings),
+        *_connections(view.bindings),
+    ]
+
+
+def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version: str) -> list[Family]:
+    info = Family("fanout_info", "gauge", "The version of fanout.")
+    info.add(1, version=version)
+    up = Family("fanout_storage_up", "gauge", "Whether storage answered this scrape.")
+    up.add(int(storage_up))
+    stuck = Family("fanout_results_stuck", "gauge", "1 while results cannot be stored (disk full): nothing is sent.")
+    stuck.add(int(view.stuck))
+    accepted = Family("fanout_notifications_accepted_total", "counter", "Notifications that this process accepted.")
+    for app, count in view.accepted.items():
+        accepted.add(count, app=app)
+    commits = Family("fanout_commit_seconds", "histogram", "How long storing a batch of results took.")
+    commits.add(view.commits)
+    loop = Family("fanout_loop_lag_seconds", "histogram", "How late the event loop woke a timer, twice a second.")
+    if lag is not None:
+        loop.add(lag)
+    return [info, up, stuck, accepted, commits, loop]
+
+
+def _queue(view: EngineView, stored: Mapping[str, Stored]) -> list[Family]:
+    waiting = Family(
+        "fanout_deliveries_waiting",
+        "gauge",
+        f"Deliveries that have not ended, by what they wait for (leased: a worker has them). {_EVERYWHERE}",
+    )
+    deliveries = Family("fanout_backlog_deliveries", "gauge", f"Deliveries accepted and not ended. {_EVERYWHERE}")
+    size = Family("fanout_backlog_bytes", "gauge", f"Bytes of content accepted and not ended. {_EVERYWHERE}")
+    age = Family("fanout_queue_age_seconds", "gauge", f"For how long the oldest delivery has been due. {_EVERYWHERE}")
+    for app, found in stored.items():
+        for reason, count in sorted(found.waiting.items()):
+            waiting.add(count, app=app, reason=reason)
+        backlog = found.backlog
+        deliveries.add(backlog.deliveries, app=app)
+        size.add(backlog.bytes, app=app)
+        age.add(0.0 if backlog.oldest_at is None else max(0.0, view.now - backlog.oldest_at), app=app)
+    return [waiting, deliveries, size, age]
+
+
+def _counted(bindings: Sequence[BindingView]) -> list[Family]:
+    attempts = Family("fanout_attempts_total", "counter", "Attempts that reached for the network.")
+    size = Family("fanout_attempt_bytes_total", "counter", "Bytes of payload in attempts, as the gateway counts them.")
+    ended = Family("fanout_deliveries_total", "counter", "Deliveries that this process settled, by how they ended.")
+    retries = Family("fanout_retries_total", "counter", "Deliveries put off on their own, by what they wait for.")
+    releases = Family("fanout_releases_total", "counter", "Chunks given back unfinished, by what they wait for.")
+    stale = Family("fanout_stale_leases_total", "counter", "Leases that another worker had taken over.")
+    faults = Family("fanout_faults_total", "counter", "Times that a plugin did what its contract forbids.")
+    lag = Family(
+        "fanout_delivery_seconds", "histogram", "From when a delivery was due until its acceptance was stored."
+    )
+    for each in bindings:
+        labels, counters = {"app": each.app, "binding": each.binding}, each.counters
+        attempts.add(counters.attempts, **labels)
+        size.add(counters.bytes, **labels)
+        for (state, reason), count in counters.outcomes.items():
+            ended.add(count, **labels, state=state, reason=reason)
+        for (why, reason), count in counters.retries.items():
+            retries.add(count, **labels, waiting=why, reason=reason)
+        for why, count in counters.released.items():
+            releases.add(count, **labels, waiting=why)
+        stale.add(counters.stale, **labels)
+        faults.add(each.faults, **labels)
+        for lane, histogram in zip(LANES, counters.lag, strict=True):
+            lag.add(histogram, **labels, lane=lane)
+    return [attempts, size, ended, retries, releases, stale, faults, lag]
+
+
+def _standing(bindings: Sequence[BindingView]) -> list[Family]:
+    queued = Family(
+        "fanout_lane_deliveries", "gauge", "Deliveries of the lane that this worker holds and has not sent."
+    )
+    age = Family("fanout_lane_age_seconds", "gauge", "How long the oldest of them has been due.")
+    gate = Family("fanout_gate", "gauge", "1 for the state of the binding's gate.")
+    groups = Family("fanout_group_gates", "gauge", "Groups (gateways, Web Push hosts) by the state of their gate.")
+    breakers = Family("fanout_breakers", "gauge", "Gates that stay closed until somebody mends something.")
+    flight = Family("fanout_in_flight", "gauge", "Sends without an outcome.")
+    limit = Family("fanout_in_flight_limit", "gauge", "Sends that may be under way, over all groups.")
+    leases = Family("fanout_leases", "gauge", "Chunks that this worker holds.")
+    for each in bindings:
+        labels = {"app": each.app, "binding": each.binding}
+        for lane, count, seconds in zip(LANES, each.queued, each.oldest, strict=True):
+            queued.add(count, **labels, lane=lane)
+            age.add(seconds, **labels, lane=lane)
+        for state in GateState:
+            gate.add(int(each.gate == state), **labels, state=state.value)
+            groups.add(each.group_gates[state.value], **labels, state=state.value)
+        breakers.add(each.breakers, **labels)
+        flight.add(each.under_way, **labels)
+        limit.add(each.limit, **labels)
+        leases.add(each.leases, **labels)
+    return [queued, age, gate, groups, breakers, flight, limit, leases]
+
+
+def _connections(bindings: Sequence[BindingView]) -> list[Family]:
+    connections = Family("fanout_connections", "gauge", "Connections to the gateway that take requests.")
+    requests = Family("fanout_connection_requests", "gauge", "Requests on the wire or waiting for it.")
+    events = Family("fanout_connection_events_total", "counter", "What happened to connections and requests on them.")
+    for each in bindings:
+        labels = {"app": each.app, "binding": each.binding}
+        for name, value in (each.connections or {}).items():
+            if name == "connections":
+                connections.add(value, **labels)
+            elif name == "requests":
+                requests.add(value, **labels)
+            else:
+                events.add(value, **labels, event=name)
+    return [connections, requests, events]
