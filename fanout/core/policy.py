@@ -50,6 +50,8 @@ class Retention:
     idempotency_keys: float = 86_400.0
     quarantine: float = 30 * 86_400.0
     events: float = 7 * 86_400.0
+    tombstones: float = 30 * 86_400.0
+    """Deleted and expired feed items: a device that was away for longer reads its feed anew."""
 
 
 def backoff(attempt: int, *, base: float, cap: float, rng: random.Random) -> float:
