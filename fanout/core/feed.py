@@ -116,7 +116,7 @@ class FeedItem:
 class FeedWritten:
     """What a submission's feed write came to. With a `problem` nothing of its batch was stored.
 
-    `item` is None for a post to many users (each has her own). `seq` is the change's number. `replaced`: an earlier item of
+    `item` is None for a post to many users: each has her own, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
     that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
     nothing is to be told to anybody. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
     subscription of this user).
@@ -137,6 +137,7 @@ class Audience:
     `platforms`: only these (lower case), or with `inverse` all but these; None for all. `bindings` are those that stand for one of
     these platforms where an endpoint names none. `unseen`: only those whose subscription has not fetched the item of the feed
     post that it goes with, looked up when it is due, and none once the item was read, acted on, deleted, replaced or has expired.
+    `exclude` is an endpoint that is left out: storage puts the writer's there.
     """
 
     receive: frozenset[Receive] = frozenset(("push",))
@@ -144,6 +145,7 @@ class Audience:
     bindings: frozenset[str] = frozenset()
     inverse: bool = False
     unseen: bool = False
+    exclude: int = 0
 
     def admits(self, receive: str, platform: str, binding: str) -> bool:
         """Whether an endpoint of that binding, which says this of itself, is meant."""
@@ -194,7 +196,7 @@ class FeedPage:
 class Touched:
     """Whose feeds have changed after a `seq`, and the last change of the database.
 
-    `users` holds (app, user); the user "" is everybody of that app. `erased` are digests (`core.feed.user_digest`) of (app, user).
+    `users` holds (app, user); the user "" is everybody of that app. `erased` are (app, `user_digest`).
     """
 
     head: int

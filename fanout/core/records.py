@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from fanout.core.address import Address
+from fanout.core.feed import Audience, FeedChange, FeedPost, FeedWritten
 from fanout.core.model import EndpointState, Repeat, Target
 
 __all__ = [
@@ -42,6 +43,12 @@ class Submission:
     `content` is the notification as JSON (`core.codec`). `digest` identifies the request for the idempotency key: the same key
     with another digest is a conflict. `refused` names the bindings for which `prepare` failed: a target that touches one of
     them is refused as a whole.
+
+    `feed` is written in the same commit, into the feed of the target (`plugin.feed`): an item is posted, or changed by the user that
+    is the target. Submissions right after it that say `follows` are further parts of it; a part's `content` may hold
+    `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch, which holds no other; where it
+    finds nothing to change, its parts are dropped, and so are those of a post whose idempotency key was known.
+    `audience`: only these of the target's endpoints. `optional`: dropped where that is nobody, at acceptance.
     """
 
     id: str
@@ -57,12 +64,16 @@ class Submission:
     idempotency_key: str | None = None
     digest: bytes = b""
     refused: frozenset[str] = frozenset()
+    feed: FeedPost | FeedChange | None = None
+    follows: bool = False
+    audience: Audience | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of one submission. Exactly one of `id`, `refused` and `conflict` says it; none of them where it was in order
-    and nothing was stored because of another one of its batch.
+    """What became of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them where it was
+    in order and nothing was stored because of another one of its batch, or of a problem that `feed` names.
 
     `id` is the notification's id (an earlier one's when `replayed`). `total` is None while a topic or `all` is still to expand.
     `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.
@@ -74,6 +85,8 @@ class Put:
     refused: str = ""
     conflict: str = ""
     superseded: tuple[str, ...] = ()
+    dropped: bool = False
+    feed: FeedWritten | None = None
 
 
 class EndpointRow(NamedTuple):
