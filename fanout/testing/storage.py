@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType, ModuleType
 
 from fanout.errors import FanoutError
-from fanout.testing import storage_directory, storage_lease, storage_manage, storage_put
+from fanout.testing import storage_control, storage_directory, storage_lease, storage_manage, storage_put
 from fanout.testing.storage_kit import Kit, Maker
 
 __all__ = ["CHECKS", "Kit", "Maker", "check_storage", "run_check"]
@@ -29,7 +29,9 @@ def _checks(*modules: ModuleType) -> dict[str, Check]:
     return {name: getattr(module, name) for module in modules for name in module.__all__}
 
 
-CHECKS: Mapping[str, Check] = MappingProxyType(_checks(storage_directory, storage_put, storage_lease, storage_manage))
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    _checks(storage_directory, storage_put, storage_lease, storage_manage, storage_control)
+)
 """Every check by its name. Each opens its own storage and leaves nothing behind."""
 
 

@@ -150,9 +150,9 @@ async def settle_all(storage: Storage, chunks: Iterable[Chunk], now: float = T0)
     return await storage.settle([done(chunk) for chunk in chunks], now)
 
 
-async def standing(storage: Storage, id: str) -> Status:
+async def standing(storage: Storage, id: str, now: float = T0) -> Status:
     """The status, which must add up whenever it is asked for."""
-    status = await storage.status(id, T0)
+    status = await storage.status(id, now)
     if status is None:
         raise AssertionError(f"status knows every notification that was put: {id} is unknown")
     total = sum(status.counts.values())
