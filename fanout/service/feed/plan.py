@@ -55,10 +55,14 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushPart:
-    """One form of a post and the platforms that get it (words of `PLATFORMS`, or a transport's name); None for all."""
+    """One form of a post and the platforms that get it (words of `PLATFORMS`, or a transport's name); None for all.
+
+    With `inverse` all platforms but those get it.
+    """
 
     notification: Notification
     platforms: frozenset[str] | None = None
+    inverse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
