@@ -48,6 +48,10 @@ class Strain:
         self.expirations: list[tuple[str, str, float]] = []
         """(delivery, apns-expiration, when) of each push."""
         self.remember = False
+        self.tell_once: dict[str, str] = {}
+        """By a part of the path: what a `Retry-After` says, once, in an answer with `error` ("-": says nothing)."""
+        self.told: list[tuple[str, float]] = []
+        """(part of the path, when) of those."""
         self.refuse_paths = ""
         """Requests for a path with this text are answered with `error`."""
         self._tokens = 0.0
@@ -79,15 +83,21 @@ def strained(base: type[Simulator], strain: Strain) -> type[Simulator]:
                 strain.tokens.add(token)
             if strain.remember:
                 _look_at_expiry(strain, request)
+            once = next((part for part in strain.tell_once if part in request.path), None) if strain.tell_once else None
+            after = strain.retry_after
+            if once is not None:
+                after = strain.tell_once.pop(once)
+                strain.told.append((once, time.time()))
             fails = (
-                not strain.admits()
+                once is not None
+                or not strain.admits()
                 or (strain.share and rng.random() < strain.share)
                 or (strain.refuse_paths and strain.refuse_paths in request.path)
             )
             if fails:
                 self.counters.requests += 1
                 reply = self.error(strain.error, request)
-                headers = dict(reply.headers) | ({"retry-after": strain.retry_after} if strain.retry_after else {})
+                headers = dict(reply.headers) | ({"retry-after": after} if after and after != "-" else {})
                 return self._counted(Reply(reply.status, headers, reply.body, reason=reply.reason))
             answer = super().answer(request)
             if isinstance(answer, Reply) and answer.push is not None:

@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -33,13 +34,12 @@ _PRELOADED = (
 
 @dataclass(slots=True)
 class Child:
-    """One process. `log` is where its standard error goes."""
+    """One process. `log` is where its standard output and error go."""
 
     pid: int
     log: Path
     _nursery: Nursery
     _code: int | None = None
-    born: float = field(default=0.0)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it has not been waited for."""
@@ -73,8 +73,6 @@ class Child:
         if self._code is None:
             descriptor = os.pidfd_open(self.pid)
             try:
-                import select
-
                 if not select.select([descriptor], [], [], 0)[0]:
                     return False
             finally:
@@ -102,16 +100,19 @@ class Nursery:
         log: Path,
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
-        folder: Path | None = None,
+        uid: int = 0,
     ) -> Child:
-        """A child that calls `main` (`module:function`) with these words as `sys.argv`. `limits` are names of RLIMIT_… with their value."""
+        """A child that calls `main` (`module:function`) with these words as `sys.argv`.
+
+        `limits` are names of RLIMIT_… with their value. `uid` is another user to be, for who runs as root.
+        """
         pid = self._ask(
             spawn=main,
             argv=list(argv),
             log=str(log),
             environment=dict(environment or {}),
             limits=dict(limits or {}),
-            folder=str(folder) if folder else "",
+            uid=uid,
         )
         return Child(pid, log, self)
 
@@ -195,10 +196,10 @@ def _child(words: dict[str, Any], stdin: IO[str]) -> None:
         for number in (null, log):
             os.close(number)
         os.environ.update(words["environment"])
-        if words["folder"]:
-            os.chdir(words["folder"])
         for name, value in words["limits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        if words["uid"]:
+            os.setuid(words["uid"])
         sys.argv = words["argv"]
         module, _, function = words["spawn"].partition(":")
         code = getattr(import_module(module), function)() or 0

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from tests.faults.nursery import Nursery
-from tests.faults.table import Finding, Row
+from tests.faults.table import Finding, NotRun, Row
 from tests.faults.world import Form
 
 __all__ = ["Run", "line"]
@@ -47,6 +47,8 @@ class Run:
         assert row.run is not None
         try:
             return await row.run(self.form(row.number))
+        except NotRun:
+            raise
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             return Finding(
@@ -67,7 +69,10 @@ class Run:
         """(`pass`, `FAIL` or `not run`, the finding, seconds)."""
         began = time.monotonic()
         if row.run is not None:
-            finding = asyncio.run(self.measure(row))
+            try:
+                finding = asyncio.run(self.measure(row))
+            except NotRun as reason:
+                return "not run", Finding(str(reason), True), 0.0
         elif row.see:
             finding = self.tests(row)
         else:

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 
 from tests.faults.world import Form
 
-__all__ = ["Finding", "Measure", "Row", "measured"]
+__all__ = ["Finding", "Measure", "NotRun", "Row", "measured"]
+
+
+class NotRun(Exception):
+    """This machine or user cannot run the row: the text says what it needs."""
+
 
 
 @dataclass(frozen=True, slots=True)

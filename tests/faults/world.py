@@ -116,10 +116,13 @@ class World:
         checkpoint: int = 0,
         limits: Mapping[str, int] | None = None,
         faulty: bool = False,
+        uid: int = 0,
+        config: Path | None = None,
     ) -> Child:
         """`fanout WORDS`, with the failpoint, the poisonous address or the autocheckpoint if there is one."""
         self._number += 1
-        config = self.faulty if failpoint or poison or checkpoint or faulty else self.config
+        if config is None:
+            config = self.faulty if failpoint or poison or checkpoint or faulty else self.config
         environment = {
             "FANOUT_FAILPOINT": str(failpoint or ""),
             "FANOUT_POISON": poison,
@@ -134,6 +137,7 @@ class World:
             log=log,
             environment=environment,
             limits=limits,
+            uid=uid,
         )
         self.form.logs.append(log)
         self._children.append(child)
