@@ -6,39 +6,16 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
+from fanout.core.lines import LineSplitter
 from fanout.errors import UsageError
 
-__all__ = ["LineSplitter", "file_size", "read_lines"]
+__all__ = ["file_size", "read_lines"]
 
 _BLOCK = 256 * 1024
 _LONGEST = 65_537
 """One byte more than an import line may have: enough for the engine to see that it is too long."""
-
-
-class LineSplitter:
-    """Bytes in, whole lines out. Of a line that is too long only the beginning is kept."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """The lines that end in `block`, without their line feed."""
-        *lines, rest = block.split(b"\n")
-        for line in lines:
-            whole = self._rest + line if self._rest else line
-            self._rest = b""
-            yield whole[:_LONGEST]
-        self._rest = (self._rest + rest)[:_LONGEST]
-
-    def end(self) -> Iterator[bytes]:
-        """The last line, if it did not end with a line feed."""
-        if self._rest:
-            yield self._rest
-            self._rest = b""
 
 
 def file_size(source: str) -> int | None:
@@ -52,7 +29,7 @@ def file_size(source: str) -> int | None:
 
 async def read_lines(source: str, on_bytes: Callable[[int], None]) -> AsyncIterator[bytes]:
     """The lines of a file, or of standard input for "-". `on_bytes` hears of each block. Raises `UsageError`."""
-    splitter = LineSplitter()
+    splitter = LineSplitter(_LONGEST)
     async for block in _blocks(source):
         on_bytes(len(block))
         for line in splitter.feed(block):

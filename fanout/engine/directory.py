@@ -108,6 +108,21 @@ class Endpoints:
         self._check()
         return await self._storage.register(registrations, self._clock.now())
 
+    async def change(
+        self, endpoint: Endpoint, *, platform: str, tags: Iterable[str], expires_at: float | None
+    ) -> Endpoint:
+        """Enter an active endpoint again with another platform, tags and expiry; it keeps its id. Raises `UsageError`."""
+        known = Registration(
+            user=endpoint.user,
+            binding=endpoint.binding,
+            address=endpoint.address,
+            app=endpoint.app,
+            platform=platform,
+            tags=tuple(dict.fromkeys(tags)),
+            expires_at=expires_at,
+        )
+        return (await self.register_many([known]))[0]
+
     async def intern(
         self, binding: str, addresses: Sequence[str | Mapping[str, Any]], *, app: str = "default"
     ) -> list[int]:
@@ -162,11 +177,14 @@ class Endpoints:
         self,
         lines: Iterable[bytes] | AsyncIterable[bytes],
         *,
+        app: str | None = None,
+        longest: int = _LINE_LIMIT,
         on_progress: Callable[[ImportReport], None] | None = None,
     ) -> ImportReport:
         """Enter the NDJSON lines of design.md section 8, good ones although others are bad, in bounded memory.
 
-        `on_progress` is called after each ten thousand lines, once they are stored.
+        With `app`, all lines are that app's, and one that names another is bad. A line has at most `longest` bytes. `on_progress`
+        is called after each ten thousand lines, once they are stored.
         """
         self._check()
         report = ImportReport()
@@ -178,7 +196,7 @@ class Endpoints:
                 number += 1
                 if line.strip():
                     try:
-                        batch.append(self._parse_line(line))
+                        batch.append(self._parse_line(line, app, longest))
                     except UsageError as error:
                         report.refuse(number, str(error))
                 if number % _SLICE == 0:
@@ -206,9 +224,9 @@ class Endpoints:
         if on_progress is not None:
             on_progress(report)
 
-    def _parse_line(self, line: bytes) -> Registration:
-        if len(line) > _LINE_LIMIT:
-            raise UsageError(f"The line has {len(line)} bytes; at most {_LINE_LIMIT} make sense.")
+    def _parse_line(self, line: bytes, owner: str | None, longest: int) -> Registration:
+        if len(line) > longest:
+            raise UsageError(f"The line has more than {longest} bytes.")
         try:
             values = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -224,7 +242,9 @@ class Endpoints:
         tags = values.get("tags") or ()
         if not isinstance(tags, (list, tuple)):
             raise UsageError("tags must be a list of texts.")
-        app = values.get("app", "default")
+        app = values.get("app", owner or "default")
+        if owner not in (None, app):
+            raise UsageError(f"The line is for another app than {owner}: take the key app out.")
         if not isinstance(app, str) or not isinstance(values["transport"], str):
             raise UsageError("app and transport must be texts.")
         return self.registration(

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fanout.cli.lines import LineSplitter
+from fanout.core.lines import LineSplitter
 
 
 def test_add_list_show_remove_restore(shell: Any) -> None:
@@ -97,13 +97,13 @@ def test_import_of_good_lines_is_done(shell: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_lines_are_split_wherever_the_blocks_end(size: int) -> None:
     text = b"one\n\nthree\r\nfour" + b"x" * 50
-    splitter = LineSplitter()
+    splitter = LineSplitter(65_537)
     found = [part for start in range(0, len(text), size) for part in splitter.feed(text[start : start + size])]
     assert [*found, *splitter.end()] == text.split(b"\n")
 
 
 def test_a_line_without_end_takes_bounded_memory() -> None:
-    splitter = LineSplitter()
+    splitter = LineSplitter(65_537)
     for _ in range(100):
         assert list(splitter.feed(b"x" * 100_000)) == []
     (kept,) = splitter.feed(b"\n")

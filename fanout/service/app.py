@@ -1,0 +1,120 @@
+"""The whole service as one ASGI app."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+import fanout
+from fanout import bootstrap
+from fanout.config import Settings
+from fanout.engine import Engine
+from fanout.errors import FanoutError
+from fanout.plugin import Clock
+from fanout.registry import Registry
+from fanout.service.auth import Authenticator
+from fanout.service.call import Authenticates, Service
+from fanout.service.docs import describe
+from fanout.service.feed import FeedService
+from fanout.service.front import Fast, Front, answer_error
+from fanout.service.graph import routes as graph
+from fanout.service.v1 import endpoints, health, notifications, users
+
+__all__ = ["create_app", "from_config"]
+
+_ABOUT = """One post to a user reaches every device she has, and a feed that all of them read.
+
+Every refusal has one envelope, `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`, and every answer a
+`request-id`; a `client-request-id` is echoed."""
+
+
+def create_app(
+    engine: Engine,
+    settings: Settings | None = None,
+    *,
+    authenticator: Authenticates | None = None,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """The service over `engine`, for uvicorn or to be mounted: `host.mount("/push", create_app(engine, settings))`.
+
+    `settings` is the configuration that the engine was made of; its `[service]` says who may call. Without it, and without an
+    `authenticator`, only the machine itself may. `authenticator` replaces the configured one by the host's own.
+
+    Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is mounted is not
+    told of start and end, so the host says it: `async with app.state.service:` in the host's own lifespan.
+    Raises `ConfigurationError`.
+    """
+    settings = settings or Settings(storage="", apps={})
+    clock = bootstrap.SystemClock() if clock is None else clock
+    apps = {app for app, _ in engine.transports}
+    known = authenticator or Authenticator(settings.service, clock, apps=apps)
+    service = Service(engine, settings, known, FeedService(engine, settings if settings.apps else None), clock)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service:
+            yield
+
+    app = FastAPI(
+        title="fanout",
+        version=fanout.__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        # One path, one resource: a redirect would turn a post with a wrong slash into two requests.
+        redirect_slashes=False,
+        openapi_tags=[
+            {"name": "Microsoft Graph", "description": "Notifications in the shape of Microsoft Graph."},
+            {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
+            {"name": "endpoints", "description": "The directory of devices."},
+            {"name": "users", "description": "Forget one."},
+            {"name": "operation", "description": "For whoever runs it."},
+        ],
+    )
+    app.state.service = service
+    for error in (HTTPException, RequestValidationError, FanoutError):
+        app.add_exception_handler(error, answer_error)
+    for router in (
+        graph.router,
+        notifications.router,
+        endpoints.router,
+        users.router,
+        *service.feed.routers(known),
+        health.router,
+    ):
+        app.include_router(router)
+    fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
+    fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
+    app.add_middleware(Front, service=service, fast=fast)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def from_config(config: str | os.PathLike[str] | None = None) -> FastAPI:
+    """The service that a configuration describes, as `fanout.open` finds it. For `uvicorn --factory fanout.service:from_config`.
+
+    Without configured callers only requests that are addressed to loopback are taken. Raises as `fanout.open` does.
+    """
+    registry = Registry()
+    made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+    return create_app(made.engine(), made.settings, clock=made.clock)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            servers=app.servers,
+        )
+        app.openapi_schema = describe(made, health.PATHS)
+    return app.openapi_schema

@@ -1,0 +1,248 @@
+"""One request as the routes see it, what they answer, and what they all share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Annotated, Any, Protocol, Self
+
+import orjson
+from fastapi import Depends, Request
+
+from fanout.config import Settings
+from fanout.core.rate import Rate
+from fanout.engine import Engine
+from fanout.errors import EngineClosed, StorageError, StorageFull
+from fanout.plugin import Clock
+from fanout.service.auth import Caller
+from fanout.service.body import Headers, Receive, read_body
+from fanout.service.errors import Problem, Refused, envelope
+from fanout.service.feed import FeedService
+from fanout.service.strict_json import parse
+
+__all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall", "refuse_rate"]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Authenticates(Protocol):
+    """What tells who is calling: `fanout.service.auth.Authenticator`, or the host's own."""
+
+    protected: bool
+    """Whether callers prove who they are. If not, the service is for loopback only."""
+
+    async def authenticate(self, headers: Any) -> Caller:
+        """The caller of a request with these (name, value) pairs of bytes. Raises `AuthError`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class Service:
+    """What all routes share. An async context manager: it opens the engine, unless somebody has, and closes what it opened.
+
+    `draining` becomes true when the service is about to end: `/ready` says so.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: Settings, authenticator: Authenticates, feed: FeedService, clock: Clock
+    ) -> None:
+        self.engine = engine
+        self.settings = settings.service
+        self.limits = settings.service.limits
+        self.authenticator = authenticator
+        self.feed = feed
+        self.clock = clock
+        self.draining = False
+        self._rates: dict[str, Rate] = {}
+        self._apps_of_hosts = settings.service.host_names
+        self._named_apps = frozenset(self._apps_of_hosts.values())
+        self._stack: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.authenticator.aclose)
+            if not self.engine.opened:
+                await stack.enter_async_context(self.engine)
+            await stack.enter_async_context(self.feed)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.drain()
+        if self._stack is not None:
+            await self._stack.aclose()
+
+    async def drain(self) -> None:
+        """Get ready to end: say so to whoever asks, and end the streams, which would never end by themselves. Idempotent."""
+        self.draining = True
+        await self.feed.close_streams()
+
+    async def readiness(self) -> dict[str, Any]:
+        """Whether requests should be sent here, and what is wrong, in a word for each part."""
+        storage, engine = "ok", "ok"
+        try:
+            await self.engine.probe()
+        except EngineClosed:
+            engine = "closed"
+        except StorageFull:
+            storage = "full"
+        except StorageError:
+            storage = "failed"
+        if self.engine.fault is not None:
+            engine = "failed"
+        service = "draining" if self.draining else "ok"
+        ready = (storage, engine, service) == ("ok", "ok", "ok")
+        return {"ready": ready, "storage": storage, "engine": engine, "service": service}
+
+    def post_allowed(self, app: str) -> float:
+        """Count one post of `app`: 0.0 if it may have it, else after how many seconds it may."""
+        rate = self._rates.get(app)
+        if rate is None:
+            most = self.limits.posts_per_minute
+            rate = self._rates[app] = Rate(most / 60, most)
+        return rate.take(self.clock.monotonic())
+
+    def host_allowed(self, app: str, host: str) -> bool:
+        """Whether `host` may be the `targetHostName` of a notification of `app`.
+
+        A host that is configured belongs to its app. One that is not is taken only from an app that has none configured: then the
+        credential alone says the app.
+        """
+        owner = self._apps_of_hosts.get(host.lower())
+        return owner == app if owner is not None else app not in self._named_apps
+
+
+class Reply:
+    """A whole answer."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = (_JSON,)) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+    @classmethod
+    def json(cls, status: int, value: Any, headers: Mapping[str, str] | None = None) -> Reply:
+        """A JSON answer."""
+        more = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
+        return cls(status, orjson.dumps(value), [_JSON, *more])
+
+
+class Call:
+    """One request. `caller` is set before a route sees it, except on the few public paths."""
+
+    __slots__ = ("caller", "client_request_id", "headers", "receive", "request_id", "scope", "service")
+
+    def __init__(self, service: Service, scope: MutableMapping[str, Any], receive: Receive) -> None:
+        self.service = service
+        self.scope = scope
+        self.receive = receive
+        self.headers: Headers = dict(scope["headers"])
+        self.request_id = str(uuid.uuid4())
+        given = self.headers.get(b"client-request-id", b"").decode("latin-1")
+        self.client_request_id = given if given.isascii() and given.isprintable() and len(given) <= 128 else ""
+        self.caller: Caller | None = None
+
+    @property
+    def app(self) -> Caller:
+        """The caller, which must act as an app. Raises `Refused` 403."""
+        caller = self.known
+        if caller.user is not None:
+            raise Refused(
+                403, "accessDenied", "This is for the app itself: call it with an app's token or key, not a user's."
+            )
+        return caller
+
+    @property
+    def known(self) -> Caller:
+        """The caller, whoever it is."""
+        assert self.caller is not None
+        return self.caller
+
+    def header(self, name: bytes) -> str | None:
+        """One header's text, or None. `name` is in lower case."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def charge(self) -> None:
+        """Count a post. Raises `Refused` 429."""
+        refuse_rate(self.service.post_allowed(self.known.app))
+
+    async def json(self) -> Any:
+        """The body's value. Raises `Refused` (400, 408, 413, 415), and `UsageError` for what is no acceptable JSON."""
+        self._check_type()
+        return parse(await read_body(self.receive, self.headers, self.service.limits), self.service.limits.depth)
+
+    async def json_bytes(self) -> bytes:
+        """A body that `json` would have taken, as it is, or an empty one. Raises as `json` does."""
+        body = await read_body(self.receive, self.headers, self.service.limits)
+        if body:
+            self._check_type()
+            parse(body, self.service.limits.depth)
+        return body
+
+    def _check_type(self) -> None:
+        kind = self.headers.get(b"content-type", b"")
+        if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+            raise Refused(415, "notSupported", "Content-Type must be application/json.")
+
+    @property
+    def base(self) -> str:
+        """What the client calls this service: scheme, host and the path that it is mounted at."""
+        host = self.header(b"host") or "localhost"
+        return f"{self.scope['scheme']}://{host}{self.scope.get('root_path', '')}"
+
+    def refusal(self, problem: Problem) -> Reply:
+        """The answer that says `problem`."""
+        date = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        headers = [
+            (name.encode("latin-1"), text.encode("latin-1", "replace")) for name, text in problem.headers.items()
+        ]
+        return Reply(
+            problem.status, envelope(problem, self.request_id, self.client_request_id, date), [_JSON, *headers]
+        )
+
+
+def refuse_rate(seconds: float) -> None:
+    """Raise `Refused` 429 if `seconds` is above zero."""
+    if seconds > 0:
+        raise Refused(
+            429,
+            "activityLimitReached",
+            "This app posts more than its limit allows: wait as Retry-After says.",
+            {"retry-after": str(max(1, int(seconds + 0.999)))},
+        )
+
+
+def _call(request: Request) -> Call:
+    call: Call = request.scope["fanout.call"]
+    return call
+
+
+def _app(request: Request) -> Call:
+    call = _call(request)
+    if call.app:
+        pass
+    return call
+
+
+def _user(request: Request) -> Call:
+    call = _call(request)
+    if call.known.user is None:
+        raise Refused(403, "accessDenied", "This is for one user: call it with a user's token, not an app's.")
+    return call
+
+
+AnyCall = Annotated[Call, Depends(_call)]
+"""A route's parameter: the call, of any caller."""
+AppCall = Annotated[Call, Depends(_app)]
+"""A route's parameter: the call of an app (or an API key); anybody else is refused with 403."""
+UserCall = Annotated[Call, Depends(_user)]
+"""A route's parameter: the call of a user, who is `call.known.user`; anybody else is refused with 403."""

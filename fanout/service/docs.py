@@ -1,0 +1,80 @@
+"""What every route's part of the OpenAPI document shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+
+from fanout.service.call import Reply
+from fanout.service.v1.models import ErrorOut
+
+__all__ = ["SECURITY", "describe", "errors", "respond"]
+
+_TEXTS = {
+    400: "The request is not as it must be; the message says where",
+    401: "No credential, or one that is not good",
+    403: "The credential does not allow this",
+    404: "There is none of that id",
+    405: "Not with this method",
+    406: "Too much at once: wait as Retry-After says",
+    408: "The body did not arrive in time",
+    409: "Idempotency-Key: used before, for another request",
+    412: "Changed meanwhile",
+    413: "The body is too large",
+    415: "Content-Type or Content-Encoding is not supported",
+    429: "Too much at once: wait as Retry-After says",
+    503: "Nothing can be stored now: try again",
+    507: "No room",
+}
+_RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+SECURITY: dict[str, Any] = {
+    "accessToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token of a configured OAuth 2.0 issuer: by client credentials for the app itself, or on behalf of a "
+        "user with the scope `Notifications.ReadWrite.CreatedByApp`.",
+    },
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`fanout keys api`), for the app itself.",
+    },
+    "userToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token that the app signed for one of its users (`fanout keys api --role user`).",
+    },
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its `responses`; 401 and 403 are every route's."""
+    return {
+        status: {
+            "model": ErrorOut,
+            "description": _TEXTS[status],
+            **({"headers": _RETRY} if status in (406, 429, 503) else {}),
+        }
+        for status in sorted({401, 403, *statuses})
+    }
+
+
+def respond(reply: Reply) -> Response:
+    """A reply as FastAPI's routes return it."""
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    return response
+
+
+def describe(document: dict[str, Any], public: tuple[str, ...]) -> dict[str, Any]:
+    """The document with its security schemes, which every path but the public ones asks for."""
+    document.setdefault("components", {})["securitySchemes"] = SECURITY
+    document["security"] = [{name: []} for name in SECURITY]
+    for path, item in document["paths"].items():
+        for method in item.values():
+            if path in public and isinstance(method, dict):
+                method["security"] = []
+    return document

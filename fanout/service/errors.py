@@ -1,0 +1,127 @@
+"""What a request is answered when it is refused: one table from exceptions to statuses, and one envelope.
+
+The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from fanout.errors import (
+    Backlogged,
+    Conflict,
+    EngineClosed,
+    NotFound,
+    StorageError,
+    StorageFull,
+    UsageError,
+)
+from fanout.service.auth import AuthError
+from fanout.service.feed.errors import FeedError
+
+__all__ = ["Problem", "Refused", "envelope", "problem_of", "sentence"]
+
+_log = logging.getLogger("fanout.service")
+
+CODES = {
+    400: "invalidRequest",
+    401: "unauthenticated",
+    403: "accessDenied",
+    404: "itemNotFound",
+    405: "notAllowed",
+    406: "activityLimitReached",
+    408: "invalidRequest",
+    409: "conflict",
+    410: "resyncRequired",
+    412: "resourceModified",
+    413: "invalidRequest",
+    415: "notSupported",
+    429: "activityLimitReached",
+    431: "invalidRequest",
+    500: "generalException",
+    503: "serviceNotAvailable",
+    507: "quotaLimitReached",
+}
+"""Graph's words for its statuses ("Microsoft Graph error responses and resource types"), and ours for those that it has not."""
+
+_RETRY = {"retry-after": "1"}
+
+
+class Refused(HTTPException):
+    """A request that is answered with `status` and a sentence. An `HTTPException`, so that FastAPI lets it through."""
+
+    def __init__(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, text, dict(headers or {}))
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What to answer."""
+
+    status: int
+    code: str
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What `error` means to a client. Nothing of what is our own fault is told; that is for the log."""
+    match error:
+        case Refused():
+            return Problem(error.status_code, error.code, str(error.detail), error.headers or {})
+        case AuthError():
+            return Problem(error.status, CODES[error.status], str(error), _lower(error.headers))
+        case HTTPException():
+            code = CODES.get(error.status_code, "invalidRequest" if error.status_code < 500 else "generalException")
+            return Problem(error.status_code, code, str(error.detail), _lower(error.headers or {}))
+        case RequestValidationError() | ValidationError():
+            return Problem(400, CODES[400], sentence(error.errors()))
+        case NotFound():
+            return Problem(404, CODES[404], str(error))
+        case Conflict():
+            return Problem(409, CODES[409], str(error))
+        case FeedError():
+            return Problem(error.status, CODES[error.status], str(error))
+        case Backlogged():
+            after = str(max(1, math.ceil(error.retry_after)))
+            return Problem(429, CODES[429], str(error), {"retry-after": after})
+        case StorageFull():
+            return Problem(507, CODES[507], "There is no room to store this now.", {"retry-after": "30"})
+        case StorageError() | EngineClosed():
+            _log.error("Not done: %s", error)
+            return Problem(503, CODES[503], "Nothing can be stored or read now: try again.", _RETRY)
+        case UsageError():
+            return Problem(400, CODES[400], str(error))
+        case _:
+            return Problem(500, CODES[500], "The service has a fault; its log has the request-id.")
+
+
+def envelope(problem: Problem, request_id: str, client_request_id: str, date: str) -> bytes:
+    """The body of the answer. `date` is in ISO 8601, UTC."""
+    inner = {"request-id": request_id, "date": date}
+    if client_request_id:
+        inner["client-request-id"] = client_request_id
+    return orjson.dumps({"error": {"code": problem.code, "message": problem.message, "innerError": inner}})
+
+
+def sentence(errors: Sequence[Any]) -> str:
+    """The first of pydantic's errors as a sentence: where and what, and never what stood there instead."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    text = str(first["msg"]).removeprefix("Value error, ")
+    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{place[:200]}: {text}{more}" if place else f"{text}{more}"
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,168 @@
+"""What every request passes first: limits, who is calling, the body's bounds, and errors made into answers.
+
+It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
+by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default: a route that
+forgets to ask who is calling is not open to everybody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fanout.errors import FanoutError
+from fanout.service.body import ClientGone
+from fanout.service.call import Call, Reply, Service
+from fanout.service.errors import Problem, Refused, problem_of
+
+__all__ = ["GRAPH_PREFIXES", "Fast", "Front", "answer_error"]
+
+_log = logging.getLogger("fanout.service")
+
+Fast = Callable[[Call], Awaitable[Reply]]
+
+GRAPH_PREFIXES = ("", "/beta", "/v1.0")
+_PUBLIC = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+_STREAMS = frozenset({"/v1/endpoints/import"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class Front:
+    """Middleware (ASGI). `fast` answers (method, path) without FastAPI; `public` are more paths that need no credential."""
+
+    def __init__(
+        self, app: ASGIApp, *, service: Service, fast: Mapping[tuple[str, str], Fast], public: tuple[str, ...] = ()
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._fast = fast
+        self._public = public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = Call(self._service, scope, receive)
+        answer = _Answer(call, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            _check_headers(scope["headers"], self._service)
+            if not self._is_public(path):
+                call.caller = await self._service.authenticator.authenticate(scope["headers"])
+            fast = self._fast.get((scope["method"], path))
+            if fast is not None:
+                await answer.reply(await fast(call))
+            else:
+                scope["fanout.call"] = call
+                await self._app(scope, _checked(call, path), answer.send)
+        except ClientGone:
+            return
+        except Exception as error:
+            if answer.started:
+                raise
+            await answer.reply(call.refusal(_problem(call, error, path)))
+
+    def _is_public(self, path: str) -> bool:
+        return path in _PUBLIC or path.startswith(self._public)
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """What FastAPI's own handlers of errors are replaced by: the same envelope."""
+    call: Call = request.scope["fanout.call"]
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    reply = call.refusal(_problem(call, error, path))
+    response = Response(reply.body, reply.status)
+    response.raw_headers.extend(reply.headers)
+    return response
+
+
+def _problem(call: Call, error: Exception, path: str) -> Problem:
+    problem = problem_of(error)
+    if problem.status == 500:
+        _log.error("The request %s failed.", call.request_id, exc_info=error)
+    if problem.status == 429 and is_graph(path):
+        # Graph's notifications answered so, and not 429 ("Create and send a notification", error responses).
+        return Problem(406, problem.code, problem.message, problem.headers)
+    return problem
+
+
+def is_graph(path: str) -> bool:
+    """Whether the path is of Microsoft Graph's shape."""
+    return path.rstrip("/").removeprefix("/beta").removeprefix("/v1.0").startswith("/me/")
+
+
+class _Answer:
+    """Sends an answer with the ids that every answer carries, and knows whether one has begun."""
+
+    __slots__ = ("_call", "_send", "started")
+
+    def __init__(self, call: Call, send: Send) -> None:
+        self._call = call
+        self._send = send
+        self.started = False
+
+    async def reply(self, reply: Reply) -> None:
+        length = (b"content-length", b"%d" % len(reply.body))
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": reply.status,
+                "headers": [*reply.headers, length, *self._ids()],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": reply.body})
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message["headers"] = [*message.get("headers", ()), *self._ids()]
+        await self._send(message)
+
+    def _ids(self) -> list[tuple[bytes, bytes]]:
+        ids = [(b"request-id", self._call.request_id.encode())]
+        if self._call.client_request_id:
+            ids.append((b"client-request-id", self._call.client_request_id.encode()))
+        return ids
+
+
+def _check_headers(headers: list[tuple[bytes, bytes]], service: Service) -> None:
+    limits = service.limits
+    if len(headers) > limits.headers:
+        raise Refused(431, "invalidRequest", f"The request has more than {limits.headers} headers.")
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+    if size > limits.header_bytes:
+        raise Refused(431, "invalidRequest", f"The request's headers have more than {limits.header_bytes:,} bytes.")
+
+
+def _checked(call: Call, path: str) -> Receive:
+    """What FastAPI receives: the body as a whole, after every check. Of a stream, the stream itself."""
+    if path in _STREAMS or call.scope["method"] not in _WITH_BODY:
+        return call.receive
+    read = False
+
+    async def receive() -> MutableMapping[str, Any]:
+        nonlocal read
+        if read:
+            return await call.receive()
+        read = True
+        return {"type": "http.request", "body": await _json_body(call), "more_body": False}
+
+    return receive
+
+
+async def _json_body(call: Call) -> bytes:
+    """A JSON body that has passed `parse`, or none."""
+    try:
+        return await call.json_bytes()
+    except FanoutError as error:
+        problem = problem_of(error)
+        raise Refused(problem.status, problem.code, problem.message) from None

@@ -1,0 +1,156 @@
+"""What is stored and pushed because of a posted notification, and how it is answered. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from fanout.core.feed import FeedItem, Priority
+from fanout.core.model import Lane, Notification
+from fanout.errors import UsageError
+from fanout.service.feed import Fallback, NewItem, PushPart
+from fanout.service.graph.resource import GraphNotification
+
+__all__ = ["DEFAULT_EXPIRY", "LONGEST_EXPIRY", "Plan", "convert", "resource"]
+
+DEFAULT_EXPIRY = 7 * 86_400.0
+LONGEST_EXPIRY = 30 * 86_400.0
+"""Seconds for which a notification is stored."""
+
+_SKEW = 300.0
+"""Seconds by which the sender's clock may be ahead when it asks for the longest time."""
+_LANES: dict[Priority, Lane] = {"high": "urgent", "none": "normal", "low": "bulk"}
+"""A raw notification's priority. The lane makes FCM's priority and Web Push's urgency; APNs takes 5 for every background push."""
+_KEY_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a post comes to: the item of the feed, the pushes by platform, and what iOS shows where a push is not heard."""
+
+    item: NewItem
+    parts: tuple[PushPart, ...]
+    fallback: Fallback | None
+
+
+def convert(posted: GraphNotification, now: float) -> Plan:
+    """The plan at `now` (UNIX seconds). Raises `UsageError` for an expiry in the past or too far away.
+
+    A raw notification goes to every chosen platform as data. A visual one goes, as what the platform shows by itself and always
+    with high priority, to all but web browsers, which get nothing of it; where there is raw content too, the web gets that, and the
+    others find it in the data of what they show.
+    """
+    raw, visual = posted.payload.rawContent, posted.payload.visualContent
+    priority: Priority = (posted.priority or "None").lower()  # type: ignore[assignment]
+    expires_at = _expiry(posted.expirationDateTime, now)
+    ttl = expires_at - now
+    if posted.displayTimeToLive is not None:
+        # What is not shown any longer is not worth a push: the device finds it in the feed.
+        ttl = min(ttl, float(posted.displayTimeToLive))
+    data = {} if raw is None else {"rawContent": raw}
+    chosen = None
+    if posted.targetPolicy is not None and posted.targetPolicy.platformTypes is not None:
+        chosen = frozenset(name.lower() for name in posted.targetPolicy.platformTypes)
+    key = None if posted.appNotificationId is None else _collapse_key(posted.appNotificationId)
+    parts: list[PushPart] = []
+    if visual is not None:
+        shown = Notification(
+            title=visual.title,
+            body=visual.body,
+            data=data,
+            thread=posted.groupName or None,
+            ttl=ttl,
+            lane="urgent",
+            collapse_key=key,
+        )
+        _add(parts, shown, chosen, without_web=True)
+    if raw is not None:
+        silent = Notification(data=data, ttl=ttl, lane=_LANES[priority], collapse_key=key)
+        _add(parts, silent, chosen if visual is None else (chosen or _ALL) & _WEB, without_web=False)
+    content: dict[str, Any] = dict(data)
+    if visual is not None:
+        content |= {"title": visual.title} | ({} if visual.body is None else {"body": visual.body})
+    item = NewItem(
+        content=content,
+        external_id=posted.appNotificationId,
+        expires_at=expires_at,
+        display_ttl=None if posted.displayTimeToLive is None else float(posted.displayTimeToLive),
+        group=posted.groupName,
+        priority=priority,
+    )
+    return Plan(item, tuple(parts), _fallback(posted))
+
+
+_ALL = frozenset(("windows", "ios", "android", "webpush"))
+_WEB = frozenset(("webpush",))
+
+
+def _add(
+    parts: list[PushPart], notification: Notification, platforms: frozenset[str] | None, *, without_web: bool
+) -> None:
+    if platforms is None:
+        parts.append(PushPart(notification=notification, platforms=_WEB if without_web else None, inverse=without_web))
+    else:
+        left = platforms - _WEB if without_web else platforms
+        if left:
+            parts.append(PushPart(notification=notification, platforms=left))
+
+
+def _fallback(posted: GraphNotification) -> Fallback | None:
+    if posted.fallbackPolicy is None:
+        return None
+    wanted = posted.fallbackPolicy.endpointFallback
+    return Fallback(
+        delay=float(wanted.fallbackDelayInSeconds),
+        title=wanted.visualContent.title,
+        body=wanted.visualContent.body,
+    )
+
+
+def _expiry(text: str | None, now: float) -> float:
+    if text is None:
+        return now + DEFAULT_EXPIRY
+    try:
+        moment = datetime.fromisoformat(text)
+        at = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise UsageError("expirationDateTime is no time: write it as 2030-01-31T23:59:00Z.") from None
+    if at <= now:
+        raise UsageError("expirationDateTime has passed: write a time to come.")
+    if at > now + LONGEST_EXPIRY + _SKEW:
+        raise UsageError("expirationDateTime is more than 30 days away: notifications are stored for 30 days at most.")
+    return min(at, now + LONGEST_EXPIRY)
+
+
+def _collapse_key(external_id: str) -> str:
+    """The sender's id where it is short, else a hash of it: a notification that is replaced is replaced on the device too."""
+    data = external_id.encode()
+    return external_id if len(data) <= _KEY_LIMIT else blake2b(data, digest_size=24).hexdigest()
+
+
+def resource(item: FeedItem, *, user: str, root: str, now: float) -> dict[str, Any]:
+    """How a stored notification is answered. `root` is the URL that the client knows the service by, with the version's path."""
+    content = orjson.loads(item.content)
+    visual = {name: content[name] for name in ("title", "body") if name in content}
+    name = quote(user.replace("'", "''"), safe="")
+    left = None if item.display_until is None else max(0, int(item.display_until - now))
+    return {
+        "@odata.context": f"{root}/$metadata#users('{name}')/notifications/$entity",
+        "displayTimeToLive": left,
+        "expirationDateTime": _iso(item.expires_at),
+        "groupName": item.group,
+        "id": item.id,
+        "appNotificationId": item.external_id,
+        "priority": item.priority.capitalize(),
+        "payload": {"visualContent": visual} if visual else {},
+    }
+
+
+def _iso(moment: float) -> str:
+    """UTC with milliseconds, as Graph writes it."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -1,0 +1,128 @@
+"""uvicorn, bounded: what a client may send before the app hears of it, and an end that is told by us and not by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fanout.config import Limits
+from fanout.errors import UsageError
+
+__all__ = ["GRACE", "serving"]
+
+GRACE = 2.5
+"""Seconds that requests under way are given when the server ends."""
+
+_SLOW = 15.0
+"""Seconds that a client may take for a request's line and headers, from the moment that it connects or sends the first byte."""
+_SWEEP = 10
+"""Ticks of a tenth of a second between two looks for such clients."""
+_REFUSAL = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n"
+    b"connection: close\r\n\r\n"
+)
+
+
+@asynccontextmanager
+async def serving(app: Any, host: str, port: int, limits: Limits) -> AsyncIterator[str]:
+    """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
+
+    On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
+    be listened on.
+    """
+    listener = _listen(host, port)
+    name, number = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        app,
+        http=_bounded(limits),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        # What is behind a proxy is for the proxy's own headers to say; believing them from anybody would let anybody lie.
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=None,
+        timeout_keep_alive=75,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve([listener]))
+    try:
+        yield f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
+    finally:
+        server.should_exit = True
+        try:
+            async with asyncio.timeout(GRACE):
+                await asyncio.shield(running)
+        except TimeoutError:
+            for task in list(server.server_state.tasks):
+                task.cancel()
+            server.force_exit = True
+            await running
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(address[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+    except (OSError, OverflowError, UnicodeError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UsageError(f"{host}:{port} cannot be listened on ({problem}): choose another host or port.") from None
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _SWEEP == 0:
+            late = asyncio.get_running_loop().time() - _SLOW
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, _Bounded) and connection.waiting_since < late:
+                    connection.transport.close()
+        return await super().on_tick(counter)
+
+
+class _Bounded(HttpToolsProtocol):
+    """Counts the bytes of each request's head, which neither uvicorn nor its parser bounds, and notes since when it is awaited."""
+
+    limit = 0
+    waiting_since = float("inf")
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.waiting_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head >= 0:
+            if not self._head:
+                self.waiting_since = self.loop.time()
+            self._head += len(data)
+        super().data_received(data)
+        if self._head > self.limit and not self.transport.is_closing():
+            self.transport.write(_REFUSAL)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._head = -1
+        self.waiting_since = float("inf")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._head = 0
+        super().on_message_complete()
+
+
+def _bounded(limits: Limits) -> type[_Bounded]:
+    # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
+    return type("_Bounded", (_Bounded,), {"limit": 2 * limits.header_bytes + 65_536})

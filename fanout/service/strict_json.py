@@ -1,0 +1,105 @@
+"""JSON bodies read so that nothing in them can surprise what comes after. Pure.
+
+Refused besides what is no JSON (lone surrogates and NaN among it): a key that is there twice, NUL in a text, an integer of more
+than 64 bits, arrays and objects nested too deeply. Each of these is legal or half legal JSON, and each has made two programs
+disagree about what a request says.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from fanout.errors import UsageError
+
+__all__ = ["parse"]
+
+_LEAST, _MOST = -(2**63), 2**64 - 1
+_DIGITS = 20
+
+
+class _Doubtful(Exception):
+    """The quick look cannot tell."""
+
+
+def parse(body: bytes, depth: int) -> Any:
+    """The value. `depth` is how many arrays and objects may stand in one another. Raises `UsageError` with a sentence."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"The body is no JSON: {error}.") from None
+    # Each key has one colon, and no other place outside texts has any: as many as expected means that no key was dropped. A colon
+    # or NUL that is written as an escape would spoil the count, so such bodies are read again, slowly.
+    try:
+        if b"\\u003" not in body and b"\\u0000" not in body and _colons(value, depth) == body.count(b":"):
+            return value
+        _colons(value, depth)
+    except _Doubtful:
+        pass
+    return _slowly(body)
+
+
+def _colons(value: Any, left: int) -> int:
+    """How many colons the JSON of `value` has at least. Raises for too deep a value, and `_Doubtful` for a large number."""
+    kind = type(value)
+    if kind is str:
+        return int(value.count(":"))
+    if kind is dict:
+        parts = value.values()
+        count = len(value)
+        for key in value:
+            if ":" in key:
+                count += key.count(":")
+    elif kind is list:
+        parts = value
+        count = 0
+    else:
+        if kind is float and not _LEAST < value < _MOST:
+            raise _Doubtful
+        return 0
+    if left <= 0:
+        raise UsageError("The body is nested too deeply.")
+    for part in parts:
+        kind = type(part)
+        if kind is str:
+            if ":" in part:
+                count += part.count(":")
+        elif kind is not int and kind is not bool and part is not None:
+            count += _colons(part, left - 1)
+    return count
+
+
+def _slowly(body: bytes) -> Any:
+    value = json.loads(body, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
+    if _has_nul(value):
+        raise UsageError("A text in the body holds NUL (\\u0000): take it out.")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise UsageError(f"The key {twice[:64]!r} is there twice: keep one of them.")
+    return values
+
+
+def _integer(digits: str) -> int:
+    if len(digits) <= _DIGITS and _LEAST <= (value := int(digits)) <= _MOST:
+        return value
+    raise UsageError("An integer in the body has more than 64 bits: write it as a text.")
+
+
+def _constant(name: str) -> None:
+    raise UsageError(f"The body is no JSON: {name} is no number.")
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _has_nul(part) for key, part in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))

@@ -1,0 +1,219 @@
+"""`/v1/endpoints`: the directory of the calling app's devices. Addresses go in and are never told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+
+from fanout.core.lines import LineSplitter
+from fanout.core.model import Endpoint, EndpointState
+from fanout.core.records import EndpointFilter
+from fanout.errors import Conflict, StorageError
+from fanout.service.body import read_stream
+from fanout.service.call import AppCall, Call
+from fanout.service.docs import errors
+from fanout.service.errors import Refused, problem_of
+from fanout.service.v1.models import (
+    EndpointId,
+    EndpointIn,
+    EndpointOut,
+    EndpointPage,
+    EndpointPatch,
+    Ids,
+    ImportOut,
+    Restored,
+)
+from fanout.service.v1.paging import Cursor, Limit, cursor_of, position_of
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
+
+Id = Annotated[EndpointId, Path()]
+Word = Annotated[str | None, Query(max_length=512)]
+_STATES = (*(str(state) for state in EndpointState), "any")
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=EndpointOut,
+    summary="Enter a device",
+    responses={
+        201: {"headers": {"Location": {"schema": {"type": "string"}}}},
+        **errors(400, 413, 415, 503, 507),
+    },
+)
+async def _create(call: AppCall, wanted: EndpointIn, response: Response) -> dict[str, Any]:
+    endpoint = await call.service.engine.endpoints.register(
+        user=wanted.user,
+        binding=wanted.binding,
+        address=wanted.address,
+        app=call.known.app,
+        platform=wanted.platform,
+        tags=wanted.tags,
+        expires_at=wanted.expires_at,
+    )
+    response.headers["location"] = f"{call.base}/v1/endpoints/{endpoint.id}"
+    return _report(endpoint)
+
+
+@router.get(
+    "", response_model=EndpointPage, summary="List devices; `state=gone` is the quarantine", responses=errors(400)
+)
+async def _list(
+    call: AppCall,
+    user: Word = None,
+    binding: Word = None,
+    tag: Word = None,
+    state: Annotated[str, Query(max_length=16, description=f"One of {', '.join(_STATES)}.")] = "active",
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    if state not in _STATES:
+        raise Refused(400, "invalidRequest", f"state: use one of {', '.join(_STATES)}.")
+    which = EndpointFilter(
+        app=call.known.app,
+        user=user,
+        binding=binding,
+        tag=tag,
+        state=None if state == "any" else EndpointState(state),
+    )
+    page = await call.service.engine.storage.list_endpoints(which, after=position_of(cursor), limit=limit)
+    return {
+        "endpoints": [_report(endpoint) for endpoint in page],
+        "cursor": cursor_of(page[-1].id) if len(page) == limit else None,
+    }
+
+
+@router.post(
+    "/import",
+    response_model=ImportOut,
+    summary="Enter devices by the million: NDJSON, read as it comes",
+    description='Each line is `{"user", "transport", "address", "tags", "platform", "expires_at"}`, where `transport` names '
+    "the binding. Good lines are stored although others are bad, ten thousand in a commit. The body may have any length; "
+    "`Content-Encoding` may be gzip or deflate.",
+    responses=errors(400, 408, 415, 503, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/x-ndjson": {
+                    "schema": {"type": "string"},
+                    "example": '{"user": "alice", "transport": "fcm", "address": "d1Z-token", "tags": ["news"]}\n',
+                }
+            },
+        }
+    },
+)
+async def _import(call: AppCall) -> dict[str, Any]:
+    kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if kind not in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
+        raise Refused(415, "notSupported", "Content-Type must be application/x-ndjson.")
+    done = 0
+
+    def progress(report: Any) -> None:
+        nonlocal done
+        done = report.imported
+
+    try:
+        report = await call.service.engine.endpoints.import_(_lines(call), app=call.known.app, on_progress=progress)
+    except StorageError as error:
+        problem = problem_of(error)
+        text = f"{problem.message} Of this import {done:,} lines were stored; importing them again does no harm."
+        raise Refused(problem.status, problem.code, text, problem.headers) from error
+    return {
+        "imported": report.imported,
+        "bad": report.bad,
+        "errors": [{"line": line, "error": sentence} for line, sentence in report.errors],
+    }
+
+
+async def _lines(call: Call) -> AsyncIterator[bytes]:
+    splitter = LineSplitter(call.service.limits.import_line_bytes + 1)
+    async for piece in read_stream(call.receive, call.headers):
+        for line in splitter.feed(piece):
+            yield line
+    for line in splitter.end():
+        yield line
+
+
+@router.post("/restore", response_model=Restored, summary="Take devices back from quarantine", responses=errors(400))
+async def _restore_many(call: AppCall, wanted: Ids) -> dict[str, Any]:
+    restored = await call.service.engine.endpoints.restore(wanted.ids, app=call.known.app)
+    return {"restored": restored, "asked": len(set(wanted.ids))}
+
+
+@router.get("/{id}", response_model=EndpointOut, summary="One device, in whatever state", responses=errors(404))
+async def _get(call: AppCall, id: Id) -> dict[str, Any]:
+    return _report(await call.service.engine.endpoints.get(id, app=call.known.app))
+
+
+@router.patch(
+    "/{id}",
+    response_model=EndpointOut,
+    summary="Change what is known of a device",
+    description="Its address is changed by entering the new one and deleting this.",
+    responses=errors(400, 404, 409),
+)
+async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any]:
+    known = await call.service.engine.endpoints.get(id, app=call.known.app)
+    if known.state is not EndpointState.ACTIVE or not known.user:
+        raise Conflict(f"The endpoint {id} is not active: enter its address again, or restore it.")
+    given = wanted.model_fields_set
+    changed = await call.service.engine.endpoints.change(
+        known,
+        platform=wanted.platform if wanted.platform is not None else known.platform,
+        tags=wanted.tags if wanted.tags is not None else known.tags,
+        expires_at=wanted.expires_at if "expires_at" in given else known.expires_at,
+    )
+    return _report(changed)
+
+
+@router.delete(
+    "/{id}",
+    status_code=204,
+    summary="Take a device out; what is queued for it is cancelled",
+    responses=errors(404),
+)
+async def _delete(call: AppCall, id: Id) -> None:
+    endpoints = call.service.engine.endpoints
+    await endpoints.get(id, app=call.known.app)
+    await endpoints.remove(id, app=call.known.app)
+
+
+@router.post(
+    "/{id}/restore",
+    response_model=EndpointOut,
+    summary="Take a device back from quarantine",
+    responses=errors(404, 409),
+)
+async def _restore(call: AppCall, id: Id) -> dict[str, Any]:
+    endpoints = call.service.engine.endpoints
+    await endpoints.restore(id, app=call.known.app)
+    found = await endpoints.get(id, app=call.known.app)
+    if found.state is not EndpointState.ACTIVE:
+        raise Conflict(
+            f"The endpoint {id} cannot be restored: it is {found.state}, or its address was registered anew."
+        )
+    return _report(found)
+
+
+def _report(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "id": endpoint.id,
+        "user": endpoint.user,
+        "binding": endpoint.binding,
+        "kind": endpoint.address.kind,
+        "group": endpoint.address.group,
+        "platform": endpoint.platform,
+        "tags": list(endpoint.tags),
+        "state": str(endpoint.state),
+        "reason": endpoint.reason,
+        "generation": endpoint.generation,
+        "registered_at": endpoint.registered_at,
+        "expires_at": endpoint.expires_at,
+        "state_at": endpoint.state_at,
+    }

@@ -1,0 +1,357 @@
+"""What the routes under `/v1` take and answer, as the OpenAPI document shows it. Unknown properties are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fanout.core.duration import parse_duration, parse_when
+from fanout.core.model import DEFAULT_TTL, Action, Lane, Notification, Repeat, Target
+
+__all__ = [
+    "Accepted",
+    "ActionIn",
+    "DeliveryOut",
+    "DeliveryPage",
+    "EndpointIn",
+    "EndpointOut",
+    "EndpointPage",
+    "EndpointPatch",
+    "Erased",
+    "ErrorOut",
+    "ImportOut",
+    "NotificationIn",
+    "PreviewOut",
+    "Restored",
+    "StatusOut",
+    "StepOut",
+    "TargetIn",
+]
+
+Text = Annotated[str, Field(max_length=65_536)]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+EndpointId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class _In(BaseModel):
+    # Strict: "1" is no number. Names in what is sent are few and known, so a misspelt one is worth a refusal.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TargetIn(_In):
+    """To whom. Exactly one of these."""
+
+    user: Name | None = None
+    users: list[Name] | None = Field(None, min_length=1)
+    topic: Name | None = None
+    endpoints: list[EndpointId] | None = Field(None, min_length=1)
+    all: Literal[True] | None = Field(None, description="Every endpoint of the app.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "minProperties": 1,
+            "maxProperties": 1,
+            "examples": [{"user": "alice"}, {"topic": "news"}, {"all": True}],
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> TargetIn:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of user, users, topic, endpoints and all")
+        if getattr(self, next(iter(self.model_fields_set))) is None:
+            raise ValueError("what is given must not be null")
+        return self
+
+    def target(self) -> Target:
+        """As the engine has it."""
+        if self.user is not None:
+            return Target.user(self.user)
+        if self.users is not None:
+            return Target.users(self.users)
+        if self.topic is not None:
+            return Target.topic(self.topic)
+        if self.endpoints is not None:
+            return Target.endpoints(self.endpoints)
+        return Target.all()
+
+    @property
+    def recipients(self) -> int:
+        """How many are named."""
+        return len(self.users or self.endpoints or (1,))
+
+
+class ActionIn(_In):
+    """A button."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+    title: Annotated[str, Field(min_length=1, max_length=256)]
+    url: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class NotificationIn(_In):
+    """What to say, to whom, and how long it is worth saying. One with neither title, body nor image wakes the app and shows nothing."""
+
+    target: (
+        TargetIn
+        | Annotated[str, Field(max_length=600, description="`user:NAME`, `topic:NAME`, `endpoint:ID` or `all`.")]
+    )
+    title: Text | None = None
+    body: Text | None = None
+    subtitle: Text | None = None
+    data: dict[str, Any] = Field(default_factory=dict, description="For the app; any JSON.")
+    image: Text | None = None
+    icon: Text | None = None
+    badge: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    sound: Text | None = None
+    url: Text | None = None
+    category: Text | None = None
+    thread: Text | None = None
+    actions: list[ActionIn] = Field(default_factory=list, max_length=16)
+    ttl: Annotated[float, Field(ge=0, le=366 * 86_400)] | Annotated[str, Field(max_length=64)] = Field(
+        DEFAULT_TTL, description="Seconds, or a text such as `1h30m`. 0 means now or never.", examples=[3600, "1h"]
+    )
+    lane: Lane = "normal"
+    collapse_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="A later one with the same key and target takes the place of this one."
+    )
+    repeat: Repeat = "prefer_delivery"
+    transports: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="By binding or transport: what its gateway is told in its own terms."
+    )
+    at: float | Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description="When to deliver: UNIX seconds, an ISO 8601 time (no zone means UTC), or `+1h30m`. Now where left out.",
+        examples=["2030-01-31T09:00:00+01:00"],
+    )
+    dry_run: bool = Field(False, description="Say what would be sent, and send nothing.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "target": {"user": "alice"},
+                    "title": "Shipped",
+                    "body": "Order 42 is on its way",
+                    "data": {"order": "42"},
+                    "ttl": "1h",
+                    "lane": "urgent",
+                },
+                {"target": {"topic": "news"}, "title": "Late edition", "lane": "bulk", "collapse_key": "edition"},
+            ]
+        }
+    )
+
+    def where(self) -> Target:
+        """Its target. Raises `UsageError`."""
+        return self.target.target() if isinstance(self.target, TargetIn) else Target.parse(self.target)
+
+    def notification(self) -> Notification:
+        """As the engine has it. Raises `UsageError`."""
+        return Notification(
+            title=self.title,
+            body=self.body,
+            subtitle=self.subtitle,
+            data=self.data,
+            image=self.image,
+            icon=self.icon,
+            badge=self.badge,
+            sound=self.sound,
+            url=self.url,
+            category=self.category,
+            thread=self.thread,
+            actions=tuple(Action(action.id, action.title, action.url) for action in self.actions),
+            ttl=parse_duration(self.ttl) if isinstance(self.ttl, str) else self.ttl,
+            lane=self.lane,
+            collapse_key=self.collapse_key,
+            repeat=self.repeat,
+            transports=self.transports,
+        )
+
+    def due(self, now: float) -> float | None:
+        """UNIX seconds of its time, None for now. Raises `UsageError`."""
+        return parse_when(self.at, now) if isinstance(self.at, str) else self.at
+
+
+class Accepted(_Out):
+    """It is stored; nothing that happens now loses it."""
+
+    id: str
+    total: int | None = Field(
+        description="Deliveries; null while a topic or broadcast is to be expanded, or its time is to come."
+    )
+    replayed: bool = Field(description="The Idempotency-Key was known: this is the first request's notification.")
+
+
+class PreviewOut(_Out):
+    """What a request with `dry_run` would have done. Nothing was stored."""
+
+    endpoints: dict[str, int] = Field(description="By binding.")
+    bytes: dict[str, int] = Field(description="Of payload, by binding.")
+    total: int
+    rate: float | None = Field(
+        description="Deliveries a second, of the last large notification; null where there was none."
+    )
+    eta_s: float | None
+
+
+class StatusOut(_Out):
+    """How things stand. Times are UNIX seconds."""
+
+    id: str
+    state: Literal["scheduled", "expanding", "running", "paused", "done", "cancelled"]
+    total: int | None
+    counts: dict[str, int]
+    pending_by_reason: dict[str, int]
+    attempts: int
+    accepted_at: float
+    finished_at: float | None
+    oldest_pending_at: float | None
+    eta_s: float | None
+    reasons: dict[str, dict[str, int]] = Field(description="By state: why deliveries ended so, in the gateways' words.")
+
+
+class DeliveryOut(_Out):
+    """How one delivery stands or ended."""
+
+    endpoint: int
+    state: str = Field(description="`pending`, or how it ended.")
+    reason: str
+
+
+class DeliveryPage(_Out):
+    """Deliveries by endpoint."""
+
+    deliveries: list[DeliveryOut]
+    cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class StepOut(_Out):
+    """One thing that was decided about a delivery. Times are UNIX seconds."""
+
+    at: float
+    what: str
+    reason: str
+    attempt: int
+    until: float | None
+    worker: str
+    waiting: str
+    state: str
+
+
+class EndpointIn(_In):
+    """One device to be entered. The same address again refreshes it; under another user it becomes that user's."""
+
+    user: Name
+    binding: Annotated[
+        str, Field(min_length=1, max_length=64, description="The name of the transport in the configuration.")
+    ]
+    address: Annotated[str, Field(max_length=8192)] | dict[str, Any] = Field(
+        description="What the platform hands the client: APNs device token, FCM registration token, WNS channel URL, or the "
+        "browser's PushSubscription object."
+    )
+    platform: Annotated[str, Field(max_length=64)] = ""
+    tags: list[Name] = Field(default_factory=list, max_length=256, description="Its topics.")
+    expires_at: Annotated[float, Field(gt=0, lt=1e11)] | None = Field(None, description="UNIX seconds.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user": "alice", "binding": "fcm", "address": "d1Z-token-of-the-device", "platform": "android"}
+            ]
+        }
+    )
+
+
+class EndpointPatch(_In):
+    """What to change. What is left out stays."""
+
+    platform: Annotated[str, Field(max_length=64)] | None = None
+    tags: list[Name] | None = Field(None, max_length=256)
+    expires_at: Annotated[float, Field(gt=0, lt=1e11)] | None = Field(None, description="UNIX seconds; null for never.")
+
+
+class EndpointOut(_Out):
+    """A device as the directory knows it. Its address is not told to anybody."""
+
+    id: int
+    user: str
+    binding: str
+    kind: str
+    group: str
+    platform: str
+    tags: list[str]
+    state: Literal["active", "gone", "replaced", "removed", "expired"]
+    reason: str
+    generation: int
+    registered_at: float
+    expires_at: float | None
+    state_at: float | None
+
+
+class EndpointPage(_Out):
+    """Endpoints by id."""
+
+    endpoints: list[EndpointOut]
+    cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class Ids(_In):
+    """Some endpoints."""
+
+    ids: Annotated[list[EndpointId], Field(min_length=1, max_length=10_000)]
+
+
+class Restored(_Out):
+    """How many of those asked for are active again. The others are unknown, or their address is in use."""
+
+    restored: int
+    asked: int
+
+
+class ImportError_(_Out):
+    """A line that was not taken."""
+
+    line: int
+    error: str
+
+
+class ImportOut(_Out):
+    """What an import came to. Good lines are stored although others are bad."""
+
+    imported: int
+    bad: int
+    errors: list[ImportError_] = Field(description="The first thousand.")
+
+
+class Erased(_Out):
+    """What was forgotten of a user."""
+
+    endpoints: int
+
+
+class InnerError(_Out):
+    """For the log's sake."""
+
+    request_id: str = Field(alias="request-id")
+    date: str
+    client_request_id: str | None = Field(None, alias="client-request-id")
+
+
+class ErrorBody(_Out):
+    """What is wrong, and what to change."""
+
+    code: str
+    message: str
+    inner_error: InnerError = Field(alias="innerError")
+
+
+class ErrorOut(_Out):
+    """The one envelope of every refusal, as Microsoft Graph has it."""
+
+    error: ErrorBody

@@ -1,0 +1,163 @@
+"""`/v1/notifications`: post, follow and stop notifications of the calling app."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from fanout.core.records import Status
+from fanout.core.report import status_report
+from fanout.core.states import FINAL_STATES
+from fanout.errors import NotFound
+from fanout.service.call import AppCall, Call, Reply
+from fanout.service.docs import errors, respond
+from fanout.service.errors import Refused
+from fanout.service.v1.models import (
+    Accepted,
+    DeliveryPage,
+    EndpointId,
+    NotificationIn,
+    PreviewOut,
+    StatusOut,
+    StepOut,
+)
+from fanout.service.v1.paging import Cursor, Limit, cursor_of, position_of
+
+__all__ = ["accept", "post_notification", "router"]
+
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
+
+Id = Annotated[str, Path(min_length=1, max_length=64, description="As the post answered it.")]
+_STATES = ("pending", *FINAL_STATES)
+
+
+async def post_notification(call: Call) -> Reply:
+    """The whole of `POST /v1/notifications`, from the request to its answer."""
+    if call.app:
+        call.charge()
+    return await accept(call, NotificationIn.model_validate(await call.json()), call.header(b"idempotency-key"))
+
+
+async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
+    """Store it, or with `dry_run` look ahead."""
+    service, app = call.service, call.known.app
+    target = wanted.where()
+    named = len(target.names) or len(target.ids)
+    if named > service.limits.recipients:
+        raise Refused(
+            400,
+            "invalidRequest",
+            f"The target names {named:,} recipients, and one post may name {service.limits.recipients:,}: use a topic, or several posts.",
+        )
+    notification = wanted.notification()
+    if wanted.dry_run:
+        preview = await service.engine.preview(notification, target, app=app)
+        found = {
+            "endpoints": dict(preview.endpoints),
+            "bytes": dict(preview.sizes),
+            "total": preview.total,
+            "rate": preview.rate,
+            "eta_s": preview.eta_s,
+        }
+        return Reply.json(200, found)
+    due = wanted.due(service.clock.now())
+    receipt = await service.engine.send(notification, target, app=app, at=due, idempotency_key=key)
+    location = {"location": f"{call.base}/v1/notifications/{receipt.id}"}
+    return Reply.json(202, {"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed}, location)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Accepted,
+    summary="Send to a user, users, a topic, endpoints or all",
+    responses={
+        200: {"model": PreviewOut, "description": "With `dry_run`: what would be sent"},
+        202: {"description": "Stored", "headers": {"Location": {"schema": {"type": "string"}}}},
+        **errors(400, 403, 409, 413, 415, 429, 503, 507),
+    },
+)
+async def _post(
+    call: AppCall,
+    wanted: NotificationIn,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            max_length=255,
+            description="The same key with the same request stores nothing new.",
+        ),
+    ] = None,
+) -> Response:
+    call.charge()
+    return respond(await accept(call, wanted, key))
+
+
+@router.get("/{id}", response_model=StatusOut, summary="How it stands", responses=errors(404))
+async def _get(call: AppCall, id: Id) -> dict[str, Any]:
+    return _report(call, await _owned(call, id))
+
+
+@router.get(
+    "/{id}/deliveries", response_model=DeliveryPage, summary="Its deliveries, by state", responses=errors(400, 404)
+)
+async def _deliveries(
+    call: AppCall,
+    id: Id,
+    state: Annotated[str | None, Query(description=f"One of {', '.join(_STATES)}.", max_length=32)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    await _owned(call, id)
+    if state is not None and state not in _STATES:
+        raise Refused(400, "invalidRequest", f"state: use one of {', '.join(_STATES)}.")
+    rows = await call.service.engine.storage.deliveries(id, state=state, after=position_of(cursor), limit=limit)
+    more = len(rows) == limit
+    return {
+        "deliveries": [{"endpoint": endpoint, "state": state, "reason": reason} for endpoint, state, reason in rows],
+        "cursor": cursor_of(rows[-1][0]) if more else None,
+    }
+
+
+@router.get(
+    "/{id}/deliveries/{endpoint}",
+    response_model=list[StepOut],
+    summary="Every decision about one delivery, in order",
+    responses=errors(404),
+)
+async def _explain(call: AppCall, id: Id, endpoint: Annotated[EndpointId, Path()]) -> list[dict[str, Any]]:
+    await _owned(call, id)
+    return [asdict(step) for step in await call.service.engine.explain(id, endpoint)]
+
+
+@router.post("/{id}/cancel", response_model=StatusOut, summary="Send no more of it", responses=errors(404))
+async def _cancel(call: AppCall, id: Id) -> dict[str, Any]:
+    await _owned(call, id)
+    return _report(call, await call.service.engine.cancel(id))
+
+
+@router.post("/{id}/pause", response_model=StatusOut, summary="Hold it", responses=errors(404))
+async def _pause(call: AppCall, id: Id) -> dict[str, Any]:
+    await _owned(call, id)
+    return _report(call, await call.service.engine.pause(id))
+
+
+@router.post("/{id}/resume", response_model=StatusOut, summary="Let it go on", responses=errors(404))
+async def _resume(call: AppCall, id: Id) -> dict[str, Any]:
+    await _owned(call, id)
+    return _report(call, await call.service.engine.resume(id))
+
+
+async def _owned(call: Call, id: str) -> Status:
+    """The status of a notification of the calling app. Another app's is as unknown as none."""
+    status = await call.service.engine.status(id) if len(id) == 36 and id.isascii() else None
+    if status is None or status.app != call.known.app:
+        raise NotFound("No notification of that id is known here: the id is wrong, or its history has been deleted.")
+    return status
+
+
+def _report(call: Call, status: Status) -> dict[str, Any]:
+    reasons = {state: dict(counts) for state, counts in status.reasons.items()}
+    return {**status_report(status, call.service.clock.now()), "reasons": reasons}
