@@ -259,7 +259,14 @@ class Storage(Protocol):
         ...
 
     async def resume_binding(self, app: str, binding: str, now: float) -> None:
-        """Lift the pause of a binding, if there is one, and ask its workers to try again at once (`Control.nudge` grows by one)."""
+        """Lift the pause of a binding, if there is one, and do what `retry_binding` does."""
+        ...
+
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        """What kept the binding from sending is said to be mended: ask its workers to try again (`Control.nudge` grows by one).
+
+        Chunks that nobody holds, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
+        """
         ...
 
     async def controls(self) -> dict[tuple[str, str], Control]:
@@ -300,6 +307,10 @@ class Storage(Protocol):
 
     async def changes(self) -> int:
         """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms."""
+        ...
+
+    async def probe(self) -> None:
+        """Commit something that changes nothing, so that it is known whether commits are possible. Raises as every method does."""
         ...
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:

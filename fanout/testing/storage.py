@@ -17,7 +17,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType, ModuleType
 
 from fanout.errors import FanoutError
-from fanout.testing import storage_control, storage_directory, storage_lease, storage_manage, storage_put
+from fanout.testing import (
+    storage_control,
+    storage_crash,
+    storage_directory,
+    storage_explain,
+    storage_lease,
+    storage_manage,
+    storage_put,
+    storage_turns,
+)
 from fanout.testing.storage_kit import Kit, Maker
 
 __all__ = ["CHECKS", "Kit", "Maker", "check_storage", "run_check"]
@@ -30,7 +39,16 @@ def _checks(*modules: ModuleType) -> dict[str, Check]:
 
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
-    _checks(storage_directory, storage_put, storage_lease, storage_manage, storage_control)
+    _checks(
+        storage_directory,
+        storage_put,
+        storage_lease,
+        storage_manage,
+        storage_control,
+        storage_crash,
+        storage_turns,
+        storage_explain,
+    )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""
 

@@ -21,6 +21,7 @@ from fanout.testing.storage_kit import (
 )
 
 __all__ = [
+    "bindings_are_retried",
     "bindings_pause",
     "gates_are_known",
     "notifications_pause",
@@ -227,6 +228,58 @@ async def bindings_pause(kit: Kit) -> None:
         law([chunk.notification for chunk in chunks] == [sub.id], "what was due is due")
 
 
+async def bindings_are_retried(kit: Kit) -> None:
+    """A binding that is said to be mended is tried at once; a back-off, another binding and what is paused stay as they are."""
+    async with kit.open(chunk=4) as storage:
+        await storage.register(
+            [device("alice", str(i)) for i in range(20)] + [device("alice", str(i), binding="fcm") for i in range(4)],
+            T0,
+        )
+        sub = submission()
+        await post(storage, sub)
+        await storage.expand("default", "apns", T0, ahead=9)
+        chunks = await lease_all(storage)
+        words = ["gate", "breaker", "quota", "limiter"]
+        settlements = [
+            Settlement(chunk.id, chunk.epoch, release=Release(T0 + 90, word))
+            for chunk, word in zip(chunks, words, strict=False)
+        ]
+        rows = [RetryRow(i, T0 + 80, 2, word, "x") for i, word in enumerate(("budget", "backoff", "quota"))]
+        settlements.append(Settlement(chunks[4].id, chunks[4].epoch, retries=rows))
+        (other,) = await lease_all(storage, binding="fcm")
+        settlements.append(Settlement(other.id, other.epoch, release=Release(T0 + 90, "gate")))
+        await storage.settle(settlements, T0 + 1)
+        law(await lease_all(storage, T0 + 2) == [], "nothing is due")
+        await storage.retry_binding("default", "apns", T0 + 2)
+        law(await storage.controls() == {("default", "apns"): Control(nudge=1)}, "its workers are asked to try again")
+        words_left = dict((await standing(storage, sub.id, T0 + 2)).pending_by_reason)
+        law(
+            words_left == {"lane": 14, "limiter": 4, "backoff": 1, "ready": 1, "gate": 4},
+            f"what waited is due: {words_left}",
+        )
+        chunks = await lease_all(storage, T0 + 2)
+        law(sum(chunk.states.count(0) for chunk in chunks) == 14, "and leased")
+        back = Settlement(chunks[0].id, chunks[0].epoch, release=Release(T0 + 90, "gate"))
+        await storage.settle([back], T0 + 3)
+        await storage.pause_binding("default", "apns", T0 + 3)
+        await storage.retry_binding("default", "apns", T0 + 3)
+        law(
+            await storage.controls() == {("default", "apns"): Control(True, 2)},
+            "to be tried again is not to be resumed",
+        )
+        law(await lease_all(storage, T0 + 4) == [], "what is paused is not leased")
+        await storage.resume_binding("default", "apns", T0 + 4)
+        law(len(await lease_all(storage, T0 + 4)) == 1, "resuming is trying again, too")
+        before = await standing(storage, sub.id, T0 + 4)
+        await storage.probe()
+        law(await standing(storage, sub.id, T0 + 4) == before, "a probe changes nothing")
+        law(await lease_all(storage, T0 + 79.5, binding="fcm") == [], "another binding waits on")
+        law(
+            [chunk.attempt for chunk in await lease_all(storage, T0 + 80) if len(chunk.ids) == 1] == [2],
+            "so does a back-off",
+        )
+
+
 async def waiting_has_one_reason(kit: Kit) -> None:
     """Paused outweighs a closed gate, that the chunk's own reason, and what only waits for its turn says so."""
     async with kit.open(chunk=10) as storage:
@@ -244,11 +297,11 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         back = Settlement(one.id, one.epoch, release=Release(T0 + 60, Waiting.LIMITER.value, "too fast"))
         rows = [
             RetryRow(0, T0 + 40, 2, Waiting.BACKOFF.value, "busy"),
-            RetryRow(1, T0 + 90, 1, Waiting.BUDGET.value, ""),
+            RetryRow(1, T0 + 90, 1, Waiting.LIMITER.value, ""),
         ]
         await storage.settle([back, Settlement(two.id, two.epoch, retries=rows)], T0 + 1)
-        law(await words(T0 + 1) == {"limiter": 10, "backoff": 1, "budget": 1, "ready": 8}, "each its own reason")
-        law(await words(T0 + 60) == {"lane": 19, "budget": 1}, "past its time, it waits for its turn")
+        law(await words(T0 + 1) == {"limiter": 11, "backoff": 1, "ready": 8}, "each its own reason")
+        law(await words(T0 + 60) == {"lane": 19, "limiter": 1}, "past its time, it waits for its turn")
         gate = GateNote("default", "apns", "group", "g", Waiting.GATE.value, "refused", T0 + 100)
         await storage.post_gates("w1", [gate], T0 + 1)
         law("gate" not in await words(T0 + 1), "a gate of one group is nobody else's reason")
@@ -269,8 +322,8 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         await storage.resume_binding("default", "apns", T0 + 1)
         opened = [GateNote("default", "apns", "app", "", ""), GateNote("default", "apns", "binding", "", "")]
         await storage.post_gates("w2", opened, T0 + 1)
-        law(await words(T0 + 1) == {"limiter": 10, "backoff": 1, "budget": 1, "ready": 8}, "opened, it is gone")
-        law(dict(await storage.outstanding()) == {"limiter": 10, "backoff": 1, "budget": 1, "leased": 8},
+        law(await words(T0 + 1) == {"limiter": 11, "backoff": 1, "ready": 8}, "opened, it is gone")
+        law(dict(await storage.outstanding()) == {"limiter": 11, "backoff": 1, "leased": 8},
             "outstanding goes by what is stored")  # fmt: skip
 
 

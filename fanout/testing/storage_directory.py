@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 from fanout.core.address import Address
 from fanout.core.model import EndpointState, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, Settlement
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, submission
+from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, standing, submission
 
 __all__ = [
     "addresses_are_interned",
     "apps_are_apart",
+    "erasing_forgets",
     "gone_compares_generations",
     "listing_filters_and_pages",
     "moved_changes_the_address",
@@ -147,6 +149,60 @@ async def removing_and_restoring(kit: Kit) -> None:
         await storage.remove_endpoints("default", [one.id], T0 + 3)
         await storage.register([device("carol", "1")], T0 + 4)
         law(await storage.restore_endpoints("default", [one.id], T0 + 5) == 0, "an address in use is not restored")
+
+
+async def erasing_forgets(kit: Kit) -> None:
+    """Of an erased user's endpoints, in whatever state, nothing is left but ids without an owner."""
+    async with kit.open() as storage:
+        one, two, other, shop = await storage.register(
+            [
+                device("alice", "1", tags=["t"]),
+                device("alice", "2", binding="fcm"),
+                device("bob", "3", tags=["t"]),
+                device("alice", "1", app="shop"),
+            ],
+            T0,
+        )
+        (interned,) = await storage.intern("default", "apns", [device("", "9").address], T0)
+        await storage.remove_endpoints("default", [two.id], T0 + 1)
+        sub = submission()
+        await post(storage, sub)
+        law(await storage.erase_user("default", "nobody", T0 + 2) == 0, "a stranger has no endpoints")
+        law(await storage.erase_user("default", "", T0 + 2) == 0, "nobody is no user")
+        law(await storage.erase_user("default", "alice", T0 + 2.5) == 2, "it says how many endpoints there were")
+        for former in (one, two):
+            left = await storage.get_endpoint("default", former.id)
+            bare = replace(
+                former, user="", address=Address(""), tags=(), state=EndpointState.REMOVED, state_at=T0 + 2.5,
+                reason="erased",
+            )  # fmt: skip
+            law(left == bare, f"address, user and tags are forgotten, in whatever state it was: {left}")
+        events = (await storage.events())[-2:]
+        law([event.kind for event in events] == ["endpoint.removed"] * 2, "each has an event")
+        law(sorted(event.data["endpoint"] for event in events) == [one.id, two.id], "which names the endpoint")
+        law(
+            [(event.data["user"], event.data["reason"]) for event in events] == [("", "erased")] * 2, "but not the user"
+        )
+        rows = await storage.resolve(array("q", [one.id]), T0 + 3)
+        law([(row.state, row.address) for row in rows] == [("removed", "")], "a worker finds it removed")
+        law((await standing(storage, sub.id)).counts["pending"] == 1, "what was queued is a worker's to cancel")
+        law(await storage.count_endpoints("default", Target.user("alice")) == {}, "the user is no target")
+        law(await storage.count_endpoints("default", Target.topic("t")) == {"apns": 1}, "nor in a topic")
+        law(await storage.list_endpoints(EndpointFilter(user="alice", state=None)) == [], "nor listed")
+        everybody = [each.id for each in await storage.list_endpoints(EndpointFilter(state=None))]
+        law(everybody == [other.id], f"others are untouched: {everybody}")
+        nobody = [each.id for each in await storage.list_endpoints(EndpointFilter(user="", state=None))]
+        law(nobody == [one.id, two.id, interned], f"what is left belongs to nobody: {nobody}")
+        law(await storage.get_endpoint("shop", shop.id) == shop, "another app's user of that name is another user")
+        law(await storage.restore_endpoints("default", [one.id, two.id], T0 + 4) == 0, "there is nothing to restore")
+        law(await storage.erase_user("default", "alice", T0 + 4) == 0, "nor to erase again")
+        (again,) = await storage.register([device("alice", "1")], T0 + 5)
+        law(again.id > interned and again.generation == 1, "the same address, registered again, is a new endpoint")
+        late = AddressMoved(one.id, one.generation, T0 + 6, device("", "8").address)
+        (chunk,) = await lease_all(storage, T0 + 6)
+        await storage.settle([Settlement(chunk.id, chunk.epoch, changes=[late])], T0 + 6)
+        left = await storage.get_endpoint("default", one.id)
+        law(left is not None and left.address == Address(""), "a gateway's late word brings no address back")
 
 
 async def targets_are_counted(kit: Kit) -> None:

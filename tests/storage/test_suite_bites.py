@@ -15,6 +15,7 @@ from fanout.core.records import (
     EndpointFilter,
     EndpointRow,
     Event,
+    GateNote,
     Put,
     Settled,
     Settlement,
@@ -217,7 +218,10 @@ async def test_every_check_catches_something() -> None:
         async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
             return [Put() for _ in submissions]
 
-    needs_another = {"everything_survives_reopening", "two_openers_share"}
+        async def gates(self, now: float) -> list[GateNote]:
+            return []
+
+    needs_another = {"everything_survives_reopening", "pauses_survive_reopening", "two_openers_share"}
     for name in CHECKS.keys() - needs_another:
         with pytest.raises(AssertionError, match=name):
             await run_check(name, lambda context: Idle("", context))

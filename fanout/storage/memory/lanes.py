@@ -58,8 +58,9 @@ class Lane:
     def next_retry(self) -> Retry | None:
         """The retry that is due first."""
         while self.retries:
-            retry = self.retries[0][4]
-            if retry.note.retries.get(retry.endpoint) is retry and not retry.note.paused:
+            at, *_, retry = self.retries[0]
+            known = retry.note.retries.get(retry.endpoint) is retry
+            if known and retry.due_at == at and not retry.note.paused:
                 return retry
             heappop(self.retries)
         return None

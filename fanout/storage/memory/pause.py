@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from fanout.core.records import Control, Step
+from fanout.core.states import Waiting
 from fanout.storage.memory.tables import Note, Tables, binding_tables
 
-__all__ = ["pause", "pause_binding", "resume", "resume_binding", "unpause"]
+__all__ = ["pause", "pause_binding", "resume", "resume_binding", "retry_binding", "unpause"]
+
+_MENDED = frozenset((Waiting.GATE.value, Waiting.BREAKER.value, Waiting.QUOTA.value, Waiting.BUDGET.value))
+"""What ends when a binding can send again."""
 
 
 def pause(t: Tables, note: Note, now: float) -> int:
@@ -58,5 +62,31 @@ def resume_binding(t: Tables, app: str, binding: str, now: float) -> None:
     """Lift its pause, and count the request."""
     if t.paused(app, binding):
         t.pauses[app, binding].append(t.line(Step(now, "resumed")))
-    t.controls[app, binding] = Control(False, t.controls.get((app, binding), Control()).nudge + 1)
+        t.controls[app, binding] = Control(False, t.controls[app, binding].nudge)
+    retry_binding(t, app, binding, now)
+
+
+def retry_binding(t: Tables, app: str, binding: str, now: float) -> None:
+    """What waits for the binding's gates is due now; the request is counted."""
+    lanes = binding_tables(t, app, binding)
+    for note in t.unfinished.values():
+        if note.sub.app != app:
+            continue
+        lane = lanes[note.sub.lane]
+        for piece in note.pieces.values():
+            if (
+                piece.binding == binding
+                and piece.open
+                and not (piece.owner or piece.back)
+                and piece.waiting in _MENDED
+                and piece.ready_at > now
+            ):
+                piece.ready_at = now
+                lane.push(piece)
+        for retry in note.retries.values():
+            if retry.binding == binding and retry.waiting in _MENDED and retry.due_at > now:
+                retry.due_at = now
+                lane.push_retry(retry)
+    known = t.controls.get((app, binding), Control())
+    t.controls[app, binding] = Control(known.paused, known.nudge + 1)
     t.changes += 1

@@ -78,11 +78,11 @@ def _chunk(piece: Piece, until: float) -> Chunk:
 
 def _gather(t: Tables, context: StorageContext, queue: Lane, limit: int, now: float) -> None:
     """Due retry rows become chunks."""
-    due: list[Retry] = []
+    due: dict[int, Retry] = {}
     while len(due) < limit and (retry := queue.next_retry()) is not None and retry.due_at <= now:
         queue.pop_retry()
-        due.append(retry)
-    for _ in take_retries(t, due, context.chunk):
+        due[retry.number] = retry
+    for _ in take_retries(t, due.values(), context.chunk):
         pass
 
 

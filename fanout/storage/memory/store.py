@@ -187,6 +187,10 @@ class MemoryStorage:
         """See `Storage`."""
         pause.resume_binding(self._t, app, binding, now)
 
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        pause.retry_binding(self._t, app, binding, now)
+
     async def controls(self) -> dict[tuple[str, str], Control]:
         """See `Storage`."""
         return dict(self._t.controls)
@@ -213,6 +217,9 @@ class MemoryStorage:
     async def changes(self) -> int:
         """See `Storage`."""
         return self._t.changes
+
+    async def probe(self) -> None:
+        """See `Storage`."""
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See `Storage`."""

@@ -1,0 +1,459 @@
+"""The conformance suite finds what is broken: storages that break a law of pauses, crashes, turns, gates or explanations."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fanout.core.records import (
+    Backlog,
+    Chunk,
+    Control,
+    EndpointRow,
+    GateNote,
+    Put,
+    Release,
+    RetryRow,
+    Settled,
+    Settlement,
+    Status,
+    Step,
+    Stored,
+    Submission,
+)
+from fanout.core.states import Waiting
+from fanout.plugin import StorageContext
+from fanout.storage.memory.pause import unpause
+from fanout.storage.memory.queue import held
+from fanout.storage.memory.store import MemoryStorage
+from fanout.storage.memory.tables import Note, Piece
+from fanout.testing.storage import run_check
+
+pytestmark = pytest.mark.anyio
+
+
+BROKEN: dict[type[MemoryStorage], str] = {}
+"""Each broken storage, and the check that must find it."""
+
+
+def caught_by(check: str) -> Callable[[type[MemoryStorage]], type[MemoryStorage]]:
+    def enter(broken: type[MemoryStorage]) -> type[MemoryStorage]:
+        BROKEN[broken] = check
+        return broken
+
+    return enter
+
+
+def _of(storage: MemoryStorage, settlement: Settlement) -> Piece | None:
+    return held(storage._t, settlement.chunk, settlement.epoch)
+
+
+@caught_by("notifications_pause")
+class PausesNothing(MemoryStorage):
+    async def pause(self, app: str, id: str, now: float) -> int:
+        return 0
+
+
+@caught_by("notifications_pause")
+class PausesInWordOnly(MemoryStorage):
+    """It says paused, and leases all the same."""
+
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        notes = [note for note in self._t.notes.values() if unpause(self._t, note)]
+        chunks = await super().lease(*arguments, **named)
+        for note in notes:
+            note.paused = True
+        return chunks
+
+
+@caught_by("notifications_pause")
+class PausesForEver(MemoryStorage):
+    async def resume(self, app: str, id: str, now: float) -> None:
+        return None
+
+
+@caught_by("notifications_pause")
+class ResumesEverythingAtOnce(MemoryStorage):
+    async def resume(self, app: str, id: str, now: float) -> None:
+        await super().resume(app, id, now)
+        for retry in self._t.notes[id].retries.values():
+            retry.due_at = now
+
+
+@caught_by("pauses_end")
+class PausesPastTheEnd(MemoryStorage):
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        paused = {id: "paused" for id in ids if (note := self._t.notes.get(id)) is not None and note.paused}
+        return paused | await super().stopped(ids)
+
+
+@caught_by("pauses_end")
+class StopsTheClock(MemoryStorage):
+    async def expire(self, now: float, *, limit: int) -> int:
+        paused = {id: note for id, note in self._t.unfinished.items() if note.paused}
+        for id in paused:
+            del self._t.unfinished[id]
+        done = await super().expire(now, limit=limit)
+        self._t.unfinished |= paused
+        return done
+
+
+@caught_by("pauses_end")
+class BringsTheCancelledBack(MemoryStorage):
+    async def resume(self, app: str, id: str, now: float) -> None:
+        await super().resume(app, id, now)
+        self._t.notes[id].stopped = ""
+
+
+@caught_by("notifications_pause")
+class TellsNobodyOfAPause(MemoryStorage):
+    async def notification(self, id: str) -> Stored | None:
+        stored = await super().notification(id)
+        return stored if stored is None or stored.stopped != "paused" else replace(stored, stopped="")
+
+
+@caught_by("what_is_paused_does_not_begin")
+class PausedIsInTheWay(MemoryStorage):
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        paused = sum(
+            1
+            for note in self._t.unfinished.values()
+            for piece in note.pieces.values()
+            if note.paused and piece.open and piece.ready_at <= now
+        )
+        return await super().expand(app, binding, now, ahead=max(ahead - paused, 0))
+
+
+@caught_by("bindings_pause")
+class PausesEveryApp(MemoryStorage):
+    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+        await super().pause_binding("shop", binding, now)
+        return await super().pause_binding(app, binding, now)
+
+
+@caught_by("bindings_pause")
+class ExpandsThePaused(MemoryStorage):
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        control = self._t.controls.pop((app, binding), None)
+        made = await super().expand(app, binding, now, ahead=ahead)
+        if control is not None:
+            self._t.controls[app, binding] = control
+        return made
+
+
+@caught_by("bindings_pause")
+class NeverNudges(MemoryStorage):
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        return {place: Control(control.paused) for place, control in (await super().controls()).items()}
+
+
+@caught_by("waiting_has_one_reason")
+class GateBeforePause(MemoryStorage):
+    async def status(self, id: str, now: float) -> Status | None:
+        status = await super().status(id, now)
+        gates = [note for note in await self.gates(now) if note.whole and note.app == "default"]
+        if status is None or not gates or "paused" not in status.pending_by_reason:
+            return status
+        words = dict(status.pending_by_reason)
+        return replace(status, pending_by_reason=words | {gates[0].waiting: words.pop("paused")})
+
+
+@caught_by("waiting_has_one_reason")
+class EverythingIsReady(MemoryStorage):
+    async def status(self, id: str, now: float) -> Status | None:
+        status = await super().status(id, now)
+        if status is None or "lane" not in status.pending_by_reason:
+            return status
+        words = dict(status.pending_by_reason)
+        lane = words.pop("lane")
+        return replace(status, pending_by_reason=words | {"ready": lane + words.get("ready", 0)})
+
+
+@caught_by("gates_are_known")
+class GatesForEver(MemoryStorage):
+    async def gates(self, now: float) -> list[GateNote]:
+        return await super().gates(0.0)
+
+
+@caught_by("gates_are_known")
+class GatesOfOneWorker(MemoryStorage):
+    """Whoever did not close a gate cannot open it."""
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        mine = []
+        for note in notes:
+            posted = self._t.gates.get((note.app, note.binding, note.scope, note.name))
+            if posted is None or posted.note.worker == worker:
+                mine.append(note)
+        await super().post_gates(worker, mine, now)
+
+
+@caught_by("gates_are_known")
+class AlarmsEachTime(MemoryStorage):
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        for posted in self._t.gates.values():
+            posted.parked = False
+        await super().post_gates(worker, notes, now)
+
+
+@caught_by("crashes_are_counted")
+class SuspectsNobody(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        return [replace(chunk, part=0) for chunk in await super().lease(*arguments, **named)]
+
+
+@caught_by("crashes_are_counted")
+class SuspectsEverybody(MemoryStorage):
+    """A lease given back counts as a crash."""
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        for settlement in settlements:
+            piece = _of(self, settlement)
+            if piece is not None and settlement.release is not None:
+                piece.crashes += 1
+        return await super().settle(settlements, now)
+
+
+@caught_by("crashes_are_counted")
+class BlamesTheUnmarked(MemoryStorage):
+    async def lease(self, *arguments: Any, now: float, **named: Any) -> list[Chunk]:
+        for piece in self._t.pieces.values():
+            if piece.owner and piece.ready_at <= now and piece.part:
+                piece.states = piece.states.replace(b"\x00", b"\xfd")
+        return await super().lease(*arguments, now=now, **named)
+
+
+@caught_by("suspects_stay_together")
+class KeepsMarks(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        marked = {piece.id: piece.states for piece in self._t.pieces.values() if b"\xfd" in piece.states}
+        chunks = await super().lease(*arguments, **named)
+        return [replace(chunk, states=marked.get(chunk.id, chunk.states)) for chunk in chunks]
+
+
+@caught_by("suspects_stay_together")
+class NeverMarks(MemoryStorage):
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        return await super().settle([replace(settlement, marks=[]) for settlement in settlements], now)
+
+
+@caught_by("suspects_stay_together")
+class LeasesSuspectsAtOnce(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        chunks = await super().lease(*arguments, **named)
+        return chunks + await super().lease(*arguments, **named)
+
+
+@caught_by("poison_is_found")
+class ForgivesPoison(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        for piece in self._t.pieces.values():
+            piece.crashes = min(piece.crashes, 1)
+        return await super().lease(*arguments, **named)
+
+
+@caught_by("poison_is_found")
+class CountsCrashesAsAttempts(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        chunks = await super().lease(*arguments, **named)
+        return [replace(chunk, attempt=chunk.attempt + (chunk.part > 0)) for chunk in chunks]
+
+
+@caught_by("long_targets_take_turns")
+class AllAtOnce(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        answers = await super().put(submissions, now)
+        for (app, binding), lanes in self._t.lanes.items():
+            while any(expansion.pieces for lane in lanes for _, expansion in lane.expansions):
+                await super().expand(app, binding, now, ahead=10**6)
+        return answers
+
+
+@caught_by("long_targets_take_turns")
+class NeverItsTurn(MemoryStorage):
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        lanes = self._t.lanes.get((app, binding), ())
+        kept = [lane.expansions for lane in lanes]
+        for lane in lanes:
+            lane.expansions = [each for each in lane.expansions if not each[1].pieces]
+        made = await super().expand(app, binding, now, ahead=ahead)
+        for lane, expansions in zip(lanes, kept, strict=True):
+            lane.expansions = expansions
+        return made
+
+
+@caught_by("long_targets_take_turns")
+class TurnsByAge(MemoryStorage):
+    """What takes its turn is due since it was sent, and so goes before all that was sent meanwhile."""
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        back = [piece for piece in self._t.pieces.values() if piece.back]
+        made = await super().expand(app, binding, now, ahead=ahead)
+        for piece in back:
+            if not piece.back:
+                piece.ready_at = piece.note.sub.due_at
+                self._t.lanes[app, binding][piece.note.sub.lane].push(piece)
+        return made
+
+
+@caught_by("endpoints_are_held")
+class HoldsForEver(MemoryStorage):
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+        return await super().resolve(ids, 0.0)
+
+
+@caught_by("endpoints_are_held")
+class HoldsForAnyRetry(MemoryStorage):
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        for settlement in settlements:
+            settlement.retries = [RetryRow(*row[:5], True) for row in settlement.retries]
+        return await super().settle(settlements, now)
+
+
+@caught_by("later_ones_supersede")
+class SupersedesBackwards(MemoryStorage):
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        note = self._t.notes.get(id)
+        if note is None:
+            return set()
+        row, note.row = note.row, 0
+        found = await super().superseded(id, ids)
+        note.row = row
+        return found
+
+
+@caught_by("later_ones_supersede")
+class SupersedesForTheCancelled(MemoryStorage):
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        stopped = {note: note.stopped for note in self._t.notes.values()}
+        for note in stopped:
+            note.stopped = ""
+        found = await super().superseded(id, ids)
+        for note, why in stopped.items():
+            note.stopped = why
+        return found
+
+
+@caught_by("later_ones_supersede")
+class SupersedesUnfinishedOnly(MemoryStorage):
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        place = ("default", "k")
+        kept: list[Note] = self._t.collapsible.get(place, [])
+        self._t.collapsible[place] = [note for note in kept if note.finished_at is None]
+        found = await super().superseded(id, ids)
+        self._t.collapsible[place] = kept
+        return found
+
+
+@caught_by("backlog_is_counted")
+class CountsWhatHasEnded(MemoryStorage):
+    async def backlog(self, app: str) -> Backlog:
+        backlog = await super().backlog(app)
+        total = sum(note.total + len(note.expansions) for note in self._t.unfinished.values() if note.sub.app == app)
+        return replace(backlog, deliveries=total)
+
+
+@caught_by("backlog_is_counted")
+class CountsEveryApp(MemoryStorage):
+    async def backlog(self, app: str) -> Backlog:
+        return await super().backlog("default")
+
+
+@caught_by("erasing_forgets")
+class KeepsTags(MemoryStorage):
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        tags = {each.id: each.tags for each in self._t.directory.endpoints.values() if each.user == user}
+        count = await super().erase_user(app, user, now)
+        for id, kept in tags.items():
+            self._t.directory.endpoints[id] = replace(self._t.directory.endpoints[id], tags=kept)
+        return count
+
+
+@caught_by("erasing_forgets")
+class ErasesTheActive(MemoryStorage):
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        users = self._t.directory.users
+        former = [id for id in users.get((app, user), []) if self._t.directory.endpoints[id].state != "active"]
+        if former:
+            users[app, user] = [id for id in users[app, user] if id not in former]
+        return await super().erase_user(app, user, now)
+
+
+@caught_by("erasing_forgets")
+class TellsWhomItForgot(MemoryStorage):
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        before = len(self._t.events)
+        count = await super().erase_user(app, user, now)
+        self._t.events[before:] = [replace(e, data={**e.data, "user": user}) for e in self._t.events[before:]]
+        return count
+
+
+@caught_by("decisions_are_explained")
+class ExplainsNothing(MemoryStorage):
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        steps = await super().explain(id, endpoint)
+        return steps and steps[:2]
+
+
+@caught_by("decisions_are_explained")
+class ExplainsTheNeighbours(MemoryStorage):
+    """The steps of a chunk are told of all in it, also of who had ended or left by then."""
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        note = self._t.notes.get(id)
+        lines = [line for piece in note.pieces.values() for line in piece.trail] if note is not None else []
+        states = [line.states for line in lines]
+        for line in lines:
+            line.states = bytes(len(line.states))
+        steps = await super().explain(id, endpoint)
+        for line, before in zip(lines, states, strict=True):
+            line.states = before
+        return steps
+
+
+@caught_by("crashes_are_explained")
+class ForgetsWhoWasLost(MemoryStorage):
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        steps = await super().explain(id, endpoint)
+        return steps and [step for step in steps if step.what != "taken over"]
+
+
+@caught_by("pauses_are_explained")
+class KeepsTheWordPaused(MemoryStorage):
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        pieces = [(_of(self, settlement), settlement.release) for settlement in settlements]
+        answers = await super().settle(settlements, now)
+        for piece, release in pieces:
+            if piece is not None and release == Release(now, Waiting.PAUSED.value):
+                for line in piece.trail:
+                    line.step = replace(line.step, waiting="paused" if line.step.what == "parked" else "")
+        return answers
+
+
+@caught_by("bindings_are_retried")
+class RetriesEverything(MemoryStorage):
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        for piece in self._t.pieces.values():
+            piece.waiting = "gate"
+        await super().retry_binding(app, binding, now)
+
+
+@caught_by("bindings_are_retried")
+class OnlyNudges(MemoryStorage):
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        known = self._t.controls.get((app, binding), Control())
+        self._t.controls[app, binding] = replace(known, nudge=known.nudge + 1)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
+    def make(context: StorageContext) -> MemoryStorage:
+        return broken("", context)
+
+    with pytest.raises(AssertionError, match=BROKEN[broken]) as caught:
+        await run_check(BROKEN[broken], make)
+    assert len(str(caught.value)) > 20
