@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fanout.core.cursor import CURSOR_LENGTH
 from fanout.core.model import Registration
@@ -146,6 +147,24 @@ class Audience:
     inverse: bool = False
     unseen: bool = False
     exclude: int = 0
+
+    def dump(self) -> list[Any]:
+        """As JSON can hold it; `load` takes it back."""
+        platforms = None if self.platforms is None else sorted(self.platforms)
+        return [sorted(self.receive), platforms, sorted(self.bindings), self.inverse, self.unseen, self.exclude]
+
+    @classmethod
+    def load(cls, values: Sequence[Any]) -> Audience:
+        """What `dump` gave."""
+        receive, platforms, bindings, inverse, unseen, exclude = values
+        return cls(
+            receive=frozenset(receive),
+            platforms=None if platforms is None else frozenset(platforms),
+            bindings=frozenset(bindings),
+            inverse=bool(inverse),
+            unseen=bool(unseen),
+            exclude=exclude,
+        )
 
     def admits(self, receive: str, platform: str, binding: str) -> bool:
         """Whether an endpoint of that binding, which says this of itself, is meant."""

@@ -9,6 +9,7 @@ from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.plugin import StorageContext
 from fanout.storage.memory import directory
+from fanout.storage.memory.feed_writing import admits, narrow, put_with_feed
 from fanout.storage.memory.lanes import Lane
 from fanout.storage.memory.pieces import add_piece
 from fanout.storage.memory.stop import stop
@@ -24,6 +25,13 @@ _STARTS = 1000
 
 def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
+    if any(sub.feed is not None for sub in submissions):
+        keys_after = now - context.retention.idempotency_keys
+        return put_with_feed(t, submissions, now, lambda subs: _put(t, context, subs, now), keys_after)
+    return _put(t, context, submissions, now)
+
+
+def _put(t: Tables, context: StorageContext, submissions: Sequence[Submission], now: float) -> list[Put]:
     answers = [Put() for _ in submissions]
     batch: dict[tuple[str, str], Submission] = {}
     fresh: list[tuple[int, Submission]] = []
@@ -43,7 +51,7 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
                     answers[i] = Put(conflict=earlier[0])
                 continue
             batch[key] = sub
-        touched = set(directory.audience(t, sub.app, sub.target))
+        touched = set(_found(t, sub, sub.target, now))
         if sub.target.kind == "addresses":
             touched.add(sub.target.binding)
         refused = sorted(touched & sub.refused)
@@ -53,6 +61,9 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
     if not any(answer.refused or answer.conflict for answer in answers):
         targets = [_target(t, sub, now) for _, sub in fresh]
         for (i, sub), target in zip(fresh, targets, strict=True):
+            if sub.optional and not _found(t, sub, target, now):
+                answers[i] = Put(dropped=True)
+                continue
             answers[i] = _accept(t, context, sub, target, now)
         for i, id in replays:
             note = t.notes.get(id)
@@ -63,6 +74,12 @@ def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], n
             if all(sub.id != id for _, sub in fresh):
                 answers[i] = Put(id=id, replayed=True)
     return answers
+
+
+def _found(t: Tables, sub: Submission, target: Target, now: float, *, due: bool = False) -> dict[str, list[int]]:
+    """The endpoints of an explicit target that the submission is for, by binding; of a topic or all, those of everybody."""
+    found = directory.audience(t, sub.app, target)
+    return found if target.kind in ("topic", "all") else narrow(t, sub, found, now, due=due)
 
 
 def _target(t: Tables, sub: Submission, now: float) -> Target:
@@ -91,15 +108,15 @@ def _accept(t: Tables, context: StorageContext, sub: Submission, target: Target,
         note.expansions.append(Expansion(None, sub.due_at))
         t.schedules.setdefault(sub.app, []).append(note)
     else:
-        _begin(t, context, note, now)
+        _begin(t, context, note, now, due=False)
     return Put(id=sub.id, total=None if note.expansions else note.total, superseded=superseded)
 
 
-def _begin(t: Tables, context: StorageContext, note: Note, now: float) -> int:
+def _begin(t: Tables, context: StorageContext, note: Note, now: float, *, due: bool) -> int:
     """The audience of this moment as chunks, or as an expansion per binding; how many chunks."""
     made = 0
     sub = note.sub
-    for binding, ids in directory.audience(t, sub.app, note.target).items():
+    for binding, ids in _found(t, sub, note.target, now, due=due).items():
         if note.target.kind in ("topic", "all"):
             expansion = Expansion(binding, sub.due_at, high=t.directory.last_id)
             note.expansions.append(expansion)
@@ -141,7 +158,7 @@ def expand(t: Tables, context: StorageContext, app: str, binding: str, now: floa
         t.schedules[app].remove(note)
         note.expansions.clear()
         t.changes += 1
-        made += _begin(t, context, note, now)
+        made += _begin(t, context, note, now, due=True)
     for lane in binding_tables(t, app, binding):
         room = ahead - lane.due(now)
         while room > 0 and (expansions := lane.running()):
@@ -184,6 +201,8 @@ def _cut(
             continue
         if endpoint.id > expansion.high or len(ids) == context.chunk:
             break
+        if not admits(t, note.sub, endpoint):
+            continue
         ids.append(endpoint.id)
     if ids:
         expansion.cursor = ids[-1]

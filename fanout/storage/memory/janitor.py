@@ -6,7 +6,7 @@ from itertools import islice
 
 from fanout.core.model import EndpointState
 from fanout.plugin import StorageContext
-from fanout.storage.memory import directory
+from fanout.storage.memory import directory, feed_tidy
 from fanout.storage.memory.stop import end_open
 from fanout.storage.memory.tables import Note, Tables, finish
 
@@ -22,6 +22,7 @@ def expire(t: Tables, context: StorageContext, now: float, limit: int) -> int:
             break
         done += end_open(t, context, note, note.stopped or "expired", "" if note.stopped else "ttl", now, limit - done)
         finish(t, note, now)
+    done += feed_tidy.expire(t, now, limit - done)
     t.changes += bool(past or done)
     return done
 
@@ -49,8 +50,10 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
     del t.events[:old]
     for place in [place for place, note in t.collapse.items() if note.finished_at is not None]:
         del t.collapse[place]
-    t.changes += limit - left + old > 0
-    return limit - left + old
+    left -= old
+    left -= feed_tidy.prune(t, context, now, left)
+    t.changes += limit > left
+    return limit - left
 
 
 def _forget(t: Tables, note: Note) -> None:

@@ -11,6 +11,7 @@ from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import Control, Event, GateNote, Step, Submission
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
+from fanout.storage.memory.feed_tables import FeedTables
 from fanout.storage.memory.lanes import Lane
 
 __all__ = [
@@ -192,6 +193,7 @@ class Tables:
     """
 
     directory: Directory = field(default_factory=Directory)
+    feed: FeedTables = field(default_factory=FeedTables)
     notes: dict[str, Note] = field(default_factory=dict)
     unfinished: dict[str, Note] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[str, bytes, float]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fanout.core.feed import Audience
 from fanout.core.model import Target
 from fanout.storage.sqlite.db import Db, dumps
 
@@ -17,9 +18,9 @@ Want = tuple[int, str, list[Any]]
 """(app's number, kind, names or ids) of one target."""
 
 
-def dump(target: Target, ids: Sequence[int] = ()) -> str:
+def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = None) -> str:
     """A target as a schedule keeps it; explicit addresses are kept as the `ids` they were interned to."""
-    return dumps(_parts(target, ids))
+    return dumps([*_parts(target, ids), *([audience.dump()] if audience is not None else [])])
 
 
 def _parts(target: Target, ids: Sequence[int] = ()) -> list[Any]:

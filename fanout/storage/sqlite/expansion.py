@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from fanout.core.feed import Audience
 from fanout.core.model import LANES
 from fanout.storage.sqlite.audience import WIDE, look_up, touched
 from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.sqlite.feed_audience import condition, narrow
 from fanout.storage.sqlite.intake import Start, begin
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
 
@@ -50,7 +52,7 @@ def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
             round_of = expansions[:room]
             room -= len(round_of)
             for expansion in round_of:
-                cut, over = _cut(db, expansion, place, lane, now)
+                cut, over = _cut(db, expansion, binding, place, lane, now)
                 made += cut
                 if over:
                     expansions.remove(expansion)
@@ -68,10 +70,11 @@ def _begin_schedules(db: Db, app: int, now: float) -> int:
     if not rows:
         return 0
     _delete(db, [row[0] for row in rows])
-    starts = [Start(row[1], app, row[2], row[3], *row[4]) for row in rows]
-    narrow = [start for start in starts if start.kind not in WIDE]
-    for start, found in zip(narrow, look_up(db, [(s.app, s.kind, s.names) for s in narrow]), strict=True):
+    starts = [Start(row[1], app, row[2], row[3], *row[4][:2], *map(Audience.load, row[4][2:])) for row in rows]
+    chosen = [start for start in starts if start.kind not in WIDE]
+    for start, found in zip(chosen, look_up(db, [(s.app, s.kind, s.names) for s in chosen]), strict=True):
         start.found = found
+    narrow(db, chosen, now)
     ledger = Ledger(db)
     for start in starts:
         ledger.of(start.notification).expansions -= 1
@@ -91,11 +94,23 @@ def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any
     )
 
 
-def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> tuple[int, bool]:
+def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: float) -> tuple[int, bool]:
     """One chunk from an expansion: how many were made, and whether it is over. Moves its cursor."""
-    id, notification, _, cursor, high, (kind, names) = expansion
+    id, notification, _, cursor, high, (kind, names, *audience) = expansion
     size = db.context.chunk
-    if kind == "topic":
+    asked, values = condition(Audience.load(audience[0]), name, "e") if audience else ("", [])
+    if audience and kind == "topic":
+        ids = db.json(
+            "SELECT json_group_array(endpoint) FROM (SELECT t.endpoint FROM endpoint_tag t CROSS JOIN endpoint e ON e.id = t.endpoint "
+            f"WHERE t.binding = ? AND t.tag = ? AND t.endpoint > ? AND t.endpoint <= ?{asked} ORDER BY t.endpoint LIMIT ?)",
+            binding,
+            names[0],
+            cursor,
+            high,
+            *values,
+            size,
+        )
+    elif kind == "topic":
         ids = db.json(
             "SELECT json_group_array(endpoint) FROM (SELECT endpoint FROM endpoint_tag WHERE binding = ? AND tag = ? "
             "AND endpoint > ? AND endpoint <= ? ORDER BY endpoint LIMIT ?)",
@@ -107,11 +122,12 @@ def _cut(db: Db, expansion: list[Any], binding: int, lane: int, now: float) -> t
         )
     else:
         ids = db.json(
-            "SELECT json_group_array(id) FROM (SELECT id FROM endpoint WHERE binding = ? AND state = 'active' "
-            "AND user <> '' AND id > ? AND id <= ? ORDER BY id LIMIT ?)",
+            "SELECT json_group_array(id) FROM (SELECT id FROM endpoint e WHERE binding = ? AND state = 'active' "
+            f"AND user <> '' AND id > ? AND id <= ?{asked} ORDER BY id LIMIT ?)",
             binding,
             cursor,
             high,
+            *values,
             size,
         )
     over = len(ids) < size

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fanout.core.codec import digest
+from fanout.core.feed import Audience
 from fanout.core.records import Put, Submission
 from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
 from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.sqlite.feed_audience import narrow
+from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, add_expansions, finish_ready
 from fanout.storage.sqlite.registration import intern
 from fanout.storage.sqlite.stopping import stop
@@ -27,6 +30,7 @@ class Start:
     due_at: float
     kind: str
     names: list[Any]
+    audience: Audience | None = None
     total: int = 0
     expansions: int = 0
     found: dict[int, list[int]] = field(default_factory=dict)
@@ -34,6 +38,17 @@ class Start:
 
 def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
+    if any(sub.feed is not None for sub in submissions):
+        return put_with_feed(db, submissions, now, _put, _replayed)
+    return _put(db, submissions, now)
+
+
+def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]:
+    apps = [db.app(sub.app, create=True) for sub in submissions]
+    return set(_check_keys(db, submissions, apps, [Put() for _ in submissions], now)[0])
+
+
+def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     apps = [db.app(sub.app, create=True) for sub in submissions]
     answers = [Put() for _ in submissions]
     replays, fresh = _check_keys(db, submissions, apps, answers, now)
@@ -41,8 +56,8 @@ def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     for i in fresh:
         sub = submissions[i]
         names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
-        starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names)
-    _look_up(db, [start for i, start in starts.items() if submissions[i].refused])
+        starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
+    _look_up(db, [start for i, start in starts.items() if submissions[i].refused], now)
     _check_refused(db, submissions, starts, answers)
     accepted = not any(answer.refused or answer.conflict for answer in answers)
     if accepted:
@@ -90,11 +105,12 @@ def _check_keys(
     return replays, fresh
 
 
-def _look_up(db: Db, starts: Sequence[Start]) -> None:
+def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
     """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
-    narrow = [start for start in starts if start.kind not in WIDE]
-    for start, found in zip(narrow, look_up(db, [(s.app, s.kind, s.names) for s in narrow]), strict=True):
+    chosen = [start for start in starts if start.kind not in WIDE]
+    for start, found in zip(chosen, look_up(db, [(s.app, s.kind, s.names) for s in chosen]), strict=True):
         start.found = found
+    narrow(db, chosen, now)
     for start in starts:
         if start.kind in WIDE:
             start.found = {binding: [] for binding in touched(db, start.app, start.kind, start.names)}
@@ -119,7 +135,10 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
         if sub.target.kind == "addresses":
             start.kind = "endpoints"
             start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
-    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
+    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now or submissions[i].optional], now)
+    for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
+        del starts[i]
+        answers[i] = Put(dropped=True)
     run: dict[int, Start] = {}
     places: dict[tuple[int, str, str], int] = {}
     for i, start in starts.items():
@@ -170,7 +189,9 @@ def _store_run(
             keys.append([start.app, sub.idempotency_key, sub.id, sub.digest.hex(), now])
         if sub.due_at > now:
             start.expansions = 1
-            schedules.append([number, start.app, 0, sub.lane, sub.due_at, 0, dump(sub.target, start.names)])
+            schedules.append(
+                [number, start.app, 0, sub.lane, sub.due_at, 0, dump(sub.target, start.names, sub.audience)]
+            )
         else:
             immediate.append(start)
     _insert(db, rows)
@@ -222,7 +243,7 @@ def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
         change = ledger.of(start.notification)
         for binding, ids in start.found.items():
             if start.kind in WIDE:
-                target = dumps([start.kind, start.names])
+                target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
                 expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target])
                 start.expansions += 1
                 change.expansions += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fanout.storage.sqlite import endpoints
+from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
 from fanout.storage.sqlite.stopping import end_open
@@ -32,7 +32,7 @@ def expirable(db: Db, now: float) -> bool:
             now,
             1,
         )
-    )
+    ) or feed_tidy.expirable(db, now)
 
 
 def expire(db: Db, now: float, limit: int) -> int:
@@ -48,7 +48,7 @@ def expire(db: Db, now: float, limit: int) -> int:
         state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
         done += end_open(db, id, state, reason, now, limit - done)
     finish_ready(db, ids, now)
-    return done
+    return done + feed_tidy.expire(db, now, limit - done)
 
 
 def _times(db: Db, now: float) -> tuple[float, float, float, float]:
@@ -66,7 +66,7 @@ def prunable(db: Db, now: float) -> bool:
             "OR EXISTS (SELECT 1 FROM event WHERE id = (SELECT min(id) FROM event) AND at < ?4)",
             *_times(db, now),
         )
-    )
+    ) or feed_tidy.prunable(db, now)
 
 
 def prune(db: Db, now: float, limit: int) -> int:
@@ -93,7 +93,8 @@ def prune(db: Db, now: float, limit: int) -> int:
         ),
     )
     old = db.rows("id", "(SELECT id, at FROM event ORDER BY id LIMIT ?) WHERE at < ?", left, events)
-    return limit - left + _delete(db, "event", "id", "value->>0", old)
+    left -= _delete(db, "event", "id", "value->>0", old)
+    return limit - left + feed_tidy.prune(db, now, left)
 
 
 def _prune_notifications(db: Db, before: float, limit: int) -> int:

@@ -33,6 +33,9 @@ _TABLES = (
     "retry",
     "tally",
     "backlog",
+    "feed",
+    "feed_item",
+    "subscription",
 )
 
 T = TypeVar("T")

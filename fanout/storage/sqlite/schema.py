@@ -5,6 +5,8 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 
 from __future__ import annotations
 
+from fanout.storage.sqlite.feed_schema import FEED
+
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
 
 APPLICATION_ID = 0x46414E4F
@@ -106,5 +108,5 @@ ALTER TABLE retry ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX retry_holds ON retry (endpoint, due_at) WHERE holds;
 """
 
-STEPS = (_FIRST, _SECOND)
+STEPS = (_FIRST, _SECOND, FEED)
 VERSION = len(STEPS)

@@ -1,0 +1,88 @@
+"""Feed items read in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Touched, user_digest
+from fanout.storage.memory.feed_tables import Entry
+from fanout.storage.memory.tables import Tables
+
+__all__ = ["find", "mine", "page", "touched"]
+
+
+def topics(t: Tables, app: str, user: str) -> set[str]:
+    """Those that the user's devices are in."""
+    known = (t.directory.endpoints.get(id) for id in t.directory.users.get((app, user), ()))
+    return {
+        tag for each in known if each is not None and each.state in ("active", "gone", "expired") for tag in each.tags
+    }
+
+
+def mine(t: Tables, app: str, user: str) -> Iterator[tuple[Entry, FeedItem]]:
+    """Everything of the user's feed, as it is for her."""
+    member = topics(t, app, user)
+    for entry in t.feed.items.values():
+        if entry.app != app or entry.user not in ("", user) or (entry.topic is not None and entry.topic not in member):
+            continue
+        yield entry, entry.states.get(user, entry.item)
+
+
+def page(t: Tables, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+    """A page of it."""
+    found = [item for _, item in mine(t, app, user) if _fits(item, query, now)]
+    if query.newest_before is not None:
+        found = [item for item in found if item.number < query.newest_before]
+        found.sort(key=lambda item: -item.number)
+    else:
+        found = [item for item in found if item.seq > query.after]
+        found.sort(key=lambda item: item.seq)
+    items = tuple(found[: query.limit])
+    more = len(found) > query.limit
+    erased = t.feed.erased.get((app, user_digest(user)), (0, 0.0))[0]
+    return FeedPage(
+        items=items,
+        seq=items[-1].seq if more and query.newest_before is None else t.feed.seq,
+        more=more,
+        head=t.feed.seq,
+        floor=max(t.feed.floor, erased),
+        topics=tuple(sorted(topics(t, app, user))),
+    )
+
+
+def _fits(item: FeedItem, query: FeedQuery, now: float) -> bool:
+    if item.deleted:
+        return query.status != "active"
+    return (
+        query.status != "deleted"
+        and item.expires_at > now
+        and query.unread in (None, not item.read)
+        and query.action in (None, item.action)
+    )
+
+
+def find(t: Tables, app: str, user: str, id: str, now: float) -> tuple[Entry, FeedItem] | None:
+    """One item by its own id, also a tombstone; else an active one by its sender's, the latest."""
+    known = [(entry, item) for entry, item in mine(t, app, user) if _there(entry, item, now)]
+    own = [each for each in known if each[1].id == id]
+    if own:
+        return max(own, key=lambda each: each[1].number)
+    # Of all that are active for everybody, not only for her: one that she has deleted does not make room for an older one.
+    theirs = [each for each in known if each[1].external_id == id and not each[0].item.deleted]
+    if not theirs:
+        return None
+    latest = max(theirs, key=lambda each: each[1].number)
+    return None if latest[1].deleted else latest
+
+
+def _there(entry: Entry, item: FeedItem, now: float) -> bool:
+    return entry.item.deleted or item.expires_at > now
+
+
+def touched(t: Tables, after: int) -> Touched:
+    """Whose feeds have changed."""
+    users = {(entry.app, entry.user) for entry in t.feed.items.values() if entry.item.seq > after}
+    for entry in t.feed.items.values():
+        users |= {(entry.app, user) for user, state in entry.states.items() if state.seq > after}
+    erased = {place for place, (seq, _) in t.feed.erased.items() if seq > after}
+    return Touched(head=t.feed.seq, users=frozenset(users), erased=frozenset(erased))

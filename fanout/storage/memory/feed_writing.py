@@ -1,0 +1,243 @@
+"""A put that writes into the feed, in memory: around the ordinary one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fanout.core.cursor import Cursor
+from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedChange, FeedItem, FeedPost, FeedWritten, change_item
+from fanout.core.model import Endpoint
+from fanout.core.records import Put, Submission
+from fanout.storage.memory.feed_items import find
+from fanout.storage.memory.feed_tables import Entry
+from fanout.storage.memory.tables import Tables
+
+__all__ = ["admits", "bury", "narrow", "put_with_feed"]
+
+_Plain = Callable[[Sequence[Submission]], list[Put]]
+
+
+def put_with_feed(
+    t: Tables, submissions: Sequence[Submission], now: float, plain: _Plain, keys_after: float
+) -> list[Put]:
+    """Store all of them or none, with their feed writes. Idempotency keys of before `keys_after` are forgotten."""
+    if isinstance(submissions[0].feed, FeedChange):
+        return _change(t, submissions, submissions[0].feed, now, plain)
+    head = -1
+    heads: dict[int, list[int]] = {}
+    kept: list[int] = []
+    for i, sub in enumerate(submissions):
+        if not sub.follows:
+            head = i
+            heads[i] = []
+        elif not _replayed(t, submissions, head, keys_after):
+            heads[head].append(i)
+        else:
+            continue
+        kept.append(i)
+    answers = [Put(dropped=True) for _ in submissions]
+    for i, answer in zip(kept, plain([submissions[i] for i in kept]), strict=True):
+        answers[i] = answer
+    if any(answer.refused or answer.conflict for answer in answers):
+        return [Put() if answer.dropped else answer for answer in answers]
+    for i, followers in heads.items():
+        sub = submissions[i]
+        if not isinstance(sub.feed, FeedPost):
+            continue
+        if answers[i].replayed:
+            written = _posted(t, sub, answers[i].id)
+        else:
+            written = _post(t, sub, sub.feed, now)
+            _tell(t, [submissions[n].id for n in (i, *followers) if answers[n].id], written)
+        answers[i] = replace(answers[i], feed=written)
+    return answers
+
+
+def _replayed(t: Tables, submissions: Sequence[Submission], head: int, keys_after: float) -> bool:
+    sub = submissions[head]
+    if sub.idempotency_key is None:
+        return False
+    earlier = t.keys.get((sub.app, sub.idempotency_key))
+    if earlier is not None and earlier[2] >= keys_after:
+        return earlier[1] == sub.digest
+    before = (each for each in submissions[:head] if (each.app, each.idempotency_key) == (sub.app, sub.idempotency_key))
+    first = next(before, None)
+    return first is not None and first.digest == sub.digest
+
+
+# -- changes
+
+
+def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain) -> list[Put]:
+    head = submissions[0]
+    (user,) = head.target.names
+    found = find(t, head.app, user, change.item, now)
+    writer, endpoint = 0, 0
+    problem = FeedWritten()
+    if found is None or (found[1].deleted and not change.delete):
+        problem = FeedWritten(problem="missing")
+    elif change.writer:
+        known = next((each for each in t.feed.subscriptions.values() if each.unsid == change.writer), None)
+        if known is None or (known.app, known.user) != (head.app, user):
+            problem = FeedWritten(problem="device")
+        else:
+            writer, endpoint = known.id, known.endpoint
+    if found is not None and not problem.problem and change.if_match not in (None, found[1].seq):
+        problem = FeedWritten(item=found[1], id=found[1].id, seq=found[1].seq, problem="stale")
+    if found is None or problem.problem:
+        return [Put(feed=problem), *(Put() for _ in submissions[1:])]
+    entry, item = found
+    after = item if item.deleted else change_item(item, change, seq=0, now=now, writer=writer)
+    if after is item:
+        same = FeedWritten(item=item, id=item.id, seq=item.seq, changed=False)
+        return [Put(dropped=True, feed=same), *(Put(dropped=True) for _ in submissions[1:])]
+    others = [
+        replace(sub, audience=replace(sub.audience or Audience(), exclude=endpoint)) if endpoint else sub
+        for sub in submissions
+    ]
+    answers = plain(others)
+    if not any(answer.refused or answer.conflict for answer in answers):
+        after = replace(after, seq=t.feed.next_seq())
+        if entry.user:
+            entry.item = after
+        else:
+            entry.states[user] = after
+        written = FeedWritten(item=after, id=after.id, seq=after.seq)
+        _tell(t, [sub.id for sub, answer in zip(submissions, answers, strict=True) if answer.id], written)
+        answers[0] = replace(answers[0], feed=written)
+    return answers
+
+
+# -- posts
+
+
+def _post(t: Tables, sub: Submission, what: FeedPost, now: float) -> FeedWritten:
+    target = sub.target
+    many = target.kind == "users"
+    users = list(target.names) if target.kind in ("user", "users") else [""]
+    topic = target.names[0] if target.kind == "topic" else None
+    seq = t.feed.next_seq(1 if what.external_id is None else 2)
+    known = None if what.external_id is None else _known(t, sub.app, users, topic, what.external_id, many, seq - 1, now)
+    item = FeedItem(
+        id=sub.id if known is None else known.item.id,
+        number=0 if known is None else known.item.number,
+        seq=seq,
+        external_id=what.external_id,
+        group=what.group,
+        priority=what.priority,
+        content=what.content,
+        created_at=now if known is None else known.item.created_at,
+        modified_at=None if known is None else now,
+        expires_at=what.expires_at,
+        display_until=what.display_until,
+        fallback_at=what.fallback_at,
+        broadcast=users == [""],
+    )
+    if known is not None:
+        known.item = item
+        known.states.clear()
+        known.seen.clear()
+    else:
+        for user in users:
+            t.feed.last_item += 1
+            item = replace(item, number=t.feed.last_item)
+            t.feed.items[item.number] = Entry(sub.app, user, topic, item)
+    return FeedWritten(item=None if many else item, id=item.id, seq=seq, replaced=known is not None)
+
+
+def _known(
+    t: Tables, app: str, users: list[str], topic: str | None, external: str, many: bool, grave: int, now: float
+) -> Entry | None:
+    """The one that is to be replaced. One that has expired, or that is one of many users', becomes a tombstone of number `grave`."""
+    found = [
+        entry
+        for entry in t.feed.items.values()
+        if (entry.app, entry.topic, entry.item.external_id) == (app, topic, external)
+        and entry.user in users
+        and not entry.item.deleted
+    ]
+    if found and not many and found[0].item.expires_at > now:
+        return found[0]
+    for entry in found:
+        bury(entry, grave, now)
+    return None
+
+
+def bury(entry: Entry, seq: int, now: float) -> None:
+    """It becomes a tombstone, for everybody."""
+    entry.item = replace(entry.item, content=b"", deleted=True, modified_at=now, writer=0, seq=seq)
+    entry.states.clear()
+
+
+def _posted(t: Tables, sub: Submission, id: str) -> FeedWritten:
+    """What an earlier post of that id came to, as things stand now."""
+    assert isinstance(sub.feed, FeedPost)
+    user = sub.target.names[0] if sub.target.kind in ("user", "users") else ""
+    external = sub.feed.external_id
+    found = [
+        entry.item
+        for entry in t.feed.items.values()
+        if (entry.app, entry.user) == (sub.app, user)
+        and (
+            entry.item.id == id
+            or (external is not None and entry.item.external_id == external and not entry.item.deleted)
+        )
+    ]
+    item = max(found, key=lambda item: (item.id == id, item.number), default=None)
+    return FeedWritten(
+        item=None if sub.target.kind == "users" else item,
+        id=item.id if item else id,
+        seq=item.seq if item else 0,
+        changed=False,
+    )
+
+
+def _tell(t: Tables, parts: Sequence[str], written: FeedWritten) -> None:
+    """Fill the slots of what is pushed, and note which item a fallback goes with."""
+    cursor = str(Cursor(t.feed.identity, written.seq)).encode()
+    for id in parts:
+        note = t.notes[id]
+        content = note.sub.content.replace(CURSOR_SLOT.encode(), cursor).replace(
+            ITEM_SLOT.encode(), written.id.encode()
+        )
+        note.sub = replace(note.sub, content=content)
+        if note.sub.audience is not None and note.sub.audience.unseen and written.item is not None:
+            t.feed.fallbacks[id] = (t.feed.items[written.item.number], written.seq)
+
+
+# -- audiences
+
+
+def narrow(t: Tables, sub: Submission, found: dict[str, list[int]], now: float, *, due: bool) -> dict[str, list[int]]:
+    """Of the endpoints found, by binding, those that the submission's audience admits, and the bindings that have such.
+
+    What has been fetched is looked at when a schedule is `due`.
+    """
+    audience = sub.audience
+    if audience is None:
+        return found
+    without = {audience.exclude}
+    if audience.unseen and due:
+        entry, seq = t.feed.fallbacks.get(sub.id, (None, 0))
+        if entry is None or entry.item.seq != seq or entry.item.deleted or entry.item.expires_at <= now:
+            return {}
+        without |= {t.feed.subscriptions[id].endpoint for id in entry.seen if id in t.feed.subscriptions}
+    kept: dict[str, list[int]] = {}
+    for binding, ids in found.items():
+        for id in ids:
+            endpoint = t.directory.endpoints[id]
+            if endpoint.expires_at is not None and endpoint.expires_at <= now:
+                continue
+            if id not in without and admits(t, sub, endpoint):
+                kept.setdefault(binding, []).append(id)
+    return kept
+
+
+def admits(t: Tables, sub: Submission, endpoint: Endpoint) -> bool:
+    """Whether the submission is for an endpoint of its target, fetched or not."""
+    audience = sub.audience
+    return audience is None or (
+        endpoint.id != audience.exclude
+        and audience.admits(t.feed.receive.get(endpoint.id, "push"), endpoint.platform, endpoint.binding)
+    )
