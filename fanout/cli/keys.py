@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fanout.cli.gateways import toml_value
+from fanout.cli.key_files import from_configuration, write_new
+from fanout.cli.keys_api import api_key
 from fanout.cli.options import Json
 from fanout.cli.shell import emit, say
 from fanout.errors import ConfigurationError, UsageError
@@ -19,26 +20,49 @@ __all__ = ["keys", "make_keys"]
 
 
 def keys(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to make: vapid, the key pair of Web Push.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="What to make: vapid, the key pair of Web Push, or api, a key to the service."
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", metavar="FILE", help="Where to put the private key; it is never overwritten.", show_default=False
         ),
     ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option("--app", metavar="APP", help="api: the app that the key belongs to; otherwise default."),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="api: app, a key that acts as the app (the default), or user, a key to sign user tokens with.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Make a new key pair, and print its public half and the lines for the configuration."""
+    """Make a new key, and print what belongs to the clients and the lines for the configuration."""
+    if kind == "api":
+        api_key("default" if app is None else app, "app" if role is None else role, out, json=json)
+        return
+    for flag, value in (("--app", app), ("--role", role)):
+        if value is not None:
+            raise UsageError(f"{flag} is for `fanout keys api`: leave it out.")
     transport, pair = make_keys(Registry(), kind)
     if out is None:
         say("Nothing is stored: keep the private key that is printed, or let --out FILE put one into a file.")
         table = {pair.setting: pair.private.reveal(), **pair.more}
     else:
-        _write_new(out, pair.private.reveal())
+        write_new(out, pair.private.reveal())
         say(
             f"The private key is in {out}, readable by you alone. Keep it: what is made with its public half works with no other."
         )
-        table = {f"{pair.setting}_file": _from_configuration(out), **pair.more}
+        table = {f"{pair.setting}_file": from_configuration(out), **pair.more}
     if json:
         emit({"kind": kind, "transport": transport, pair.public_name: pair.public, "settings": table})
     else:
@@ -58,34 +82,7 @@ def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
         known += makers
     if not known:
         raise ConfigurationError("No installed transport makes keys: `fanout doctor` shows what is installed.")
-    raise UsageError(f"{kind!r} is no kind of key: there is {', '.join(sorted(known))}.")
-
-
-def _write_new(file: Path, text: str) -> None:
-    """A file that only its owner can read and that was not there before. Raises `UsageError`."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(
-            f"--out {file} exists already, and a key is not overwritten, as its subscriptions would be lost: name another file."
-        ) from None
-    except OSError as error:
-        raise UsageError(f"--out {file} cannot be made ({error.strerror}): name another file.") from None
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise UsageError(f"--out {file} cannot be written ({error.strerror}): name another file.") from None
-
-
-def _from_configuration(file: Path) -> str:
-    """The path as the configuration has to name it: relative paths start at the configuration's own folder."""
-    folder = Path(os.environ.get("FANOUT_CONFIG") or "fanout.toml").absolute().parent
-    absolute = file.absolute()
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    raise UsageError(f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api']))}.")
 
 
 def _toml(transport: str, pair: KeyPair, table: dict[str, str]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fanout.config.urls import url_problem
 from fanout.core.secret import Secret
+from fanout.core.urls import url_problem
 from fanout.errors import UsageError
 
 __all__ = ["Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]

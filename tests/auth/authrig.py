@@ -12,6 +12,9 @@ from fanout.service.auth import Authenticator, AuthError, Caller
 from fanout.testing import VirtualClock
 from fanout.testing.issuer import LoopbackIssuer, SigningKey
 
+KEY = SigningKey.make("key-1")
+"""What the issuers of most tests sign with: a new RSA key takes a tenth of a second."""
+
 
 def settings_of(issuer: LoopbackIssuer, **more: Any) -> IssuerSettings:
     """The issuer's entry in the configuration, with some of it replaced."""
@@ -79,6 +82,8 @@ def refusal(found: Caller | AuthError) -> tuple[int, str]:
 async def rig_of(**issuer: Any) -> AsyncIterator[Rig]:
     """A rig with an issuer made like this."""
     clock = VirtualClock()
+    if "algorithm" not in issuer:
+        issuer.setdefault("key", KEY)
     async with LoopbackIssuer(now=clock.now, **issuer) as found:
         rig = Rig(clock, found, Authenticator(ServiceSettings(issuers=(settings_of(found),)), clock))
         try:

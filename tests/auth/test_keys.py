@@ -307,7 +307,7 @@ async def test_a_configured_key_set_needs_no_discovery(rig: Rig) -> None:
 
 
 async def test_two_issuers_do_not_vouch_for_one_another(rig: Rig) -> None:
-    async with rig_of() as other:
+    async with rig_of(key=SigningKey.make("key-1")) as other:
         both = rig.trusting(ServiceSettings(issuers=(settings_of(rig.issuer), settings_of(other.issuer))))
         assert isinstance(await outcome(both, rig.token()), Caller)
         assert isinstance(await outcome(both, other.token()), Caller)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 from fanout.config import ServiceSettings
 from fanout.errors import ConfigurationError
@@ -21,7 +21,10 @@ from fanout.service.auth.user_token import MAX_LIFE, USER_TOKEN_PREFIX, read_use
 if TYPE_CHECKING:
     from fanout.service.auth.issuer import Issuer
 
-__all__ = ["Authenticator"]
+__all__ = ["Authenticator", "Headers"]
+
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
+"""A mapping such as Starlette's `Headers`, or the pairs of an ASGI scope."""
 
 
 class Authenticator:
@@ -52,8 +55,8 @@ class Authenticator:
         """End what is being fetched. Idempotent."""
         await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()))
 
-    async def authenticate(self, headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]]) -> Caller:
-        """The caller of a request with these headers: a mapping such as Starlette's `Headers`, or the pairs of an ASGI scope.
+    async def authenticate(self, headers: Headers) -> Caller:
+        """The caller of a request with these headers.
 
         Raises `AuthError`. Of a token that has been seen before it costs a hash and a look; nothing is awaited then.
         """
@@ -145,18 +148,18 @@ def _issuers(settings: ServiceSettings, clock: Clock) -> dict[str, Issuer]:
     return {issuer.issuer: Issuer(issuer, clock) for issuer in settings.issuers}
 
 
-def _pairs(headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, str]]:
+def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
     """Names in lower case. A mapping that knows several values of a name gives them all."""
     if isinstance(headers, Mapping):
-        return ((name.lower(), value) for name, value in headers.items())
+        return ((name.lower(), value) for name, value in cast("Mapping[str, str]", headers).items())
     return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
-def _by_name(headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _by_name(headers: Headers) -> dict[str, str]:
     return dict(_pairs(headers))
 
 
-def _bearer(headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]]) -> str:
+def _bearer(headers: Headers) -> str:
     """The credential (RFC 6750, section 2.1). It is taken from the header only: a URL would end up in logs."""
     found = [value for name, value in _pairs(headers) if name == "authorization"]
     if len(found) > 1:

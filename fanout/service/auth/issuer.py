@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from fanout.config import IssuerSettings
-from fanout.config.urls import url_problem
+from fanout.core.urls import url_problem
 from fanout.errors import ConfigurationError
 from fanout.plugin import Clock, Http1Client, Http1Settings, RequestFailed, Response, client_tls
 from fanout.service.auth.access_token import AccessToken

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import get_default_algorithms
+from jwt.exceptions import InvalidKeyError
 
 __all__ = ["Key", "KeySet", "KeySetUnusable", "parse_key_set", "verify"]
 
@@ -27,7 +28,7 @@ _NEEDS: dict[str, tuple[str, str]] = {
 """Type and curve of the key that an algorithm takes (RFC 7518, section 3.1; RFC 8037, section 3.1)."""
 
 _PUBLIC: dict[str, tuple[str, ...]] = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
-_ALGORITHMS = jwt.algorithms.get_default_algorithms()
+_ALGORITHMS = get_default_algorithms()
 _MOST_KEYS = 64
 _RSA_BITS = range(2048, 8193)
 """Fewer can be broken (RFC 7518, section 3.3); more only cost time."""
@@ -122,7 +123,7 @@ def _key(entry: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
         return None
     try:
         made = _ALGORITHMS[min(algorithms)].from_jwk(public)
-    except (jwt.exceptions.InvalidKeyError, ValueError, TypeError):
+    except (InvalidKeyError, ValueError, TypeError):
         return None
     if isinstance(made, RSAPublicKey) and (made.key_size not in _RSA_BITS or made.public_numbers().e > 0xFFFFFFFF):
         return None

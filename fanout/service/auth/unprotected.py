@@ -8,9 +8,9 @@ request is taken only if it was addressed to loopback by name (a page that rebin
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from fanout.config.urls import is_loopback
+from fanout.core.urls import is_loopback
 from fanout.service.auth.caller import SCOPE, Caller
 from fanout.service.auth.errors import forbidden
 
@@ -25,13 +25,13 @@ def unprotected_caller(headers: Mapping[str, str], apps: Collection[str]) -> Cal
     `headers` have names in lower case. Raises `AuthError` 403.
     """
     host = headers.get("host", "")
-    if not is_loopback(_name(host)) or any(name in headers for name in _PASSED_ON):
+    if not is_loopback(_split(host).hostname or "") or any(name in headers for name in _PASSED_ON):
         raise forbidden(
             "unprotected",
             "This service knows no callers, so it serves its own machine only: configure [[service.issuers]] or [[service.keys]].",
         )
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise forbidden("origin", "This service knows no callers, so it serves no pages of other origins.")
     app = headers.get("x-fanout-app", "default")
     if app not in apps:
@@ -44,8 +44,9 @@ def unprotected_caller(headers: Mapping[str, str], apps: Collection[str]) -> Cal
     return Caller(app, user, "unprotected", frozenset({SCOPE}), "delegated")
 
 
-def _name(host: str) -> str:
+def _split(host: str) -> SplitResult:
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        found = urlsplit(f"//{host}")
     except ValueError:
-        return ""
+        return urlsplit("")
+    return found if found.netloc == host and found.username is None else urlsplit("")

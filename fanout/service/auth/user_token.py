@@ -85,7 +85,7 @@ def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *,
     """
     secret = Secret(secret) if isinstance(secret, str) else secret
     id = user_key_id(secret)
-    if not app or not user or len(user) > 512 or "\x00" in user:
+    if not app or not _is_user(user):
         raise UsageError("A user token is for one app and for one user of 1 to 512 characters without NUL.")
     if not 1 <= ttl <= MAX_LIFE:
         raise UsageError(f"ttl is {ttl!r}: a user token lives from 1 to {MAX_LIFE:g} seconds.")
@@ -110,7 +110,13 @@ def read_user_token(token: str, secret: Secret) -> tuple[str, str, int, int] | N
         return None
     if not isinstance(claims, dict) or any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
         return None
+    if not _is_user(claims["user"]):
+        return None
     return claims["app"], claims["user"], claims["iat"], claims["exp"]
+
+
+def _is_user(user: str) -> bool:
+    return 0 < len(user) <= 512 and "\x00" not in user
 
 
 def _mac(secret: Secret, signed: str) -> bytes:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import get_default_algorithms
 
 __all__ = ["KeyRing", "SigningKey"]
 
 _CURVES: dict[str, ec.EllipticCurve] = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
-_METHODS = jwt.algorithms.get_default_algorithms()
+_METHODS = get_default_algorithms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,13 @@ class SigningKey:
 
 
 class KeyRing:
-    """The keys in use. Which one signs and which are published may be changed at any time."""
+    """The keys in use. Which one signs and which are published may be changed at any time. It begins with `first`, else a new one."""
 
-    def __init__(self, algorithm: str = "RS256") -> None:
-        self._algorithm = algorithm
-        self._numbers = itertools.count(1)
-        self.published: list[SigningKey] = []
-        self.current = self.add()
+    def __init__(self, algorithm: str = "RS256", first: SigningKey | None = None) -> None:
+        self._algorithm = first.algorithm if first is not None else algorithm
+        self._numbers = itertools.count(1 if first is None else 2)
+        self.published: list[SigningKey] = [first] if first is not None else []
+        self.current = first if first is not None else self.add()
 
     def add(self, algorithm: str | None = None) -> SigningKey:
         """Publish another key, which does not sign yet."""
@@ -88,4 +89,4 @@ class KeyRing:
 
 
 def _part(data: bytes) -> str:
-    return jwt.utils.base64url_encode(data).decode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from fanout.testing.issuer.grants import Client, Desk
-from fanout.testing.issuer.keys import KeyRing
+from fanout.testing.issuer.keys import KeyRing, SigningKey
 from fanout.testing.issuer.tokens import Style, user_id
 from fanout.testing.simulator import Authority
 
@@ -40,7 +40,7 @@ class LoopbackIssuer:
     """An OAuth issuer on 127.0.0.1, as an async context manager.
 
     `audience` is how its tokens name the service. `clients` are those that may ask for tokens. `style` is what the tokens look like,
-    `algorithm` what they are signed with. `now` gives UNIX seconds. With an `authority` it speaks https, else http.
+    `algorithm` what they are signed with, by a new key or the one that is given. `now` gives UNIX seconds. With an `authority` it speaks https, else http.
 
     `keys` may be rotated, `faults` set, and `desk` told other lifetimes while it runs; `requests` counts what was asked, by endpoint:
     `discovery`, `keys`, `token`, `sign_in`.
@@ -53,11 +53,12 @@ class LoopbackIssuer:
         clients: Sequence[Client] = (Client("shop", "shop-secret"), Client("page")),
         style: Style = "rfc9068",
         algorithm: str = "RS256",
+        key: SigningKey | None = None,
         now: Callable[[], float] = time.time,
         authority: Authority | None = None,
         port: int = 0,
     ) -> None:
-        self.keys = KeyRing(algorithm)
+        self.keys = KeyRing(algorithm, key)
         self.desk = Desk("", audience, self.keys, style, now)
         self.desk.clients = {client.id: client for client in clients}
         self.faults: dict[str, Fault] = {}
