@@ -27,6 +27,7 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.plugin.base import API, Clock
+from fanout.plugin.feed import Feed
 
 __all__ = ["Storage", "StorageContext", "StoragePlugin"]
 
@@ -56,6 +57,11 @@ class Storage(Protocol):
 
     location: str
     """Where it is, for people: a path or a URL without a password."""
+
+    @property
+    def feed(self) -> Feed:
+        """Subscriptions and the feed of the same database."""
+        ...
 
     async def __aenter__(self) -> Self:
         """Open, creating or migrating the schema. Raises `StorageRefused`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
+from secrets import randbits
 from typing import Self
 
 from fanout.core.address import Address
@@ -27,7 +28,21 @@ from fanout.core.records import (
 )
 from fanout.errors import NotFound
 from fanout.plugin import StorageContext
-from fanout.storage.memory import directory, explain, gates, intake, janitor, pause, queue, settling, stop, watch
+from fanout.storage.memory import (
+    directory,
+    explain,
+    feed_tidy,
+    gates,
+    intake,
+    janitor,
+    pause,
+    queue,
+    settling,
+    stop,
+    watch,
+)
+from fanout.storage.memory.feed import MemoryFeed
+from fanout.storage.memory.feed_tables import FeedTables
 from fanout.storage.memory.tables import Note, Tables
 
 __all__ = ["MemoryStorage"]
@@ -41,7 +56,8 @@ class MemoryStorage:
     def __init__(self, location: str, context: StorageContext) -> None:
         self.location = f"memory:{location}"
         self._context = context
-        self._t = Tables()
+        self._t = Tables(feed=FeedTables(identity=randbits(32)))
+        self.feed = MemoryFeed(self._t)
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,6 +94,7 @@ class MemoryStorage:
     async def erase_user(self, app: str, user: str, now: float) -> int:
         """See `Storage`."""
         self._t.changes += 1
+        feed_tidy.erase(self._t, app, user, now)
         return directory.erase(self._t, app, user, now)
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:

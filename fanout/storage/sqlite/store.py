@@ -35,6 +35,7 @@ from fanout.storage.sqlite import (
     watching,
 )
 from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.feed import SqliteFeed
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
@@ -51,6 +52,7 @@ class SqliteStorage:
         self._context = context
         self._offload = offload()
         self._database: Database | None = None
+        self.feed = SqliteFeed(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)
