@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from fanout import bootstrap
 from fanout.core.model import Endpoint, EndpointState, Notification, Target
-from fanout.core.records import Status
+from fanout.core.records import Status, Step
 from fanout.errors import EngineClosed, UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +124,26 @@ class Engine:
     def cancel(self, id: str) -> Status:
         """Stop what has not been sent; the status afterwards. Raises `NotFound`."""
         return self._call(self._use().cancel(id))
+
+    def pause(self, id: str) -> Status:
+        """Send nothing more of it until `resume`; the status afterwards. Raises `NotFound`."""
+        return self._call(self._use().pause(id))
+
+    def resume(self, id: str) -> Status:
+        """Let a paused notification go on; the status afterwards. Raises `NotFound`."""
+        return self._call(self._use().resume(id))
+
+    def pause_binding(self, binding: str, *, app: str = "default") -> None:
+        """Hold everything of one binding, in every process. Raises `UsageError` for an unknown binding."""
+        self._call(self._use().pause_binding(binding, app=app))
+
+    def resume_binding(self, binding: str, *, app: str = "default") -> None:
+        """Lift a binding's pause, and try what was wrong with it again at once. Raises `UsageError` for an unknown binding."""
+        self._call(self._use().resume_binding(binding, app=app))
+
+    def explain(self, id: str, endpoint: int) -> Sequence[Step]:
+        """What was decided about one delivery, oldest first. Raises `NotFound`."""
+        return self._call(self._use().explain(id, endpoint))
 
     def _use(self) -> asynchronous.Engine:
         """The engine inside, if it can be called from here and now."""

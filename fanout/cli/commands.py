@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fanout.cli import cancel, demo, doctor, endpoints, keys, send, status, work
+from fanout.cli import cancel, demo, doctor, endpoints, explain, keys, pause, resume, send, serve, status, work
 from fanout.cli.shell import say
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
@@ -26,9 +26,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo.demo)
+app.command()(serve.serve)
 app.command()(work.work)
 app.command()(send.send)
 app.command()(status.status)
+app.command()(explain.explain)
+app.command()(pause.pause)
+app.command()(resume.resume)
 app.command()(cancel.cancel)
 app.add_typer(endpoints.app, name="endpoints")
 app.command()(doctor.doctor)
@@ -63,10 +67,10 @@ def _run() -> int:
     except SystemExit as ended:
         return _flushed(ended.code if isinstance(ended.code, int) else FAILED)
     except (UsageError, ConfigurationError, PluginError) as error:
-        say(f"fanout: {error}")
+        say(f"fanout: {error}", level="error")
         return USAGE
     except FanoutError as error:
-        say(f"fanout: {error}")
+        say(f"fanout: {error}", level="error")
         return FAILED
     except BrokenPipeError:
         return _hush()

@@ -184,7 +184,7 @@ def remove(ids: Ids, app: App = "default", config: Config = None, json: Json = F
 
 @app.command()
 def restore(ids: Ids, app: App = "default", config: Config = None, json: Json = False) -> None:
-    """Put gone, removed or expired endpoints back."""
+    """Put gone, removed or expired endpoints back, as long as they are in quarantine (30 days)."""
     _change("restored", ids, app, config, json)
 
 
@@ -237,7 +237,7 @@ def _row(endpoint: Endpoint) -> list[object]:
         endpoint.user or "-",
         endpoint.binding,
         endpoint.platform or "-",
-        endpoint.state,
+        f"{endpoint.state} ({endpoint.reason})" if endpoint.reason else endpoint.state,
         _when(endpoint.registered_at),
         ",".join(endpoint.tags) or "-",
     ]

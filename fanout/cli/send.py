@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import orjson
 import typer
 
-from fanout.cli.options import App, Config, Json
+from fanout.cli.options import App, Config, Json, LogFormat
 from fanout.cli.progress import Following
 from fanout.cli.shell import emit, execute, parts, run, say
 from fanout.cli.status import show
@@ -59,6 +59,7 @@ def send(
     app: App = "default",
     config: Config = None,
     json: Json = False,
+    log_format: LogFormat = None,
 ) -> None:
     """Accept a notification durably and print its id. A worker (`fanout work`) delivers it, or --wait does."""
     target = Target.parse(to)
@@ -91,13 +92,13 @@ def send(
 
     counted: list[int] = []
     if dry_run:
-        run(look)
+        run(look, log_format=log_format)
     if target.kind == "all" and not yes:
         # Counted in a loop of its own: a loop that waits for an answer on the terminal would not hear Ctrl-C.
-        if code := execute(look):
+        if code := execute(look, log_format=log_format):
             raise typer.Exit(code)
         _confirm(counted[0], app)
-    run(command)
+    run(command, log_format=log_format)
 
 
 def _data(pairs: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import typer
 
 from fanout import bootstrap
 from fanout.bootstrap import Parts
+from fanout.cli import logs
 from fanout.errors import UsageError
 from fanout.registry import Registry
 
@@ -39,13 +39,17 @@ def parts(config: Path | None, command: str) -> Parts:
     return made
 
 
-def run(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> None:
+def run(
+    command: Callable[[], Awaitable[int]], *, graceful: bool = False, log_format: logs.Format | None = None
+) -> None:
     """Do as `execute` does, and exit with the code."""
-    raise typer.Exit(execute(command, graceful=graceful))
+    raise typer.Exit(execute(command, graceful=graceful, log_format=log_format))
 
 
-def execute(command: Callable[[], Awaitable[int]], *, graceful: bool = False) -> int:
-    """Run `command` in an event loop of its own; the exit code that it returns.
+def execute(
+    command: Callable[[], Awaitable[int]], *, graceful: bool = False, log_format: logs.Format | None = None
+) -> int:
+    """Run `command` in an event loop of its own; the exit code that it returns. Logs are in `log_format` (`logs.configure`).
 
     The first SIGINT or SIGTERM cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
     where being told to end is how the command ends (`graceful`). One that comes a second later ends the process at once.
@@ -74,7 +78,7 @@ def execute(command: Callable[[], Awaitable[int]], *, graceful: bool = False) ->
         finally:
             _listen(loop, None)
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logs.configure(log_format)
     with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
         return runner.run(guarded())
 
@@ -91,9 +95,9 @@ def _listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None] | None) ->
             return
 
 
-def say(text: str) -> None:
-    """A line for people, on standard error."""
-    typer.echo(text, err=True)
+def say(text: str, *, level: str = "info") -> None:
+    """A line for people, on standard error; an object where logs are JSON."""
+    typer.echo(logs.spoken(text, level), err=True)
 
 
 def emit(values: dict[str, Any]) -> None:

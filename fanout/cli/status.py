@@ -1,30 +1,61 @@
-"""`fanout status`: how things stand with one notification."""
+"""`fanout status`: how things stand with one notification, or with everything."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
-from fanout.core.records import Status
+from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
-from fanout.core.states import FINAL_STATES
+from fanout.core.states import FINAL_STATES, Waiting
+from fanout.engine import Engine
 
-__all__ = ["describe", "show", "status"]
+__all__ = ["MEANING", "Id", "describe", "show", "status", "when"]
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `send` printed.", show_default=False)]
 
+MEANING: Mapping[str, str] = {
+    Waiting.READY: "a worker has it",
+    Waiting.SCHEDULED: "not due yet",
+    Waiting.BACKOFF: "the gateway put off this endpoint; tried again by itself",
+    Waiting.GATE: "the gateway throttles or fails as a whole; probed, and goes on by itself",
+    Waiting.BREAKER: "a credential, topic or project is wrong: mend it (`fanout doctor`), then `fanout resume --binding B`",
+    Waiting.BUDGET: "too many retries for what succeeds; goes on by itself as successes come",
+    Waiting.QUOTA: "the gateway's quota is used up; goes on by itself when it is renewed",
+    Waiting.LIMITER: "the gateway has become slow, so fewer are under way; goes on by itself",
+    Waiting.PAUSED: "somebody paused it: `fanout resume ID`, or `fanout resume --binding B`",
+    Waiting.LANE: "due, and waits for its turn; if the number does not fall, no worker runs: `fanout work`",
+}
+"""What each reason for waiting means, and what there is to do."""
 
-def status(id: Id, config: Config = None, json: Json = False) -> None:
-    """How things stand with a notification."""
+_LEASED = "leased"
+
+
+def status(
+    id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="The id that `send` printed; without it, everything.", show_default=False),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused."""
 
     async def command() -> int:
         async with parts(config, "status").engine(role="submit") as engine:
-            show(await engine.status(id), json=json)
+            if id is None:
+                await _overview(engine, json=json)
+                return 0
+            found = await engine.status(id)
+            show(found, json=json)
+            if not json and found.counts.get("pending"):
+                _echo(_gate_lines(gate for gate in await engine.gates() if gate.app == found.app))
         return 0
 
     run(command)
@@ -45,7 +76,10 @@ def describe(found: Status) -> str:
     lines = [f"{found.id}  {report['state']}", f"  deliveries  {total}"]
     for state in ("pending", *FINAL_STATES):
         if count := report["counts"][state]:
-            reasons = report["pending_by_reason"] if state == "pending" else found.reasons.get(state, {})
+            if state == "pending":
+                lines += [f"  {state:<11} {count:,}", *_waiting_lines(report["pending_by_reason"], "    ")]
+                continue
+            reasons = found.reasons.get(state, {})
             detail = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()) if reason)
             lines.append(f"  {state:<11} {count:,}" + (f"  ({detail})" if detail else ""))
     lines.append(f"  attempts    {found.attempts:,}")
@@ -56,7 +90,83 @@ def describe(found: Status) -> str:
         ("expires_at", found.expires_at if found.finished_at is None else None),
     ):
         if moment is not None:
-            lines.append(f"  {name:<11} {datetime.fromtimestamp(moment, UTC).isoformat(timespec='seconds')}")
+            lines.append(f"  {name:<11} {when(moment)}")
     if found.finished_at is None and report["eta_s"] is not None:
         lines.append(f"  eta         {report['eta_s']:g} s")
     return "\n".join(lines)
+
+
+async def _overview(engine: Engine, *, json: bool) -> None:
+    """What waits in each app, the gates that are closed in whatever process, and what is paused."""
+    gates = await engine.gates()
+    controls = await engine.storage.controls()
+    for app in dict.fromkeys(app for app, _ in engine.transports):
+        waiting = {reason: n for reason, n in (await engine.storage.outstanding(app)).items() if n}
+        backlog = await engine.storage.backlog(app)
+        closed = [gate for gate in gates if gate.app == app]
+        paused = sorted(binding for (owner, binding), control in controls.items() if owner == app and control.paused)
+        if json:
+            emit(_report(app, waiting, backlog, closed, paused))
+            continue
+        age = "" if backlog.oldest_at is None else f", the oldest due for {_long(time.time() - backlog.oldest_at)}"
+        _echo(
+            [
+                f"{app}  {sum(waiting.values()):,} waiting{age}",
+                *_waiting_lines(waiting, "  "),
+                *_gate_lines(closed),
+                *(f"  paused      {binding}" for binding in paused),
+            ]
+        )
+
+
+def _report(
+    app: str, waiting: Mapping[str, int], backlog: Backlog, gates: Sequence[GateNote], paused: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "app": app,
+        "waiting": dict(waiting),
+        "backlog": {"deliveries": backlog.deliveries, "bytes": backlog.bytes, "oldest_at": backlog.oldest_at},
+        "gates": [
+            {
+                "binding": gate.binding,
+                "scope": gate.scope,
+                "name": gate.name,
+                "waiting": gate.waiting,
+                "reason": gate.reason,
+                "until": gate.until,
+                "worker": gate.worker,
+            }
+            for gate in gates
+        ],
+        "paused": list(paused),
+    }
+
+
+def _waiting_lines(waiting: Mapping[str, int], indent: str) -> Iterator[str]:
+    for reason, count in sorted(waiting.items()):
+        meaning = MEANING[Waiting.READY] if reason == _LEASED else MEANING.get(reason, "")
+        yield f"{indent}{reason:<11} {count:,}  {meaning}".rstrip()
+
+
+def _gate_lines(gates: Iterable[GateNote]) -> Iterator[str]:
+    for gate in gates:
+        what = f"{gate.binding}, {gate.scope}" + (f" {gate.name}" if gate.name else "")
+        until = f" until {when(gate.until)}" if gate.until else ""
+        yield f"  closed      {what}: {gate.waiting}{until}" + (f" ({gate.reason})" if gate.reason else "")
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def when(moment: float) -> str:
+    """A time as people read it here: ISO 8601 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def _long(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fanout.bootstrap import spare_collector
-from fanout.cli.options import Config
+from fanout.cli import logs
+from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
 from fanout.engine import Engine
+from fanout.errors import UsageError
 
 __all__ = ["work"]
 
@@ -27,27 +31,72 @@ def work(
     processes: Annotated[
         int, typer.Option("--processes", metavar="N", help="Share the work among so many.", min=1)
     ] = 1,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Serve Prometheus metrics there; a port alone is on loopback. Of several processes each has the next port.",
+        ),
+    ] = None,
+    log_format: LogFormat = None,
     config: Config = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends."""
+    logs.configure(log_format)
+    listen = None
+    if metrics is not None:
+        from fanout.metrics import listen_address
+
+        listen = listen_address(metrics)
     if processes > 1:
         parts(config, "work")  # what is wrong with the configuration is said once, here
-        run(lambda: _parent(processes, config, drain=drain), graceful=True)
+        words = _words(drain=drain, log_format=log_format, config=config)
+        ports = [_nth(listen, number) for number in range(processes)]
+        run(lambda: _parent([words + port for port in ports], drain=drain), graceful=True, log_format=log_format)
     else:
-        run(lambda: _worker(config, drain=drain, until_eof=until_eof), graceful=True)
+        run(
+            lambda: _worker(config, drain=drain, until_eof=until_eof, listen=listen),
+            graceful=True,
+            log_format=log_format,
+        )
 
 
-async def _worker(config: Path | None, *, drain: bool, until_eof: bool) -> int:
+def _words(*, drain: bool, log_format: logs.Format | None, config: Path | None) -> list[str]:
+    """The command of a child, without what differs between children."""
+    words = [*this_program(), "work", "--until-eof"]
+    words += ["--drain"] if drain else []
+    words += ["--log-format", log_format.value] if log_format is not None else []
+    return words + (["--config", str(config)] if config is not None else [])
+
+
+def _nth(listen: tuple[str, int] | None, number: int) -> list[str]:
+    """The flag by which the child `number` serves its metrics: on the port after that of the child before it."""
+    if listen is None:
+        return []
+    host, port = listen
+    if port and port + number > 65_535:
+        raise UsageError(f"--metrics: the port {port} leaves no room for {number + 1} processes: choose a lower one.")
+    return ["--metrics", f"[{host}]:{port and port + number}" if ":" in host else f"{host}:{port and port + number}"]
+
+
+async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: tuple[str, int] | None) -> int:
     made = parts(config, "work")
     spare_collector()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
-    async with made.engine(role="work") as engine:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(made.engine(role="work"))
         if not until_eof:
             say(
                 f"Working on {made.storage.location} for {bindings}. "
                 + ("Ends when done." if drain else "Ctrl-C ends.")
             )
+        if listen is not None:
+            from fanout.metrics import Exporter
+
+            exporter = await stack.enter_async_context(Exporter(engine, *listen))
+            say(f"Metrics are at {exporter.url}.")
         ends = [asyncio.ensure_future(_drained(engine) if drain else _failed(engine))]
         if until_eof:
             ends.append(asyncio.ensure_future(_eof()))
@@ -86,19 +135,16 @@ async def _eof() -> int:
     return 0
 
 
-async def _parent(count: int, config: Path | None, *, drain: bool) -> int:
+async def _parent(commands: Sequence[Sequence[str]], *, drain: bool) -> int:
     """Start the workers, and end them all when told to, when one of them ends unasked, or when all have drained."""
-    words = [*this_program(), "work", "--until-eof"]
-    words += ["--drain"] if drain else []
-    words += ["--config", str(config)] if config is not None else []
     children: list[asyncio.subprocess.Process] = []
     try:
-        while len(children) < count:
+        for words in commands:
             # A session of its own: Ctrl-C on the terminal reaches this process only, which tells the children once.
             child = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.PIPE, start_new_session=True)
             children.append(child)
         say(
-            f"{count} workers: {', '.join(str(child.pid) for child in children)}. "
+            f"{len(commands)} workers: {', '.join(str(child.pid) for child in children)}. "
             + ("End when done." if drain else "Ctrl-C ends.")
         )
         return await _watch(children, drain=drain)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,22 +147,27 @@ def _due_at(work: Work, lease: Lease) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindingView:
-    """How one binding stands. `gate` and `group_gates` are states of gates, the latter with how many groups are in each.
+    """How one binding stands.
 
-    `breakers` counts the gates, the binding's among them, that are not open because somebody must mend something. `queued` has deliveries in memory by lane,
-    `oldest` for each lane the seconds since the oldest of them was due. `limit` adds up what the groups may have under way,
-    `under_way` what they have.
+    `gate` is the state of the binding's gate; `group_gates` and `topic_gates` say how many groups' and topics' gates are in each
+    state, and `breakers` how many of all of them are closed until somebody mends something. `queued` has deliveries in memory by
+    lane, `oldest` for each lane the seconds since the oldest of them was due. `under_way` are sends without an outcome; `limit` is
+    how many there may be, over all groups, and `capacity` how many the connections would take. `budget` is in retries.
     """
 
     app: str
     binding: str
     gate: str
     group_gates: Mapping[str, int]
+    topic_gates: Mapping[str, int]
     breakers: int
+    paused: bool
     queued: Sequence[int]
     oldest: Sequence[float]
     under_way: int
     limit: int
+    capacity: int
+    budget: float
     leases: int
     faults: int
     counters: Counters
@@ -197,9 +202,7 @@ def observe(engine: Engine) -> EngineView:
 
 def _binding(work: Work, tally: Tally, now: float) -> BindingView:
     groups = list(work.groups.values())
-    states = dict.fromkeys(GateState, 0)
-    for group in groups:
-        states[group.gate.state] += 1
+    topics = work.gates.topics.values()
     oldest = [0.0] * len(LANES)
     for lease in work.leases.values():
         if lease.left:
@@ -209,17 +212,28 @@ def _binding(work: Work, tally: Tally, now: float) -> BindingView:
         app=work.app,
         binding=work.binding,
         gate=work.gate.state.value,
-        group_gates={state.value: count for state, count in states.items()},
-        breakers=sum(map(_broken, [work.gate, *(group.gate for group in groups)])),
+        group_gates=_states(group.gate for group in groups),
+        topic_gates=_states(topics),
+        breakers=sum(map(_broken, [work.gate, *topics, *(group.gate for group in groups)])),
+        paused=work.paused,
         queued=[work.queued(lane) for lane in range(len(LANES))],
         oldest=oldest,
         under_way=sum(group.active for group in groups),
         limit=sum(group.limit for group in groups),
+        capacity=sum(max(1, work.transport.capacity(group.name)) for group in groups),
+        budget=work.senders.budget.tokens,
         leases=len(work.leases),
         faults=work.faults,
         counters=tally.of(work.app, work.binding),
         connections=_connections(work.transport),
     )
+
+
+def _states(gates: Iterable[Gate]) -> Mapping[str, int]:
+    counts = dict.fromkeys([state.value for state in GateState], 0)
+    for gate in gates:
+        counts[gate.state.value] += 1
+    return counts
 
 
 def _broken(gate: Gate) -> bool:

@@ -6,6 +6,6 @@ configuration asks for them (`fanout.metrics.tracing`). Imported by `bootstrap`,
 """
 
 from fanout.metrics.collector import CONTENT_TYPE, LoopLag, render
-from fanout.metrics.exporter import Exporter
+from fanout.metrics.exporter import Exporter, listen_address
 
-__all__ = ["CONTENT_TYPE", "Exporter", "LoopLag", "render"]
+__all__ = ["CONTENT_TYPE", "Exporter", "LoopLag", "listen_address", "render"]

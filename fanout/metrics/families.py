@@ -112,9 +112,15 @@ def _standing(bindings: Sequence[BindingView]) -> list[Family]:
     age = Family("fanout_lane_age_seconds", "gauge", "How long the oldest of them has been due.")
     gate = Family("fanout_gate", "gauge", "1 for the state of the binding's gate.")
     groups = Family("fanout_group_gates", "gauge", "Groups (gateways, Web Push hosts) by the state of their gate.")
+    topics = Family(
+        "fanout_topic_gates", "gauge", "Topics that an answer of the gateway held back, by the state of their gate."
+    )
+    paused = Family("fanout_binding_paused", "gauge", "1 while an operator holds the binding.")
     breakers = Family("fanout_breakers", "gauge", "Gates that stay closed until somebody mends something.")
     flight = Family("fanout_in_flight", "gauge", "Sends without an outcome.")
     limit = Family("fanout_in_flight_limit", "gauge", "Sends that may be under way, over all groups.")
+    capacity = Family("fanout_in_flight_capacity", "gauge", "Sends that the connections would take at once.")
+    budget = Family("fanout_retry_budget", "gauge", "Retries that may be made now.")
     leases = Family("fanout_leases", "gauge", "Chunks that this worker holds.")
     for each in bindings:
         labels = {"app": each.app, "binding": each.binding}
@@ -124,11 +130,15 @@ def _standing(bindings: Sequence[BindingView]) -> list[Family]:
         for state in GateState:
             gate.add(int(each.gate == state), **labels, state=state.value)
             groups.add(each.group_gates[state.value], **labels, state=state.value)
+            topics.add(each.topic_gates[state.value], **labels, state=state.value)
         breakers.add(each.breakers, **labels)
+        paused.add(int(each.paused), **labels)
         flight.add(each.under_way, **labels)
         limit.add(each.limit, **labels)
+        capacity.add(each.capacity, **labels)
+        budget.add(each.budget, **labels)
         leases.add(each.leases, **labels)
-    return [queued, age, gate, groups, breakers, flight, limit, leases]
+    return [queued, age, gate, groups, topics, breakers, paused, flight, limit, capacity, budget, leases]
 
 
 def _connections(bindings: Sequence[BindingView]) -> list[Family]:

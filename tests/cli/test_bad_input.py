@@ -157,7 +157,7 @@ def test_endpoints(shell: Any, words: list[str], told: list[str]) -> None:
         ["nothing"],
         ["send"],
         ["send", "--to", "all", "--colour", "red"],
-        ["status"],
+        ["cancel"],
         ["work", "--processes", "0"],
         ["work", "--processes", "many"],
         ["endpoints", "show", "x"],

@@ -1,0 +1,63 @@
+"""`fanout explain`: every decision about one delivery, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from fanout.cli.options import Config, Json
+from fanout.cli.shell import emit, parts, run
+from fanout.cli.status import MEANING, Id, when
+from fanout.core.records import Step
+
+__all__ = ["explain"]
+
+
+def explain(
+    id: Id,
+    endpoint: Annotated[
+        int, typer.Option("--endpoint", metavar="E", help="The endpoint's id, as `endpoints list` shows it.")
+    ],
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Every decision about one delivery, oldest first, and what it waits for now."""
+
+    async def command() -> int:
+        async with parts(config, "explain").engine(role="submit") as engine:
+            steps = await engine.explain(id, endpoint)
+        for step in steps:
+            if json:
+                emit({"id": id, "endpoint": endpoint, **asdict(step)})
+        if not json:
+            for line in _lines(steps):
+                typer.echo(line)
+        return 0
+
+    run(command)
+
+
+def _lines(steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        yield f"{_moment(step.at)}  {step.what:<10}  {_detail(step)}".rstrip()
+    if steps and (meaning := MEANING.get(steps[-1].waiting)):
+        yield f"Waits as {steps[-1].waiting}: {meaning}."
+
+
+def _detail(step: Step) -> str:
+    parts = [
+        f"attempt {step.attempt}" if step.attempt else "",
+        step.state,
+        f"{step.waiting} until {when(step.until)}" if step.waiting and step.until else step.waiting,
+        step.reason,
+        f"by {step.worker}" if step.worker else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,61 @@
+"""`fanout pause`: hold one notification, or everything of one binding."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fanout.cli.options import Config, Json
+from fanout.cli.shell import emit, parts, run
+from fanout.cli.status import show
+from fanout.errors import UsageError
+
+__all__ = ["AppOfBinding", "Binding", "OptionalId", "chosen_app", "pause"]
+
+OptionalId = Annotated[
+    str | None, typer.Argument(metavar="[ID]", help="The id that `send` printed.", show_default=False)
+]
+Binding = Annotated[
+    str | None, typer.Option("--binding", metavar="B", help="Everything of this binding.", show_default=False)
+]
+AppOfBinding = Annotated[
+    str | None, typer.Option("--app", metavar="APP", help="Whose binding, where the configuration has several apps.")
+]
+
+
+def pause(
+    id: OptionalId = None,
+    binding: Binding = None,
+    app: AppOfBinding = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Send nothing more of a notification, or of a binding, until `resume`. Its time to live runs on.
+
+    When it returns, only what was on its way already can still arrive.
+    """
+    owner = chosen_app(id, binding, app)
+
+    async def command() -> int:
+        async with parts(config, "pause").engine(role="submit") as engine:
+            if id is not None:
+                show(await engine.pause(id), json=json)
+            elif binding is not None:
+                await engine.pause_binding(binding, app=owner)
+                if json:
+                    emit({"app": owner, "binding": binding, "paused": True})
+                else:
+                    typer.echo(f"{owner}/{binding} is paused.")
+        return 0
+
+    run(command)
+
+
+def chosen_app(id: str | None, binding: str | None, app: str | None) -> str:
+    """The app, where ID and the flags name one thing. Raises `UsageError`."""
+    if (id is None) == (binding is None):
+        raise UsageError("Name one thing: the ID of a notification, or --binding B.")
+    if id is not None and app is not None:
+        raise UsageError("--app goes with --binding; an ID needs none.")
+    return "default" if app is None else app

@@ -1,0 +1,174 @@
+"""What a scrape says of an engine: the figures of what really happened, under few labels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import fanout
+from fanout.engine import Engine
+from fanout.metrics import CONTENT_TYPE, Exporter, LoopLag, render
+from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, StorageError, Throttled
+
+pytestmark = pytest.mark.anyio
+
+SECRETS = ("alice", "one-phone", "dead-phone", "put-off", "hosts.example")
+
+
+def script(message: Any, delivery: Any) -> Outcome:
+    if delivery.address.startswith("dead"):
+        return Gone("Unregistered", since=4e9)
+    if delivery.address.startswith("put-off"):
+        return Throttled(3600.0, Scope.ENDPOINT, "TooManyRequests")
+    if delivery.group:
+        return Misconfigured("locked", Scope.GROUP)
+    return ACCEPTED
+
+
+async def sent(engine: Engine, *addresses: str, lane: Any = "normal") -> str:
+    """A notification to new endpoints of alice, once nothing of it is in a worker's hands."""
+    for address in addresses:
+        await engine.endpoints.register(user="alice", binding="push", address=address)
+    receipt = await engine.send(fanout.Notification(title="Hello", lane=lane), "user:alice")
+    while (await engine.status(receipt.id)).pending_by_reason.keys() & {"ready", "lane"}:
+        await asyncio.sleep(0)
+    return receipt.id
+
+
+async def test_outcomes_attempts_and_what_waits(running: Callable[..., Any], scrape: Any) -> None:
+    async with running(script) as engine:
+        id = await sent(engine, "one-phone", "two-phone", "dead-phone", "put-off", "hosts.example/x", lane="urgent")
+        page = await render(engine)
+        found = scrape(page)
+        of = {"app": "default", "binding": "push"}
+        assert found("fanout_attempts_total", **of) == 5
+        assert found("fanout_attempt_bytes_total", **of) > 5 * 36
+        assert found("fanout_deliveries_total", **of, state="accepted") == 2
+        assert found("fanout_deliveries_total", **of, state="gone", reason="Unregistered") == 1
+        assert found("fanout_retries_total", **of, waiting="backoff", reason="TooManyRequests") == 1
+        assert found("fanout_releases_total", **of, waiting="breaker") == 1
+        assert found("fanout_deliveries_waiting", app="default", reason="backoff") == 1
+        assert found("fanout_deliveries_waiting", app="default", reason="breaker") == 1
+        assert found("fanout_backlog_deliveries", app="default") == 2
+        assert found("fanout_queue_age_seconds", app="default") > 0
+        assert found("fanout_delivery_seconds_count", **of, lane="urgent") == 2
+        assert found("fanout_delivery_seconds_count", **of, lane="bulk") == 0
+        assert found("fanout_commit_seconds_count") >= 1
+        assert found("fanout_faults_total", **of) == found("fanout_stale_leases_total", **of) == 0
+        assert found("fanout_storage_up") == 1
+        # Two groups, one of them behind a breaker: the count is told, the host is not.
+        assert found("fanout_group_gates", **of, state="open") == 1
+        assert found("fanout_group_gates", **of, state="closed") == 1
+        assert found("fanout_breakers", **of) == 1
+        assert found("fanout_gate", **of, state="open") == 1
+        assert found("fanout_retry_budget", **of) > 0
+        # The other app has its own series, and nothing in them.
+        assert found("fanout_attempts_total", app="shop") == found("fanout_backlog_deliveries", app="shop") == 0
+        text = page.decode()
+        assert not [word for word in (*SECRETS, id) if word in text]
+
+
+async def test_a_lane_in_hand_shows_its_age_and_its_senders(running: Callable[..., Any], scrape: Any) -> None:
+    held = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def wait() -> Outcome:
+        begun.set()
+        await held.wait()
+        return ACCEPTED
+
+    async with running(lambda message, delivery: wait()) as engine:
+        await engine.endpoints.register(user="alice", binding="push", address="one-phone")
+        receipt = await engine.send(fanout.Notification(title="Hello"), "user:alice")
+        await begun.wait()
+        found = scrape(await render(engine))
+        of = {"app": "default", "binding": "push"}
+        assert found("fanout_in_flight", **of) == 1
+        assert found("fanout_in_flight_limit", **of) >= 1
+        assert found("fanout_in_flight_capacity", **of) == 1000
+        assert found("fanout_leases", **of) == 1
+        assert found("fanout_lane_age_seconds", **of, lane="normal") > 0
+        assert found("fanout_lane_age_seconds", **of, lane="urgent") == 0
+        assert found("fanout_deliveries_waiting", app="default", reason="leased") == 1
+        held.set()
+        await receipt.wait(20)
+        assert scrape(await render(engine))("fanout_in_flight", **of) == 0
+
+
+async def test_a_fault_is_counted(running: Callable[..., Any], scrape: Any) -> None:
+    def broken(message: Any, delivery: Any) -> Outcome:
+        raise KeyError(delivery.address)
+
+    async with running(broken, attempts=1) as engine:
+        await engine.endpoints.register(user="alice", binding="push", address="one-phone")
+        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        page = await render(engine)
+    assert scrape(page)("fanout_faults_total", app="default", binding="push") == 1
+    assert b"one-phone" not in page
+
+
+async def test_storage_that_does_not_answer_is_a_metric_too(
+    running: Callable[..., Any], scrape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as engine:
+
+        async def fails(app: str) -> None:
+            raise StorageError("The database cannot be read.")
+
+        monkeypatch.setattr(engine.storage, "backlog", fails)
+        found = scrape(await render(engine))
+        assert found("fanout_storage_up") == 0
+        assert "fanout_backlog_deliveries" not in found.families
+        assert found("fanout_attempts_total") == 0
+
+
+async def test_the_loops_lag_is_measured(running: Callable[..., Any], scrape: Any) -> None:
+    lag = LoopLag()
+    async with running() as engine:
+        with lag:
+            until = asyncio.get_running_loop().time() + 0.55
+            while asyncio.get_running_loop().time() < until:
+                pass  # the loop stands still, as under a blocking call
+            while not sum(lag.histogram.counts):
+                await asyncio.sleep(0)
+        found = scrape(await render(engine, lag=lag))
+    assert found("fanout_loop_lag_seconds_count") == 1
+    assert found("fanout_loop_lag_seconds_sum") > 0.02
+
+
+async def test_over_http(running: Callable[..., Any], scrape: Any) -> None:
+    import aiohttp
+
+    async with running() as engine, Exporter(engine) as exporter, aiohttp.ClientSession() as http:
+        assert exporter.url.startswith("http://127.0.0.1:")
+        async with http.get(exporter.url) as answer:
+            assert answer.status == 200
+            assert answer.headers["content-type"] == CONTENT_TYPE
+            assert scrape(await answer.read())("fanout_info") == 1
+        async with http.get(exporter.url.removesuffix("/metrics")) as answer:
+            assert answer.status == 404
+        port = int(exporter.url.split(":")[2].split("/")[0])
+        with pytest.raises(fanout.UsageError, match="cannot be served"):
+            async with Exporter(engine, port=port):
+                pass
+
+
+async def test_what_a_transport_says_of_its_connections(scrape: Any) -> None:
+    from fanout_apns.simulator import ApnsSimulator
+
+    async with (
+        ApnsSimulator() as apple,
+        fanout.open(storage="memory:", transports={"apns": apple.settings()}) as engine,
+    ):
+        before = scrape(await render(engine))
+        assert before("fanout_connections", binding="apns") == 0
+        await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
+        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        after = scrape(await render(engine))
+    assert after("fanout_connections", binding="apns") == 1
+    assert after("fanout_connection_requests", binding="apns") == 0
+    assert after("fanout_connection_events_total", binding="apns", event="opened") == 1
+    assert after("fanout_connection_events_total", binding="apns", event="failed") == 0
