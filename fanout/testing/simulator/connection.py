@@ -22,6 +22,9 @@ _WINDOW = 65_535
 _FRAME_LIMIT = 16_384
 _HEADER_LIST_LIMIT = 8_000
 """MAX_HEADER_LIST_SIZE as captured from api.push.apple.com (jchambers/pushy issue 878)."""
+_LINGER = 0.5
+"""Seconds for which a connection stays open after its GOAWAY and last answer, for the client to close it. Closed at once, a request that
+was on its way makes the kernel send RST, on which the client's kernel drops answers that were not read yet. nginx lingers too."""
 _ON_STREAM = frozenset((h2.DATA, h2.HEADERS, h2.PRIORITY, h2.RST_STREAM, h2.CONTINUATION))
 _ON_CONNECTION = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
 
@@ -51,6 +54,7 @@ class StrictConnection(Connection):
         self._ignored: set[int] = set()  # reset or refused by us while the client was still sending
         self._last = 0
         self._goaway: int | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._limit = 0
         self._announced: list[int] = []  # limits sent and not yet acknowledged
         self._window = _WINDOW
@@ -86,6 +90,8 @@ class StrictConnection(Connection):
             if stream.timer is not None:
                 stream.timer.cancel()
         self._streams.clear()
+        if self._lingering is not None:
+            self._lingering.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -402,7 +408,8 @@ class StrictConnection(Connection):
     def _close_when_done(self) -> None:
         if self._goaway is not None and not self._streams:
             self._flush()
-            self.transport.close()
+            if self._lingering is None:
+                self._lingering = asyncio.get_running_loop().call_later(_LINGER, self.transport.close)
 
     def _violated(self, broken: Violation) -> None:
         self.counters.violations.append(str(broken))
