@@ -16,10 +16,10 @@ from anyio.abc import TaskGroup
 
 from fanout.core.model import Notification, Target
 from fanout.core.policy import Policy
-from fanout.core.records import Event, Status
+from fanout.core.records import Event, Put, Status
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
-from fanout.engine.intake import Intake
+from fanout.engine.intake import Intake, Request
 from fanout.engine.keeper import Keeper
 from fanout.engine.live import Live, LiveEvent
 from fanout.engine.preview import DrainReport, Preview, drain, preview
@@ -227,6 +227,24 @@ class Engine:
             self._intake.request(notification, target, app=app, at=at, idempotency_key=key)
             for (notification, target), key in zip(messages, idempotency_keys, strict=True)
         ]
+        puts = await self.accept(requests, app=app)
+        return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
+
+    def request(
+        self,
+        notification: Notification,
+        target: Target | str,
+        *,
+        app: str = "default",
+        at: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Request:
+        """What `send` would put, for a service that adds to it before `accept`. Raises `UsageError` as `send` does."""
+        return self._intake.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
+
+    async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
+        """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
+        self._check()
         now = self._clock.now()
         puts = await self.storage.put([request.submission for request in requests], now)
         for request, put in zip(requests, puts, strict=True):
@@ -237,14 +255,14 @@ class Engine:
                     f"The idempotency key {request.submission.idempotency_key!r} belongs to {put.conflict}, which was another request; "
                     "use a new key."
                 )
-        self._live.emit("put", now, app=app, notifications=[put.id for put in puts])
+        self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         for dispatcher in self._dispatchers:
             dispatcher.work.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
-        return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
+        return puts
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
         """What `send` would do, without doing it. Raises what `send` would raise."""
