@@ -14,11 +14,12 @@ from hashlib import blake2b
 
 from fanout.errors import UsageError
 
-__all__ = ["CURSOR_LENGTH", "Cursor", "Page", "topics_digest"]
+__all__ = ["CURSOR_LENGTH", "Cursor", "Listing", "parse", "topics_digest"]
 
 CURSOR_LENGTH = 26
 _CHANGES = 1
 _LISTING = 2
+_NEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +40,48 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """The cursor of that text. Raises `UsageError` for what is none."""
-        kind, database, seq, topics, _ = _fields(text)
-        if kind != _CHANGES:
+        kind, database, seq, topics, rest = _fields(text)
+        if kind != _CHANGES or rest:
             raise _wrong()
         return cls(database, seq, topics)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Where a reader of the newest items first stands: `before` is the number of the last item it has seen.
+class Listing:
+    """Where a reader of the whole feed stands, which was at the change `seq` when the reading began.
 
-    `seq` and `topics` are those of the changes cursor with which it goes on when it has seen all it wants.
+    Items that have not changed since are listed, from `position` on: with `newest` the number of an item, newest first, otherwise a
+    `seq`, in the order of their last changes. What has changed since comes afterwards, from the cursor `then`.
     """
 
     database: int
     seq: int
     topics: int
-    before: int
+    position: int
+    newest: bool = False
+
+    @property
+    def then(self) -> Cursor:
+        """The cursor with which the reader goes on when it has seen all it wants."""
+        return Cursor(self.database, self.seq, self.topics)
 
     def __str__(self) -> str:
-        return _text(_LISTING, self.database, self.seq, self.topics) + _encode(self.before.to_bytes(8, "big"))
+        kind = _NEWEST if self.newest else _LISTING
+        return _text(kind, self.database, self.seq, self.topics) + _encode(self.position.to_bytes(8, "big"))
 
     @classmethod
-    def parse(cls, text: str) -> Page:
-        """The page token of that text. Raises `UsageError` for what is none."""
+    def parse(cls, text: str) -> Listing:
+        """The place of that text. Raises `UsageError` for what is none."""
         kind, database, seq, topics, rest = _fields(text)
-        if kind != _LISTING or len(rest) != 8:
+        position = int.from_bytes(rest, "big")
+        if kind not in (_LISTING, _NEWEST) or len(rest) != 8 or position >= 2**63:
             raise _wrong()
-        return cls(database, seq, topics, int.from_bytes(rest, "big"))
+        return cls(database, seq, topics, position, kind == _NEWEST)
+
+
+def parse(text: str) -> Cursor | Listing:
+    """Either of the two. Raises `UsageError` for neither."""
+    return Listing.parse(text) if len(text) > CURSOR_LENGTH else Cursor.parse(text)
 
 
 def topics_digest(topics: Iterable[str]) -> int:

@@ -183,11 +183,13 @@ class FeedQuery:
     """Which items to read.
 
     `after` is a `seq`: what has changed since, oldest change first, tombstones too where `status` allows them. `newest_before` is a
-    `number`: items older than that, newest first (None: in the order of change). `unread`, `action` and `status` leave out what does
+    `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has changed
+    after it. `unread`, `action` and `status` leave out what does
     not fit; None is "any".
     """
 
     after: int = 0
+    until: int = 2**62
     newest_before: int | None = None
     unread: bool | None = None
     action: ItemAction | None = None

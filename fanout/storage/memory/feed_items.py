@@ -30,7 +30,7 @@ def mine(t: Tables, app: str, user: str) -> Iterator[tuple[Entry, FeedItem]]:
 
 def page(t: Tables, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
     """A page of it."""
-    found = [item for _, item in mine(t, app, user) if _fits(item, query, now)]
+    found = [item for _, item in mine(t, app, user) if item.seq <= query.until and _fits(item, query, now)]
     if query.newest_before is not None:
         found = [item for item in found if item.number < query.newest_before]
         found.sort(key=lambda item: -item.number)
@@ -42,7 +42,7 @@ def page(t: Tables, app: str, user: str, query: FeedQuery, now: float) -> FeedPa
     erased = t.feed.erased.get((app, user_digest(user)), (0, 0.0))[0]
     return FeedPage(
         items=items,
-        seq=items[-1].seq if more and query.newest_before is None else t.feed.seq,
+        seq=items[-1].seq if more and query.newest_before is None else min(t.feed.seq, query.until),
         more=more,
         head=t.feed.seq,
         floor=max(t.feed.floor, erased),

@@ -25,7 +25,7 @@ _STARTS = 1000
 
 def put(t: Tables, context: StorageContext, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
-    if any(sub.feed is not None for sub in submissions):
+    if any(sub.feed is not None or sub.follows for sub in submissions):
         keys_after = now - context.retention.idempotency_keys
         return put_with_feed(t, submissions, now, lambda subs: _put(t, context, subs, now), keys_after)
     return _put(t, context, submissions, now)

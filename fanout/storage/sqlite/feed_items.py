@@ -62,9 +62,9 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
     """
     newest = query.newest_before is not None
     own, theirs = _fits(query, "i"), _fits(query, "s")
-    # ?1 app, ?2 user, ?3 digest of the user, ?4 now, ?5 limit, ?6 after or before, ?7 action
+    # ?1 app, ?2 user, ?3 digest of the user, ?4 now, ?5 limit, ?6 after or before, ?7 action, ?8 until
     limit = f"ORDER BY {'i.id DESC' if newest else '11'} LIMIT ?5"
-    place = "i.id < ?6" if newest else "{}.seq > ?6"
+    place = "i.id < ?6 AND {0}.seq <= ?8" if newest else "{0}.seq > ?6 AND {0}.seq <= ?8"
     sql = f"""
     SELECT json_object(
       'head', f.seq,
@@ -82,7 +82,7 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
           SELECT * FROM (SELECT {_named(_SHARED, _STATE)} FROM feed_state s CROSS JOIN feed_item i ON i.id = s.item
             WHERE s.app = ?1 AND s.user = ?2 AND {place.format("s")} AND {theirs} AND {_MEANT} {limit})
         ) ORDER BY {"c1 DESC" if newest else "c10"} LIMIT ?5))),
-      'unused', ?7 IS NULL)
+      'unused', ?7 IS ?8)
     FROM feed f
     """
     found = db.json(
@@ -94,12 +94,13 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         query.limit + 1,
         query.newest_before if newest else query.after,
         query.action,
+        query.until,
     )
     items = tuple(item_of(row) for row in found["items"][: query.limit])
     more = len(found["items"]) > query.limit
     return FeedPage(
         items=items,
-        seq=items[-1].seq if more and not newest else found["head"],
+        seq=items[-1].seq if more and not newest else min(found["head"], query.until),
         more=more,
         head=found["head"],
         floor=found["floor"],

@@ -38,7 +38,7 @@ class Start:
 
 def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
-    if any(sub.feed is not None for sub in submissions):
+    if any(sub.feed is not None or sub.follows for sub in submissions):
         return put_with_feed(db, submissions, now, _put, _replayed)
     return _put(db, submissions, now)
 
