@@ -15,6 +15,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "http_client": {"rounds": 1, "requests": 5000},
     "broadcast": {"rounds": 1, "devices": 10_000},
     "engine": {"devices": 10_000, "large_devices": 20_000, "sends": 5, "rounds": 1},
+    "lanes": {"bulk": 20_000, "sends": 10, "apps": 5, "seconds": 1.0},
     "storage": {"endpoints": 20_000},
     "fcm": {"rounds": 1, "messages": 200},
     "wns": {"rounds": 1, "pushes": 2000},

@@ -97,7 +97,8 @@ NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
 events {{ worker_connections 512; }}
 http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; http2_max_concurrent_streams 1000;
+  log_format arrival '$msec $http_apns_id';
+  access_log {access_log}; keepalive_requests 1000000000; keepalive_timeout 1h; http2_max_concurrent_streams 1000;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
   server {{
@@ -139,8 +140,8 @@ def gateway(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def nginx(folder: Path, port: int) -> list[str]:
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
+def nginx(folder: Path, port: int, access_log: str = "off") -> list[str]:
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, access_log=access_log))
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "AddressInvalid",
+    "Backlogged",
     "ConfigurationError",
     "Conflict",
     "EngineClosed",
@@ -52,6 +53,17 @@ class MessageTooLarge(InvalidMessage):
 
 class Conflict(FanoutError):
     """The idempotency key was used before, for another notification."""
+
+
+class Backlogged(FanoutError):
+    """Too much is waiting already, by the configured bounds: nothing was stored. Send again when there is room.
+
+    `retry_after` is a guess in seconds.
+    """
+
+    def __init__(self, text: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class NotFound(FanoutError, LookupError):

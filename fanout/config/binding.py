@@ -13,7 +13,15 @@ from fanout.config.tables import as_table, check_type, field_types, is_missing, 
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError, UsageError
 
-__all__ = ["BindingTable", "binding_settings", "check_environment", "environment_name", "find_secret", "rooted"]
+__all__ = [
+    "BindingTable",
+    "binding_settings",
+    "check_environment",
+    "environment_name",
+    "find_secret",
+    "read_secret",
+    "rooted",
+]
 
 _SECRET_LIMIT = 1024 * 1024
 
@@ -123,33 +131,34 @@ def find_secret(
 
 def _from_file(place: str, value: object, folder: Path) -> Secret:
     path = rooted(check_type(place, value, Path), folder)
+    return read_secret(path, f"{place}: the file {path}")
+
+
+def read_secret(path: Path, what: str) -> Secret:
+    """The secret in a file, which `what` names in errors. Raises `ConfigurationError`."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(_SECRET_LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigurationError(
-            f"{place}: there is no file {path}: put the credential there or correct the path."
-        ) from None
+        raise ConfigurationError(f"{what} does not exist: put the credential there or correct the path.") from None
     except OSError as error:
         raise ConfigurationError(
-            f"{place}: the file {path} cannot be read ({error.strerror}): check the path and its permissions."
+            f"{what} cannot be read ({error.strerror}): check the path and its permissions."
         ) from None
     if len(raw) > _SECRET_LIMIT:
-        raise ConfigurationError(f"{place}: the file {path} is over {_SECRET_LIMIT} bytes, so it is no credential.")
+        raise ConfigurationError(f"{what} is over {_SECRET_LIMIT} bytes, so it is no credential.")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise ConfigurationError(
-            f"{place}: the file {path} is not text: give it in PEM or another text form."
-        ) from None
-    return _nonempty(text, f"{place}: the file {path}", str(path))
+        raise ConfigurationError(f"{what} is not text: give it in PEM or another text form.") from None
+    return _nonempty(text, what, str(path), str(path))
 
 
-def _nonempty(text: str, what: str, origin: str) -> Secret:
+def _nonempty(text: str, what: str, origin: str, path: str = "") -> Secret:
     text = text.strip()
     if not text:
         raise ConfigurationError(f"{what} is empty: put the credential there.")
-    return Secret(text, origin)
+    return Secret(text, origin, path)
 
 
 def rooted(value: Any, folder: Path) -> Any:

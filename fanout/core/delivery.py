@@ -10,15 +10,17 @@ __all__ = ["Delivery", "Message"]
 
 
 class Message:
-    """A notification encoded once for one binding. Transports derive from it; the engine reads nothing but `size`.
+    """A notification encoded once for one binding. Transports derive from it; the engine reads nothing but `size` and `topic`.
 
-    `size` is the payload's length in bytes, as the gateway counts it.
+    `size` is the payload's length in bytes, as the gateway counts it. `topic` is what an outcome of the scope topic speaks of:
+    messages of another topic go on; empty where a binding has but one.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("size", "topic")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, topic: str = "") -> None:
         self.size = size
+        self.topic = topic
 
 
 class Delivery:

@@ -1,9 +1,13 @@
-"""The gate of a scope (a group, a binding): open, closed until a time, or probing with one delivery.
+"""The gate of a scope (a group, a topic, a binding): its circuit breaker, and how it takes the load on again.
 
-            failure that closes           time reached            probe succeeds
-OPEN ---------------------------> CLOSED --------------> PROBING ----------------> OPEN
+            failure that closes           time reached            probes succeed
+OPEN ---------------------------> CLOSED --------------> PROBING ----------------> OPEN, ramping up
                                     ^                       |
-                                    +----- probe fails -----+
+                                    +----- a probe fails ---+
+
+Half-open, it lets one probe go; when that has succeeded, two more at once; and opens when all three have. Then the share of its
+capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just come back is not
+thrown over again by everybody who waited for it (the second wave of a metastable failure: Huang et al., OSDI 2022).
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ __all__ = ["Gate", "GateState"]
 
 _STREAK = 16
 """Failures in a row, without one success, that close a gate although each alone would have been the endpoint's affair."""
+_RAMP_FROM = 0.1
+_PROBES = 3
 
 
 class GateState(StrEnum):
@@ -29,7 +35,19 @@ class GateState(StrEnum):
 class Gate:
     """Whether a scope takes deliveries. All times are UNIX seconds, given by the caller."""
 
-    __slots__ = ("_policy", "closures", "probe_until", "reason", "state", "streak", "until", "waiting")
+    __slots__ = (
+        "_out",
+        "_policy",
+        "_proven",
+        "_ramp_since",
+        "closures",
+        "probe_until",
+        "reason",
+        "state",
+        "streak",
+        "until",
+        "waiting",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -40,6 +58,9 @@ class Gate:
         self.closures = 0
         self.reason = ""
         self.waiting = Waiting.GATE
+        self._out = 0  # probes without a verdict
+        self._proven = 0  # probes that succeeded
+        self._ramp_since = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -51,23 +72,33 @@ class Gate:
         return self.state is GateState.CLOSED and now < self.until
 
     def ready(self, now: float) -> bool:
-        """Whether `admits` would say yes, without becoming the probe."""
-        return (
-            self.state is GateState.OPEN
-            or (self.state is GateState.CLOSED and now >= self.until)
-            or (self.state is GateState.PROBING and now >= self.probe_until)
-        )
+        """Whether `admits` would say yes, without becoming a probe."""
+        if self.state is GateState.OPEN:
+            return True
+        if self.state is GateState.CLOSED:
+            return now >= self.until
+        return self._out < self._allowed or now >= self.probe_until
+
+    @property
+    def _allowed(self) -> int:
+        """Probes that may be out at once: one, until that has shown that somebody is there."""
+        return 1 if self._proven == 0 else _PROBES - self._proven
 
     def admits(self, now: float) -> bool:
         """Whether one delivery may go now. Past the time of a closed gate, the first to ask is the probe; the rest wait for it.
 
-        A probe that never reports is replaced after two requests' deadlines, so that a lost one cannot park the scope for ever.
+        Probes that never report are replaced after two requests' deadlines, so that a lost one cannot park the scope for ever.
         """
         if self.state is GateState.OPEN:
             return True
         if not self.ready(now):
             return False
-        self.state = GateState.PROBING
+        if self.state is GateState.CLOSED:
+            self.state = GateState.PROBING
+            self._out = self._proven = 0
+        elif now >= self.probe_until:
+            self._out = 0
+        self._out += 1
         self.probe_until = now + 2 * self._policy.request_timeout
         return True
 
@@ -75,16 +106,33 @@ class Gate:
         """When it is worth asking again: the time of a closed gate, or a moment from now while a probe is out."""
         if self.state is GateState.CLOSED:
             return max(self.until, now)
-        return now if self.state is GateState.OPEN else min(self.probe_until, now + self._policy.backoff_base)
+        return now if self.ready(now) else min(self.probe_until, now + self._policy.backoff_base)
 
-    def succeeded(self) -> bool:
+    def share(self, now: float) -> float:
+        """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""
+        if not self._ramp_since:
+            return 1.0
+        interval = self._policy.ramp
+        passed = max(0.0, now - self._ramp_since)
+        share: float = _RAMP_FROM * 2.0 ** min(passed / interval if interval else 60.0, 60.0)
+        if share >= 1.0:
+            self._ramp_since = 0.0
+            return 1.0
+        return share
+
+    def succeeded(self, now: float) -> bool:
         """A delivery got through (or the gateway at least answered it). True if that opened the gate."""
         self.streak = 0
-        if self.state is GateState.PROBING:
-            self.state = GateState.OPEN
-            self.closures = 0
-            return True
-        return False
+        if self.state is not GateState.PROBING:
+            return False
+        self._out = max(0, self._out - 1)
+        self._proven += 1
+        if self._proven < _PROBES:
+            return False
+        self.state = GateState.OPEN
+        self.closures = 0
+        self._ramp_since = now
+        return True
 
     def failed(self, now: float, rng: random.Random, reason: str) -> bool:
         """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed."""
@@ -121,4 +169,14 @@ class Gate:
         self.reason = reason
         self.waiting = waiting
         self.streak = 0
+        self._ramp_since = 0.0
+        return True
+
+    def reset(self, now: float) -> bool:
+        """Somebody says that the cause is mended: the next delivery is a probe. False if the gate was open anyway."""
+        if self.state is GateState.OPEN:
+            return False
+        self.state = GateState.CLOSED
+        self.until = now
+        self.closures = 0
         return True

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from fanout.core.records import Backlog
 from fanout.errors import UsageError
 
-__all__ = ["Policy", "Retention", "backoff"]
+__all__ = ["BacklogLimits", "Policy", "Retention", "backoff"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,24 @@ class Policy:
     checkpoint: float = 0.05
     probe: float = 30.0
     """Between two probes of a parked scope."""
+    ramp: float = 1.0
+    """After an outage a gateway gets a tenth of the usual load at first, and twice as much after each such interval."""
+    retry_ratio: float = 0.2
+    """Retries that each accepted delivery of a binding pays for; see `core.budget`."""
+    retry_burst: float = 100.0
+    """Retries of a binding that may be made on credit."""
+    retry_floor: float = 1.0
+    """Retries a second of a binding that may be made although nothing is accepted."""
 
     def __post_init__(self) -> None:
         for name in ("attempts", "backoff_base", "backoff_cap", "request_timeout", "lease", "checkpoint", "probe"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)!r}: it must be above zero.")
+        if self.ramp < 0 or self.retry_ratio < 0 or self.retry_burst < 1 or self.retry_floor <= 0:
+            raise UsageError(
+                "ramp and retry_ratio must not be negative, retry_burst must be at least 1 and retry_floor above zero: "
+                "a budget that nothing ever fills would park retries for good."
+            )
         if self.lease < 2 * self.checkpoint:
             raise UsageError(
                 f"lease is {self.lease} s: it must be at least twice the checkpoint ({self.checkpoint} s)."
@@ -52,6 +66,43 @@ class Retention:
     events: float = 7 * 86_400.0
     tombstones: float = 30 * 86_400.0
     """Deleted and expired feed items: a device that was away for longer reads its feed anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogLimits:
+    """When `send` takes nothing more of an app, because too much of it is waiting already. None means no bound.
+
+    `age` is how long the oldest may have been due, and `wait` how long `send` waits for room before it raises `Backlogged`
+    (both in seconds).
+    """
+
+    deliveries: int | None = None
+    bytes: int | None = None
+    age: float | None = None
+    wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("deliveries", "bytes", "age"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"backlog.{name} is {value!r}: it must be above zero, or left out for no bound.")
+        if self.wait < 0:
+            raise UsageError(f"backlog.wait is {self.wait!r}: it must not be negative.")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a bound at all."""
+        return not (self.deliveries is None and self.bytes is None and self.age is None)
+
+    def passed(self, backlog: Backlog, now: float) -> str:
+        """Which bound `backlog` has passed at `now` (UNIX seconds), as a sentence; empty where there is room."""
+        if self.deliveries is not None and backlog.deliveries >= self.deliveries:
+            return f"{backlog.deliveries} deliveries wait, and the bound is {self.deliveries}"
+        if self.bytes is not None and backlog.bytes >= self.bytes:
+            return f"{backlog.bytes} bytes of content wait, and the bound is {self.bytes}"
+        if self.age is not None and backlog.oldest_at is not None and now - backlog.oldest_at >= self.age:
+            return f"the oldest delivery has waited {now - backlog.oldest_at:.0f} s, and the bound is {self.age:g} s"
+        return ""
 
 
 def backoff(attempt: int, *, base: float, cap: float, rng: random.Random) -> float:

@@ -1,8 +1,9 @@
-"""The purge guard: what keeps a wrong configuration of ours from emptying the directory.
+"""The purge guard: what keeps a wrong configuration of ours, or a gateway gone mad, from emptying the directory.
 
 Some verdicts of the kind "this token is dead" are also what a gateway says when *we* speak for the wrong app or environment
 (APNs `BadDeviceToken` and `DeviceTokenNotForTopic`, FCM `SENDER_ID_MISMATCH`). One such verdict is an endpoint's affair. Many
-at once are ours.
+at once are ours. And where most of what is sent is answered with a certain death, something else has happened than that most
+users threw their devices away on one day: then nothing more is removed before somebody has looked.
 """
 
 from __future__ import annotations
@@ -11,39 +12,63 @@ from collections import deque
 
 __all__ = ["PurgeGuard"]
 
+_ALIVE, _GONE, _UNCERTAIN = 0, 1, 2
+
 
 class PurgeGuard:
-    """Watches the last `window` verdicts of one binding; more than `share` uncertain deaths among them holds further ones back.
+    """Watches the last `window` verdicts of one binding.
 
-    Below `minimum` verdicts it lets uncertain deaths pass: a binding with three devices may well have one that is dead.
+    More than `share` uncertain deaths among them holds further uncertain ones back, from `minimum` verdicts on: a binding with
+    three devices may well have one that is dead. More than `share` deaths of either kind, from `wave` verdicts on, stops
+    removals until the share has fallen to half of that, or `reset`.
     """
 
-    __slots__ = ("_bad", "_minimum", "_recent", "_share")
+    __slots__ = ("_counts", "_minimum", "_recent", "_share", "_wave", "stopped")
 
-    def __init__(self, *, window: int = 400, share: float = 0.5, minimum: int = 20) -> None:
-        self._recent: deque[bool] = deque(maxlen=window)
-        self._bad = 0
+    def __init__(self, *, window: int = 400, share: float = 0.5, minimum: int = 20, wave: int = 50) -> None:
+        self._recent: deque[int] = deque(maxlen=window)
+        self._counts = [0, 0, 0]
         self._share = share
         self._minimum = minimum
+        self._wave = wave
+        self.stopped = False
+        """Whether removals have stopped because of a wave of deaths."""
 
     @property
     def tripped(self) -> bool:
         """Whether uncertain deaths are at present too many to be believed."""
-        return len(self._recent) >= self._minimum and self._bad > self._share * len(self._recent)
+        seen = len(self._recent)
+        return seen >= self._minimum and self._counts[_UNCERTAIN] > self._share * seen
 
     def saw_alive(self, count: int = 1) -> None:
-        """So many verdicts that show the configuration to be right: accepted, or a certain death."""
+        """So many verdicts that show the configuration to be right."""
         for _ in range(min(count, self._recent.maxlen or count)):
-            self._push(False)
+            self._push(_ALIVE)
+
+    def saw_death(self) -> bool:
+        """A certain death. True if the endpoint may be removed."""
+        self._push(_GONE)
+        return not self.stopped
 
     def saw_uncertain_death(self) -> bool:
         """An uncertain death. True if the endpoint may be purged, False if the guard holds it."""
-        self._push(True)
-        return not self.tripped
+        self._push(_UNCERTAIN)
+        return not (self.stopped or self.tripped)
 
-    def _push(self, bad: bool) -> None:
-        recent = self._recent
-        if len(recent) == recent.maxlen and recent[0]:
-            self._bad -= 1
-        recent.append(bad)
-        self._bad += bad
+    def reset(self) -> None:
+        """Somebody has looked: believe the gateway again."""
+        self._recent.clear()
+        self._counts = [0, 0, 0]
+        self.stopped = False
+
+    def _push(self, verdict: int) -> None:
+        recent, counts = self._recent, self._counts
+        if len(recent) == recent.maxlen:
+            counts[recent[0]] -= 1
+        recent.append(verdict)
+        counts[verdict] += 1
+        deaths = counts[_GONE] + counts[_UNCERTAIN]
+        if len(recent) >= self._wave and deaths > self._share * len(recent):
+            self.stopped = True
+        elif deaths <= self._share * len(recent) / 2:
+            self.stopped = False

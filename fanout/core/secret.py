@@ -12,14 +12,16 @@ __all__ = ["KeyPair", "Secret"]
 class Secret:
     """A key, password or credential. Its text leaves only by `reveal`; `repr`, `str` and pickling show nothing.
 
-    `origin` says where it came from (a key's name, a file's name), for error messages.
+    `origin` says where it came from (a key's name, a file's name), for error messages. `path` is the file that it was read from,
+    if it was: it is read again when that file is replaced.
     """
 
-    __slots__ = ("_text", "origin")
+    __slots__ = ("_text", "origin", "path")
 
-    def __init__(self, text: str, origin: str = "") -> None:
+    def __init__(self, text: str, origin: str = "", path: str = "") -> None:
         self._text = text
         self.origin = origin
+        self.path = path
 
     def reveal(self) -> str:
         """The secret itself."""

@@ -12,5 +12,6 @@
 from fanout.engine.engine import DrainReport, Engine, Preview, Role
 from fanout.engine.live import LiveEvent
 from fanout.engine.receipt import Receipt
+from fanout.engine.renewal import Renewer
 
-__all__ = ["DrainReport", "Engine", "LiveEvent", "Preview", "Receipt", "Role"]
+__all__ = ["DrainReport", "Engine", "LiveEvent", "Preview", "Receipt", "Renewer", "Role"]

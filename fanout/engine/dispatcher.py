@@ -9,7 +9,7 @@ from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement
-from fanout.core.states import DeliveryState
+from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.settler import Settler
 from fanout.engine.work import Work
@@ -70,8 +70,12 @@ class Dispatcher:
         """One round; how many seconds there is nothing to do unless the signal comes."""
         work, storage = self.work, self._storage
         now = work.clock.now()
+        while work.parts:
+            await self._next_part(work.parts.pop())
         if self._settler.stuck:
             return 0.25
+        if work.paused:
+            return _POLL
         drift = now - work.clock.monotonic()
         if abs(drift - self._drift) > _JUMP:
             # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
@@ -129,6 +133,9 @@ class Dispatcher:
         for chunk in chunks:
             prepared = await self._prepare(chunk.notification)
             count = len(chunk.ids)
+            if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
+                # Storage leases nothing of a paused notification, so the pause has been lifted since.
+                prepared.stopped = ""
             found: list[EndpointRow | None]
             found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
             begin += count
@@ -143,8 +150,14 @@ class Dispatcher:
             if lease.doubtful and not await self._mark(lease, positions):
                 continue
             work.leases[chunk.id] = lease
-            work.enqueue(lease, positions)
-            if lease.left == 0 and not lease.dirty:
+            if prepared.notification.collapse_key is not None:
+                await self._look_for_later(lease)
+            if chunk.part and not lease.doubtful:
+                lease.later = [*positions]
+                await self._next_part(lease)
+            else:
+                work.enqueue(lease, positions)
+            if lease.left == 0 and not lease.dirty and not lease.later:
                 del work.leases[chunk.id]
 
     async def _prepare(self, id: str) -> Prepared | str:
@@ -178,6 +191,35 @@ class Dispatcher:
         (settled,) = await self._settler.store([lease.mark_doubtful([*positions])])
         return not settled.stale
 
+    async def _next_part(self, lease: Lease) -> None:
+        """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, it is known who was under way."""
+        if self.work.leases.get(lease.chunk.id) is not lease or not lease.part_over:
+            return
+        if lease.parked:
+            lease.give_up_later(lease.release_at, lease.waiting)
+            self._settler.wake()
+            return
+        settlement = lease.next_part()
+        (settled,) = await self._settler.store([settlement])
+        if settled.stale:
+            lease.lose()
+            self.work.leases.pop(lease.chunk.id, None)
+        else:
+            self.work.enqueue(lease, settlement.marks)
+
+    async def _look_for_later(self, lease: Lease) -> None:
+        """For which endpoints of this lease has a later notification of the same collapse key been accepted?"""
+        ids = lease.chunk.ids
+        later = await self._storage.superseded(lease.chunk.notification, ids)
+        if later:
+            lease.outdated = frozenset(position for position, id in enumerate(ids) if id in later)
+
+    async def look_for_later(self) -> None:
+        """Something was accepted: does it supersede deliveries that are in hand?"""
+        for lease in list(self.work.leases.values()):
+            if lease.prepared.notification.collapse_key is not None and not lease.prepared.stopped:
+                await self._look_for_later(lease)
+
     async def _refuse(self, chunk: Chunk, positions: Sequence[int], reason: str) -> None:
         """What was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
         results = {(DeliveryState.REJECTED.value, reason): [*positions]}
@@ -186,7 +228,7 @@ class Dispatcher:
     # -- what others tell it
 
     def stop(self, stopped: dict[str, str]) -> None:
-        """These notifications were cancelled or superseded."""
+        """These notifications were cancelled, superseded or paused."""
         for id, why in stopped.items():
             prepared = self._prepared.get(id)
             if isinstance(prepared, Prepared):
@@ -196,19 +238,32 @@ class Dispatcher:
                 lease.prepared.stopped = stopped[lease.chunk.notification]
         self.flush_stopped()
 
+    def resume(self, id: str) -> None:
+        """This notification's pause has been lifted."""
+        prepared = self._prepared.get(id)
+        if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
+            prepared.stopped = ""
+        self.work.signal.set()
+
     def flush_stopped(self) -> None:
-        """End what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
+        """End (or put down) what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
+        now = self.work.clock.now()
         for group in self.work.groups.values():
             for queue in group.queues:
-                kept = [(lease, position) for lease, position in queue if not lease.prepared.stopped]
-                if len(kept) == len(queue):
-                    continue
-                for lease, position in queue:
-                    if lease.prepared.stopped:
-                        lease.finish(position, DeliveryState(lease.prepared.stopped), "", attempted=False)
-                queue.clear()
-                queue.extend(kept)
+                for lease, position in queue.drain_stopped():
+                    lease.stop(position, now)
+        for lease in self.work.leases.values():
+            if lease.prepared.stopped and lease.later:
+                later, lease.later = lease.later, []
+                for position in later:
+                    lease.left += 1
+                    lease.stop(position, now)
         self._settler.wake()
+
+    @property
+    def collapsible(self) -> bool:
+        """Whether anything in hand may be superseded for some endpoints."""
+        return any(lease.prepared.notification.collapse_key is not None for lease in self.work.leases.values())
 
     @property
     def in_hand(self) -> set[str]:

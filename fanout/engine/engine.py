@@ -15,20 +15,23 @@ import anyio
 from anyio.abc import TaskGroup
 
 from fanout.core.model import Notification, Target
-from fanout.core.policy import Policy
-from fanout.core.records import Event, Put, Status
+from fanout.core.policy import BacklogLimits, Policy
+from fanout.core.records import Event, GateNote, Put, Status, Step
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.gates import Gates
 from fanout.engine.intake import Intake, Request
 from fanout.engine.keeper import Keeper
 from fanout.engine.live import Live, LiveEvent
+from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview, drain, preview
 from fanout.engine.receipt import Receipt
+from fanout.engine.renewal import Renewal, Renewer
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import Conflict, EngineClosed, FanoutError, NotFound, StorageError
+from fanout.errors import Conflict, EngineClosed, FanoutError, NotFound, StorageError, UsageError
 from fanout.plugin import Clock, Diagnosis, Storage, Transport
 
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
@@ -59,9 +62,12 @@ class Engine:
         role: Role = "both",
         hooks: Sequence[object] = (),
         drain_timeout: float = 10.0,
+        backlog: BacklogLimits | None = None,
+        renewer: Renewer | None = None,
     ) -> None:
         self.storage = storage
-        self.transports = transports
+        transports = dict(transports)
+        self.transports: Mapping[tuple[str, str], Transport] = transports
         self.policy = policy or Policy()
         self.role: Role = role
         self._clock = clock
@@ -76,11 +82,22 @@ class Engine:
         self._fault: BaseException | None = None
         self._settler = Settler(storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done)
         self._dispatchers: list[Dispatcher] = []
-        self._keeper = Keeper(
-            storage, self._settler.works, self._dispatchers, self._waiters, clock=clock, policy=self.policy
-        )
-        self.endpoints = Endpoints(storage, transports, clock, self._check)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{rng.getrandbits(32):08x}"
+        self._renewal = Renewal(
+            storage, transports, self._settler.works, renewer, clock=clock, retire=2 * self.policy.request_timeout
+        )
+        self._keeper = Keeper(
+            storage,
+            self._settler.works,
+            self._dispatchers,
+            self._waiters,
+            clock=clock,
+            policy=self.policy,
+            worker=self.worker,
+            renew=self._renewal.renew,
+        )
+        self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
+        self.endpoints = Endpoints(storage, transports, clock, self._check)
 
     # -- lifecycle
 
@@ -91,6 +108,7 @@ class Engine:
             await stack.enter_async_context(self.storage)
             for transport in self.transports.values():
                 await stack.enter_async_context(transport)
+            stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
             # Not entered through the stack: a task group wraps what the caller's own block raises into a group of exceptions.
@@ -111,7 +129,11 @@ class Engine:
             return
         self._spawn(self._keeper.keep_leases())
         self._spawn(self._keeper.tidy())
+        self._spawn(self._keeper.post_gates())
+        self._spawn(self._renewal.watch())
+        self._spawn(self._renewal.close_retired())
         self._spawn(self._settler.run())
+        siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
             work = Work(
                 app,
@@ -122,8 +144,11 @@ class Engine:
                 policy=self.policy,
                 settler=self._settler,
                 live=self._live,
+                news=self._keeper.news,
                 spawn=self._spawn,
             )
+            siblings.setdefault(app, []).append(work.gates)
+            work.gates.siblings = siblings[app]
             dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=self._keeper.extend)
             self._settler.works.append(work)
             self._dispatchers.append(dispatcher)
@@ -176,6 +201,21 @@ class Engine:
                 if self._fault is None and self._settler.works:
                     await self._settler.settle()
 
+    @property
+    def opened(self) -> bool:
+        """Whether it has been entered."""
+        return self._stack is not None
+
+    @property
+    def fault(self) -> BaseException | None:
+        """Why it has failed and does nothing more; None while it works."""
+        return self._fault
+
+    async def probe(self) -> None:
+        """Find out whether notifications can be accepted. Raises `EngineClosed`, or `StorageError` when nothing can be stored."""
+        self._check()
+        await self.storage.probe()
+
     def _check(self) -> None:
         if self._fault is not None:
             raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
@@ -197,7 +237,8 @@ class Engine:
 
         `at` (UNIX seconds) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
         another request it raises `Conflict`. Raises `UsageError` (`MessageTooLarge`, `InvalidMessage`) for what can never be
-        sent, and `StorageError` when it could not be stored; nothing is stored then.
+        sent, `Backlogged` where a bound of `[backlog]` is passed (after waiting for room, if it says so), and `StorageError` when
+        it could not be stored; nothing is stored then.
         """
         receipts = await self._put([(notification, target)], app=app, at=at, idempotency_keys=[idempotency_key])
         return receipts[0]
@@ -245,6 +286,7 @@ class Engine:
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
         """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
         self._check()
+        await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
         now = self._clock.now()
         puts = await self.storage.put([request.submission for request in requests], now)
         for request, put in zip(requests, puts, strict=True):
@@ -262,6 +304,8 @@ class Engine:
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
+        if any(request.submission.collapse_key is not None for request in requests):
+            self._keeper.look.set()
         return puts
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
@@ -302,6 +346,72 @@ class Engine:
         while await self.storage.cancel(status.app, id, self._clock.now()):
             await self._settler.idle.wait(0.05)
         return await self.status(id)
+
+    async def pause(self, id: str) -> Status:
+        """Hold it: nothing more of it is sent until `resume`, while its time to live runs on. Idempotent. Raises `NotFound`.
+
+        Returns once every worker has put it down, or its lease has ended: what arrives after that was in flight already.
+        """
+        status = await self.status(id)
+        for dispatcher in self._dispatchers:
+            dispatcher.stop({id: "paused"})
+        while await self.storage.pause(status.app, id, self._clock.now()):
+            await self._settler.idle.wait(0.05)
+        return await self.status(id)
+
+    async def resume(self, id: str) -> Status:
+        """Let a paused notification go on where it was. Idempotent. Raises `NotFound`."""
+        status = await self.status(id)
+        await self.storage.resume(status.app, id, self._clock.now())
+        for dispatcher in self._dispatchers:
+            dispatcher.resume(id)
+        return await self.status(id)
+
+    async def pause_binding(self, binding: str, *, app: str = "default") -> None:
+        """Hold everything of one binding, in every process. Returns as `pause` does. Raises `UsageError` for an unknown binding."""
+        self._check()
+        self._known(app, binding)
+        for dispatcher in self._dispatchers:
+            if (dispatcher.work.app, dispatcher.work.binding) == (app, binding):
+                dispatcher.work.pause(True)
+        while await self.storage.pause_binding(app, binding, self._clock.now()):
+            await self._settler.idle.wait(0.05)
+
+    async def resume_binding(self, binding: str, *, app: str = "default") -> None:
+        """Lift a binding's pause; and where a gate is closed or removals have stopped, try again at once, with a credential that
+        was replaced meanwhile. Every worker hears of it within 100 ms. Raises `UsageError` for an unknown binding."""
+        self._check()
+        self._known(app, binding)
+        await self.storage.resume_binding(app, binding, self._clock.now())
+        self._keeper.look.set()
+
+    def _known(self, app: str, binding: str) -> None:
+        if (app, binding) not in self.transports:
+            known = ", ".join(sorted(name for owner, name in self.transports if owner == app)) or "none"
+            raise UsageError(f"The app {app} has no binding {binding!r}; it has {known}.")
+
+    async def explain(self, id: str, endpoint: int) -> list[Step]:
+        """What was decided about one delivery, oldest first. Raises `NotFound`."""
+        self._check()
+        steps = await self.storage.explain(id, endpoint)
+        if steps is None:
+            raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
+        if not steps:
+            raise NotFound(
+                f"The notification {id} has no delivery for the endpoint {endpoint}: `fanout endpoints show {endpoint}` says whether "
+                "it was registered in time and carries the tag."
+            )
+        return steps
+
+    async def gates(self) -> list[GateNote]:
+        """The gates that are closed, in whatever process."""
+        self._check()
+        return await self.storage.gates(self._clock.now())
+
+    async def erase_user(self, user: str, *, app: str = "default") -> int:
+        """Forget a user at once: endpoints with their addresses, and what is queued for them; how many endpoints there were."""
+        self._check()
+        return await self.storage.erase_user(app, user, self._clock.now())
 
     async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
         """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""

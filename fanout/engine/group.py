@@ -4,15 +4,96 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable, Iterator
 
 from fanout.core.gate import Gate, GateState
-from fanout.core.model import LANES
+from fanout.core.lanes import WEIGHTS
+from fanout.core.limiter import Limiter
 from fanout.core.policy import Policy
 from fanout.engine.lease import Lease
 
-__all__ = ["Group", "Item"]
+__all__ = ["SAMPLED", "Group", "Item", "LaneQueue"]
 
 Item = tuple[Lease, int]
+_OPEN = GateState.OPEN
+SAMPLED = 8
+"""Of so many answers one tells the limiter how long it took."""
+_TURN = 32
+"""Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
+_CREDIT = tuple(weight * 16 for weight in WEIGHTS)
+"""Deliveries that each lane may send per round while others wait: deficit round robin, as between chunks."""
+
+
+class _Batch:
+    """What of one lease waits here. No object stands for a single delivery."""
+
+    __slots__ = ("lease", "left", "positions")
+
+    def __init__(self, lease: Lease, positions: Iterator[int], left: int) -> None:
+        self.lease = lease
+        self.positions = positions
+        self.left = left
+
+
+class LaneQueue:
+    """The deliveries of one lane that are ready to go; leases take turns."""
+
+    __slots__ = ("_batches", "_turn", "credit", "size")
+
+    def __init__(self, credit: int) -> None:
+        self._batches: deque[_Batch] = deque()
+        self._turn = _TURN
+        self.size = 0
+        self.credit = credit
+
+    def add(self, lease: Lease, positions: Iterable[int], count: int) -> None:
+        """Behind what waits."""
+        self._batches.append(_Batch(lease, iter(positions), count))
+        self.size += count
+
+    def put_back(self, lease: Lease, position: int) -> None:
+        """Before all else."""
+        self._batches.appendleft(_Batch(lease, iter((position,)), 1))
+        self.size += 1
+
+    def pop(self) -> Item:
+        """The next delivery. Only while `size` is not 0."""
+        batches = self._batches
+        batch = batches[0]
+        position = next(batch.positions)
+        self.size -= 1
+        batch.left -= 1
+        if not batch.left:
+            del batches[0]
+            self._turn = _TURN
+        else:
+            self._turn -= 1
+            if not self._turn:
+                self._turn = _TURN
+                batches.rotate(-1)
+        return batch.lease, position
+
+    def drain(self) -> Iterator[Item]:
+        """Take everything."""
+        batches, self._batches = self._batches, deque()
+        self.size = 0
+        self._turn = _TURN
+        for batch in batches:
+            for position in batch.positions:
+                yield batch.lease, position
+
+    def drain_stopped(self) -> Iterator[Item]:
+        """Take what belongs to stopped notifications."""
+        if not any(batch.lease.prepared.stopped for batch in self._batches):
+            return
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            if not batch.lease.prepared.stopped:
+                self._batches.append(batch)
+                continue
+            self.size -= batch.left
+            for position in batch.positions:
+                yield batch.lease, position
 
 
 class Group:
@@ -26,7 +107,9 @@ class Group:
         "idle",
         "idle_since",
         "limit",
+        "limiter",
         "name",
+        "peak",
         "queues",
         "senders",
     )
@@ -35,9 +118,11 @@ class Group:
         self.name = name
         self.gate = Gate(policy)
         self.binding_gate = binding_gate
-        self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in LANES)
+        self.limiter = Limiter(SAMPLED)
+        self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
         self.limit = 1
         self.active = 0  # senders with a delivery in hand
+        self.peak = 0  # the most of them since the limiter was last adjusted
         self.senders = 0
         self.idle: deque[asyncio.Future[None]] = deque()
         self.idle_since = 0.0
@@ -46,25 +131,35 @@ class Group:
     @property
     def queued(self) -> int:
         """Deliveries that no sender has taken."""
-        return sum(map(len, self.queues))
+        return sum(queue.size for queue in self.queues)
 
     def take(self, now: float) -> Item | None:
         """The next delivery, if there is one, the connections have room and both gates admit it."""
-        if self.active >= self.limit or self.closing:
+        active = self.active
+        if active >= self.limit or self.closing:
             return None
         for queue in self.queues:
-            if queue:
+            if queue.size and queue.credit > 0:
                 break
         else:
-            return None
+            for queue, credit in zip(self.queues, _CREDIT, strict=True):
+                queue.credit = credit
+            for queue in self.queues:
+                if queue.size:
+                    break
+            else:
+                return None
         gate = self.gate
-        if gate.state is not GateState.OPEN or self.binding_gate.state is not GateState.OPEN:
+        if gate.state is not _OPEN or self.binding_gate.state is not _OPEN:
             if not (gate.ready(now) and self.binding_gate.ready(now)):
                 return None
             gate.admits(now)
             self.binding_gate.admits(now)
-        self.active += 1
-        return queue.popleft()
+        queue.credit -= 1
+        self.active = active = active + 1
+        if active > self.peak:
+            self.peak = active
+        return queue.pop()
 
     def wake(self) -> None:
         """Wake as many parked senders as there is work and room for."""
@@ -74,12 +169,10 @@ class Group:
             if not sender.done():
                 sender.set_result(None)
 
-    def drain(self) -> list[Item]:
+    def drain(self) -> Iterator[Item]:
         """Take everything that waits: its gate has closed, or the engine is closing."""
-        items = [item for queue in self.queues for item in queue]
         for queue in self.queues:
-            queue.clear()
-        return items
+            yield from queue.drain()
 
     def dismiss(self) -> None:
         """Let every parked sender end."""

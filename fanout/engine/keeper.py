@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
+from fanout.core.records import Control
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
@@ -20,6 +22,8 @@ _POLL = 0.05
 """Seconds between two looks at what other processes committed; half as often while there is work in hand.
 
 A worker notices another's work, and a cancellation, within 100 ms."""
+_GATES_EVERY = 0.05
+_UNASKED = Control()
 _EXPIRE_EVERY = 1.0
 _PRUNE_EVERY = 60.0
 _BATCH = 1000
@@ -37,7 +41,13 @@ class Keeper:
         *,
         clock: Clock,
         policy: Policy,
+        worker: str,
+        renew: Callable[[str, str], Awaitable[object]],
     ) -> None:
+        self._worker = worker
+        self._renew = renew
+        self._nudges: dict[tuple[str, str], int] = {}
+        self.news = Signal()
         self._storage = storage
         self._works = works
         self._dispatchers = dispatchers
@@ -86,11 +96,14 @@ class Keeper:
 
         A process without workers looks only while somebody waits.
         """
+        await self._look_at_controls()
         while True:
+            # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
             if any(work.leases for work in self._works):
-                await Signal().wait(2 * _POLL)
+                busy = 1 if any(dispatcher.collapsible for dispatcher in self._dispatchers) else 2
+                await self.look.wait(busy * _POLL)
             elif self._works or self._waiters:
-                await Signal().wait(_POLL)
+                await self.look.wait(_POLL)
             else:
                 await self.look.wait()
             changes = await self._storage.changes()
@@ -104,6 +117,36 @@ class Keeper:
             if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
                 for dispatcher in self._dispatchers:
                     dispatcher.stop(stopped)
+            for dispatcher in self._dispatchers:
+                if dispatcher.collapsible:
+                    await dispatcher.look_for_later()
+            await self._look_at_controls()
+
+    async def _look_at_controls(self) -> None:
+        """What operators ask of bindings: to hold, to go on, to try again at once."""
+        if not self._works:
+            return
+        controls = await self._storage.controls()
+        for work in self._works:
+            control = controls.get((work.app, work.binding), _UNASKED)
+            work.pause(control.paused)
+            if control.nudge != self._nudges.setdefault((work.app, work.binding), control.nudge):
+                self._nudges[work.app, work.binding] = control.nudge
+                await self._renew(work.app, work.binding)
+                work.retry_now()
+
+    async def post_gates(self) -> None:
+        """Tell other processes which gates have closed and opened here."""
+        while True:
+            await self.news.wait()
+            # Gates that close one after the other are told together.
+            await Signal().wait(_GATES_EVERY)
+            notes = [note for work in self._works for note in work.gates.notes.values()]
+            for work in self._works:
+                work.gates.notes = {}
+            if notes:
+                with contextlib.suppress(StorageFull):
+                    await self._storage.post_gates(self._worker, notes, self._clock.now())
 
     async def tidy(self) -> None:
         """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""

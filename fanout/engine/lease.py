@@ -16,7 +16,11 @@ from fanout.core.records import (
 )
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 
-__all__ = ["Lease", "Prepared"]
+__all__ = ["HELD", "Lease", "Prepared"]
+
+
+HELD = "endpoint in back-off"
+"""The reason of a delivery that waits only because its endpoint does."""
 
 
 class Prepared:
@@ -49,10 +53,13 @@ class Lease:
         "chunk",
         "doubtful",
         "free",
+        "later",
         "left",
         "lost",
+        "outdated",
         "parked",
         "prepared",
+        "reason",
         "release_at",
         "rows",
         "stalled",
@@ -69,9 +76,14 @@ class Lease:
         self.lost = False
         self.doubtful = prepared.notification.repeat == "at_most_once"
         self.free: dict[int, int] = {}
+        self.later: list[int] = []
+        """Positions of a suspected chunk that are yet to be marked and sent, a part at a time."""
+        self.outdated: frozenset[int] = frozenset()
+        """Positions for whose endpoints a later notification of the same collapse key has been accepted."""
         self.parked: list[int] = []
         self.stalled: list[int] = []
         self.release_at = 0.0
+        self.reason = ""
         self.waiting = Waiting.READY
         self.accepted: list[int] = []
         self._results: dict[tuple[str, str], list[int]] = {}
@@ -101,19 +113,35 @@ class Lease:
         self._attempts += attempted
         self.left -= 1
 
-    def retry(self, position: int, due_at: float, attempt: int, waiting: Waiting, reason: str) -> None:
-        """Into a retry row of its own."""
-        self._retries.append(RetryRow(position, due_at, attempt, waiting.value, reason))
+    def retry(
+        self, position: int, due_at: float, attempt: int, waiting: Waiting, reason: str, *, holds: bool = False
+    ) -> None:
+        """Into a retry row of its own, after an attempt. `holds`: the endpoint is in back-off until then."""
+        self._retries.append(RetryRow(position, due_at, attempt, waiting.value, reason, holds))
         self._attempts += 1
         self.left -= 1
 
-    def park(self, position: int, until: float, waiting: Waiting) -> None:
+    def hold(self, position: int, due_at: float) -> None:
+        """Into a retry row without an attempt: the endpoint is in back-off because of another delivery."""
+        self._retries.append(RetryRow(position, due_at, self.chunk.attempt, Waiting.BACKOFF.value, HELD))
+        self.left -= 1
+
+    def park(self, position: int, until: float, waiting: Waiting, reason: str = "") -> None:
         """Stays open; the lease is given back when nothing else is left, and is due when the first gate opens."""
         if not self.parked or until < self.release_at:
             self.release_at = until
             self.waiting = waiting
+            self.reason = reason
         self.parked.append(position)
         self.left -= 1
+
+    def stop(self, position: int, now: float) -> None:
+        """Its notification was cancelled, superseded or paused."""
+        stopped = self.prepared.stopped
+        if stopped == Waiting.PAUSED.value:
+            self.park(position, now, Waiting.PAUSED, "notification paused")
+        else:
+            self.finish(position, DeliveryState(stopped), "", attempted=False)
 
     def lose(self) -> None:
         """Another worker holds the chunk: nothing more may be sent, and what was learned will be refused."""
@@ -133,12 +161,24 @@ class Lease:
     @property
     def dirty(self) -> bool:
         """Whether there is something to settle."""
-        return bool(self.accepted or self._results or self._retries or (self.left == 0 and self.parked))
+        return bool(self.accepted or self._results or self._retries or (self.parked and self.spent))
 
     @property
     def spent(self) -> bool:
         """Whether the lease has nothing more to do: the next settlement ends it."""
-        return self.left == 0 and not self.stalled
+        return self.left == 0 and not self.stalled and not self.later
+
+    @property
+    def part_over(self) -> bool:
+        """Whether a part of a suspected chunk has been sent and settled, and another waits to be marked."""
+        return bool(self.later) and self.left == 0 and not self.stalled and not self.dirty
+
+    def give_up_later(self, now: float, waiting: Waiting) -> None:
+        """The parts that were not begun go back with the lease."""
+        for position in self.later:
+            self.left += 1
+            self.park(position, now, waiting)
+        self.later = []
 
     def take(self) -> Settlement:
         """What was learned since the last call, as one settlement."""
@@ -160,7 +200,7 @@ class Lease:
         self._changes = []
         self._attempts = 0
         if self.spent and self.parked:
-            settlement.release = Release(self.release_at, self.waiting.value)
+            settlement.release = Release(self.release_at, self.waiting.value, self.reason)
             if self.doubtful:
                 settlement.reopen = self.parked
             self.parked = []
@@ -169,3 +209,8 @@ class Lease:
     def mark_doubtful(self, positions: list[int]) -> Settlement:
         """The settlement that marks these deliveries before any of them is sent."""
         return Settlement(self.chunk.id, self.chunk.epoch, results={(DOUBT, "unknown"): positions})
+
+    def next_part(self) -> Settlement:
+        """The settlement that marks the next part of a suspected chunk; its `marks` are then to be sent."""
+        part, self.later = self.later[: self.chunk.part], self.later[self.chunk.part :]
+        return Settlement(self.chunk.id, self.chunk.epoch, marks=part)

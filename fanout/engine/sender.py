@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fanout.core.budget import RetryBudget
 from fanout.core.gate import Gate, GateState
-from fanout.core.outcome import ACCEPTED, Outcome, Scope, Unavailable
+from fanout.core.model import LANES
+from fanout.core.outcome import ACCEPTED, Outcome, Scope, Throttled, Unavailable
 from fanout.core.purge import PurgeGuard
 from fanout.core.records import AddressMoved, EndpointGone
 from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, decide
 from fanout.core.states import DeliveryState, Waiting
-from fanout.engine.group import Group
+from fanout.engine.group import SAMPLED, Group
 from fanout.engine.lease import Lease
 
 if TYPE_CHECKING:
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["Senders"]
 
 OPEN = GateState.OPEN
+URGENT = LANES.index("urgent")
 _IDLE, _CANCELLED = math.inf, -math.inf
 _TURNS = 127
 """A sender lets others run after each 128 deliveries, a millisecond or so."""
+_BUDGET_PAUSE = 5.0
+"""Seconds for which a chunk of retries waits when the budget is empty; jittered by half."""
 
 
 class Senders:
@@ -38,7 +44,9 @@ class Senders:
         self._gate = gate
         self._rng = rng
         self._guard = PurgeGuard()
-        self._alive = 0  # accepted since the guard was last told
+        policy = work.policy
+        self.budget = RetryBudget(ratio=policy.retry_ratio, burst=policy.retry_burst, floor=policy.retry_floor)
+        self._alive = 0  # accepted since guard and budget were last told
         self._under_way: dict[asyncio.Task[None], list[float]] = {}
         """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
 
@@ -47,7 +55,6 @@ class Senders:
         work = self._work
         now = work.clock.now
         monotonic = work.clock.monotonic
-        send = work.transport.send
         begun_at = [_IDLE]
         task = asyncio.current_task()
         assert task is not None
@@ -75,11 +82,15 @@ class Senders:
                 try:
                     if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
                         self._withhold(lease, position)
+                    elif (lease.outdated or work.wary or lease.chunk.attempt > 1) and self._waits(
+                        lease, position, moment, begun
+                    ):
+                        pass
                     else:
                         delivery = lease.delivery(position, moment)
                         begun_at[0] = begun
                         try:
-                            outcome = await send(prepared.message, delivery)
+                            outcome = await work.send(prepared.message, delivery)
                         except asyncio.CancelledError:
                             if begun_at[0] != _CANCELLED:
                                 raise
@@ -87,10 +98,14 @@ class Senders:
                             outcome = Unavailable("unknown", Scope.ENDPOINT, "deadline of the engine")
                         except Exception as error:
                             outcome = self._fault(error)
+                        if turns % SAMPLED == 0:
+                            group.limiter.answered(monotonic() - begun)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             lease.accept(position)
                             self._alive += 1
                             group.gate.streak = 0
+                            if work.wary:
+                                work.proven(lease.chunk.ids[position])
                         else:
                             self.settle(group, lease, position, outcome)
                 finally:
@@ -120,29 +135,58 @@ class Senders:
             once=lease.prepared.once,
             group_failing=not group.gate.is_open,
         )
-        self._feel(group, outcome, now)
-        decision = self._guarded(decide(outcome, tried, work.policy, now, self._rng), tried, now)
+        self._feel(group, lease.prepared.message.topic, outcome, now)
+        decision = self._guarded(decide(outcome, tried, work.policy, now, self._rng), group, tried, now)
         match decision:
             case Final(state, reason, endpoint_gone):
                 if endpoint_gone:
                     lease.changed(EndpointGone(row.id, row.generation, now, reason))
                 lease.finish(position, state, reason, attempted=True)
             case Retry(due_at, attempt, reason, waiting):
-                lease.retry(position, due_at, attempt, waiting, reason)
+                holds = waiting is Waiting.BACKOFF
+                if holds:
+                    work.hold_endpoint(row.id, due_at)
+                lease.retry(position, due_at, attempt, waiting, reason, holds=holds)
             case Relocate(address, retry):
                 lease.changed(AddressMoved(row.id, row.generation, now, address))
                 lease.retry(position, retry.due_at, retry.attempt, retry.waiting, retry.reason)
             case Again():
                 lease.free[position] = tried.free + 1
                 lease.tried()
-                group.queues[lease.chunk.lane].appendleft((lease, position))
+                group.queues[lease.chunk.lane].put_back(lease, position)
             case Park(scope, after, reason, waiting, alarm):
-                gate = group.gate if scope is Scope.GROUP else self._gate
-                if gate.close(now, self._rng, reason=reason, after=after, waiting=waiting):
-                    work.gate_closed(group, gate, scope, alarm=alarm)
                 lease.tried()
-                lease.park(position, gate.until, gate.waiting)
-                work.park_queued(group, gate)
+                gate = work.gates.shut(scope, group, lease.prepared.message.topic, now, reason, after, waiting, alarm)
+                lease.park(position, gate.until, gate.waiting, gate.reason)
+
+    def _waits(self, lease: Lease, position: int, now: float, begun: float) -> bool:
+        """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""
+        work = self._work
+        if position in lease.outdated:
+            lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
+            return True
+        if (gate := work.gates.of_topic(lease.prepared.message.topic)) is not None and not gate.admits(now):
+            lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
+            return True
+        row = lease.rows[position]
+        assert row is not None
+        held_until = work.held_until(row.id, now)
+        if held_until and lease.chunk.lane != URGENT:
+            lease.hold(position, held_until + self._rng.uniform(0.0, work.policy.backoff_base))
+            return True
+        if lease.chunk.attempt > 1:
+            self.budget.deposit(self._count_alive())
+            if not self.budget.take(begun):
+                until = now + _BUDGET_PAUSE * self._rng.uniform(0.75, 1.25)
+                lease.park(position, until, Waiting.BUDGET, "retry budget")
+                return True
+        return False
+
+    def _count_alive(self) -> int:
+        """Tell the purge guard of what was accepted since it was last told; how many."""
+        alive, self._alive = self._alive, 0
+        self._guard.saw_alive(alive)
+        return alive
 
     def watch(self, deadline: float) -> None:
         """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
@@ -155,45 +199,63 @@ class Senders:
     def _withhold(self, lease: Lease, position: int) -> None:
         prepared = lease.prepared
         if prepared.stopped:
-            lease.finish(position, DeliveryState(prepared.stopped), "", attempted=False)
+            lease.stop(position, self._work.clock.now())
         elif self._work.clock.now() >= prepared.expires_at:
             lease.finish(position, DeliveryState.EXPIRED, "ttl", attempted=False)
         else:
             lease.stalled.append(position)  # the lease has run out: the keeper extends it, or finds it lost
             lease.left -= 1
 
-    def _feel(self, group: Group, outcome: Outcome, now: float) -> None:
-        """Let the gates learn whether the gateway answers at all."""
-        if isinstance(outcome, Unavailable):
-            if outcome.sent == "unknown" and group.gate.failed(now, self._rng, outcome.reason):
-                self._work.gate_closed(group, group.gate, Scope.GROUP, alarm=False)
-                self._work.park_queued(group, group.gate)
+    def _feel(self, group: Group, topic: str, outcome: Outcome, now: float) -> None:
+        """Let the gates learn whether the gateway answers at all, and the limiter whether it keeps up."""
+        if isinstance(outcome, Throttled):
+            if outcome.scope is not Scope.ENDPOINT:
+                group.limiter.dropped()
+        elif isinstance(outcome, Unavailable):
+            group.limiter.dropped()
+            if outcome.sent == "unknown":
+                self._work.gates.failed(group, now, outcome.reason)
             return
         if getattr(outcome, "scope", Scope.ENDPOINT) is not Scope.ENDPOINT:
             return
-        opened = group.gate.succeeded()
-        if self._gate.succeeded() or opened:
-            self._work.gate_opened(group)
+        self._work.gates.succeeded(group, topic, now)
 
-    def _guarded(self, decision: Decision, tried: Attempted, now: float) -> Decision:
+    def _guarded(self, decision: Decision, group: Group, tried: Attempted, now: float) -> Decision:
+        """What the purge guard makes of a verdict of death."""
         if not isinstance(decision, Final):
             return decision
-        if decision.endpoint_gone and not decision.certain:
-            self._guard.saw_alive(self._alive)
-            self._alive = 0
-            if self._guard.saw_uncertain_death():
-                return decision
-            # Most of what this binding sends is refused so: our topic or environment is wrong, not every device dead.
-            # This delivery waits its turn elsewhere, so that the next probe tries another.
-            reason = f"{decision.reason} (held by the purge guard)"
-            if self._gate.close(now, self._rng, reason=reason, after=self._work.policy.probe, waiting=Waiting.BREAKER):
-                self._work.gate_closed(None, self._gate, Scope.BINDING, alarm=True)
-            if tried.attempt >= self._work.policy.attempts:
-                return Final(DeliveryState.DEAD, reason)
-            return Retry(now + self._work.policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
-        if decision.state in (DeliveryState.ACCEPTED, DeliveryState.GONE):
+        if decision.state is DeliveryState.ACCEPTED:
             self._alive += 1
-        return decision
+        if not decision.endpoint_gone:
+            return decision
+        self._count_alive()
+        stopped = self._guard.stopped
+        believed = self._guard.saw_death() if decision.certain else self._guard.saw_uncertain_death()
+        if self._guard.stopped and not stopped:
+            self._work.gates.removals_stopped(
+                f"most deliveries end as {decision.reason}: endpoints are no longer removed", now
+            )
+        elif stopped and not self._guard.stopped:
+            self._work.gates.removals_resumed(now)
+        if believed:
+            return decision
+        if decision.certain or not self._guard.tripped:
+            return replace(decision, endpoint_gone=False)
+        # Most of what this binding sends is refused so: our topic or environment is wrong, not every device dead.
+        # This delivery waits its turn elsewhere, so that the next probe tries another.
+        reason = f"{decision.reason} (held by the purge guard)"
+        self._work.gates.shut(
+            Scope.BINDING, group, "", now, reason, self._work.policy.probe, Waiting.BREAKER, alarm=True
+        )
+        if tried.attempt >= self._work.policy.attempts:
+            return Final(DeliveryState.DEAD, reason)
+        return Retry(now + self._work.policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
+
+    def retry_now(self, now: float) -> None:
+        """Somebody says that the cause of what was held back is mended."""
+        if self._guard.stopped:
+            self._work.gates.removals_resumed(now)
+        self._guard.reset()
 
     def _fault(self, error: Exception) -> Outcome:
         name = type(error).__name__

@@ -94,8 +94,12 @@ class Settler:
             if self._live.wants_deliveries:
                 self._live.settled(_deliveries(taken, results))
         for work in self.works:
-            for id in [id for id, lease in work.leases.items() if lease.spent and not lease.dirty]:
-                del work.leases[id]
+            for id, lease in list(work.leases.items()):
+                if lease.spent and not lease.dirty:
+                    del work.leases[id]
+                elif lease.part_over:
+                    work.parts.append(lease)
+                    work.signal.set()
         self.idle.set()
 
     async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:

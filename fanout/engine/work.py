@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import traceback
-from collections.abc import Callable, Coroutine, Iterable
-from itertools import repeat
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from fanout.core.gate import Gate
-from fanout.core.outcome import Scope
+from fanout.core.model import LANES
 from fanout.core.policy import Policy
 from fanout.core.states import DeliveryState, Waiting
+from fanout.engine.gates import Gates
 from fanout.engine.group import Group
 from fanout.engine.lease import Lease
 from fanout.engine.live import Live
@@ -25,7 +24,10 @@ __all__ = ["Work"]
 
 _log = logging.getLogger("fanout.work")
 _IDLE_GROUP = 30.0
-_NOWHERE = ("", "removed")
+URGENT = LANES.index("urgent")
+_NOWHERE = ("", "removed", False)
+_HOLDS = 100_000
+"""Endpoints in back-off that are known without asking storage; of more, the oldest are forgotten here."""
 
 
 class Work:
@@ -42,65 +44,78 @@ class Work:
         policy: Policy,
         settler: Settler,
         live: Live,
+        news: Signal,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.app = app
         self.binding = binding
         self.transport = transport
+        self.send = transport.send
         self.clock = clock
         self.policy = policy
         self.settler = settler
-        self.gate = Gate(policy)
         self.groups: dict[str, Group] = {}
         self.leases: dict[int, Lease] = {}
         self.faults = 0
+        self.paused = False
+        self.wary = False
+        """Whether anything narrower than a group may hold a delivery back: an endpoint in back-off, a topic's gate."""
+        self.parts: list[Lease] = []
+        """Suspected chunks whose next part is to be marked and sent."""
+        self._holds: dict[int, float] = {}
+        self._rng = rng
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
         self._spawn = spawn
+        self.gates = Gates(self, rng, live, news)
+        self.gate = self.gates.binding
         self.senders = Senders(self, self.gate, rng)
 
     # -- the queue's side
 
     def queued(self, lane: int) -> int:
         """Deliveries of this lane that are leased and that no sender has taken."""
-        return sum(len(group.queues[lane]) for group in self.groups.values())
+        return sum(group.queues[lane].size for group in self.groups.values())
 
-    def enqueue(self, lease: Lease, positions: Iterable[int]) -> None:
+    def enqueue(self, lease: Lease, positions: Sequence[int]) -> None:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
-        lane = lease.chunk.lane
         rows = lease.rows
         now = self.clock.now()
-        kinds = {(row[3], row[6]) if row is not None else _NOWHERE for row in rows}
+        kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
         touched: dict[str, Group] = {}
-        if len(kinds) == 1 and (kind := kinds.pop())[1] == "active":
+        lease.left += len(positions)
+        if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
             # The usual chunk: one group, nobody gone. Handed over without a step of Python for each delivery.
             group = touched[kind[0]] = self._group(kind[0], now)
-            queue = group.queues[lane]
-            before = len(queue)
-            queue.extend(zip(repeat(lease), positions))
-            lease.left += len(queue) - before
+            group.queues[lease.chunk.lane].add(lease, positions, len(positions))
         else:
             self._sort(lease, positions, touched, now)
         for group in touched.values():
-            if group.gate.shut(now) or self.gate.shut(now):
-                self.park_queued(group, group.gate if group.gate.shut(now) else self.gate)
+            if group.gate.shut(now):
+                self.gates.park_behind(group)
+            elif self.gate.shut(now):
+                self.gates.park_behind()
             else:
                 self.adjust(group)
+        if self.paused:
+            self._put_down(Waiting.PAUSED, "binding paused")
         self.settler.wake()
 
     def _sort(self, lease: Lease, positions: Iterable[int], touched: dict[str, Group], now: float) -> None:
         """Deliveries of a chunk one by one, to their groups or to their end."""
         lane = lease.chunk.lane
+        by_group: dict[str, list[int]] = {}
         for position in positions:
             row = lease.rows[position]
-            lease.left += 1
             if row is None or row[6] != "active":
                 lease.finish(position, *_unreachable(row[6] if row else ""), attempted=False)
-                continue
-            group = touched.get(row[3])
-            if group is None:
-                group = touched[row[3]] = self._group(row[3], now)
-            group.queues[lane].append((lease, position))
+            elif row[7] > now and lane != URGENT:
+                lease.hold(position, row[7] + self._rng.uniform(0.0, self.policy.backoff_base))
+            else:
+                by_group.setdefault(row[3], []).append(position)
+        for name, own in by_group.items():
+            group = touched[name] = self._group(name, now)
+            group.queues[lane].add(lease, own, len(own))
 
     def _group(self, name: str, now: float) -> Group:
         group = self.groups.get(name)
@@ -111,7 +126,11 @@ class Work:
 
     def adjust(self, group: Group) -> None:
         """Match the group's senders to its connections and its work."""
-        group.limit = 0 if self.settler.stuck else max(1, self.transport.capacity(group.name))
+        if self.settler.stuck or self.paused:
+            group.limit = 0
+        else:
+            capacity = min(max(1, self.transport.capacity(group.name)), group.limiter.limit)
+            group.limit = max(1, int(capacity * self.gates.share(group, self.clock.now())))
         group.wake()
         wanted = min(group.limit, group.queued + group.active)
         for _ in range(wanted - group.senders):
@@ -120,9 +139,14 @@ class Work:
 
     def tick(self, now: float) -> None:
         """Every checkpoint: connections may have come or gone; twice a minute, groups without work are let go."""
+        if self.wary:
+            self._holds = {endpoint: until for endpoint, until in self._holds.items() if until > now}
+            self.wary = bool(self._holds or self.gates.topics)
         for group in list(self.groups.values()):
             if group.queued or group.active:
                 group.idle_since = now
+                group.limiter.adjust(group.peak, max(1, self.transport.capacity(group.name)))
+                group.peak = group.active
                 self.adjust(group)
             elif now - group.idle_since > _IDLE_GROUP and group.gate.is_open:
                 group.dismiss()
@@ -138,42 +162,23 @@ class Work:
         for group in list(self.groups.values()):
             self.adjust(group)
 
-    # -- gates
+    # -- one endpoint's back-off
 
-    def park_queued(self, group: Group, gate: Gate) -> None:
-        """A gate has closed: what waits behind it goes back to storage with its reason, until it opens."""
-        groups = [group] if gate is not self.gate else list(self.groups.values())
-        for each in groups:
-            for lease, position in each.drain():
-                lease.park(position, gate.until, gate.waiting)
-        self.settler.wake()
+    def hold_endpoint(self, endpoint: int, until: float) -> None:
+        """This endpoint is in back-off: its other deliveries wait too. Storage knows it for good; this is for what is in hand."""
+        if len(self._holds) >= _HOLDS:
+            del self._holds[next(iter(self._holds))]
+        self._holds[endpoint] = max(until, self._holds.get(endpoint, 0.0))
+        self.wary = True
 
-    def gate_closed(self, group: Group | None, gate: Gate, scope: Scope, *, alarm: bool) -> None:
-        """Say so."""
-        now = self.clock.now()
-        name = group.name if group else ""
-        _log.log(
-            logging.ERROR if alarm else logging.WARNING,
-            "%s/%s: gate of %s %s closed for %.1f s: %s",
-            self.app,
-            self.binding,
-            scope.value,
-            name,
-            gate.until - now,
-            gate.reason,
-        )
-        data = {"app": self.app, "binding": self.binding, "group": name, "scope": scope.value, "until": gate.until}
-        self._live.emit("gate.closed", now, reason=gate.reason, **data)
-        if alarm:
-            self._live.emit("alarm", now, reason=gate.reason, **data)
+    def held_until(self, endpoint: int, now: float) -> float:
+        """When the endpoint's back-off ends; 0 where it is in none."""
+        until = self._holds.get(endpoint, 0.0)
+        return until if until > now else 0.0
 
-    def gate_opened(self, group: Group) -> None:
-        """Say so, and let the rest follow the probe."""
-        _log.info("%s/%s: gate of %s opened", self.app, self.binding, group.name or "the binding")
-        self._live.emit("gate.opened", self.clock.now(), app=self.app, binding=self.binding, group=group.name)
-        for each in list(self.groups.values()):
-            self.adjust(each)
-        self.signal.set()
+    def proven(self, endpoint: int) -> None:
+        """The gateway took a delivery for this endpoint: whatever was wrong is over."""
+        self._holds.pop(endpoint, None)
 
     def fault(self, text: str, error: Exception | None = None) -> None:
         """A plugin did what its contract forbids: counted apart and named."""
@@ -184,18 +189,44 @@ class Work:
             _log.error("%s/%s: %s (fault %d)\n%s", self.app, self.binding, text, self.faults, place)
         self._live.emit("fault", self.clock.now(), app=self.app, binding=self.binding, text=text, count=self.faults)
 
-    # -- the end
+    # -- pause and the end
+
+    def pause(self, paused: bool) -> None:
+        """An operator holds this binding, or lets it go on."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        if paused:
+            self._put_down(Waiting.PAUSED, "binding paused")
+        for group in list(self.groups.values()):
+            self.adjust(group)
+        self.signal.set()
+
+    def replace(self, transport: Transport) -> None:
+        """From now on send through this one; what is under way ends with the old."""
+        self.transport = transport
+        self.send = transport.send
+
+    def retry_now(self) -> None:
+        """Somebody says that what was wrong is mended: probe every closed gate, and believe the gateway again."""
+        now = self.clock.now()
+        self.senders.retry_now(now)
+        self.gates.retry_now(now)
 
     def surrender(self) -> None:
         """Nothing more is begun: what no sender has taken goes back to storage, due at once."""
+        self._put_down(Waiting.READY, "")
+
+    def _put_down(self, waiting: Waiting, reason: str) -> None:
         now = self.clock.now()
         for group in self.groups.values():
             for lease, position in group.drain():
-                lease.park(position, now, Waiting.READY)
+                lease.park(position, now, waiting, reason)
         for lease in self.leases.values():
             while lease.stalled:
                 lease.left += 1
-                lease.park(lease.stalled.pop(), now, Waiting.READY)
+                lease.park(lease.stalled.pop(), now, waiting, reason)
+            lease.give_up_later(now, waiting)
         self.settler.wake()
 
     @property

@@ -171,7 +171,7 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
         (binding('team_id = "T"\nkey = "K"\nca_file = 1'), ["apns.ca_file must be a path"]),
         (binding('team_id = "T"\nkey = "K"\nenvironment = "test"'), ["apns.environment", "'sandbox'"]),
         (binding('team_id = "T"\nkey = "K"\nkey_file = "x"'), ["apns.key is given more than once", "key_file"]),
-        (binding('team_id = "T"\nkey_file = "absent.p8"'), ["apns.key_file", "absent.p8", "there is no file"]),
+        (binding('team_id = "T"\nkey_file = "absent.p8"'), ["apns.key_file", "absent.p8", "does not exist"]),
         (binding('team_id = "T"\nkey_file = "."'), ["apns.key_file", "cannot be read"]),
         (binding('team_id = "T"\nkey_file = "binary"'), ["apns.key_file", "is not text"]),
         (binding('team_id = "T"\nkey_file = "empty"'), ["apns.key_file", "is empty"]),

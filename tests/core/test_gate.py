@@ -16,7 +16,7 @@ POLICY = Policy()
 
 
 class GateMachine(RuleBasedStateMachine):
-    """A closed gate admits nobody; past its time it admits exactly one, until that one reports."""
+    """A closed gate admits nobody; past its time it admits one, and two more when that one has succeeded; then it opens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,6 +24,8 @@ class GateMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.gate = Gate(POLICY)
         self.probe_since: float | None = None
+        self.out = 0
+        self.proven = 0
 
     @rule(seconds=st.floats(0, 100))
     def time_passes(self, seconds: float) -> None:
@@ -41,19 +43,28 @@ class GateMachine(RuleBasedStateMachine):
         if admitted:
             if before is GateState.CLOSED:
                 assert self.now >= self.gate.until
-            else:
+                self.out = self.proven = 0
+            elif self.out >= (1 if self.proven == 0 else 3 - self.proven):
                 assert self.probe_since is not None
                 assert self.now >= self.probe_since + 2 * POLICY.request_timeout
+                self.out = 0
+            self.out += 1
             self.probe_since = self.now
-            assert not self.gate.admits(self.now)
+            if self.proven == 0:
+                assert not self.gate.admits(self.now)
 
     @rule()
     def success(self) -> None:
         probing = self.gate.state is GateState.PROBING
-        assert self.gate.succeeded() == probing
         if probing:
+            self.proven += 1
+            self.out = max(0, self.out - 1)
+        opened = self.gate.succeeded(self.now)
+        assert opened == (probing and self.proven == 3)
+        if opened:
             assert self.gate.is_open
             assert self.gate.closures == 0
+            assert self.gate.share(self.now) == 0.1
 
     @rule()
     def failure(self) -> None:
@@ -71,6 +82,15 @@ class GateMachine(RuleBasedStateMachine):
         assert self.gate.until >= before
         if after is not None:
             assert self.gate.until >= self.now + after or not self.gate.shut(self.now)
+
+    @rule()
+    def somebody_mended_it(self) -> None:
+        if self.gate.reset(self.now):
+            assert self.gate.ready(self.now)
+
+    @invariant()
+    def the_share_is_a_share(self) -> None:
+        assert 0 < self.gate.share(self.now) <= 1
 
     @invariant()
     def a_shut_gate_says_when(self) -> None:
@@ -91,7 +111,7 @@ def test_one_failure_of_many_closes_nothing() -> None:
     for _ in range(1000):
         for _ in range(8):
             assert not gate.failed(0.0, rng, "reset")
-        gate.succeeded()
+        gate.succeeded(0.0)
 
     assert gate.is_open
 
@@ -117,3 +137,28 @@ def test_each_closure_is_longer_up_to_the_cap() -> None:
 
     assert all(2.0**k / 2 <= wait <= 2.0**k for k, wait in enumerate(waits[:11]))
     assert max(waits) <= POLICY.backoff_cap
+
+
+def test_the_load_comes_back_in_doubling_steps() -> None:
+    gate = Gate(POLICY)
+    gate.close(0.0, random.Random(1), reason="down", after=10.0)
+    for _ in range(3):
+        assert gate.admits(10.0)
+        gate.succeeded(10.0)
+
+    shares = [gate.share(10.0 + seconds) for seconds in range(5)]
+
+    assert shares == [0.1, 0.2, 0.4, 0.8, 1.0]
+    assert gate.share(10.0) == 1.0, "a ramp that is over stays over"
+
+
+def test_a_new_outage_ends_the_ramp() -> None:
+    gate = Gate(POLICY)
+    gate.close(0.0, random.Random(1), reason="down", after=1.0)
+    for _ in range(3):
+        gate.admits(1.0)
+        gate.succeeded(1.0)
+    gate.close(1.5, random.Random(1), reason="down again", after=1.0)
+
+    assert gate.share(1.5) == 1.0
+    assert gate.shut(1.5)

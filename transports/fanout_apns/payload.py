@@ -75,7 +75,7 @@ class ApnsMessage(Message):
     __slots__ = ("fields", "head", "headers", "payload")
 
     def __init__(self, payload: bytes, headers: Headers) -> None:
-        super().__init__(len(payload))
+        super().__init__(len(payload), headers.topic)
         self.payload = payload
         self.headers = headers
         self.head: Any = None

@@ -1,0 +1,193 @@
+"""How long an urgent delivery waits behind a million bulk ones, and a quiet app behind one that floods.
+
+    python -m benchmarks.lanes [--bulk N] [--sends N] [--apps N] [--seconds N]
+
+1. Urgent: while a `bulk` broadcast runs through one APNs binding to nginx, a notification of lane `urgent` goes to one user, again
+   and again, at random moments. Seconds from the call of `send` (before the durable commit) to the gateway.
+2. Fairness: many apps with an APNs binding each. All but one send to one user at random, together about a hundred times a second.
+   The same seconds, with the last app silent and with it broadcasting; the quiet ones' p99 may double at most.
+
+The arrival is nginx's own: its log has the time, to the millisecond, and the `apns-id` of each request. The client has CPU 0, nginx
+CPU 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import fanout
+from benchmarks.broadcast import TOPIC, enter_devices, make_key
+from benchmarks.http_client import CLIENT_CPU, Row, free_port, gateway, make_certificate, nginx
+from fanout import bootstrap
+from fanout.core.ids import delivery_id
+from fanout.engine import Engine
+
+__all__ = ["run"]
+
+
+@asynccontextmanager
+async def apns_apps(storage: str, url: str, folder: Path, apps: Sequence[str]) -> AsyncIterator[Engine]:
+    """An engine with an APNs binding in each of these apps."""
+    binding = {
+        "team_id": "ABCDE12345",
+        "key_id": "ABCDE12345",
+        "key": make_key(),
+        "topic": TOPIC,
+        "gateway": url,
+        "ca_file": str(folder / "cert.pem"),
+    }
+    async with fanout.open(storage=storage, apps={app: {"apns": binding} for app in apps}) as engine:
+        yield engine
+
+
+class Gateway:
+    """nginx's log of arrivals, read behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "arrivals.log"
+        self._seen: dict[str, float] = {}
+
+    def arrivals(self, wanted: Mapping[str, float]) -> list[float]:
+        """Seconds from each wanted delivery's moment (UNIX seconds, by its id) to its arrival."""
+        with self._path.open() as log:
+            for line in log:
+                moment, _, id = line.rstrip().partition(" ")
+                if id in wanted:
+                    self._seen[id] = float(moment)
+        return [self._seen[id] - begun for id, begun in wanted.items()]
+
+
+async def sent(engine: Engine, notification: fanout.Notification, user: str, app: str) -> tuple[str, float]:
+    """Send to one user, and wait until it is accepted: the delivery's id, and when `send` was called (UNIX seconds)."""
+    begun = time.time()
+    receipt = await engine.send(notification, f"user:{user}", app=app)
+    status = await receipt.wait(60)
+    if status.counts["accepted"] != 1:
+        raise RuntimeError(f"not accepted: {dict(status.counts)}")
+    (endpoint,) = [row[0] async for row in engine.deliveries(receipt.id)]
+    return delivery_id(receipt.id, endpoint), begun
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value below which `part` of them lie."""
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+async def urgent(engine: Engine, bulk: int, sends: int) -> tuple[dict[str, float], bool]:
+    """Urgent sends beside a bulk broadcast; and whether it was still running at the last."""
+    notification = fanout.Notification(title="Sale", body="Everything must go.", lane="bulk")
+    broadcast = await engine.send(notification, "all")
+    rng = random.Random(1)
+    taken = {}
+    for number in range(sends):
+        await asyncio.sleep(rng.uniform(0.0, 0.04))
+        alert = fanout.Notification(title="Your code", body=str(number), lane="urgent")
+        id, begun = await sent(engine, alert, f"u{rng.randrange(bulk)}", "default")
+        taken[id] = begun
+    running = (await broadcast.status()).finished_at is None
+    await broadcast.cancel()
+    return taken, running
+
+
+async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> dict[str, float]:
+    """The quiet apps' sends, each app about once a second."""
+    rng = random.Random(2)
+    taken: dict[str, float] = {}
+
+    async def one(app: str) -> None:
+        end = time.perf_counter() + seconds
+        while True:
+            await asyncio.sleep(rng.expovariate(1.0))
+            if time.perf_counter() >= end:
+                return
+            id, begun = await sent(engine, fanout.Notification(title="Hi"), "u0", app)
+            taken[id] = begun
+
+    await asyncio.gather(*(one(app) for app in apps))
+    return taken
+
+
+def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: float = 15.0) -> list[Row]:
+    """The two figures, as rows."""
+    before = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_certificate(folder)
+        log = Gateway(folder)
+        port = free_port()
+        url = f"https://127.0.0.1:{port}"
+
+        async def first() -> tuple[dict[str, float], bool]:
+            async with apns_apps(f"sqlite:{folder}/urgent.db", url, folder, ["default"]) as engine:
+                await enter_devices(engine, bulk)
+                await sent(engine, fanout.Notification(title="Warm up"), "u0", "default")
+                return await urgent(engine, bulk, sends)
+
+        async def second() -> tuple[dict[str, float], dict[str, float], bool]:
+            names = [f"quiet-{number}" for number in range(apps)]
+            async with apns_apps(f"sqlite:{folder}/fair.db", url, folder, ["default", *names]) as engine:
+                await enter_devices(engine, bulk)
+                for app in names:
+                    await engine.endpoints.register(user="u0", binding="apns", address="ab" * 32, app=app)
+                    await sent(engine, fanout.Notification(title="Warm up"), "u0", app)
+                alone = await quiet(engine, names, seconds)
+                flood = await engine.send(fanout.Notification(title="Flood", lane="urgent"), "all")
+                beside = await quiet(engine, names, seconds)
+                running = (await flood.status()).finished_at is None
+                await flood.cancel()
+                return alone, beside, running
+
+        with gateway(nginx(folder, port, access_log=f"{folder}/arrivals.log arrival"), port):
+            os.sched_setaffinity(0, {CLIENT_CPU})
+            bootstrap.spare_collector()  # as `fanout work` does
+            try:
+                sends_, running = asyncio.run(first())
+                alone_, beside_, flooding = asyncio.run(second())
+            finally:
+                os.sched_setaffinity(0, before)
+        taken, alone, beside = (log.arrivals(each) for each in (sends_, alone_, beside_))
+    ratio = quantile(beside, 0.99) / quantile(alone, 0.99)
+    late = "" if running else "; the broadcast ended before the last"
+    over = "" if flooding else "; the flood ended before the last"
+    return [
+        Row(
+            "urgent beside bulk, send to gateway, p99",
+            quantile(taken, 0.99) * 1e3,
+            "ms",
+            "",
+            0.0,
+            f"median {quantile(taken, 0.5) * 1e3:.0f} ms, worst of {len(taken)}: {max(taken) * 1e3:.0f} ms{late}",
+        ),
+        Row(
+            f"{apps} quiet apps beside one that floods, p99",
+            quantile(beside, 0.99) * 1e3,
+            "ms",
+            "their own alone",
+            ratio,
+            f"alone {quantile(alone, 0.99) * 1e3:.0f} ms; medians {quantile(beside, 0.5) * 1e3:.0f} and "
+            f"{quantile(alone, 0.5) * 1e3:.0f} ms{over}",
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bulk", type=int, default=1_000_000)
+    parser.add_argument("--sends", type=int, default=300)
+    parser.add_argument("--apps", type=int, default=99)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    arguments = parser.parse_args()
+    for row in run(bulk=arguments.bulk, sends=arguments.sends, apps=arguments.apps, seconds=arguments.seconds):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

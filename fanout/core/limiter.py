@@ -1,0 +1,84 @@
+"""How many deliveries of a group may be under way: adaptive concurrency, after Netflix's Gradient2.
+
+The limit shrinks when the gateway's answers take longer than they used to, or when it throttles or fails; it grows again, by
+about its square root, while the answers come as usual and the limit is what holds deliveries back. The transport's capacity is
+the ceiling, and where it starts: HTTP/2's MAX_CONCURRENT_STREAMS is the gateway's own word for what it takes.
+
+Gradient2 (github.com/Netflix/concurrency-limits) compares single answers with a long average. Here the comparison is made once
+for each window of answers, because the senders must not pay for it with each of them; and there is no search for a minimum
+latency, which would cost throughput.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Limiter"]
+
+_TOLERANCE = 1.5
+"""An answer may take so many times the usual before the limit shrinks (Gradient2's `rttTolerance`)."""
+_SMOOTHING = 0.2
+_LONG = 600
+"""Answers over which "usual" is averaged (Gradient2's `longWindow`)."""
+_MIN_LATENCY = 0.001
+"""Seconds. Below, the differences are those of our own loop."""
+_DROP = 0.9
+_FEW = 4
+"""Answers that a window must have before it says anything."""
+_TOO_MANY = 0.1
+"""The part of the answers that may be failures before the limit shrinks: a few endpoints' trouble is not the gateway's."""
+
+
+class Limiter:
+    """One group's limit. Latencies are in seconds; `each` is how many answers a reported one stands for."""
+
+    __slots__ = ("_dropped", "_each", "_long", "_samples", "_sum", "limit")
+
+    def __init__(self, each: int = 1) -> None:
+        self.limit = math.inf
+        self._each = each
+        self._long = 0.0
+        self._sum = 0.0
+        self._samples = 0
+        self._dropped = 0
+
+    def answered(self, latency: float) -> None:
+        """One answer of every `each` took so long."""
+        self._sum += latency
+        self._samples += 1
+
+    def dropped(self) -> None:
+        """The gateway throttled, failed or did not answer in time. Told of every such answer."""
+        self._dropped += 1
+
+    def adjust(self, in_flight: int, ceiling: int) -> int:
+        """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it."""
+        limit = min(self.limit, float(ceiling))
+        answers = max(self._samples * self._each, self._dropped)
+        if answers >= _FEW and self._dropped > _TOO_MANY * answers:
+            limit = limit * _DROP
+        elif self._samples >= _FEW:
+            limit = self._compared(limit, in_flight)
+        else:
+            # Too few answers to judge by: they are kept for the next window.
+            self.limit = limit
+            return max(1, int(limit))
+        self._sum, self._samples, self._dropped = 0.0, 0, 0
+        self.limit = min(max(1.0, limit), float(ceiling))
+        return int(self.limit)
+
+    def _compared(self, limit: float, in_flight: int) -> float:
+        short = max(_MIN_LATENCY, self._sum / self._samples)
+        if not self._long:
+            self._long = short
+        weight = 1.0 - (1.0 - 2.0 / (_LONG + 1)) ** self._samples
+        self._long += (short - self._long) * weight
+        if self._long > 2.0 * short:
+            # It was slow once and is no longer: what is usual must not stay high, or the next slowness goes unnoticed.
+            self._long *= 0.95
+        gradient = max(0.5, min(1.0, _TOLERANCE * self._long / short))
+        if gradient == 1.0 and in_flight * 2 < limit:
+            return limit  # the application is the limit: growing would only store up a burst
+        # A window speaks as loudly as its answers would one by one, up to ten of them.
+        weight = 1.0 - (1.0 - _SMOOTHING) ** min(self._samples, 10)
+        return limit + weight * (limit * (gradient - 1.0) + max(4.0, math.sqrt(limit)))

@@ -1,0 +1,210 @@
+"""The gates of one binding: what closes them, what waits behind them, and who is told."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from fanout.core.gate import Gate
+from fanout.core.outcome import Scope
+from fanout.core.records import GateNote
+from fanout.core.states import Waiting
+from fanout.engine.group import Group
+from fanout.engine.live import Live
+from fanout.engine.signal import Signal
+
+if TYPE_CHECKING:
+    from fanout.engine.work import Work
+
+__all__ = ["Gates"]
+
+_log = logging.getLogger("fanout.gates")
+_LOOKED_AT = 86_400.0
+"""Seconds for which a stop of removals is on record, unless somebody lifts it."""
+
+
+class Gates:
+    """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota, credential, app)."""
+
+    def __init__(self, work: Work, rng: random.Random, live: Live, news: Signal) -> None:
+        self._work = work
+        self._rng = rng
+        self._live = live
+        self._news = news
+        self.binding = Gate(work.policy)
+        self.topics: dict[str, Gate] = {}
+        self.notes: dict[tuple[str, str], GateNote] = {}
+        """What other processes have not been told yet, by scope and name."""
+        self.siblings: list[Gates] = [self]
+        """The gates of all bindings of the app, these among them."""
+
+    def shut(
+        self,
+        scope: Scope,
+        group: Group,
+        topic: str,
+        now: float,
+        reason: str,
+        after: float | None,
+        waiting: Waiting,
+        alarm: bool = False,
+    ) -> Gate:
+        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
+        match scope:
+            case Scope.GROUP | Scope.ENDPOINT:
+                self._close(group.gate, Scope.GROUP, group.name, now, reason, after, waiting, alarm)
+                self.park_behind(group)
+                return group.gate
+            case Scope.TOPIC:
+                gate = self.topics.setdefault(topic, Gate(self._work.policy))
+                self._work.wary = True
+                self._close(gate, scope, topic, now, reason, after, waiting, alarm)
+                return gate
+            case Scope.APP:
+                for other in self.siblings:
+                    other._shut_binding(scope, now, reason, after, waiting, alarm)
+            case _:
+                self._shut_binding(scope, now, reason, after, waiting, alarm)
+        return self.binding
+
+    def failed(self, group: Group, now: float, reason: str) -> None:
+        """An endpoint-sized failure. One too many in a row closes the group's gate."""
+        if group.gate.failed(now, self._rng, reason):
+            self._say_closed(group.gate, Scope.GROUP, group.name, now, alarm=False)
+            self.park_behind(group)
+
+    def succeeded(self, group: Group, topic: str, now: float) -> None:
+        """The gateway answered: probes that were out have done their work."""
+        opened = False
+        if group.gate.succeeded(now):
+            opened = True
+            self._say_opened(Scope.GROUP, group.name, now)
+        if self.binding.succeeded(now):
+            opened = True
+            self._say_opened(Scope.BINDING, "", now)
+        gate = self.topics.get(topic)
+        if gate is not None and (gate.succeeded(now) or gate.is_open):
+            opened = True
+            del self.topics[topic]
+            self._say_opened(Scope.TOPIC, topic, now)
+        if opened:
+            for each in list(self._work.groups.values()):
+                self._work.adjust(each)
+            self._work.signal.set()
+
+    def of_topic(self, topic: str) -> Gate | None:
+        """The gate of this topic, if an answer ever spoke of it."""
+        return self.topics.get(topic)
+
+    def share(self, group: Group, now: float) -> float:
+        """The part of the capacity that a group may use while it comes back from an outage."""
+        return min(group.gate.share(now), self.binding.share(now))
+
+    def retry_now(self, now: float) -> None:
+        """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
+        for gate in (self.binding, *self.topics.values(), *(group.gate for group in self._work.groups.values())):
+            gate.reset(now)
+        for scope, name in [(Scope.BINDING, ""), *((Scope.TOPIC, topic) for topic in self.topics)]:
+            self._tell(scope, name, "", now)
+        self._work.signal.set()
+
+    def removals_stopped(self, reason: str, now: float) -> None:
+        """A wave of deaths: endpoints stay in the directory until somebody has looked."""
+        self._alarm("removals", "", reason, now + _LOOKED_AT, now)
+
+    def removals_resumed(self, now: float) -> None:
+        """Deaths are believed again."""
+        self._tell("removals", "", "", now)
+
+    def park_behind(self, group: Group | None = None) -> None:
+        """What waits behind a gate that has closed goes back to storage with its reason, until it opens."""
+        for each in [group] if group is not None else list(self._work.groups.values()):
+            gate = each.gate if group is not None else self.binding
+            for lease, position in each.drain():
+                lease.park(position, gate.until, gate.waiting, gate.reason)
+        self._work.settler.wake()
+
+    def _shut_binding(
+        self, scope: Scope, now: float, reason: str, after: float | None, waiting: Waiting, alarm: bool
+    ) -> None:
+        self._close(self.binding, scope, "", now, reason, after, waiting, alarm)
+        self.park_behind()
+
+    def _close(
+        self,
+        gate: Gate,
+        scope: Scope,
+        name: str,
+        now: float,
+        reason: str,
+        after: float | None,
+        waiting: Waiting,
+        alarm: bool,
+    ) -> None:
+        if gate.close(now, self._rng, reason=reason, after=after, waiting=waiting):
+            self._say_closed(gate, scope, name, now, alarm=alarm)
+
+    # -- who is told
+
+    def _say_closed(self, gate: Gate, scope: Scope, name: str, now: float, *, alarm: bool) -> None:
+        work = self._work
+        _log.log(
+            logging.ERROR if alarm else logging.WARNING,
+            "%s/%s: gate of %s %s closed for %.1f s: %s",
+            work.app,
+            work.binding,
+            scope.value,
+            name,
+            gate.until - now,
+            gate.reason,
+        )
+        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope.value, "until": gate.until}
+        self._live.emit("gate.closed", now, reason=gate.reason, **data)
+        whole = scope not in (Scope.GROUP, Scope.TOPIC) or (scope is Scope.GROUP and len(work.groups) == 1)
+        if alarm:
+            self._alarm(scope.value, name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
+        else:
+            self._tell(scope.value, name, gate.waiting, now, gate.reason, gate.until, whole=whole)
+
+    def _say_opened(self, scope: Scope, name: str, now: float) -> None:
+        work = self._work
+        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope.value, name)
+        self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=scope.value)
+        if scope is Scope.BINDING:
+            for wide in (Scope.QUOTA, Scope.APP):
+                self._tell(wide, name, "", now)
+        self._tell(scope, name, "", now)
+
+    def _alarm(
+        self,
+        scope: str,
+        name: str,
+        reason: str,
+        until: float,
+        now: float,
+        *,
+        waiting: str = Waiting.BREAKER,
+        whole: bool = False,
+    ) -> None:
+        work = self._work
+        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope, "until": until}
+        self._live.emit("alarm", now, reason=reason, **data)
+        self._tell(scope, name, waiting, now, reason, until, alarm=True, whole=whole)
+
+    def _tell(
+        self,
+        scope: str,
+        name: str,
+        waiting: str,
+        now: float,
+        reason: str = "",
+        until: float = 0.0,
+        *,
+        alarm: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self.notes[str(scope), name] = GateNote(
+            self._work.app, self._work.binding, str(scope), name, str(waiting), reason, until, alarm, whole
+        )
+        self._news.set()

@@ -1,0 +1,75 @@
+"""Adaptive concurrency: narrower for a gateway that slows down or fails, never below one, never above the capacity."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.core.limiter import Limiter
+
+
+def windows(limiter: Limiter, count: int, *, latency: float, ceiling: int, busy: bool = True, drops: int = 0) -> int:
+    """So many windows of 50 answers each."""
+    limit = ceiling
+    for _ in range(count):
+        for _ in range(50):
+            limiter.answered(latency)
+        for _ in range(drops):
+            limiter.dropped()
+        limit = limiter.adjust(
+            int(limiter.limit) if busy and limiter.limit < 1e9 else (ceiling if busy else 1), ceiling
+        )
+    return limit
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.floats(0, 100), max_size=30), st.integers(0, 30), st.integers(0, 2000), st.integers(1, 1000)
+        ),
+        max_size=50,
+    )
+)
+def test_it_stays_between_one_and_the_capacity(
+    steps: list[tuple[list[float], int, int, int]],
+) -> None:
+    limiter = Limiter()
+    for latencies, drops, in_flight, ceiling in steps:
+        for latency in latencies:
+            limiter.answered(latency)
+        for _ in range(drops):
+            limiter.dropped()
+        assert 1 <= limiter.adjust(in_flight, ceiling) <= ceiling
+
+
+def test_a_steady_gateway_keeps_its_capacity() -> None:
+    assert windows(Limiter(), 200, latency=0.02, ceiling=1000) == 1000
+
+
+def test_a_gateway_that_slows_down_is_narrowed_and_widened_again() -> None:
+    limiter = Limiter()
+    windows(limiter, 50, latency=0.01, ceiling=1000)
+
+    slow = windows(limiter, 12, latency=5.0, ceiling=1000)
+    assert slow < 500
+
+    assert windows(limiter, 2000, latency=0.01, ceiling=1000) == 1000
+
+
+def test_throttling_narrows_it_down_to_one() -> None:
+    limiter = Limiter()
+
+    assert windows(limiter, 200, latency=0.01, ceiling=1000, drops=25) == 1
+
+
+def test_a_few_failing_endpoints_are_not_the_gateways_fault() -> None:
+    limiter = Limiter()
+
+    assert windows(limiter, 200, latency=0.01, ceiling=1000, drops=2) == 1000
+
+
+def test_it_does_not_grow_while_the_application_is_the_limit() -> None:
+    limiter = Limiter()
+    narrow = windows(limiter, 30, latency=0.01, ceiling=1000, drops=25)
+
+    assert windows(limiter, 100, latency=0.01, ceiling=1000, busy=False) <= max(narrow, 2)

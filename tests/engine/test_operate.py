@@ -1,0 +1,250 @@
+"""What an operator does to a running engine: hold, let go, mend a credential, ask why."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rig import FAST, fresh_storage, register, running
+
+from fanout.config import fingerprint
+from fanout.core.delivery import Delivery
+from fanout.core.model import Notification
+from fanout.core.policy import Policy
+from fanout.engine import Renewer
+from fanout.errors import ConfigurationError, NotFound, UsageError
+from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Throttled, Unavailable
+from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
+
+pytestmark = pytest.mark.anyio
+HI = Notification(title="Hi")
+
+
+@dataclass(frozen=True)
+class Credential:
+    key: Path
+
+
+class Turnstile:
+    """Lets sends through one by one, as the test says."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[Outcome]] = []
+        self.open = False
+
+    def __call__(self, message: ScriptedMessage, delivery: Delivery) -> Outcome | asyncio.Future[Outcome]:
+        if self.open:
+            return ACCEPTED
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        return future
+
+    async def have(self, count: int) -> None:
+        while len(self.waiting) < count:
+            await asyncio.sleep(0.002)
+
+    def release(self) -> None:
+        self.open = True
+        for future in self.waiting:
+            future.done() or future.set_result(ACCEPTED)
+
+
+async def test_after_pause_returns_only_what_was_in_flight_arrives() -> None:
+    turnstile = Turnstile()
+    transport = ScriptedTransport(turnstile, capacity=5)
+    async with running(transports={("default", "push"): transport}) as (engine, _):
+        await register(engine, "alice", *(f"phone-{n}" for n in range(100)))
+        receipt = await engine.send(HI, "user:alice")
+        await turnstile.have(5)
+
+        pausing = asyncio.create_task(engine.pause(receipt.id))
+        await asyncio.sleep(0)
+        turnstile.release()
+        status = await pausing
+
+        assert status.state == "paused"
+        assert status.counts["accepted"] == transport.calls
+        assert status.counts["accepted"] + status.counts["pending"] == 100
+        assert status.pending_by_reason == {"paused": status.counts["pending"]}
+        calls = transport.calls
+        other = await engine.send(HI, "user:alice")
+        assert (await other.wait(10)).counts["accepted"] == 100, "another notification is not held"
+        assert transport.calls == calls + 100
+
+        resumed = await engine.resume(receipt.id)
+        assert resumed.state in ("running", "done")
+        assert (await receipt.wait(10)).counts["accepted"] == 100
+        assert transport.calls == 200
+
+
+async def test_a_paused_retry_waits_and_comes_back_not_before_its_time() -> None:
+    first = [True]
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        if first[0]:
+            first[0] = False
+            return Throttled(0.3)
+        return ACCEPTED
+
+    async with running(answer) as (engine, transport):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        while not (await receipt.status()).pending_by_reason.get("backoff"):
+            await asyncio.sleep(0.005)
+        assert (await engine.pause(receipt.id)).pending_by_reason == {"paused": 1}
+        await engine.resume(receipt.id)
+
+        assert (await receipt.wait(10)).counts["accepted"] == 1
+        assert [sent.attempt for sent in transport.sends] == [1, 2]
+
+
+async def test_a_paused_binding_sends_nothing_and_loses_nothing() -> None:
+    storage = fresh_storage()
+    transports = {("default", "push"): ScriptedTransport(), ("default", "other"): ScriptedTransport()}
+    async with running(storage=storage, transports=transports) as (engine, transport):
+        await register(engine, "alice", "phone")
+        await register(engine, "alice", "desk", binding="other")
+        await engine.pause_binding("push")
+        receipt = await engine.send(HI, "user:alice")
+        while (await receipt.status()).counts["accepted"] < 1:
+            await asyncio.sleep(0.005)
+
+        status = await receipt.status()
+        assert status.pending_by_reason == {"paused": 1}
+        assert transport.sends == []
+
+        await engine.resume_binding("push")
+        assert (await receipt.wait(10)).counts["accepted"] == 2
+
+
+async def test_cancel_while_paused() -> None:
+    async with running() as (engine, transport):
+        await register(engine, "alice", "phone")
+        await engine.pause_binding("push")
+        receipt = await engine.send(HI, "user:alice")
+        await engine.pause(receipt.id)
+
+        assert (await engine.cancel(receipt.id)).counts["cancelled"] == 1
+        await engine.resume_binding("push")
+        await engine.resume(receipt.id)
+        assert (await receipt.wait(10)).counts["cancelled"] == 1
+        assert transport.sends == []
+
+
+async def test_unknown_names_are_refused() -> None:
+    async with running() as (engine, _):
+        with pytest.raises(UsageError, match="has no binding 'nope'; it has push"):
+            await engine.pause_binding("nope")
+        with pytest.raises(UsageError, match="has no binding"):
+            await engine.resume_binding("push", app="nobody")
+        for call in (engine.pause, engine.resume):
+            with pytest.raises(NotFound):
+                await call("00000000-0000-7000-8000-000000000000")
+        with pytest.raises(NotFound):
+            await engine.explain("00000000-0000-7000-8000-000000000000", 1)
+
+
+async def test_a_parked_binding_goes_on_when_somebody_says_that_it_is_mended() -> None:
+    wrong = [True]
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        return Misconfigured("InvalidProviderToken") if wrong[0] else ACCEPTED
+
+    async with running(answer, policy=Policy(probe=3600.0)) as (engine, _):
+        await register(engine, "alice", *(f"phone-{n}" for n in range(50)))
+        receipt = await engine.send(HI, "user:alice")
+        while not await engine.gates():
+            await asyncio.sleep(0.005)
+        (gate,) = await engine.gates()
+        assert (gate.waiting, gate.alarm, gate.whole) == ("breaker", True, True)
+        later = await engine.send(HI, "user:alice")
+        assert (await later.status()).pending_by_reason == {"breaker": 50}, "also what no worker has looked at"
+        assert [e.kind async for e in engine.events()] == ["binding.parked"]
+        wrong[0] = False
+
+        await engine.resume_binding("push")
+
+        assert (await receipt.wait(10)).counts["accepted"] == 50
+        assert (await later.wait(10)).counts["accepted"] == 50
+        while await engine.gates():
+            await asyncio.sleep(0.005)
+        assert "binding.opened" in [e.kind async for e in engine.events()]
+
+
+async def test_a_replaced_credential_file_is_taken_into_use_without_loss(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("wrong")
+    made: list[ScriptedTransport] = []
+
+    def make(app: str = "default", binding: str = "push") -> ScriptedTransport:
+        text = key.read_text()
+        if text == "half":
+            raise ConfigurationError("The key is half a key.")
+        made.append(
+            ScriptedTransport(lambda m, d: ACCEPTED if text == "right" else Misconfigured("InvalidProviderToken"))
+        )
+        return made[-1]
+
+    renewer = Renewer(make=make, fingerprint=lambda app, binding: fingerprint(Credential(key)))
+    transports = {("default", "push"): make()}
+    async with running(transports=transports, policy=Policy(probe=3600.0, request_timeout=1.0), renewer=renewer) as (
+        engine,
+        _,
+    ):
+        await register(engine, "alice", *(f"phone-{n}" for n in range(50)))
+        receipt = await engine.send(HI, "user:alice")
+        while not await engine.gates():
+            await asyncio.sleep(0.005)
+        key.write_text("half")
+        await engine._renewal.renew("default", "push")
+        assert len(made) == 1, "a broken credential is not taken"
+
+        key.write_text("right")
+
+        assert (await receipt.wait(10)).counts["accepted"] == 50
+        assert len(made) == 2
+        assert engine.transports["default", "push"] is made[1]
+    assert all(transport.opened == 1 and transport.closed >= 1 for transport in made)
+
+
+async def test_explain_lists_what_was_decided_in_order() -> None:
+    turn = [0]
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        turn[0] += 1
+        if turn[0] == 1:
+            return Unavailable("unknown", reason="503 busy")
+        return Throttled(0.01, reason="TooManyRequests") if turn[0] == 2 else ACCEPTED
+
+    async with running(answer, policy=FAST) as (engine, _):
+        (endpoint,) = await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        await receipt.wait(10)
+
+        steps = await engine.explain(receipt.id, endpoint)
+
+        assert [step.at for step in steps] == sorted(step.at for step in steps)
+        assert steps[0].what == "accepted"
+        retries = [(step.reason, step.attempt) for step in steps if step.what == "retry"]
+        assert retries == [("503 busy", 2), ("TooManyRequests", 3)]
+        assert (steps[-1].what, steps[-1].state) == ("ended", "accepted")
+        with pytest.raises(NotFound, match="has no delivery for the endpoint 999"):
+            await engine.explain(receipt.id, 999)
+
+
+async def test_erasing_a_user_reaches_directory_and_queue() -> None:
+    async with running() as (engine, transport):
+        await register(engine, "alice", "phone", "tablet", tags=["news"])
+        await register(engine, "bob", "desk", tags=["news"])
+        await engine.pause_binding("push")
+        receipt = await engine.send(HI, "topic:news")
+
+        assert await engine.erase_user("alice") == 2
+        await engine.resume_binding("push")
+
+        status = await receipt.wait(10)
+        assert status.counts["accepted"] == 1
+        assert [sent.address for sent in transport.sends] == ["desk"]
+        assert [e async for e in engine.endpoints.list(user="alice", state=None)] == []
