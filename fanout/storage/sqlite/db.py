@@ -83,11 +83,11 @@ class Db:
         except (OverflowError, UnicodeEncodeError):
             raise _unfit() from None
 
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """A statement that takes its rows from `json_each(?)`; nothing happens without rows."""
+    def many(self, sql: str, rows: Iterable[Sequence[Any]], *arguments: Any) -> None:
+        """A statement that takes its rows from `json_each(?1)`; nothing happens without rows."""
         rows = list(rows)
         if rows:
-            self.connection.execute(sql, (dumps(rows),))
+            self.connection.execute(sql, (dumps(rows), *arguments))
 
     # -- names
 

@@ -10,9 +10,10 @@ from typing import Any
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
+from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["change", "expire", "listing", "read", "remove", "resolve", "restore", "retire", "tag", "untag"]
+__all__ = ["change", "erase", "expire", "listing", "read", "remove", "resolve", "restore", "retire", "tag", "untag"]
 
 _IDS = "(SELECT value FROM json_each(?))"
 
@@ -105,10 +106,29 @@ def remove(db: Db, app: str, ids: Sequence[int], now: float) -> int:
     return len(found)
 
 
+def erase(db: Db, app: str, user: str, now: float) -> int:
+    """Forget this user, in the feed too: what remains of each endpoint is its number, as removed; how many there were."""
+    if not user:
+        return 0
+    feed_tidy.erase(db, app, user, now)
+    ids = db.json(
+        "SELECT json_group_array(id) FROM endpoint WHERE app = ? AND user = ? AND user <> ''", db.app(app), user
+    )
+    if ids:
+        untag(db, ids)
+        db.run(
+            "UPDATE endpoint SET user = '', address = '', identity = '', digest = x'', tags = '[]', kind = '', grp = '', "
+            f"state = '{EndpointState.REMOVED.value}' WHERE id IN {_IDS}",
+            _list(ids),
+        )
+        _leave(db, ids, EndpointState.REMOVED, now, "erased")
+    return len(ids)
+
+
 def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
     """Gone, removed and expired ones become active again, where nobody else holds the address; how many."""
     free = (
-        "e.state IN ('gone', 'removed', 'expired') AND NOT EXISTS (SELECT 1 FROM endpoint h "
+        "e.state IN ('gone', 'removed', 'expired') AND e.address <> '' AND NOT EXISTS (SELECT 1 FROM endpoint h "
         "WHERE h.binding = e.binding AND h.digest = e.digest AND h.state = 'active')"
     )
     first: dict[tuple[int, str], int] = {}
@@ -273,7 +293,8 @@ _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, Endp
 
 
 _HELD = """
-json_each(?) j CROSS JOIN retry r WHERE r.endpoint = j.value AND r.holds AND r.due_at > ? GROUP BY r.endpoint
+(SELECT r.endpoint, max(r.due_at) AS due_at FROM json_each(?) j CROSS JOIN retry r
+WHERE r.endpoint = j.value AND r.holds AND r.due_at > ? GROUP BY r.endpoint)
 """
 
 
@@ -284,7 +305,7 @@ def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
     found[4] = [milliseconds / 1000 for milliseconds in found[4]]
     # Usually nothing is held at all, and then nobody is asked about.
     if db.value("SELECT 1 FROM retry WHERE holds LIMIT 1"):
-        held = db.pairs("r.endpoint, max(r.due_at)", _HELD, chosen, now)
+        held = db.pairs("endpoint, due_at", _HELD, chosen, now)
         found.append([held.get(id, 0.0) for id in found[0]])
     else:
         found.append([0.0] * len(found[0]))

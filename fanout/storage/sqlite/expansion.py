@@ -6,11 +6,13 @@ from typing import Any
 
 from fanout.core.feed import Audience
 from fanout.core.model import LANES
+from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.audience import WIDE, look_up, touched
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import condition, narrow
 from fanout.storage.sqlite.intake import Start, begin
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
+from fanout.storage.sqlite.pausing import stands
 
 __all__ = ["expand", "expandable"]
 
@@ -19,11 +21,12 @@ _STARTS = 1000
 
 
 def expandable(db: Db, app: str, binding: str, now: float) -> bool:
-    """Whether something is due to be expanded."""
+    """Whether something is due to be expanded, and the binding is not paused."""
     number = db.app(app)
     return bool(
         db.value(
-            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND lane IN (0, 1, 2) AND due_at <= ?3)",
+            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND lane IN (0, 1, 2) AND due_at <= ?3) "
+            "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = ?2 AND paused)",
             number,
             db.binding(number, binding),
             now,
@@ -32,9 +35,11 @@ def expandable(db: Db, app: str, binding: str, now: float) -> bool:
 
 
 def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
-    """Begin the schedules that are due, then cut chunks from expansions, each in turn, until `ahead` wait in the lane."""
+    """Begin the schedules that are due, then let chunks go from expansions, each in turn, until `ahead` wait in the lane."""
     number = db.app(app)
     place = db.binding(number, binding)
+    if stands(db, place):
+        return 0
     made = _begin_schedules(db, number, now)
     for lane in range(len(LANES)):
         expansions = _due(db, number, place, lane, now)
@@ -95,8 +100,15 @@ def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any
 
 
 def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: float) -> tuple[int, bool]:
-    """One chunk from an expansion: how many were made, and whether it is over. Moves its cursor."""
+    """One chunk from an expansion: how many were made due, and whether it is over. Moves its cursor."""
     id, notification, _, cursor, high, (kind, names, *audience) = expansion
+    if kind == turns.CHUNKS:
+        expansion[3], over = turns.release(db, cursor, high, now)
+        if over:
+            _delete(db, [id])
+        else:
+            _move(db, id, expansion[3])
+        return int(expansion[3] > 0), over
     size = db.context.chunk
     asked, values = condition(Audience.load(audience[0]), name, "e") if audience else ("", [])
     if audience and kind == "topic":
@@ -136,17 +148,21 @@ def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: 
     change.total += len(ids)
     if ids:
         # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent meanwhile.
-        add_chunks(db, [NewChunk(notification, binding, lane, 1, now, ids)])
+        add_chunks(db, [NewChunk(notification, binding, lane, 1, now, ids)], now)
     if over:
         _delete(db, [id])
         change.expansions -= 1
     else:
         expansion[3] = ids[-1]
-        db.run("UPDATE expansion SET cursor = ? WHERE id = ?", ids[-1], id)
-    ledger.write()
+        _move(db, id, ids[-1])
+    ledger.write(now)
     if over:
         ledger.finish(now)
     return (1 if ids else 0), over
+
+
+def _move(db: Db, id: int, cursor: int) -> None:
+    db.run("UPDATE expansion SET cursor = ? WHERE id = ?", cursor, id)
 
 
 def _delete(db: Db, ids: list[int]) -> None:

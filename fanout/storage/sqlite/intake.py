@@ -9,13 +9,14 @@ from typing import Any
 from fanout.core.codec import digest
 from fanout.core.feed import Audience
 from fanout.core.records import Put, Submission
+from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
+from fanout.storage.sqlite.collapsing import aim, supersede
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import narrow
 from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, add_expansions, finish_ready
 from fanout.storage.sqlite.registration import intern
-from fanout.storage.sqlite.stopping import stop
 
 __all__ = ["Start", "begin", "put"]
 
@@ -161,7 +162,7 @@ def _store_run(
     answers: list[Put],
     now: float,
 ) -> None:
-    superseded = _supersede(db, places, now)
+    superseded = supersede(db, places, now)
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
     rows: list[list[Any]] = []
     keys: list[list[Any]] = []
@@ -183,15 +184,15 @@ def _store_run(
                 sub.collapse_key,
                 target_keys.get(i),
                 sub.content.hex(),
+                *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
             ]
         )
         if sub.idempotency_key is not None:
             keys.append([start.app, sub.idempotency_key, sub.id, sub.digest.hex(), now])
         if sub.due_at > now:
             start.expansions = 1
-            schedules.append(
-                [number, start.app, 0, sub.lane, sub.due_at, 0, dump(sub.target, start.names, sub.audience)]
-            )
+            target = dump(sub.target, start.names, sub.audience)
+            schedules.append([number, start.app, 0, sub.lane, sub.due_at, 0, target, 0])
         else:
             immediate.append(start)
     _insert(db, rows)
@@ -210,33 +211,21 @@ def _store_run(
         answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
 
 
-def _supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
-    """Stop the unfinished notifications of these (app, collapse key, target), and say which they were."""
-    if not places:
-        return {}
-    rows = db.rows(
-        "n.id, n.uuid, j.value->>3",
-        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
-        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''",
-        dumps([[*place, i] for place, i in places.items()]),
-    )
-    stop(db, [row[0] for row in rows], "superseded", now)
-    return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
-
-
 def _insert(db: Db, rows: Sequence[Sequence[Any]]) -> None:
     db.many(
         "INSERT INTO notification (id, uuid, app, lane, repeat, accepted_at, due_at, expires_at, collapse_key, target_key, "
-        "content, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, "
-        "value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), 0, 0, 0, 0, '' FROM jsonb_each(?)",
+        "content, aim, names, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, "
+        "value->>4, value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), value->>11, value->>12, "
+        "0, 0, 0, 0, '' FROM jsonb_each(?)",
         rows,
     )
 
 
 def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
-    """What was looked up becomes chunks, or an expansion per binding; how many chunks. Writes the ledger."""
+    """What was looked up becomes chunks, or an expansion per binding; how many chunks are due. Writes the ledger."""
     chunks: list[NewChunk] = []
     expansions: list[list[Any]] = []
+    waits: list[tuple[list[Any], int, int]] = []
     size = db.context.chunk
     high = db.next_id("endpoint") - 1
     for start in starts:
@@ -244,17 +233,24 @@ def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
         for binding, ids in start.found.items():
             if start.kind in WIDE:
                 target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
-                expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target])
+                expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target, 0])
                 start.expansions += 1
                 change.expansions += 1
                 continue
-            for first in range(0, len(ids), size):
-                part = ids[first : first + size]
-                chunks.append(NewChunk(start.notification, binding, start.lane, 1, start.due_at, part))
+            parts = [ids[first : first + size] for first in range(0, len(ids), size)]
+            for i, part in enumerate(parts):
+                lane = start.lane if i < turns.AT_ONCE else start.lane + turns.WAITS
+                chunks.append(NewChunk(start.notification, binding, lane, 1, start.due_at, part))
+            if len(parts) > turns.AT_ONCE:
+                turn: list[Any] = [start.notification, start.app, binding, start.lane, start.due_at]
+                expansions.append(turn)
+                waits.append((turn, len(chunks) - 1, len(chunks) - 1 - len(parts) + turns.AT_ONCE))
             start.total += len(ids)
         change.total += start.total
+    number = add_chunks(db, chunks, now)
+    for turn, last, due in waits:
+        turn += [number + last, turns.TARGET, number + due]
     add_expansions(db, expansions)
-    add_chunks(db, chunks)
-    ledger.write()
+    ledger.write(now)
     finish_ready(db, [start.notification for start in starts if not start.total and not start.expansions], now)
-    return len(chunks)
+    return sum(chunk.lane < turns.WAITS for chunk in chunks)

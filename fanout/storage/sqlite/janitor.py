@@ -63,6 +63,7 @@ def prunable(db: Db, now: float) -> bool:
             "SELECT EXISTS (SELECT 1 FROM notification WHERE finished_at IS NOT NULL AND finished_at < ?1) "
             "OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2) "
             "OR EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active' AND state_at < ?3) "
+            "OR EXISTS (SELECT 1 FROM decision WHERE notification < 0 AND at < ?1) "
             "OR EXISTS (SELECT 1 FROM event WHERE id = (SELECT min(id) FROM event) AND at < ?4)",
             *_times(db, now),
         )
@@ -92,6 +93,8 @@ def prune(db: Db, now: float, limit: int) -> int:
             left,
         ),
     )
+    # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
+    db.run("DELETE FROM decision WHERE notification < 0 AND at < ?", notifications)
     old = db.rows("id", "(SELECT id, at FROM event ORDER BY id LIMIT ?) WHERE at < ?", left, events)
     left -= _delete(db, "event", "id", "value->>0", old)
     return limit - left + feed_tidy.prune(db, now, left)
@@ -117,6 +120,7 @@ def _prune_notifications(db: Db, before: float, limit: int) -> int:
             bare.append([id])
             done += 1
     _delete(db, "tally", "notification", "value->>0", bare)
+    _delete(db, "decision", "notification", "value->>0", bare)
     _delete(db, "notification", "id", "value->>0", bare)
     return done
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.records import Chunk
-from fanout.core.statemap import close
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.ledger import Ledger, add_chunks, codes_of
+from fanout.storage.sqlite.decisions import LAST_DECISION
+from fanout.storage.sqlite.ledger import NewChunk, add_chunks
+from fanout.storage.sqlite.pausing import stands
 from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
+from fanout.storage.sqlite.suspicion import Inspection
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
@@ -19,12 +21,13 @@ _PAGES = (16, 128, 1024)
 
 
 def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
-    """Whether there is a chunk or a retry row that is due."""
+    """Whether there is a chunk or a retry row that is due, on a binding that is not paused."""
     place = db.binding(db.app(app), binding)
     return bool(
         db.value(
-            "SELECT EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND open > 0 AND ready_at <= ?3) "
-            "OR EXISTS (SELECT 1 FROM retry WHERE binding = ?1 AND lane = ?2 AND due_at <= ?3)",
+            "SELECT (EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND open > 0 AND ready_at <= ?3) "
+            "OR EXISTS (SELECT 1 FROM retry WHERE binding = ?1 AND lane = ?2 AND due_at <= ?3)) "
+            "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = ?1 AND paused)",
             place,
             lane,
             now,
@@ -35,8 +38,11 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
 def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
     """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
     place = db.binding(db.app(app), binding)
+    if stands(db, place):
+        return []
     _gather(db, place, lane, limit, now)
     chosen: list[int] = []
+    moved: list[NewChunk] = []
     taken = 0
     after: tuple[float, int] = (-1e300, 0)
     page = 0
@@ -44,37 +50,45 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
         page += 1
         rows = _ready(db, place, lane, now, after, size)
-        spoiled = [row for row in rows if row[4]]
-        left = _end_spoiled(db, [row[0] for row in spoiled], now) if spoiled else {}
-        for id, ready_at, still_open, _, _ in rows:
+        spoiled = [row[0] for row in rows if row[3]]
+        inspection = Inspection(db, spoiled, now) if spoiled else None
+        for id, ready_at, count, bad in rows:
             if taken >= limit:
                 break
             after = (ready_at, id)
-            count = left.get(id, still_open)
+            if bad and inspection is not None:
+                count = inspection.judge(id)
             if count:
                 chosen.append(id)
                 taken += count
+        if inspection is not None:
+            inspection.write()
+            moved += inspection.moved
         if len(rows) < size:
             break
+    # What was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    add_chunks(db, moved, now)
     if not chosen:
         return []
     ids = dumps(chosen)
     db.run(
-        "UPDATE chunk SET owner = ?, epoch = epoch + 1, ready_at = ?, waiting = 'ready' "
-        "WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE chunk SET owner = ?1, worker = ?1, epoch = epoch + 1, leased_at = ?2, "
+        f"leased_after = {LAST_DECISION}, ready_at = ?3, waiting = 'ready' "
+        "WHERE id IN (SELECT value FROM json_each(?4))",
         worker,
+        now,
         until,
         ids,
     )
     rows = db.rows(
-        "c.id, n.uuid, c.attempt, c.epoch, hex(a.ids), hex(c.states)",
+        "c.id, n.uuid, c.attempt, c.epoch, hex(a.ids), hex(c.states), c.part",
         "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN audience a ON a.chunk = c.id "
         "CROSS JOIN notification n ON n.id = c.notification",
         ids,
     )
     return [
-        Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(packed), bytes.fromhex(states))
-        for id, uuid, attempt, epoch, packed, states in rows
+        Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(packed), bytes.fromhex(states), part)
+        for id, uuid, attempt, epoch, packed, states, part in rows
     ]
 
 
@@ -92,13 +106,13 @@ def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
         "DELETE FROM retry WHERE (notification, endpoint) IN (SELECT value->>0, value->>1 FROM json_each(?))",
         ([row[0], row[2]] for row in rows),
     )
-    add_chunks(db, gather(db, rows))
+    add_chunks(db, gather(db, rows), now)
 
 
 def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int], size: int) -> list[list[Any]]:
-    """A page of due chunks: id, ready at, open, notification, and whether something of it is to be ended first."""
+    """A page of due chunks: id, ready at, open, and whether it is to be inspected before it is leased."""
     return db.rows(
-        "c.id, c.ready_at, c.open, c.notification, n.stopped <> '' OR instr(c.states, x'FE') > 0",
+        "c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR instr(c.states, x'FE') > 0",
         "(SELECT * FROM chunk WHERE binding = ? AND lane = ? AND open > 0 AND ready_at <= ? AND (ready_at, id) > (?, ?) "
         "ORDER BY ready_at, id LIMIT ?) c CROSS JOIN notification n ON n.id = c.notification",
         binding,
@@ -107,24 +121,6 @@ def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int]
         *after,
         size,
     )
-
-
-def _end_spoiled(db: Db, chunks: Sequence[int], now: float) -> dict[int, int]:
-    """End what a lost worker had marked, and what is stopped; how many open deliveries each of these chunks has left."""
-    rows = db.rows(
-        "c.id, c.notification, hex(c.states), n.stopped",
-        "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification",
-        dumps(list(chunks)),
-    )
-    ledger = Ledger(db, codes_of(db, {row[1] for row in rows}))
-    left: dict[int, int] = {}
-    for id, notification, states, stopped in rows:
-        applied = close(bytes.fromhex(states), ledger.codes[notification], stopped, "")
-        ledger.conclude(notification, id, applied)
-        left[id] = applied.open
-    ledger.write()
-    ledger.finish(now)
-    return left
 
 
 _FIRST = "(SELECT min({0}) FROM {1} WHERE binding = ?1 AND lane = {2}{3})"
@@ -138,13 +134,16 @@ _EXPANSIONS = ", ".join(
     for lane in range(len(LANES))
     for binding in ("?1", "0")
 )
+_OPEN = "NOT EXISTS (SELECT 1 FROM control WHERE binding = ?1 AND paused)"
 
 
 def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
     """For each lane whether there is work now; and when there will be, where that is later."""
     number = db.app(app)
-    times = db.json(f"SELECT json_array({_TIMES}, {_EXPANSIONS})", db.binding(number, binding), number)
     lanes = len(LANES)
+    times = db.json(f"SELECT json_array({_TIMES}, {_EXPANSIONS}) WHERE {_OPEN}", db.binding(number, binding), number)
+    if times is None:
+        return [False] * lanes, None
     ready: list[bool] = []
     later: list[float] = []
     for lane in range(lanes):

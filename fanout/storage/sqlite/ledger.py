@@ -8,14 +8,16 @@ from typing import Any
 
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
+from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.db import Db, dumps, pack
+from fanout.storage.sqlite.decisions import LAST_DECISION
 
 __all__ = ["Ledger", "NewChunk", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
 
 
 @dataclass(slots=True)
 class NewChunk:
-    """A chunk to be stored: its `ids` ascend. `states` is None while all are open."""
+    """A chunk to be stored: its `ids` ascend. `states` is None while all are open; otherwise none is."""
 
     notification: int
     binding: int
@@ -24,12 +26,14 @@ class NewChunk:
     ready_at: float
     ids: Sequence[int]
     states: bytes | None = None
+    crashes: int = 0
+    part: int = 0
 
 
-def add_chunks(db: Db, chunks: Sequence[NewChunk]) -> None:
-    """Store new chunks, owned by nobody."""
+def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
+    """Store new chunks, owned by nobody, with numbers in sequence; the first of them, or 0."""
     if not chunks:
-        return
+        return 0
     first = db.next_id("chunk")
     rows, audiences = [], []
     for id, chunk in enumerate(chunks, first):
@@ -48,23 +52,31 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk]) -> None:
                 chunk.ids[0],
                 chunk.ids[-1],
                 states.hex(),
+                chunk.crashes,
+                chunk.part,
+                now,
+                None if still_open else now,
+                chunk.lane >= turns.WAITS,
             ]
         )
         audiences.append([id, pack(chunk.ids)])
     db.many(
-        "INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, epoch, waiting) "
+        "INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, "
+        "crashes, part, created_at, settled_at, held, created_after, epoch, waiting) "
         "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, "
-        "unhex(value->>9), 0, 'ready' FROM jsonb_each(?)",
+        "unhex(value->>9), value->>10, value->>11, value->>12, value->>13, value->>14, "
+        f"{LAST_DECISION}, 0, 'ready' FROM jsonb_each(?)",
         rows,
     )
     db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)", audiences)
+    return first
 
 
 def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
-    """Store new expansions: (notification, app, binding or 0, lane, due at, highest endpoint id, target)."""
+    """Store new expansions: (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after)."""
     db.many(
         "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT value->>0, value->>1, "
-        "value->>2, value->>3, value->>4, value->>5, value->>6, 0 FROM jsonb_each(?)",
+        "value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM jsonb_each(?)",
         rows,
     )
 
@@ -102,7 +114,7 @@ class Ledger:
         self._db = db
         self.codes = codes if codes is not None else {}
         self._changes: dict[int, _Change] = {}
-        self._maps: dict[int, tuple[bytes, int]] = {}
+        self._maps: dict[int, tuple[bytes, int, bool]] = {}
 
     def of(self, notification: int) -> _Change:
         """The sums of one notification, to be added to."""
@@ -110,7 +122,8 @@ class Ledger:
 
     def conclude(self, notification: int, chunk: int, applied: Applied) -> None:
         """A chunk has a new map. Without an open delivery it is done, and nobody holds it."""
-        self._maps[chunk] = (applied.states, applied.open)
+        ended = bool(applied.ended) or (chunk in self._maps and self._maps[chunk][2])
+        self._maps[chunk] = (applied.states, applied.open, ended)
         self.count(notification, applied)
 
     def count(self, notification: int, applied: Applied) -> None:
@@ -120,12 +133,13 @@ class Ledger:
             change.ended[code] = change.ended.get(code, 0) + n
             change.settled += n
 
-    def write(self) -> None:
+    def write(self, now: float) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
-            "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, "
-            "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
-            ([id, states.hex(), still_open] for id, (states, still_open) in self._maps.items()),
+            "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
+            "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
+            ([id, states.hex(), *rest] for id, (states, *rest) in self._maps.items()),
+            now,
         )
         self._db.many(
             "INSERT INTO tally (notification, code, state, reason, n) "
@@ -167,7 +181,7 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
     if not rows:
         return {}
     db.run(
-        "UPDATE notification SET finished_at = ? WHERE id IN (SELECT value FROM jsonb_each(?))",
+        "UPDATE notification SET finished_at = ?, paused = 0 WHERE id IN (SELECT value FROM jsonb_each(?))",
         now,
         dumps([row[0] for row in rows]),
     )

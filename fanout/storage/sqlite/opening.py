@@ -21,22 +21,16 @@ _BUSY_LIMIT = 30.0
 """Seconds for which another process may hold the lock before a caller is told."""
 _CHECKED = 8 * 2**20
 """Files up to this many bytes are checked page by page when they are opened; that takes some 20 ms."""
-_TABLES = (
-    "app",
-    "binding",
-    "endpoint",
-    "notification",
-    "chunk",
-    "audience",
-    "event",
-    "expansion",
-    "retry",
-    "tally",
-    "backlog",
-    "feed",
-    "feed_item",
-    "subscription",
-)
+_TABLES = {
+    **dict.fromkeys(
+        ("app", "binding", "endpoint", "notification", "chunk", "audience", "event", "expansion", "decision", "load"),
+        "rowid",
+    ),
+    **dict.fromkeys(("feed", "feed_item", "subscription"), "rowid"),
+    **dict.fromkeys(("retry", "tally", "backlog"), "notification"),
+    **dict.fromkeys(("control", "gate"), "binding"),
+}
+"""Every table that is always there, with the first column of its key."""
 
 T = TypeVar("T")
 
@@ -198,14 +192,7 @@ def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...])
 
 def _check(connection: apsw.Connection, location: str) -> None:
     """Look at both ends of every table, and in a small file at every page."""
-    for table in _TABLES:
-        column = (
-            "chunk"
-            if table == "audience"
-            else "rowid"
-            if table not in ("retry", "tally", "backlog")
-            else "notification"
-        )
+    for table, column in _TABLES.items():
         for end in ("min", "max"):
             connection.execute(f"SELECT {end}({column}) FROM {table}").fetchall()
     if os.path.getsize(connection.filename) <= _CHECKED:

@@ -103,9 +103,71 @@ CREATE TABLE event (
 """
 
 _SECOND = """
+-- A paused notification's chunks, retry rows and expansions stand in the lane ~lane, where nobody looks who looks for work.
+-- `aim` is for whom one with a collapse key is: 'u:' and a user, 't:' and a topic, 'e:' and an endpoint's id, 'a' (all), or '*'
+-- with `names`, which is ["users" or "endpoints", names or ids]. It is NULL without a key, and in what is older than this step.
+ALTER TABLE notification ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE notification ADD COLUMN aim TEXT;
+ALTER TABLE notification ADD COLUMN names TEXT;
+CREATE INDEX notification_key ON notification (app, collapse_key) WHERE collapse_key IS NOT NULL;
+CREATE INDEX notification_aim ON notification (app, collapse_key, aim) WHERE aim IS NOT NULL AND stopped = '';
+
+-- What an app's notifications still have before them. By triggers, so that no statement can forget it.
+CREATE TABLE load (app INTEGER PRIMARY KEY, deliveries INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO load SELECT app, sum(total - settled + expansions),
+  sum(CASE WHEN finished_at IS NULL THEN length(content) ELSE 0 END) FROM notification GROUP BY app;
+CREATE TRIGGER load_put AFTER INSERT ON notification BEGIN
+  INSERT INTO load VALUES (NEW.app, NEW.total - NEW.settled + NEW.expansions, length(NEW.content))
+    ON CONFLICT (app) DO UPDATE SET deliveries = deliveries + excluded.deliveries, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER load_change AFTER UPDATE OF total, settled, expansions ON notification BEGIN
+  UPDATE load SET deliveries = deliveries + (NEW.total - NEW.settled + NEW.expansions)
+    - (OLD.total - OLD.settled + OLD.expansions) WHERE app = NEW.app;
+END;
+CREATE TRIGGER load_finish AFTER UPDATE OF finished_at ON notification
+  WHEN OLD.finished_at IS NULL AND NEW.finished_at IS NOT NULL BEGIN
+  UPDATE load SET bytes = bytes - length(OLD.content) WHERE app = OLD.app;
+END;
+CREATE INDEX notification_oldest ON notification (app, due_at) WHERE finished_at IS NULL;
+
+-- `crashes` and `part`: see `core.poison`. `worker` has or had the last lease, from `leased_at`; at `settled_at` a delivery ended
+-- last. `created_after` and `leased_after` are the last decision before that, for the order of what has one time. A chunk that
+-- was `held` stands in the lane `lane + 4` until its turn, which an expansion '["chunks",[]]' gives it.
+ALTER TABLE chunk ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunk ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunk ADD COLUMN worker TEXT;
+ALTER TABLE chunk ADD COLUMN created_at REAL;
+ALTER TABLE chunk ADD COLUMN leased_at REAL;
+ALTER TABLE chunk ADD COLUMN settled_at REAL;
+ALTER TABLE chunk ADD COLUMN created_after INTEGER;
+ALTER TABLE chunk ADD COLUMN leased_after INTEGER;
+ALTER TABLE chunk ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+
 -- `holds`: the endpoint's other deliveries wait for this row's time too.
 ALTER TABLE retry ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX retry_holds ON retry (endpoint, due_at) WHERE holds;
+-- With what they wait for, so that those which are due can be counted from the index alone.
+DROP INDEX retry_due;
+CREATE INDEX retry_due ON retry (binding, lane, due_at, waiting);
+DROP TABLE backlog;
+CREATE TABLE backlog (
+  notification INTEGER NOT NULL, binding INTEGER NOT NULL, waiting TEXT NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY (notification, binding, waiting)
+) WITHOUT ROWID;
+INSERT INTO backlog SELECT notification, binding, waiting, count(*) FROM retry GROUP BY 1, 2, 3;
+
+-- What operators have asked of a binding.
+CREATE TABLE control (binding INTEGER PRIMARY KEY, paused INTEGER NOT NULL, nudge INTEGER NOT NULL);
+-- The gates that workers have closed. `until` is theirs; a row counts for a minute longer. `alarm` is 1 for a note with an alarm,
+-- 2 for one without that came before the opening which an earlier alarm is owed.
+CREATE TABLE gate (
+  binding INTEGER NOT NULL, scope TEXT NOT NULL, name TEXT NOT NULL, waiting TEXT NOT NULL, reason TEXT NOT NULL,
+  until REAL NOT NULL, alarm INTEGER NOT NULL, whole INTEGER NOT NULL, worker TEXT NOT NULL,
+  PRIMARY KEY (binding, scope, name)
+) WITHOUT ROWID;
+-- What was decided and the other tables forget: JSON, see `decisions`. A binding's pauses stand under its number below zero.
+CREATE TABLE decision (id INTEGER PRIMARY KEY, notification INTEGER NOT NULL, at REAL NOT NULL, data TEXT NOT NULL);
+CREATE INDEX decision_of ON decision (notification);
 """
 
 STEPS = (_FIRST, _SECOND, FEED)

@@ -9,7 +9,9 @@ from typing import Any
 
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes, apply
+from fanout.core.states import Waiting
 from fanout.storage.sqlite.db import Db, dumps, unpack
+from fanout.storage.sqlite.decisions import Decisions, ranges
 from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
 from fanout.storage.sqlite.stopping import add_backlog
@@ -26,6 +28,9 @@ class _Held:
     stopped: str
     binding: int
     lane: int
+    worker: str
+    leased_at: float | None
+    leased_after: int | None
     states: bytes
 
 
@@ -33,6 +38,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
     held, codes = _read(db, settlements)
     ledger = Ledger(db, codes)
+    decisions = Decisions(db)
     answers: list[Settled] = []
     last: dict[int, int] = {}
     retries: list[tuple[_Held, Settlement, Sequence[Any]]] = []
@@ -46,20 +52,29 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
         chunk.states = applied.states
         ledger.conclude(chunk.notification, settlement.chunk, applied)
         ledger.of(chunk.notification).attempts += settlement.attempts
-        if applied.retries:
-            retries.append((chunk, settlement, applied.retries))
+        rows = applied.retries
+        if rows:
+            rows = [row._replace(waiting=_word(row.waiting)) for row in rows]
+            retries.append((chunk, settlement, rows))
+        parked: list[Any] | None = None
+        release = settlement.release
         if not applied.open:
             del held[settlement.chunk]
-        elif settlement.release is not None:
-            releases.append([settlement.chunk, settlement.release.due_at, settlement.release.waiting])
+        elif release is not None:
+            waiting = _word(release.waiting)
+            releases.append([settlement.chunk, release.due_at, waiting])
+            lease = (chunk.worker, chunk.leased_at, chunk.leased_after, ranges(chunk.states))
+            parked = [release.due_at, waiting, release.reason, *lease]
             del held[settlement.chunk]
+        decisions.settled(chunk.notification, settlement, rows, parked)
         if applied.ended:
             last[chunk.notification] = i
         answers.append(Settled(False))
         if settlement.changes:
             change(db, settlement.changes, now)
     _add_retries(db, retries)
-    ledger.write()
+    ledger.write(now)
+    decisions.write(now)
     db.many(
         "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2 "
         "FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
@@ -70,10 +85,16 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     return answers
 
 
+def _word(waiting: str) -> str:
+    """Whether something is paused is known of the notification and the binding: a word of it could outlive the pause."""
+    return Waiting.READY.value if waiting == Waiting.PAUSED else waiting
+
+
 def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], dict[int, Codes]]:
     """The chunks that are held, and the lists of (state, reason) of their notifications."""
     rows = db.rows(
-        "c.id, c.epoch, c.notification, n.stopped, c.binding, c.lane, hex(c.states), json((SELECT json_group_array("
+        "c.id, c.epoch, c.notification, n.stopped, c.binding, c.lane, c.owner, c.leased_at, c.leased_after, "
+        "hex(c.states), json((SELECT json_group_array("
         "json_array(t.state, t.reason)) FROM (SELECT * FROM tally WHERE notification = n.id ORDER BY code) t))",
         "json_each(?) j CROSS JOIN chunk c ON c.id = j.value CROSS JOIN notification n ON n.id = c.notification "
         "WHERE c.owner IS NOT NULL",
@@ -81,8 +102,10 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], 
     )
     held: dict[int, _Held] = {}
     codes: dict[int, Codes] = {}
-    for id, epoch, notification, stopped, binding, lane, states, pairs in rows:
-        held[id] = _Held(epoch, notification, stopped, binding, lane, bytes.fromhex(states))
+    for id, epoch, notification, stopped, binding, lane, worker, leased_at, leased_after, states, pairs in rows:
+        held[id] = _Held(
+            epoch, notification, stopped, binding, lane, worker, leased_at, leased_after, bytes.fromhex(states)
+        )
         if notification not in codes:
             codes[notification] = Codes((state, reason) for state, reason in pairs)
     return held, codes
@@ -91,7 +114,9 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, _Held], 
 def _add_retries(db: Db, retries: Sequence[tuple[_Held, Settlement, Sequence[Any]]]) -> None:
     if not retries:
         return
-    add_backlog(db, Counter((chunk.notification, row.waiting) for chunk, _, rows in retries for row in rows))
+    add_backlog(
+        db, Counter((chunk.notification, chunk.binding, row.waiting) for chunk, _, rows in retries for row in rows)
+    )
     chunks = dumps([settlement.chunk for _, settlement, _ in retries])
     audiences = {
         chunk: unpack(ids)

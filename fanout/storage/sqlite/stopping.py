@@ -39,7 +39,7 @@ def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
         return
     chosen = dumps(list(notifications))
     db.run(
-        "UPDATE notification SET stopped = ? WHERE id IN (SELECT value FROM json_each(?)) AND stopped = '' "
+        "UPDATE notification SET stopped = ?, paused = 0 WHERE id IN (SELECT value FROM json_each(?)) AND stopped = '' "
         "AND finished_at IS NULL",
         why,
         chosen,
@@ -47,6 +47,11 @@ def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
     states = db.pairs("id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?))", chosen)
     for id in notifications:
         end_open(db, id, states[id], "", now)
+    # What is still held may have been paused: who looks for lost leases must find it.
+    db.run(
+        "UPDATE chunk SET lane = ~lane WHERE notification IN (SELECT value FROM json_each(?)) AND open > 0 AND lane < 0",
+        chosen,
+    )
     finish_ready(db, notifications, now)
 
 
@@ -63,7 +68,7 @@ def end_open(db: Db, notification: int, state: str, reason: str, now: float, lim
         db.run("UPDATE notification SET expansions = 0 WHERE id = ?", notification)
     while ended < limit:
         done = _end_chunks(db, notification, codes, state, reason, now, limit - ended)
-        done = done or _end_retries(db, notification, codes, state, reason, limit - ended)
+        done = done or _end_retries(db, notification, codes, state, reason, now, limit - ended)
         if not done:
             break
         ended += done
@@ -87,11 +92,11 @@ def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: flo
             break
         ledger.conclude(id, chunk, close(bytes.fromhex(states), codes, state, reason))
         ended += still_open
-    ledger.write()
+    ledger.write(now)
     return ended
 
 
-def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: int) -> int:
+def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
     """One page of retry rows: they become chunks that are done."""
     rows = db.rows(
         RETRY_COLUMNS,
@@ -108,21 +113,22 @@ def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, limit: 
         applied = close(bytes(len(chunk.ids)), codes, state, reason)
         chunk.states = applied.states
         ledger.count(id, applied)
-    add_chunks(db, chunks)
-    ledger.write()
+    add_chunks(db, chunks, now)
+    ledger.write(now)
     return len(rows)
 
 
 def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
     """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
     groups: dict[tuple[int, int, int, int], list[tuple[int, float]]] = {}
-    left: Counter[tuple[int, str]] = Counter()
+    left: Counter[tuple[int, int, str]] = Counter()
     for notification, attempt, endpoint, due_at, binding, lane, waiting in rows:
         groups.setdefault((notification, attempt, binding, lane), []).append((endpoint, due_at))
-        left[notification, waiting] -= 1
+        left[notification, binding, waiting] -= 1
     add_backlog(db, left)
     db.many(
-        "DELETE FROM backlog WHERE n = 0 AND (notification, waiting) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+        "DELETE FROM backlog WHERE n = 0 AND (notification, binding, waiting) IN "
+        "(SELECT value->>0, value->>1, value->>2 FROM json_each(?))",
         left,
     )
     size = db.context.chunk
@@ -137,10 +143,10 @@ def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
     return chunks
 
 
-def add_backlog(db: Db, counts: Mapping[tuple[int, str], int]) -> None:
-    """So many retry rows more (or fewer) wait for this reason, by (notification, reason)."""
+def add_backlog(db: Db, counts: Mapping[tuple[int, int, str], int]) -> None:
+    """So many retry rows more (or fewer) wait for this reason, by (notification, binding, reason)."""
     db.many(
-        "INSERT INTO backlog (notification, waiting, n) SELECT value->>0, value->>1, value->>2 FROM jsonb_each(?) WHERE true "
-        "ON CONFLICT (notification, waiting) DO UPDATE SET n = n + excluded.n",
+        "INSERT INTO backlog (notification, binding, waiting, n) SELECT value->>0, value->>1, value->>2, value->>3 "
+        "FROM jsonb_each(?) WHERE true ON CONFLICT (notification, binding, waiting) DO UPDATE SET n = n + excluded.n",
         ([*key, n] for key, n in counts.items()),
     )

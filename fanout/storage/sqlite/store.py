@@ -10,27 +10,36 @@ from typing import Any, Self
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
+    Backlog,
     Chunk,
+    Control,
     EndpointFilter,
     EndpointRow,
     Event,
+    GateNote,
     Put,
     Settled,
     Settlement,
     Status,
+    Step,
     Stored,
     Submission,
 )
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import (
     audience,
+    collapsing,
     endpoints,
     expansion,
+    explaining,
+    gates,
     intake,
     janitor,
     leasing,
+    pausing,
     registration,
     settling,
+    standing,
     stopping,
     watching,
 )
@@ -103,6 +112,10 @@ class SqliteStorage:
     async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
         return int(await self._write(endpoints.remove, app, ids, now))
+
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(endpoints.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -186,14 +199,63 @@ class SqliteStorage:
 
     # -- queue: watch and manage
 
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        """See `Storage`."""
+        found: set[int] = await self._read(collapsing.superseded, id, ids)
+        return found
+
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
-        found: Status | None = await self._read(watching.status, id)
+        found: Status | None = await self._read(standing.status, id, now)
+        return found
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """See `Storage`."""
+        steps: list[Step] | None = await self._read(explaining.explain, id, endpoint)
+        return steps
+
+    async def backlog(self, app: str) -> Backlog:
+        """See `Storage`."""
+        found: Backlog = await self._read(standing.backlog, app)
         return found
 
     async def cancel(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
         return int(await self._write(stopping.cancel, app, id, now))
+
+    async def pause(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(pausing.pause, app, id, now))
+
+    async def resume(self, app: str, id: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(pausing.resume, app, id, now)
+
+    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(pausing.pause_binding, app, binding, now))
+
+    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(pausing.resume_binding, app, binding, now)
+
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(pausing.retry_binding, app, binding, now)
+
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        """See `Storage`."""
+        found: dict[tuple[str, str], Control] = await self._read(pausing.controls)
+        return found
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        """See `Storage`."""
+        await self._write(gates.post, worker, notes, now)
+
+    async def gates(self, now: float) -> list[GateNote]:
+        """See `Storage`."""
+        found: list[GateNote] = await self._read(gates.gates, now)
+        return found
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
@@ -204,7 +266,7 @@ class SqliteStorage:
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
-        found: dict[str, int] = await self._read(watching.outstanding, app)
+        found: dict[str, int] = await self._read(standing.outstanding, app)
         return found
 
     async def changes(self) -> int:
@@ -214,6 +276,10 @@ class SqliteStorage:
     def _changes(self, db: Db) -> int:
         assert self._database is not None
         return self._database.changes()
+
+    async def probe(self) -> None:
+        """See `Storage`."""
+        await self._write(watching.probe)
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See `Storage`."""

@@ -1,0 +1,69 @@
+"""The collapse key: which notification takes an earlier one's place, as a whole and for single endpoints."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.sqlite.stopping import stop
+
+__all__ = ["aim", "supersede", "superseded"]
+
+_LIST = "*"
+_SINGLE = {"users": "u:", "user": "u:", "topic": "t:", "endpoints": "e:"}
+
+
+def aim(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
+    """The columns `aim` and `names` of a notification for these users, this topic, these endpoints (by id) or all."""
+    if kind == "all":
+        return "a", None
+    if len(names) == 1:
+        return f"{_SINGLE[kind]}{names[0]}", None
+    return _LIST, dumps([kind, list(names)])
+
+
+def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
+    """Stop the unfinished notifications of these (app, collapse key, target), and say which they were."""
+    if not places:
+        return {}
+    rows = db.rows(
+        "n.id, n.uuid, j.value->>3",
+        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
+        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''",
+        dumps([[*place, i] for place, i in places.items()]),
+    )
+    stop(db, [row[0] for row in rows], "superseded", now)
+    return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
+
+
+_MINE = """
+notification n WHERE n.uuid = ? AND n.collapse_key IS NOT NULL AND EXISTS (SELECT 1 FROM notification l
+WHERE l.app = n.app AND l.collapse_key = n.collapse_key AND l.collapse_key IS NOT NULL AND l.id > n.id)
+"""
+_LATER = "notification n WHERE n.app = ?1 AND n.collapse_key = ?2 AND n.aim {} AND n.aim IS NOT NULL AND n.stopped = '' AND n.id > ?3"
+_NAMED = f"""
+SELECT json_group_array(e.id) FROM json_each(?4) j CROSS JOIN endpoint e ON e.id = j.value WHERE e.app = ?1 AND e.state = 'active' AND (
+  e.id IN (SELECT value FROM json_each(?5))
+  OR EXISTS (SELECT 1 FROM {_LATER.format("= 'e:' || e.id")})
+  OR e.user <> '' AND (
+    e.user IN (SELECT value FROM json_each(?6))
+    OR EXISTS (SELECT 1 FROM {_LATER.format("= 'a'")})
+    OR EXISTS (SELECT 1 FROM {_LATER.format("= 'u:' || e.user")})
+    OR EXISTS (SELECT 1 FROM json_each(e.tags) t CROSS JOIN {_LATER.format("= 't:' || t.value")})
+  )
+)
+"""
+
+
+def superseded(db: Db, uuid: str, ids: array[int]) -> set[int]:
+    """Of these endpoints, those that a later notification of the same key is for as well."""
+    mine = db.rows("n.app, n.collapse_key, n.id", _MINE, uuid)
+    if not mine:
+        return set()
+    app, key, id = mine[0]
+    listed: dict[str, list[Any]] = {"users": [], "endpoints": []}
+    for kind, names in db.rows("n.names->>0, json(n.names->1)", _LATER.format(f"= '{_LIST}'"), app, key, id):
+        listed[kind] += names
+    return set(db.json(_NAMED, app, key, id, dumps(ids.tolist()), dumps(listed["endpoints"]), dumps(listed["users"])))
