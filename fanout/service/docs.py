@@ -20,6 +20,7 @@ _TEXTS = {
     406: "Too much at once: wait as Retry-After says",
     408: "The body did not arrive in time",
     409: "Idempotency-Key: used before, for another request",
+    410: "The cursor is too old: read anew, without it",
     412: "Changed meanwhile",
     413: "The body is too large",
     415: "Content-Type or Content-Encoding is not supported",

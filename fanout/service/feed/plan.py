@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
-from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedChange, Priority
+from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedChange, Priority, Receive
 from fanout.core.model import Notification
-from fanout.errors import UsageError
+from fanout.errors import MessageTooLarge, UsageError
 
 __all__ = [
     "FEED_KEY",
     "PLATFORMS",
+    "SIGNAL_TTL",
     "Fallback",
     "NewItem",
     "Platforms",
     "PushPart",
     "change_key",
     "change_notification",
+    "part_key",
     "platform_of",
     "signal",
+    "signal_key",
+    "too_large",
     "with_feed",
 ]
 
 FEED_KEY = "feed"
 """Where a push's data say which item it is about, and up to which cursor the reader would know everything."""
+
+SIGNAL_TTL = 86_400.0
+"""Seconds for which a signal or a change is worth delivering: after that the device finds it at its next fetch."""
 
 PLATFORMS = ("windows", "ios", "android", "webpush")
 _ALIASES = {
@@ -84,14 +92,21 @@ class Platforms:
         """The platform of an endpoint that names none."""
         return platform_of(self.types.get(binding, binding))
 
-    def audience(self, platforms: frozenset[str] | None, *, inverse: bool = False, **more: Any) -> Audience:
+    def audience(
+        self,
+        platforms: frozenset[str] | None,
+        receive: frozenset[Receive],
+        *,
+        inverse: bool = False,
+        unseen: bool = False,
+    ) -> Audience:
         """Endpoints of these platforms, or with `inverse` of all others."""
         if platforms is None:
-            return Audience(**more)
+            return Audience(receive=receive, unseen=unseen)
         wanted = frozenset(platform.lower() for platform in platforms)
         names = wanted.union(*(_ALIASES.get(platform, frozenset()) for platform in wanted))
         bindings = frozenset(binding for binding in self.types if self.of(binding) in wanted)
-        return Audience(platforms=names, bindings=bindings, inverse=inverse, **more)
+        return Audience(receive=receive, platforms=names, bindings=bindings, inverse=inverse, unseen=unseen)
 
 
 def platform_of(transport: str) -> str:
@@ -107,28 +122,50 @@ def with_feed(notification: Notification) -> Notification:
     return replace(notification, data={**notification.data, FEED_KEY: feed})
 
 
-def signal(ttl: float, *, lane: str = "normal", collapse_key: str | None = None) -> Notification:
+def signal() -> Notification:
     """A bare signal: come and fetch, up to this cursor. It holds nothing of what there is to fetch."""
-    data = {FEED_KEY: {"cursor": CURSOR_SLOT}}
-    return Notification(data=data, ttl=ttl, lane=lane, collapse_key=collapse_key)  # type: ignore[arg-type]
+    return Notification(data={FEED_KEY: {"cursor": CURSOR_SLOT}}, ttl=SIGNAL_TTL, collapse_key="feed")
 
 
-def change_notification(change: FeedChange, *, ttl: float, collapse_key: str) -> Notification:
-    """A change as data, for a device that has the item: so that its copy changes or leaves the tray without a fetch."""
+def change_notification(change: FeedChange) -> Notification:
+    """A change as data, for a device that has the item: so that its copy changes or leaves the tray without a fetch.
+
+    No collapse key goes to the gateway: FCM keeps the messages of four keys for a device that is offline, and drops the rest.
+    """
     said: dict[str, Any] = {"cursor": CURSOR_SLOT, "item": ITEM_SLOT}
     said["change"] = "deleted" if change.delete else "updated"
     if change.read is not None and not change.delete:
         said["read"] = change.read
     if change.action is not None and not change.delete:
         said["action"] = change.action
-    return Notification(data={FEED_KEY: said}, ttl=ttl, collapse_key=collapse_key)
+    return Notification(data={FEED_KEY: said}, ttl=SIGNAL_TTL)
 
 
 def change_key(change: FeedChange) -> str:
-    """The collapse key of a change's push: a later push by the same writer that names the same properties says all of it again.
+    """What collapses in the queue: a later push by the same writer that names the same properties says all of it again.
 
     The writer is part of it because it is left out of the audience: a push that another device wrote is for others, and must
     not take this one's place.
     """
     named = "d" if change.delete else f"{'r' * (change.read is not None)}{'a' * (change.action is not None)}"
-    return f"feed:{change.item[:64]}:{named}:{change.writer[-12:]}"
+    return f"feed:{_short(change.item)}:{named}:{_short(change.writer)}"
+
+
+def signal_key(audience: Audience, writer: str = "") -> str:
+    """What collapses in the queue: a later signal to the same devices says all of it again."""
+    return f"feed:signal:{_short(repr(audience.dump()))}:{_short(writer)}"
+
+
+def part_key(key: str | None, number: int) -> str | None:
+    """The collapse key of the `number`-th part of a post, in the queue: parts of one post do not take each other's place."""
+    return None if key is None else f"{key}\x1f{number}"
+
+
+def too_large(refusals: Iterable[Exception]) -> bool:
+    """Whether some binding refuses a part for its size, and none for anything else."""
+    found = list(refusals)
+    return bool(found) and all(isinstance(error, MessageTooLarge) for error in found)
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest() if text else "-"

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from fanout.bootstrap import SystemClock
 from fanout.config import Settings
-from fanout.core.feed import FeedChange, FeedItem, ItemAction, Receive, Subscription
+from fanout.core.cursor import Cursor, Listing, parse, topics_digest
+from fanout.core.feed import (
+    ACTIONS,
+    RECEIVES,
+    FeedChange,
+    FeedItem,
+    FeedPage,
+    FeedQuery,
+    ItemAction,
+    Receive,
+    Subscription,
+    SubscriptionRequest,
+)
 from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
-from fanout.service.feed.plan import Fallback, NewItem, PushPart
+from fanout.errors import UsageError
+from fanout.plugin import Clock
+from fanout.service.feed.errors import FeedError
+from fanout.service.feed.hub import Hub
+from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
+from fanout.service.feed.posting import change_requests, feed_post, post_requests
 from fanout.service.feed.settings import FeedSettings
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-    from fanout.service.auth import Authenticator
+    from fanout.service.feed.hub import Authenticates
 
 __all__ = ["FeedService", "Posted", "Read"]
+
+_FEEDS = ("user", "users", "topic", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +48,9 @@ class Posted:
     """A post that was accepted durably, item and pushes in one commit.
 
     `item` is None where nothing was entered into the feed, or where each of many users has an item of her own. `item_id` names it in
-    any case, "" where there is none. `receipt` follows the pushes with content; `parts` are the ids of the other notifications
-    of the post (other forms, bare signals, the fallback). `replaced`: an item of that external id was replaced. A replayed post (same idempotency key) has `receipt.replayed`.
+    any case, "" where there is none. `receipt` follows the first form of the post, and has no id where nothing was to be
+    pushed; `parts` are the ids of the other notifications of the post (other forms, bare signals, the fallback). `replaced`: an
+    item of that external id was replaced. Of a replayed post (same idempotency key) `receipt.replayed` is true.
     """
 
     item: FeedItem | None
@@ -48,12 +70,37 @@ class Read:
 
 
 class FeedService:
-    """Subscriptions and the feed, for one engine. Made once per app; `async with` starts and ends its streams.
+    """Subscriptions and the feed, for one engine. An async context manager, which runs its event streams; enter it with the engine open.
 
     `settings` tells the transport of each binding; without it a binding is taken for the transport of its name.
     """
 
-    def __init__(self, engine: Engine, settings: Settings | None = None, feed: FeedSettings | None = None) -> None: ...
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings | None = None,
+        feed: FeedSettings | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = feed or FeedSettings()
+        self._engine = engine
+        self._clock = clock or SystemClock()
+        self._types = {(app, binding): binding for app, binding in engine.transports}
+        if settings is not None:
+            self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
+        self._platforms: dict[str, Platforms] = {}
+        self._identity: int | None = None
+        self.hub = Hub(engine.storage, self.settings, self._clock)
+
+    async def __aenter__(self) -> Self:
+        await self.hub.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.hub.stop()
+
+    # -- posting
 
     async def post(
         self,
@@ -73,7 +120,45 @@ class FeedService:
         `MessageTooLarge`. Without `item` it is pushed and not stored. A target of endpoints or addresses has no feed. With
         `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises.
         """
-        raise NotImplementedError
+        now = self._clock.now()
+        target = Target.parse(target) if isinstance(target, str) else target
+        parts = [PushPart(notification=push)] if isinstance(push, Notification) else list(push)
+        if item is not None and target.kind not in _FEEDS:
+            raise UsageError("A target of endpoints has no feed: post to their user, or post without an item.")
+        if item is not None and at is not None:
+            raise UsageError("An item enters the feed when it is posted: leave out at, or post without an item.")
+        if item is None and (fallback is not None or not parts):
+            raise UsageError("A post without an item has something to push, and no fallback: give an item.")
+        post = None if item is None else feed_post(item, fallback, self.settings, now)
+        requests = post_requests(
+            self._engine,
+            self._platforms_of(app),
+            app,
+            target,
+            post,
+            parts,
+            fallback=fallback,
+            idempotency_key=idempotency_key,
+            at=at,
+            now=now,
+        )
+        puts = await self._engine.accept(requests, app=app)
+        self.hub.nudge()
+        first, written = puts[0], puts[0].feed
+        return Posted(
+            item=None if written is None else written.item,
+            item_id="" if written is None else written.id,
+            receipt=Receipt(first.id, 0 if first.dropped else first.total, first.replayed, self._engine),
+            parts=tuple(put.id for put in puts[1:] if put.id),
+            replaced=written is not None and written.replaced,
+        )
+
+    def _platforms_of(self, app: str) -> Platforms:
+        known = self._platforms.get(app)
+        if known is None:
+            types = {binding: kind for (owner, binding), kind in self._types.items() if owner == app}
+            known = self._platforms[app] = Platforms(types)
+        return known
 
     # -- subscriptions
 
@@ -90,19 +175,67 @@ class FeedService:
         expires_in: float | None = None,
     ) -> tuple[Subscription, bool]:
         """Enter or renew the device's subscription; whether it was renewed. Without a binding it only polls. Raises `UsageError`."""
-        raise NotImplementedError
+        if not 0 < len(device) <= 256 or "\x00" in device:
+            raise UsageError("device_id is a text of 1 to 256 characters that stays the same for an installation.")
+        if (binding is None) != (address is None):
+            raise UsageError("binding and address go together: give both, or neither for a device that only polls.")
+        if receive not in RECEIVES:
+            raise UsageError(f"receive is one of {', '.join(RECEIVES)}.")
+        longest = self.settings.subscription
+        if expires_in is not None and not 0 < expires_in <= longest:
+            raise UsageError(f"expires_in is in seconds, above 0 and at most {longest:g}.")
+        now = self._clock.now()
+        expires_at = now + (longest if expires_in is None else expires_in)
+        registration = None
+        if binding is not None and address is not None:
+            platform = platform or _said(address) or platform_of(self._types.get((app, binding), binding))
+            registration = self._engine.endpoints.registration(
+                user=user, binding=binding, address=address, app=app, platform=platform, expires_at=expires_at
+            )
+        done = await self._engine.storage.feed.subscribe(
+            SubscriptionRequest(
+                app=app,
+                user=user,
+                device=device,
+                registration=registration,
+                platform=platform,
+                receive=receive,
+                expires_at=expires_at,
+                unsid=secrets.token_urlsafe(24),
+            ),
+            now,
+        )
+        return done.subscription, done.renewed
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """All of a user's, by id."""
-        raise NotImplementedError
+        return await self._engine.storage.feed.subscriptions(app, user)
+
+    async def subscription(self, app: str, user: str, id: int) -> Subscription:
+        """One of a user's. Raises `FeedError` 404."""
+        for held in await self.subscriptions(app, user):
+            if held.id == id:
+                return held
+        raise FeedError(404, "subscription", "There is no such subscription of this user.")
+
+    async def device(self, app: str, user: str, unsid: str) -> Subscription | None:
+        """The user's subscription of that UNSID, in whatever state."""
+        found = await self._engine.storage.feed.subscription(app, unsid)
+        return found if found is not None and found.user == user else None
 
     async def unsubscribe(self, app: str, user: str, id: int) -> None:
         """End one. Raises `FeedError` 404."""
-        raise NotImplementedError
+        if not await self._engine.storage.feed.unsubscribe(app, user, id, self._clock.now()):
+            raise FeedError(404, "subscription", "There is no such subscription of this user.")
 
     async def user_of_unsid(self, app: str, unsid: str, now: float | None = None) -> str | None:
         """Whom a live UNSID of this app addresses; None for an unknown, expired or another app's."""
-        raise NotImplementedError
+        found = await self._engine.storage.feed.subscription(app, unsid)
+        return found.user if found is not None and found.live(self._clock.now() if now is None else now) else None
+
+    def state_of(self, subscription: Subscription) -> str:
+        """How a subscription stands now: active, expiring, expired or unreachable."""
+        return subscription.state(self._clock.now(), self.settings.warning)
 
     # -- the feed
 
@@ -122,27 +255,128 @@ class FeedService:
         """A page of the feed: from the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one
         in the order `newest`. `unsid` is the device that reads. Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
         """
-        raise NotImplementedError
+        if action is not None and action not in ACTIONS:
+            raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
+        if not 0 < limit <= 1000:
+            raise UsageError("limit is 1 to 1000.")
+        feed, now = self._engine.storage.feed, self._clock.now()
+        database = await self._database()
+        place = None if cursor is None else parse(cursor)
+        if place is not None and place.database != database:
+            raise _resync()
+        newest = place.newest if isinstance(place, Listing) else place is None and order == "newest"
+        query = FeedQuery(
+            unread=unread,
+            action=action,
+            status=_status(status, place),
+            limit=limit,
+            until=place.seq if isinstance(place, Listing) else 2**62,
+            newest_before=None if not newest else place.position if isinstance(place, Listing) else 2**62,
+            after=_after(place) if not newest else 0,
+        )
+        page = await feed.read(app, user, query, now)
+        if place is not None and not fresh(place, page):
+            raise _resync()
+        await self._fetched(app, user, unsid, page.items, now)
+        return Read(page.items, str(_next(place, page, database, newest)), page.more)
 
     async def get(self, app: str, user: str, id: str, *, unsid: str = "") -> FeedItem:
         """One item, by its id or its sender's. Raises `FeedError` 404."""
-        raise NotImplementedError
+        now = self._clock.now()
+        item = await self._engine.storage.feed.item(app, user, id, now)
+        if item is None:
+            raise FeedError(404, "item", "There is no such item in this user's feed.")
+        await self._fetched(app, user, unsid, (item,), now)
+        return item
+
+    async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
+        """Note what a device has, where a fallback would be sent to it otherwise."""
+        awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
+        if unsid and awaited:
+            await self._engine.storage.feed.fetched(app, user, unsid, awaited, now)
 
     async def change(self, app: str, user: str, change: FeedChange) -> tuple[FeedItem, str]:
         """Change or delete an item, and tell the user's other devices, in one commit; the item and the cursor of the change.
 
         Raises `FeedError` 403 (the writer is no device of hers), 404 and 412.
         """
-        raise NotImplementedError
+        now = self._clock.now()
+        requests = change_requests(self._platforms_of(app), app, user, change, now)
+        (written, *_) = [put.feed for put in await self._engine.accept(requests, app=app)]
+        assert written is not None
+        if written.problem == "device":
+            raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
+        if written.problem == "stale":
+            raise FeedError(412, "stale", "The item has changed since: read it again.")
+        if written.item is None:
+            raise FeedError(404, "item", "There is no such item in this user's feed.")
+        self.hub.nudge()
+        return written.item, str(Cursor(await self._database(), written.seq))
 
     async def erase_user(self, app: str, user: str) -> int:
         """Forget the user: directory, feed, subscriptions, queued work. How many endpoints there were."""
-        raise NotImplementedError
+        done = await self._engine.erase_user(user, app=app)
+        self.hub.nudge()
+        return done
 
-    def routers(self, authenticator: Authenticator) -> list[APIRouter]:
+    async def _database(self) -> int:
+        if self._identity is None:
+            self._identity = await self._engine.storage.feed.identity()
+        return self._identity
+
+    # -- routes
+
+    def routers(self, authenticator: Authenticates) -> Sequence[APIRouter]:
         """The routes under `/v1/me`. They raise `AuthError`, `FeedError` and `UsageError` for the app's handlers to answer."""
-        raise NotImplementedError
+        from fanout.service.v1 import events, feed, subscriptions
+
+        self.hub.authenticator = authenticator
+        return [subscriptions.router, events.router, feed.router]
 
     async def close_streams(self) -> None:
-        """End every open event stream, for a server that stops: it waits for its open requests first."""
-        raise NotImplementedError
+        """End every open event stream, and take no more: for a server that stops, which waits for its open requests first."""
+        await self.hub.close_streams()
+
+
+def fresh(place: Cursor | Listing, page: FeedPage) -> bool:
+    """Whether a reader at `place` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
+    if place.topics and place.topics != topics_digest(page.topics):
+        return False
+    return page.floor <= place.seq <= page.head
+
+
+def _status(
+    asked: Literal["active", "deleted", "any"] | None, place: Cursor | Listing | None
+) -> Literal["active", "deleted"] | None:
+    if asked is None:
+        return None if isinstance(place, Cursor) else "active"
+    return None if asked == "any" else asked
+
+
+def _after(place: Cursor | Listing | None) -> int:
+    if place is None:
+        return 0
+    return place.position if isinstance(place, Listing) else place.seq
+
+
+def _next(place: Cursor | Listing | None, page: FeedPage, database: int, newest: bool) -> Cursor | Listing:
+    topics = topics_digest(page.topics)
+    if isinstance(place, Cursor):
+        return Cursor(database, page.seq, topics)
+    began = page.head if place is None else place.seq
+    if not page.more:
+        return Cursor(database, began, topics)
+    last = page.items[-1]
+    return Listing(database, began, topics, last.number if newest else last.seq, newest)
+
+
+def _resync() -> FeedError:
+    return FeedError(
+        410, "resync", "The cursor is too old, or the topics of the user's devices have changed: read without a cursor."
+    )
+
+
+def _said(address: str | Mapping[str, Any]) -> str:
+    """The platform that an FCM address may name."""
+    found = address.get("platform") if isinstance(address, Mapping) else None
+    return found if isinstance(found, str) else ""

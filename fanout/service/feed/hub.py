@@ -1,0 +1,292 @@
+"""All open event streams of a process: one look at storage for all of them, and only those woken whose feeds have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
+
+from fanout.core.cursor import Cursor, topics_digest
+from fanout.core.feed import FeedPage, FeedQuery, Subscription, Touched, user_digest
+from fanout.errors import FanoutError
+from fanout.plugin import Clock, Storage
+from fanout.service.feed.errors import FeedError
+from fanout.service.feed.settings import FeedSettings
+from fanout.service.feed.streams import BEAT, EventStream, item_json, told
+
+__all__ = ["Authenticates", "Hub"]
+
+_log = logging.getLogger("fanout.service")
+
+_READS = 32
+"""Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
+_SCANS = 1.0
+"""Seconds between two looks at which streams want a sign of life."""
+
+
+class Authenticates(Protocol):
+    """What tells who is calling, and so whether a token is still good."""
+
+    async def authenticate(self, headers: Any) -> Any:
+        """Raises an error with a `status` when it is not."""
+        ...
+
+
+class Hub:
+    """The streams by (app, user), the task that notices changes, and the one that keeps streams alive and ends what must end.
+
+    A stream is admitted when its request comes and leaves when it goes.
+    """
+
+    def __init__(self, storage: Storage, settings: FeedSettings, clock: Clock) -> None:
+        self.authenticator: Authenticates | None = None
+        self._storage = storage
+        self._settings = settings
+        self._clock = clock
+        self._streams: dict[tuple[str, str], set[EventStream]] = {}
+        self._count = 0
+        self._seq = -1
+        self._seen = -1
+        self._database = 0
+        self._wake = asyncio.Event()
+        self._reads = asyncio.Semaphore(_READS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._ended = True
+
+    def __len__(self) -> int:
+        return self._count
+
+    # -- lifecycle
+
+    async def start(self) -> None:
+        """Begin to look. Streams are taken from here on."""
+        self._database = await self._storage.feed.identity()
+        self._ended = False
+        self._loops = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep())]
+
+    async def stop(self) -> None:
+        """End the streams and the looking."""
+        await self.close_streams()
+        tasks = [*self._loops, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._loops = []
+
+    async def close_streams(self) -> None:
+        """End every stream, and admit no more. Returns when they have ended, or after a second."""
+        self._ended = True
+        waiting = []
+        for stream in self._all():
+            stream.close()
+            if stream.task is not None and stream.task is not asyncio.current_task():
+                waiting.append(stream.task)
+        if waiting:
+            await asyncio.wait(waiting, timeout=1.0)
+
+    def nudge(self) -> None:
+        """Something was committed here: look now."""
+        self._wake.set()
+
+    # -- streams
+
+    def check_room(self, app: str, user: str) -> None:
+        """Raise `FeedError` 429 where there are too many streams already, or the service ends."""
+        if self._ended:
+            raise FeedError(429, "ending", "The service is about to end: connect again in a moment.")
+        mine = len(self._streams.get((app, user), ()))
+        if self._count >= self._settings.streams or mine >= self._settings.streams_per_user:
+            raise FeedError(429, "streams", "Too many event streams are open: close one that is not needed.")
+
+    def admit(self, stream: EventStream) -> None:
+        """One more is open."""
+        self._streams.setdefault((stream.app, stream.user), set()).add(stream)
+        self._count += 1
+        self._wake.set()
+
+    def leave(self, stream: EventStream) -> None:
+        """It has ended."""
+        mine = self._streams.get((stream.app, stream.user), set())
+        if stream in mine:
+            mine.remove(stream)
+            self._count -= 1
+            if not mine:
+                del self._streams[stream.app, stream.user]
+
+    async def begin(self, stream: EventStream) -> None:
+        """Say where the stream begins: at the reader's cursor, or else at this moment; and send what has come since."""
+        page = await self._read(stream, stream.place.seq if stream.place is not None else None)
+        place = stream.place
+        resync = place is not None and not self._fresh(place, page)
+        if place is None or resync:
+            place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
+        hello = told("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
+        await stream.send(b"retry: 2000\n" + hello, self._clock.monotonic())
+        await self._tell_state(stream)
+        stream.busy = False
+        self._push(stream)
+
+    def _all(self) -> list[EventStream]:
+        return [stream for mine in self._streams.values() for stream in mine]
+
+    # -- changes
+
+    async def _watch(self) -> None:
+        """Notice commits, of this process and of others, while anybody listens."""
+        while True:
+            if not self._streams:
+                self._seen = self._seq = -1
+                await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._look()
+            except FanoutError as error:
+                _log.error("Event streams cannot see changes: %s", error)
+                await asyncio.sleep(_SCANS)
+
+    async def _look(self) -> None:
+        changes = await self._storage.changes()
+        if changes == self._seen or not self._streams:
+            return
+        first = self._seq < 0
+        touched = await self._storage.feed.touched(2**62 if first else self._seq)
+        self._seen = changes
+        self._seq = touched.head
+        for stream in self._all() if first else self._concerned(touched):
+            self._push(stream)
+
+    def _concerned(self, touched: Touched) -> Iterable[EventStream]:
+        apps = {app for app, user in touched.users if not user}
+        found = {place for place in touched.users if place in self._streams}
+        if apps:
+            found |= {place for place in self._streams if place[0] in apps}
+        if touched.erased:
+            found |= {place for place in self._streams if (place[0], user_digest(place[1])) in touched.erased}
+        return [stream for place in found for stream in self._streams[place]]
+
+    def _push(self, stream: EventStream) -> None:
+        """Send it what it lacks; if something is just being sent to it, after that."""
+        stream.behind = True
+        if not stream.busy:
+            stream.busy = True
+            self._spawn(self._catch_up(stream))
+
+    async def _catch_up(self, stream: EventStream) -> None:
+        try:
+            while stream.behind and stream.place is not None and not stream.closing:
+                stream.behind = False
+                async with self._reads:
+                    page = await self._read(stream, stream.place.seq)
+                data = self._events(stream, page)
+                if data:
+                    await stream.send(data, self._clock.monotonic())
+        finally:
+            stream.busy = False
+
+    def _events(self, stream: EventStream, page: FeedPage) -> bytes:
+        """What a page comes to for that reader, who then stands after it. What its own device changed is not told to it."""
+        assert stream.place is not None
+        topics = topics_digest(page.topics)
+        if page.more or not self._fresh(stream.place, page):
+            stream.place = Cursor(self._database, page.head, topics)
+            return told("resync", {"cursor": str(stream.place)}, str(stream.place))
+        own = stream.subscription.id if stream.subscription is not None else -1
+        now = self._clock.now()
+        stream.place = Cursor(self._database, page.seq, topics)
+        return b"".join(
+            told("change", item_json(item, now), str(Cursor(self._database, item.seq, topics)))
+            for item in page.items
+            if item.writer != own
+        )
+
+    def _fresh(self, place: Cursor, page: FeedPage) -> bool:
+        same = not place.topics or place.topics == topics_digest(page.topics)
+        return same and place.database == self._database and page.floor <= place.seq <= page.head
+
+    async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
+        """What has changed after that number; with None, only where the feed stands."""
+        query = FeedQuery(after=2**62 if after is None else after, status=None, limit=self._settings.backlog)
+        now = self._clock.now()
+        page = await self._storage.feed.read(stream.app, stream.user, query, now)
+        if stream.subscription is not None and not page.more:
+            awaited = [item.id for item in page.items if item.fallback_at is not None and item.fallback_at > now]
+            if awaited:
+                unsid = stream.subscription.unsid
+                await self._storage.feed.fetched(stream.app, stream.user, unsid, awaited, now)
+        return page
+
+    # -- keeping
+
+    async def _keep(self) -> None:
+        """Signs of life, tokens that have ended, subscriptions about to end, readers who do not read."""
+        while True:
+            await asyncio.sleep(min(_SCANS, self._settings.heartbeat))
+            now = self._clock.monotonic()
+            for stream in self._all():
+                if stream.sending_since is not None:
+                    if now - stream.sending_since > self._settings.patience:
+                        stream.close()
+                elif now - stream.quiet_since >= self._settings.heartbeat and not stream.busy:
+                    stream.busy = True
+                    self._spawn(self._beat(stream))
+
+    async def _beat(self, stream: EventStream) -> None:
+        try:
+            refused = await self._refused(stream)
+            if refused:
+                await stream.send(told("unauthorized", {"message": refused}), self._clock.monotonic())
+                stream.close()
+                return
+            await self._tell_state(stream)
+            await stream.send(BEAT, self._clock.monotonic())
+        finally:
+            stream.busy = False
+        if stream.behind:
+            self._push(stream)
+
+    async def _refused(self, stream: EventStream) -> str:
+        """Why the caller's credential is good no more; "" while it is, or while nobody can say."""
+        if self.authenticator is None:
+            return ""
+        try:
+            await self.authenticator.authenticate(stream.credentials)
+        except FanoutError as error:
+            return str(error) if getattr(error, "status", 503) in (401, 403) else ""
+        return ""
+
+    async def _tell_state(self, stream: EventStream) -> None:
+        """Tell a device when its subscription is about to end, or has ended."""
+        held = stream.subscription
+        if held is None or (state := self._state(held)) == stream.state:
+            return
+        if stream.state:
+            # It may have been renewed since.
+            found = await self._storage.feed.subscription(stream.app, held.unsid)
+            if found is None:
+                state = "expired"
+            else:
+                stream.subscription, state = found, self._state(found)
+        if state not in (stream.state or "active"):
+            data = {"id": held.id, "state": state, "expires_at": held.expires_at}
+            await stream.send(told("subscription", data), self._clock.monotonic())
+        stream.state = state
+
+    def _state(self, held: Subscription) -> str:
+        return held.state(self._clock.now(), self._settings.warning)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guard(coroutine))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except (FanoutError, OSError) as error:
+            _log.error("An event stream could not be served: %s", error)

@@ -1,0 +1,147 @@
+"""One open event stream: what a client of `/v1/me/feed/events` reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.responses import Response
+
+from fanout.core.cursor import Cursor
+from fanout.core.feed import FeedItem, Subscription
+
+if TYPE_CHECKING:
+    from fanout.service.feed.hub import Hub
+
+__all__ = ["HEADERS", "EventStream", "item_json", "told"]
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    # Without it nginx keeps what is sent until its buffer is full.
+    (b"x-accel-buffering", b"no"),
+]
+BEAT = b":\n\n"
+"""A comment, which clients pass over: proves that the connection is alive, to both ends and to what lies between."""
+
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+def told(event: str, data: Mapping[str, Any], id: str = "") -> bytes:
+    """One event in the form of the HTML standard, section 9.2.5. `id` is the cursor from which the reader goes on."""
+    head = f"id: {id}\nevent: {event}\n" if id else f"event: {event}\n"
+    return head.encode() + b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+def item_json(item: FeedItem, now: float) -> dict[str, Any]:
+    """An item as clients get it. Times are UNIX seconds; `display_ttl` is what remains of it, in whole seconds."""
+    left = None if item.display_until is None else max(0, int(item.display_until - now))
+    return {
+        "id": item.id,
+        "external_id": item.external_id,
+        "status": "deleted" if item.deleted else "active",
+        "read": item.read,
+        "action": item.action,
+        "group": item.group,
+        "priority": item.priority,
+        "created_at": item.created_at,
+        "modified_at": item.modified_at,
+        "expires_at": item.expires_at,
+        "display_ttl": left,
+        "broadcast": item.broadcast,
+        "content": None if item.deleted else orjson.loads(item.content),
+        "etag": f'"{item.seq}"',
+    }
+
+
+class EventStream(Response):
+    """An ASGI response that stays open. Its reader's place is a cursor; what is to be sent is read from storage when it can be
+    sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
+
+    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. The task that
+    serves the request waits for the reader to go. Times are monotonic.
+    """
+
+    __slots__ = (
+        "app",
+        "behind",
+        "busy",
+        "closing",
+        "credentials",
+        "hub",
+        "place",
+        "quiet_since",
+        "sending_since",
+        "state",
+        "subscription",
+        "task",
+        "transmit",
+        "user",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        app: str,
+        user: str,
+        place: Cursor | None,
+        subscription: Subscription | None,
+        credentials: Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        # Not the base's own beginning: it renders a body.
+        self.hub = hub
+        self.app = app
+        self.user = user
+        self.place = place
+        self.subscription = subscription
+        self.credentials = credentials
+        self.background = None
+        self.state = ""
+        self.behind = False
+        self.busy = True
+        self.closing = False
+        self.quiet_since = 0.0
+        self.sending_since: float | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.transmit: _Send | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Serve the request until its reader or the hub ends it."""
+        self.hub.admit(self)
+        self.task = asyncio.current_task()
+        self.transmit = send
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+            await self.hub.begin(self)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            if not self.closing or self.task is None:
+                raise
+            # The hub's own doing, and not the server's.
+            self.task.uncancel()
+            if self.sending_since is None:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self.transmit = None
+            self.hub.leave(self)
+
+    async def send(self, data: bytes, now: float) -> None:
+        """Hand it to the connection; waits while the reader leaves earlier bytes lying. `now` is monotonic."""
+        transmit = self.transmit
+        if transmit is None:
+            return
+        self.quiet_since = self.sending_since = now
+        try:
+            await transmit({"type": "http.response.body", "body": data, "more_body": True})
+        finally:
+            self.sending_since = None
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        if not self.closing and self.task is not None:
+            self.closing = True
+            self.task.cancel()

@@ -1,0 +1,48 @@
+"""`/v1/me/feed/events`: changes as they happen, as server-sent events (HTML standard, section 9.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from fanout.core.cursor import Cursor
+from fanout.service.call import UserCall
+from fanout.service.docs import errors
+from fanout.service.feed import FeedError
+from fanout.service.feed.streams import EventStream
+from fanout.service.v1.feed import Device
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/me/feed", tags=["feed"])
+
+
+@router.get(
+    "/events",
+    response_class=Response,
+    summary="Changes as they happen",
+    description="An event stream that goes on from `Last-Event-ID` (or `cursor`), else from now. `cursor` comes first and says where. "
+    "`change` is an item, deleted ones too; its id is the cursor from which to go on. `resync` says: read the feed anew, without a "
+    "cursor; the stream goes on from its id. `subscription` says that the calling device's is expiring or has expired. "
+    "`unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. What the calling "
+    "device (`X-UNS-ID`) changes is not told to it.",
+    responses={200: {"description": "The stream", "content": {"text/event-stream": {}}}, **errors(400, 403, 429)},
+)
+async def _events(
+    call: UserCall,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
+    device: Device = "",
+) -> Response:
+    caller, feed = call.known, call.service.feed
+    user = caller.user or ""
+    place = Cursor.parse(last or cursor) if last or cursor else None  # type: ignore[arg-type]
+    feed.hub.check_room(caller.app, user)
+    subscription = None
+    if device:
+        subscription = await feed.device(caller.app, user, device)
+        if subscription is None:
+            raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
+    return EventStream(feed.hub, caller.app, user, place, subscription, call.scope["headers"])

@@ -1,0 +1,118 @@
+"""`/v1/me/subscriptions`: a user's devices, each with its UNSID."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from fanout.core.feed import Subscription
+from fanout.service.call import UserCall
+from fanout.service.docs import errors
+from fanout.service.feed import FeedService
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/me/subscriptions", tags=["subscriptions"])
+
+
+class SubscriptionIn(BaseModel):
+    """One device. Sent again by the same user, app and device, it renews the subscription, which keeps its UNSID."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    device_id: str = Field(
+        min_length=1, max_length=256, description="Stays the same for an installation of the client."
+    )
+    binding: str | None = Field(None, min_length=1, max_length=128, description="None for a device that only polls.")
+    address: str | dict[str, Any] | None = Field(None, description="What the platform hands the client.")
+    receive: Literal["push", "signal", "none"] = Field(
+        "push", description="Pushes with content, bare signals to come and fetch, or nothing."
+    )
+    platform: str = Field("", max_length=64, description="Such as ios; otherwise the binding's.")
+    expires_in: float | None = Field(None, gt=0, description="Seconds; the longest if left out.")
+
+
+class SubscriptionOut(BaseModel):
+    """A subscription. Any UNSID that has not expired addresses the whole user of its app."""
+
+    id: int
+    unsid: str
+    device_id: str
+    binding: str | None
+    platform: str
+    receive: Literal["push", "signal", "none"]
+    state: Literal["active", "expiring", "expired", "unreachable"] = Field(
+        description="Renew in the state expiring or expired; unreachable wants a new address."
+    )
+    created_at: float
+    renewed_at: float
+    expires_at: float
+
+
+class SubscriptionList(BaseModel):
+    """All of a user's."""
+
+    subscriptions: list[SubscriptionOut]
+
+
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=SubscriptionOut,
+    summary="Subscribe a device, or renew it",
+    responses={200: {"model": SubscriptionOut, "description": "Renewed"}, **errors(400, 403, 413, 415, 503, 507)},
+)
+async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response) -> dict[str, Any]:
+    caller, feed = call.known, call.service.feed
+    held, renewed = await feed.subscribe(
+        caller.app,
+        caller.user or "",
+        device=wanted.device_id,
+        binding=wanted.binding,
+        address=wanted.address,
+        receive=wanted.receive,
+        platform=wanted.platform,
+        expires_in=wanted.expires_in,
+    )
+    response.status_code = 200 if renewed else 201
+    response.headers["location"] = f"{call.base}/v1/me/subscriptions/{held.id}"
+    return _shown(feed, held)
+
+
+@router.get("", response_model=SubscriptionList, summary="The user's subscriptions", responses=errors(403))
+async def _list(call: UserCall) -> dict[str, Any]:
+    caller, feed = call.known, call.service.feed
+    found = await feed.subscriptions(caller.app, caller.user or "")
+    return {"subscriptions": [_shown(feed, held) for held in found]}
+
+
+@router.get("/{id}", response_model=SubscriptionOut, summary="One subscription", responses=errors(403, 404))
+async def _get(call: UserCall, id: Id) -> dict[str, Any]:
+    caller, feed = call.known, call.service.feed
+    return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
+
+
+@router.delete("/{id}", status_code=204, summary="End it, on sign-out", responses=errors(403, 404))
+async def _delete(call: UserCall, id: Id) -> None:
+    caller = call.known
+    await call.service.feed.unsubscribe(caller.app, caller.user or "", id)
+
+
+def _shown(feed: FeedService, held: Subscription) -> dict[str, Any]:
+    return {
+        "id": held.id,
+        "unsid": held.unsid,
+        "device_id": held.device,
+        "binding": held.binding or None,
+        "platform": held.platform,
+        "receive": held.receive,
+        "state": feed.state_of(held),
+        "created_at": held.created_at,
+        "renewed_at": held.renewed_at,
+        "expires_at": held.expires_at,
+    }
