@@ -55,7 +55,7 @@ def create_app(
     clock = bootstrap.SystemClock() if clock is None else clock
     apps = {app for app, _ in engine.transports}
     known = authenticator or Authenticator(settings.service, clock, apps=apps)
-    service = Service(engine, settings, known, FeedService(engine, settings if settings.apps else None), clock)
+    service = Service(engine, settings, known, FeedService(engine, settings if settings.apps else None, clock=clock), clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
