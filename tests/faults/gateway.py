@@ -267,11 +267,14 @@ class Gateway:
             log=self._folder / f"{self.name}.log",
         )
         try:
-            while not control.exists():
-                if self.process.ended:
-                    raise RuntimeError(f"The gateway did not start: {self.process.said}")
-                await asyncio.sleep(0.005)
-            self._reader, self._writer = await asyncio.open_unix_connection(str(control), limit=2**24)
+            while True:
+                try:
+                    self._reader, self._writer = await asyncio.open_unix_connection(str(control), limit=2**24)
+                    break
+                except (FileNotFoundError, ConnectionRefusedError):
+                    if self.process.ended:
+                        raise RuntimeError(f"The gateway did not start: {self.process.said}") from None
+                    await asyncio.sleep(0.005)
             said = json.loads(await self._reader.readline())
         finally:
             control.unlink(missing_ok=True)
