@@ -64,7 +64,7 @@ class Granted:
 
 
 class TokenEndpoint:
-    """One token endpoint. Its connection is made by the first request; close it."""
+    """One token endpoint. Its connection is made by the first request; close it. Raises `UsageError` for an unusable argument."""
 
     def __init__(self, url: str, ca_file: Path | None = None) -> None:
         problem = url_problem(url, query=True)
@@ -73,7 +73,12 @@ class TokenEndpoint:
         self._url = url
         self._context = ssl.create_default_context()
         if ca_file is not None:
-            self._context.load_verify_locations(ca_file)
+            try:
+                self._context.load_verify_locations(ca_file)
+            except OSError as error:
+                raise UsageError(
+                    f"ca_file {ca_file} cannot be used ({error.strerror or error}): it is a PEM file."
+                ) from None
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 

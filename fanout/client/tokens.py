@@ -141,7 +141,8 @@ class ClientCredentials:
 
     Say with `scope` what for (Entra v2: `https://push.example.com/.default`), or with `resource` (Entra v1, RFC 8707), or in `extra`
     whatever else the issuer wants (Auth0: `{"audience": …}`). `ca_file` (PEM) is trusted besides the system's certificates. An async
-    context manager; use it on one event loop. Raises `UsageError` for a `token_url` without TLS, except on loopback.
+    context manager; use it on one event loop. Raises `UsageError` for a `token_url` without TLS,
+    except on loopback, and for an unusable `ca_file`.
     """
 
     def __init__(

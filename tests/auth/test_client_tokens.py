@@ -235,6 +235,13 @@ def test_a_secret_is_not_sent_in_the_clear(url: str) -> None:
             make()
 
 
+def test_a_ca_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("absent.pem", "empty.pem"):
+        with pytest.raises(UsageError, match=name):
+            ClientCredentials("https://x.example/token", "a", "b", ca_file=tmp_path / name)
+
+
 async def test_over_tls_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with rig_of(authority=authority) as rig:

@@ -49,6 +49,12 @@ def raw(rig: Rig, header: bytes, claims: bytes | None = None) -> str:
     return f"{signed}.{part(method.sign(signed.encode(), rig.issuer.keys.current.private))}"
 
 
+def respelt(token: str) -> str:
+    """The same bytes, with one of the last letter's bits set that base64 does not use."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + letters[letters.index(token[-1]) + 1]
+
+
 HEADER = b'{"alg":"RS256","kid":"key-1"}'
 Make = Callable[[Rig], str]
 
@@ -151,6 +157,7 @@ FORMS: dict[str, tuple[str, Make]] = {
     "signature cut": ("signature", lambda r: r.token()[:-6]),
     "signature changed": ("signature", lambda r: r.token()[:-8] + ("AAAA" if r.token()[-8:-4] != "AAAA" else "BBBB") + r.token()[-4:]),
     "signature of another token": ("signature", lambda r: r.token().rpartition(".")[0] + "." + r.token(sub="bob").rpartition(".")[2]),
+    "another spelling of the signature": ("malformed", lambda r: respelt(r.token())),
     "padded": ("malformed", lambda r: r.token() + "=="),
     "base64, not base64url": ("malformed", lambda r: r.token().replace("-", "+").replace("_", "/") + "+"),
     "with a line break": ("malformed", lambda r: r.token().replace(".", ".\n", 1)),

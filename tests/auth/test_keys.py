@@ -210,6 +210,24 @@ async def test_a_leaked_key_can_be_ended_at_once(rig: Rig) -> None:
     assert await rig.refused(token) == (401, "key")
 
 
+async def test_a_refresh_does_not_make_do_with_a_fetch_that_began_before(rig: Rig) -> None:
+    token = rig.token()
+    await rig.caller(token)
+    held = asyncio.Event()
+    rig.issuer.faults["keys"] = Fault(body=orjson.dumps(rig.issuer.keys.jwks()), hold=held)  # the old set, slowly
+    early = asyncio.ensure_future(rig.auth.refresh())
+    while rig.issuer.requests["keys"] < 2:
+        await asyncio.sleep(0)
+    rig.issuer.keys.drop(rig.issuer.keys.current.kid)
+    rig.issuer.keys.rotate()
+    late = asyncio.ensure_future(rig.auth.refresh())
+    await asyncio.sleep(0)
+    del rig.issuer.faults["keys"]
+    held.set()
+    await asyncio.gather(early, late)
+    assert await rig.refused(token) == (401, "key")
+
+
 async def test_the_regular_renewal_delays_nobody(rig: Rig) -> None:
     token = rig.token()
     await rig.caller(token)

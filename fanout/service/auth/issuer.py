@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -111,6 +112,8 @@ class Issuer:
 
     async def refresh(self) -> str:
         """Fetch the keys now; the problem, or "". The former keys stay in use where there is one."""
+        if self._flight is not None:
+            await asyncio.wait((self._flight,))  # it may have been answered before whatever is the reason of this call
         self._start()
         if self._flight is not None:
             await asyncio.wait((self._flight,))
@@ -205,6 +208,6 @@ def key_set_url(response: Response, settings: IssuerSettings) -> str:
     url = found.get("jwks_uri")
     if not isinstance(url, str) or url_problem(url, query=True):
         raise KeySetUnusable("its discovery document has no jwks_uri over https")
-    if url.startswith("http:") and settings.issuer.startswith("https:"):
+    if (urlsplit(url).scheme, urlsplit(settings.issuer).scheme) == ("http", "https"):
         raise KeySetUnusable("its discovery document has a jwks_uri over http, as only an issuer on loopback may")
     return url
