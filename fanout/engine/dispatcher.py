@@ -149,9 +149,10 @@ class Dispatcher:
             lease = Lease(chunk, prepared, found, until)
             if lease.doubtful and not await self._mark(lease, positions):
                 continue
-            work.leases[chunk.id] = lease
             if prepared.notification.collapse_key is not None:
                 await self._look_for_later(lease)
+            # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
+            work.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:
                 lease.later = [*positions]
                 await self._next_part(lease)
