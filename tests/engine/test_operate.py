@@ -60,7 +60,8 @@ async def test_after_pause_returns_only_what_was_in_flight_arrives() -> None:
         await turnstile.have(5)
 
         pausing = asyncio.create_task(engine.pause(receipt.id))
-        await asyncio.sleep(0)
+        while not any(lease.prepared.stopped for d in engine._dispatchers for lease in d.work.leases.values()):
+            await asyncio.sleep(0)
         turnstile.release()
         status = await pausing
 
