@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-import fanout
 from fanout import bootstrap
 from fanout.config import Settings
 from fanout.engine import Engine
@@ -55,7 +55,9 @@ def create_app(
     clock = bootstrap.SystemClock() if clock is None else clock
     apps = {app for app, _ in engine.transports}
     known = authenticator or Authenticator(settings.service, clock, apps=apps)
-    service = Service(engine, settings, known, FeedService(engine, settings if settings.apps else None, clock=clock), clock)
+    service = Service(
+        engine, settings, known, FeedService(engine, settings if settings.apps else None, clock=clock), clock
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +66,7 @@ def create_app(
 
     app = FastAPI(
         title="fanout",
-        version=fanout.__version__,
+        version=version("fanout-push"),
         description=_ABOUT,
         lifespan=lifespan,
         # One path, one resource: a redirect would turn a post with a wrong slash into two requests.
@@ -74,6 +76,8 @@ def create_app(
             {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
             {"name": "endpoints", "description": "The directory of devices."},
             {"name": "users", "description": "Forget one."},
+            {"name": "subscriptions", "description": "A user's own devices, each with its UNSID."},
+            {"name": "feed", "description": "What a user's clients read and manage, and changes as they happen."},
             {"name": "operation", "description": "For whoever runs it."},
         ],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import time
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -16,6 +18,7 @@ from fanout.config import Settings
 from fanout.core.rate import Rate
 from fanout.engine import Engine
 from fanout.errors import EngineClosed, StorageError, StorageFull
+from fanout.metrics import LoopLag
 from fanout.plugin import Clock
 from fanout.service.auth import Caller
 from fanout.service.body import Headers, Receive, read_body
@@ -26,6 +29,16 @@ from fanout.service.strict_json import parse
 __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall", "refuse_rate"]
 
 _JSON = (b"content-type", b"application/json")
+
+
+_HEAD = str(uuid.uuid4())[:24]
+_numbers = itertools.count(secrets.randbits(40))
+
+
+def _next_id() -> str:
+    """A request's id in the form of a UUID: random for this process, then counted. Asking the system for random bits each time lets
+    go of the interpreter, and beside the storage's busy thread that is a wait."""
+    return f"{_HEAD}{next(_numbers) & 0xFFFF_FFFF_FFFF:012x}"
 
 
 class Authenticates(Protocol):
@@ -59,6 +72,7 @@ class Service:
         self.feed = feed
         self.clock = clock
         self.draining = False
+        self.lag = LoopLag()
         self._rates: dict[str, Rate] = {}
         self._apps_of_hosts = settings.service.host_names
         self._named_apps = frozenset(self._apps_of_hosts.values())
@@ -70,6 +84,7 @@ class Service:
             if not self.engine.opened:
                 await stack.enter_async_context(self.engine)
             await stack.enter_async_context(self.feed)
+            stack.enter_context(self.lag)
             self._stack = stack.pop_all()
         return self
 
@@ -145,7 +160,7 @@ class Call:
         self.scope = scope
         self.receive = receive
         self.headers: Headers = dict(scope["headers"])
-        self.request_id = str(uuid.uuid4())
+        self.request_id = _next_id()
         given = self.headers.get(b"client-request-id", b"").decode("latin-1")
         self.client_request_id = given if given.isascii() and given.isprintable() and len(given) <= 128 else ""
         self.caller: Caller | None = None

@@ -72,7 +72,15 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-        return socket.create_server(address[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+        # With the protocol named, for asyncio sets TCP_NODELAY on nothing else, and an answer is two writes.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
     except (OSError, OverflowError, UnicodeError) as error:
         problem = getattr(error, "strerror", None) or error
         raise UsageError(f"{host}:{port} cannot be listened on ({problem}): choose another host or port.") from None

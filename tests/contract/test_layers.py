@@ -48,6 +48,7 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.metrics", {"aiohttp", "opentelemetry"}),
     ("fanout.sync", set()),
     ("fanout.service.auth", {"cryptography", "jwt", "orjson"}),
+    ("fanout.service", {"fastapi", "orjson", "pydantic", "starlette", "uvicorn"}),
     ("fanout.client", {"aiohttp", "orjson"}),
     ("fanout.cli", {"typer", "rich", "orjson"}),
     ("fanout.__main__", set()),

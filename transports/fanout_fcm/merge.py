@@ -7,6 +7,7 @@ given either way replaces ours. Maps whose keys belong to the app, and `apns.pay
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from fanout.plugin import InvalidMessage
@@ -28,6 +29,7 @@ _FREE = {
 _HEADERS = {("apns", "headers"), ("webpush", "headers")}
 
 
+@lru_cache(maxsize=1024)
 def camel(name: str) -> str:
     """The camelCase of a field's name in either spelling."""
     first, *rest = name.split("_")

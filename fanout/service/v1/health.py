@@ -1,4 +1,4 @@
-"""Whether it lives, and whether it should be sent requests. For load balancers; both are public and say nothing else."""
+"""Whether it lives, whether it should be sent requests, and its metrics. The first two are public, and say nothing else."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
+from fanout.core.urls import is_loopback
+from fanout.metrics import CONTENT_TYPE, render
 from fanout.service.call import AnyCall
+from fanout.service.docs import errors
+from fanout.service.errors import Refused
 
 __all__ = ["PATHS", "router"]
 
@@ -46,3 +50,17 @@ async def _health() -> dict[str, Any]:
 async def _ready(call: AnyCall) -> JSONResponse:
     found = await call.service.readiness()
     return JSONResponse(found, 200 if found["ready"] else 503, {"cache-control": "no-store"})
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Metrics in the Prometheus text format, for the machine itself",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(403)},
+)
+async def _metrics(call: AnyCall) -> Response:
+    # They tell of every app, so no app's credential may open them; a scraper of another machine has `[telemetry]`'s own address.
+    client = call.scope.get("client")
+    if not client or not is_loopback(client[0]) or b"x-forwarded-for" in call.headers or b"forwarded" in call.headers:
+        raise Refused(403, "accessDenied", "Metrics are told to this machine only: scrape them from here.")
+    return Response(await render(call.service.engine, lag=call.service.lag), headers={"content-type": CONTENT_TYPE})
