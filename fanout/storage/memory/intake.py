@@ -161,7 +161,7 @@ def expand(t: Tables, context: StorageContext, app: str, binding: str, now: floa
         made += _begin(t, context, note, now, due=True)
     for lane in binding_tables(t, app, binding):
         room = ahead - lane.due(now)
-        while room > 0 and (expansions := lane.running()):
+        while room > 0 and (expansions := lane.expandable(now)):
             for note, expansion in expansions[:room]:
                 if expansion.pieces:
                     made += _let_go(t, lane, note, expansion, now)

@@ -67,4 +67,12 @@ class Lane:
 
     def running(self) -> list[tuple[Note, Expansion]]:
         """The expansions that are not paused, those due first first."""
-        return sorted((each for each in self.expansions if not each[0].paused), key=lambda each: each[1].due_at)
+        return sorted((each for each in self.expansions if not each[0].paused), key=_due_at)
+
+    def expandable(self, now: float) -> list[tuple[Note, Expansion]]:
+        """Those of them that are due."""
+        return [each for each in self.running() if _due_at(each) <= now]
+
+
+def _due_at(each: tuple[Note, Expansion]) -> float:
+    return each[1].due_at

@@ -1,0 +1,623 @@
+"""The whole life of a delivery, in any order of events: a storage, two workers, operators, a clock that jumps, and what was promised."""
+
+from __future__ import annotations
+
+import random
+import sys
+from array import array
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from promises import Promises
+from worker import Gateway, Hand, Worker, open_positions
+
+from fanout.core.ids import notification_id
+from fanout.core.model import Repeat, Target
+from fanout.core.outcome import (
+    ACCEPTED,
+    Gone,
+    Misconfigured,
+    Moved,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unavailable,
+)
+from fanout.core.policy import Retention
+from fanout.core.records import Backlog, EndpointRow, GateNote, RetryRow, Settlement, Submission
+from fanout.core.states import FINAL_STATES, Waiting
+from fanout.plugin import Storage, StorageContext
+from fanout.testing.clock import VirtualClock
+from fanout.testing.storage_kit import T0, device
+
+__all__ = ["Life", "run"]
+
+T = TypeVar("T")
+
+APP = "default"
+ALL = 10**6
+LEASE = 30.0
+KEEP = Retention(notifications=400, idempotency_keys=100, quarantine=300, events=1e9)
+BINDINGS = st.sampled_from(["apns", "apns", "apns", "fcm"])
+LANES = st.sampled_from([1, 1, 0])
+USERS = st.sampled_from(["alice", "bob", "carol"])
+NUMBERS = st.integers(0, 1000)
+WORKERS = st.sampled_from(["w1", "w2"])
+TARGETS = st.one_of(
+    USERS.map(Target.user),
+    st.just(Target.users(["alice", "bob", "carol"])),
+    st.just(Target.topic("x")),
+    st.just(Target.all()),
+    st.lists(st.integers(1, 14), min_size=1, max_size=4).map(Target.endpoints),
+)
+OUTCOMES = st.sampled_from(
+    [
+        ACCEPTED,
+        ACCEPTED,
+        Rejected("BadTopic"),
+        Gone("Unregistered"),
+        Gone("Unregistered", since=T0 - 100),
+        Moved(device("", "z").address),
+        Throttled(5.0),
+        Throttled(None, Scope.GROUP),
+        Unavailable("no"),
+        Unavailable("unknown"),
+        Unavailable("unknown", Scope.BINDING),
+        Misconfigured("InvalidProviderToken"),
+    ]
+)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """An inline storage answers without waiting: the coroutine ends at its first step."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+    raise AssertionError("an inline storage waits for nothing")
+
+
+class Life(RuleBasedStateMachine):
+    """Subclasses open and close a storage. Everything is checked against `Promises` after every step."""
+
+    storage: Storage
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = VirtualClock(T0)
+        self.context = StorageContext(clock=self.clock, chunk=2, retention=KEEP)
+        self.promises = Promises()
+        self.gateway = Gateway()
+        self.workers = {name: Worker(name, self.gateway) for name in ("w1", "w2", "last")}
+        self.rng = random.Random(7)
+        self.numbers = 0
+        self.steps = 0
+        self.events = 0
+        self.open()
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def reopen(self) -> None:
+        """What a crash of the process does to a storage that outlives it."""
+
+    @property
+    def now(self) -> float:
+        return self.clock.now()
+
+    # -- the directory
+
+    @initialize()
+    def begin(self) -> None:
+        if self.promises.endpoints:
+            return
+        first = [("alice", str(i)) for i in range(6)] + [("bob", str(i)) for i in range(6, 10)]
+        self._register([(user, token, "apns", ["x"]) for user, token in first] + [("carol", "a", "fcm", ["x"])])
+
+    @initialize(audience=st.sampled_from([Target.user("alice"), Target.users(["alice", "bob"]), Target.all()]))
+    def begin_sending(self, audience: Target) -> None:
+        if not self.promises.endpoints:
+            self.begin()
+        self._accept(audience)
+
+    @rule(user=USERS, token=st.sampled_from("0379ai"), binding=BINDINGS, tags=st.sampled_from([["x"], []]))
+    def register(self, user: str, token: str, binding: str, tags: list[str]) -> None:
+        """A new device, one registered again, or an address taken over by another user."""
+        self._register([(user, token, binding, tags)])
+
+    def _register(self, entries: list[tuple[str, str, str, list[str]]]) -> None:
+        wanted = [device(user, token, binding=binding, tags=tags) for user, token, binding, tags in entries]
+        for endpoint, (user, token, binding, tags) in zip(
+            run(self.storage.register(wanted, self.now)), entries, strict=True
+        ):
+            self.promises.registered(endpoint.id, user, binding, token, tags, self.now)
+
+    @rule(id=st.integers(1, 14), restore=st.booleans())
+    def remove_or_restore(self, id: int, restore: bool) -> None:
+        if restore:
+            assert run(self.storage.restore_endpoints(APP, [id], self.now)) == self.promises.restored([id])
+        else:
+            assert run(self.storage.remove_endpoints(APP, [id], self.now)) == self.promises.removed([id], self.now)
+
+    @rule(user=USERS)
+    def erase(self, user: str) -> None:
+        assert run(self.storage.erase_user(APP, user, self.now)) == self.promises.erased(user, self.now)
+
+    # -- acceptance
+
+    @rule(
+        audience=TARGETS,
+        delay=st.sampled_from([0, 0, 0, 0, 40]),
+        ttl=st.sampled_from([60, 5000, 5000]),
+        lane=LANES,
+        repeat=st.sampled_from(["prefer_delivery", "prefer_delivery", "prefer_once", "at_most_once"]),
+        collapse=st.sampled_from([None, None, "c"]),
+        key=st.sampled_from([None, None, None, "k"]),
+    )
+    def accept(
+        self,
+        audience: Target,
+        delay: float,
+        ttl: float,
+        lane: int,
+        repeat: Repeat,
+        collapse: str | None,
+        key: str | None,
+    ) -> None:
+        self._accept(audience, delay, ttl, lane, repeat, collapse, key)
+
+    def _accept(
+        self,
+        audience: Target,
+        delay: float = 0.0,
+        ttl: float = 5000.0,
+        lane: int = 1,
+        repeat: Repeat = "prefer_delivery",
+        collapse: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        now, p = self.now, self.promises
+        self.numbers += 1
+        digest = repr(audience).encode()
+        sub = Submission(
+            id=notification_id(now, self.numbers.to_bytes(10, "big")), app=APP, target=audience, content=b'{"a":1}',
+            lane=lane, repeat=repeat, accepted_at=now, due_at=now + delay, expires_at=now + delay + ttl,
+            collapse_key=collapse, idempotency_key=key, digest=digest,
+        )  # fmt: skip
+        (put,) = run(self.storage.put([sub], now))
+        known = p.keys.get(key) if key is not None else None
+        if known is not None and now - known["at"] <= KEEP.idempotency_keys:
+            if known["digest"] == digest:
+                assert (put.id, put.replayed) == (known["id"], True), "one key, one notification"
+            else:
+                assert put.conflict == known["id"], "another request under the key conflicts"
+            return
+        assert put.id == sub.id
+        assert not put.replayed
+        if key is not None:
+            p.keys[key] = {"id": sub.id, "digest": digest, "at": now}
+        assert sorted(put.superseded) == sorted(p.accepted(sub, now)), "what is superseded is named"
+        self._see_new(now)
+        if p.notes[sub.id]["begun"] and not p.notes[sub.id]["expanding"]:
+            assert put.total == len(p.deliveries[sub.id])
+
+    @rule(binding=BINDINGS, ahead=st.integers(1, 5))
+    def expand(self, binding: str, ahead: int) -> None:
+        self._expand(binding, ahead)
+
+    def _expand(self, binding: str, ahead: int) -> None:
+        p = self.promises
+        run(self.storage.expand(APP, binding, self.now, ahead=ahead))
+        if binding not in p.paused:
+            for id, note in p.notes.items():
+                if not note["begun"] and note["due_at"] <= self.now and not note["paused"]:
+                    p.begun(id)
+        self._see_new(self.now)
+
+    def _see_new(self, now: float) -> None:
+        """Deliveries that have come to be, and audiences that are complete."""
+        p = self.promises
+        for id, note in p.notes.items():
+            for endpoint, _, _ in run(self.storage.deliveries(id, limit=ALL)):
+                if endpoint not in p.deliveries[id]:
+                    assert note["begun"], "nothing of a schedule is expanded"
+                    assert not note["paused"], "nor of what is paused"
+                    p.queued(id, endpoint, now if note["expanding"] else note["due_at"])
+            if note["expanding"]:
+                status = run(self.storage.status(id, now))
+                assert status is not None
+                note["expanding"] = status.total is None
+            if note["begun"] and not note["expanding"] and not note["dropped"]:
+                reached = p.deliveries[id].keys()
+                assert note["must"] <= reached, "everybody who was registered, and stayed"
+                assert reached <= note["may"], "and nobody else"
+
+    # -- a worker
+
+    @rule(name=WORKERS, binding=BINDINGS, lane=LANES)
+    def lease(self, name: str, binding: str, lane: int) -> None:
+        self._lease(name, binding, lane)
+
+    def _lease(self, name: str, binding: str, lane: int) -> None:
+        now = self.now
+        chunks = run(self.storage.lease(name, APP, binding, lane, limit=ALL, now=now, until=now + LEASE))
+        self.promises.leased(name, binding, lane, chunks, now, now + LEASE)
+        for chunk in chunks:
+            stored = run(self.storage.notification(chunk.notification))
+            assert stored is not None
+            left = open_positions(chunk)
+            hand = Hand(chunk, stored.repeat, stored.expires_at, self.clock.monotonic() + LEASE, left)
+            self.workers[name].hands[chunk.id] = hand
+
+    @precondition(lambda self: any(worker.hands for worker in self.workers.values()))
+    @rule(data=st.data(), outcomes=st.lists(OUTCOMES, min_size=1, max_size=4), settle=st.booleans())
+    def send(self, data: st.DataObject, outcomes: list[Outcome], settle: bool) -> None:
+        """One of the workers goes on with one of its chunks."""
+        holders = [worker for worker in self.workers.values() if worker.hands]
+        worker = data.draw(st.sampled_from(holders))
+        chunk = data.draw(st.sampled_from(sorted(worker.hands)))
+        for outcome in outcomes:
+            if (hand := worker.next(chunk)) is not None and hand.chunk.id == chunk:
+                self._send(worker, hand, outcome)
+        if settle:
+            self._settle(worker)
+
+    @rule(name=WORKERS, binding=BINDINGS, lane=LANES, outcomes=st.lists(OUTCOMES, min_size=1, max_size=6))
+    def work(self, name: str, binding: str, lane: int, outcomes: list[Outcome]) -> None:
+        """A worker's whole turn: it expands, leases, sends what it holds and settles."""
+        worker = self.workers[name]
+        self._expand(binding, 4)
+        self._lease(name, binding, lane)
+        for i in range(30):
+            if (hand := worker.next()) is None:
+                break
+            self._send(worker, hand, outcomes[i % len(outcomes)])
+        self._settle(worker)
+
+    def _send(self, worker: Worker, hand: Hand, outcome: Outcome) -> None:
+        now, p, id = self.now, self.promises, hand.chunk.notification
+        if self.clock.monotonic() >= hand.until:
+            del worker.hands[hand.chunk.id]  # another worker may hold it: nothing may be sent, or remembered
+            return
+        position = (hand.group or hand.left)[0]
+        endpoint = hand.chunk.ids[position]
+        why = run(self.storage.stopped([id])).get(id, "")
+        if why in ("cancelled", "superseded"):
+            hand.end(position, why, "")
+            return
+        control = run(self.storage.controls()).get((APP, hand.chunk.binding))
+        if why == "paused" or (control is not None and control.paused):
+            assert p.is_paused(id, hand.chunk.binding)
+            hand.park(position, now, Waiting.PAUSED.value, "")
+            return
+        assert not p.is_paused(id, hand.chunk.binding), "what is paused can be seen"
+        if now >= hand.expires_at:
+            hand.end(position, "expired", "ttl")
+            return
+        row: EndpointRow | None = next(iter(run(self.storage.resolve(worker.endpoint(hand), now))), None)
+        if row is None or row.state != "active":
+            hand.end(position, "gone" if row is not None and row.state == "gone" else "cancelled", "endpoint")
+            return
+        if endpoint in run(self.storage.superseded(id, worker.endpoint(hand))):
+            hand.end(position, "superseded", "")
+            return
+        if row.held_until:
+            hand.retry(RetryRow(position, row.held_until, hand.chunk.attempt, Waiting.BACKOFF.value, "held"))
+            return
+        if (marks := worker.mark(hand)) is not None:
+            if self._store([marks]):
+                worker.hands.pop(hand.chunk.id)
+            return
+        worker.send(hand, row, outcome, now, self.rng)
+
+    @rule(name=WORKERS)
+    def settle(self, name: str) -> None:
+        self._settle(self.workers[name])
+
+    def _settle(self, worker: Worker) -> None:
+        taken = worker.take()
+        for chunk in self._store(taken):
+            worker.hands.pop(chunk, None)
+
+    def _store(self, settlements: list[Settlement]) -> list[int]:
+        """Settle; the chunks whose lease was lost."""
+        p, now = self.promises, self.now
+        p.finish()
+        answers = run(self.storage.settle(settlements, now))
+        lost = []
+        for settlement, answer in zip(settlements, answers, strict=True):
+            assert answer.stale == (not p.current(settlement)), (
+                "a settlement counts if its lease is current, and only then"
+            )
+            if answer.stale:
+                lost.append(settlement.chunk)
+            else:
+                p.settled(settlement, now)
+        told = [answer.finished for answer in answers if answer.finished]
+        assert sorted(told) == sorted(p.finish()), "the settlement that ends a notification says so, once"
+        return lost
+
+    @rule(name=WORKERS)
+    def extend(self, name: str) -> None:
+        """A worker keeps its leases, or learns that it has lost them."""
+        p, worker, until = self.promises, self.workers[name], self.now + LEASE
+        leases = [(hand.chunk.id, hand.chunk.epoch) for hand in worker.hands.values()]
+        current = {(chunk, lease["epoch"]) for chunk, lease in p.leases.items()}
+        lost = run(self.storage.extend(leases, until))
+        assert lost == [chunk for chunk, epoch in leases if (chunk, epoch) not in current], "what is lost is told"
+        for chunk, hand in list(worker.hands.items()):
+            if chunk in lost:
+                del worker.hands[chunk]
+            else:
+                p.leases[chunk]["until"] = until
+                hand.until = self.clock.monotonic() + LEASE
+
+    @rule(name=WORKERS, reopen=st.booleans())
+    def crash(self, name: str, reopen: bool) -> None:
+        """A worker forgets whatever it has not settled."""
+        self.workers[name].crash()
+        if reopen:
+            for worker in self.workers.values():
+                worker.crash()
+            self.reopen()
+
+    @rule(name=WORKERS, lane=LANES, part=st.booleans())
+    def killed(self, name: str, lane: int, part: bool) -> None:
+        """A worker takes what is due, marks what it must, and dies of it; its leases run out."""
+        self._lease(name, "apns", lane)
+        worker = self.workers[name]
+        for hand in list(worker.hands.values())[: None if part else 1]:
+            if self.clock.monotonic() < hand.until and hand.left and (marks := worker.mark(hand)) is not None:
+                self._store([marks])
+        worker.crash()
+        self.clock.advance(LEASE + 1)
+
+    @rule(name=WORKERS, lane=LANES, outcomes=st.lists(OUTCOMES, min_size=1, max_size=3), drift=st.booleans())
+    def stalled(self, name: str, lane: int, outcomes: list[Outcome], drift: bool) -> None:
+        """A worker sends, and is so late to settle that another has its leases."""
+        worker, other = self.workers[name], "w2" if name == "w1" else "w1"
+        self._lease(name, "apns", lane)
+        for i, hand in enumerate(list(worker.hands.values())):
+            for _ in range(3):
+                if worker.next(hand.chunk.id) is hand and self.clock.monotonic() < hand.until:
+                    self._send(worker, hand, outcomes[i % len(outcomes)])
+        (self.clock.step if drift else self.clock.advance)(LEASE + 5)
+        self._lease(other, "apns", lane)
+        self._settle(worker)
+
+    # -- operators
+
+    @precondition(lambda self: self.promises.notes)
+    @rule(number=NUMBERS, what=st.sampled_from(["cancel", "pause", "pause", "resume", "resume"]))
+    def operate(self, number: int, what: str) -> None:
+        p, now = self.promises, self.now
+        ids = sorted(p.notes)
+        id = ids[number % len(ids)]
+        note = p.notes[id]
+        if what == "cancel":
+            assert run(self.storage.cancel(APP, id, now)) == p.stopped(id, "cancelled", now), "cancel says who holds"
+        elif what == "pause":
+            assert run(self.storage.pause(APP, id, now)) == p.holders(now, note=id), "pause says who holds"
+            note["paused"] = note["paused"] or p.runs(id)
+        else:
+            run(self.storage.resume(APP, id, now))
+            note["paused"] = False
+
+    @rule(binding=BINDINGS, what=st.sampled_from(["pause", "resume", "resume", "retry", "gate", "open"]))
+    def operate_binding(self, binding: str, what: str) -> None:
+        self._operate_binding(binding, what)
+
+    def _operate_binding(self, binding: str, what: str) -> None:
+        p, now, storage = self.promises, self.now, self.storage
+        if what == "pause":
+            p.paused.add(binding)
+            assert run(storage.pause_binding(APP, binding, now)) == p.holders(now, binding=binding)
+        elif what == "resume":
+            p.paused.discard(binding)
+            p.mended(binding, now)
+            run(storage.resume_binding(APP, binding, now))
+        elif what == "retry":
+            p.mended(binding, now)
+            run(storage.retry_binding(APP, binding, now))
+        else:
+            word = "breaker" if what == "gate" else ""
+            run(storage.post_gates("w1", [GateNote(APP, binding, "binding", "", word, "", now + 20, whole=True)], now))
+            p.gates = {b: gate for b, gate in p.gates.items() if b != binding and now < gate[1] + 60}
+            if word:
+                p.gates[binding] = (word, now + 20)
+
+    # -- time
+
+    @rule(seconds=st.sampled_from([1.0, 9.0, 31.0, 31.0, 130.0, 900.0]))
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([-25.0, -200.0, 100.0, 1000.0]))
+    def jump(self, seconds: float) -> None:
+        """The wall clock is set: forward, leases look as if they had run out, and their holders do not know."""
+        self.clock.step(seconds)
+
+    @rule()
+    def expire(self) -> None:
+        expected = self.promises.expired(self.now)
+        assert run(self.storage.expire(self.now, limit=ALL)) == expected
+
+    @rule()
+    def prune(self) -> None:
+        run(self.storage.prune(self.now, limit=ALL))
+        p, now = self.promises, self.now
+        for id, note in list(p.notes.items()):
+            if note["finished"] and note["finished_at"] < now - KEEP.notifications:
+                assert run(self.storage.status(id, now)) is None, "its retention is over"
+                del p.notes[id], p.deliveries[id]
+        for key, known in list(p.keys.items()):
+            if known["at"] < now - KEEP.idempotency_keys:
+                del p.keys[key]
+        for id, e in list(p.endpoints.items()):
+            if e["state"] != "active" and e["state_at"] < now - KEEP.quarantine:
+                del p.endpoints[id]
+
+    # -- the laws
+
+    @invariant()
+    def everything_is_as_promised(self) -> None:
+        p, now = self.promises, self.now
+        p.watch_audiences()
+        p.finish()
+        self.steps += 1
+        low = high = size = 0
+        due = []
+        for i, (id, note) in enumerate(p.notes.items()):
+            self._check(id, now, explain=i % 4 == self.steps % 4)
+            if not note["finished"]:
+                least = 1 if note["expanding"] or not note["begun"] else 0
+                low += len(p.pending(id)) + least
+                high += len(p.pending(id)) + least * (2 if note["expanding"] else 1)
+                size += 7
+                due.append(note["due_at"])
+        backlog = run(self.storage.backlog(APP))
+        assert low <= backlog.deliveries <= high, "the backlog adds up, with each expansion to come"
+        assert backlog == Backlog(backlog.deliveries, size, min(due, default=None)), "bytes and age too"
+        self._check_outstanding(backlog.deliveries)
+        self._check_directory(now)
+        self._check_log()
+
+    def _check(self, id: str, now: float, *, explain: bool) -> None:
+        p = self.promises
+        note, deliveries = p.notes[id], p.deliveries[id]
+        rows = run(self.storage.deliveries(id, limit=ALL))
+        assert [row[0] for row in rows] == sorted(deliveries), "every delivery once, and none lost"
+        counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
+        for endpoint, state, reason in rows:
+            d = deliveries[endpoint]
+            counts[state] += 1
+            if d["end"] is not None:
+                assert (state, reason) == d["end"], "one final state, and never another"
+                continue
+            assert state == "pending", "nothing ends but by a settlement, an operator, time or poison"
+            if reason != "paused" and d["back"] != (reason == "lane"):
+                assert not d["leases"], "only what was never in hand is held back"
+                d["back"] = reason == "lane"
+                d["not_before"] = d["not_before"] if d["back"] else now
+            assert reason in ("paused", "lane") or reason == ("ready" if d["chunk"] is not None else d["word"])
+        status = run(self.storage.status(id, now))
+        assert status is not None, "nothing is lost"
+        assert dict(status.counts) == counts, "the counts add up"
+        assert dict(status.pending_by_reason) == p.words(id, now), "each waits for one named reason"
+        assert status.attempts == note["attempts"], "attempts are counted"
+        assert status.total == (None if note["expanding"] or not note["begun"] else len(deliveries))
+        assert (status.finished_at is not None) == note["finished"], "it has finished when nothing is left"
+        if note["finished"]:
+            assert note.setdefault("finished_at", status.finished_at) == status.finished_at, "it finishes once"
+        assert status.state == self._state(note)
+        for endpoint, d in deliveries.items():
+            if d["end"] is not None and d["end"][0] == "accepted":
+                assert (id, endpoint) in self.gateway.accepted, "what is called accepted has arrived"
+        if explain:
+            for endpoint in deliveries:
+                self._check_story(id, endpoint)
+
+    def _state(self, note: dict[str, Any]) -> str:
+        if note["stopped"]:
+            return "cancelled"
+        if note["finished"]:
+            return "done"
+        if note["paused"]:
+            return "paused"
+        if not note["begun"]:
+            return "scheduled"
+        return "expanding" if note["expanding"] else "running"
+
+    def _check_story(self, id: str, endpoint: int) -> None:
+        """What `explain` says of a delivery agrees with its life."""
+        d = self.promises.deliveries[id][endpoint]
+        steps = run(self.storage.explain(id, endpoint))
+        assert steps, "every delivery can be explained"
+        what = [step.what for step in steps]
+        assert what[0] == "accepted"
+        assert what.count("accepted") == what.count("queued") == 1
+        assert what.count("leased") == d["leases"], "every lease is told"
+        assert what.count("taken over") >= d["crashes"], "and every lost one"
+        assert ("ended" in what) == (d["end"] is not None)
+        if d["end"] is not None:
+            assert (steps[-1].state, steps[-1].reason) == d["end"], "the end is told last"
+
+    def _check_outstanding(self, pending: int) -> None:
+        p = self.promises
+        outstanding = run(self.storage.outstanding(APP))
+        assert sum(outstanding.values()) == pending, "what is outstanding adds up"
+        leased = sum(len(lease["open"]) for lease in p.leases.values())
+        assert outstanding.get("leased", 0) == leased, "what is leased is known"
+
+    def _check_directory(self, now: float) -> None:
+        p = self.promises
+        ids = list(p.endpoints)
+        rows = {row.id: row for row in run(self.storage.resolve(_array(ids), now))}
+        assert rows.keys() == p.endpoints.keys()
+        for id, row in rows.items():
+            assert (row.state, row.generation) == (p.endpoints[id]["state"], p.endpoints[id]["generation"])
+            assert row.held_until == p.held_until(id, now), "an endpoint in back-off is held, and no other"
+        for id, note in p.notes.items():
+            if note["collapse"] is not None:
+                expected = {each for each in ids if p.rivals(id, each)}
+                assert run(self.storage.superseded(id, _array(ids))) == expected
+
+    def _check_log(self) -> None:
+        for event in run(self.storage.events(after=self.events, limit=ALL)):
+            assert event.id > self.events, "the cursor only grows"
+            self.events = event.id
+            if event.kind == "notification.finished":
+                note = self.promises.notes[event.data["notification"]]
+                assert note["finished"], "the end of a notification is logged when it is one"
+                assert "logged" not in note, "and once"
+                note["logged"] = True
+        assert all("logged" in note for note in self.promises.notes.values() if note["finished"])
+
+    # -- the end
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:
+                self._drain()
+        finally:
+            self.close()
+
+    def _drain(self) -> None:
+        """When nobody interferes any more, everything ends."""
+        p = self.promises
+        for id in p.notes:
+            run(self.storage.resume(APP, id, self.now))
+            p.notes[id]["paused"] = False
+        for binding in ("apns", "fcm"):
+            self._operate_binding(binding, "resume")
+        last = self.workers["last"]
+        for _ in range(60):
+            if all(note["finished"] for note in p.notes.values()):
+                break
+            for binding in ("apns", "fcm"):
+                self._expand(binding, 4)
+                for lane in (0, 1):
+                    self._lease("last", binding, lane)
+                    while (hand := last.next()) is not None:
+                        self._send(last, hand, ACCEPTED)
+            self._settle(last)
+            self.everything_is_as_promised()
+            self.clock.advance(LEASE + 1)
+            self.expire()
+        assert all(note["finished"] for note in p.notes.values()), "nothing is left waiting for ever"
+        assert run(self.storage.outstanding()) == {}
+        assert run(self.storage.backlog(APP)) == Backlog()
+        for binding in ("apns", "fcm"):
+            assert run(self.storage.waiting(APP, binding, self.now)) == ([False] * 3, None)
+
+
+def _array(ids: list[int]) -> array[int]:
+    return array("q", ids)
