@@ -36,6 +36,12 @@ def put_with_feed(
         else:
             continue
         kept.append(i)
+    # Numbers first: a put that is refused leaves a gap.
+    numbers = {
+        i: t.feed.next_seq(1 if sub.feed.external_id is None else 2)
+        for i, sub in enumerate(submissions)
+        if isinstance(sub.feed, FeedPost) and not _replayed(t, submissions, i, keys_after)
+    }
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(kept, plain([submissions[i] for i in kept]), strict=True):
         answers[i] = answer
@@ -45,11 +51,11 @@ def put_with_feed(
         sub = submissions[i]
         if not isinstance(sub.feed, FeedPost):
             continue
-        if answers[i].replayed:
-            written = _posted(t, sub, answers[i].id)
-        else:
-            written = _post(t, sub, sub.feed, now)
+        if i in numbers:
+            written = _post(t, sub, sub.feed, numbers[i], now)
             _tell(t, [submissions[n].id for n in (i, *followers) if answers[n].id], written)
+        else:
+            written = _posted(t, sub, answers[i].id)
         answers[i] = replace(answers[i], feed=written)
     return answers
 
@@ -96,9 +102,10 @@ def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, no
         replace(sub, audience=replace(sub.audience or Audience(), exclude=endpoint)) if endpoint else sub
         for sub in submissions
     ]
+    seq = t.feed.next_seq()
     answers = plain(others)
     if not any(answer.refused or answer.conflict for answer in answers):
-        after = replace(after, seq=t.feed.next_seq())
+        after = replace(after, seq=seq)
         if entry.user:
             entry.item = after
         else:
@@ -112,12 +119,11 @@ def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, no
 # -- posts
 
 
-def _post(t: Tables, sub: Submission, what: FeedPost, now: float) -> FeedWritten:
+def _post(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> FeedWritten:
     target = sub.target
     many = target.kind == "users"
     users = list(target.names) if target.kind in ("user", "users") else [""]
     topic = target.names[0] if target.kind == "topic" else None
-    seq = t.feed.next_seq(1 if what.external_id is None else 2)
     known = None if what.external_id is None else _known(t, sub.app, users, topic, what.external_id, many, seq - 1, now)
     item = FeedItem(
         id=sub.id if known is None else known.item.id,

@@ -8,9 +8,9 @@ from fanout.core.feed import Audience
 from fanout.core.model import LANES
 from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.audience import WIDE, look_up, touched
+from fanout.storage.sqlite.cutting import Start, cut
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_audience import condition, narrow
-from fanout.storage.sqlite.intake import Start, begin
+from fanout.storage.sqlite.feed_audience import condition, look_up_some
 from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
 from fanout.storage.sqlite.pausing import stands
 
@@ -76,16 +76,21 @@ def _begin_schedules(db: Db, app: int, now: float) -> int:
         return 0
     _delete(db, [row[0] for row in rows])
     starts = [Start(row[1], app, row[2], row[3], *row[4][:2], *map(Audience.load, row[4][2:])) for row in rows]
-    chosen = [start for start in starts if start.kind not in WIDE]
+    look_up_some(db, [start for start in starts if start.kind not in WIDE and start.audience is not None], now)
+    chosen = [start for start in starts if start.kind not in WIDE and start.audience is None]
     for start, found in zip(chosen, look_up(db, [(s.app, s.kind, s.names) for s in chosen]), strict=True):
         start.found = found
-    narrow(db, chosen, now)
-    ledger = Ledger(db)
     for start in starts:
-        ledger.of(start.notification).expansions -= 1
         if start.kind in WIDE:
             start.found = {binding: [] for binding in touched(db, app, start.kind, start.names)}
-    return begin(db, ledger, starts, now)
+    plan = cut(db, starts)
+    ledger = Ledger(db)
+    for start in starts:
+        change = ledger.of(start.notification)
+        change.total += start.total
+        change.expansions += start.expansions - 1
+    ledger.write(now)
+    return plan.store(db, now)
 
 
 def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any]]:

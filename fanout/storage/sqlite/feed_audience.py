@@ -2,58 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from fanout.core.feed import Audience
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["condition", "narrow"]
+__all__ = ["condition", "look_up_some"]
 
 
 class _Start(Protocol):
     notification: int
+    app: int
+    kind: str
+    names: list[Any]
     audience: Audience | None
     found: dict[int, list[int]]
 
 
-def narrow(db: Db, starts: Sequence[_Start], now: float) -> None:
-    """Leave in `found` only the endpoints that each start's audience admits, and the bindings that have such.
+def look_up_some(db: Db, starts: Sequence[_Start], now: float) -> None:
+    """Fill in `found` for starts with an audience and a narrow target: the endpoints that it admits, ids ascending.
 
     An endpoint past its time is left out here: the janitor may not have come by yet.
     """
-    chosen = [(start, start.audience) for start in starts if start.audience is not None]
-    if not chosen:
-        return
-    ids = {id for start, _ in chosen for group in start.found.values() for id in group}
-    known: dict[int, list[Any]] = {}
-    if ids:
-        rows = db.rows(
-            "e.id, e.receive, e.platform, b.name",
-            "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value CROSS JOIN binding b ON b.id = e.binding "
-            "WHERE e.expires_at IS NULL OR e.expires_at > ?",
-            dumps(list(ids)),
-            now,
-        )
-        known = {row[0]: row[1:] for row in rows}
-    due = [start.notification for start, audience in chosen if audience.unseen and start.notification]
-    unseen = _unseen(db, due, now) if due else {}
-    for start, audience in chosen:
+    by = _rows(db, starts, now)
+    unseen = _unseen(db, [start for start in starts if start.audience and start.audience.unseen], now)
+    for start in starts:
+        audience = start.audience
+        assert audience is not None
+        found: dict[int, list[int]] = {}
         without = {audience.exclude}
         if audience.unseen and start.notification:
             if start.notification not in unseen:
-                start.found = {}
+                start.found = found
                 continue
             without |= unseen[start.notification]
-        start.found = {
-            binding: kept
-            for binding, group in start.found.items()
-            if (kept := [id for id in group if id in known and id not in without and audience.admits(*known[id])])
-        }
+        rows = [row for name in start.names for row in by.get((start.app, name), ())]
+        for id, binding, receive, platform, label in sorted(rows):
+            if id not in without and audience.admits(receive, platform, label):
+                found.setdefault(binding, []).append(id)
+        start.found = found
 
 
-def _unseen(db: Db, notifications: list[int], now: float) -> dict[int, set[int]]:
+def _rows(db: Db, starts: Iterable[_Start], now: float) -> dict[tuple[int, Any], list[list[Any]]]:
+    """The active endpoints of each (app, user or endpoint id): id, binding, what it receives, platform, the binding's name."""
+    users: dict[tuple[int, Any], None] = {}
+    ids: dict[tuple[int, Any], None] = {}
+    for start in starts:
+        (ids if start.kind == "endpoints" else users).update(((start.app, name), None) for name in start.names)
+    by: dict[tuple[int, Any], list[list[Any]]] = {}
+    for wanted, condition in ((users, "e.app = j.value->>0 AND e.user = j.value->>1 AND e.user <> ''"), (ids, _BY_ID)):
+        if not wanted:
+            continue
+        keys = list(wanted)
+        for key, *row in db.rows(
+            "j.key, e.id, e.binding, e.receive, e.platform, b.name",
+            f"json_each(?) j CROSS JOIN endpoint e ON {condition} CROSS JOIN binding b ON b.id = e.binding "
+            "WHERE e.state = 'active' AND (e.expires_at IS NULL OR e.expires_at > ?)",
+            dumps(keys),
+            now,
+        ):
+            by.setdefault(keys[key], []).append(row)
+    return by
+
+
+_BY_ID = "e.id = j.value->>1 AND e.app = j.value->>0"
+
+
+def _unseen(db: Db, starts: Iterable[_Start], now: float) -> dict[int, set[int]]:
     """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not mentioned."""
+    notifications = [start.notification for start in starts if start.notification]
+    if not notifications:
+        return {}
     rows = db.rows(
         "f.notification, json((SELECT json_group_array(s.endpoint) FROM feed_seen x CROSS JOIN subscription s "
         "ON s.id = x.subscription WHERE x.item = f.item))",

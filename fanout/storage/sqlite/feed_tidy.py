@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.feed import user_digest
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_writing import bury, next_seq
+from fanout.storage.sqlite.feed_posts import bury, next_seq
 
 __all__ = ["erase", "expirable", "expire", "prunable", "prune"]
 
@@ -23,12 +23,7 @@ def expire(db: Db, now: float, limit: int) -> int:
         max(limit, 0),
     )
     if ids:
-        last = next_seq(db, len(ids))
-        bury(db, ids, 0, now)
-        db.many(
-            "UPDATE feed_item SET seq = j.value->>1 FROM jsonb_each(?) j WHERE feed_item.id = j.value->>0",
-            ([id, seq] for seq, id in enumerate(ids, last - len(ids) + 1)),
-        )
+        bury(db, ids, next_seq(db, len(ids)) - len(ids) + 1, now)
     return len(ids)
 
 

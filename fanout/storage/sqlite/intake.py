@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fanout.core.codec import digest
-from fanout.core.feed import Audience
 from fanout.core.records import Put, Submission
-from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
 from fanout.storage.sqlite.collapsing import aim, supersede
+from fanout.storage.sqlite.cutting import Start, cut
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_audience import narrow
+from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.feed_put import put_with_feed
-from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, add_expansions, finish_ready
 from fanout.storage.sqlite.registration import intern
 
-__all__ = ["Start", "begin", "put"]
-
-
-@dataclass(slots=True)
-class Start:
-    """A notification whose audience is to be looked up now. `names` are users, a topic, or endpoint ids."""
-
-    notification: int
-    app: int
-    lane: int
-    due_at: float
-    kind: str
-    names: list[Any]
-    audience: Audience | None = None
-    total: int = 0
-    expansions: int = 0
-    found: dict[int, list[int]] = field(default_factory=dict)
+__all__ = ["put"]
 
 
 def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
@@ -108,10 +89,10 @@ def _check_keys(
 
 def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
     """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
-    chosen = [start for start in starts if start.kind not in WIDE]
+    look_up_some(db, [start for start in starts if start.kind not in WIDE and start.audience is not None], now)
+    chosen = [start for start in starts if start.kind not in WIDE and start.audience is None]
     for start, found in zip(chosen, look_up(db, [(s.app, s.kind, s.names) for s in chosen]), strict=True):
         start.found = found
-    narrow(db, chosen, now)
     for start in starts:
         if start.kind in WIDE:
             start.found = {binding: [] for binding in touched(db, start.app, start.kind, start.names)}
@@ -164,16 +145,18 @@ def _store_run(
 ) -> None:
     superseded = supersede(db, places, now)
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
+    for number, start in enumerate(starts.values(), db.next_id("notification") if starts else 0):
+        start.notification = number
+    plan = cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
     rows: list[list[Any]] = []
     keys: list[list[Any]] = []
-    schedules: list[list[Any]] = []
-    immediate: list[Start] = []
-    for number, (i, start) in enumerate(starts.items(), db.next_id("notification") if starts else 0):
+    for i, start in starts.items():
         sub = submissions[i]
-        start.notification = number
+        if sub.due_at > now:
+            plan.schedule(start, dump(sub.target, start.names, sub.audience))
         rows.append(
             [
-                number,
+                start.notification,
                 sub.id,
                 start.app,
                 sub.lane,
@@ -185,27 +168,19 @@ def _store_run(
                 target_keys.get(i),
                 sub.content.hex(),
                 *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
+                start.total,
+                start.expansions,
             ]
         )
         if sub.idempotency_key is not None:
             keys.append([start.app, sub.idempotency_key, sub.id, sub.digest.hex(), now])
-        if sub.due_at > now:
-            start.expansions = 1
-            target = dump(sub.target, start.names, sub.audience)
-            schedules.append([number, start.app, 0, sub.lane, sub.due_at, 0, target, 0])
-        else:
-            immediate.append(start)
     _insert(db, rows)
     db.many(
         "INSERT OR REPLACE INTO idempotency (app, key, uuid, digest, at) "
         "SELECT value->>0, value->>1, value->>2, unhex(value->>3), value->>4 FROM jsonb_each(?)",
         keys,
     )
-    add_expansions(db, schedules)
-    ledger = Ledger(db)
-    for schedule in schedules:
-        ledger.of(schedule[0]).expansions += 1
-    begin(db, ledger, immediate, now)
+    plan.store(db, now)
     for i, start in starts.items():
         total = None if start.expansions else start.total
         answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
@@ -216,41 +191,6 @@ def _insert(db: Db, rows: Sequence[Sequence[Any]]) -> None:
         "INSERT INTO notification (id, uuid, app, lane, repeat, accepted_at, due_at, expires_at, collapse_key, target_key, "
         "content, aim, names, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, "
         "value->>4, value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), value->>11, value->>12, "
-        "0, 0, 0, 0, '' FROM jsonb_each(?)",
+        "value->>13, 0, value->>14, 0, '' FROM jsonb_each(?)",
         rows,
     )
-
-
-def begin(db: Db, ledger: Ledger, starts: Sequence[Start], now: float) -> int:
-    """What was looked up becomes chunks, or an expansion per binding; how many chunks are due. Writes the ledger."""
-    chunks: list[NewChunk] = []
-    expansions: list[list[Any]] = []
-    waits: list[tuple[list[Any], int, int]] = []
-    size = db.context.chunk
-    high = db.next_id("endpoint") - 1
-    for start in starts:
-        change = ledger.of(start.notification)
-        for binding, ids in start.found.items():
-            if start.kind in WIDE:
-                target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
-                expansions.append([start.notification, start.app, binding, start.lane, start.due_at, high, target, 0])
-                start.expansions += 1
-                change.expansions += 1
-                continue
-            parts = [ids[first : first + size] for first in range(0, len(ids), size)]
-            for i, part in enumerate(parts):
-                lane = start.lane if i < turns.AT_ONCE else start.lane + turns.WAITS
-                chunks.append(NewChunk(start.notification, binding, lane, 1, start.due_at, part))
-            if len(parts) > turns.AT_ONCE:
-                turn: list[Any] = [start.notification, start.app, binding, start.lane, start.due_at]
-                expansions.append(turn)
-                waits.append((turn, len(chunks) - 1, len(chunks) - 1 - len(parts) + turns.AT_ONCE))
-            start.total += len(ids)
-        change.total += start.total
-    number = add_chunks(db, chunks, now)
-    for turn, last, due in waits:
-        turn += [number + last, turns.TARGET, number + due]
-    add_expansions(db, expansions)
-    ledger.write(now)
-    finish_ready(db, [start.notification for start in starts if not start.total and not start.expansions], now)
-    return sum(chunk.lane < turns.WAITS for chunk in chunks)
