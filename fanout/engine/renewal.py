@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
-
-from anyio import to_thread
+from typing import Any, TypeVar
 
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
@@ -15,6 +16,8 @@ from fanout.errors import FanoutError
 from fanout.plugin import Clock, Storage, Transport
 
 __all__ = ["Renewal", "Renewer"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("fanout.renewal")
 _EVERY = 1.0
@@ -66,7 +69,7 @@ class Renewal:
         while True:
             await Signal().wait(_EVERY)
             # Files are read in a thread: a network file system may keep one waiting.
-            found = await to_thread.run_sync(lambda: [renewer.fingerprint(*key) for key in keys])
+            found = await _in_thread(lambda: [renewer.fingerprint(*key) for key in keys])
             for key, now in zip(keys, found, strict=True):
                 if now != self._seen[key] and await self.renew(*key):
                     # What waits because of the old one is due again; other workers hear of it with that, and look at the file too.
@@ -78,12 +81,12 @@ class Renewal:
         renewer, key = self._renewer, (app, binding)
         if renewer is None:
             return False
-        found = await to_thread.run_sync(renewer.fingerprint, app, binding)
+        found = await _in_thread(lambda: renewer.fingerprint(app, binding))
         if found == self._seen.get(key):
             return False
         self._seen[key] = found
         try:
-            fresh = await to_thread.run_sync(renewer.make, app, binding)
+            fresh = await _in_thread(lambda: renewer.make(app, binding))
             await fresh.__aenter__()
         except FanoutError as error:
             _log.error("%s/%s: the new credential cannot be used, the old one stays: %s", app, binding, error)
@@ -112,3 +115,34 @@ class Renewal:
         """Close what was made here; closing twice is harmless."""
         for transport in [*self._retired, *self._made]:
             await transport.__aexit__(None, None, None)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Call it off the loop, in a thread that ends with it: a pool's idle threads would outlive the engine."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def resolve(result: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as failure:
+            error = failure
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
+            loop.call_soon_threadsafe(resolve, result, error)
+
+    thread = threading.Thread(target=run, name="fanout credentials", daemon=True)
+    thread.start()
+    try:
+        return await done
+    finally:
+        if done.done():
+            thread.join()
