@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -42,6 +43,7 @@ _ALIASES = {
     "android": frozenset(("android", "fcm")),
     "webpush": frozenset(("webpush", "web")),
 }
+_KEPT = 256
 _OF_TYPE = {"apns": "ios", "fcm": "android", "wns": "windows", "webpush": "webpush"}
 
 
@@ -82,15 +84,12 @@ class Fallback:
     body: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Platforms:
     """Which binding of an app stands for which platform. `types` maps a binding's name to its transport's."""
 
-    types: Mapping[str, str] = field(default_factory=dict)
-
-    def of(self, binding: str) -> str:
-        """The platform of an endpoint that names none."""
-        return platform_of(self.types.get(binding, binding))
+    def __init__(self, types: Mapping[str, str] | None = None) -> None:
+        self._of = {binding: platform_of(kind) for binding, kind in (types or {}).items()}
+        self._made: dict[tuple[Any, ...], Audience] = {}
 
     def audience(
         self,
@@ -101,11 +100,22 @@ class Platforms:
         unseen: bool = False,
     ) -> Audience:
         """Endpoints of these platforms, or with `inverse` of all others."""
+        asked = (platforms, receive, inverse, unseen)
+        made = self._made.get(asked)
+        if made is None:
+            made = self._audience(platforms, receive, inverse, unseen)
+            if len(self._made) < _KEPT:
+                self._made[asked] = made
+        return made
+
+    def _audience(
+        self, platforms: frozenset[str] | None, receive: frozenset[Receive], inverse: bool, unseen: bool
+    ) -> Audience:
         if platforms is None:
             return Audience(receive=receive, unseen=unseen)
         wanted = frozenset(platform.lower() for platform in platforms)
         names = wanted.union(*(_ALIASES.get(platform, frozenset()) for platform in wanted))
-        bindings = frozenset(binding for binding in self.types if self.of(binding) in wanted)
+        bindings = frozenset(binding for binding, platform in self._of.items() if platform in wanted)
         return Audience(receive=receive, platforms=names, bindings=bindings, inverse=inverse, unseen=unseen)
 
 
@@ -153,7 +163,12 @@ def change_key(change: FeedChange) -> str:
 
 def signal_key(audience: Audience, writer: str = "") -> str:
     """What collapses in the queue: a later signal to the same devices says all of it again."""
-    return f"feed:signal:{_short(repr(audience.dump()))}:{_short(writer)}"
+    return f"feed:signal:{_fingerprint(audience)}:{_short(writer)}"
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(audience: Audience) -> str:
+    return _short(repr(audience.dump()))
 
 
 def part_key(key: str | None, number: int) -> str | None:

@@ -35,9 +35,11 @@ from fanout.service.feed.settings import FeedSettings
 
 __all__ = ["change_requests", "feed_post", "post_requests"]
 
-_PUSH: frozenset[Receive] = frozenset(("push",))
-_SIGNAL: frozenset[Receive] = frozenset(("signal",))
-_BOTH = _PUSH | _SIGNAL
+PUSH: frozenset[Receive] = frozenset(("push",))
+SIGNAL: frozenset[Receive] = frozenset(("signal",))
+BOTH = PUSH | SIGNAL
+NOBODY = Audience(platforms=frozenset())
+_LANE = LANES.index("normal")
 _WEB = frozenset(("webpush",))
 _IOS = frozenset(("ios",))
 _SIGNAL_CONTENT = encode(signal())
@@ -83,31 +85,42 @@ def post_requests(
 ) -> list[Request]:
     """The requests of a post, the first of which carries the item. Raises what `Engine.request` raises."""
     requests: list[Request] = []
+    due_at = now if at is None else max(at, now)
     for number, part in enumerate(parts):
-        audience = platforms.audience(part.platforms, _PUSH, inverse=part.inverse)
+        first = number == 0
         notification = with_feed(part.notification) if post is not None else part.notification
-        key = idempotency_key if number == 0 else None
+        key = idempotency_key if first else None
         request = _request(engine, notification, target, app=app, at=at, key=key)
+        ttl = min(part.notification.ttl or SIGNAL_TTL, SIGNAL_TTL)
         if request is None:
             # It does not fit into a push: everybody is told to come for it.
-            first = replace(audience, receive=_BOTH)
-            requests.append(_signal(app, target, first, part.notification.ttl, at, now, key))
-            continue
-        sub = replace(request.submission, collapse_key=part_key(request.submission.collapse_key, number))
-        requests.append(replace(request, submission=replace(sub, audience=audience, optional=number > 0)))
-        requests.append(
-            _signal(
-                app, target, replace(audience, receive=_SIGNAL), part.notification.ttl, at, now, None, optional=True
+            chosen = platforms.audience(part.platforms, BOTH, inverse=part.inverse)
+            requests.append(
+                _signal(app, target, chosen, now, due_at, ttl, key=key, feed=post if first else None, follows=not first)
             )
+            continue
+        audience = platforms.audience(part.platforms, PUSH, inverse=part.inverse)
+        sub = request.submission
+        sub = replace(
+            sub,
+            collapse_key=part_key(sub.collapse_key, number),
+            audience=audience,
+            optional=not first,
+            feed=post if first else None,
+            follows=not first,
         )
+        requests.append(Request(sub, request.refusals, request.sizes))
+        chosen = platforms.audience(part.platforms, SIGNAL, inverse=part.inverse)
+        requests.append(_signal(app, target, chosen, now, due_at, ttl, optional=True, follows=True))
     if not parts:
-        nobody = Audience(platforms=frozenset())
         # With a key it is stored, though it is for nobody: the key has to be remembered.
         alone = idempotency_key is None
-        requests.append(_signal(app, target, nobody, SIGNAL_TTL, None, now, idempotency_key, optional=alone))
+        requests.append(
+            _signal(app, target, NOBODY, now, now, SIGNAL_TTL, key=idempotency_key, feed=post, optional=alone)
+        )
     if fallback is not None:
         requests.append(_fallback(engine, platforms, app, target, fallback, now))
-    return _bound(requests, post)
+    return requests if idempotency_key is None else _identified(requests, post)
 
 
 def _request(
@@ -123,56 +136,53 @@ def _request(
     return None if not notification.visible and too_large(request.refusals.values()) else request
 
 
-def _bound(requests: list[Request], post: FeedPost | None) -> list[Request]:
-    """The parts as one: what follows goes with the first, whose idempotency key stands for all that was asked."""
+def _identified(requests: list[Request], post: FeedPost | None) -> list[Request]:
+    """The requests, the first with a digest of all that was asked: for its idempotency key stands for all."""
     head = requests[0].submission
-    if head.idempotency_key is not None:
-        whole = blake2b(digest(b"", head.target, None), digest_size=16)
-        for request in requests:
-            whole.update(request.submission.digest)
-            whole.update(request.submission.content)
-        if post is not None:
-            whole.update(orjson.dumps([post.content.decode(), post.external_id, post.group, post.priority]))
-        head = replace(head, digest=whole.digest())
-    bound = [replace(requests[0], submission=replace(head, feed=post))]
-    bound += [replace(request, submission=replace(request.submission, follows=True)) for request in requests[1:]]
-    return bound
+    whole = blake2b(digest(b"", head.target, None), digest_size=16)
+    for request in requests:
+        whole.update(request.submission.digest)
+        whole.update(request.submission.content)
+    if post is not None:
+        whole.update(orjson.dumps([post.content.decode(), post.external_id, post.group, post.priority]))
+    return [replace(requests[0], submission=replace(head, digest=whole.digest())), *requests[1:]]
 
 
 def _signal(
     app: str,
     target: Target,
     audience: Audience,
-    ttl: float,
-    at: float | None,
     now: float,
-    key: str | None,
+    due_at: float,
+    ttl: float,
     *,
+    key: str | None = None,
     writer: str = "",
+    feed: FeedPost | FeedChange | None = None,
+    follows: bool = False,
     optional: bool = False,
 ) -> Request:
-    due_at = now if at is None else max(at, now)
-    sub = _small(
-        app, target, _SIGNAL_CONTENT, due_at, min(ttl or SIGNAL_TTL, SIGNAL_TTL), now, signal_key(audience, writer)
-    )
-    return Request(replace(sub, audience=audience, optional=optional, idempotency_key=key), {}, {})
-
-
-def _small(
-    app: str, target: Target, content: bytes, due_at: float, ttl: float, now: float, collapse_key: str | None
-) -> Submission:
-    """A submission of ours that fits into every gateway's message: it is not prepared beforehand."""
-    return Submission(
-        id=notification_id(now, secrets.token_bytes(10)),
-        app=app,
-        target=target,
-        content=content,
-        lane=LANES.index("normal"),
-        repeat="prefer_delivery",
-        accepted_at=now,
-        due_at=due_at,
-        expires_at=due_at + ttl,
-        collapse_key=collapse_key,
+    """A submission that fits into every gateway's message: it is not prepared beforehand."""
+    return Request(
+        Submission(
+            id=notification_id(now, secrets.token_bytes(10)),
+            app=app,
+            target=target,
+            content=_SIGNAL_CONTENT,
+            lane=_LANE,
+            repeat="prefer_delivery",
+            accepted_at=now,
+            due_at=due_at,
+            expires_at=due_at + ttl,
+            collapse_key=signal_key(audience, writer),
+            idempotency_key=key,
+            feed=feed,
+            follows=follows,
+            audience=audience,
+            optional=optional,
+        ),
+        {},
+        {},
     )
 
 
@@ -184,29 +194,29 @@ def _fallback(
         raise UsageError("A fallback goes with a post to one user: leave it out, or post to each user.")
     shown = with_feed(Notification(title=fallback.title, body=fallback.body, lane="urgent"))
     request = engine.request(shown, target, app=app, at=now + fallback.delay)
-    audience = platforms.audience(_IOS, _BOTH, unseen=True)
-    return replace(request, submission=replace(request.submission, audience=audience, optional=True))
+    audience = platforms.audience(_IOS, BOTH, unseen=True)
+    return replace(request, submission=replace(request.submission, audience=audience, optional=True, follows=True))
 
 
 def change_requests(platforms: Platforms, app: str, user: str, change: FeedChange, now: float) -> list[Request]:
     """The requests of a change: for the devices that take content, and a bare signal for those that do not. Never to the web,
     whose browsers show something for every push."""
     target = Target.user(user)
-    audience = platforms.audience(_WEB, _PUSH, inverse=True)
-    content = encode(change_notification(change))
-    head = _small(app, target, content, now, SIGNAL_TTL, now, change_key(change))
-    told = _signal(
-        app,
-        target,
-        replace(audience, receive=_SIGNAL),
-        SIGNAL_TTL,
-        None,
-        now,
-        None,
-        writer=change.writer,
+    head = Submission(
+        id=notification_id(now, secrets.token_bytes(10)),
+        app=app,
+        target=target,
+        content=encode(change_notification(change)),
+        lane=_LANE,
+        repeat="prefer_delivery",
+        accepted_at=now,
+        due_at=now,
+        expires_at=now + SIGNAL_TTL,
+        collapse_key=change_key(change),
+        feed=change,
+        audience=platforms.audience(_WEB, PUSH, inverse=True),
         optional=True,
     )
-    return [
-        Request(replace(head, feed=change, audience=audience, optional=True), {}, {}),
-        replace(told, submission=replace(told.submission, follows=True)),
-    ]
+    chosen = platforms.audience(_WEB, SIGNAL, inverse=True)
+    told = _signal(app, target, chosen, now, now, SIGNAL_TTL, writer=change.writer, optional=True, follows=True)
+    return [Request(head, {}, {}), told]

@@ -32,6 +32,7 @@ from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
 from fanout.service.feed.posting import change_requests, feed_post, post_requests
 from fanout.service.feed.settings import FeedSettings
+from fanout.service.feed.together import Together
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -91,6 +92,7 @@ class FeedService:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
         self._platforms: dict[str, Platforms] = {}
         self._identity: int | None = None
+        self._together = Together(engine)
         self.hub = Hub(engine.storage, self.settings, self._clock)
 
     async def __aenter__(self) -> Self:
@@ -99,6 +101,7 @@ class FeedService:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.hub.stop()
+        await self._together.stop()
 
     # -- posting
 
@@ -142,7 +145,7 @@ class FeedService:
             at=at,
             now=now,
         )
-        puts = await self._engine.accept(requests, app=app)
+        puts = await self._together.accept(app, requests)
         self.hub.nudge()
         first, written = puts[0], puts[0].feed
         return Posted(
