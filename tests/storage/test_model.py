@@ -23,12 +23,14 @@ from fanout.core.records import (
     Chunk,
     EndpointFilter,
     EndpointGone,
+    GateNote,
     Release,
     RetryRow,
     Settlement,
     Status,
     Submission,
 )
+from fanout.core.statemap import DOUBTFUL, MARKED, OPEN
 from fanout.core.states import DOUBT, FINAL_STATES
 from fanout.plugin import Storage, StorageContext
 from fanout.storage.memory.store import MemoryStorage
@@ -53,7 +55,10 @@ TARGETS = st.one_of(
     st.lists(st.integers(1, 8), min_size=1).map(Target.endpoints),
     st.just(Target("addresses", binding="apns", addresses=(device("", "1").address, device("", "i").address))),
 )
-FATES = st.sampled_from(["accepted", "accepted", "rejected", "gone", "retry", "moved", "doubt", "leave"])
+FATES = st.sampled_from(
+    ["accepted", "accepted", "rejected", "gone", "retry", "held", "moved", "doubt", "mark", "mark", "leave"]
+)
+NUMBERS = st.integers(0, 1000)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -71,7 +76,7 @@ class Storages(RuleBasedStateMachine):
         super().__init__()
         self.clock = VirtualClock(T0)
         keep = Retention(notifications=200, idempotency_keys=100, quarantine=150, events=1e9)
-        self.context = StorageContext(clock=self.clock, chunk=3, retention=keep)
+        self.context = StorageContext(clock=self.clock, chunk=2, retention=keep)
         self.folder = Path(tempfile.mkdtemp(prefix="fanout-model-", dir=MEMORY if os.path.isdir(MEMORY) else None))
         self.memory: Storage = MemoryStorage("", self.context)
         self.sqlite = self.opened()
@@ -82,6 +87,7 @@ class Storages(RuleBasedStateMachine):
         self.ended: dict[tuple[str, int], tuple[str, str]] = {}
         self.finished: set[str] = set()
         self.events = 0
+        self.steps = 0
 
     def opened(self) -> SqliteStorage:
         return run(SqliteStorage(str(self.folder / "model.db"), self.context, offload=Inline).__aenter__())
@@ -105,7 +111,8 @@ class Storages(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.both("register", [device("alice", "1", tags=["x"]), device("bob", "2", tags=["x", "y"])], self.now)
+        many = [device("carol", str(i)) for i in range(10, 19)]
+        self.both("register", [device("alice", "1", tags=["x"]), device("bob", "2", tags=["x", "y"]), *many], self.now)
 
     @rule(entries=st.lists(st.tuples(USERS, TOKENS, BINDINGS, TAGS), min_size=1, max_size=4), short=st.booleans())
     def register(self, entries: list[tuple[str, str, str, set[str]]], short: bool) -> None:
@@ -117,6 +124,10 @@ class Storages(RuleBasedStateMachine):
     def remove_or_restore(self, id: int, restore: bool) -> None:
         self.both("restore_endpoints" if restore else "remove_endpoints", "default", [id, id + 1], self.now)
 
+    @rule(user=USERS)
+    def erase(self, user: str) -> None:
+        self.both("erase_user", "default", user, self.now)
+
     # -- the queue
 
     @rule(
@@ -124,7 +135,7 @@ class Storages(RuleBasedStateMachine):
         delay=st.sampled_from([0, 0, 0, 20]),
         ttl=st.sampled_from([15, 1000]),
         lane=st.integers(0, 2),
-        collapse=st.sampled_from([None, None, "c"]),
+        collapse=st.sampled_from([None, "c"]),
         key=st.sampled_from([None, None, "k", "l"]),
         refused=st.sampled_from([(), (), (), ("fcm",)]),
     )
@@ -173,6 +184,9 @@ class Storages(RuleBasedStateMachine):
         arguments = (worker, "default", binding, lane)
         mine = run(self.memory.lease(*arguments, limit=limit, now=now, until=now + 30))
         theirs = run(self.sqlite.lease(*arguments, limit=limit, now=now, until=now + 30))
+        self.compare_leased(mine, theirs)
+
+    def compare_leased(self, mine: list[Chunk], theirs: list[Chunk]) -> None:
         assert [shape(chunk) for chunk in theirs] == [shape(chunk) for chunk in mine]
         for chunk in theirs:
             assert chunk.epoch > self.epochs.get(chunk.id, 0), "epochs only grow"
@@ -183,20 +197,24 @@ class Storages(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         fates=st.lists(FATES, min_size=3, max_size=3),
-        back=st.sampled_from([None, 0, 20]),
+        back=st.sampled_from([None, None, 0, 20]),
+        word=st.sampled_from(["gate", "limiter", "paused"]),
         empty=st.booleans(),
     )
-    def settle(self, data: st.DataObject, fates: list[str], back: float | None, empty: bool) -> None:
+    def settle(self, data: st.DataObject, fates: list[str], back: float | None, word: str, empty: bool) -> None:
         chunk, twin = data.draw(st.sampled_from(self.leases))
         generations = {row.id: row.generation for row in self.both_rows(chunk.ids)}
-        known = self.open_positions(chunk)
+        codes = self.open_codes(chunk)
+        known = list(codes)
         settlement = Settlement(chunk.id, chunk.epoch, attempts=len(known))
         for position in () if empty else known:
             fate, endpoint = fates[position], chunk.ids[position]
-            if fate == "retry":
-                settlement.retries.append(
-                    RetryRow(position, self.now + 5 * position, chunk.attempt + 1, "backoff", "busy")
-                )
+            if fate in ("retry", "held"):
+                again = chunk.attempt + (fate == "retry")
+                due_at = self.now + 5 * position + (endpoint % 3) * 40
+                settlement.retries.append(RetryRow(position, due_at, again, "backoff", "busy", fate == "retry"))
+            elif fate == "mark" and codes[position] != DOUBTFUL:
+                settlement.marks.append(position)
             elif fate == "moved":
                 to = device("", str(7 + position)).address
                 settlement.changes.append(AddressMoved(endpoint, generations.get(endpoint, 0), self.now, to))
@@ -205,12 +223,12 @@ class Storages(RuleBasedStateMachine):
                 settlement.changes.append(
                     EndpointGone(endpoint, generations.get(endpoint, 0), self.now, "Unregistered")
                 )
-            elif fate == "doubt":
+            elif fate == "doubt" and codes[position] != MARKED:
                 settlement.results.setdefault((DOUBT, ""), []).append(position)
-            elif fate != "leave":
+            elif fate not in ("leave", "mark", "doubt"):
                 settlement.results.setdefault((fate, "" if fate == "accepted" else "why"), []).append(position)
         if back is not None:
-            settlement.release = Release(self.now + back, "gate")
+            settlement.release = Release(self.now + back, word, "why")
         (settled,) = run(self.memory.settle([settlement], self.now))
         (answer,) = run(self.sqlite.settle([replace(settlement, chunk=twin)], self.now))
         assert answer == settled
@@ -218,14 +236,15 @@ class Storages(RuleBasedStateMachine):
             assert settled.finished not in self.finished, "a notification finishes once"
 
     def both_rows(self, ids: array[int]) -> list[Any]:
-        mine = sorted(run(self.memory.resolve(ids, 0.0)))
-        assert sorted(run(self.sqlite.resolve(ids, 0.0))) == mine
+        mine = sorted(run(self.memory.resolve(ids, self.now)))
+        assert sorted(run(self.sqlite.resolve(ids, self.now))) == mine
         return mine
 
-    def open_positions(self, chunk: Chunk) -> list[int]:
+    def open_codes(self, chunk: Chunk) -> dict[int, int]:
         """What its holder may settle, as the memory storage sees it; after a takeover the old holder's guess does not matter."""
         piece = self.memory._t.pieces.get(chunk.id)  # type: ignore[attr-defined]
-        return [] if piece is None else [p for p, code in enumerate(piece.states) if code in (0, 254)]
+        codes = enumerate(piece.states if piece is not None else b"")
+        return {position: code for position, code in codes if code in (OPEN, MARKED, DOUBTFUL)}
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -236,11 +255,51 @@ class Storages(RuleBasedStateMachine):
         assert len(lost) == len(theirs)
 
     @precondition(lambda self: self.put_ids)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        id = data.draw(st.sampled_from(self.put_ids))
-        if run(self.memory.status(id, 0.0)) is not None:
-            self.both("cancel", "default", id, self.now)
+    @rule(number=NUMBERS, what=st.sampled_from(["cancel", "pause", "pause", "resume"]))
+    def operate(self, number: int, what: str) -> None:
+        id = self.put_ids[number % len(self.put_ids)]
+        if run(self.memory.status(id, self.now)) is not None:
+            self.both(what, "default", id, self.now)
+
+    @rule(
+        binding=BINDINGS, what=st.sampled_from(["pause_binding", "resume_binding", "resume_binding", "retry_binding"])
+    )
+    def operate_binding(self, binding: str, what: str) -> None:
+        self.both(what, "default", binding, self.now)
+
+    @rule(
+        binding=BINDINGS,
+        word=st.sampled_from(["", "gate", "breaker"]),
+        scope=st.sampled_from(["group", "binding"]),
+        seconds=st.sampled_from([5, 50]),
+        alarm=st.booleans(),
+        worker=st.sampled_from(["w1", "w2"]),
+    )
+    def post_gate(self, binding: str, word: str, scope: str, seconds: float, alarm: bool, worker: str) -> None:
+        whole = scope == "binding"
+        note = GateNote("default", binding, scope, "g", word, "why", self.now + seconds, alarm, whole)
+        self.both("post_gates", worker, [note], self.now)
+
+    @rule(binding=BINDINGS, lane=st.integers(0, 2))
+    def crash_of_the_holder(self, binding: str, lane: int) -> None:
+        """A worker takes all there is, marks the first of it that is suspected, and is lost."""
+        before = len(self.leases)
+        self.lease_all(binding, lane)
+        for chunk, twin in self.leases[before:][:1]:
+            codes = self.open_codes(chunk)
+            settlement = Settlement(
+                chunk.id, chunk.epoch, marks=[p for p in codes if codes[p] != DOUBTFUL][: chunk.part]
+            )
+            (settled,) = run(self.memory.settle([settlement], self.now))
+            assert run(self.sqlite.settle([replace(settlement, chunk=twin)], self.now)) == [settled]
+        self.clock.advance(31)
+
+    def lease_all(self, binding: str, lane: int) -> None:
+        now = self.now
+        arguments = ("w1", "default", binding, lane)
+        mine = run(self.memory.lease(*arguments, limit=1000, now=now, until=now + 30))
+        theirs = run(self.sqlite.lease(*arguments, limit=1000, now=now, until=now + 30))
+        self.compare_leased(mine, theirs)
 
     # -- time and trouble
 
@@ -268,6 +327,10 @@ class Storages(RuleBasedStateMachine):
         for binding in ("apns", "fcm"):
             self.both("waiting", "default", binding, self.now)
         self.both("outstanding", None)
+        self.both("controls")
+        self.both("gates", self.now)
+        self.both("backlog", "default")
+        self.both("stopped", self.put_ids)
         self.both("list_endpoints", EndpointFilter(state=None))
         self.both("list_endpoints", EndpointFilter(user="", state=None))
         self.both("count_endpoints", "default", Target.topic("x"))
@@ -276,7 +339,7 @@ class Storages(RuleBasedStateMachine):
     @invariant()
     def sums_are_right_and_ends_are_final(self) -> None:
         for id in list(self.put_ids):
-            status: Status | None = self.both("status", id, 0.0)
+            status: Status | None = self.both("status", id, self.now)
             if status is None:
                 assert id in self.finished, "only what has finished is pruned"
                 self.put_ids.remove(id)
@@ -285,6 +348,11 @@ class Storages(RuleBasedStateMachine):
             assert status.total is None or status.total == total
             assert sum(status.pending_by_reason.values()) == status.counts["pending"]
             rows = self.both("deliveries", id, limit=10_000)
+            self.both("notification", id)
+            self.both("superseded", id, array("q", range(1, 20)))
+            self.steps += 1
+            for endpoint in [row[0] for row in rows][self.steps % 5 :: 5]:
+                self.compare_stories(id, endpoint)
             if status.finished_at is None or len(rows) == total:
                 assert len(rows) == len({row[0] for row in rows}) == total, "every delivery once"
             for endpoint, state, reason in rows:
@@ -292,6 +360,15 @@ class Storages(RuleBasedStateMachine):
                     assert self.ended.setdefault((id, endpoint), (state, reason)) == (state, reason), "an end is final"
                 else:
                     assert (id, endpoint) not in self.ended, "nothing comes back from its end"
+
+    def compare_stories(self, id: str, endpoint: int) -> None:
+        mine, theirs = run(self.memory.explain(id, endpoint)), run(self.sqlite.explain(id, endpoint))
+        assert mine
+        assert theirs
+        # What was stored at one moment has an order only where it is one commit after another.
+        assert sorted(map(repr, theirs)) == sorted(map(repr, mine))
+        assert [step.at for step in theirs] == [step.at for step in mine]
+        assert (theirs[0], theirs[-1].what == "ended") == (mine[0], mine[-1].what == "ended")
 
     @invariant()
     def finished_is_logged_once(self) -> None:
@@ -316,7 +393,8 @@ _numbers: dict[int, int] = {}
 def shape(chunk: Chunk) -> tuple[Any, ...]:
     """What must be alike of a leased chunk: everything but its number, and the codes of what has ended in it."""
     still_open = [code == 0 for code in chunk.states]
-    return (chunk.notification, chunk.binding, chunk.lane, chunk.attempt, chunk.epoch, list(chunk.ids), still_open)
+    held = (chunk.attempt, chunk.epoch, chunk.part, list(chunk.ids), still_open)
+    return (chunk.notification, chunk.binding, chunk.lane, *held)
 
 
 TestStorages = Storages.TestCase
