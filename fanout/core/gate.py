@@ -102,6 +102,14 @@ class Gate:
         self.probe_until = now + 2 * self._policy.request_timeout
         return True
 
+    def unused(self) -> None:
+        """A delivery that was admitted said nothing about this scope after all: it was not sent, or the answer spoke of another scope.
+
+        If it was a probe, another may go. Without this, one expired delivery would park everything for two requests' deadlines.
+        """
+        if self.state is GateState.PROBING:
+            self._out = max(0, self._out - 1)
+
     def opens_at(self, now: float) -> float:
         """When it is worth asking again: the time of a closed gate, or a moment from now while a probe is out."""
         if self.state is GateState.CLOSED:

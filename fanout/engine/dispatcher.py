@@ -70,8 +70,9 @@ class Dispatcher:
         """One round; how many seconds there is nothing to do unless the signal comes."""
         work, storage = self.work, self._storage
         now = work.clock.now()
-        while work.parts:
-            await self._next_part(work.parts.pop())
+        self._settler.clear_suspect()
+        while work.parts and self._settler.suspect is None:
+            await self._next_part(work.parts.pop(0))
         if self._settler.stuck:
             return 0.25
         if work.paused:
@@ -155,7 +156,7 @@ class Dispatcher:
             work.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:
                 lease.later = [*positions]
-                await self._next_part(lease)
+                work.parts.append(lease)
             else:
                 work.enqueue(lease, positions)
             if lease.left == 0 and not lease.dirty and not lease.later:
@@ -201,8 +202,10 @@ class Dispatcher:
             self._settler.wake()
             return
         settlement = lease.next_part()
+        self._settler.suspect = self.work, lease
         (settled,) = await self._settler.store([settlement])
         if settled.stale:
+            self._settler.suspect = None
             lease.lose()
             self.work.leases.pop(lease.chunk.id, None)
         else:

@@ -161,6 +161,11 @@ class Group:
             self.peak = active
         return queue.pop()
 
+    def no_verdict(self) -> None:
+        """What was taken last told the gates nothing: if it was their probe, another may go."""
+        self.gate.unused()
+        self.binding_gate.unused()
+
     def wake(self) -> None:
         """Wake as many parked senders as there is work and room for."""
         count = min(self.queued, self.limit - self.active, len(self.idle))

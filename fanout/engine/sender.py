@@ -82,10 +82,11 @@ class Senders:
                 try:
                     if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
                         self._withhold(lease, position)
+                        group.no_verdict()
                     elif (lease.outdated or work.wary or lease.chunk.attempt > 1) and self._waits(
                         lease, position, moment, begun
                     ):
-                        pass
+                        group.no_verdict()
                     else:
                         delivery = lease.delivery(position, moment)
                         begun_at[0] = begun
@@ -215,8 +216,10 @@ class Senders:
             group.limiter.dropped()
             if outcome.sent == "unknown":
                 self._work.gates.failed(group, now, outcome.reason)
+            group.no_verdict()
             return
         if getattr(outcome, "scope", Scope.ENDPOINT) is not Scope.ENDPOINT:
+            group.no_verdict()
             return
         self._work.gates.succeeded(group, topic, now)
 

@@ -40,6 +40,7 @@ class Settler:
         "awake",
         "idle",
         "stuck",
+        "suspect",
         "tally",
         "works",
     )
@@ -59,6 +60,9 @@ class Settler:
         self.idle = Signal()
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
+        self.suspect: tuple[Work, Lease] | None = None
+        """The lease of which a marked part is under way. One in a process at a time: a crash blames whatever is marked, and so would
+        condemn the innocent beside the guilty."""
 
     def wake(self) -> None:
         """There is something to settle."""
@@ -97,10 +101,22 @@ class Settler:
             for id, lease in list(work.leases.items()):
                 if lease.spent and not lease.dirty:
                     del work.leases[id]
-                elif lease.part_over:
+                elif lease.part_over and lease not in work.parts:
                     work.parts.append(lease)
                     work.signal.set()
+        self.clear_suspect()
         self.idle.set()
+
+    def clear_suspect(self) -> None:
+        """Let the next part go, if the one that was under way is settled or its lease is lost."""
+        if self.suspect is None:
+            return
+        work, lease = self.suspect
+        if work.leases.get(lease.chunk.id) is not lease or lease.part_over:
+            self.suspect = None
+            for each in self.works:
+                if each.parts:
+                    each.signal.set()
 
     async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Store, holding everything back while the disk is full: what was sent must be remembered before more is."""

@@ -54,6 +54,12 @@ class GateMachine(RuleBasedStateMachine):
                 assert not self.gate.admits(self.now)
 
     @rule()
+    def no_verdict(self) -> None:
+        if self.gate.state is GateState.PROBING:
+            self.out = max(0, self.out - 1)
+        self.gate.unused()
+
+    @rule()
     def success(self) -> None:
         probing = self.gate.state is GateState.PROBING
         if probing:
