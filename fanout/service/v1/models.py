@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fanout.core.duration import parse_duration, parse_when
 from fanout.core.model import DEFAULT_TTL, Action, Lane, Notification, Repeat, Target
+from fanout.service.feed import NewItem
 
 __all__ = [
     "Accepted",
@@ -28,6 +29,8 @@ __all__ = [
     "StepOut",
     "TargetIn",
 ]
+
+_SHOWN = ("title", "body", "subtitle", "image", "icon", "url", "category", "thread")
 
 Text = Annotated[str, Field(max_length=65_536)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
@@ -94,6 +97,22 @@ class ActionIn(_In):
     url: Annotated[str, Field(max_length=4096)] | None = None
 
 
+class FeedIn(_In):
+    """How it stands in the feed of those it is for."""
+
+    id: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        None, description="The sender's own id. Posting it again to the same target replaces the item."
+    )
+    group: Annotated[str, Field(max_length=512)] | None = None
+    priority: Literal["none", "low", "high"] = "none"
+    expires_in: Annotated[float, Field(gt=0)] | Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="Seconds, or a text such as `3d`; 7 days unless given, and 30 at most."
+    )
+    display_ttl: Annotated[float, Field(ge=0, lt=2**31)] | None = Field(
+        None, description="Seconds for which it is shown."
+    )
+
+
 class NotificationIn(_In):
     """What to say, to whom, and how long it is worth saying. One with neither title, body nor image wakes the app and shows nothing."""
 
@@ -128,6 +147,10 @@ class NotificationIn(_In):
         None,
         description="When to deliver: UNIX seconds, an ISO 8601 time (no zone means UTC), or `+1h30m`. Now where left out.",
         examples=["2030-01-31T09:00:00+01:00"],
+    )
+    feed: bool | FeedIn = Field(
+        False,
+        description="Whether it enters the feed that all devices of those it is for read; for users, topics and all.",
     )
     dry_run: bool = Field(False, description="Say what would be sent, and send nothing.")
 
@@ -173,6 +196,27 @@ class NotificationIn(_In):
             transports=self.transports,
         )
 
+    def item(self, now: float) -> NewItem | None:
+        """What enters the feed, if anything does. Raises `UsageError`."""
+        if self.feed is False:
+            return None
+        wanted = FeedIn.model_validate({}) if self.feed is True else self.feed
+        shown = {name: getattr(self, name) for name in _SHOWN}
+        content = {name: value for name, value in shown.items() if value is not None}
+        if self.data:
+            content["data"] = self.data
+        if self.actions:
+            content["actions"] = [action.model_dump(exclude_none=True) for action in self.actions]
+        left = wanted.expires_in
+        return NewItem(
+            content=content,
+            external_id=wanted.id,
+            expires_at=None if left is None else now + (parse_duration(left) if isinstance(left, str) else left),
+            display_ttl=wanted.display_ttl,
+            group=wanted.group,
+            priority=wanted.priority,
+        )
+
     def due(self, now: float) -> float | None:
         """UNIX seconds of its time, None for now. Raises `UsageError`."""
         return parse_when(self.at, now) if isinstance(self.at, str) else self.at
@@ -186,6 +230,12 @@ class Accepted(_Out):
         description="Deliveries; null while a topic or broadcast is to be expanded, or its time is to come."
     )
     replayed: bool = Field(description="The Idempotency-Key was known: this is the first request's notification.")
+    item: str | None = Field(
+        description="The item in the feed, where there is one; null too for a post to several users, of whom each has her own."
+    )
+    parts: list[str] = Field(
+        description="Further notifications of this post, such as bare signals for devices that want no content."
+    )
 
 
 class PreviewOut(_Out):

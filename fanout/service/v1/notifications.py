@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from fanout.core.feed import Audience
 from fanout.core.records import Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES
@@ -30,6 +31,7 @@ __all__ = ["accept", "post_notification", "router"]
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 
 Id = Annotated[str, Path(min_length=1, max_length=64, description="As the post answered it.")]
+_PUSHED = Audience()
 _STATES = ("pending", *FINAL_STATES)
 
 
@@ -62,10 +64,20 @@ async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
             "eta_s": preview.eta_s,
         }
         return Reply.json(200, found)
-    due = wanted.due(service.clock.now())
-    receipt = await service.engine.send(notification, target, app=app, at=due, idempotency_key=key)
-    location = {"location": f"{call.base}/v1/notifications/{receipt.id}"}
-    return Reply.json(202, {"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed}, location)
+    now = service.clock.now()
+    due, item = wanted.due(now), wanted.item(now)
+    if item is None:
+        request = service.engine.request(notification, target, app=app, at=due, idempotency_key=key)
+        # Devices that asked for signals or for nothing are left out: there is nothing to come and fetch.
+        aimed = replace(request, submission=replace(request.submission, audience=_PUSHED))
+        (put,) = await service.engine.accept([aimed], app=app)
+        answer: dict[str, Any] = {"id": put.id, "total": put.total, "replayed": put.replayed, "item": None, "parts": []}
+    else:
+        posted = await service.feed.post(app, target, item, notification, idempotency_key=key, at=due)
+        receipt = posted.receipt
+        answer = {"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed}
+        answer |= {"item": posted.item_id or None, "parts": list(posted.parts)}
+    return Reply.json(202, answer, {"location": f"{call.base}/v1/notifications/{answer['id']}"})
 
 
 @router.post(
