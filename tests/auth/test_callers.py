@@ -9,7 +9,7 @@ from authrig import Rig, outcome, refusal, rig_of, settings_of
 
 from fanout.config import IssuerSettings, ServiceSettings
 from fanout.service.auth import SCOPE, AuthError, Caller
-from fanout.service.auth.claims import decide_caller
+from fanout.service.auth.claims import check_claims, decide_caller
 from fanout.testing.issuer import Client
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +54,8 @@ TOKENS: dict[str, tuple[IssuerSettings, dict[str, Any], Caller | tuple[int, str]
     "a scope that is no text": (OURS, {"client_id": "c", "sub": "alice", "scope": {SCOPE: 1}}, (403, "scope")),
     "the scope as a tab-separated text": (OURS, {"client_id": "c", "sub": "alice", "scope": f"a\t{SCOPE}"}, (403, "scope")),
     "no subject, but a user": (ENTRA, {"azp": "c", "oid": "alice"}, (403, "scope")),
+    "a user whose sub is her oid, without the scope": (ENTRA, {"azp": "c", "oid": "alice", "sub": "alice", "scp": "User.Read"}, (403, "scope")),
+    "scopes and no subject": (OURS, {"client_id": "c", "scope": "User.Read"}, (403, "scope")),
     "a user who calls himself a client": (OURS, {"client_id": "c", "sub": "other", "scope": SCOPE}, user("other")),
     "an unknown client": (OURS, {"client_id": "stranger", "sub": "stranger"}, (403, "client")),
     "azp before client_id": (OURS, {"azp": "other", "client_id": "c", "sub": "other"}, Caller("news", None, "other", frozenset(), "app")),
@@ -120,6 +122,15 @@ async def test_row_5_a_missing_or_invalid_credential_is_401_with_a_challenge(
     assert caught.value.headers["WWW-Authenticate"].isascii()
 
 
+async def test_two_credentials_are_none(rig: Rig) -> None:
+    good = f"Bearer {rig.token()}".encode()
+    for other in (good, b"Bearer x", b""):
+        for pair in ((good, other), (other, good)):
+            with pytest.raises(AuthError) as caught:
+                await rig.auth.authenticate([(b"authorization", value) for value in pair])
+            assert (caught.value.status, caught.value.reason) == (401, "malformed")
+
+
 async def test_the_header_as_it_comes(rig: Rig) -> None:
     token = rig.token()
     for headers in (
@@ -136,6 +147,15 @@ async def test_row_8_who_is_blocked_is_refused_whatever_the_credential(rig: Rig)
         for _ in range(2):
             assert refusal(await outcome(auth, rig.token())) == (403, "blocked")
     assert (await rig.caller(rig.token())).user == "alice"
+
+
+def test_claims_are_held_against_the_issuer_that_they_are_checked_for() -> None:
+    claims = {"iss": OURS.issuer, "aud": "us", "exp": 100}
+    check_claims(claims, OURS, now=0.0)
+    for iss in ("https://login.example.com", "", None, [OURS.issuer]):
+        with pytest.raises(AuthError) as caught:
+            check_claims({**claims, "iss": iss}, OURS, now=0.0)
+        assert caught.value.reason == "issuer"
 
 
 async def test_apps_come_from_the_client_and_never_from_the_caller() -> None:

@@ -17,7 +17,7 @@ from fanout.config.service_table import service_settings
 from fanout.errors import ConfigurationError
 from fanout.service.auth import AuthError, Caller
 from fanout.service.auth import issuer as fetching
-from fanout.service.auth.keyset import KeySetUnusable, parse_key_set
+from fanout.service.auth.keyset import KeySetUnusable, parse_key_set, verify
 from fanout.testing.issuer import Fault, SigningKey
 from fanout.testing.simulator import Authority
 
@@ -403,6 +403,16 @@ def test_the_private_half_in_a_key_set_is_not_used() -> None:
     public = SigningKey.make("mine").public_jwk()
     (key,) = parse_key_set(orjson.dumps({"keys": [{**public, "d": "AQAB", "p": "AQ"}]}), ("RS256",)).keys
     assert not hasattr(key.public, "sign")
+
+
+def test_a_key_is_never_tried_with_an_algorithm_of_another_kind() -> None:
+    made = [SigningKey.make(kind, kind) for kind in ("RS256", "ES256", "EdDSA")]
+    keys = parse_key_set(orjson.dumps({"keys": [key.public_jwk() for key in made]}), ("RS256", "ES256", "EdDSA")).keys
+    for key in made:
+        signed, _, signature = key.sign(b"{}").rpartition(".")
+        proof = base64.urlsafe_b64decode(signature + "==")
+        found = [verify(keys, kind, signed.encode(), proof) for kind in ("RS256", "ES256", "EdDSA")]
+        assert [one.kid for one in found if one is not None] == [key.kid]
 
 
 def test_a_key_set_of_thousands_is_refused() -> None:
