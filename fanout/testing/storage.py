@@ -22,9 +22,11 @@ from fanout.testing import (
     storage_crash,
     storage_directory,
     storage_explain,
+    storage_feed,
     storage_lease,
     storage_manage,
     storage_put,
+    storage_subscriptions,
     storage_turns,
 )
 from fanout.testing.storage_kit import Kit, Maker
@@ -48,6 +50,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_crash,
         storage_turns,
         storage_explain,
+        storage_feed,
+        storage_subscriptions,
     )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""
