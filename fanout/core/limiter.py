@@ -56,16 +56,18 @@ class Limiter:
         limit = min(self.limit, float(ceiling))
         answers = max(self._samples * self._each, self._dropped)
         if answers >= _FEW and self._dropped > _TOO_MANY * answers:
-            limit = limit * _DROP
+            self.limit = max(1.0, limit * _DROP)
         elif self._samples >= _FEW:
-            limit = self._compared(limit, in_flight)
+            compared = self._compared(limit, in_flight)
+            # A limit that the ceiling holds down (a new connection takes few at first) is not lowered by that: when the ceiling
+            # comes back, so does the limit.
+            if compared < limit or limit < ceiling:
+                self.limit = max(1.0, compared)
         else:
             # Too few answers to judge by: they are kept for the next window.
-            self.limit = limit
             return max(1, int(limit))
         self._sum, self._samples, self._dropped = 0.0, 0, 0
-        self.limit = min(max(1.0, limit), float(ceiling))
-        return int(self.limit)
+        return max(1, int(min(self.limit, float(ceiling))))
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)

@@ -56,6 +56,15 @@ def test_a_gateway_that_slows_down_is_narrowed_and_widened_again() -> None:
     assert windows(limiter, 2000, latency=0.01, ceiling=1000) == 1000
 
 
+def test_a_new_connection_that_takes_few_at_first_costs_nothing_later() -> None:
+    limiter = Limiter()
+    windows(limiter, 20, latency=0.01, ceiling=1000)
+    assert windows(limiter, 20, latency=0.01, ceiling=1) == 1
+    assert limiter.adjust(1, 1) == 1
+
+    assert windows(limiter, 1, latency=0.01, ceiling=1000) == 1000
+
+
 def test_throttling_narrows_it_down_to_one() -> None:
     limiter = Limiter()
 
