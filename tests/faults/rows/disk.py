@@ -104,7 +104,7 @@ async def power(form: Form) -> Finding:
             async with storage:
                 for at, id, ended in known:
                     if at <= end:
-                        status = await storage.status(id)
+                        status = await storage.status(id, time.time())
                         lost += status is None or status.counts["accepted"] < ended
             if number % max(10, states // 100) == 0:
                 async with _engine(folder / "x.db") as engine:
@@ -241,7 +241,7 @@ async def damaged(form: Form) -> Finding:
             _checkpoint(connection)
         whole = here.database.read_bytes()
         promised = here.promised()
-        before = {id: await here.engine.storage.status(id) for id in promised}
+        before = {id: await here.engine.storage.status(id, time.time()) for id in promised}
         folder = here.folder / "copies"
         folder.mkdir()
         copy = folder / "fanout.db"
@@ -294,7 +294,7 @@ async def damaged(form: Form) -> Finding:
             storage = Registry().make_storage(f"sqlite:{copy}", StorageContext(clock=VirtualClock(time.time())))
             try:
                 async with storage:
-                    after = {id: await storage.status(id) for id in promised}
+                    after = {id: await storage.status(id, time.time()) for id in promised}
                 if not any(after.values()):
                     emptied += 1
                 tally["flips unnoticed and harmless" if after == before else "flips that changed a figure"] += 1
@@ -467,7 +467,7 @@ async def migration(form: Form) -> Finding:
                 clock = VirtualClock(time.time())
                 async with Registry().make_storage(f"sqlite:{path}", StorageContext(clock=clock)) as storage:
                     for id in about["notifications"]:
-                        lost += await storage.status(id) is None
+                        lost += await storage.status(id, time.time()) is None
                 with closing(apsw.Connection(str(path))) as connection:
                     between += _schema(connection) != shapes[VERSION]
     found = f"between {between}, found at {dict(found_at)}, lost {lost}, false {false}"
@@ -499,13 +499,12 @@ def _schema(connection: apsw.Connection) -> list[tuple[str, ...]]:
 
 def _shape(path: Path, version: int) -> list[tuple[str, ...]]:
     """The schema of version 1 as it was dumped, and of the later ones as a clean migration of that dump leaves it."""
-    from fanout.storage.sqlite.opening import connect
     from fanout.storage.sqlite.schema import STEPS
 
     old_database(path)
-    if version > 1:
-        connect(str(path), steps=STEPS[:version]).close()
     with closing(apsw.Connection(str(path))) as connection:
+        for step in STEPS[1:version]:
+            connection.execute(step)
         return _schema(connection)
 
 

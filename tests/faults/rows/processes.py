@@ -175,7 +175,7 @@ async def poisoned(form: Form) -> Finding:
             await here.drain()
         audit = await here.audit()
     sent_dead = audit.states["dead"]
-    others = audit.deliveries - sent_dead
+    others = audit.deliveries - 2 * rounds
     found = (
         f"dead {dict(dead)}, neighbours accepted {audit.states['accepted']} of {others}, crashes {crashes} "
         f"(most for a round of two notifications {worst}), lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}"

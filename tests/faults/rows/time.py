@@ -119,8 +119,8 @@ async def expiry(form: Form) -> Finding:
         await submit("0", 0)
         await submit("an hour", 3600)
         await until(lambda: gateway.arrived >= 20, what="20 pushes")
-        await gateway.faults(delay=1.0, delay_seconds=1.2)
-        await submit("in flight", 1)
+        await gateway.faults(delay=1.0, delay_seconds=3.5)
+        await submit("in flight", 3)
         await until(lambda: gateway.arrived >= 30, what="30 pushes")
         await gateway.faults()
         for _ in range(form.pick(1, 5)):
