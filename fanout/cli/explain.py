@@ -13,6 +13,7 @@ from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
 from fanout.cli.status import MEANING, Id, when
 from fanout.core.records import Step
+from fanout.core.states import Waiting
 
 __all__ = ["explain"]
 
@@ -44,8 +45,18 @@ def explain(
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
     for step in steps:
         yield f"{_moment(step.at)}  {step.what:<10}  {_detail(step)}".rstrip()
-    if steps and (meaning := MEANING.get(steps[-1].waiting)):
-        yield f"Waits as {steps[-1].waiting}: {meaning}."
+    if waiting := _waiting(steps):
+        yield f"Waits as {waiting}: {MEANING[waiting]}."
+
+
+def _waiting(steps: Sequence[Step]) -> str:
+    """What the delivery waits for now, as far as the steps say: a pause that was not lifted comes before all else."""
+    if not steps or steps[-1].what == "ended":
+        return ""
+    holds = [step.what for step in steps if step.what in ("paused", "resumed")]
+    if holds[-1:] == ["paused"]:
+        return Waiting.PAUSED.value
+    return steps[-1].waiting if steps[-1].waiting in MEANING else ""
 
 
 def _detail(step: Step) -> str:
