@@ -43,6 +43,15 @@ def test_every_call(engine: fanout.sync.Engine) -> None:
     later = engine.send(fanout.Notification(title="Later"), "user:alice", at=both[0].status().accepted_at + 3600)
     assert later.cancel().state == "cancelled"
     assert engine.cancel(later.id).state == "cancelled"
+    held = engine.send(fanout.Notification(title="Held"), "user:alice", at=both[0].status().accepted_at + 3600)
+    assert engine.pause(held.id).state == "paused"
+    assert engine.resume(held.id).state == "scheduled"
+    assert [step.what for step in engine.explain(receipt.id, phone.id)][-1] == "ended"
+    engine.pause_binding("pigeon")
+    quiet = engine.send(fanout.Notification(title="Quiet"), "user:alice")
+    assert quiet.status().pending_by_reason == {"paused": 2}
+    engine.resume_binding("pigeon")
+    assert quiet.wait(10).counts["accepted"] == 2
     assert engine.endpoints.remove([phone.id]) == 1
     assert engine.endpoints.restore([phone.id]) == 1
     assert later.id in repr(later)
