@@ -31,6 +31,9 @@ __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "U
 _JSON = (b"content-type", b"application/json")
 
 
+_FRESH = 1.0
+"""Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
+
 _HEAD = str(uuid.uuid4())[:24]
 _numbers = itertools.count(secrets.randbits(40))
 
@@ -72,6 +75,8 @@ class Service:
         self.feed = feed
         self.clock = clock
         self.draining = False
+        self._known_until = 0.0
+        self._storage_word = self._engine_word = "ok"
         self.lag = LoopLag()
         self._rates: dict[str, Rate] = {}
         self._apps_of_hosts = settings.service.host_names
@@ -99,21 +104,30 @@ class Service:
         await self.feed.close_streams()
 
     async def readiness(self) -> dict[str, Any]:
-        """Whether requests should be sent here, and what is wrong, in a word for each part."""
-        storage, engine = "ok", "ok"
-        try:
-            await self.engine.probe()
-        except EngineClosed:
-            engine = "closed"
-        except StorageFull:
-            storage = "full"
-        except StorageError:
-            storage = "failed"
-        if self.engine.fault is not None:
-            engine = "failed"
+        """Whether requests should be sent here, and what is wrong, in a word for each part. What storage said serves for a second."""
+        now = self.clock.monotonic()
+        if now >= self._known_until:
+            self._storage_word, self._engine_word = await self._look()
+            self._known_until = now + _FRESH
+        engine = "failed" if self.engine.fault is not None else self._engine_word
         service = "draining" if self.draining else "ok"
-        ready = (storage, engine, service) == ("ok", "ok", "ok")
-        return {"ready": ready, "storage": storage, "engine": engine, "service": service}
+        ready = (self._storage_word, engine, service) == ("ok", "ok", "ok")
+        return {"ready": ready, "storage": self._storage_word, "engine": engine, "service": service}
+
+    def forget_readiness(self) -> None:
+        """Look again the next time that `readiness` is asked for."""
+        self._known_until = 0.0
+
+    async def _look(self) -> tuple[str, str]:
+        try:
+            await (self.engine.probe() if self.engine.fault is None else self.engine.storage.probe())
+        except EngineClosed:
+            return "ok", "closed"
+        except StorageFull:
+            return "full", "ok"
+        except StorageError:
+            return "failed", "ok"
+        return "ok", "ok"
 
     def post_allowed(self, app: str) -> float:
         """Count one post of `app`: 0.0 if it may have it, else after how many seconds it may."""
@@ -165,15 +179,12 @@ class Call:
         self.client_request_id = given if given.isascii() and given.isprintable() and len(given) <= 128 else ""
         self.caller: Caller | None = None
 
-    @property
-    def app(self) -> Caller:
-        """The caller, which must act as an app. Raises `Refused` 403."""
-        caller = self.known
-        if caller.user is not None:
+    def check_app(self) -> None:
+        """Raise `Refused` 403 for a caller that does not act as an app."""
+        if self.known.user is not None:
             raise Refused(
                 403, "accessDenied", "This is for the app itself: call it with an app's token or key, not a user's."
             )
-        return caller
 
     @property
     def known(self) -> Caller:
@@ -236,25 +247,25 @@ def refuse_rate(seconds: float) -> None:
         )
 
 
-def _call(request: Request) -> Call:
+async def _call(request: Request) -> Call:
     call: Call = request.scope["fanout.call"]
     return call
 
 
-def _app(request: Request) -> Call:
-    call = _call(request)
-    if call.app:
-        pass
+async def _app(request: Request) -> Call:
+    call: Call = request.scope["fanout.call"]
+    call.check_app()
     return call
 
 
-def _user(request: Request) -> Call:
-    call = _call(request)
+async def _user(request: Request) -> Call:
+    call: Call = request.scope["fanout.call"]
     if call.known.user is None:
         raise Refused(403, "accessDenied", "This is for one user: call it with a user's token, not an app's.")
     return call
 
 
+# Coroutines, though they await nothing: FastAPI sends plain functions to a thread.
 AnyCall = Annotated[Call, Depends(_call)]
 """A route's parameter: the call, of any caller."""
 AppCall = Annotated[Call, Depends(_app)]

@@ -76,6 +76,10 @@ def describe(document: dict[str, Any], public: tuple[str, ...]) -> dict[str, Any
     document["security"] = [{name: []} for name in SECURITY]
     for path, item in document["paths"].items():
         for method in item.values():
-            if path in public and isinstance(method, dict):
+            # FastAPI adds its own answer to a wrong request, which here is a 400 in the envelope.
+            method["responses"].pop("422", None)
+            if path in public:
                 method["security"] = []
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"].get("schemas", {}).pop(name, None)
     return document

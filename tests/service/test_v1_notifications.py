@@ -201,7 +201,9 @@ async def test_deliveries_by_state_with_a_cursor_and_every_decision_about_one(ri
     page = (await rig.as_app("GET", f"{PATH}/{id}/deliveries", params={"limit": 2})).json()
     seen = page["deliveries"]
     while page["cursor"] is not None:
-        page = (await rig.as_app("GET", f"{PATH}/{id}/deliveries", params={"limit": 2, "cursor": page["cursor"]})).json()
+        page = (
+            await rig.as_app("GET", f"{PATH}/{id}/deliveries", params={"limit": 2, "cursor": page["cursor"]})
+        ).json()
         seen += page["deliveries"]
     assert [each["endpoint"] for each in seen] == ids
     assert [each["state"] for each in seen] == ["accepted", "rejected", "accepted", "gone", "accepted"]
@@ -210,7 +212,14 @@ async def test_deliveries_by_state_with_a_cursor_and_every_decision_about_one(ri
     steps = (await rig.as_app("GET", f"{PATH}/{id}/deliveries/{ids[1]}")).json()
     assert steps[0]["what"] == "accepted"
     assert (steps[-1]["what"], steps[-1]["state"], steps[-1]["reason"]) == ("ended", "rejected", "BadTopic")
-    for wrong in ({"state": "lost"}, {"cursor": "zzz"}, {"cursor": "a"}, {"cursor": "a" + "f" * 16}, {"limit": 0}, {"limit": 1001}):
+    for wrong in (
+        {"state": "lost"},
+        {"cursor": "zzz"},
+        {"cursor": "a"},
+        {"cursor": "a" + "f" * 16},
+        {"limit": 0},
+        {"limit": 1001},
+    ):
         assert (await rig.as_app("GET", f"{PATH}/{id}/deliveries", params=wrong)).status_code == 400
     assert (await rig.as_app("GET", f"{PATH}/{id}/deliveries/999999")).status_code == 404
     assert (await rig.as_app("GET", f"{PATH}/{id}/deliveries/{2**63}")).status_code == 400

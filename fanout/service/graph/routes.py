@@ -97,7 +97,6 @@ Unsid = Annotated[
     str | None,
     Header(
         alias="X-UNS-ID",
-        max_length=512,
         description="Whom it is for. An app must give it; a user's token says it itself.",
     ),
 ]

@@ -119,7 +119,9 @@ async def _import(call: AppCall) -> dict[str, Any]:
         done = report.imported
 
     try:
-        report = await call.service.engine.endpoints.import_(_lines(call), app=call.known.app, on_progress=progress)
+        report = await call.service.engine.endpoints.import_(
+            _lines(call), app=call.known.app, longest=call.service.limits.import_line_bytes, on_progress=progress
+        )
     except StorageError as error:
         problem = problem_of(error)
         text = f"{problem.message} Of this import {done:,} lines were stored; importing them again does no harm."

@@ -37,8 +37,8 @@ _STATES = ("pending", *FINAL_STATES)
 
 async def post_notification(call: Call) -> Reply:
     """The whole of `POST /v1/notifications`, from the request to its answer."""
-    if call.app:
-        call.charge()
+    call.check_app()
+    call.charge()
     return await accept(call, NotificationIn.model_validate(await call.json()), call.header(b"idempotency-key"))
 
 
@@ -98,8 +98,7 @@ async def _post(
         str | None,
         Header(
             alias="Idempotency-Key",
-            max_length=255,
-            description="The same key with the same request stores nothing new.",
+            description="The same key with the same request stores nothing new. 1 to 255 characters.",
         ),
     ] = None,
 ) -> Response:
