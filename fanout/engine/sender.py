@@ -214,6 +214,7 @@ class Senders:
                 group.limiter.dropped()
         elif isinstance(outcome, Unavailable):
             group.limiter.dropped()
+            self.budget.failed()
             if outcome.sent == "unknown":
                 self._work.gates.failed(group, now, outcome.reason)
             group.no_verdict()

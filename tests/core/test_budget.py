@@ -24,6 +24,8 @@ def test_retries_stay_within_what_was_earned(
     for succeeded, wanted, seconds in steps:
         budget.deposit(succeeded)
         successes += succeeded
+        for _ in range(30 + succeeded):
+            budget.failed()
         retries += sum(budget.take(now) for _ in range(wanted))
         assert retries <= ratio * successes + burst + floor * (now - 1000.0) + 1e-6
         assert 0.0 <= budget.tokens <= burst
@@ -45,6 +47,7 @@ def test_amplification_at_half_failing_stays_under_one_and_the_ratio() -> None:
                 attempts += 1
             if rng.random() < 0.5:
                 waiting += 1
+                budget.failed()
             else:
                 budget.deposit(1)
 
@@ -54,7 +57,27 @@ def test_amplification_at_half_failing_stays_under_one_and_the_ratio() -> None:
 
 def test_what_waits_is_tried_in_the_end_although_nothing_succeeds() -> None:
     budget = RetryBudget(ratio=0.2, burst=5, floor=1.0)
+    for _ in range(10):
+        budget.failed()
 
     taken = sum(budget.take(1000.0 + second / 10) for second in range(1000))
 
     assert 100 <= taken <= 106
+
+
+def test_what_an_outage_left_behind_costs_nothing_once_the_gateway_is_well() -> None:
+    budget = RetryBudget(ratio=0.2, burst=5, floor=1.0)
+    budget.deposit(20)
+    for _ in range(1000):
+        budget.failed()
+    while budget.take(1000.0):
+        assert budget.failing
+
+    seconds = 0
+    while budget.failing:
+        seconds += 1
+        assert seconds < 60, "the trickle shows that the gateway is back"
+        if budget.take(1000.0 + seconds):
+            budget.deposit(1)
+
+    assert all(budget.take(1000.0 + seconds) for _ in range(100_000))
