@@ -26,6 +26,7 @@ from fanout.service.feed import FeedService
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.v1 import endpoints, health, notifications, users
+from fanout.service.web import routes as web
 
 __all__ = ["create_app", "from_config"]
 
@@ -91,11 +92,12 @@ def create_app(
         users.router,
         *service.feed.routers(known),
         health.router,
+        web.router,
     ):
         app.include_router(router)
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
-    app.add_middleware(Front, service=service, fast=fast)
+    app.add_middleware(Front, service=service, fast=fast, public=web.PATHS)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 
