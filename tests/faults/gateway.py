@@ -50,12 +50,21 @@ class Strain:
         self.remember = False
         self.tell_once: dict[str, str] = {}
         """By a part of the path: what a `Retry-After` says, once, in an answer with `error` ("-": says nothing)."""
+        self.exact = False
+        """Whether the keys of `tell_once` are the last parts of paths: then there may be many."""
         self.told: list[tuple[str, float]] = []
         """(part of the path, when) of those."""
         self.refuse_paths = ""
         """Requests for a path with this text are answered with `error`."""
         self._tokens = 0.0
         self._filled = time.monotonic()
+
+    def once(self, path: str) -> str | None:
+        """The key of `tell_once` that is meant for this request."""
+        if self.exact:
+            last = path.rpartition("/")[2]
+            return last if last in self.tell_once else None
+        return next((part for part in self.tell_once if part in path), None)
 
     def admits(self) -> bool:
         """Whether there is capacity for one more."""
@@ -83,7 +92,7 @@ def strained(base: type[Simulator], strain: Strain) -> type[Simulator]:
                 strain.tokens.add(token)
             if strain.remember:
                 _look_at_expiry(strain, request)
-            once = next((part for part in strain.tell_once if part in request.path), None) if strain.tell_once else None
+            once = strain.once(request.path) if strain.tell_once else None
             after = strain.retry_after
             if once is not None:
                 after = strain.tell_once.pop(once)

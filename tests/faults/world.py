@@ -28,7 +28,10 @@ POLICY: dict[str, Any] = {"lease": 1.0, "backoff_base": 0.05, "backoff_throttled
 
 @dataclass(slots=True)
 class Form:
-    """How a row is run: the long form of `make faults` or the short one of the tests. `pick` chooses between the two."""
+    """How a row is run: the long form of `make faults` or the short one of the tests. `pick` chooses between the two.
+
+    The short form runs beside other tests on a busy machine: it reports times and judges what does not depend on speed.
+    """
 
     long: bool
     folder: Path

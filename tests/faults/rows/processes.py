@@ -56,7 +56,7 @@ async def recovery(form: Form) -> Finding:
     rate = sorted(slots.values())[len(slots) // 2]
     full = next(slot for slot in sorted(slots) if slots[slot] >= 0.8 * rate) / 5
     found = f"first send {after[0] - began:.2f} s, full rate ({rate * 5:,}/s) {full:.1f} s, {words(audit)}"
-    good = after[0] - began < 2 and full < 10 and audit.lost == audit.false == 0
+    good = (after[0] - began < 2 and full < 10 or not form.long) and audit.lost == audit.false == 0
     return Finding(found, good, f"{devices * broadcasts:,} deliveries queued, start of Python included")
 
 
@@ -300,7 +300,7 @@ async def rolling(form: Form) -> Finding:
         await here.drain()
         audit = await here.audit()
     found = f"lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}, longest end {longest:.2f} s, exit codes {dict(codes)}"
-    good = honest(audit) and audit.duplicates == 0 and longest < 10 and set(codes) == {0}
+    good = honest(audit) and audit.duplicates == 0 and (longest < 10 or not form.long) and set(codes) == {0}
     return Finding(found, good, f"{restarts} restarts, {audit.deliveries:,} deliveries")
 
 
