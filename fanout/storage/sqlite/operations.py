@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +17,12 @@ from fanout.plugin import StorageContext
 from fanout.storage.sqlite.courtesy import Courtesy
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import fatal, translate
+from fanout.storage.sqlite.logsize import LogSize
 from fanout.storage.sqlite.opening import busy_wait, connect
 
 __all__ = ["Database", "Operation"]
+
+_log = logging.getLogger("fanout.sqlite")
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Database:
         self._db = Db(self._connection, context)
         self._broken: BaseException | None = None
         self._courtesy = Courtesy()
+        self._log_size = LogSize()
         self._commits = 0
         self._seen = self._data_version()
         self.free_until = 0.0
@@ -123,7 +128,23 @@ class Database:
             self._commits += 1
         now = time.monotonic()
         self.free_until = now + self._courtesy.pause(now, now - began)
+        if self._log_size.due(now):
+            self._look_at_log()
         return True
+
+    def _look_at_log(self) -> None:
+        try:
+            size = os.stat(f"{self._path}-wal").st_size
+        except OSError:
+            return
+        if self._log_size.grown(size):
+            _log.error(
+                "The write-ahead log of %s has grown to %d MB: some program has been reading in the database all the while, "
+                "so that SQLite cannot start the log over. Find it (fuser %s) and end it.",
+                self._location,
+                size >> 20,
+                self._location,
+            )
 
     def _tell(self, operations: Sequence[Operation], error: Exception) -> None:
         judged = self._judge(error)
