@@ -68,8 +68,9 @@ class Endpoints:
             raise UsageError("user must be a text of 1 to 512 characters without NUL.")
         if isinstance(tags, str):
             raise UsageError("tags must be a list of texts, not one text.")
-        unique = tuple(dict.fromkeys(tags))
-        if len(unique) > 256 or not all(isinstance(tag, str) and 0 < len(tag) <= 512 for tag in unique):
+        given = tuple(tags)
+        unique = tuple(dict.fromkeys(given)) if all(isinstance(tag, str) for tag in given) else ()
+        if len(unique) > 256 or len(unique) < bool(given) or not all(0 < len(tag) <= 512 for tag in unique):
             raise UsageError("tags must be at most 256 texts of 1 to 512 characters.")
         if not isinstance(platform, str) or len(platform) > 64:
             raise UsageError("platform must be a text of at most 64 characters.")

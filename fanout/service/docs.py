@@ -52,14 +52,14 @@ SECURITY: dict[str, Any] = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route, for its `responses`; 401 and 403 are every route's."""
+    """The refusals of a route, for its `responses`; 400, 401 and 403 are every route's."""
     return {
         status: {
             "model": ErrorOut,
             "description": _TEXTS[status],
             **({"headers": _RETRY} if status in (406, 429, 503) else {}),
         }
-        for status in sorted({401, 403, *statuses})
+        for status in sorted({400, 401, 403, *statuses})
     }
 
 
