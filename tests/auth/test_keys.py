@@ -231,6 +231,21 @@ async def test_a_leaked_key_can_be_ended_at_once(rig: Rig) -> None:
     assert await rig.refused(token) == (401, "key")
 
 
+async def test_nobody_waits_for_an_issuer_that_is_known_to_be_in_trouble(rig: Rig) -> None:
+    token = rig.token()
+    await rig.caller(token)
+    rig.issuer.faults["discovery"] = Fault(down=True)
+    await rig.auth.refresh()
+    held = asyncio.Event()
+    rig.issuer.faults["discovery"] = Fault(hold=held)
+    rig.clock.advance(3000)
+    for one in (token, rig.token(jti="new"), token):
+        assert (await rig.caller(one)).user == "alice"
+        assert any(issuer._flight is not None for issuer in rig.auth._issuers.values())  # under way, and not waited for
+    held.set()
+    await landed(rig)
+
+
 async def test_a_refresh_does_not_make_do_with_a_fetch_that_began_before(rig: Rig) -> None:
     token = rig.token()
     await rig.caller(token)
