@@ -1,9 +1,11 @@
-"""The typed, asynchronous client of the notification service, for the programs that post to it.
+"""The typed, asynchronous client of the notification service.
 
-`tokens` gets the access tokens for both ways to call it: as the app itself, and on behalf of a user. It needs nothing of the engine: of
-`fanout` it imports core and errors alone.
+`AppClient` is for the programs that post to it, `UserClient` for a device that reads the feed; `tokens` gets the access tokens for both
+ways to call it: as the app itself, and on behalf of a user. It needs nothing of the engine: of `fanout` it imports core and errors
+alone.
 """
 
+from fanout.client.app import AppClient, DeliveryInfo, EndpointInfo, GraphAccepted, NotificationStatus, Posted
 from fanout.client.tokens import (
     BearerSource,
     ClientCredentials,
@@ -14,14 +16,30 @@ from fanout.client.tokens import (
     TokenUnavailable,
     UserTokens,
 )
+from fanout.client.user import Changed, FeedEvent, FeedPage, Item, SubscriptionInfo, UserClient
+from fanout.client.wire import ServiceError, ServiceUnavailable
 
 __all__ = [
+    "AppClient",
     "BearerSource",
+    "Changed",
     "ClientCredentials",
+    "DeliveryInfo",
+    "EndpointInfo",
+    "FeedEvent",
+    "FeedPage",
+    "GraphAccepted",
+    "Item",
+    "NotificationStatus",
     "OnBehalfOf",
+    "Posted",
+    "ServiceError",
+    "ServiceUnavailable",
     "SignInNeeded",
+    "SubscriptionInfo",
     "TokenError",
     "TokenRefused",
     "TokenUnavailable",
+    "UserClient",
     "UserTokens",
 ]

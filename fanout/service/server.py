@@ -20,6 +20,7 @@ __all__ = ["GRACE", "serving"]
 GRACE = 2.5
 """Seconds that requests under way are given when the server ends."""
 
+_BACKLOG = 2048
 _SLOW = 15.0
 """Seconds that a client may take for a request's line and headers, from the moment that it connects or sends the first byte."""
 _SWEEP = 10
@@ -51,6 +52,7 @@ async def serving(app: Any, host: str, port: int, limits: Limits) -> AsyncIterat
         server_header=False,
         timeout_graceful_shutdown=None,
         timeout_keep_alive=75,
+        backlog=_BACKLOG,
     )
     server = _Server(config)
     running = asyncio.create_task(server.serve([listener]))
@@ -77,6 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen(_BACKLOG)  # so that whoever is told the URL can connect before uvicorn has started
         except BaseException:
             listener.close()
             raise

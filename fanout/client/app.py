@@ -1,0 +1,271 @@
+"""The app's side of the service: what a larger service's own server calls."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+from urllib.parse import quote
+
+from fanout.client.wire import Wire
+from fanout.core.model import Notification, Target
+from fanout.core.records import Step
+from fanout.errors import UsageError
+
+__all__ = ["AppClient", "DeliveryInfo", "EndpointInfo", "GraphAccepted", "NotificationStatus", "Posted"]
+
+_CONTENT = tuple(
+    field.name
+    for field in fields(Notification)
+    if field.name not in ("id", "accepted_at", "expires_at", "actions", "transports", "data")
+)
+_DEFAULTS = {field.name: field.default for field in fields(Notification)}
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A post that the service has stored. `total` is its deliveries, None while they are not known; `item` its place in the feed.
+
+    `parts` are further notifications of the same post, for devices that want it in another form.
+    """
+
+    id: str
+    total: int | None
+    replayed: bool = False
+    item: str | None = None
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationStatus:
+    """How a notification stands, with the words of `fanout status --json`. Times are UNIX seconds."""
+
+    id: str
+    state: str
+    total: int | None
+    counts: Mapping[str, int]
+    pending_by_reason: Mapping[str, int]
+    attempts: int
+    accepted_at: float
+    finished_at: float | None
+    oldest_pending_at: float | None
+    eta_s: float | None
+    reasons: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryInfo:
+    """One delivery: `state` is `pending` or how it ended."""
+
+    endpoint: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointInfo:
+    """One device in the directory. Its address is not told. Times are UNIX seconds."""
+
+    id: int
+    user: str
+    binding: str
+    kind: str
+    group: str
+    platform: str
+    tags: tuple[str, ...]
+    state: str
+    reason: str
+    generation: int
+    registered_at: float
+    expires_at: float | None
+    state_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAccepted:
+    """What a post in Microsoft Graph's shape came to: the resource as answered, whether it `replaced` one, and its address."""
+
+    resource: Mapping[str, Any]
+    location: str
+    replaced: bool
+
+
+class AppClient(Wire):
+    """The service as an app sees it: with an API key, `ClientCredentials`, or for Graph's delegated posts `OnBehalfOf`'s `for_user`.
+
+        async with AppClient("https://push.example.com", key) as push:
+            posted = await push.send(Notification(title="Shipped"), "user:alice")
+
+    Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+    """
+
+    async def send(
+        self,
+        notification: Notification,
+        target: Target | str,
+        *,
+        at: float | None = None,
+        feed: bool | Mapping[str, Any] = False,
+        idempotency_key: str | None = None,
+    ) -> Posted:
+        """Post it. Asked again by itself when no answer came, for which it makes up an idempotency key: it is stored once.
+
+        `at` is UNIX seconds; `feed` says whether it enters the feed, or how (`id`, `group`, `priority`, `expires_in`,
+        `display_ttl`).
+        """
+        body = _body(notification, target, at, feed)
+        key = idempotency_key or str(uuid.uuid4())
+        answer = await self.call("POST", "/v1/notifications", json=body, headers={"idempotency-key": key}, again=True)
+        return Posted(**{**answer, "parts": tuple(answer["parts"])})
+
+    async def preview(self, notification: Notification, target: Target | str) -> Mapping[str, Any]:
+        """What `send` would do: `endpoints` and `bytes` by binding, `total`, `rate`, `eta_s`."""
+        body = {**_body(notification, target, None, False), "dry_run": True}
+        found: Mapping[str, Any] = await self.call("POST", "/v1/notifications", json=body, again=True)
+        return found
+
+    async def status(self, id: str) -> NotificationStatus:
+        """How it stands."""
+        return NotificationStatus(**await self.call("GET", f"/v1/notifications/{id}", again=True))
+
+    async def cancel(self, id: str) -> NotificationStatus:
+        """Send no more of it; when this returns, only what was in flight can still arrive."""
+        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/cancel", again=True))
+
+    async def pause(self, id: str) -> NotificationStatus:
+        """Hold it; its time to live runs on."""
+        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/pause", again=True))
+
+    async def resume(self, id: str) -> NotificationStatus:
+        """Let it go on."""
+        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/resume", again=True))
+
+    async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[DeliveryInfo]:
+        """Its deliveries by endpoint, or those in one state."""
+        async for row in self._pages(f"/v1/notifications/{id}/deliveries", "deliveries", state=state):
+            yield DeliveryInfo(**row)
+
+    async def explain(self, id: str, endpoint: int) -> list[Step]:
+        """What was decided about one delivery, oldest first."""
+        rows = await self.call("GET", f"/v1/notifications/{id}/deliveries/{endpoint}", again=True)
+        return [Step(**row) for row in rows]
+
+    # -- the directory
+
+    async def register(
+        self,
+        *,
+        user: str,
+        binding: str,
+        address: str | Mapping[str, Any],
+        platform: str = "",
+        tags: Iterable[str] = (),
+        expires_at: float | None = None,
+    ) -> EndpointInfo:
+        """Enter a device, or refresh it."""
+        body: dict[str, Any] = {"user": user, "binding": binding, "address": address, "platform": platform}
+        body["tags"] = list(tags)
+        if expires_at is not None:
+            body["expires_at"] = expires_at
+        return _endpoint(await self.call("POST", "/v1/endpoints", json=body, again=True))
+
+    async def endpoint(self, id: int) -> EndpointInfo:
+        """One device, in whatever state."""
+        return _endpoint(await self.call("GET", f"/v1/endpoints/{id}", again=True))
+
+    async def endpoints(
+        self,
+        *,
+        user: str | None = None,
+        binding: str | None = None,
+        tag: str | None = None,
+        state: Literal["active", "gone", "replaced", "removed", "expired", "any"] | None = None,
+    ) -> AsyncIterator[EndpointInfo]:
+        """Devices by id: the active ones unless `state` says otherwise. `gone` is the quarantine."""
+        async for row in self._pages("/v1/endpoints", "endpoints", user=user, binding=binding, tag=tag, state=state):
+            yield _endpoint(row)
+
+    async def remove(self, id: int) -> None:
+        """Take a device out of the directory."""
+        await self.call("DELETE", f"/v1/endpoints/{id}", again=True)
+
+    async def restore(self, ids: Iterable[int]) -> int:
+        """Take devices back from quarantine; how many are active again."""
+        answer = await self.call("POST", "/v1/endpoints/restore", json={"ids": [*ids]}, again=True)
+        return int(answer["restored"])
+
+    async def import_(self, lines: AsyncIterable[bytes]) -> Mapping[str, Any]:
+        """Enter the NDJSON lines, as a stream: `imported`, `bad`, and `errors` of the first thousand bad ones."""
+        headers = {"content-type": "application/x-ndjson"}
+        found: Mapping[str, Any] = await self.call("POST", "/v1/endpoints/import", body=lines, headers=headers)
+        return found
+
+    async def erase(self, user: str) -> int:
+        """Forget a user: devices, feed and what is queued for them; how many devices there were."""
+        answer = await self.call("DELETE", f"/v1/users/{quote(user, safe='')}", again=True)
+        return int(answer["endpoints"])
+
+    # -- Microsoft Graph's shape
+
+    async def post_graph(self, resource: Mapping[str, Any], *, unsid: str | None = None) -> GraphAccepted:
+        """`POST /me/notifications`. `unsid` names the user for an app; a delegated token says it itself.
+
+        With its `appNotificationId` the resource may be posted again: it replaces itself.
+        """
+        headers = {"x-uns-id": unsid} if unsid is not None else {}
+        async with await self.open("POST", "/me/notifications", json=resource, headers=headers) as answer:
+            said = await answer.json(content_type=None)
+            return GraphAccepted(said, answer.headers.get("location", ""), answer.status == 200)
+
+    async def _pages(self, path: str, name: str, **query: str | None) -> AsyncIterator[dict[str, Any]]:
+        cursor: str | None = None
+        while True:
+            page = await self.call("GET", path, query={**query, "cursor": cursor}, again=True)
+            for row in page[name]:
+                yield row
+            cursor = page["cursor"]
+            if cursor is None:
+                return
+
+
+def _endpoint(row: Mapping[str, Any]) -> EndpointInfo:
+    return EndpointInfo(**{**row, "tags": tuple(row["tags"])})
+
+
+def _body(
+    notification: Notification, target: Target | str, at: float | None, feed: bool | Mapping[str, Any]
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"target": _target(target)}
+    for name in _CONTENT:
+        value = getattr(notification, name)
+        if value != _DEFAULTS[name]:
+            body[name] = value
+    if notification.data:
+        body["data"] = dict(notification.data)
+    if notification.transports:
+        body["transports"] = {name: dict(values) for name, values in notification.transports.items()}
+    if notification.actions:
+        body["actions"] = [
+            {"id": action.id, "title": action.title} | ({"url": action.url} if action.url else {})
+            for action in notification.actions
+        ]
+    if at is not None:
+        body["at"] = at
+    if feed:
+        body["feed"] = feed if isinstance(feed, bool) else dict(feed)
+    return body
+
+
+def _target(target: Target | str) -> Any:
+    target = Target.parse(target) if isinstance(target, str) else target
+    match target.kind:
+        case "user" | "topic":
+            return {target.kind: target.names[0]}
+        case "users":
+            return {"users": list(target.names)}
+        case "endpoints":
+            return {"endpoints": list(target.ids)}
+        case "all":
+            return {"all": True}
+    raise UsageError("The service takes users, topics, endpoints and all; register explicit addresses first.")

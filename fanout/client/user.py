@@ -1,0 +1,236 @@
+"""A user's side of the service: her subscriptions, and the feed that all her devices read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from fanout.client.tokens import BearerSource
+from fanout.client.wire import ServiceUnavailable, Wire
+
+__all__ = ["Changed", "FeedEvent", "FeedPage", "Item", "SubscriptionInfo", "UserClient"]
+
+Action = Literal["none", "activated", "dismissed", "snoozed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionInfo:
+    """One device of the user's. Renew it in the state `expiring` or `expired`; `unreachable` wants a new address. Times: UNIX seconds."""
+
+    id: int
+    unsid: str
+    device_id: str
+    binding: str | None
+    platform: str
+    receive: Literal["push", "signal", "none"]
+    state: Literal["active", "expiring", "expired", "unreachable"]
+    created_at: float
+    renewed_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of the feed, as the user left it. A deleted one has no content. Times are UNIX seconds, `display_ttl` seconds."""
+
+    id: str
+    external_id: str | None
+    status: Literal["active", "deleted"]
+    read: bool
+    action: Action
+    group: str | None
+    priority: Literal["none", "low", "high"]
+    created_at: float
+    modified_at: float | None
+    expires_at: float
+    display_ttl: int | None
+    broadcast: bool
+    content: Mapping[str, Any] | None
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Some items. Go on from `cursor`: at once where there is `more`, otherwise when something has changed."""
+
+    items: tuple[Item, ...]
+    cursor: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An item after a change, and the cursor of that change."""
+
+    item: Item
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEvent:
+    """What the stream of changes says.
+
+    `change` has an `item`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
+    or has expired; `unauthorized` comes before the stream ends because its token has. `cursor` is from where to go on.
+    """
+
+    kind: str
+    cursor: str
+    item: Item | None = None
+    data: Mapping[str, Any] | None = None
+
+
+class UserClient(Wire):
+    """The service as one of the user's devices sees it, with her token. `unsid` says which device: what it changes is told to the others.
+
+    Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+    """
+
+    def __init__(self, url: str, bearer: BearerSource | str, *, unsid: str = "", **more: Any) -> None:
+        super().__init__(url, bearer, **more)
+        self.unsid = unsid
+
+    @property
+    def _device(self) -> dict[str, str]:
+        return {"x-uns-id": self.unsid} if self.unsid else {}
+
+    # -- subscriptions
+
+    async def subscribe(
+        self,
+        device_id: str,
+        *,
+        binding: str | None = None,
+        address: str | Mapping[str, Any] | None = None,
+        receive: Literal["push", "signal", "none"] = "push",
+        platform: str = "",
+        expires_in: float | None = None,
+    ) -> SubscriptionInfo:
+        """Subscribe this device, or renew it, with a new address too; from now on this client speaks as it.
+
+        Without a `binding` it gets no pushes, and reads. `expires_in` is in seconds, the longest the service allows unless given.
+        """
+        body: dict[str, Any] = {"device_id": device_id, "receive": receive, "platform": platform}
+        if binding is not None:
+            body |= {"binding": binding, "address": address}
+        if expires_in is not None:
+            body["expires_in"] = expires_in
+        held = SubscriptionInfo(**await self.call("POST", "/v1/me/subscriptions", json=body, again=True))
+        self.unsid = held.unsid
+        return held
+
+    async def subscriptions(self) -> list[SubscriptionInfo]:
+        """All of the user's devices."""
+        found = await self.call("GET", "/v1/me/subscriptions", again=True)
+        return [SubscriptionInfo(**each) for each in found["subscriptions"]]
+
+    async def unsubscribe(self, id: int) -> None:
+        """End a subscription, on sign-out."""
+        await self.call("DELETE", f"/v1/me/subscriptions/{id}", again=True)
+
+    # -- the feed
+
+    async def feed(
+        self,
+        cursor: str | None = None,
+        *,
+        order: Literal["changed", "newest"] = "changed",
+        unread: bool | None = None,
+        action: Action | None = None,
+        status: Literal["active", "deleted", "any"] | None = None,
+        limit: int = 100,
+    ) -> FeedPage:
+        """A page of the feed; with the cursor of an earlier page, what came after it: in the end, what has changed since."""
+        query = {
+            "cursor": cursor,
+            "order": order,
+            "unread": None if unread is None else str(unread).lower(),
+            "action": action,
+            "status": status,
+            "limit": limit,
+        }
+        page = await self.call("GET", "/v1/me/feed", query=query, headers=self._device, again=True)
+        return FeedPage(tuple(Item(**item) for item in page["items"]), page["cursor"], page["more"])
+
+    async def get(self, id: str) -> Item:
+        """One item, by its id or its sender's."""
+        path = f"/v1/me/feed/{quote(id, safe='')}"
+        return Item(**await self.call("GET", path, headers=self._device, again=True))
+
+    async def mark(
+        self, id: str, *, read: bool | None = None, action: Action | None = None, if_match: str | None = None
+    ) -> Changed:
+        """Change how it stands; the user's other devices are told. With `if_match` (an item's `etag`) only if nobody else has."""
+        change = {name: value for name, value in (("read", read), ("action", action)) if value is not None}
+        return await self._change("PATCH", id, change, if_match)
+
+    async def dismiss(self, id: str) -> Changed:
+        """Take it out of the tray of every device."""
+        return await self.mark(id, action="dismissed")
+
+    async def delete(self, id: str, *, if_match: str | None = None) -> Changed:
+        """Delete it on every device."""
+        return await self._change("DELETE", id, None, if_match)
+
+    async def events(self, cursor: str | None = None) -> AsyncIterator[FeedEvent]:
+        """Changes as they happen, from the cursor or from now on, until the service ends the stream: then go on from the last cursor.
+
+        Raises `ServiceUnavailable` when the connection breaks.
+        """
+        headers = {"accept": "text/event-stream", **self._device}
+        if cursor is not None:
+            headers["last-event-id"] = cursor
+        answer = await self.open("GET", "/v1/me/feed/events", headers=headers, endless=True)
+        async with answer:
+            event = _Event()
+            try:
+                async for line in answer.content:
+                    if said := event.line(line.decode().rstrip("\r\n")):
+                        yield said
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise ServiceUnavailable(f"The stream of changes broke off ({type(error).__name__}).") from None
+
+    async def _change(self, method: str, id: str, change: Mapping[str, Any] | None, if_match: str | None) -> Changed:
+        headers = self._device | ({"if-match": if_match} if if_match is not None else {})
+        path = f"/v1/me/feed/{quote(id, safe='')}"
+        # Said twice it is the same change, but with If-Match the second would be refused.
+        answer = await self.call(method, path, json=change, headers=headers, again=if_match is None)
+        return Changed(Item(**answer["item"]), answer["cursor"])
+
+
+class _Event:
+    """Server-sent events out of their lines (HTML standard, section 9.2.6)."""
+
+    def __init__(self) -> None:
+        self._cursor = ""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._kind = "message"
+        self._data: list[str] = []
+
+    def line(self, text: str) -> FeedEvent | None:
+        """One line; the event, if it was its end."""
+        if text:
+            name, _, value = text.partition(":")
+            value = value.removeprefix(" ")
+            if name == "event":
+                self._kind = value
+            elif name == "data":
+                self._data.append(value)
+            elif name == "id":
+                self._cursor = value
+            return None
+        if not self._data:
+            self._clear()
+            return None
+        data = orjson.loads("\n".join(self._data))
+        item = Item(**data) if self._kind == "change" else None
+        made = FeedEvent(self._kind, self._cursor, item, data)
+        self._clear()
+        return made

@@ -1,0 +1,201 @@
+"""One request to the service: a token, the answer, and what may be asked again without harm."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from fanout.client.tokens import BearerSource
+from fanout.core.duration import parse_retry_after
+from fanout.errors import FanoutError, UsageError
+
+__all__ = ["ServiceError", "ServiceUnavailable", "Wire"]
+
+_LIMIT = 64 * 1024 * 1024
+_TRIES = 4
+_BASE = 0.25
+_LONGEST = 30.0
+_AGAIN = frozenset((429, 502, 503, 504))
+
+
+class ServiceError(FanoutError):
+    """The service refused. `status` is HTTP's, `code` the service's word, `retry_after` seconds where it names any.
+
+    `request_id` is for whoever runs the service: it stands in their log.
+    """
+
+    def __init__(
+        self, text: str, *, status: int, code: str = "", request_id: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class ServiceUnavailable(FanoutError):
+    """The service could not be reached, or its answer did not arrive: what was asked may or may not have been done."""
+
+
+class Wire:
+    """The connection to a service, as an async context manager. `bearer` is a token (such as an API key) or a source of tokens.
+
+    `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities.
+    """
+
+    def __init__(
+        self, url: str, bearer: BearerSource | str, *, timeout: float = 30.0, ca_file: str | Path | None = None
+    ) -> None:
+        if not url.startswith(("https://", "http://")):
+            raise UsageError(f"{url!r} is no address of a service: write it as https://push.example.com.")
+        self.url = url.rstrip("/")
+        self._bearer = bearer
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 10.0))
+        self._ca_file = ca_file
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        context = ssl.create_default_context()
+        if self._ca_file is not None:
+            context.load_verify_locations(self._ca_file)
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        # No proxy, redirect or cookie: a bearer goes to this service and to nobody else.
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=self._timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: AsyncIterable[bytes] | None = None,
+        query: Mapping[str, str | int | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> Any:
+        """The answer's JSON, None for an empty one. `again`: it may be asked again when no answer came, or one that says "later".
+
+        Raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+        """
+        tries = _TRIES if again and body is None else 1
+        for attempt in range(1, tries + 1):
+            try:
+                async with await self.open(method, path, json=json, body=body, query=query, headers=headers) as answer:
+                    return await _json(answer)
+            except ServiceError as error:
+                if error.status not in _AGAIN or attempt == tries:
+                    raise
+                wait = error.retry_after
+            except ServiceUnavailable:
+                if attempt == tries:
+                    raise
+                wait = None
+            jittered = random.uniform(0.0, _BASE * 2.0**attempt)
+            await asyncio.sleep(min(_LONGEST, max(jittered, wait or 0.0)))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: AsyncIterable[bytes] | None = None,
+        query: Mapping[str, str | int | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        endless: bool = False,
+    ) -> aiohttp.ClientResponse:
+        """The answer, good and not yet read; a refused token is replaced and the request made once more."""
+        if self._session is None:
+            raise UsageError("The client is not open: use it inside `async with`.")
+        given = {"accept": "application/json", **(headers or {})}
+        data: Any = body
+        if json is not None:
+            data = orjson.dumps(json)
+            given["content-type"] = "application/json"
+        params = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout.sock_connect) if endless else self._timeout
+        for renewed in (False, True):
+            token = self._bearer if isinstance(self._bearer, str) else await self._bearer.token()
+            given["authorization"] = f"Bearer {token}"
+            try:
+                answer = await self._session.request(
+                    method,
+                    self.url + path,
+                    data=data,
+                    params=params,
+                    headers=given,
+                    allow_redirects=False,
+                    timeout=timeout,
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise ServiceUnavailable(
+                    f"{method} {path}: the service did not answer ({type(error).__name__})."
+                ) from None
+            if answer.status == 401 and not renewed and not isinstance(self._bearer, str) and body is None:
+                answer.release()
+                self._bearer.invalidate(token)
+                continue
+            if answer.status >= 300:
+                async with answer:
+                    raise await _refusal(answer, method, path)
+            return answer
+        raise AssertionError("the second attempt returns or raises")
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Any:
+    text = await _text(answer)
+    if not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise ServiceUnavailable("The service's answer is no JSON: is something else at that address?") from None
+
+
+async def _text(answer: aiohttp.ClientResponse) -> bytes:
+    try:
+        text = await answer.content.read(_LIMIT)
+        while not answer.content.at_eof() and len(text) < _LIMIT:
+            text += await answer.content.read(_LIMIT - len(text))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ServiceUnavailable(f"The service's answer broke off ({type(error).__name__}).") from None
+    return text
+
+
+async def _refusal(answer: aiohttp.ClientResponse, method: str, path: str) -> ServiceError:
+    try:
+        said = orjson.loads(await _text(answer))["error"]
+        code, message = str(said["code"]), str(said["message"])
+    except (orjson.JSONDecodeError, LookupError, TypeError, ServiceUnavailable):
+        code, message = "", "it says nothing more"
+    after = answer.headers.get("retry-after")
+    return ServiceError(
+        f"{method} {path}: {answer.status} {code}: {message}",
+        status=answer.status,
+        code=code,
+        request_id=answer.headers.get("request-id", ""),
+        retry_after=None if after is None else parse_retry_after(after, time.time()),
+    )
