@@ -21,8 +21,8 @@ from fanout.storage.sqlite.db import Db
 
 __all__ = ["LAST_DECISION", "Decisions", "Row", "ranges", "rows_of"]
 
-Row = tuple[int, float, list[list[Any]]]
-"""Its number, when it was stored (UNIX seconds), and the entries."""
+Row = list[Any]
+"""[its number, when it was stored (UNIX seconds), the entries]."""
 
 LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
 """Its number, so that something can be said to come after it."""
@@ -74,10 +74,11 @@ class Decisions:
 
 def rows_of(db: Db, number: int, since: float = 0.0) -> list[Row]:
     """What was decided about a notification (or, below zero, a binding) from `since` on, oldest first."""
-    rows = db.rows(
-        "id, at, json(data)",
-        "(SELECT id, at, data FROM decision WHERE notification = ? AND at >= ? ORDER BY id)",
+    # The texts are put together as they are: with json_group_array, which parses and writes them anew, it took twice as long.
+    found: list[Row] = db.json(
+        "SELECT '[' || coalesce(group_concat('[' || id || ',' || json_quote(at) || ',' || data || ']', ','), '') || ']' "
+        "FROM (SELECT id, at, data FROM decision WHERE notification = ? AND at >= ? ORDER BY id)",
         number,
         since,
     )
-    return [(id, at, entries) for id, at, entries in rows]
+    return found

@@ -54,7 +54,8 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
         ledger.of(chunk.notification).attempts += settlement.attempts
         rows = applied.retries
         if rows:
-            rows = [row._replace(waiting=_word(row.waiting)) for row in rows]
+            if any(row.waiting == Waiting.PAUSED for row in rows):
+                rows = [row._replace(waiting=_word(row.waiting)) for row in rows]
             retries.append((chunk, settlement, rows))
         parked: list[Any] | None = None
         release = settlement.release
