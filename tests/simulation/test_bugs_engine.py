@@ -1,0 +1,15 @@
+"""Each bug planted in the engine or in the HTTP client is caught within 200 seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.testing.simulation import BUGS, simulate
+
+MINE = sorted(name for name, bug in BUGS.items() if not bug.target.startswith("fanout.storage"))
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_the_bug_is_caught(name: str) -> None:
+    with BUGS[name].planted():
+        assert any(not simulate(seed).ok for seed in range(200)), f"200 seeds do not see that: {BUGS[name].says}"

@@ -1,0 +1,16 @@
+"""Seeds 100 to 199: see `test_seeds_low.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.testing.simulation import simulate
+
+
+@pytest.mark.parametrize("first", range(100, 200, 10))
+def test_every_promise_is_kept(first: int) -> None:
+    for seed in range(first, first + 10):
+        report = simulate(seed)
+        assert report.ok, f"python -m fanout.testing.simulation --seed {seed} --trace\n" + "\n".join(
+            map(str, report.violations)
+        )
