@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fanout.bootstrap import Parts, spare_collector
-from fanout.cli.options import Config
+from fanout.cli import logs
+from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say
 from fanout.core.urls import is_loopback
 from fanout.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from fanout.cli.simulation import Simulation
 
 __all__ = ["serve"]
 
@@ -23,21 +27,41 @@ _DRAIN = 3.0
 def serve(
     host: Annotated[str, typer.Option("--host", metavar="H", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="N", help="0 for any free one.", min=0, max=65_535)] = 8080,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Serve Prometheus metrics there too; a port alone is on loopback. The service's own /metrics is for this machine.",
+        ),
+    ] = None,
+    log_format: LogFormat = None,
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", help="With simulated gateways, an identity provider on loopback and ready tokens."),
+    ] = False,
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where --simulate leaves its database and configuration.")
+    ] = Path("fanout-simulated"),
     config: Config = None,
 ) -> None:
     """Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.
 
     Without an issuer or a key in [service] nobody can prove who they are, so the service listens on loopback only.
     """
-    run(lambda: _serve(config, host, port), graceful=True)
+    logs.configure(log_format)
+    listen = None
+    if metrics is not None:
+        from fanout.metrics import listen_address
+
+        listen = listen_address(metrics)
+    run(lambda: _serve(config, host, port, listen), graceful=True, log_format=log_format)
 
 
-async def _serve(config: Path | None, host: str, port: int) -> int:
+async def _serve(config: Path | None, host: str, port: int, listen: tuple[str, int] | None) -> int:
     made = parts(config, "serve")
     _check_exposure(made, host)
     try:
-        from fastapi import FastAPI
-
         from fanout.service.app import create_app
         from fanout.service.server import serving
     except ModuleNotFoundError as error:
@@ -48,19 +72,29 @@ async def _serve(config: Path | None, host: str, port: int) -> int:
         ) from None
 
     engine = made.engine(drain_timeout=_DRAIN)
-    app: FastAPI = create_app(engine, made.settings, clock=made.clock)
+    app = create_app(engine, made.settings, clock=made.clock)
+    if world is not None:
+        from fanout.service.docs import show_tokens
+
+        show_tokens(app, world.tokens)
     spare_collector()
-    async with app.state.service as service, serving(app, host, port, service.limits) as url:
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(app.state.service)
+        url = await stack.enter_async_context(serving(app, host, port, service.limits))
+        stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
         say(f"Serving {made.storage.location} at {url} (API: {url}/docs). Ctrl-C ends.")
+        for line in world.lines(url) if world is not None else ():
+            say(line)
         if not made.settings.service.authenticated:
             say(
-                "No issuer and no key is configured in [service]: whoever can reach this address is believed. Loopback only."
+                "No issuer and no key is configured in [service], so it listens on loopback only: whoever asks is believed."
             )
-        try:
-            await engine.failed()
-        except asyncio.CancelledError:
-            await service.drain()
-            raise
+        if listen is not None:
+            from fanout.metrics import Exporter
+
+            exporter = await stack.enter_async_context(Exporter(engine, *listen))
+            say(f"Metrics are at {exporter.url}.")
+        await engine.failed()
     return 1
 
 

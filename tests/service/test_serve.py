@@ -1,0 +1,282 @@
+"""`fanout serve` as a process: where it listens, how it ends, and what a rolling restart under load loses (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from servicerig import key_of, settings_of, storage_at
+
+from fanout.core.records import Status
+from fanout.service.auth import new_user_key, user_token
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+
+PIGEON = """
+import asyncio, os
+from fanout.plugin import ACCEPTED, TransportPlugin
+from fanout.testing.scripted import ScriptedSettings, ScriptedTransport
+
+ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+async def script(message, delivery):
+    if delivery.address.startswith("never"):
+        await asyncio.Event().wait()
+    os.write(ledger, f"{message.notification.id} {delivery.address}\\n".encode())
+    return ACCEPTED
+
+plugin = TransportPlugin(
+    name="pigeon", settings=ScriptedSettings, factory=lambda settings, context: ScriptedTransport(script, record=False)
+)
+"""
+
+
+@dataclass
+class Place:
+    """A folder with a configuration and a transport that writes a ledger of what it was given."""
+
+    folder: Path
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Counter[str]:
+        """How often each notification was sent."""
+        path = self.folder / "ledger"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return Counter(line.split()[0] for line in lines)
+
+    async def start(self, *words: str) -> asyncio.subprocess.Process:
+        environ = {**os.environ, "PYTHONPATH": str(self.folder / "site"), "LEDGER": str(self.folder / "ledger")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fanout", *words), cwd=self.folder, env=environ, stderr=asyncio.subprocess.PIPE
+        )
+        self.processes.append(process)
+        return process
+
+    async def serve(self, *words: str) -> Server:
+        process = await self.start("serve", "--port", "0", *words)
+        assert process.stderr is not None
+        said = ""
+        async with asyncio.timeout(60):
+            while (found := re.search(r"Serving .* at (http://\S+) ", said)) is None:
+                line = await process.stderr.readline()
+                assert line, said
+                said += line.decode()
+        return Server(process, found.group(1), said)
+
+
+@dataclass
+class Server:
+    """One `fanout serve`."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    said: str
+
+    async def end(self, number: int = signal.SIGTERM) -> tuple[int, float, str]:
+        """Tell it to end; its exit code, how many seconds it took, and what it said."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        _, rest = await asyncio.wait_for(self.process.communicate(), 60)
+        assert self.process.returncode is not None
+        return self.process.returncode, time.monotonic() - began, rest.decode()
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    info = tmp_path / "site" / "pigeon_post-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon-post\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fanout.transports]\npigeon = pigeon_post_service:plugin\n")
+    (tmp_path / "site" / "pigeon_post_service.py").write_text(PIGEON)
+    key = next(key for key in settings_of().service.keys if key.app == "shop")
+    (tmp_path / "fanout.toml").write_text(
+        'storage = "sqlite:fanout.db"\n[apps.default.transports.pigeon]\nlimit = 500\n[apps.shop.transports.pigeon]\n'
+        f'[[service.keys]]\nid = "{key.id}"\nhash = "{key.hash}"\napp = "shop"\n'
+    )
+    found = Place(tmp_path)
+    try:
+        yield found
+    finally:
+        for process in found.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+def bearer() -> dict[str, str]:
+    return {"authorization": f"Bearer {key_of('shop')}"}
+
+
+async def devices(server: Server, *addresses: str) -> None:
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer()) as http:
+        for address in addresses:
+            body = {"user": address.partition("-")[0], "binding": "pigeon", "address": address}
+            assert (await http.post("/v1/endpoints", json=body)).status_code == 201
+
+
+async def test_it_serves_delivers_and_ends_when_told_to(place: Place) -> None:
+    server = await place.serve()
+    assert "loopback only" not in server.said
+    await devices(server, "alice-1", "alice-2")
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer()) as http:
+        posted = await http.post("/v1/notifications", json={"target": {"user": "alice"}, "title": "Hi"})
+        assert posted.status_code == 202
+        assert (await http.get("/ready")).status_code == 200
+        assert "fanout_storage_up 1" in (await http.get("/metrics")).text
+    code, took, said = await server.end()
+    assert (code, took < 10) == (0, True), said
+    assert place.ledger[posted.json()["id"]] == 2
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "push.example.com"])
+async def test_without_authentication_it_listens_on_loopback_only(place: Place, host: str) -> None:
+    file = place.folder / "fanout.toml"
+    file.write_text(file.read_text().partition("[[service")[0])
+    process = await place.start("serve", "--port", "0", "--host", host)
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert host in said.decode()
+    assert "[[service.keys]]" in said.decode()
+
+
+async def test_without_authentication_it_says_so(place: Place) -> None:
+    file = place.folder / "fanout.toml"
+    file.write_text(file.read_text().partition("[[service")[0])
+    server = await place.serve("--host", "localhost")
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        assert (await http.get("/v1/endpoints")).status_code == 200
+        assert (await http.get("/v1/endpoints", headers={"host": "evil.example"})).status_code == 403
+    _, _, said = await server.end(signal.SIGINT)
+    assert "loopback only" in server.said + said
+
+
+async def test_memory_is_refused(place: Place) -> None:
+    file = place.folder / "fanout.toml"
+    file.write_text(file.read_text().replace("sqlite:fanout.db", "memory:"))
+    process = await place.start("serve", "--port", "0")
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert "fanout serve" in said.decode()
+
+
+async def test_it_ends_in_time_whatever_holds_on_to_it(place: Place) -> None:
+    """A gateway that never answers, a client that never ends its request, one that keeps a connection, and an open event stream."""
+    server = await place.serve()
+    await devices(server, "alice-1", "never-1")
+    host, port = server.url.removeprefix("http://").split(":")
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer()) as http:
+        stuck = await http.post("/v1/notifications", json={"target": {"user": "never"}, "title": "Hi"})
+        assert stuck.status_code == 202
+        head = b"POST /v1/notifications HTTP/1.1\r\nhost: x\r\nauthorization: " + bearer()["authorization"].encode()
+        slow_reader, slow = await asyncio.open_connection(host, int(port))
+        slow.write(head + b"\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{")
+        idle_reader, idle = await asyncio.open_connection(host, int(port))
+        code, took, said = await server.end()
+    assert code == 0, said
+    assert took < 10
+    for writer in (slow, idle):
+        writer.close()
+    # What was in the gateway's hands is still to be delivered, by whoever comes next.
+    status = (await statuses(place, [stuck.json()["id"]]))[0]
+    assert status is not None
+    assert status.counts["pending"] == 1
+
+
+async def test_an_open_event_stream_ends_with_the_service(place: Place) -> None:
+    key = new_user_key()
+    file = place.folder / "fanout.toml"
+    table = f'[[service.user_keys]]\nid = "{key.id}"\nsecret = "{key.secret.reveal()}"\napp = "shop"\n'
+    file.write_text(file.read_text() + table)
+    server = await place.serve()
+    token = {"authorization": f"Bearer {user_token(key.secret, 'shop', 'alice')}"}
+    async with (
+        httpx.AsyncClient(base_url=server.url, headers=token, timeout=30) as http,
+        http.stream("GET", "/v1/me/feed/events") as stream,
+    ):
+        assert stream.status_code == 200
+        lines = stream.aiter_lines()
+        await anext(lines)
+        code, took, said = await server.end()
+        async for _ in lines:
+            pass  # an orderly end: a stream that is cut off raises
+    assert (code, took < 10) == (0, True), said
+
+
+async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
+    """Two services on one file, each restarted in turn while clients post; a client that is turned away goes to the other."""
+    servers = [await place.serve(), await place.serve()]
+    await devices(servers[0], *(f"user{n}-phone" for n in range(20)))
+    accepted: dict[str, str] = {}
+    more = asyncio.Condition()
+    stopping = False
+
+    async def client(number: int) -> None:
+        at = number % 2
+        count = 0
+        async with httpx.AsyncClient(headers=bearer(), timeout=20) as http:
+            while not stopping:
+                key = f"{number}-{count}"
+                body = {"target": {"user": f"user{count % 20}"}, "title": key}
+                try:
+                    url = f"{servers[at].url}/v1/notifications"
+                    answer = await http.post(url, json=body, headers={"idempotency-key": key})
+                except httpx.TransportError:
+                    at = 1 - at  # turned away, or cut off: the same post again, at the other
+                    continue
+                if answer.status_code == 503:
+                    at = 1 - at
+                    continue
+                assert answer.status_code == 202, answer.text
+                count += 1
+                async with more:
+                    accepted[key] = answer.json()["id"]
+                    more.notify_all()
+
+    async def until(count: int) -> None:
+        async with more, asyncio.timeout(60):
+            await more.wait_for(lambda: len(accepted) >= count)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(client(number))
+        for which in (0, 1, 0):
+            await until(len(accepted) + 60)
+            code, took, said = await servers[which].end()
+            assert (code, took < 10) == (0, True), said
+            await until(len(accepted) + 30)
+            servers[which] = await place.serve()
+        await until(len(accepted) + 60)
+        stopping = True
+    for server in servers:
+        code, _, said = await server.end()
+        assert code == 0, said
+    work = await place.start("work", "--drain")
+    await work.communicate()
+    assert work.returncode == 0
+
+    ids = list(accepted.values())
+    assert len(set(ids)) == len(ids) > 300
+    for status in await statuses(place, ids):
+        assert status is not None
+        assert status.state == "done"
+        assert status.counts["accepted"] == 1
+    ledger = place.ledger
+    assert set(ids) <= set(ledger)
+    assert max(ledger.values()) == 1, "an orderly end repeats nothing"
+
+
+async def statuses(place: Place, ids: Sequence[str]) -> list[Status | None]:
+    """What the database says of these notifications."""
+    async with storage_at(place.folder) as storage:
+        return [await storage.status(id, time.time()) for id in ids]
