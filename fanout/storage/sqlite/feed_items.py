@@ -163,7 +163,7 @@ def touched(db: Db, after: int) -> Touched:
     found = db.json(
         """
         SELECT json_object('head', f.seq, 'users', json((SELECT json_group_array(json_array(a.name, u.user)) FROM (
-          SELECT app, user FROM feed_item WHERE seq > ?1 UNION SELECT app, user FROM feed_state WHERE seq > ?1
+          SELECT app, user FROM feed_item INDEXED BY feed_item_seq WHERE seq > ?1 UNION SELECT app, user FROM feed_state INDEXED BY feed_state_seq WHERE seq > ?1
         ) u CROSS JOIN app a ON a.id = u.app)),
         'erased', json((SELECT json_group_array(json_array(a.name, hex(e.digest))) FROM feed_erased e
           CROSS JOIN app a ON a.id = e.app WHERE e.seq > ?1))) FROM feed f

@@ -146,9 +146,9 @@ def _moves(old: Endpoint, new: Registration) -> bool:
 def _displaced(db: Db, app: str, endpoint: int, mine: int) -> list[int]:
     """End the other subscriptions of the endpoint's address, and say which they were."""
     ids: list[int] = db.json(
-        "SELECT json_group_array(s.id) FROM subscription s WHERE s.id <> ?1 AND s.endpoint IN (SELECT f.id FROM endpoint e "
-        "CROSS JOIN endpoint f ON f.binding = e.binding AND f.digest = e.digest "
-        "WHERE e.id = ?2 AND (f.state = 'replaced' OR f.id = e.id))",
+        "SELECT json_group_array(s.id) FROM subscription s WHERE s.id <> ?1 AND s.endpoint > 0 AND s.endpoint IN (SELECT ?2 "
+        "UNION ALL SELECT f.id FROM endpoint e CROSS JOIN endpoint f ON f.binding = e.binding AND f.digest = e.digest "
+        "WHERE e.id = ?2 AND f.state <> 'active' AND f.state = 'replaced')",
         mine,
         endpoint,
     )

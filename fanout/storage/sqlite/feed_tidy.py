@@ -38,7 +38,7 @@ def prunable(db: Db, now: float) -> bool:
     return bool(
         db.value(
             "SELECT EXISTS (SELECT 1 FROM feed_item WHERE deleted = 1 AND modified_at < ?1) "
-            "OR EXISTS (SELECT 1 FROM subscription CROSS JOIN app a WHERE app = a.id AND expires_at < ?2) "
+            "OR EXISTS (SELECT 1 FROM app a CROSS JOIN subscription s ON s.app = a.id WHERE s.expires_at < ?2) "
             "OR EXISTS (SELECT 1 FROM feed_erased WHERE at < ?1)",
             tombstones,
             subscriptions,
