@@ -30,10 +30,12 @@ def clear(folder: Path) -> None:
         raise UsageError(f"--folder {folder} cannot be used ({error.strerror}): name another folder.") from None
 
 
-def write_config(folder: Path, bindings: Mapping[str, Mapping[str, Any]], policy: Mapping[str, Any]) -> Path:
-    """The demo's configuration, marked as such; its path."""
+def write_config(
+    folder: Path, bindings: Mapping[str, Mapping[str, Any]], policy: Mapping[str, Any], more: str = ""
+) -> Path:
+    """The demo's configuration, marked as such, with `more` tables as TOML; its path."""
     config = folder / _CONFIG
-    write_private(config, _MARK + toml("sqlite:fanout.db", bindings, policy))
+    write_private(config, _MARK + toml("sqlite:fanout.db", bindings, policy) + more)
     return config
 
 

@@ -55,10 +55,29 @@ def serve(
         from fanout.metrics import listen_address
 
         listen = listen_address(metrics)
+    if simulate and config is not None:
+        raise UsageError("--simulate makes a configuration of its own: leave --config out.")
+    if simulate:
+        run(lambda: _simulate(folder.absolute(), host, port, listen), graceful=True, log_format=log_format)
     run(lambda: _serve(config, host, port, listen), graceful=True, log_format=log_format)
 
 
-async def _serve(config: Path | None, host: str, port: int, listen: tuple[str, int] | None) -> int:
+async def _simulate(folder: Path, host: str, port: int, listen: tuple[str, int] | None) -> int:
+    if not is_loopback(host):
+        raise UsageError(f"--simulate gives tokens to whoever asks, so it does not listen on {host}: leave --host out.")
+    try:
+        from fanout.cli.simulation import simulated
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"fanout serve --simulate needs {error.name}: install the extra 'service' (from a checkout: pip install '.[service]')."
+        ) from None
+    async with simulated(folder) as world:
+        return await _serve(world.config, host, port, listen, world)
+
+
+async def _serve(
+    config: Path | None, host: str, port: int, listen: tuple[str, int] | None, world: Simulation | None = None
+) -> int:
     made = parts(config, "serve")
     _check_exposure(made, host)
     try:

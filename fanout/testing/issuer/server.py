@@ -75,6 +75,7 @@ class LoopbackIssuer:
         app.router.add_get("/keys", self._endpoint("keys", self._keys))
         app.router.add_post("/token", self._endpoint("token", self._token))
         app.router.add_post("/sign_in", self._endpoint("sign_in", self._sign_in))
+        app.router.add_post("/rotate", self._endpoint("rotate", self._rotate))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         context = None
@@ -177,6 +178,10 @@ class LoopbackIssuer:
         scopes = form.get("scope", SCOPE).split()
         token = self.sign_in(form["user"], client, audience=form.get("audience"), scopes=scopes)
         return 200, {"token_type": "Bearer", "access_token": token, "expires_in": int(self.desk.lifetime)}
+
+    async def _rotate(self, request: web.Request) -> tuple[int, Mapping[str, Any]]:
+        """Sign with a new key from now on; tokens of the old ones stay good, for their keys are still published."""
+        return 200, {"kid": self.keys.rotate().kid}
 
 
 async def _form(request: web.Request) -> dict[str, str]:
