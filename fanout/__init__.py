@@ -27,13 +27,14 @@ if TYPE_CHECKING:
         Throttled,
         Unavailable,
     )
-    from fanout.core.policy import Policy, Retention
-    from fanout.core.records import Event, Status
+    from fanout.core.policy import BacklogLimits, Policy, Retention
+    from fanout.core.records import Event, GateNote, Status, Step
     from fanout.core.secret import Secret
     from fanout.core.states import DeliveryState, NotificationState, Waiting
     from fanout.engine import Engine, LiveEvent, Receipt
     from fanout.errors import (
         AddressInvalid,
+        Backlogged,
         ConfigurationError,
         Conflict,
         EngineClosed,
@@ -66,13 +67,14 @@ _MODULES = {
         "Throttled",
         "Unavailable",
     ),
-    "core.policy": ("Policy", "Retention"),
-    "core.records": ("Event", "Status"),
+    "core.policy": ("BacklogLimits", "Policy", "Retention"),
+    "core.records": ("Event", "GateNote", "Status", "Step"),
     "core.secret": ("Secret",),
     "core.states": ("DeliveryState", "NotificationState", "Waiting"),
     "engine": ("Engine", "LiveEvent", "Receipt"),
     "errors": (
         "AddressInvalid",
+        "Backlogged",
         "ConfigurationError",
         "Conflict",
         "EngineClosed",
@@ -93,6 +95,8 @@ __all__ = [
     "Accepted",
     "Action",
     "AddressInvalid",
+    "BacklogLimits",
+    "Backlogged",
     "ConfigurationError",
     "Conflict",
     "DeliveryState",
@@ -102,6 +106,7 @@ __all__ = [
     "EngineClosed",
     "Event",
     "FanoutError",
+    "GateNote",
     "Gone",
     "InvalidMessage",
     "LiveEvent",
@@ -121,6 +126,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Status",
+    "Step",
     "StorageError",
     "StorageFull",
     "StorageRefused",
