@@ -35,7 +35,7 @@ soak: $(STAMP)
 	$(BIN)/python -m pytest -q tests/soak --soak
 
 faults: $(STAMP)
-	$(BIN)/python -m pytest -q tests/faults --faults
+	$(BIN)/python -m tests.faults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from tests.faults.rows import connections, disk, kills, load, outage, processes, time
+from tests.faults.rows import connections, disk, elsewhere, kills, load, outage, processes, time, versions
 from tests.faults.table import Row
 
 __all__ = ["ROWS"]
 
-ROWS: list[Row] = sorted([*connections.ROWS, *disk.ROWS, *kills.ROWS, *load.ROWS, *outage.ROWS, *processes.ROWS, *time.ROWS], key=lambda row: row.number)
+ROWS: list[Row] = sorted(
+    [
+        *connections.ROWS,
+        *disk.ROWS,
+        *elsewhere.ROWS,
+        *kills.ROWS,
+        *load.ROWS,
+        *outage.ROWS,
+        *processes.ROWS,
+        *time.ROWS,
+        *versions.ROWS,
+    ],
+    key=lambda row: row.number,
+)
+
+assert [row.number for row in ROWS] == list(range(1, 56))

@@ -146,7 +146,9 @@ def mutated(answer: Answer, rng: random.Random) -> Answer:
             {"apns-id": "x" * 2000}, {"content-encoding": "gzip"},
         )
     )  # fmt: skip
-    return rng.choice((Reply(status, headers, body, answer.push), Reply(status, headers, body), Reset(rng.randrange(14))))
+    return rng.choice(
+        (Reply(status, headers, body, answer.push), Reply(status, headers, body), Reset(rng.randrange(14)))
+    )
 
 
 # -- in the gateway's process

@@ -14,7 +14,6 @@ class NotRun(Exception):
     """This machine or user cannot run the row: the text says what it needs."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a row found: the figures in words, whether they are within the limit, and at what scale."""

@@ -186,6 +186,10 @@ class World:
             raise RuntimeError(f"the last worker ended with {code}: {child.said[-2000:]}")
         return child
 
+    async def pushed(self, before: int, *unless: Child) -> None:
+        """Wait until the ledger has more than `before` records, or one of these processes has ended."""
+        await until(lambda: self.gateway.arrived > before or any(child.ended for child in unless), what="a push")
+
     async def audit(self, *, unknown: bool = False) -> Audit:
         """Join the driver's log, the states and the ledger."""
         return await audit(self.engine, self.promised(), self.gateway.ledger, edges=self.edges, unknown=unknown)

@@ -52,7 +52,7 @@ async def audit(
     ledger may hold deliveries of a notification whose id it never learned.
     """
     found = Audit()
-    entries = list(read_ledger(ledger)) if ledger.exists() else []
+    entries = _entries(ledger)
     arrived = Counter(entry.delivery for entry in entries)
     known: set[str] = set()
     for id in promised:
@@ -80,6 +80,10 @@ async def audit(
     found.duplicates = sum(count - 1 for count in arrived.values())
     _between(found, entries, [*edges, len(entries)])
     return found
+
+
+def _entries(ledger: Path) -> list[Entry]:
+    return list(read_ledger(ledger)) if ledger.exists() else []
 
 
 def _between(found: Audit, entries: Sequence[Entry], edges: Sequence[int]) -> None:

@@ -74,7 +74,11 @@ class Failpoint:
         hit = int(number or "1")
         if hit < 1:
             raise ValueError(f"{VARIABLE}: the hit is {hit}; it counts from 1.")
-        return cls(name, hit, next((known for known in _ACTIONS if known == action), "kill"))
+        chosen: Action = "kill"
+        for known in _ACTIONS:
+            if known == action:
+                chosen = known
+        return cls(name, hit, chosen)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.hit}" + ("" if self.action == "kill" else f":{self.action}")

@@ -94,5 +94,6 @@ def __getattr__(name: str) -> StoragePlugin:
             watch()
         return FaultyStorage(Registry().make_storage(f"{name}:{location}", context))
 
-    # Most of the contract is passed on by `__getattr__`.
-    return StoragePlugin(name=f"faulty-{name}", factory=make, extra=inner.extra)  # type: ignore[arg-type]
+    # Most of the contract is passed on by `__getattr__`, which no type checker can follow.
+    factory: Any = make
+    return StoragePlugin(name=f"faulty-{name}", factory=factory, extra=inner.extra)

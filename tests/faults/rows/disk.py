@@ -1,4 +1,4 @@
-"""Rows 4, 30 to 33, 43 and 55: power that fails, disks that fill up or break, files that are damaged, and an older version's database."""
+"""Rows 4 and 30 to 33: power that fails, disks that fill up or break, files that are damaged, a log that grows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -17,7 +16,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
-import orjson
 
 import fanout
 from fanout.core.policy import Policy
@@ -124,7 +122,9 @@ async def power(form: Form) -> Finding:
 
 def _checkpoint(connection: apsw.Connection) -> None:
     """Move the log into the file."""
-    connection.execute("SELECT count(*) FROM notification").fetchall()  # until it has read, a connection knows of no log
+    connection.execute(
+        "SELECT count(*) FROM notification"
+    ).fetchall()  # until it has read, a connection knows of no log
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
@@ -194,7 +194,15 @@ async def _audit_kept(here: World) -> Audit:
 @measured(31, "EIO, failed fsync", "the process ends non-zero, the reopened database is consistent, 0 lost")
 async def broken(form: Form) -> Finding:
     """Writes and fsyncs of the log and of the file fail under a worker, and under a driver."""
-    points = ("wal.write", "wal.sync", "checkpoint.write", "checkpoint.sync", "settle.before", "lease.after", "expand.after")
+    points = (
+        "wal.write",
+        "wal.sync",
+        "checkpoint.write",
+        "checkpoint.sync",
+        "settle.before",
+        "lease.after",
+        "expand.after",
+    )
     rng = form.rng
     each = form.pick(1, 10)
     ended: Counter[int] = Counter()
@@ -222,7 +230,9 @@ async def broken(form: Form) -> Finding:
     return Finding(found, good, f"{len(points)} places, {each} times each, {audit.deliveries:,} deliveries")
 
 
-@measured(32, "file read-only, missing, truncated, a bit flipped", "refuses with a clear sentence; never silently empties")
+@measured(
+    32, "file read-only, missing, truncated, a bit flipped", "refuses with a clear sentence; never silently empties"
+)
 async def damaged(form: Form) -> Finding:
     """Copies of a database with unfinished work are damaged, and a worker is started on each."""
     flips = form.pick(12, 400)
@@ -304,7 +314,9 @@ async def damaged(form: Form) -> Finding:
                 tally[f"flips noticed later ({type(error).__name__})"] += 1
         assert ids
     found = f"emptied {emptied}, without a clear sentence {len(unclear)}; {dict(tally)}"
-    return Finding(found, emptied == 0 and not unclear, f"7 fates and {flips} flipped bits of {len(whole):,} bytes", tuple(unclear))
+    return Finding(
+        found, emptied == 0 and not unclear, f"7 fates and {flips} flipped bits of {len(whole):,} bytes", tuple(unclear)
+    )
 
 
 def _readable(here: World, config: Path) -> None:
@@ -331,14 +343,14 @@ async def growth(form: Form) -> Finding:
             began = time.monotonic()
             while time.monotonic() - began < seconds:
                 await here.submit(20, "user:u1", body="z" * 2000)
-                peak = max(peak, wal.stat().st_size)
+                peak = max(peak, _size(wal))
                 await until(lambda: _backlog_below(here, 20_000), 60, "a smaller backlog")
             reader.execute("COMMIT")
         await until(lambda: _nothing_left(here), 120, "the end of the backlog")
         await here.submit(20, body="z" * 2000)
         await until(lambda: _nothing_left(here), 120, "the end of the backlog")
-        after = wal.stat().st_size
-        file = here.database.stat().st_size
+        after = _size(wal)
+        file = _size(here.database)
         worker.signal(signal.SIGTERM)
         await worker.wait()
         alarm = re.search(r"(?i)write-ahead log|wal", worker.said) is not None
@@ -354,158 +366,12 @@ async def growth(form: Form) -> Finding:
     return Finding(found, good, f"a reader of {seconds:g} s, {audit.deliveries:,} deliveries")
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def _backlog_below(here: World, count: int) -> bool:
     return sum((await here.engine.storage.outstanding()).values()) < count
 
 
-# -- older versions
-
-_OLD = Path(__file__).parents[1] / "old"
-_TIMES = {
-    "endpoint": ("registered_at", "expires_at", "state_at"),
-    "notification": ("accepted_at", "due_at", "expires_at", "finished_at"),
-    "idempotency": ("at",),
-    "expansion": ("due_at",),
-    "chunk": ("ready_at",),
-    "retry": ("due_at",),
-    "event": ("at",),
-}
-
-
-def old_database(path: Path, version: int = 1) -> dict[str, list[str]]:
-    """The database that a worker of that schema version left when it was killed, as if that had been just now; what it promised."""
-    text = (_OLD / f"v{version}.sql").read_text(encoding="utf-8")
-    about = orjson.loads(text.partition("\n")[0].removeprefix("-- "))
-    # Its leases were of 20 s, and nearly over.
-    shift = time.time() - 19 - about.pop("made_at")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(text)
-        for table, columns in _TIMES.items():
-            for column in columns:
-                connection.execute(f"UPDATE {table} SET {column} = {column} + ?", (shift,))
-        connection.commit()
-    made: dict[str, list[str]] = about
-    return made
-
-
-@measured(55, "upgrade kill test", "0 lost; nothing that had ended is sent again")
-async def upgrade(form: Form) -> Finding:
-    """The old version wrote and was killed; the new one drains, and is killed now and then itself."""
-    kills = form.pick(1, 20)
-    form.folder.mkdir(exist_ok=True)
-    path = form.folder / "old.db"
-    about = old_database(path)
-    rng = form.rng
-    async with world(form, database=path) as here:
-        here.log.write_text("".join(f"{id} \n" for id in about["notifications"]))
-        await here.gateway.faults(delay=1.0, delay_seconds=0.1)
-        for _ in range(kills):
-            worker = here.work()
-            await asyncio.sleep(rng.uniform(0.0, 0.4))
-            worker.kill()
-            await worker.wait()
-            here.edges.append(here.gateway.arrived)
-        await here.drain()
-        audit = await here.audit()
-        arrived = {entry.delivery for entry in read_ledger(here.gateway.ledger)}
-    accepted = {fanout_delivery(*pair.split(" ")) for pair in about["accepted"]}
-    again = len(accepted & arrived)
-    # What the old worker had sent and settled is in its gateway's ledger, which is not this one.
-    false = audit.false - len(accepted)
-    found = f"lost {audit.lost}, false {false}, sent again although ended {again}, duplicates {audit.duplicates}"
-    good = audit.lost == 0 and false == 0 and again == 0 and audit.deliveries > 100
-    return Finding(found, good, f"schema version 1 by the code of that time, {audit.deliveries} deliveries, {kills} kills of the new one")
-
-
-def fanout_delivery(id: str, endpoint: str) -> str:
-    """The delivery of a pair of texts."""
-    from fanout.core.ids import delivery_id
-
-    return delivery_id(id, int(endpoint))
-
-
-@measured(43, "schema migration killed mid-way", "the old version or the new, never between; then drained, 0 lost")
-async def migration(form: Form) -> Finding:
-    """The old version's database is opened by the new one, which is killed at each statement, write and fsync of the migration."""
-    from fanout.storage.sqlite.schema import VERSION
-
-    if VERSION < 2:
-        raise NotRun("there is one version of the schema so far; it runs from the second on")
-    form.folder.mkdir(exist_ok=True)
-    shapes = {version: _shape(form.folder / f"clean-{version}.db", version) for version in range(1, VERSION + 1)}
-    found_at: Counter[str] = Counter()
-    kills = between = 0
-    lost = false = 0
-    names = {"migrate.inside": 40, "commit.before": 6, "wal.write": 60, "wal.sync": 6, "wal.synced": 6, "migrate.after": 6}
-    for name, most in names.items():
-        hit = 0
-        while hit < (most if form.long else 2):
-            hit += 1
-            path = form.folder / f"{name}-{hit}.db"
-            about = old_database(path)
-            folder = form.folder / f"w-{name}-{hit}"
-            folder.mkdir()
-            child = form.nursery.spawn(
-                "tests.faults.rows.disk:migrate",
-                ["migrate", str(path)],
-                log=folder / "log",
-                environment={"FANOUT_FAILPOINT": f"{name}:{hit}"},
-            )
-            code = await child.wait()
-            if code == 0:
-                break
-            if code != -signal.SIGKILL:
-                raise RuntimeError(f"the migration ended with {code}: {child.said[-1000:]}")
-            kills += 1
-            with closing(apsw.Connection(str(path))) as connection:
-                version = connection.pragma("user_version")
-                whole = _schema(connection) == shapes.get(version)
-                rows = connection.execute("SELECT count(*) FROM notification").get
-            between += not whole or rows != len(about["notifications"])
-            found_at[f"version {version}"] += 1
-            if form.long or hit == 1:
-                clock = VirtualClock(time.time())
-                async with Registry().make_storage(f"sqlite:{path}", StorageContext(clock=clock)) as storage:
-                    for id in about["notifications"]:
-                        lost += await storage.status(id, time.time()) is None
-                with closing(apsw.Connection(str(path))) as connection:
-                    between += _schema(connection) != shapes[VERSION]
-    found = f"between {between}, found at {dict(found_at)}, lost {lost}, false {false}"
-    return Finding(found, between == lost == 0 and kills > 0 and len(found_at) >= 1, f"{kills} kills from version 1 to {VERSION}")
-
-
-def migrate() -> int:
-    """Open the database of `sys.argv[1]` with the faulty storage, and close it: for a child of the nursery."""
-    import sys
-
-    from fanout.testing.faulty.failpoints import arm
-    from fanout.testing.faulty.installed import install
-
-    async def open_and_close() -> None:
-        async with Registry().make_storage(f"faulty-sqlite:{sys.argv[1]}", StorageContext(clock=_System())):
-            pass
-
-    install()
-    arm()
-    asyncio.run(open_and_close())
-    return 0
-
-
-def _schema(connection: apsw.Connection) -> list[tuple[str, ...]]:
-    """Every table and index, as `sqlite_schema` has them, without regard to white space."""
-    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name")
-    return [(kind, name, re.sub(r"\s+", " ", sql or "")) for kind, name, sql in rows]
-
-
-def _shape(path: Path, version: int) -> list[tuple[str, ...]]:
-    """The schema of version 1 as it was dumped, and of the later ones as a clean migration of that dump leaves it."""
-    from fanout.storage.sqlite.schema import STEPS
-
-    old_database(path)
-    with closing(apsw.Connection(str(path))) as connection:
-        for step in STEPS[1:version]:
-            connection.execute(step)
-        return _schema(connection)
-
-
-ROWS = [power, full, broken, damaged, growth, migration, upgrade]
+ROWS = [power, full, broken, damaged, growth]

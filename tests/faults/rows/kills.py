@@ -10,7 +10,7 @@ from typing import Any
 
 from fanout.testing.faulty.audit import Audit
 from tests.faults.table import Finding, measured
-from tests.faults.world import Form, World, until, world
+from tests.faults.world import Form, World, world
 
 __all__ = ["ROWS"]
 
@@ -46,9 +46,7 @@ def honest(audit: Audit) -> bool:
 def words(audit: Audit) -> str:
     """The figures of an audit."""
     bound = audit.bound(IN_FLIGHT, CHECKPOINT)
-    return (
-        f"lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates:,}, worst kill {audit.worst:,} <= {bound:,.0f}"
-    )
+    return f"lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates:,}, worst kill {audit.worst:,} <= {bound:,.0f}"
 
 
 @measured(1, "kill -9 at random times", _HONEST)
@@ -67,7 +65,7 @@ async def random_kills(form: Form) -> Finding:
                 drivers += not driver.ended
                 driver.kill()
             before = here.gateway.arrived
-            await until(lambda: worker.ended or here.gateway.arrived > before or driver.ended, what="a worker at work")
+            await here.pushed(before, worker, driver)
             await asyncio.sleep(rng.uniform(0.0, longest) ** 2 / longest)
             worker.kill()
             await asyncio.gather(worker.wait(), driver.wait())
@@ -187,7 +185,7 @@ async def _one(here: World, name: str, scene: Scene, hit: int, batch: list[list[
     before = here.gateway.arrived
     worker = here.work(*([] if scene.terminated else ["--drain"]), failpoint=failpoint, checkpoint=scene.checkpoint)
     if scene.terminated:
-        await until(lambda: here.gateway.arrived > before or worker.ended, what="something sent")
+        await here.pushed(before, worker)
         worker.signal(signal.SIGTERM)
     code = await worker.wait()
     here.edges.append(here.gateway.arrived)
@@ -206,7 +204,7 @@ async def double_kills(form: Form) -> Finding:
             await here.drive([plan(rng, 12)]).wait()
             before = here.gateway.arrived
             first = here.work()
-            await until(lambda: here.gateway.arrived > before or first.ended, what="something sent")
+            await here.pushed(before, first)
             await asyncio.sleep(rng.uniform(0.0, 0.05))
             first.kill()
             await first.wait()

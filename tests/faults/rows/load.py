@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import closing
 from typing import Any
 
@@ -80,7 +80,11 @@ async def sustained(form: Form) -> Finding:
         f"{achieved:,.0f}/s of {most:,.0f}/s, submit to last push p99 {early * 1000:.0f} -> {late * 1000:.0f} ms, "
         f"RSS {slope:+.1f} MB in 10 minutes, lost {audit.lost}"
     )
-    good = (late <= max(2 * early, early + 0.25) or not form.long) and audit.lost == audit.false == 0 and audit.duplicates == 0
+    good = (
+        (late <= max(2 * early, early + 0.25) or not form.long)
+        and audit.lost == audit.false == 0
+        and audit.duplicates == 0
+    )
     # In seconds a slope says nothing.
     return Finding(found, good and (slope < 1.0 or not form.long), f"{seconds:g} s, {audit.deliveries:,} deliveries")
 
@@ -95,7 +99,9 @@ def _slope(points: list[tuple[float, float]]) -> float:
     return sum((point[0] - x) * (point[1] - y) for point in points) / spread if spread else 0.0
 
 
-@measured(9, "submit rate with group commit, synchronous=FULL", "p99 < 50 ms; req/s, fsync/s and batch size are reported")
+@measured(
+    9, "submit rate with group commit, synchronous=FULL", "p99 < 50 ms; req/s, fsync/s and batch size are reported"
+)
 async def submitting(form: Form) -> Finding:
     """1, 10 and 100 clients that send one notification after the other."""
     seconds = form.pick(0.5, 5.0)
@@ -141,7 +147,11 @@ class _System:
     monotonic = staticmethod(time.monotonic)
 
 
-@measured(12, "everything in back-off: the gateway answers 503", "RSS grows < 64 MB over idle, about one row per 1,000, clean drain")
+@measured(
+    12,
+    "everything in back-off: the gateway answers 503",
+    "RSS grows < 64 MB over idle, about one row per 1,000, clean drain",
+)
 async def outage_of_many(form: Form) -> Finding:
     """A broadcast meets a gateway that refuses everything; memory and rows are measured while it waits; then it comes back."""
     devices = form.pick(5_000, 1_000_000)
@@ -162,7 +172,9 @@ async def outage_of_many(form: Form) -> Finding:
             peak = max(peak, megabytes(worker.pid))
             await asyncio.sleep(0.05)
         with closing(apsw.Connection(str(here.database))) as connection:
-            chunks, retries = connection.execute("SELECT (SELECT count(*) FROM chunk), (SELECT count(*) FROM retry)").get
+            chunks, retries = connection.execute(
+                "SELECT (SELECT count(*) FROM chunk), (SELECT count(*) FROM retry)"
+            ).get
         attempts = (await here.engine.status(id)).attempts
         await here.gateway.strain(share=0.0)
         began = time.monotonic()
@@ -245,7 +257,7 @@ async def collapse(form: Form) -> Finding:
             key, number = order[entry.notification]
             newest[key, entry.address] = max(newest.get((key, entry.address), -1), number)
         seen_offline = len(first) - len(newest)
-        for key, id in offline.items():
+        for id in offline.values():
             wrong += not any(entry.notification == id for entry in first)
         await here.gateway.faults(delay=1.0, delay_seconds=0.02)
         for number in range(updates, 2 * updates):
@@ -261,7 +273,7 @@ async def collapse(form: Form) -> Finding:
             key, number = order[entry.notification]
             stale += number < high[key, entry.address]
             high[key, entry.address] = max(high[key, entry.address], number)
-        for key, id in last.items():
+        for id in last.values():
             wrong += not any(entry.notification == id for entry in entries)
         audit = await here.audit()
     found = (
@@ -301,7 +313,9 @@ async def lanes(form: Form) -> Finding:
     p50, p99 = percentile(waits, 0.5), percentile(waits, 0.99)
     busy = arrived_before_the_end < devices * form.pick(3, 1)
     found = f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, backlog at the end {'there' if busy else 'gone'}"
-    return Finding(found, p99 < 0.1 or not form.long, f"{devices * form.pick(3, 1):,} bulk, {count} urgent from another process")
+    return Finding(
+        found, p99 < 0.1 or not form.long, f"{devices * form.pick(3, 1):,} bulk, {count} urgent from another process"
+    )
 
 
 @measured(40, "fairness between apps", "quiet apps' p99 <= 2 times their p99 alone")
@@ -411,10 +425,10 @@ async def _real_hosts(form: Form) -> tuple[int, int, int]:
     gateways = {"webpush": {"lean": True}}
     settings = {"allow_private": True, "allowed_hosts": ["push.services.mozilla.com"], "max_hosts": 64}
     async with world(form, gateways, settings=settings) as here:
+        import base64
+
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
-
-        import base64
 
         for n in range(many):
             key = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -444,4 +458,3 @@ async def _real_hosts(form: Form) -> tuple[int, int, int]:
 
 
 ROWS: list[Any] = [sustained, submitting, outage_of_many, many_retries, collapse, lanes, fairness, hosts]
-assert Counter

@@ -49,11 +49,17 @@ def between(timeline: dict[int, int], start: float, end: float) -> int:
     return sum(count for slot, count in timeline.items() if start <= slot / 10 < end)
 
 
-@measured(14, "brown-out to 10 % of the capacity", "attempts offered <= 1.2 times the capacity; goodput >= 95 % within 30 s after")
+@measured(
+    14,
+    "brown-out to 10 % of the capacity",
+    "attempts offered <= 1.2 times the capacity; goodput >= 95 % within 30 s after",
+)
 async def brownout(form: Form) -> Finding:
     """A gateway of so many a second, with answers after 50 ms, is offered 60 % of that; then it takes a tenth, and 503 is the rest."""
     capacity, settle, seconds = form.pick(600, 1500), form.pick(1.5, 10.0), form.pick(4.0, 60.0)
-    async with world(form, devices=50, policy={"backoff_base": form.pick(0.3, 1.0), "backoff_cap": form.pick(3.0, 30.0)}) as here:
+    async with world(
+        form, devices=50, policy={"backoff_base": form.pick(0.3, 1.0), "backoff_cap": form.pick(3.0, 30.0)}
+    ) as here:
         await here.gateway.faults(delay=1.0, delay_seconds=0.05)
         await here.gateway.strain(capacity=capacity)
         worker = here.work()
@@ -96,7 +102,11 @@ async def brownout(form: Form) -> Finding:
     return Finding(found, good, f"{capacity}/s down to {capacity // 10}/s for {seconds:g} s (of 60 s)")
 
 
-@measured(15, "full outage: every connect refused", "<= 1 probe a second and host, no attempt burnt, back without a second overload")
+@measured(
+    15,
+    "full outage: every connect refused",
+    "<= 1 probe a second and host, no attempt burnt, back without a second overload",
+)
 async def outage(form: Form) -> Finding:
     """The gateway's process is gone; who knocks is counted; then it is back, with room for a part of what waits."""
     base, seconds, capacity = form.pick(0.3, 1.0), form.pick(3.0, 60.0), form.pick(800, 1500)
@@ -121,7 +131,9 @@ async def outage(form: Form) -> Finding:
         await asyncio.sleep(seconds)
         lasted = time.monotonic() - began
         with closing(apsw.Connection(str(here.database))) as connection:
-            burnt = connection.execute("SELECT (SELECT count(*) FROM retry) + (SELECT count(*) FROM chunk WHERE attempt > 1)").get
+            burnt = connection.execute(
+                "SELECT (SELECT count(*) FROM retry) + (SELECT count(*) FROM chunk WHERE attempt > 1)"
+            ).get
         server.close()
         await server.wait_closed()
         await here.gateway.start()
@@ -144,11 +156,24 @@ async def outage(form: Form) -> Finding:
         f"refused for overload {refused} of {total:,}, lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}"
     )
     # The pool's own reconnects and the gate's probes: each doubles its pause; a few come in the first second.
-    good = len(knocks) <= lasted / base + 3 and burnt == 0 and refused <= form.pick(0.5, 0.1) * total and audit.lost == audit.false == 0
-    return Finding(found, good and audit.duplicates == 0, f"{seconds:g} s (of 10 min) with a first pause of {base:g} s, {probes:.2f} probes for each of them")
+    good = (
+        len(knocks) <= lasted / base + 3
+        and burnt == 0
+        and refused <= form.pick(0.5, 0.1) * total
+        and audit.lost == audit.false == 0
+    )
+    return Finding(
+        found,
+        good and audit.duplicates == 0,
+        f"{seconds:g} s (of 10 min) with a first pause of {base:g} s, {probes:.2f} probes for each of them",
+    )
 
 
-@measured(16, "retry amplification", "attempts / deliveries <= 1 + budget while half fails; then the rest within a minute or two")
+@measured(
+    16,
+    "retry amplification",
+    "attempts / deliveries <= 1 + budget while half fails; then the rest within a minute or two",
+)
 async def amplification(form: Form) -> Finding:
     """Half of all requests are answered 503 at random, with the default budget; then the gateway is well again."""
     devices, seconds = form.pick(1_000, 20_000), form.pick(4.0, 20.0)

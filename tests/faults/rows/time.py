@@ -49,7 +49,9 @@ async def jitter(form: Form) -> Finding:
         worst_bin = max(worst_bin, max(bins.values()) / (count / (ceiling * 10)))
     spread = max(backoff(9, base=1, cap=60, rng=rng) for _ in range(1000))
     found = f"KS {worst_ks:.2f} (critical 1.63), fullest bin {worst_bin:.2f} times the mean"
-    return Finding(found, worst_ks < 1.63 and worst_bin <= 3 and spread <= 60, f"{count:,} failures, attempts 4 and 6; pure")
+    return Finding(
+        found, worst_ks < 1.63 and worst_bin <= 3 and spread <= 60, f"{count:,} failures, attempts 4 and 6; pure"
+    )
 
 
 @measured(26, "Retry-After matrix", "nothing raised; clamped to the policy's cap; never earlier than told")
@@ -87,7 +89,9 @@ async def retry_after(form: Form) -> Finding:
             for n, (value, least) in enumerate(matrix):
                 waited = served[n] - when[ApnsSimulator.address(n)]
                 if not -0.05 <= waited - least <= 1.1 * cap + 1.6:
-                    odd.append(f"{error} {value!r}: sent again after {waited:.2f} s, and not before {least:g} s was asked for")
+                    odd.append(
+                        f"{error} {value!r}: sent again after {waited:.2f} s, and not before {least:g} s was asked for"
+                    )
                 early = max(early, least - waited)
                 worst = max(worst, waited)
         audit = await here.audit()
@@ -136,9 +140,7 @@ async def expiry(form: Form) -> Finding:
             await engine.wait(id, 30)
         worker.kill()
         seen = (await gateway.tell(get=["late", "expirations"]))["expirations"]
-        owners = {
-            delivery: id for id in ends for delivery in [_delivery(id, endpoint) for endpoint in range(1, 11)]
-        }
+        owners = {delivery: id for id in ends for delivery in [_delivery(id, endpoint) for endpoint in range(1, 11)]}
         after = [when - ends[owners[delivery]][1] for delivery, told, when in seen if ends[owners[delivery]][0] != "0"]
         overrun = max(after, default=0.0)
         odd = sum(
@@ -190,7 +192,12 @@ async def jumps(form: Form) -> Finding:
     """Two engines on one database, and one clock that jumps under both while a broadcast is half sent."""
     size = form.pick(60, 1000)
     details, good = [], True
-    cases = {"+1 h": (3600.0, 0.0), "-1 h": (-3600.0, 0.0), "+10 years": (10 * 366 * 86_400.0, 0.0), "smear": (0.0, 0.2)}
+    cases = {
+        "+1 h": (3600.0, 0.0),
+        "-1 h": (-3600.0, 0.0),
+        "+10 years": (10 * 366 * 86_400.0, 0.0),
+        "smear": (0.0, 0.2),
+    }
     for name, (offset, pace) in cases.items():
         clock = Jumping()
         held = asyncio.Event()
@@ -219,7 +226,7 @@ async def jumps(form: Form) -> Finding:
                 await one.endpoints.register(user=f"u{n}", binding="push", address=f"d{n}")
             later = await one.send(fanout.Notification(title="later"), "user:u1", at=clock.now() + 1800)
             receipt = await one.send(fanout.Notification(title="now"), "all")
-            await until(lambda: sum(len(each.sends) for each in transports) >= 20, what="20 sends under way")
+            await until(lambda pair=transports: sum(len(each.sends) for each in pair) >= 20, what="20 sends under way")
             clock.offset, clock.pace = offset, pace
             held.set()
             status = await receipt.wait(20)
@@ -270,7 +277,11 @@ async def suspended(form: Form) -> Finding:
     peak = max((count for slot, count in offered.items() if slot / 10 >= woke), default=0)
     found = f"{words(audit)}, busiest 0.1 s after waking {peak:,} (before: {before:,})"
     good = audit.lost == audit.false == 0 and audit.duplicates <= 2 * (IN_FLIGHT + 1e5 * CHECKPOINT) and codes == [0, 0]
-    return Finding(found, good and peak <= max(3 * before, 4 * IN_FLIGHT), f"{pause:g} s with leases of 1 s, {audit.deliveries:,} deliveries")
+    return Finding(
+        found,
+        good and peak <= max(3 * before, 4 * IN_FLIGHT),
+        f"{pause:g} s with leases of 1 s, {audit.deliveries:,} deliveries",
+    )
 
 
 async def _settled(engine: Engine) -> bool:

@@ -1,0 +1,40 @@
+"""Rows as tests: `pytest tests/faults -k row_06`, with `--faults` in the long form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.nursery import Nursery
+from tests.faults.table import NotRun, Row
+from tests.faults.world import Form
+
+__all__ = ["cases"]
+
+
+def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A test function for these rows. What other files prove runs there; what nothing can run is skipped with the reason."""
+
+    @pytest.mark.anyio
+    @pytest.mark.timeout(1800)
+    @pytest.mark.parametrize("row", [pytest.param(row, id=f"row_{row.number:02}") for row in rows])
+    async def test_row(row: Row, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+        if row.run is None:
+            pytest.skip(row.why or f"see {', '.join(row.see)}")
+        nursery = Nursery()
+        try:
+            # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.
+            form = Form(request.config.getoption("--faults"), tmp_path / "trial", nursery, row.number)
+            finding = await row.run(form)
+        except NotRun as reason:
+            pytest.skip(str(reason))
+        finally:
+            nursery.close()
+        assert finding.passed, "\n".join(
+            [f"{row.figure}: {finding.measured}", f"limit: {row.limit}", f"scale: {finding.scale}", *finding.details]
+        )
+
+    return test_row
