@@ -281,3 +281,112 @@ def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
     assert (report["state"], report["counts"]["accepted"]) == ("done", 1)
     assert (tmp_path / "vapid.pem").exists()
     assert "wrong" not in said["doctor"]
+
+
+def section(title: str) -> str:
+    """What stands under a heading."""
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.timeout(180)  # four Python processes are started, on a machine that may be busy
+def test_the_runbook_has_each_reason_for_waiting_and_its_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On a database where one delivery waits behind a breaker and one endpoint is gone."""
+    from fanout import cli
+    from fanout.core.states import Waiting
+
+    runbook = section("Runbook")
+    symptoms = [line.split("|")[1] for line in runbook.splitlines() if line.startswith("| ")]
+    for reason in set(Waiting) - {Waiting.READY, Waiting.SCHEDULED}:
+        assert any(f"`{reason}`" in symptom for symptom in symptoms), reason
+    block = section("In operation").partition("```sh\n")[2].partition("```")[0]
+    lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
+    commands = list(dict.fromkeys([*lines, *re.findall(r"`(fanout [^`]+)`", runbook)]))
+    assert len(commands) >= 12
+
+    install(tmp_path, "pigeon", "readme_loft", LOFT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fanout.toml").write_text(CONFIG + "[policy]\nprobe = 600\n[telemetry]\ntraces = 0.01\n")
+    for name in [name for name in os.environ if name.startswith("FANOUT_")]:
+        monkeypatch.delenv(name)
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["fanout", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert ended.value.code == 0, (words, out, err)
+        return out.strip()
+
+    gone = run("endpoints", "add", "--user", "bob", "--transport", "pigeon", "dead")
+    run("send", "--to", "user:bob", "--title", "T", "--wait")
+    phone = run("endpoints", "add", "--user", "alice", "--transport", "pigeon", "phone")
+    id = run("send", "--to", "user:alice", "--title", "T")
+    # `cancel` leaves nothing to look at, and `work` goes on until it is told to end: they come last.
+    calls = [command.split()[1:] for command in commands]
+    for words in sorted(calls, key=lambda words: (words[0] == "work", words[0] == "cancel")):
+        if words[0] == "work":
+            work_until_told_to_end(tmp_path, words)
+        else:
+            endpoint = gone if words[:2] == ["endpoints", "restore"] else phone
+            run(*({"ID": id, "E": endpoint, "B": "pigeon"}.get(word, word) for word in words))
+
+
+LOFT = """
+from fanout.plugin import *
+from fanout.testing.scripted import *
+
+def script(message, delivery):
+    return Gone("Unregistered", since=4e9) if delivery.address == "dead" else Misconfigured("locked")
+
+def make(settings, context):
+    return ScriptedTransport(script)
+
+plugin = TransportPlugin(name="pigeon", settings=ScriptedSettings, factory=make)
+"""
+
+
+def work_until_told_to_end(folder: Path, words: list[str]) -> None:
+    """Start the worker as it stands, on a free port and with logs as text; let it begin, and tell it to end."""
+    words = ["0" if before == "--metrics" else word for before, word in zip(["", *words], words, strict=False)]
+    words = [word for word in words if word not in ("--log-format", "json")]
+    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "fanout", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert worker.stderr is not None
+        assert re.search("Working on|2 workers", worker.stderr.readline())
+        worker.terminate()
+        worker.communicate(timeout=40)
+        assert worker.returncode == 0, words
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def test_the_metrics_in_the_readme_are_metrics(tmp_path: Path) -> None:
+    from fanout.metrics import render
+    from fanout_apns.simulator import ApnsSimulator
+
+    async def names() -> set[str]:
+        async with (
+            ApnsSimulator() as apple,
+            fanout.open(storage="memory:", transports={"apns": apple.settings()}) as engine,
+        ):
+            await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
+            await (await engine.send(fanout.Notification(title="Hi"), "user:alice")).wait(20)
+            return set(re.findall(r"^# TYPE (\w+)", (await render(engine)).decode(), re.MULTILINE))
+
+    known = asyncio.run(names())
+    text = section("In operation") + section("Runbook")
+    used = {name.removesuffix("_bucket") for name in re.findall(r"\bfanout_[a-z_]+", text)}
+    assert len(used) >= 8
+    assert used <= known, used - known
