@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
@@ -225,7 +225,7 @@ def _binding(work: Work, tally: Tally, now: float) -> BindingView:
         leases=len(work.leases),
         faults=work.faults,
         counters=tally.of(work.app, work.binding),
-        connections=_connections(work.transport),
+        connections=_connections(work),
     )
 
 
@@ -240,7 +240,11 @@ def _broken(gate: Gate) -> bool:
     return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
 
 
-def _connections(transport: Any) -> Mapping[str, float] | None:
+def _connections(work: Work) -> Mapping[str, float] | None:
     """What the transport says of its connections, if it says anything (`fanout.plugin.Transport`)."""
-    stats = getattr(transport, "stats", None)
-    return stats() if callable(stats) else None
+    stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
+    try:
+        return stats() if stats is not None else None
+    except Exception as error:
+        work.fault(f"{type(error).__name__} escaped from stats.", error)
+        return None

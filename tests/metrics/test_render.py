@@ -125,6 +125,15 @@ async def test_storage_that_does_not_answer_is_a_metric_too(
         assert found("fanout_attempts_total") == 0
 
 
+async def test_a_transport_that_cannot_say_is_a_fault_and_the_rest_is_told(
+    running: Callable[..., Any], scrape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as engine:
+        monkeypatch.setattr(engine.transports["default", "push"], "stats", lambda: 1 // 0, raising=False)
+        await render(engine)
+        assert scrape(await render(engine))("fanout_faults_total", app="default") >= 1
+
+
 async def test_the_loops_lag_is_measured(running: Callable[..., Any], scrape: Any) -> None:
     lag = LoopLag()
     async with running() as engine:
