@@ -24,47 +24,23 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import fanout
 from benchmarks.http_client import Row
 from fanout.cli.gateways import Gateway, toml
-from fanout.core.ids import delivery_id
 from fanout.core.policy import Policy
-from fanout.engine import Engine
-from fanout.testing.simulator.ledger import read_ledger
+from fanout.testing.faulty.audit import Audit, audit
 
-__all__ = ["Audit", "run", "trial"]
+__all__ = ["run", "trial"]
 
 _DEVICES = 50
 _POLICY = {"lease": 1.0, "backoff_base": 0.05}
 """A short lease, so that the next worker need not wait long for what a killed one held."""
 _IN_FLIGHT = 1000
 """Two connections of 500 streams: the APNs binding's defaults."""
-
-
-@dataclass(slots=True)
-class Audit:
-    """What the auditor found."""
-
-    kills: int
-    deliveries: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    lost: int = 0
-    false: int = 0
-    duplicates: int = 0
-    worst: int = 0
-    """The most duplicates that came between one kill and the next."""
-    rates: list[float] = field(default_factory=list)
-
-    @property
-    def bound(self) -> float:
-        """Duplicates that one kill may cause."""
-        return _IN_FLIGHT + max(self.rates, default=0.0) * Policy().checkpoint
 
 
 @asynccontextmanager
@@ -86,10 +62,9 @@ async def trial(
     folder: Path, *, kills: int, rng: random.Random, notifications: int = 100, longest: float = 2.0
 ) -> Audit:
     """One trial of `kills` kills over one database."""
-    audit = Audit(kills)
     ledger = folder / "ledger"
     accepted: list[str] = []
-    lines: list[int] = [0]
+    lines: list[int] = []
     async with Gateway("apns", folder / "gateway", "--ledger", str(ledger)) as gateway:
         config = folder / "fanout.toml"
         config.write_text(toml(f"sqlite:{folder}/fanout.db", {"apns": gateway.settings}, _POLICY))
@@ -104,7 +79,7 @@ async def trial(
                 accepted += [receipt.id for receipt in await engine.send_many(batch)]
                 async with worker(config) as process:
                     # Python takes a good part of a second to start: a kill before it has sent anything proves nothing.
-                    await _until_it_sends(ledger, lines[-1], process)
+                    await _until_it_sends(ledger, lines[-1] if lines else 0, process)
                     await asyncio.sleep(rng.uniform(0.0, longest) ** 2 / longest)
                     process.send_signal(signal.SIGKILL)
                     await process.wait()
@@ -113,8 +88,7 @@ async def trial(
                 await process.wait()
                 if process.returncode != 0:
                     raise RuntimeError(f"the last worker ended with {process.returncode}")
-            await _audit(engine, ledger, accepted, lines, audit)
-    return audit
+            return await audit(engine, accepted, ledger, edges=lines)
 
 
 async def _until_it_sends(ledger: Path, before: int, process: asyncio.subprocess.Process) -> None:
@@ -129,55 +103,25 @@ def _records(ledger: Path) -> int:
     return ledger.stat().st_size // 56 if ledger.exists() else 0
 
 
-async def _audit(engine: Engine, ledger: Path, accepted: list[str], lines: list[int], audit: Audit) -> None:
-    """Join the driver's ids, the database's states and the gateway's ledger."""
-    entries = list(read_ledger(ledger))
-    arrived = Counter(entry.delivery for entry in entries)
-    for id in accepted:
-        status = await engine.status(id)
-        if status.total is None:
-            audit.lost += 1
-            continue
-        audit.deliveries += status.total
-        seen = 0
-        async for endpoint, state, _ in engine.deliveries(id):
-            seen += 1
-            audit.states[state] += 1
-            audit.lost += state == "pending"
-            audit.false += state == "accepted" and not arrived[delivery_id(id, endpoint)]
-        audit.lost += status.total - seen
-    audit.duplicates = sum(count - 1 for count in arrived.values())
-    known: set[str] = set()
-    edges = [*lines[1:], len(entries)]
-    start = 0
-    for edge in edges:
-        part = entries[start:edge]
-        audit.worst = max(audit.worst, sum(entry.delivery in known for entry in part))
-        known.update(entry.delivery for entry in part)
-        if len(part) > 100 and part[-1].at > part[0].at:
-            audit.rates.append(len(part) / (part[-1].at - part[0].at))
-        start = edge
-
-
 def run(*, kills: int = 50, seed: int = 1) -> list[Row]:
     """The trial, as rows."""
     with tempfile.TemporaryDirectory() as name:
-        audit = asyncio.run(trial(Path(name), kills=kills, rng=random.Random(seed)))
-    rate = statistics.median(audit.rates) if audit.rates else 0.0
+        found = asyncio.run(trial(Path(name), kills=kills, rng=random.Random(seed)))
+    rate = statistics.median(found.rates) if found.rates else 0.0
     return [
         Row(
-            f"lost, {audit.kills} kills of {audit.deliveries:,} deliveries",
-            audit.lost,
+            f"lost, {kills} kills of {found.deliveries:,} deliveries",
+            found.lost,
             "",
-            note=json.dumps(audit.states),
+            note=json.dumps(found.states),
         ),
-        Row("falsely reported accepted", audit.false, ""),
-        Row("duplicates in all", audit.duplicates, ""),
+        Row("falsely reported accepted", found.false, ""),
+        Row("duplicates in all", found.duplicates, ""),
         Row(
             "duplicates, worst kill",
-            audit.worst,
+            found.worst,
             "",
-            note=f"bound {audit.bound:,.0f}; {rate:,.0f}/s in the median cycle",
+            note=f"bound {found.bound(_IN_FLIGHT, Policy().checkpoint):,.0f}; {rate:,.0f}/s in the median cycle",
         ),
     ]
 

@@ -10,7 +10,7 @@ from blockbuster import blockbuster_ctx
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", action="store_true", help="the long form of the trials by kill -9 (make faults)")
+    parser.addoption("--faults", action="store_true", help="the long form of the fault run (make faults)")
     parser.addoption("--soak", action="store_true", help="the long form of the soak test (make soak)")
 
 
