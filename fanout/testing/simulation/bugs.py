@@ -90,8 +90,14 @@ def _next_byte(accept: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, position: accept(self, (position + 1) % len(self.chunk.ids))
 
 
-def _never_shut(ready: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, now: True
+def _opens_at_once(close: Callable[..., Any]) -> Callable[..., Any]:
+    def forgetful(self: Any, now: float, *arguments: Any, **more: Any) -> bool:
+        before = self.state
+        closed = close(self, now, *arguments, **more)
+        self.state = before
+        return bool(closed)
+
+    return forgetful
 
 
 def _an_hour_longer(init: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,7 +222,7 @@ _ALL = (
     Bug(
         "wrong-byte", "The neighbour's byte is set in the chunk's map.", "fanout.engine.lease:Lease.accept", _next_byte
     ),
-    Bug("forget-gate", "A closed gate admits everything.", "fanout.core.gate:Gate.ready", _never_shut),
+    Bug("forget-gate", "A gate that closes is open again at once.", "fanout.core.gate:Gate.close", _opens_at_once),
     Bug(
         "ignore-ttl",
         "A worker sends for an hour past the end.",

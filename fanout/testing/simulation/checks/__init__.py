@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fanout.testing.simulation.checks import endings, leases, people, repeats, shutdown, timing
+from fanout.testing.simulation.checks import endings, gates, leases, people, repeats, shutdown, timing
 from fanout.testing.simulation.checks.evidence import Evidence, Violation
 from fanout.testing.simulation.history import History
 
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     *endings.CHECKS,
     *leases.CHECKS,
     *timing.CHECKS,
+    *gates.CHECKS,
     *repeats.CHECKS,
     *people.CHECKS,
 )

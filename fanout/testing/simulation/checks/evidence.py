@@ -42,7 +42,7 @@ class Leased:
     """One lease of one chunk: from the commit that granted it to the one that ended it (None: it ran out, or still runs).
 
     `first_open` are the endpoints that were open when it was granted, `open` those that still are. `asked` are the virtual seconds at which its holder asked for it or for more of it, successfully. `taken_over` is the commit
-    that gave the chunk to the next; `lost` says that its holder was told, late, that it no longer has it.
+    that gave the chunk to the next, `by_an_old_clock` if that one had read the time before the machine's clock was set; `lost` says that its holder was told, late, that it no longer has it.
     """
 
     chunk: int
@@ -60,6 +60,7 @@ class Leased:
     until: float
     ended: int | None = None
     taken_over: int | None = None
+    by_an_old_clock: bool = False
     lost: bool = False
 
 
@@ -133,6 +134,7 @@ class Evidence:
                     self._odd("lease", text, call)
                 if before.ended is None:
                     before.taken_over = commit
+                    before.by_an_old_clock = now > self.wall(call.at) + SLACK
             lease = latest[chunk.id] = Leased(
                 chunk.id,
                 chunk.epoch,
@@ -223,13 +225,20 @@ class Evidence:
                 found = lease
         return found
 
+    def set_forward(self, since: float, until: float) -> bool:
+        """Whether the machine's clock was set forward in this time, or so shortly before that leases still looked run out."""
+        return any(since - 2.0 <= when <= until and seconds > 0 for when, seconds in self.history.jumps)
+
     def out_of_step(self, attempt: Attempt) -> bool:
         """Whether the machine's clock was set forward while the attempt's worker stood still with its lease in hand.
 
         Then the others find the lease run out and take it over, and its holder, which could not extend it in time, learns of
-        that only after it has gone on: what is sent meanwhile is sent twice, and nothing of it is settled.
+        that only after it has gone on: what is sent meanwhile is sent twice, and nothing of it is settled. The same holds where
+        the other stood still between reading the clock and taking over, and the clock was set back in between.
         """
         lease = self.lease_of(attempt)
+        if lease is not None and lease.by_an_old_clock:
+            return True
         since = lease.at if lease is not None else 0.0
         forward = any(since <= when <= attempt.begun and seconds > 0 for when, seconds in self.history.jumps)
         return forward and self.history.lives[attempt.node].stood_still(since, attempt.begun) > 0
@@ -250,6 +259,10 @@ class Evidence:
             end.node == attempt.node and attempt.ended is not None and end.at >= attempt.ended - SLACK
             for end in self.ends.get((attempt.notification, attempt.endpoint), ())
         )
+
+    def wall(self, at: float) -> float:
+        """The machine's clock at a virtual second, in UNIX seconds."""
+        return EPOCH + at + sum(seconds for when, seconds in self.history.jumps if when <= at)
 
     def latest_wall(self, at: float) -> float:
         """The latest time (UNIX seconds) that the machine's clock had shown by the virtual second `at`: it may be set back."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fanout.plugin import Endpoint, EndpointGone, EndpointRow, Gone, Status, Submission, Target
 from fanout.testing.simulation.checks.evidence import Evidence, Violation
-from fanout.testing.simulation.history import Attempt
+from fanout.testing.simulation.history import Attempt, Directory
 
 __all__ = ["CHECKS"]
 
@@ -78,6 +78,36 @@ def _meant(target: Target, endpoint: Endpoint | None) -> bool:
             return endpoint.id in target.ids
 
 
+def a_later_one_wins(evidence: Evidence) -> Iterator[Violation]:
+    """Once a later notification of the same collapse key is accepted for an endpoint, no earlier one is begun for it: not later
+    than its worker must have noticed.
+    """
+    plan, history = evidence.history.plan, evidence.history
+    slack = 0.15 + 8 * (plan.disk[1] if plan.disk is not None else 0.0) + 10 * max(plan.lags)
+    for id, (submission, commit) in evidence.submissions.items():
+        found = history.rest.get(id)
+        if submission.collapse_key is None or found is None or found.status is None:
+            continue
+        if found.status.counts.get("superseded") or found.status.state == "cancelled":
+            continue  # it does not count, or not all the time
+        at, then = history.calls[commit].at, history.directory_after(commit)
+        for attempt in history.attempts:
+            earlier = evidence.submissions.get(attempt.notification)
+            if earlier is None or earlier[1] >= commit or earlier[0].collapse_key != submission.collapse_key:
+                continue
+            late = attempt.begun - at - history.lives[attempt.node].stood_still(at, attempt.begun)
+            full = any(begin <= attempt.begun and end >= at for begin, end in history.full)
+            if late > slack and not full and _meant_throughout(evidence, submission.target, attempt, then, commit):
+                text = f"{attempt.node} sent {attempt.notification} to endpoint {attempt.endpoint}"
+                yield Violation("collapse", f"{text} {late:.3f} s after {id} had taken its place", attempt.begun)
+
+
+def _meant_throughout(evidence: Evidence, target: Target, attempt: Attempt, then: Directory, commit: int) -> bool:
+    """Whether the target named the attempt's endpoint from that commit to the attempt."""
+    between = [now for number, now in evidence.history.directories if commit < number <= attempt.commits]
+    return all(_meant(target, now.get(attempt.endpoint)) for now in (then, *between))
+
+
 def nobody_elses(evidence: Evidence) -> Iterator[Violation]:
     """A push goes to an endpoint that was active when its chunk was read, at the address and for the owner of that moment."""
     for attempt in evidence.history.attempts:
@@ -146,4 +176,4 @@ def _said(evidence: Evidence, node: str, change: EndpointGone, by: float) -> boo
     return False
 
 
-CHECKS = (everyone_named, nobody_elses, gone_is_founded)
+CHECKS = (everyone_named, a_later_one_wins, nobody_elses, gone_is_founded)
