@@ -101,6 +101,8 @@ async def _serve(
         service = await stack.enter_async_context(app.state.service)
         url = await stack.enter_async_context(serving(app, host, port, service.limits))
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
+        if world is not None:
+            world.write_walk(url)
         say(f"Serving {made.storage.location} at {url} (API: {url}/docs). Ctrl-C ends.")
         for line in world.lines(url) if world is not None else ():
             say(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from fanout.cli.demo_folder import clear, write_config
+from fanout.cli.demo_folder import clear, write_config, write_private
 from fanout.cli.gateways import Gateway, simulated_transports, toml_value
 from fanout.registry import Registry
 from fanout.testing.issuer import LoopbackIssuer
@@ -42,16 +44,34 @@ class Simulation:
         """
         return f"{url}/client/#{urlencode({'token': self.issuer.sign_in(user), 'user': user})}"
 
+    @property
+    def walk(self) -> Path:
+        """Where `write_walk` leaves its file."""
+        return self.config.parent / "walk.sh"
+
+    def write_walk(self, url: str) -> None:
+        """Leave a file for a shell to read (`. FILE`) that sets what README's walk uses, each device address by its binding's name."""
+        addresses = {
+            name.upper().replace("-", "_"): found if isinstance(found, str) else json.dumps(found)
+            for name, found in self.addresses.items()
+        }
+        values = {"SERVICE": url, "ISSUER": self.issuer.url, "PAGE": self.page(url), **addresses}
+        write_private(self.walk, "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
+
     def lines(self, url: str) -> list[str]:
         """What somebody who wants to try it has to know."""
         issuer = self.issuer
         tokens = self.tokens
         return [
-            *(f"A simulated {name} gateway listens at {where}." for name, where in self.gateways.items()),
+            *(
+                f"A simulated {name} gateway listens at {where}; the address of a device there: {self.addresses[name]}"
+                for name, where in self.gateways.items()
+            ),
             f"An identity provider listens at {issuer.url}: client {_CLIENT}, secret {_SECRET}; users {' and '.join(_USERS)}.",
             f"  a user's token:  curl -s {issuer.url}/sign_in -d user=alice",
             f"  the app's token: curl -s {issuer.token_url} -d grant_type=client_credentials -d client_id={_CLIENT} -d client_secret={_SECRET}",
             f"  new keys:        curl -s -X POST {issuer.url}/rotate",
+            f"What README's walk needs is set by: . {shlex.quote(str(self.walk))}",
             f"The API, with these tokens filled in: {url}/docs",
             f"The page of alice: {self.page(url)}",
             *(f"Token of {who}: {token}" for who, token in tokens.items()),
