@@ -1,21 +1,9 @@
 """Logs of the commands: text for people, or one JSON object a line for machines, always on standard error.
 
-A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; of what the call gave as `extra`, only the fields of
-`FIELDS`; and after an exception `exception`, its type, with `place`, the innermost lines of code. The text of an exception is left
-out, for it may hold what must not be logged; what matters of it is in the message. Lines whose text begins `APP/BINDING:` have
-the two as fields besides.
-
-An `event` names what happened, so that an alert need not match words:
-
-    gate.closed     a scope is held back: app, binding, scope, group, waiting, reason, seconds
-    gate.opened     and takes deliveries again: app, binding, scope, group
-    removals.stopped  a wave of deaths; endpoints stay in the directory: app, binding, reason
-    fault           a plugin did what its contract forbids: app, binding, count
-    lease.lost      another worker took chunks over: app, binding
-    storage.full    results cannot be stored, nothing is sent; storage.room when they can again
-    credential.new  a changed credential is in use; credential.bad when it cannot be used: app, binding
-    engine.failed   nothing more is done by this process
-    command         what a command says for people: a start, an end, what it waits for
+A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; then `event`, where what happened has a name in `EVENTS`,
+with the fields that belong to it; of what a call gave as `extra`, only the fields of `FIELDS`; and after an exception `exception`,
+its type, with `place`, the innermost lines of code. The text of an exception is left out, for it may hold what must not be logged;
+what matters of it is in the message. What a command says for people is the event `command`.
 """
 
 from __future__ import annotations
@@ -54,6 +42,23 @@ _PLACES = 5
 _OF_BINDING = "%s/%s: "
 """How a log call that speaks of one binding begins: its first two arguments are the app and the binding."""
 
+EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "%s/%s: gate of %s %s closed for %.1f s: %s": (
+        "gate.closed",
+        ("app", "binding", "scope", "group", "seconds", "reason"),
+    ),
+    "%s/%s: gate of %s %s opened": ("gate.opened", ("app", "binding", "scope", "group")),
+    "%s/%s: %s (fault %d)\n%s": ("fault", ("app", "binding", "reason", "count")),
+    "%s/%s: a new credential is in use": ("credential.new", ("app", "binding")),
+    "%s/%s: the new credential cannot be used, the old one stays: %s": ("credential.bad", ("app", "binding")),
+    "A lease of %s/%s was taken over: its results are dropped.": ("lease.lost", ("app", "binding")),
+    "The disk is full: sending stops until results can be stored.": ("storage.full", ()),
+    "There is room on the disk again: sending goes on.": ("storage.room", ()),
+    "The engine has failed and does nothing more: %s": ("engine.failed", ()),
+}
+"""What the engine logs, by the text of the call: the event's name, and the fields that the first arguments are. By it an alert
+need not match words, and the engine need not say everything twice."""
+
 
 class Format(StrEnum):
     TEXT = "text"
@@ -67,8 +72,12 @@ class JsonFormatter(logging.Formatter):
         """The line, without its line feed."""
         message = record.getMessage()
         values = _head(record.created, record.levelname, record.name, message)
-        if isinstance(record.args, tuple) and len(record.args) >= 2 and str(record.msg).startswith(_OF_BINDING):
-            values["app"], values["binding"] = map(str, record.args[:2])
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if known := EVENTS.get(str(record.msg)):
+            values["event"] = known[0]
+            values |= {name: _bounded(value) for name, value in zip(known[1], arguments, strict=False)}
+        elif str(record.msg).startswith(_OF_BINDING):
+            values["app"], values["binding"] = map(_bounded, arguments[:2])
         values |= {name: _bounded(value) for name in FIELDS if (value := record.__dict__.get(name)) is not None}
         if record.exc_info and record.exc_info[0] is not None:
             values["exception"] = record.exc_info[0].__name__

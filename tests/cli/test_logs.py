@@ -61,3 +61,35 @@ def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UsageError, match="FANOUT_LOG_FORMAT is 'xml': use text or json"):
         logs.configure(environ={"FANOUT_LOG_FORMAT": "xml"})
     assert logs.spoken("Hello") == "Hello"
+
+
+def test_the_events_are_what_the_engine_logs() -> None:
+    """Each text is that of a log call, with at least as many arguments as fields; and no call about a gate is forgotten."""
+    import ast
+    from pathlib import Path
+
+    calls: dict[str, int] = {}
+    for file in (Path(__file__).parents[2] / "fanout" / "engine").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_log."):
+                for at, argument in enumerate(node.args[:2]):
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        calls[argument.value] = sum(not isinstance(a, ast.Starred) for a in node.args[at + 1 :])
+    for text, (event, fields) in logs.EVENTS.items():
+        assert calls.get(text, -1) >= len(fields), event
+        assert set(fields) <= set(logs.FIELDS)
+    assert {text for text in calls if "gate" in text} <= set(logs.EVENTS)
+
+
+def test_a_known_call_is_an_event() -> None:
+    text = "%s/%s: gate of %s %s closed for %.1f s: %s"
+    found = line(text, "shop", "apns", "binding", "", 29.96, "InvalidProviderToken", level=logging.ERROR)
+    assert {name: found[name] for name in list(found)[4:]} == {
+        "event": "gate.closed",
+        "app": "shop",
+        "binding": "apns",
+        "scope": "binding",
+        "group": "",
+        "seconds": 29.96,
+        "reason": "InvalidProviderToken",
+    }

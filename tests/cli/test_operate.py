@@ -198,7 +198,9 @@ def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
         assert "parked-phone" not in str(record)
     (parked,) = [record for record in records if "the loft is locked" in record["message"]]
-    assert (parked["level"], parked["app"], parked["binding"]) == ("error", "default", "pigeon")
+    assert (parked["event"], parked["level"], parked["app"], parked["binding"], parked["reason"]) == (
+        "gate.closed", "error", "default", "pigeon", "the loft is locked",
+    )  # fmt: skip
     assert {record["event"] for record in records if record["logger"] == "fanout.cli"} == {"command"}
 
 
