@@ -59,6 +59,7 @@ async def test_outcomes_attempts_and_what_waits(running: Callable[..., Any], scr
         assert found("fanout_commit_seconds_count") >= 1
         assert found("fanout_faults_total", **of) == found("fanout_stale_leases_total", **of) == 0
         assert found("fanout_storage_up") == 1
+        assert found("fanout_notifications_accepted_total", app="default") == 1
         # Two groups, one of them behind a breaker: the count is told, the host is not.
         assert found("fanout_group_gates", **of, state="open") == 1
         assert found("fanout_group_gates", **of, state="closed") == 1
