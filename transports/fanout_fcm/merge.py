@@ -38,7 +38,12 @@ def camel(name: str) -> str:
 
 def find(values: Mapping[str, Any], field: str) -> str | None:
     """The key under which `values` has the field of this camelCase name, if it has it."""
-    return next((key for key in values if isinstance(key, str) and camel(key) == field), None)
+    if field in values:
+        return field
+    for key in values:
+        if isinstance(key, str) and "_" in key and camel(key) == field:
+            return key
+    return None
 
 
 def overlay(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:

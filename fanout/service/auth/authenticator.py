@@ -161,7 +161,10 @@ def _by_name(headers: Headers) -> dict[str, str]:
 
 def _bearer(headers: Headers) -> str:
     """The credential (RFC 6750, section 2.1). It is taken from the header only: a URL would end up in logs."""
-    found = [value for name, value in _pairs(headers) if name == "authorization"]
+    if isinstance(headers, Mapping):
+        found = [value for name, value in _pairs(headers) if name == "authorization"]
+    else:
+        found = [value.decode("latin-1") for name, value in headers if name.lower() == b"authorization"]
     if len(found) > 1:
         raise unauthorized("malformed", "There is more than one Authorization header.")
     scheme, _, credential = (found[0] if found else "").strip().partition(" ")

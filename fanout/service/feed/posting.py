@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ _WEB = frozenset(("webpush",))
 _IOS = frozenset(("ios",))
 _SIGNAL_CONTENT = encode(signal())
 _SLACK = 300.0
+_draw = random.Random(secrets.randbits(128)).randbytes
+"""For ids, which are no secrets. Asking the system each time lets go of the interpreter, and beside storage's thread that is a wait."""
 
 
 def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, now: float) -> FeedPost:
@@ -165,7 +168,7 @@ def _signal(
     """A submission that fits into every gateway's message: it is not prepared beforehand."""
     return Request(
         Submission(
-            id=notification_id(now, secrets.token_bytes(10)),
+            id=notification_id(now, _draw(10)),
             app=app,
             target=target,
             content=_SIGNAL_CONTENT,
@@ -203,7 +206,7 @@ def change_requests(platforms: Platforms, app: str, user: str, change: FeedChang
     whose browsers show something for every push."""
     target = Target.user(user)
     head = Submission(
-        id=notification_id(now, secrets.token_bytes(10)),
+        id=notification_id(now, _draw(10)),
         app=app,
         target=target,
         content=encode(change_notification(change)),

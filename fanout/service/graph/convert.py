@@ -153,4 +153,4 @@ def resource(item: FeedItem, *, user: str, root: str, now: float) -> dict[str, A
 
 def _iso(moment: float) -> str:
     """UTC with milliseconds, as Graph writes it."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

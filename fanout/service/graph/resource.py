@@ -36,6 +36,12 @@ def _seconds(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10 else value
 
 
+def _stripped(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _stripped(part) for name, part in value.items() if "@odata." not in name}
+
+
 def _listed(value: Any) -> Any:
     """A bare word is a list of one: the documentation shows both."""
     return [value] if isinstance(value, str) else value
@@ -47,14 +53,6 @@ Priority = Annotated[Literal["None", "High", "Low"], _word(_PRIORITIES)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_annotations(cls, value: Any) -> Any:
-        """OData annotations say nothing here, and clients that are generated from metadata add them."""
-        if isinstance(value, dict) and any("@odata." in name for name in value):
-            return {name: part for name, part in value.items() if "@odata." not in name}
-        return value
 
 
 class VisualContent(_Part):
@@ -151,6 +149,12 @@ class GraphNotification(_Part):
             ]
         }
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_annotations(cls, value: Any) -> Any:
+        """OData annotations say nothing here, and clients that are generated from metadata add them."""
+        return _stripped(value)
 
     @model_validator(mode="after")
     def _fallback_is_aimed_at(self) -> GraphNotification:
