@@ -47,16 +47,15 @@ def put_with_feed(
         answers[i] = answer
     if any(answer.refused or answer.conflict for answer in answers):
         return [Put() if answer.dropped else answer for answer in answers]
-    for i, followers in heads.items():
+    for i, number in numbers.items():
         sub = submissions[i]
-        if not isinstance(sub.feed, FeedPost):
-            continue
-        if i in numbers:
-            written = _post(t, sub, sub.feed, numbers[i], now)
-            _tell(t, [submissions[n].id for n in (i, *followers) if answers[n].id], written)
-        else:
-            written = _posted(t, sub, answers[i].id)
+        assert isinstance(sub.feed, FeedPost)
+        written = _post(t, sub, sub.feed, number, now)
+        _tell(t, [submissions[n].id for n in (i, *heads[i]) if answers[n].id], written)
         answers[i] = replace(answers[i], feed=written)
+    for i in heads.keys() - numbers.keys():
+        if isinstance(submissions[i].feed, FeedPost):
+            answers[i] = replace(answers[i], feed=_posted(t, submissions[i], answers[i].id))
     return answers
 
 
