@@ -94,6 +94,17 @@ def fanout_delivery(id: str, endpoint: str) -> str:
     return delivery_id(id, int(endpoint))
 
 
+POINTS = {
+    "migrate.inside": 40,
+    "commit.before": 6,
+    "wal.write": 60,
+    "wal.sync": 6,
+    "wal.synced": 6,
+    "migrate.after": 6,
+}
+"""Where the migration is killed, and how often at most; where it is over before, so is the search."""
+
+
 @measured(43, "schema migration killed mid-way", "the old version or the new, never between; then drained, 0 lost")
 async def migration(form: Form) -> Finding:
     """The old version's database is opened by the new one, which is killed at each statement, write and fsync of the migration."""
@@ -104,15 +115,7 @@ async def migration(form: Form) -> Finding:
     found_at: Counter[str] = Counter()
     kills = between = 0
     lost = false = 0
-    names = {
-        "migrate.inside": 40,
-        "commit.before": 6,
-        "wal.write": 60,
-        "wal.sync": 6,
-        "wal.synced": 6,
-        "migrate.after": 6,
-    }
-    for name, most in names.items():
+    for name, most in POINTS.items():
         hit = 0
         while hit < (most if form.long else 2):
             hit += 1
