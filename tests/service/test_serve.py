@@ -32,7 +32,8 @@ ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 async def script(message, delivery):
     if delivery.address.startswith("never"):
         await asyncio.Event().wait()
-    os.write(ledger, f"{message.notification.id} {delivery.address}\\n".encode())
+    item = message.notification.data.get("feed", {}).get("item", "-")
+    os.write(ledger, f"{message.notification.id} {item} {delivery.address}\\n".encode())
     return ACCEPTED
 
 plugin = TransportPlugin(
@@ -50,10 +51,10 @@ class Place:
 
     @property
     def ledger(self) -> Counter[str]:
-        """How often each notification was sent."""
+        """How often each notification, and each item of a feed, was sent."""
         path = self.folder / "ledger"
         lines = path.read_text().splitlines() if path.exists() else []
-        return Counter(line.split()[0] for line in lines)
+        return Counter(word for line in lines for word in {*line.split()[:2]} if word != "-")
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
         environ = {**os.environ, "PYTHONPATH": str(self.folder / "site"), "LEDGER": str(self.folder / "ledger")}
@@ -215,9 +216,14 @@ async def test_an_open_event_stream_ends_with_the_service(place: Place) -> None:
 
 async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
     """Two services on one file, each restarted in turn while clients post; a client that is turned away goes to the other."""
+    key = new_user_key()
+    file = place.folder / "fanout.toml"
+    table = f'[[service.user_keys]]\nid = "{key.id}"\nsecret = "{key.secret.reveal()}"\napp = "shop"\n'
+    file.write_text(file.read_text() + table)
     servers = [await place.serve(), await place.serve()]
-    await devices(servers[0], *(f"user{n}-phone" for n in range(20)))
-    accepted: dict[str, str] = {}
+    users = [f"user{n}" for n in range(20)]
+    unsids = [await subscribed(servers[0], user, user_token(key.secret, "shop", user)) for user in users]
+    accepted: dict[str, tuple[str, str]] = {}
     more = asyncio.Condition()
     stopping = False
 
@@ -226,21 +232,25 @@ async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
         count = 0
         async with httpx.AsyncClient(headers=bearer(), timeout=20) as http:
             while not stopping:
-                key = f"{number}-{count}"
-                body = {"target": {"user": f"user{count % 20}"}, "title": key}
+                key, which = f"{number}-{count}", count % 20
+                headers = {"idempotency-key": key}
+                if number % 4 < 2:
+                    path, body = "/v1/notifications", {"target": {"user": users[which]}, "title": key}
+                else:
+                    path, body = "/beta/me/notifications", {"payload": {"visualContent": {"title": key}}}
+                    headers["x-uns-id"] = unsids[which]
                 try:
-                    url = f"{servers[at].url}/v1/notifications"
-                    answer = await http.post(url, json=body, headers={"idempotency-key": key})
+                    answer = await http.post(servers[at].url + path, json=body, headers=headers)
                 except httpx.TransportError:
                     at = 1 - at  # turned away, or cut off: the same post again, at the other
                     continue
                 if answer.status_code == 503:
                     at = 1 - at
                     continue
-                assert answer.status_code == 202, answer.text
+                assert answer.status_code in (201, 202), answer.text
                 count += 1
                 async with more:
-                    accepted[key] = answer.json()["id"]
+                    accepted[key] = users[which], answer.json()["id"]
                     more.notify_all()
 
     async def until(count: int) -> None:
@@ -265,15 +275,30 @@ async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
     await work.communicate()
     assert work.returncode == 0
 
-    ids = list(accepted.values())
-    assert len(set(ids)) == len(ids) > 300
-    for status in await statuses(place, ids):
+    ids = {key: id for key, (_, id) in accepted.items()}
+    assert len(set(ids.values())) == len(ids) > 300
+    ours = [id for key, id in ids.items() if int(key.partition("-")[0]) % 4 < 2]
+    for status in await statuses(place, ours):
         assert status is not None
         assert status.state == "done"
         assert status.counts["accepted"] == 1
+    async with storage_at(place.folder) as storage:
+        for key, (user, id) in accepted.items():
+            if id not in ours:
+                assert await storage.feed.item("shop", user, id, time.time()) is not None, key
     ledger = place.ledger
-    assert set(ids) <= set(ledger)
+    assert set(ids.values()) <= set(ledger)
     assert max(ledger.values()) == 1, "an orderly end repeats nothing"
+
+
+async def subscribed(server: Server, user: str, token: str) -> str:
+    """A device of that user; its UNSID."""
+    body = {"device_id": f"{user}-phone", "binding": "pigeon", "address": f"{user}-phone"}
+    async with httpx.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {token}"}) as http:
+        answer = await http.post("/v1/me/subscriptions", json=body)
+        assert answer.status_code == 201, answer.text
+        unsid: str = answer.json()["unsid"]
+        return unsid
 
 
 async def statuses(place: Place, ids: Sequence[str]) -> list[Status | None]:
