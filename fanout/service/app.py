@@ -22,7 +22,7 @@ from fanout.registry import Registry
 from fanout.service.auth import Authenticator
 from fanout.service.call import Authenticates, Service
 from fanout.service.docs import describe
-from fanout.service.feed import FeedService
+from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.v1 import endpoints, health, notifications, users
@@ -42,11 +42,13 @@ def create_app(
     *,
     authenticator: Authenticates | None = None,
     clock: Clock | None = None,
+    feed: FeedSettings | None = None,
 ) -> FastAPI:
     """The service over `engine`, for uvicorn or to be mounted: `host.mount("/push", create_app(engine, settings))`.
 
     `settings` is the configuration that the engine was made of; its `[service]` says who may call. Without it, and without an
-    `authenticator`, only the machine itself may. `authenticator` replaces the configured one by the host's own.
+    `authenticator`, only the machine itself may. `authenticator` replaces the configured one by the host's own. `feed` says how long things of the
+    feed last.
 
     Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is mounted is not
     told of start and end, so the host says it: `async with app.state.service:` in the host's own lifespan.
@@ -57,7 +59,7 @@ def create_app(
     apps = {app for app, _ in engine.transports}
     known = authenticator or Authenticator(settings.service, clock, apps=apps)
     service = Service(
-        engine, settings, known, FeedService(engine, settings if settings.apps else None, clock=clock), clock
+        engine, settings, known, FeedService(engine, settings if settings.apps else None, feed, clock=clock), clock
     )
 
     @asynccontextmanager
