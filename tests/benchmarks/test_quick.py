@@ -14,11 +14,11 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="benchmarks pin processes to CPUs, as Linux can"),
 ]
-PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"]}
+PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"], "service": ["taskset"]}
 """What a benchmark cannot do without; the others skip single rows and say so."""
 
 
-@pytest.mark.parametrize("name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills"])
+@pytest.mark.parametrize("name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills", "service"])
 def test_it_runs(name: str) -> None:
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]
     if missing:
