@@ -94,7 +94,10 @@ class Dispatcher:
         for lane in self._lanes.order():
             if not (waiting[lane] and room[lane]):
                 continue
+            # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
+            # storage holds it.
             until = work.clock.monotonic() + work.policy.lease
+            now = work.clock.now()
             chunks = await storage.lease(
                 self._worker, work.app, work.binding, lane, limit=room[lane], now=now, until=now + work.policy.lease
             )
