@@ -20,7 +20,7 @@ from fanout_apns.simulator import ApnsSimulator
 from tests.faults.gateway import Gateway
 from tests.faults.nursery import Child, Nursery
 
-__all__ = ["POLICY", "Form", "World", "until", "world"]
+__all__ = ["POLICY", "Form", "World", "moment", "until", "world"]
 
 POLICY: dict[str, Any] = {"lease": 1.0, "backoff_base": 0.05, "backoff_throttled": 0.1, "probe": 0.2}
 """A short lease, so that a worker need not wait long for what a killed one held; short waits, so that trials end."""
@@ -61,6 +61,11 @@ async def until(condition: Callable[[], Any], timeout: float = 30.0, what: str =
         if time.monotonic() - began > timeout:
             raise TimeoutError(f"{what} did not come within {timeout:g} s")
         await asyncio.sleep(0.005)
+
+
+async def moment(at: float) -> None:
+    """Wait for a moment of the monotonic clock: where the passing of time itself is the fault."""
+    await asyncio.sleep(max(0.0, at - time.monotonic()))
 
 
 class World:
