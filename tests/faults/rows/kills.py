@@ -52,7 +52,7 @@ def words(audit: Audit) -> str:
 @measured(1, "kill -9 at random times", _HONEST)
 async def random_kills(form: Form) -> Finding:
     """Workers at moments from 0 to 2 s after their start, and every third driver too."""
-    kills, count, longest = form.pick(4, 300), form.pick(20, 80), form.pick(0.6, 2.0)
+    kills, count, longest = form.pick(4, 200), form.pick(20, 80), form.pick(0.6, 2.0)
     rng = form.rng
     drivers = 0
     async with world(form, devices=50, policy={"lease": 0.6}) as here:

@@ -45,7 +45,7 @@ async def _idle(here: World) -> bool:
 @measured(8, "sustained load at 80 % of the most", "p99 flat, RSS slope < 1 MB in 10 minutes, 0 lost")
 async def sustained(form: Form) -> Finding:
     """First as fast as it goes, to know the most; then four fifths of that, one notification to 100 devices at a time."""
-    seconds = form.pick(4.0, 180.0)
+    seconds = form.pick(3.0, 120.0)
     async with world(form, {"apns": {"lean": True}}, devices=100) as here:
         worker = here.work()
         ids = await here.submit(form.pick(50, 400))
