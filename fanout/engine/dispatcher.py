@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -55,16 +56,20 @@ class Dispatcher:
         self._lanes = Lanes()
         self._prepared: dict[str, Prepared | str] = {}
         self.stopping = False
+        self.ended = asyncio.Event()
 
     async def run(self) -> None:
         """Until `stopping`: expand, lease by lane, resolve, enqueue; then sleep until there is room or something is due."""
-        while not self.stopping:
-            try:
-                wait = await self._round()
-            except StorageFull:
-                wait = 1.0
-            if wait > 0:
-                await self.work.signal.wait(wait)
+        try:
+            while not self.stopping:
+                try:
+                    wait = await self._round()
+                except StorageFull:
+                    wait = 1.0
+                if wait > 0 and not self.stopping:
+                    await self.work.signal.wait(wait)
+        finally:
+            self.ended.set()
 
     async def _round(self) -> float:
         """One round; how many seconds there is nothing to do unless the signal comes."""

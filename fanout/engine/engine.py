@@ -183,6 +183,10 @@ class Engine:
                 for dispatcher in self._dispatchers:
                     dispatcher.stopping = True
                     dispatcher.work.signal.set()
+                if self._fault is None:
+                    # A round that is under way may just be leasing: what it leases must be given back, not left to run out.
+                    for dispatcher in self._dispatchers:
+                        await dispatcher.ended.wait()
                 for work in self._settler.works:
                     work.surrender()
                 while self._fault is None and any(work.under_way for work in self._settler.works):
@@ -200,6 +204,7 @@ class Engine:
                     work.surrender()
                 if self._fault is None and self._settler.works:
                     await self._settler.settle()
+                    await self._keeper.tell_gates()
 
     @property
     def opened(self) -> bool:

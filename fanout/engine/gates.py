@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Gates"]
 
 _log = logging.getLogger("fanout.gates")
+_NARROW = 5.0
+"""Seconds for which it is on record that a limiter holds work back."""
 _LOOKED_AT = 86_400.0
 """Seconds for which a stop of removals is on record, unless somebody lifts it."""
 
@@ -36,6 +38,7 @@ class Gates:
         self.topics: dict[str, Gate] = {}
         self.notes: dict[tuple[str, str], GateNote] = {}
         """What other processes have not been told yet, by scope and name."""
+        self._narrow: dict[str, float] = {}
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
@@ -108,6 +111,18 @@ class Gates:
         for scope, name in [(Scope.BINDING, ""), *((Scope.TOPIC, topic) for topic in self.topics)]:
             self._tell(scope, name, "", now)
         self._work.signal.set()
+
+    def narrowed(self, group: Group, so: bool, now: float) -> None:
+        """Whether work waits because the group's limiter takes less than half of its capacity: said again while it lasts."""
+        until = self._narrow.get(group.name)
+        if so and (until is None or until - now < _NARROW / 2):
+            self._narrow[group.name] = now + _NARROW
+            reason = f"{int(group.limiter.limit)} at a time: the gateway has become slow"
+            whole = len(self._work.groups) == 1
+            self._tell("limiter", group.name, Waiting.LIMITER, now, reason, now + _NARROW, whole=whole)
+        elif not so and until is not None:
+            del self._narrow[group.name]
+            self._tell("limiter", group.name, "", now)
 
     def removals_stopped(self, reason: str, now: float) -> None:
         """A wave of deaths: endpoints stay in the directory until somebody has looked."""

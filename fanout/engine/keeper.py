@@ -141,12 +141,16 @@ class Keeper:
             await self.news.wait()
             # Gates that close one after the other are told together.
             await Signal().wait(_GATES_EVERY)
-            notes = [note for work in self._works for note in work.gates.notes.values()]
-            for work in self._works:
-                work.gates.notes = {}
-            if notes:
-                with contextlib.suppress(StorageFull):
-                    await self._storage.post_gates(self._worker, notes, self._clock.now())
+            await self.tell_gates()
+
+    async def tell_gates(self) -> None:
+        """What has not been told yet."""
+        notes = [note for work in self._works for note in work.gates.notes.values()]
+        for work in self._works:
+            work.gates.notes = {}
+        if notes:
+            with contextlib.suppress(StorageFull):
+                await self._storage.post_gates(self._worker, notes, self._clock.now())
 
     async def tidy(self) -> None:
         """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""

@@ -89,13 +89,16 @@ async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], Non
         broken = [
             work for work in works if work.gate.state is not GateState.OPEN and work.gate.waiting is Waiting.BREAKER
         ]
-        if broken and not any(work.under_way for work in works):
-            stuck = {Waiting.BREAKER.value, Waiting.PAUSED.value, Waiting.READY.value}
+        paused = left.get(Waiting.PAUSED.value, 0)
+        if (broken or paused) and not any(work.under_way for work in works):
+            stuck = {Waiting.PAUSED.value}
+            if broken:
+                stuck |= {Waiting.BREAKER.value, Waiting.READY.value, Waiting.LANE.value}
             healthy = [work for work in works if work not in broken]
             if left.keys() <= stuck and not any([(await _ready(storage, work)) for work in healthy]):
-                return DrainReport(
-                    {f"{work.app}/{work.binding}: {work.gate.reason}": sum(left.values()) for work in broken}
-                )
+                rest = sum(left.values()) - paused
+                parked = {f"{work.app}/{work.binding}: {work.gate.reason}": rest for work in broken if rest}
+                return DrainReport(parked | ({"paused by an operator": paused} if paused else {}))
         await Signal().wait(poll)
 
 

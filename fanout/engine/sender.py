@@ -99,7 +99,7 @@ class Senders:
                             outcome = Unavailable("unknown", Scope.ENDPOINT, "deadline of the engine")
                         except Exception as error:
                             outcome = self._fault(error)
-                        if turns % SAMPLED == 0:
+                        if (turns + position) % SAMPLED == 0:
                             group.limiter.answered(monotonic() - begun)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             lease.accept(position)

@@ -145,9 +145,11 @@ class Work:
         for group in list(self.groups.values()):
             if group.queued or group.active:
                 group.idle_since = now
-                group.limiter.adjust(group.peak, max(1, self.transport.capacity(group.name)))
+                capacity = max(1, self.transport.capacity(group.name))
+                limit = group.limiter.adjust(group.peak, capacity)
                 group.peak = group.active
                 self.adjust(group)
+                self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
             elif now - group.idle_since > _IDLE_GROUP and group.gate.is_open:
                 group.dismiss()
                 del self.groups[group.name]

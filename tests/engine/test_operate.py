@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rig import FAST, fresh_storage, register, running
+from rig import FAST, SystemClock, fresh_storage, register, running
 
 from fanout.config import fingerprint
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
-from fanout.engine import Renewer
+from fanout.engine import Engine, Renewer
 from fanout.errors import ConfigurationError, NotFound, UsageError
-from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Throttled, Unavailable
+from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Storage, StorageContext, Throttled, Unavailable
+from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -249,3 +251,59 @@ async def test_erasing_a_user_reaches_directory_and_queue() -> None:
         assert status.counts["accepted"] == 1
         assert [sent.address for sent in transport.sends] == ["desk"]
         assert [e async for e in engine.endpoints.list(user="alice", state=None)] == []
+
+
+async def test_a_drain_ends_where_only_paused_work_is_left_and_says_so() -> None:
+    async with running() as (engine, _):
+        await register(engine, "alice", "phone", "tablet")
+        await engine.pause_binding("push")
+        await engine.send(HI, "user:alice")
+
+        async with asyncio.timeout(10):
+            report = await engine.drain()
+
+        assert report.parked == {"paused by an operator": 2}
+        await engine.resume_binding("push")
+        assert (await engine.drain()).clean
+
+
+async def test_what_is_leased_at_the_moment_of_closing_is_given_back() -> None:
+    storage = fresh_storage()
+    lease = storage.lease
+    leasing, go_on = asyncio.Event(), asyncio.Event()
+    leased: list[int] = []
+
+    async def slow(*arguments: Any, **named: Any) -> Any:
+        chunks = await lease(*arguments, **named)
+        if chunks:
+            leased.append(len(chunks))
+            leasing.set()
+            await go_on.wait()
+        return chunks
+
+    storage.lease = slow  # type: ignore[method-assign]
+    async with running(storage=storage, policy=FAST) as (engine, transport):
+        await register(engine, "alice", "phone")
+        await engine.send(HI, "user:alice")
+        await leasing.wait()
+        asyncio.get_running_loop().call_soon(lambda: closing(engine, go_on))
+    async with running(storage=_again(storage), role="submit") as (engine, _):
+        left = await engine.storage.outstanding()
+
+    assert leased == [1]
+    assert left == ({} if transport.sends else {"ready": 1}), "sent and stored, or given back; not left to run out"
+
+
+def closing(engine: Engine, go_on: asyncio.Event) -> None:
+    """Let the lease come back as soon as the engine has begun to close."""
+    if engine._open:
+        asyncio.get_running_loop().call_soon(lambda: closing(engine, go_on))
+    else:
+        go_on.set()
+
+
+def _again(storage: Storage) -> Storage:
+    """The same database, opened anew; memory is still there."""
+    if storage.location.startswith("memory"):
+        return storage
+    return Registry().make_storage(f"sqlite:{storage.location}", StorageContext(clock=SystemClock()))

@@ -162,6 +162,30 @@ async def test_after_an_outage_the_load_comes_back_by_and_by() -> None:
         assert transport.most_in_flight <= 100, "a tenth of the capacity of 1,000"
 
 
+async def test_a_slow_gateway_narrows_itself_and_says_so_and_nobody_else() -> None:
+    async def answer() -> Outcome:
+        # Slower and slower, so that it never becomes what is usual.
+        await asyncio.sleep(0.002 if busy.calls < 2000 else 0.2 * 2 ** ((busy.calls - 2000) / 300))
+        return ACCEPTED
+
+    busy = ScriptedTransport(lambda m, d: answer(), record=False)
+    transports = {("default", "push"): busy, ("default", "other"): ScriptedTransport()}
+    async with running(transports=transports, drain_timeout=0.5) as (engine, _):
+        lines = [b'{"user": "u%d", "transport": "push", "address": "a%d"}' % (n, n) for n in range(12_000)]
+        await engine.endpoints.import_(lines)
+        await register(engine, "alice", "desk", binding="other")
+        many = await engine.send(HI, "all")
+
+        while not (await engine.status(many.id)).pending_by_reason.get("limiter"):
+            await asyncio.sleep(0.01)
+        alert = await engine.send(Notification(title="Hi"), "user:alice")
+
+        assert (await alert.wait(10)).counts["accepted"] == 1
+        push, other = sorted(engine._settler.works, key=lambda work: work.binding != "push")
+        assert all(group.limiter.limit < 500 for group in push.groups.values())
+        assert all(group.limiter.limit >= 1000 for group in other.groups.values())
+
+
 async def test_a_wave_of_certain_deaths_removes_only_the_first_and_raises_an_event() -> None:
     async with running(lambda m, d: Gone("Unregistered")) as (engine, _):
         ids = await register(engine, "alice", *(f"phone-{n}" for n in range(200)))
