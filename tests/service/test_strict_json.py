@@ -57,6 +57,8 @@ def test_a_key_that_is_there_twice_is_refused(
         b'{"a\\u003ab":1,"a:b":2}',
         b'{"a":"\\u003a","a":"x"}',
         b'{"a":":","\\u0061":"x"}',
+        b'{"a":1,"a":"\\u003a"}',
+        b'{"a":1,"a":{"\\u003A":[]}}',
     ],
 )
 def test_no_spelling_hides_a_second_key(body: bytes) -> None:

@@ -102,7 +102,13 @@ Unsid = Annotated[
 ]
 
 
-async def _post(call: AnyCall, posted: GraphNotification, unsid: Unsid = None) -> Response:
+Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", description="Of ours: the same key with the same request stores nothing new."),
+]
+
+
+async def _post(call: AnyCall, posted: GraphNotification, unsid: Unsid = None, key: Key = None) -> Response:
     return respond(await accept(call, await _addressed(call), posted))
 
 
@@ -132,7 +138,7 @@ for _prefix_text in PREFIXES:
             responses={
                 200: {**_OK, "description": "Stored, in place of the one with the same `appNotificationId`"},
                 201: {**_OK, "description": "Stored"},
-                **errors(400, 405, 406, 413, 415, 503, 507),
+                **errors(405, 406, 409, 413, 415, 503, 507),
             },
         )
     router.add_api_route(
