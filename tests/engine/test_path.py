@@ -120,7 +120,7 @@ async def test_nothing_is_sent_after_its_time() -> None:
     async with running(held) as (engine, transport):
         transport.capacities[""] = 1
         await register(engine, "alice", "phone", "tablet")
-        receipt = await engine.send(Notification(title="x", ttl=0.2), "user:alice")
+        receipt = await engine.send(Notification(title="x", ttl=2), "user:alice")
         await held.begun.acquire()
         while time.time() < (await receipt.status()).expires_at:
             await asyncio.sleep(0.01)  # the wall clock is the signal here
