@@ -23,6 +23,9 @@ __all__ = ["H2Pool"]
 _STALL = 1.0
 """Seconds by which a tick is late before the loop is taken to have stood still."""
 
+_AT_ONCE = 0.001
+"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and what it returns does not know its time."""
+
 _DNS_MISSES = 3
 """Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
 
@@ -373,7 +376,7 @@ class H2Pool:
     def _tick(self) -> None:
         now = self._clock()
         stalled = self._timer is not None and self._loop.time() - self._timer.when() > _STALL
-        self._timer = self._loop.call_later(0.0 if stalled else self._settings.tick, self._tick)
+        self._timer = self._loop.call_later(_AT_ONCE if stalled else self._settings.tick, self._tick)
         if stalled:
             # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came meanwhile
             # go first, or every one of them would count as late.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+from unittest.mock import Mock
 
 import pytest
 
@@ -196,21 +197,36 @@ async def test_a_request_has_a_deadline_and_a_late_answer_harms_nobody(certifica
         assert it.whole()
 
 
+def be_late(pool: H2Pool) -> None:
+    """The tick that comes next is five seconds late by the loop's own clock."""
+    due = asyncio.get_running_loop().time() - 5.0
+    assert pool._timer is not None
+    pool._timer.cancel()
+    pool._timer = Mock(asyncio.TimerHandle, when=lambda: due)
+
+
 async def test_after_a_blocked_loop_answers_go_before_deadlines(certificates: Certificates) -> None:
     async with scene(certificates) as it:
         (future,) = it.ask()
         peer = await it.met()
         got = await peer.request()
-        loop = asyncio.get_running_loop()
-        assert it.pool._timer is not None
-        it.pool._timer.cancel()
-        it.pool._timer = loop.call_at(loop.time() - 5.0, settle)
-        it.pool._timer.cancel()
+        be_late(it.pool)
         it.clock.now += 100.0
-        it.pool._tick()  # five seconds late by the loop's own clock
+        it.pool._tick()
         assert not future.done()
         peer.answer(got.stream)
         assert (await future).status == 200
+
+
+async def test_after_a_blocked_loop_deadlines_go_on(certificates: Certificates) -> None:
+    async with scene(certificates, request_timeout=15.0) as it:
+        (future,) = it.ask()
+        peer = await it.met()
+        await peer.request()
+        be_late(it.pool)
+        it.pool._tick()  # the next one comes at once, and by itself
+        it.clock.now += 100.0
+        assert await failure(future) == ("unknown", "timeout")
 
 
 async def test_own_deadlines_are_forgotten_with_their_requests(certificates: Certificates) -> None:
