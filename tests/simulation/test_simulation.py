@@ -12,6 +12,8 @@ import pytest
 from fanout.testing.simulation import BUGS, draw, simulate
 from fanout.testing.simulation.__main__ import main
 
+pytestmark = pytest.mark.timeout(600)
+
 SEEDS = (3, 14, 15, 92)
 DIGESTS = (
     "import sys; from fanout.testing.simulation import simulate; print([simulate(int(s)).digest for s in sys.argv[1:]])"
@@ -61,14 +63,14 @@ def test_every_seed_is_another_plan_and_every_kind_of_step_occurs() -> None:
 def test_a_run_exercises_what_it_is_meant_to() -> None:
     """Over a few seeds: every end of a delivery, repeats, and more lives than workers. A simulation in which nothing happens proves nothing."""
     total: dict[str, int] = {}
-    for seed in range(25):
+    for seed in range(12):
         for what, count in simulate(seed).figures.items():
             total[what] = total.get(what, 0) + count
     for state in ("accepted", "gone", "rejected", "expired", "cancelled", "superseded", "dead"):
         assert total.get(state, 0) > 0, f"no delivery ended {state}"
-    assert total["attempts"] > 1000
-    assert total["taken twice"] > 10
-    assert total["lives"] > 50
+    assert total["attempts"] > 500
+    assert total["taken twice"] > 5
+    assert total["lives"] > 26
 
 
 def test_the_printed_command_replays_the_failure(capsys: pytest.CaptureFixture[str]) -> None:

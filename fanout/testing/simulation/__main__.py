@@ -74,7 +74,7 @@ def _many(seeds: range, bug: str | None, keep_going: bool) -> int:
         _say(_line(report))
         for violation in report.violations:
             _say(f"  {violation}")
-        _say(f"  replay: {_COMMAND} --seed {seed} --trace{f' --bug {bug}' if bug else ''}")
+        _say(f"  replay: {report.command}{f' --bug {bug}' if bug else ''}")
         if not keep_going:
             break
     took = time.perf_counter() - began

@@ -126,6 +126,17 @@ def _nobody_to_wait_for(cancel: Callable[..., Any]) -> Callable[..., Any]:
     return impatient
 
 
+def _looks_for_none(look: Callable[..., Any]) -> Callable[..., Any]:
+    async def blind(self: Any, *arguments: Any) -> None:
+        return None
+
+    return blind
+
+
+def _everybody_probes(ready: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, now: now >= self.until
+
+
 def _any_generation(change: Callable[..., Any]) -> Callable[..., Any]:
     def lenient(db: Any, changes: Any, now: float) -> None:
         for what in changes:
@@ -236,6 +247,14 @@ _ALL = (
         _without_accepted,
     ),
     Bug("ignore-cancel", "`cancel` waits for no other worker.", f"{_STORE}.cancel", _nobody_to_wait_for),
+    Bug("ignore-pause", "`pause` waits for no other worker.", f"{_STORE}.pause", _nobody_to_wait_for),
+    Bug(
+        "ignore-collapse",
+        "What is in hand is sent although a later notification has taken its place.",
+        "fanout.engine.dispatcher:Dispatcher._look_for_later",
+        _looks_for_none,
+    ),
+    Bug("all-probe", "Past a gate's time everything goes at once.", "fanout.core.gate:Gate.ready", _everybody_probes),
     Bug(
         "ignore-generation",
         "A late verdict removes an endpoint that was registered again.",

@@ -131,8 +131,8 @@ class Fate:
             return await getattr(engine, what)(id)
 
         def then(request: Request) -> None:
-            if what == "pause" and self._calm:
-                self._world.after(0.0, self._about, "resume", worker, id)
+            if self._calm and (what == "pause" or (what == "resume" and request.error is not None)):
+                self._world.after(0.1, self._about, "resume", worker + 1, id)
 
         chosen.ask(what, {"id": id}, call, then)
 
@@ -157,8 +157,8 @@ class Fate:
             return await getattr(engine, what)(binding)
 
         def then(request: Request) -> None:
-            if what == "pause_binding" and self._calm:
-                self._world.after(0.0, self._binding, "resume_binding", worker, binding)
+            if self._calm and (what == "pause_binding" or (what == "resume_binding" and request.error is not None)):
+                self._world.after(0.1, self._binding, "resume_binding", worker + 1, binding)
 
         chosen.ask(what, {"binding": binding}, call, then)
 

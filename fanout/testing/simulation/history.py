@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fanout.plugin import Endpoint, Outcome
 
 if TYPE_CHECKING:
+    from fanout.core.records import Step
     from fanout.plugin import Event, Status
     from fanout.testing.simulation.disk import Call
     from fanout.testing.simulation.gateway import Arrival
@@ -96,10 +97,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What the database says when all is over, of one notification: None where it does not know it."""
+    """What the database says when all is over, of one notification: None where it does not know it.
+
+    `explained` are the decisions about a few of its deliveries, by endpoint.
+    """
 
     status: Status | None
     deliveries: list[tuple[int, str, str]]
+    explained: dict[int, list[Step]]
 
 
 @dataclass(slots=True)

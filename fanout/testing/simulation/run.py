@@ -52,6 +52,11 @@ class Report:
     lines: Sequence[str] = ()
 
     @property
+    def command(self) -> str:
+        """What replays it, readably."""
+        return f"python -m fanout.testing.simulation --seed {self.seed} --trace"
+
+    @property
     def ok(self) -> bool:
         """Whether every promise was kept."""
         return not self.violations
@@ -205,7 +210,9 @@ class Simulation:
             rows: list[tuple[int, str, str]] = []
             while page := at_once(witness.deliveries(id, after=rows[-1][0] if rows else 0)):
                 rows += page
-            history.rest[id] = Rest(at_once(witness.status(id, self.world.wall)), rows)
+            some = {endpoint for endpoint, _, _ in rows[:: max(1, len(rows) // 2)]}
+            explained = {endpoint: at_once(witness.explain(id, endpoint)) for endpoint in sorted(some)}
+            history.rest[id] = Rest(at_once(witness.status(id, self.world.wall)), rows, explained)
 
 
 def simulate(

@@ -149,4 +149,21 @@ def sums_are_right(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("counts", text, request.returned)
 
 
-CHECKS = (nothing_lost, one_state, accepted_is_true, ends_have_reasons, sums_are_right)
+def ends_are_explained(evidence: Evidence) -> Iterator[Violation]:
+    """`explain` tells of a delivery from its acceptance to its end, with the state that is listed."""
+    for id, found in evidence.history.rest.items():
+        listed = {endpoint: (state, reason) for endpoint, state, reason in found.deliveries}
+        for endpoint, steps in found.explained.items():
+            what = [step.what for step in steps]
+            if listed[endpoint][0] == "pending":
+                continue
+            if not steps or what[0] != "accepted" or what[-1] != "ended" or what.count("ended") != 1:
+                yield Violation("explain", f"endpoint {endpoint} of {id} is explained as {', '.join(what)}")
+            elif (steps[-1].state, steps[-1].reason) != listed[endpoint]:
+                text = (
+                    f"endpoint {endpoint} of {id} is listed as {listed[endpoint][0]} and explained as {steps[-1].state}"
+                )
+                yield Violation("explain", text)
+
+
+CHECKS = (nothing_lost, one_state, accepted_is_true, ends_have_reasons, sums_are_right, ends_are_explained)

@@ -68,7 +68,9 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
 
 
 def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
-    """From a gate's time until it is open again, a few deliveries at a time try whether anybody is there."""
+    """From a gate's time until it is open again, a few deliveries at a time try whether anybody is there. What was under way before
+    and is answered meanwhile makes room for as many.
+    """
     closed: dict[tuple[str, str, str, str], int] = {}
     spans: list[tuple[int, int, tuple[str, str, str, str]]] = []
     for line, node, event in evidence.history.live:
@@ -80,17 +82,16 @@ def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
             if event.kind == "gate.closed":
                 closed[place] = line
     for since, until, (node, binding, scope, group) in spans:
-        there = [
+        mine = [
             attempt
             for attempt in evidence.history.attempts
-            if attempt.node == node
-            and attempt.binding == binding
-            and (scope == "binding" or attempt.group == group)
-            and since < attempt.line < until
+            if (attempt.node, attempt.binding) == (node, binding) and (scope == "binding" or attempt.group == group)
         ]
+        there = [attempt for attempt in mine if since < attempt.line < until]
         for attempt in there:
             out = sum(other.line <= attempt.line and not 0 < other.last_line <= attempt.line for other in there)
-            if out > _PROBES:
+            answered = sum(other.line < since < other.last_line <= attempt.line for other in mine)
+            if out > _PROBES + answered:
                 text = f"{node} had {out} deliveries under way to {group or binding}, whose gate was not open"
                 yield Violation("gate", text, attempt.begun)
 
