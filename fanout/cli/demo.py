@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,17 @@ import typer
 from fanout import bootstrap
 from fanout.cli.demo_browser import browser_demo
 from fanout.cli.demo_folder import clear, write_config
+from fanout.cli.demo_page import key_table, opened_page
 from fanout.cli.gateways import Gateway, Simulated, simulated_transports
 from fanout.cli.progress import Meter
 from fanout.cli.shell import quoted, run, this_program
 from fanout.core.model import Notification, Registration
 from fanout.core.records import Status
 from fanout.core.states import FINAL_STATES
-from fanout.engine import Engine, LiveEvent
+from fanout.engine import Engine, LiveEvent, Receipt
 from fanout.errors import UsageError
 from fanout.registry import Registry
+from fanout.service.auth import new_user_key
 
 __all__ = ["demo"]
 
@@ -74,20 +76,30 @@ async def _demo(devices: int, users: int, folder: Path) -> int:
             gateways[transport.name] = gateway
             typer.echo(f"A simulated {transport.name} gateway listens at {gateway.url}.")
         settings = {name: gateway.settings for name, gateway in gateways.items()}
-        config = write_config(folder, settings, _POLICY)
-        engine = await stack.enter_async_context(bootstrap.open(config, registry=registry))
+        key = new_user_key()
+        config = write_config(folder, settings, _POLICY, key_table(key))
+        made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+        engine = await stack.enter_async_context(made.engine())
+        page = await stack.enter_async_context(opened_page(made, engine, alice, key))
+        send = engine.send if page is None else page.post
 
         await _register(engine, transports, devices, users)
-        receipt = await engine.send(Notification(title="Hello", body="This one is for you alone."), f"user:{alice}")
+        hello = Notification(title="Hello", body="This one is for you alone.")
+        receipt = await send(hello, f"user:{alice}")
         status = await receipt.wait()
         typer.echo(
             f"To {alice}: {_counts(status)} of {status.total} devices; {await _takers(engine, receipt.id, alice)}."
         )
 
         everyone = Notification(title="Hello, everyone", body="A broadcast to every device.", lane="bulk")
-        broadcast, rate = await _broadcast(engine, everyone)
-        location = engine.storage.location
-    _summary(broadcast, rate, alice, location, config)
+        total = (await engine.preview(everyone, "all")).total
+        broadcast, rate = await _broadcast(engine, send(everyone, "all"), total)
+        _summary(broadcast, rate, engine.storage.location)
+        if page is not None and not sys.stdout.isatty():
+            page.tell(config)
+        _try_next(broadcast.id, alice, config)
+        if page is not None and sys.stdout.isatty():
+            await page.serve(engine)
     return 0
 
 
@@ -153,15 +165,14 @@ async def _takers(engine: Engine, id: str, user: str) -> str:
     return f"taken by {_each(took)}" if took else "no gateway took any"
 
 
-async def _broadcast(engine: Engine, notification: Notification) -> tuple[Status, float]:
-    """Send to all, and show rate, outcomes and remaining time until the last delivery has ended.
+async def _broadcast(engine: Engine, sending: Awaitable[Receipt], total: int) -> tuple[Status, float]:
+    """Send, and show rate, outcomes and remaining time until the last of `total` deliveries has ended.
 
     The final status, and the rate (deliveries per second) up to 99 %, before those that wait for slow and throttled devices.
     """
     most = 0.0
     counts: Counter[str] = Counter()
-    total = (await engine.preview(notification, "all")).total
-    receipt = await engine.send(notification, "all")
+    receipt = await sending
     with Meter("broadcast", total=total, every=0.5) as meter:
         begun = time.monotonic()
 
@@ -197,9 +208,8 @@ def _concerns(event: LiveEvent, notification: str) -> bool:
     return event.kind == "settled" and event.data.get("notification") == notification
 
 
-def _summary(status: Status, rate: float, alice: str, location: str, config: Path) -> None:
+def _summary(status: Status, rate: float, location: str) -> None:
     seconds = (status.finished_at or status.accepted_at) - status.accepted_at
-    program, flags = this_program(), ["--config", str(config)]
     typer.echo(
         f"\nThe broadcast: {status.total or 0:,} deliveries in {seconds:.1f} s, from accepted to the last one settled."
     )
@@ -212,9 +222,13 @@ def _summary(status: Status, rate: float, alice: str, location: str, config: Pat
         f"({rate:,.0f}/s for the first 99 %, before the wait for slow and throttled devices)"
     )
     typer.echo(f"  the database is {location}")
+
+
+def _try_next(broadcast: str, alice: str, config: Path) -> None:
+    program, flags = this_program(), ["--config", str(config)]
     typer.echo("\nTry next:")
     for words in (
-        ["status", status.id],
+        ["status", broadcast],
         ["endpoints", "list", "--user", alice],
         ["send", "--to", "topic:demo", "--title", "Hello again", "--dry-run"],
     ):
