@@ -100,8 +100,14 @@ class Rig:
 
     async def quiet(self) -> None:
         """Nothing that is due waits to be pushed any more."""
-        while (await self.engine.storage.outstanding()).keys() - {"scheduled"}:
+        storage = self.engine.storage
+        while (await storage.outstanding()).keys() - {"scheduled"} or await self._due():
             await asyncio.sleep(0.005)
+
+    async def _due(self) -> bool:
+        now = self.clock.now()
+        places = self.engine.transports
+        return any([any((await self.engine.storage.waiting(app, binding, now))[0]) for app, binding in places])
 
     async def jump(self, seconds: float) -> None:
         """Time passes, and everything that time brings about has happened."""
