@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from fanout.core.secret import Secret
 from fanout.core.urls import url_problem
@@ -19,6 +20,7 @@ Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS5
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{12}")
+_ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 
 
@@ -147,6 +149,8 @@ class ServiceSettings:
     user_keys: tuple[UserKeySettings, ...] = ()
     blocked: tuple[str, ...] = ()
     """OAuth clients, keys or apps, by id or name, that are refused (403) whatever credential they have."""
+    origins: tuple[str, ...] = ()
+    """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in `Origin`."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -156,6 +160,13 @@ class ServiceSettings:
                 raise UsageError(
                     f"host_names: {host!r} is no host name: write it without scheme and path, such as app.example.com."
                 )
+        for origin in self.origins:
+            if not _is_origin(origin):
+                raise UsageError(
+                    f"origins: {origin!r} is no origin of web pages: write https://app.example.com, in lower case, without a path, and with a "
+                    "port only where it is not 443. http is for loopback."
+                )
+        _once("origins", "origin", self.origins)
         _once("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
         _once("keys", "id", (key.id for key in self.keys))
         _once("user_keys", "id", (key.id for key in self.user_keys))
@@ -176,6 +187,14 @@ class ServiceSettings:
                 raise UsageError(
                     f"{place} names the app {app!r}, which has no [apps.{app}]: use one of {', '.join(sorted(known))}."
                 )
+
+
+def _is_origin(text: str) -> bool:
+    """Whether it is what a browser writes (RFC 6454, section 6.2)."""
+    if not _ORIGIN.fullmatch(text) or url_problem(text):
+        return False
+    parts = urlsplit(text)
+    return parts.port != {"https": 443, "http": 80}[parts.scheme]
 
 
 def _once(place: str, key: str, values: Iterable[str]) -> None:

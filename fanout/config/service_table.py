@@ -32,7 +32,11 @@ def service_settings(
         refuse_unknown("service", given, field_types(ServiceSettings))
         parts: dict[str, Any] = {
             name: check_type(f"service.{name}", given[name], kind)
-            for name, kind in (("host_names", dict[str, str]), ("blocked", tuple[str, ...]))
+            for name, kind in (
+                ("host_names", dict[str, str]),
+                ("blocked", tuple[str, ...]),
+                ("origins", tuple[str, ...]),
+            )
             if name in given
         }
         records: tuple[tuple[str, type], ...] = (

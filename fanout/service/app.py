@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from fanout import bootstrap
 from fanout.config import Settings
@@ -34,6 +35,9 @@ _ABOUT = """One post to a user reaches every device she has, and a feed that all
 
 Every refusal has one envelope, `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`, and every answer a
 `request-id`; a `client-request-id` is echoed."""
+
+_ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
+_TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
 
 
 def create_app(
@@ -100,6 +104,15 @@ def create_app(
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
     app.add_middleware(Front, service=service, fast=fast, public=web.PATHS)
+    if settings.service.origins:
+        # Outside of `Front`, for a browser asks beforehand without a credential, and must be able to read refusals.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.service.origins,
+            allow_methods=("GET", "POST", "PATCH", "DELETE"),
+            allow_headers=_ASKED_FROM_PAGES,
+            expose_headers=_TOLD_TO_PAGES,
+        )
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

@@ -40,6 +40,7 @@ def test_a_whole_table(tmp_path: Path) -> None:
     settings = read(
         """
         [service]
+        origins = ["https://app.example.com:8443", "http://localhost:3000"]
         host_names = { "App.example.com" = "default", "localhost:8080" = "polling" }
         blocked = ["stolen-client"]
         [[service.issuers]]
@@ -66,6 +67,7 @@ def test_a_whole_table(tmp_path: Path) -> None:
         + USER_KEY,
         tmp_path,
     ).service
+    assert settings.origins == ("https://app.example.com:8443", "http://localhost:3000")
     assert settings.host_names == {"app.example.com": "default", "localhost:8080": "polling"}
     assert settings.blocked == ("stolen-client",)
     first, second = settings.issuers
@@ -126,6 +128,25 @@ def test_settings_already_made_are_taken_as_they_are() -> None:
         ('[service]\nhost_names = { "https://x" = "default" }\n', ["host_names", "'https://x'", "without scheme"]),
         ('[service]\nhost_names = { "x" = "shopp" }\n', ["host_names.x", "'shopp'", "default, polling, shop"]),
         ('[service]\nblocked = "x"\n', ["service.blocked must be an array"]),
+        ('[service]\norigins = "https://x"\n', ["service.origins must be an array"]),
+        *(
+            (f'[service]\norigins = ["{origin}"]\n', ["service.origins", f"'{origin}'", "https://app.example.com"])
+            for origin in (
+                "*",
+                "null",
+                "app.example.com",
+                "http://app.example.com",
+                "https://app.example.com/",
+                "https://app.example.com/x",
+                "https://App.example.com",
+                "https://app.example.com:443",
+                "https://app.example.com:",
+                "https://a@app.example.com",
+                "https://*.example.com",
+                "https://app.example.com, https://b.example.com",
+            )
+        ),
+        ('[service]\norigins = ["https://x", "https://x"]\n', ["origins", "'https://x' is there twice"]),
         ("[service.limit]\n", ["service.limit is no setting", "limits"]),
         ("[service.limits]\nbody = 1\n", ["service.limits.body is no setting", "body_bytes"]),
         ("[service.limits]\nrecipients = 0\n", ["service.limits.recipients is 0"]),

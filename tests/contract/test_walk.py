@@ -182,6 +182,7 @@ def test_the_configuration_of_the_service(configured: Path) -> None:
     service = load(configured / "fanout.toml", Registry().settings_type, {}).service
     assert service.authenticated
     assert service.host_names == {"app.example.com": "default"}
+    assert service.origins == ("https://app.example.com",)
     assert (len(service.issuers), len(service.keys), len(service.user_keys)) == (1, 1, 1)
     assert service.limits.recipients == 10_000
 
