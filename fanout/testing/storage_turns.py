@@ -35,6 +35,11 @@ async def long_targets_take_turns(kit: Kit) -> None:
         law(await post(storage, long) == Put(long.id, 48), "its total is known at once")
         status = await standing(storage, long.id)
         law((status.state, dict(status.pending_by_reason)) == ("running", {"lane": 48}), f"it runs: {status}")
+        early = await standing(storage, long.id, T0 - 50)
+        law(
+            dict(early.pending_by_reason) == {"ready": 20, "lane": 28},
+            "before its time, what is held back is held back",
+        )
         law(dict(await storage.outstanding()) == {"ready": 20, "lane": 28}, "what is held back waits for its turn")
         words = [row[2] for row in await storage.deliveries(long.id)]
         law((words.count("ready"), words.count("lane")) == (20, 28), "as each delivery says")

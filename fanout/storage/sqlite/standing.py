@@ -28,7 +28,7 @@ a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.acc
 EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0),
 json((SELECT json_group_array(json_array(state, reason, n)) FROM tally WHERE notification = n.id)),
 json((SELECT json_group_array(json_array(binding, held, due, waiting, m)) FROM (
-  SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 AS due, waiting, sum(open) AS m
+  SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 OR lane >= {turns.WAITS} AS due, waiting, sum(open) AS m
   FROM chunk WHERE notification = n.id AND open > 0 GROUP BY 1, 2, 3, 4
 ))),
 json((SELECT json_group_array(json_array(binding, waiting, n)) FROM backlog WHERE notification = n.id)),
