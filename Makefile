@@ -32,7 +32,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -q tests/soak --soak
+	$(BIN)/python -m pytest -q tests/soak tests/lifecycle --soak
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults

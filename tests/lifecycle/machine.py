@@ -27,7 +27,7 @@ from fanout.core.outcome import (
     Unavailable,
 )
 from fanout.core.policy import Retention
-from fanout.core.records import Backlog, EndpointRow, GateNote, RetryRow, Settlement, Submission
+from fanout.core.records import Backlog, Control, EndpointRow, GateNote, RetryRow, Settlement, Submission
 from fanout.core.states import FINAL_STATES, Waiting
 from fanout.plugin import Storage, StorageContext
 from fanout.testing.clock import VirtualClock
@@ -152,13 +152,14 @@ class Life(RuleBasedStateMachine):
 
     # -- acceptance
 
+    @precondition(lambda self: sum(not note["finished"] for note in self.promises.notes.values()) < 5)
     @rule(
         audience=TARGETS,
         delay=st.sampled_from([0, 0, 0, 0, 40]),
-        ttl=st.sampled_from([60, 5000, 5000]),
+        ttl=st.sampled_from([20, 100, 5000, 5000]),
         lane=LANES,
         repeat=st.sampled_from(["prefer_delivery", "prefer_delivery", "prefer_once", "at_most_once"]),
-        collapse=st.sampled_from([None, None, "c"]),
+        collapse=st.sampled_from([None, "c"]),
         key=st.sampled_from([None, None, None, "k"]),
     )
     def accept(
@@ -214,12 +215,18 @@ class Life(RuleBasedStateMachine):
 
     def _expand(self, binding: str, ahead: int) -> None:
         p = self.promises
+        before = self._known()
         run(self.storage.expand(APP, binding, self.now, ahead=ahead))
-        if binding not in p.paused:
+        if binding in p.paused:
+            assert self._known() == before, "nothing of a paused binding is expanded"
+        else:
             for id, note in p.notes.items():
                 if not note["begun"] and note["due_at"] <= self.now and not note["paused"]:
                     p.begun(id)
         self._see_new(self.now)
+
+    def _known(self) -> list[int]:
+        return [len(run(self.storage.deliveries(id, limit=ALL))) for id in self.promises.notes]
 
     def _see_new(self, now: float) -> None:
         """Deliveries that have come to be, and audiences that are complete."""
@@ -269,17 +276,22 @@ class Life(RuleBasedStateMachine):
         if settle:
             self._settle(worker)
 
-    @rule(name=WORKERS, binding=BINDINGS, lane=LANES, outcomes=st.lists(OUTCOMES, min_size=1, max_size=6))
-    def work(self, name: str, binding: str, lane: int, outcomes: list[Outcome]) -> None:
+    @rule(
+        name=WORKERS, outcomes=st.lists(OUTCOMES, min_size=1, max_size=6), settle=st.sampled_from([True, True, False])
+    )
+    def work(self, name: str, outcomes: list[Outcome], settle: bool) -> None:
         """A worker's whole turn: it expands, leases, sends what it holds and settles."""
         worker = self.workers[name]
-        self._expand(binding, 4)
-        self._lease(name, binding, lane)
-        for i in range(30):
+        for binding in ("apns", "fcm"):
+            self._expand(binding, 4)
+            for lane in (0, 1):
+                self._lease(name, binding, lane)
+        for i in range(40):
             if (hand := worker.next()) is None:
                 break
             self._send(worker, hand, outcomes[i % len(outcomes)])
-        self._settle(worker)
+        if settle:
+            self._settle(worker)
 
     def _send(self, worker: Worker, hand: Hand, outcome: Outcome) -> None:
         now, p, id = self.now, self.promises, hand.chunk.notification
@@ -368,16 +380,18 @@ class Life(RuleBasedStateMachine):
                 worker.crash()
             self.reopen()
 
-    @rule(name=WORKERS, lane=LANES, part=st.booleans())
-    def killed(self, name: str, lane: int, part: bool) -> None:
-        """A worker takes what is due, marks what it must, and dies of it; its leases run out."""
-        self._lease(name, "apns", lane)
+    @rule(name=WORKERS, lane=LANES, times=st.sampled_from([1, 1, 2, 3, 6]), few=st.booleans())
+    def killed(self, name: str, lane: int, times: int, few: bool) -> None:
+        """A worker takes what is due, marks what it must, and dies of it; its leases run out. Whoever comes next does, too."""
         worker = self.workers[name]
-        for hand in list(worker.hands.values())[: None if part else 1]:
-            if self.clock.monotonic() < hand.until and hand.left and (marks := worker.mark(hand)) is not None:
-                self._store([marks])
-        worker.crash()
-        self.clock.advance(LEASE + 1)
+        for _ in range(times):
+            self._lease(name, "apns", lane)
+            for hand in list(worker.hands.values())[: 1 if few else None]:
+                able = self.clock.monotonic() < hand.until and worker.next(hand.chunk.id) is hand
+                if able and (marks := worker.mark(hand)) is not None:
+                    self._store([marks])
+            worker.crash()
+            self.clock.advance(LEASE + 1)
 
     @rule(name=WORKERS, lane=LANES, outcomes=st.lists(OUTCOMES, min_size=1, max_size=3), drift=st.booleans())
     def stalled(self, name: str, lane: int, outcomes: list[Outcome], drift: bool) -> None:
@@ -398,7 +412,7 @@ class Life(RuleBasedStateMachine):
     @rule(number=NUMBERS, what=st.sampled_from(["cancel", "pause", "pause", "resume", "resume"]))
     def operate(self, number: int, what: str) -> None:
         p, now = self.promises, self.now
-        ids = sorted(p.notes)
+        ids = [id for id in p.notes if p.runs(id)] or sorted(p.notes)
         id = ids[number % len(ids)]
         note = p.notes[id]
         if what == "cancel":
@@ -418,6 +432,7 @@ class Life(RuleBasedStateMachine):
         p, now, storage = self.promises, self.now, self.storage
         if what == "pause":
             p.paused.add(binding)
+            p.nudges[binding] += 0
             assert run(storage.pause_binding(APP, binding, now)) == p.holders(now, binding=binding)
         elif what == "resume":
             p.paused.discard(binding)
@@ -435,18 +450,18 @@ class Life(RuleBasedStateMachine):
 
     # -- time
 
-    @rule(seconds=st.sampled_from([1.0, 9.0, 31.0, 31.0, 130.0, 900.0]))
+    @rule(seconds=st.sampled_from([1.0, 9.0, 26.0, 26.0, 31.0, 31.0, 130.0, 900.0]))
     def advance(self, seconds: float) -> None:
-        """Time passes."""
+        """Time passes, and the janitor comes by."""
         self.clock.advance(seconds)
+        self._expire()
 
     @rule(seconds=st.sampled_from([-25.0, -200.0, 100.0, 1000.0]))
     def jump(self, seconds: float) -> None:
         """The wall clock is set: forward, leases look as if they had run out, and their holders do not know."""
         self.clock.step(seconds)
 
-    @rule()
-    def expire(self) -> None:
+    def _expire(self) -> None:
         expected = self.promises.expired(self.now)
         assert run(self.storage.expire(self.now, limit=ALL)) == expected
 
@@ -488,6 +503,7 @@ class Life(RuleBasedStateMachine):
         assert backlog == Backlog(backlog.deliveries, size, min(due, default=None)), "bytes and age too"
         self._check_outstanding(backlog.deliveries)
         self._check_directory(now)
+        self._check_controls()
         self._check_log()
 
     def _check(self, id: str, now: float, *, explain: bool) -> None:
@@ -522,6 +538,9 @@ class Life(RuleBasedStateMachine):
             if d["end"] is not None and d["end"][0] == "accepted":
                 assert (id, endpoint) in self.gateway.accepted, "what is called accepted has arrived"
         if explain:
+            stored = run(self.storage.notification(id))
+            assert stored is not None
+            assert stored.stopped == (note["stopped"] or ("paused" if status.state == "paused" else ""))
             for endpoint in deliveries:
                 self._check_story(id, endpoint)
 
@@ -570,6 +589,16 @@ class Life(RuleBasedStateMachine):
                 expected = {each for each in ids if p.rivals(id, each)}
                 assert run(self.storage.superseded(id, _array(ids))) == expected
 
+    def _check_controls(self) -> None:
+        """What a worker is told of pauses and stops."""
+        p = self.promises
+        why = {
+            id: note["stopped"] or ("paused" if self._state(note) == "paused" else "") for id, note in p.notes.items()
+        }
+        assert run(self.storage.stopped(list(why))) == {id: word for id, word in why.items() if word}
+        controls = {binding: Control(binding in p.paused, n) for binding, n in p.nudges.items()}
+        assert run(self.storage.controls()) == {(APP, binding): control for binding, control in controls.items()}
+
     def _check_log(self) -> None:
         for event in run(self.storage.events(after=self.events, limit=ALL)):
             assert event.id > self.events, "the cursor only grows"
@@ -611,7 +640,7 @@ class Life(RuleBasedStateMachine):
             self._settle(last)
             self.everything_is_as_promised()
             self.clock.advance(LEASE + 1)
-            self.expire()
+            self._expire()
         assert all(note["finished"] for note in p.notes.values()), "nothing is left waiting for ever"
         assert run(self.storage.outstanding()) == {}
         assert run(self.storage.backlog(APP)) == Backlog()

@@ -34,6 +34,7 @@ class Promises:
         self.endpoints: dict[int, Record] = {}
         self.keys: dict[str, Record] = {}
         self.paused: set[str] = set()
+        self.nudges: Counter[str] = Counter()
         self.gates: dict[str, tuple[str, float]] = {}
         self.last_endpoint = 0
         self.order = 0
@@ -167,7 +168,7 @@ class Promises:
         assert endpoint not in self.deliveries[id], "one delivery to an endpoint"
         self.deliveries[id][endpoint] = {
             "binding": self.endpoints[endpoint]["binding"], "end": None, "chunk": None, "not_before": due_at,
-            "attempt": 1, "word": "ready", "row": False, "holds": False, "leases": 0, "crashes": 0, "alone": 0, "back": False,
+            "attempt": 1, "word": "ready", "row": False, "holds": False, "leases": 0, "crashes": 0, "in_a_row": 0, "alone": 0, "back": False,
         }  # fmt: skip
 
     def runs(self, id: str) -> bool:
@@ -220,10 +221,11 @@ class Promises:
                 assert d["not_before"] <= now, "nothing before its time"
                 assert d["attempt"] == chunk.attempt, "attempts are counted as they were settled"
                 assert (chunk.notification, endpoint) not in moved, "a suspect is leased by a later call"
-                assert chunk.part == 0 or d["crashes"] >= 2, "nobody is suspected before the second crash"
                 d |= {"chunk": chunk.id, "leases": d["leases"] + 1, "row": False, "holds": False, "word": "ready"}
                 d["back"] = False
             assert found, "a chunk without an open delivery is done"
+            crashes = min(self.deliveries[chunk.notification][endpoint]["in_a_row"] for endpoint in found)
+            assert (chunk.part > 0) == (crashes >= 2), "after two crashes a chunk is sent in parts, and not before"
             self.leases[chunk.id] = {
                 "worker": worker, "epoch": chunk.epoch, "until": until, "note": chunk.notification, "binding": binding,
                 "lane": lane, "open": found, "doubt": set(), "marked": set(), "ids": chunk.ids, "part": chunk.part,
@@ -253,6 +255,7 @@ class Promises:
             for endpoint in rest:
                 d = self.deliveries[id][endpoint]
                 d["crashes"] += 1
+                d["in_a_row"] += 1
                 d["not_before"] = min(d["not_before"], now)
                 if endpoint in suspects:
                     d |= {"not_before": now, "word": "ready"}
@@ -293,9 +296,10 @@ class Promises:
             if note["stopped"]:
                 ended[endpoint] = (note["stopped"], "")
                 continue
-            lease["open"].discard(endpoint)
+            for kind in ("open", "doubt", "marked"):
+                lease[kind].discard(endpoint)
             self.deliveries[id][endpoint] |= {
-                "chunk": None, "not_before": row.due_at, "attempt": row.attempt, "word": row.waiting, "row": True,
+                "in_a_row": 0, "alone": 0, "chunk": None, "not_before": row.due_at, "attempt": row.attempt, "word": row.waiting, "row": True,
                 "holds": row.holds,
             }  # fmt: skip
         if settlement.release is not None and note["stopped"]:
@@ -352,6 +356,7 @@ class Promises:
 
     def mended(self, binding: str, now: float) -> None:
         """`retry_binding`: what waits for a gate, a breaker, a quota or a budget is due."""
+        self.nudges[binding] += 1
         for id in self.notes:
             for d in self.pending(id).values():
                 if d["binding"] == binding and d["chunk"] is None and d["word"] in MENDED:
@@ -376,8 +381,8 @@ class Promises:
             return "ready"
         if self.is_paused(id, d["binding"]):
             return "paused"
-        if d["back"]:
-            return self._gate(d["binding"], now) or "lane"
+        if d["back"] or d["chunk"] is not None:
+            return self._gate(d["binding"], now) or "lane"  # held back, or lost by its holder
         waits = d["word"] if d["not_before"] > now else "lane"
         return self._gate(d["binding"], now) or waits
 

@@ -50,13 +50,13 @@ class InSqlite(Life):
         self.storage = self._opened()
 
 
-@pytest.mark.parametrize("life", [InMemory, InSqlite])
-def test_every_promise_is_kept(life: type[Life], request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("life", "short", "long"), [(InMemory, 200, 4000), (InSqlite, 80, 1000)])
+def test_every_promise_is_kept(life: type[Life], short: int, long: int, request: pytest.FixtureRequest) -> None:
     soak = request.config.getoption("--soak")
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         life,
         settings=settings(
-            max_examples=3000 if soak else 60,
+            max_examples=long if soak else short,
             stateful_step_count=80 if soak else 50,
             derandomize=not soak,
             deadline=None,
