@@ -23,11 +23,11 @@ _POLICY = {"backoff_base": 0.02, "backoff_cap": 0.5, "attempts": 100}
 )
 async def goodbyes(form: Form) -> Finding:
     """GOAWAY every 50 to 500 streams: first with the right last stream id, then with one that is too low by some."""
-    count = form.pick(15, 300)
+    count = form.pick(6, 300)
     details, good = [], True
     total = 0
     for short in (0, 3):
-        async with world(form, devices=200, policy=_POLICY) as here:
+        async with world(form, devices=form.pick(100, 200), policy=_POLICY) as here:
             worker = here.work()
             for every in (50, 120, 500):
                 await here.gateway.faults(
@@ -59,7 +59,7 @@ async def goodbyes(form: Form) -> Finding:
 )
 async def resets(form: Form) -> Finding:
     """All of them at once, and then a calm in which every stream must be free again."""
-    count = form.pick(10, 250)
+    count = form.pick(5, 250)
     faults = {
         "reset": 0.02, "reset_after": 0.02, "refuse": 0.05, "shrink_every": 300, "shrink_to": 1, "kill_before": 0.0005, "stall": 0.0005,
     }  # fmt: skip
@@ -70,28 +70,31 @@ async def resets(form: Form) -> Finding:
         for id in await here.submit(count):
             status = await here.engine.wait(id, 240)
             longest = max(longest, (status.finished_at or time.time()) - status.accepted_at)
+        storm = await here.gateway.counters()
         # A connection that was told 1 is told 1,000 again: the same ones go on.
-        await here.gateway.faults(shrink_every=1, shrink_to=1000)
-        for id in await here.submit(2):
-            await here.engine.wait(id, 60)
-        await here.gateway.faults(delay=1.0, delay_seconds=0.5)
-        # In the calm, so many must be under way at once as the two connections take: a leaked stream would be missing.
-        ids = await here.submit(10)
-        for id in ids:
-            await here.engine.wait(id, 60)
+        await here.gateway.faults(shrink_every=1, shrink_to=1000, delay=1.0, delay_seconds=0.05)
+        await here.gateway.tell(simulator={"counters.most_streams": 0})
+        # In the calm, as many must be under way at once as a connection takes: a leaked stream would be missing for ever. The
+        # adaptive limit was lowered by the storm, and needs some time.
+        end = time.monotonic() + 60
+        most = 0
+        while most < 490 and time.monotonic() < end:
+            for id in await here.submit(10):
+                await here.engine.wait(id, 60)
+            most = (await here.gateway.counters())["most_streams"]
         counters = await here.gateway.counters()
         worker.signal(signal.SIGTERM)
         await worker.wait()
         audit = await here.audit()
-    faults_seen = counters["resets"] + counters["stalls"] + counters["disconnects"]
+    faults_seen = storm["resets"] + storm["stalls"] + storm["disconnects"]
     found = (
-        f"lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}, most streams on a connection {counters['most_streams']} "
+        f"lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}, most streams on a connection afterwards {most} "
         f"of 500, refused {counters['refused']}, violations {len(counters['violations'])}"
     )
     good = (
         audit.lost == audit.false == 0
         and audit.states["accepted"] == audit.deliveries
-        and counters["most_streams"] >= 490
+        and most >= 490
         and not counters["violations"]
     )
     return Finding(found, good, f"{audit.deliveries:,} deliveries, {faults_seen:,} resets, stalls and cuts")
@@ -101,7 +104,7 @@ async def resets(form: Form) -> Finding:
 async def silence(form: Form) -> Finding:
     """The gateway's process is stopped: its kernel still takes what is sent, and nobody answers."""
     # In the short form the deadline of the request ends it before the PING does.
-    settings = {"request_timeout": 2.0} if not form.long else {"request_timeout": 30.0}
+    settings = {"request_timeout": 1.0} if not form.long else {"request_timeout": 30.0}
     async with world(form, devices=100, policy=_POLICY | {"request_timeout": 30.0}, settings=settings) as here:
         worker = here.work()
         for id in await here.submit(2):
@@ -138,18 +141,18 @@ async def nonsense(form: Form) -> Finding:
     """Statuses, bodies and headers that no gateway should send, some late, some never, in pieces of 7 bytes."""
     import psutil
 
-    count = form.pick(10, 100)
-    async with world(form, devices=100, policy=_POLICY, settings={"request_timeout": 3.0}) as here:
+    count = form.pick(6, 100)
+    async with world(form, devices=100, policy=_POLICY, settings={"request_timeout": 2.0}) as here:
         worker = here.work()
         for id in await here.submit(1):
             await here.engine.wait(id, 30)
         idle = psutil.Process(worker.pid).memory_info().rss / 2**20
         await here.gateway.strain(mutate=True)
         await here.gateway.faults(body_chunk=7, delay=0.05, delay_seconds=0.2, stall_after=0.001)
-        ids = await here.submit(count, ttl=form.pick(15, 60))
+        ids = await here.submit(count, ttl=form.pick(5, 60))
         pending = dict.fromkeys(ids)
         peak = idle
-        deadline = time.monotonic() + form.pick(20, 90)
+        deadline = time.monotonic() + form.pick(8, 90)
         while pending and time.monotonic() < deadline:
             peak = max(peak, psutil.Process(worker.pid).memory_info().rss / 2**20)
             for id in [*pending]:
@@ -182,7 +185,7 @@ async def nonsense(form: Form) -> Finding:
 )
 async def expired_token(form: Form) -> Finding:
     """403 ExpiredProviderToken for a tenth of all requests, with two workers of several connections each."""
-    count = form.pick(10, 300)
+    count = form.pick(2, 100)
     async with world(
         form, devices=200, policy=_POLICY, settings={"connections": form.pick(4, 25), "streams": 40}
     ) as here:
@@ -211,7 +214,7 @@ async def expired_token(form: Form) -> Finding:
 @measured(24, "credential revoked", "its binding parked with an alarm, others unchanged, resumes without loss")
 async def revoked(form: Form) -> Finding:
     """Two apps: A's key is refused, B's is not; then A's is good again."""
-    rounds, seconds = form.pick(1, 5), form.pick(1.0, 5.0)
+    rounds, seconds = form.pick(1, 5), form.pick(0.6, 5.0)
     async with world(form, {"apns": {}, "b/apns": {}}, policy={"probe": 0.3}) as here:
         await here.register(50)
         for n in range(20):

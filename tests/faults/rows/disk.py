@@ -207,15 +207,15 @@ async def broken(form: Form) -> Finding:
     each = form.pick(1, 10)
     ended: Counter[int] = Counter()
     silent = 0
-    async with world(form, devices=50, policy={"lease": 0.6}) as here:
+    async with world(form, devices=form.pick(20, 50), policy={"lease": 0.6}) as here:
         for name in points:
             for _ in range(each):
                 driver = here.drive(
-                    [[["all", {"title": "x"}, None]] for _ in range(10)],
-                    failpoint=f"wal.sync:{rng.randint(2, 9)}:io" if rng.random() < 0.3 else "",
+                    [[["all", {"title": "x"}, None]] for _ in range(form.pick(4, 10))],
+                    failpoint=f"wal.sync:{rng.randint(2, 4)}:io" if rng.random() < 0.3 else "",
                 )
                 await driver.wait()
-                worker = here.work(failpoint=f"{name}:{rng.randint(1, 4)}:io", checkpoint=20)
+                worker = here.work(failpoint=f"{name}:{rng.randint(1, form.pick(2, 4))}:io", checkpoint=20)
                 code = await worker.wait(30)
                 ended[code] += 1
                 silent += "Traceback" in worker.said.split("CRITICAL")[0] or not worker.said.strip()
@@ -332,7 +332,7 @@ def _readable(here: World, config: Path) -> None:
 @measured(33, "WAL growth under a long reader", "bounded by policy once the reader ends; an alarm while it does not")
 async def growth(form: Form) -> Finding:
     """Another program holds a read transaction open while a driver and a worker are at it."""
-    seconds = form.pick(1.5, 60.0)
+    seconds = form.pick(0.6, 60.0)
     async with world(form, devices=20) as here:
         worker = here.work()
         wal = Path(f"{here.database}-wal")

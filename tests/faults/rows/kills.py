@@ -52,7 +52,7 @@ def words(audit: Audit) -> str:
 @measured(1, "kill -9 at random times", _HONEST)
 async def random_kills(form: Form) -> Finding:
     """Workers at moments from 0 to 2 s after their start, and every third driver too."""
-    kills, count, longest = form.pick(4, 200), form.pick(20, 80), form.pick(0.6, 2.0)
+    kills, count, longest = form.pick(3, 200), form.pick(20, 80), form.pick(0.6, 2.0)
     rng = form.rng
     drivers = 0
     async with world(form, devices=50, policy={"lease": 0.6}) as here:
@@ -153,7 +153,7 @@ async def failpoints(form: Form) -> Finding:
 async def _campaign(form: Form, scenes: dict[str, Scene], each: int, rng: random.Random) -> tuple[int, Audit]:
     """So many kills at each of these failpoints, over one database; how many there were, and the audit."""
     killed = 0
-    async with world(form, devices=50, policy={"lease": 0.6}) as here:
+    async with world(form, devices=form.pick(20, 50), policy={"lease": 0.6}) as here:
         cycle = 0
         for name, scene in scenes.items():
             await here.gateway.faults(**dict(scene.faults))
@@ -161,8 +161,8 @@ async def _campaign(form: Form, scenes: dict[str, Scene], each: int, rng: random
             while done < each and tries < 3 * each + 3:
                 cycle += 1
                 # Where the first draw came too late to be reached, an earlier one is tried.
-                hit = rng.randint(1, max(1, scene.hits // (1 + tries - done)))
-                done += await _one(here, name.rpartition(" ")[2], scene, hit, plan(rng, 12, f"k{cycle}"))
+                hit = rng.randint(1, max(1, scene.hits // form.pick(4, 1) // (1 + tries - done)))
+                done += await _one(here, name.rpartition(" ")[2], scene, hit, plan(rng, form.pick(4, 12), f"k{cycle}"))
                 tries += 1
             killed += done
         await here.gateway.faults()
@@ -197,7 +197,7 @@ async def _one(here: World, name: str, scene: Scene, hit: int, batch: list[list[
 @measured(3, "double kill during recovery", _HONEST)
 async def double_kills(form: Form) -> Finding:
     """A worker is killed in the middle of sending, and the next one within 200 ms of its start, before it could recover much."""
-    pairs = form.pick(3, 200)
+    pairs = form.pick(2, 200)
     rng = form.rng
     async with world(form, devices=50, policy={"lease": 0.6}) as here:
         for cycle in range(pairs):

@@ -45,7 +45,7 @@ async def _idle(here: World) -> bool:
 @measured(8, "sustained load at 80 % of the most", "p99 flat, RSS slope < 1 MB in 10 minutes, 0 lost")
 async def sustained(form: Form) -> Finding:
     """First as fast as it goes, to know the most; then four fifths of that, one notification to 100 devices at a time."""
-    seconds = form.pick(3.0, 120.0)
+    seconds = form.pick(2.0, 120.0)
     async with world(form, {"apns": {"lean": True}}, devices=100) as here:
         worker = here.work()
         ids = await here.submit(form.pick(50, 400))
@@ -104,7 +104,7 @@ def _slope(points: list[tuple[float, float]]) -> float:
 )
 async def submitting(form: Form) -> Finding:
     """1, 10 and 100 clients that send one notification after the other."""
-    seconds = form.pick(0.5, 5.0)
+    seconds = form.pick(0.3, 5.0)
     form.folder.mkdir(exist_ok=True)
     details, worst = [], 0.0
     disk = Disk("counting")
@@ -154,7 +154,7 @@ class _System:
 )
 async def outage_of_many(form: Form) -> Finding:
     """A broadcast meets a gateway that refuses everything; memory and rows are measured while it waits; then it comes back."""
-    devices = form.pick(5_000, 1_000_000)
+    devices = form.pick(3_000, 1_000_000)
     async with world(form, policy={"backoff_base": 1.0, "backoff_cap": 5.0, "lease": 5.0}) as here:
         worker = here.work()
         await here.register(100, users=1)
@@ -167,7 +167,7 @@ async def outage_of_many(form: Form) -> Finding:
         await here.gateway.strain(share=1.0)
         (id,) = await here.submit(1)
         peak = idle
-        end = time.monotonic() + form.pick(3.0, 20.0)
+        end = time.monotonic() + form.pick(1.5, 20.0)
         while time.monotonic() < end:
             peak = max(peak, megabytes(worker.pid))
             await asyncio.sleep(0.05)
@@ -194,7 +194,7 @@ async def outage_of_many(form: Form) -> Finding:
 @measured(13, "individual retries: each device told its own time", "RSS < 150 MB, due-time error p99 < 1 s")
 async def many_retries(form: Form) -> Finding:
     """Every device answers 429 once with a Retry-After of its own, and is then served."""
-    devices, longest = form.pick(300, 20_000), form.pick(3, 12)
+    devices, longest = form.pick(200, 20_000), form.pick(2, 12)
     rng = form.rng
     async with world(form, policy={"retry_after_cap": 60.0, "retry_burst": 1e6}) as here:
         await here.register(devices, users=1)
@@ -230,7 +230,7 @@ async def many_retries(form: Form) -> Finding:
 @measured(38, "collapse", "the gateway sees the last; never an older one after a newer one, per device")
 async def collapse(form: Form) -> Finding:
     """100 updates of a score while nobody works, and 100 more while somebody does, to one user and over different targets."""
-    keys, updates = form.pick(2, 20), form.pick(40, 100)
+    keys, updates = form.pick(2, 20), form.pick(20, 100)
     stale = wrong = seen_offline = 0
     async with world(form, devices=40) as here:
         targets = ["user:u1", "topic:news", "all"]
@@ -321,7 +321,7 @@ async def lanes(form: Form) -> Finding:
 @measured(40, "fairness between apps", "quiet apps' p99 <= 2 times their p99 alone")
 async def fairness(form: Form) -> Finding:
     """App A broadcasts; the others send one push a second each, to the same gateway, from the same worker."""
-    apps, devices, seconds = form.pick(9, 99), form.pick(20_000, 300_000), form.pick(2.0, 12.0)
+    apps, devices, seconds = form.pick(9, 99), form.pick(6_000, 300_000), form.pick(0.8, 12.0)
     names = [f"q{n}/apns" for n in range(apps)]
     async with world(form, {"apns": {"lean": True}}) as here:
         gateway = here.gateway
@@ -369,7 +369,7 @@ async def fairness(form: Form) -> Finding:
 @measured(41, "many hosts, 5 % of them dead", "connections bounded; dead hosts cost < 5 % of the throughput")
 async def hosts(form: Form) -> Finding:
     """10,000 Web Push hosts in the engine, 500 of which never answer; and real connections to 150 through the transport."""
-    count = form.pick(500, 10_000)
+    count = form.pick(200, 10_000)
     rates: dict[bool, float] = {}
     form.folder.mkdir(exist_ok=True)
     held = asyncio.Event()
@@ -421,7 +421,7 @@ async def hosts(form: Form) -> Finding:
 
 async def _real_hosts(form: Form) -> tuple[int, int, int]:
     """The most connections that a gateway saw at once, and how many pushes it took, of how many."""
-    many = form.pick(90, 400)
+    many = form.pick(70, 400)
     gateways = {"webpush": {"lean": True}}
     settings = {"allow_private": True, "allowed_hosts": ["push.services.mozilla.com"], "max_hosts": 64}
     async with world(form, gateways, settings=settings) as here:

@@ -56,7 +56,7 @@ def between(timeline: dict[int, int], start: float, end: float) -> int:
 )
 async def brownout(form: Form) -> Finding:
     """A gateway of so many a second, with answers after 50 ms, is offered 60 % of that; then it takes a tenth, and 503 is the rest."""
-    capacity, settle, seconds = form.pick(600, 1500), form.pick(1.5, 10.0), form.pick(4.0, 60.0)
+    capacity, settle, seconds = form.pick(600, 1500), form.pick(1.0, 10.0), form.pick(2.5, 60.0)
     async with world(
         form, devices=50, policy={"backoff_base": form.pick(0.3, 1.0), "backoff_cap": form.pick(3.0, 30.0)}
     ) as here:
@@ -109,8 +109,8 @@ async def brownout(form: Form) -> Finding:
 )
 async def outage(form: Form) -> Finding:
     """The gateway's process is gone; who knocks is counted; then it is back, with room for a part of what waits."""
-    base, seconds, capacity = form.pick(0.3, 1.0), form.pick(3.0, 60.0), form.pick(800, 1500)
-    count = form.pick(10, 60)
+    base, seconds, capacity = form.pick(0.2, 1.0), form.pick(2.0, 60.0), form.pick(800, 1500)
+    count = form.pick(5, 60)
     policy = {"backoff_base": base, "backoff_cap": form.pick(2.0, 10.0), "ramp": form.pick(0.3, 1.0)}
     knocks: list[float] = []
     async with world(form, devices=200, policy=policy) as here:
@@ -176,9 +176,9 @@ async def outage(form: Form) -> Finding:
 )
 async def amplification(form: Form) -> Finding:
     """Half of all requests are answered 503 at random, with the default budget; then the gateway is well again."""
-    devices, seconds = form.pick(1_000, 20_000), form.pick(4.0, 20.0)
-    defaults = Policy()
-    policy = {"backoff_base": form.pick(0.3, 1.0), "backoff_cap": 10.0}
+    devices, seconds = form.pick(1_000, 20_000), form.pick(2.5, 20.0)
+    defaults = Policy(retry_floor=form.pick(10.0, 1.0))
+    policy = {"backoff_base": form.pick(0.3, 1.0), "backoff_cap": 10.0, "retry_floor": defaults.retry_floor}
     async with world(form, policy=policy) as here:
         await here.register(devices, users=1)
         await here.gateway.strain(share=0.5)
@@ -212,7 +212,7 @@ async def amplification(form: Form) -> Finding:
 @measured(21, "slow gateway: 10 ms to 5 s in one step", "its limit falls; other hosts' p99 unchanged (<= 10 %)")
 async def slow(form: Form) -> Finding:
     """Two gateways under one worker; one of them becomes slow."""
-    seconds, late = form.pick(2.5, 15.0), form.pick(1.0, 5.0)
+    seconds, late = form.pick(1.2, 15.0), form.pick(0.8, 5.0)
     gateways = {"apns": {}, "other": {"transport": "apns"}}
     async with world(form, gateways, devices=100) as here:
         for n in range(100):

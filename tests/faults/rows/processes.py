@@ -27,7 +27,7 @@ __all__ = ["ROWS"]
 @measured(5, "recovery time", "first send < 2 s, full rate < 10 s after a new start")
 async def recovery(form: Form) -> Finding:
     """A worker is killed with a large queue; a new Python process takes over."""
-    devices, broadcasts = form.pick(2_000, 100_000), form.pick(10, 10)
+    devices, broadcasts = form.pick(1_000, 100_000), form.pick(6, 10)
     async with world(form, {"apns": {"lean": True}}, policy={"lease": 2.0}) as here:
         await here.register(devices, users=1000)
         await here.submit(broadcasts)
@@ -132,6 +132,8 @@ async def _stopped(here: World, worker: Child) -> int:
     with closing(apsw.Connection(str(here.database))) as connection:
         while True:
             worker.signal(signal.SIGSTOP)
+            # The signal has been sent, and the process runs on until each of its threads has noticed.
+            await until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED, what="the worker's stop")
             try:
                 connection.execute("BEGIN IMMEDIATE; ROLLBACK")
                 return tries
@@ -171,9 +173,9 @@ async def poisoned(form: Form) -> Finding:
     worst = 0
     dead: Counter[str] = Counter()
     sent_dead = 0
-    async with world(form, devices=100, policy={"lease": 0.4}) as here:
+    async with world(form, devices=form.pick(12, 100), policy={"lease": 0.4}) as here:
         for n in range(rounds):
-            address = ApnsSimulator.address(17 + n)
+            address = ApnsSimulator.address(7 + n)
             ids = await here.submit(2)
             mine = 0
             while True:
@@ -208,13 +210,13 @@ async def poisoned(form: Form) -> Finding:
         and audit.lost == audit.false == 0
         and worst <= 24
     )
-    return Finding(found, good, f"{rounds} poisonous devices among 100")
+    return Finding(found, good, f"{rounds} poisonous devices among {form.pick(12, 100)}")
 
 
 @measured(36, "idempotency", "one notification per key across kills; another body with the key is refused")
 async def idempotency(form: Form) -> Finding:
     """50 concurrent sends of the same key from five drivers, of which two are killed; then another body."""
-    keys = form.pick(3, 60)
+    keys = form.pick(2, 60)
     rng = form.rng
     refused = killed = 0
     async with world(form, devices=20, policy={"lease": 0.6}) as here:
@@ -248,7 +250,7 @@ async def idempotency(form: Form) -> Finding:
 @measured(37, "cancellation race", "after `cancel` has returned nothing more goes out")
 async def cancelled(form: Form) -> Finding:
     """Cancel from another process at every phase: before, in mid-flight, in back-off, scheduled, at the end."""
-    count = form.pick(15, 1500)
+    count = form.pick(10, 1500)
     rng = form.rng
     late = disagree = 0
     phases: Counter[str] = Counter()
@@ -293,7 +295,7 @@ async def cancelled(form: Form) -> Finding:
 @measured(42, "graceful stop and rolling restart under load", "0 duplicates, 0 lost, exit < 10 s")
 async def rolling(form: Form) -> Finding:
     """Two workers under a steady load; one after the other is told to end, and replaced."""
-    restarts = form.pick(4, 100)
+    restarts = form.pick(3, 100)
     rng = form.rng
     longest, codes = 0.0, Counter[int]()
     async with world(form, devices=100) as here:
@@ -336,7 +338,7 @@ async def cancelling(form: Form) -> Finding:
     from fanout.core.delivery import Delivery
     from fanout.core.ids import DeliveryIds
 
-    seconds, width = form.pick(1.5, 60.0), 300
+    seconds, width = form.pick(1.0, 60.0), 300
     rng = form.rng
     outcomes: Counter[str] = Counter()
     async with world(form) as here:
@@ -394,7 +396,7 @@ async def starved(form: Form) -> Finding:
             await here.submit(10)
             worker = here.work("--drain", limits=limits)
             try:
-                code = str(await worker.wait(form.pick(8, 15)))
+                code = str(await worker.wait(form.pick(3, 15)))
             except TimeoutError:
                 worker.signal(signal.SIGTERM)
                 try:

@@ -117,7 +117,7 @@ async def migration(form: Form) -> Finding:
     lost = false = 0
     for name, most in POINTS.items():
         hit = 0
-        while hit < (most if form.long else 2):
+        while hit < (most if form.long else 1):
             hit += 1
             path = form.folder / f"{name}-{hit}.db"
             about = old_database(path)
