@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from checks import run
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import Life, run
+from machine import Life
 
 from fanout.storage.memory.store import MemoryStorage
 from fanout.storage.sqlite.store import Inline, SqliteStorage
