@@ -7,22 +7,25 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from fanout.bootstrap import Parts, prepare
+from fanout.bootstrap import Parts, SystemClock, prepare
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
 from fanout.config import (
     BindingSettings,
     BindingTable,
     Document,
+    ServiceSettings,
     Settings,
     check_environment,
     find_document,
     load_binding,
+    service_settings,
 )
 from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageError, UsageError
 from fanout.plugin import Diagnosis, Transport
@@ -32,6 +35,10 @@ __all__ = ["doctor"]
 
 _PATIENCE = 30.0
 """Seconds for one binding's check: twice the usual request deadline, for a token and a request."""
+
+
+_SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
+"""What `fanout serve` imports of the extra `service`; PyJWT is missed by the issuers themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,8 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     for app, of_app in bindings.items():
         for binding, settings in of_app.items():
             report(await _binding(document, registry, app, binding, settings))
+    for finding in await _service(document):
+        report(finding)
     return worst
 
 
@@ -124,6 +133,40 @@ async def _binding(
         return Finding("binding", name, str(error), code=2)
     diagnosis = await _diagnose(transport)
     return Finding("binding", name, diagnosis.problem, diagnosis.detail, 0 if diagnosis.ok else 1)
+
+
+async def _service(document: Document) -> list[Finding]:
+    """What `[service]` needs, if there is one: its packages, and the keys of every issuer."""
+    if not document.service:
+        return []
+    try:
+        settings = service_settings(document.service, folder=document.folder, environ=os.environ, apps=document.apps)
+        absent = [name for name in _SERVICE_NEEDS if find_spec(name) is None]
+        problem = f"fanout serve needs {' and '.join(absent)}: install the extra 'service'." if absent else ""
+        known = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"
+        found = [Finding("service", "", problem, known, 1 if absent else 0)]
+        return found + await _issuers(settings, document.apps) if settings.issuers else found
+    except ConfigurationError as error:
+        return [Finding("service", "", str(error), code=2)]
+
+
+async def _issuers(settings: ServiceSettings, apps: tuple[str, ...]) -> list[Finding]:
+    from fanout.service.auth import Authenticator
+
+    async with Authenticator(settings, SystemClock(), apps=apps) as authenticator:
+        problems = await authenticator.refresh()
+    return [
+        Finding(
+            "issuer",
+            issuer,
+            f"Its keys could not be fetched: {problem}. Without them its tokens are refused: mend that, or correct service.issuers."
+            if problem
+            else "",
+            "" if problem else "its keys were fetched",
+            1 if problem else 0,
+        )
+        for issuer, problem in problems.items()
+    ]
 
 
 async def _diagnose(transport: Transport) -> Diagnosis:

@@ -10,6 +10,7 @@ from fanout.config.document import Document, find_document
 from fanout.config.load import load, load_binding
 from fanout.config.renew import fingerprint, renewed
 from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
+from fanout.config.service_table import service_settings
 from fanout.config.settings import BindingSettings, Settings, Telemetry
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "load",
     "load_binding",
     "renewed",
+    "service_settings",
 ]

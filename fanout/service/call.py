@@ -20,7 +20,7 @@ from fanout.engine import Engine
 from fanout.errors import EngineClosed, StorageError, StorageFull
 from fanout.metrics import LoopLag
 from fanout.plugin import Clock
-from fanout.service.auth import Caller
+from fanout.service.auth import Authenticator, Caller
 from fanout.service.body import Headers, Receive, read_body
 from fanout.service.errors import Problem, Refused, envelope
 from fanout.service.feed import FeedService
@@ -104,7 +104,11 @@ class Service:
         await self.feed.close_streams()
 
     async def readiness(self) -> dict[str, Any]:
-        """Whether requests should be sent here, and what is wrong, in a word for each part. What storage said serves for a second."""
+        """Whether requests should be sent here, and what is wrong, in a word for each part. What storage said serves for a second.
+
+        Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
+        and as it is they who make its keys be fetched again, a service that nobody calls would never get well.
+        """
         now = self.clock.monotonic()
         if now >= self._known_until:
             self._storage_word, self._engine_word = await self._look()
@@ -112,7 +116,14 @@ class Service:
         engine = "failed" if self.engine.fault is not None else self._engine_word
         service = "draining" if self.draining else "ok"
         ready = (self._storage_word, engine, service) == ("ok", "ok", "ok")
-        return {"ready": ready, "storage": self._storage_word, "engine": engine, "service": service}
+        issuers = self.authenticator.issuers if isinstance(self.authenticator, Authenticator) else "ok"
+        return {
+            "ready": ready,
+            "storage": self._storage_word,
+            "engine": engine,
+            "service": service,
+            "issuers": issuers,
+        }
 
     def forget_readiness(self) -> None:
         """Look again the next time that `readiness` is asked for."""

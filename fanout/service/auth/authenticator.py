@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
 
 from fanout.config import ServiceSettings
 from fanout.errors import ConfigurationError
@@ -80,6 +80,17 @@ class Authenticator:
     def problems(self) -> dict[str, str]:
         """The issuers whose tokens cannot be judged at present, and why. Those that nobody has needed yet are not among them."""
         return {url: issuer.problem for url, issuer in self._issuers.items() if issuer.problem and not issuer.usable}
+
+    @property
+    def issuers(self) -> Literal["ok", "stale", "failed"]:
+        """How it stands with the issuers as far as they have been asked, in the word that fits the worst of them.
+
+        `stale`: its keys cannot be fetched, and those that it gave last serve. `failed`: its tokens cannot be judged.
+        """
+        troubled = [issuer for issuer in self._issuers.values() if issuer.problem]
+        if not troubled:
+            return "ok"
+        return "stale" if all(issuer.usable for issuer in troubled) else "failed"
 
     async def _by_access_token(self, text: str) -> Caller:
         digest = digest_of(text)

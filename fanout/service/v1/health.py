@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from fanout.core.urls import is_loopback
@@ -34,6 +34,10 @@ class ReadyOut(BaseModel):
     storage: Literal["ok", "full", "failed"]
     engine: Literal["ok", "closed", "failed"]
     service: Literal["ok", "draining"]
+    issuers: Literal["ok", "stale", "failed"] = Field(
+        description="`stale`: keys of an issuer cannot be fetched, those that it gave last serve. `failed`: its tokens cannot be judged, and are "
+        "answered 503. Neither makes the service unready, for all others are served."
+    )
 
 
 @router.get("/health", response_model=HealthOut, summary="The process lives")
