@@ -108,7 +108,7 @@ def run(*, rounds: int = 3, devices: int = 200_000) -> list[Row]:
 
         with gateway(nginx(folder, port), port) as process:
             os.sched_setaffinity(0, {CLIENT_CPU})
-            bootstrap.spare_collector()  # as `fanout work` does
+            bootstrap.dedicate_process()  # as `fanout work` does
             try:
                 for number in range(rounds):
                     samples["ours, durable"].append(_run(main(number == 0), uvloop=False))

@@ -216,7 +216,7 @@ def main() -> None:
     elif chosen.large_run:
         print(json.dumps(asyncio.run(large(Path(chosen.large_run[0]), int(chosen.large_run[1])))))
     elif chosen.instant:
-        bootstrap.spare_collector()  # as `fanout work` does
+        bootstrap.dedicate_process()  # as `fanout work` does
         samples = asyncio.run(instant(Path(chosen.instant[0]), int(chosen.instant[1])))
         rate = statistics.median(sample.requests / sample.wall for sample in samples)
         cpu = statistics.median(sample.cpu / sample.requests * 1e6 for sample in samples)

@@ -147,7 +147,7 @@ def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: flo
 
         with gateway(nginx(folder, port, access_log=f"{folder}/arrivals.log arrival"), port):
             os.sched_setaffinity(0, {CLIENT_CPU})
-            bootstrap.spare_collector()  # as `fanout work` does
+            bootstrap.dedicate_process()  # as `fanout work` does
             try:
                 sends_, running = asyncio.run(first())
                 alone_, beside_, flooding = asyncio.run(second())

@@ -98,7 +98,7 @@ async def serve(database: str, role: Role, users: int) -> None:
         keys=(ApiKeySettings(id=key.id, hash=key.hash),), limits=Limits(posts_per_minute=10_000_000)
     )
     app = create_app(engine, Settings(storage="", apps={}, service=known))
-    bootstrap.spare_collector()
+    bootstrap.dedicate_process()
     async with app.state.service as service:
         unsids = []
         for n in range(users):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fanout.bootstrap import Parts, spare_collector
+from fanout.bootstrap import Parts, dedicate_process
 from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say
@@ -96,7 +96,7 @@ async def _serve(
         from fanout.service.docs import show_tokens
 
         show_tokens(app, world.tokens)
-    spare_collector()
+    dedicate_process()
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(app.state.service)
         url = await stack.enter_async_context(serving(app, host, port, service.limits))

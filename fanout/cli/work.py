@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fanout.bootstrap import spare_collector
+from fanout.bootstrap import dedicate_process
 from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
@@ -83,7 +83,7 @@ def _nth(listen: tuple[str, int] | None, number: int) -> list[str]:
 
 async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: tuple[str, int] | None) -> int:
     made = parts(config, "work")
-    spare_collector()
+    dedicate_process()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(made.engine(role="work"))

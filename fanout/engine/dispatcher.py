@@ -21,6 +21,7 @@ __all__ = ["Dispatcher"]
 
 _log = logging.getLogger("fanout.dispatcher")
 
+URGENT = LANES.index("urgent")
 _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
 _WINDOW = 4000
@@ -94,22 +95,13 @@ class Dispatcher:
         room = [self._room(lane) for lane in range(len(LANES))]
         if not any(room):
             return _FULL
+        if room[URGENT] and self._lanes.order()[0] == URGENT and await self._lease(URGENT, room[URGENT], [True] * 3):
+            # Without asking first whether there is any: each question to storage costs a turn of a busy loop.
+            return 0.0
         await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
         waiting, next_due = await storage.waiting(work.app, work.binding, now)
         for lane in self._lanes.order():
-            if not (waiting[lane] and room[lane]):
-                continue
-            # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
-            # storage holds it.
-            until = work.clock.monotonic() + work.policy.lease
-            now = work.clock.now()
-            chunks = await storage.lease(
-                self._worker, work.app, work.binding, lane, limit=room[lane], now=now, until=now + work.policy.lease
-            )
-            took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
-            self._lanes.took(lane, took, waiting)
-            if chunks:
-                await self._enter(chunks, until)
+            if waiting[lane] and room[lane] and await self._lease(lane, room[lane], waiting):
                 return 0.0
         full = [lane for lane in range(len(LANES)) if waiting[lane] and not room[lane]]
         if full:
@@ -122,6 +114,23 @@ class Dispatcher:
             # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
         return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
+
+    async def _lease(self, lane: int, room: int, waiting: Sequence[bool]) -> bool:
+        """Lease of one lane, and take what comes into hand; whether anything did."""
+        work = self.work
+        # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
+        # storage holds it.
+        until = work.clock.monotonic() + work.policy.lease
+        now = work.clock.now()
+        chunks = await self._storage.lease(
+            self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
+        )
+        if not chunks:
+            return False
+        took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
+        self._lanes.took(lane, took, waiting)
+        await self._enter(chunks, until)
+        return True
 
     def _room(self, lane: int) -> int:
         """Deliveries that this lane may lease now: at most one chunk waits beyond what the connections can take."""

@@ -305,7 +305,8 @@ class Engine:
         self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
         for dispatcher in self._dispatchers:
-            dispatcher.work.signal.set()
+            if dispatcher.work.app == app:
+                dispatcher.work.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:

@@ -55,6 +55,7 @@ class Keeper:
         self._clock = clock
         self._policy = policy
         self._seen = -1
+        self._others = -1
         self.look = Signal()
 
     async def keep_leases(self) -> None:
@@ -111,16 +112,24 @@ class Keeper:
                 continue
             self._seen = changes
             await self._waiters.check(self._storage)
-            for dispatcher in self._dispatchers:
-                dispatcher.work.signal.set()
-            in_hand = set().union(*(dispatcher.in_hand for dispatcher in self._dispatchers))
-            if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
-                for dispatcher in self._dispatchers:
-                    dispatcher.stop(stopped)
+            # What this engine commits, it tells its dispatchers of itself: a worker that looked around after each commit of its own
+            # would do little else.
+            if (others := await self._storage.changes(others=True)) != self._others:
+                self._others = others
+                await self._look_at_others()
             for dispatcher in self._dispatchers:
                 if dispatcher.collapsible:
                     await dispatcher.look_for_later()
             await self._look_at_controls()
+
+    async def _look_at_others(self) -> None:
+        """Another process has committed: work for anybody, or an end to what is in hand."""
+        for dispatcher in self._dispatchers:
+            dispatcher.work.signal.set()
+        in_hand = set().union(*(dispatcher.in_hand for dispatcher in self._dispatchers))
+        if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
+            for dispatcher in self._dispatchers:
+                dispatcher.stop(stopped)
 
     async def _look_at_controls(self) -> None:
         """What operators ask of bindings: to hold, to go on, to try again at once."""

@@ -153,6 +153,8 @@ class Settler:
         counts: dict[str, int] = {}
         for (state, _), positions in settlement.results.items():
             counts[state] = counts.get(state, 0) + len(positions)
+        if settlement.retries or settlement.release is not None:
+            work.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
         data = {"app": work.app, "binding": work.binding, "notification": lease.chunk.notification}
         self._live.emit("settled", now, counts=counts, retries=len(settlement.retries), **data)
         for change in settlement.changes:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Owner"]
 
+_SLICE = 8192
+"""Bytes that are looked at in one turn of the loop: some eighty answers."""
+_UNREAD = 262_144
+"""Bytes that may lie unread before the transport is asked to wait."""
 _FEW_IDS = LAST_STREAM - 2**21
 """A connection past this stream id is replaced: a million requests before the ids run out."""
 
@@ -73,6 +77,9 @@ class Connection(asyncio.Protocol):
         self._heard = False
         self._answerable = first_stream
         self._paused = False
+        self._unread = bytearray()
+        self._reading = False
+        self._choked = False
         self.alone = settings.first_alone
         self.codec = Codec(max_body=settings.max_body, first_stream=first_stream)
         self.deadlines: dict[int, float] = {}
@@ -103,9 +110,39 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
+        if not self._unread and len(data) <= _SLICE:
+            self._receive(data)
+            return
+        # A thousand answers at once would keep the loop, and everything else in it, for tens of milliseconds.
+        self._unread += data
+        if not self._reading:
+            self._reading = True
+            self._read_on()
+        if len(self._unread) > _UNREAD and self._transport is not None and not self._choked:
+            self._choked = True
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        """The next slice of what has arrived; the rest after whatever else the loop has to do."""
+        unread = self._unread
+        if not unread:
+            self._reading = False
+            return
+        piece = bytes(unread[:_SLICE])
+        del unread[:_SLICE]
+        if unread:
+            self._loop.call_soon(self._read_on)
+        else:
+            self._reading = False
+        if self._choked and len(unread) < _UNREAD // 2 and self._transport is not None:
+            self._choked = False
+            self._transport.resume_reading()
+        self._receive(piece)
+
+    def _receive(self, data: bytes) -> None:
         codec = self.codec
         codec.receive(data)
-        self._heard = True
         answered = codec.answered
         if answered:
             for future, response in answered:
@@ -140,6 +177,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._unread:
+            # What has arrived counts, although the connection has gone meanwhile.
+            rest, self._unread = bytes(self._unread), bytearray()
+            self._receive(rest)
         self.lost_by = exc
         if exc is not None and not self.codec.closed:
             self._stats.last_trouble = f"connection lost: {type(exc).__name__}"

@@ -311,8 +311,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def changes(self) -> int:
-        """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms."""
+    async def changes(self, *, others: bool = False) -> int:
+        """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms.
+
+        With `others`, what was committed through this very object need not show.
+        """
         ...
 
     async def probe(self) -> None:

@@ -231,7 +231,7 @@ class MemoryStorage:
         """See `Storage`."""
         return watch.outstanding(self._t, app)
 
-    async def changes(self) -> int:
+    async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""
         return self._t.changes
 

@@ -61,9 +61,9 @@ class Database:
         """End the connection; SQLite moves the log into the file if nobody else has it open."""
         self._connection.close()
 
-    def changes(self) -> int:
-        """A number that differs after any commit, of ours or of another process."""
-        return (self._data_version() << 40) + self._commits
+    def changes(self, *, others: bool = False) -> int:
+        """A number that differs after any commit, of ours or of another process; with `others`, after theirs alone."""
+        return (self._data_version() << 40) + (0 if others else self._commits)
 
     def _data_version(self) -> int:
         return int(self._db.value("PRAGMA data_version"))

@@ -269,13 +269,13 @@ class SqliteStorage:
         found: dict[str, int] = await self._read(standing.outstanding, app)
         return found
 
-    async def changes(self) -> int:
+    async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""
-        return int(await self._read(self._changes))
+        return int(await self._read(self._changes, others))
 
-    def _changes(self, db: Db) -> int:
+    def _changes(self, db: Db, others: bool) -> int:
         assert self._database is not None
-        return self._database.changes()
+        return self._database.changes(others=others)
 
     async def probe(self) -> None:
         """See `Storage`."""
