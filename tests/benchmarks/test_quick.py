@@ -18,7 +18,9 @@ PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"], "service": ["taskset"
 """What a benchmark cannot do without; the others skip single rows and say so."""
 
 
-@pytest.mark.parametrize("name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills", "service"])
+@pytest.mark.parametrize(
+    "name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills", "lanes", "service"]
+)
 def test_it_runs(name: str) -> None:
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]
     if missing:

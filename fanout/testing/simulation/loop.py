@@ -193,9 +193,13 @@ class NodeLoop:
     def bury(self) -> None:
         """After the run: let go of what the dead process held, without a word from tasks that will never be done."""
         self.dead = True
-        for task in list(self.tasks):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _close(task.get_coro())
+        asyncio._set_running_loop(self._self)
+        try:
+            for task in list(self.tasks):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
+        finally:
+            asyncio._set_running_loop(None)
         self.tasks.clear()
 
     def left(self) -> list[str]:
@@ -293,6 +297,9 @@ def _close(coroutine: Any) -> None:
             inner = getattr(value, "_coro", value)  # anyio's handle of a task
             if inspect.iscoroutine(inner):
                 _close(inner)
-    # What it tries to do on its way out needs a loop that runs.
-    with suppress(RuntimeError):
-        coroutine.close()
+    # On its way out it may wait again, for something that will never come: it is told to go each time.
+    for _ in range(100):
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED:
+            return
+        with suppress(BaseException):
+            coroutine.close()

@@ -163,7 +163,7 @@ def _policy(rng: random.Random) -> Policy:
         free_retries=rng.choice((0, 1, 3, 3)),
         zero_ttl_grace=rng.uniform(1.0, 4.0),
         request_timeout=request_timeout,
-        lease=request_timeout * rng.uniform(1.3, 2.5) + 0.2,
+        lease=request_timeout * rng.choice((1.3, 1.8, 2.5, 2.5, 6.0)) + 0.2,
         checkpoint=rng.choice((0.02, 0.05, 0.05, 0.1)),
         probe=rng.uniform(0.2, 0.8),
     )

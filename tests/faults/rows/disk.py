@@ -21,7 +21,7 @@ import fanout
 from fanout.core.policy import Policy
 from fanout.engine import Engine
 from fanout.errors import StorageRefused
-from fanout.plugin import StorageContext
+from fanout.plugin import Storage, StorageContext
 from fanout.registry import Registry
 from fanout.testing.clock import VirtualClock
 from fanout.testing.faulty.audit import Audit
@@ -149,7 +149,7 @@ async def full(form: Form) -> Finding:
     cycles, refusals = form.pick(2, 20), 0
     rng = form.rng
     stalls = 0
-    with small_disk(form.folder / "small", 12) as disk:
+    with small_disk(form.folder / "small", 64) as disk:
         async with world(form, devices=50, database=disk / "fanout.db") as here:
             ballast = disk / "ballast"
             worker = here.work()
@@ -166,13 +166,14 @@ async def full(form: Form) -> Finding:
                 stalls += "sending stops" in worker.said
                 ballast.unlink()
                 await until(lambda: _nothing_left(here), 60, "the end of the backlog once there was room")
-                (await here.engine.storage.prune(time.time() + 30 * 86_400, limit=10_000))
+                while await here.engine.storage.prune(time.time() + 30 * 86_400, limit=500):
+                    pass
             worker.signal(signal.SIGTERM)
             code = await worker.wait()
             audit = await _audit_kept(here)
     found = f"refused {refusals}, lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}, worker ended with {code}"
     good = refusals > 0 and audit.lost == audit.false == 0 and audit.duplicates <= 1000 * cycles and code == 0
-    return Finding(found, good, f"filled up {cycles} times, {audit.deliveries:,} deliveries, a tmpfs of 12 MB")
+    return Finding(found, good, f"filled up {cycles} times, {audit.deliveries:,} deliveries, a tmpfs of 64 MB")
 
 
 async def _nothing_left(here: World) -> bool:
@@ -251,7 +252,7 @@ async def damaged(form: Form) -> Finding:
             _checkpoint(connection)
         whole = here.database.read_bytes()
         promised = here.promised()
-        before = {id: await here.engine.storage.status(id, time.time()) for id in promised}
+        before = {id: await _figures(here.engine.storage, id) for id in promised}
         folder = here.folder / "copies"
         folder.mkdir()
         copy = folder / "fanout.db"
@@ -304,7 +305,7 @@ async def damaged(form: Form) -> Finding:
             storage = Registry().make_storage(f"sqlite:{copy}", StorageContext(clock=VirtualClock(time.time())))
             try:
                 async with storage:
-                    after = {id: await storage.status(id, time.time()) for id in promised}
+                    after = {id: await _figures(storage, id) for id in promised}
                 if not any(after.values()):
                     emptied += 1
                 tally["flips unnoticed and harmless" if after == before else "flips that changed a figure"] += 1
@@ -317,6 +318,12 @@ async def damaged(form: Form) -> Finding:
     return Finding(
         found, emptied == 0 and not unclear, f"7 fates and {flips} flipped bits of {len(whole):,} bytes", tuple(unclear)
     )
+
+
+async def _figures(storage: Storage, id: str) -> tuple[int | None, dict[str, int]] | None:
+    """What a flipped bit must not change."""
+    status = await storage.status(id, time.time())
+    return None if status is None else (status.total, dict(status.counts))
 
 
 def _readable(here: World, config: Path) -> None:

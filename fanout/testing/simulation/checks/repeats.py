@@ -50,6 +50,8 @@ def _forgotten(evidence: Evidence, attempt: Attempt) -> str:
         if late <= history.plan.policy.checkpoint + full + (1.0 if full else 0.0) + _COMMIT:
             return ""
         return f"it had {late:.3f} s before it was killed"
+    if life.end == "stop" and any(begin < end and to > attempt.ended for begin, to in history.full):
+        return ""  # it was told to end while the disk was full, and does not wait for ever
     return "nothing kept it from storing it"
 
 
