@@ -15,6 +15,7 @@ __all__ = [
     "CURSOR_SLOT",
     "ITEM_SLOT",
     "RECEIVES",
+    "SHARED",
     "Audience",
     "FeedChange",
     "FeedItem",
@@ -46,6 +47,9 @@ CURSOR_SLOT = "~fanout-cursor-goes-here~~"
 """Stands in a notification's content where storage puts the cursor of the feed write it belongs to; of the same length."""
 ITEM_SLOT = "~fanout-item-id-of-36-letters-here~~"
 """Stands where storage puts the id of the item that was written; of the same length."""
+
+SHARED = 20
+"""Items of everybody that `Touched` holds at most."""
 
 assert len(CURSOR_SLOT) == CURSOR_LENGTH
 assert len(ITEM_SLOT) == 36
@@ -217,12 +221,14 @@ class FeedPage:
 class Touched:
     """Whose feeds have changed after a `seq`, and the last change of the database.
 
-    `users` holds (app, user); the user "" is everybody of that app. `erased` are (app, `user_digest`).
+    `users` holds (app, user); the user "" is everybody of that app. `shared` are the items of everybody among it, as they are
+    without anybody's own state of them: (app, topic or None, item), in the order of change; None where there are over `SHARED`. `erased` are (app, `user_digest`).
     """
 
     head: int
     users: frozenset[tuple[str, str]] = frozenset()
     erased: frozenset[tuple[str, bytes]] = frozenset()
+    shared: tuple[tuple[str, str | None, FeedItem], ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,10 @@ async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
         touched = await storage.feed.touched(news.seq)
         law(("default", "alice") in touched.users and touched.head >= changed.seq, "touched tells whose feed changed")
         law(("default", "bob") not in touched.users, "and nobody else's")
-        law(("default", "") in (await storage.feed.touched(mine.seq)).users, "everybody's under no name")
+        shared = await storage.feed.touched(mine.seq)
+        law(("default", "") in shared.users, "everybody's under no name")
+        both = (("default", None, everybody), ("default", "news", news))
+        law(shared.shared == both, f"with the items, as they are without anybody's state: {shared.shared}")
         law(not (await storage.feed.touched(touched.head)).users, "and nobody's after the last change")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from fanout.core.cursor import Cursor, topics_digest
-from fanout.core.feed import FeedPage, FeedQuery, Subscription, Touched, user_digest
+from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscription, Touched, user_digest
 from fanout.errors import FanoutError
 from fanout.plugin import Clock, Storage
 from fanout.service.feed.errors import FeedError
@@ -22,6 +22,8 @@ _log = logging.getLogger("fanout.service")
 
 _READS = 32
 """Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
+_SLICE = 100
+"""Streams that are woken before the loop turns."""
 _SCANS = 1.0
 """Seconds between two looks at which streams want a sign of life."""
 
@@ -158,17 +160,61 @@ class Hub:
         touched = await self._storage.feed.touched(2**62 if first else self._seq)
         self._seen = changes
         self._seq = touched.head
-        for stream in self._all() if first else self._concerned(touched):
-            self._push(stream)
-
-    def _concerned(self, touched: Touched) -> Iterable[EventStream]:
-        apps = {app for app, user in touched.users if not user}
-        found = {place for place in touched.users if place in self._streams}
-        if apps:
-            found |= {place for place in self._streams if place[0] in apps}
+        if first:
+            await self._each(self._all(), self._push)
+            return
+        alone = {place for place in touched.users if place in self._streams}
         if touched.erased:
-            found |= {place for place in self._streams if (place[0], user_digest(place[1])) in touched.erased}
-        return [stream for place in found for stream in self._streams[place]]
+            alone |= {place for place in self._streams if (place[0], user_digest(place[1])) in touched.erased}
+        await self._each([stream for place in alone for stream in self._streams[place]], self._push)
+        for app in {app for app, user in touched.users if not user}:
+            await self._tell_all(app, alone, touched)
+
+    async def _tell_all(self, app: str, alone: set[tuple[str, str]], touched: Touched) -> None:
+        """Hand what is of everybody to the streams of an app, but for those `alone`, which read for themselves.
+
+        A stream that stands still has everything up to the last look. So nothing is read for it: what is new is the same for all.
+        """
+        others = [
+            stream
+            for place in self._streams
+            if place[0] == app and place not in alone
+            for stream in self._streams[place]
+        ]
+        items = [(topic, item) for owner, topic, item in touched.shared or () if owner == app]
+        if touched.shared is None or any(topic is not None for topic, _ in items):
+            await self._each(others, self._push)
+            return
+        now = self._clock.now()
+        made: dict[int, bytes] = {}
+
+        def tell(stream: EventStream) -> None:
+            place = stream.place
+            if stream.busy or place is None or place.seq >= touched.head:
+                self._push(stream)
+                return
+            if place.topics not in made:
+                made[place.topics] = self._told([item for _, item in items], place.topics, now)
+            stream.place = Cursor(self._database, touched.head, place.topics)
+            stream.busy = True
+            self._spawn(self._send(stream, made[place.topics]))
+
+        await self._each(others, tell)
+
+    async def _each(self, streams: Sequence[EventStream], do: Callable[[EventStream], None]) -> None:
+        """For each of these, letting the loop turn in between: a change of somebody else's must not wait for all of them."""
+        for number, stream in enumerate(streams, 1):
+            do(stream)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+
+    async def _send(self, stream: EventStream, data: bytes) -> None:
+        try:
+            await stream.send(data, self._clock.monotonic())
+        finally:
+            stream.busy = False
+        if stream.behind:
+            self._push(stream)
 
     def _push(self, stream: EventStream) -> None:
         """Send it what it lacks; if something is just being sent to it, after that."""
@@ -199,10 +245,11 @@ class Hub:
         own = stream.subscription.id if stream.subscription is not None else -1
         now = self._clock.now()
         stream.place = Cursor(self._database, page.seq, topics)
+        return self._told([item for item in page.items if item.writer != own], topics, now)
+
+    def _told(self, items: Iterable[FeedItem], topics: int, now: float) -> bytes:
         return b"".join(
-            told("change", item_json(item, now), str(Cursor(self._database, item.seq, topics)))
-            for item in page.items
-            if item.writer != own
+            told("change", item_json(item, now), str(Cursor(self._database, item.seq, topics))) for item in items
         )
 
     def _fresh(self, place: Cursor, page: FeedPage) -> bool:
@@ -237,18 +284,19 @@ class Hub:
                     self._spawn(self._beat(stream))
 
     async def _beat(self, stream: EventStream) -> None:
+        data = BEAT
         try:
             refused = await self._refused(stream)
             if refused:
-                await stream.send(told("unauthorized", {"message": refused}), self._clock.monotonic())
-                stream.close()
-                return
-            await self._tell_state(stream)
-            await stream.send(BEAT, self._clock.monotonic())
-        finally:
+                data = told("unauthorized", {"message": refused})
+            else:
+                await self._tell_state(stream)
+        except BaseException:
             stream.busy = False
-        if stream.behind:
-            self._push(stream)
+            raise
+        await self._send(stream, data)
+        if refused:
+            stream.close()
 
     async def _refused(self, stream: EventStream) -> str:
         """Why the caller's credential is good no more; "" while it is, or while nobody can say."""

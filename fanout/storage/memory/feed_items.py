@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Touched, user_digest
+from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
 from fanout.storage.memory.feed_tables import Entry
 from fanout.storage.memory.tables import Tables
 
@@ -85,4 +85,15 @@ def touched(t: Tables, after: int) -> Touched:
     for entry in t.feed.items.values():
         users |= {(entry.app, user) for user, state in entry.states.items() if state.seq > after}
     erased = {place for place, (seq, _) in t.feed.erased.items() if seq > after}
-    return Touched(head=t.feed.seq, users=frozenset(users), erased=frozenset(erased))
+    shared = [
+        (entry.app, entry.topic, entry.item)
+        for entry in t.feed.items.values()
+        if not entry.user and entry.item.seq > after
+    ]
+    shared.sort(key=lambda each: each[2].seq)
+    return Touched(
+        head=t.feed.seq,
+        users=frozenset(users),
+        erased=frozenset(erased),
+        shared=tuple(shared) if len(shared) <= SHARED else None,
+    )
