@@ -17,7 +17,7 @@ from fanout.engine.work import Work
 from fanout.errors import InvalidMessage, StorageFull
 from fanout.plugin import Storage
 
-__all__ = ["Dispatcher"]
+__all__ = ["JUMP", "Dispatcher"]
 
 _log = logging.getLogger("fanout.dispatcher")
 
@@ -30,7 +30,7 @@ _FULL = 0.005
 """Seconds between two looks at a full window: it holds far more than is sent in that time."""
 _PREPARED = 256
 """Prepared notifications kept per binding."""
-_JUMP = 1.0
+JUMP = 1.0
 """Seconds by which the wall clock must part from the monotonic one to count as set anew, and for which leasing then pauses."""
 _POLL = 30.0
 """Seconds after which an idle dispatcher looks again although nothing told it to."""
@@ -54,6 +54,7 @@ class Dispatcher:
         self._worker = worker
         self._extend = extend
         self._drift = work.clock.now() - work.clock.monotonic()
+        self._patient_until = float("-inf")
         self._lanes = Lanes()
         self._prepared: dict[str, Prepared | str] = {}
         self.stopping = False
@@ -84,12 +85,16 @@ class Dispatcher:
         if work.paused:
             return _POLL
         drift = now - work.clock.monotonic()
-        if abs(drift - self._drift) > _JUMP:
+        if abs(drift - self._drift) > JUMP:
             # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
             # any takes over another's.
             self._drift = drift
+            self._patient_until = work.clock.monotonic() + JUMP
             await self._extend()
-            return _JUMP
+        patience = self._patient_until - work.clock.monotonic()
+        if patience > 0:
+            # Asked again and again, for a signal may end the wait for it.
+            return patience
         if not work.gate.ready(now):
             return max(0.001, work.gate.opens_at(now) - now)
         room = [self._room(lane) for lane in range(len(LANES))]
@@ -220,7 +225,10 @@ class Dispatcher:
             return
         settlement = lease.next_part()
         self._settler.suspect = self.work, lease
+        # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
+        lease.left += len(settlement.marks)
         (settled,) = await self._settler.store([settlement])
+        lease.left -= len(settlement.marks)
         if settled.stale:
             self._settler.suspect = None
             lease.lose()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
 from fanout.core.records import Control
-from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.dispatcher import JUMP, Dispatcher
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
@@ -56,6 +56,7 @@ class Keeper:
         self._policy = policy
         self._seen = -1
         self._others = -1
+        self._drift = clock.now() - clock.monotonic()
         self.look = Signal()
 
     async def keep_leases(self) -> None:
@@ -107,6 +108,7 @@ class Keeper:
                 await self.look.wait(_POLL)
             else:
                 await self.look.wait()
+            await self._look_at_clock()
             changes = await self._storage.changes()
             if changes == self._seen:
                 continue
@@ -121,6 +123,19 @@ class Keeper:
                 if dispatcher.collapsible:
                     await dispatcher.look_for_later()
             await self._look_at_controls()
+
+    async def _look_at_clock(self) -> None:
+        """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them first.
+
+        The dispatchers see it too, but one that has nothing to lease may sleep for longer than the others are patient.
+        """
+        drift = self._clock.now() - self._clock.monotonic()
+        if abs(drift - self._drift) > JUMP:
+            self._drift = drift
+            try:
+                await self.extend()
+            except StorageFull:
+                _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
 
     async def _look_at_others(self) -> None:
         """Another process has committed: work for anybody, or an end to what is in hand."""
