@@ -181,8 +181,6 @@ def prepare(
     rng = random.Random() if rng is None else rng
     storage = registry.make_storage(settings.storage, StorageContext(clock=clock, retention=settings.retention))
     traces = settings.telemetry.traces
-    if traces:
-        from fanout.metrics.tracing import traced
 
     def make(app: str, binding: str, chosen: Any) -> Transport:
         context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy)
@@ -191,7 +189,11 @@ def prepare(
             made = registry.make_transport(name, chosen, context)
         except (UsageError, ConfigurationError) as error:
             raise ConfigurationError(f"apps.{app}.transports.{binding}: {error}") from None
-        return made if not traces else traced(made, traces, context=context, system=name)
+        if not traces:
+            return made
+        from fanout.metrics.tracing import traced
+
+        return traced(made, traces, context=context, system=name)
 
     transports = {(app, binding): make(app, binding, chosen.settings) for app, binding, chosen in settings.bindings()}
     renewer = Renewer(

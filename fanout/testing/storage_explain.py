@@ -5,7 +5,7 @@ from __future__ import annotations
 from fanout.core.model import Target
 from fanout.core.records import Release, RetryRow, Settlement, Step
 from fanout.core.states import DOUBT
-from fanout.plugin import Storage
+from fanout.plugin import Chunk, Storage
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, submission
 
 __all__ = ["crashes_are_explained", "decisions_are_explained", "pauses_are_explained", "turns_are_explained"]
@@ -82,11 +82,13 @@ async def crashes_are_explained(kit: Kit) -> None:
         await post(storage, sub)
         steps = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
         workers = ["w1", "w2", "w3"]
+        leased: list[Chunk] = []
         for i, worker in enumerate(workers):
-            (chunk,) = await lease_all(storage, T0 + i, worker=worker, lease=1)
+            leased = await lease_all(storage, T0 + i, worker=worker, lease=1)
             if i:
                 steps.append(Step(T0 + i, "taken over", attempt=1, worker=workers[i - 1]))
             steps.append(Step(T0 + i, "leased", attempt=1, worker=worker))
+        (chunk,) = leased
         law(chunk.part == 2, "after two crashes the chunk is sent in halves")
         await storage.settle([Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [2]}, marks=[0])], T0 + 2)
         await lease_all(storage, T0 + 3, worker="w4", lease=1)
