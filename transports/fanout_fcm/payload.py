@@ -107,16 +107,19 @@ def payload_size(message: Mapping[str, Any]) -> int:
     Google documents the limit and not how it counts; counting the JSON text with its punctuation errs on the safe side.
     """
     common = {name: message[name] for name in ("notification", "data") if message.get(name)}
-    sizes = []
+    largest = 0
     for platform in ("android", "androidV2", "apns", "webpush"):
-        block = message.get(find(message, platform) or "", {})
+        block = message.get(find(message, platform) or "")
+        if not block:
+            continue
         own = {
             key: block[key]
             for field in ("notification", "data", "payload", "remoteNotification", "liveActivityToken")
             if (key := find(block, field)) is not None
         }
-        sizes.append(len(_dumps(common | ({"+": own} if own else {}))))
-    return max(sizes)
+        if own:
+            largest = max(largest, len(_dumps(own)) + len(',"+":' if common else '"+":'))
+    return len(_dumps(common)) + largest
 
 
 def _message(notification: Notification, second: bool) -> dict[str, Any]:
