@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="seconds for each row, as in the tests")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31))
     chosen = parser.parse_args()
+    if not hasattr(os, "pidfd_open"):
+        parser.error("needs Linux: processes of the trial are awaited through pidfd_open")
     numbers = set(chosen.rows) or {row.number for row in ROWS}
     unknown = numbers - {row.number for row in ROWS}
     if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
     async def test_row(row: Row, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         if row.run is None:
             pytest.skip(row.why or f"see {', '.join(row.see)}")
+        if not hasattr(os, "pidfd_open"):
+            pytest.skip("needs Linux: processes of the trial are awaited through pidfd_open")
         nursery = Nursery()
         try:
             # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.
