@@ -6,6 +6,7 @@ import random
 import sys
 
 from checks import ALL, APP, Checked, run
+from choices import BINDINGS, LANES, NUMBERS, OUTCOMES, REPEATS, TARGETS, USERS, WORKERS
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from promises import Promises
@@ -15,14 +16,7 @@ from fanout.core.ids import notification_id
 from fanout.core.model import Repeat, Target
 from fanout.core.outcome import (
     ACCEPTED,
-    Gone,
-    Misconfigured,
-    Moved,
     Outcome,
-    Rejected,
-    Scope,
-    Throttled,
-    Unavailable,
 )
 from fanout.core.policy import Retention
 from fanout.core.records import Backlog, EndpointRow, GateNote, RetryRow, Settlement, Submission
@@ -35,34 +29,6 @@ __all__ = ["Life"]
 
 LEASE = 30.0
 KEEP = Retention(notifications=400, idempotency_keys=100, quarantine=300, events=1e9)
-BINDINGS = st.sampled_from(["apns", "apns", "apns", "fcm"])
-LANES = st.sampled_from([1, 1, 0])
-USERS = st.sampled_from(["alice", "bob", "carol"])
-NUMBERS = st.integers(0, 1000)
-WORKERS = st.sampled_from(["w1", "w2"])
-TARGETS = st.one_of(
-    USERS.map(Target.user),
-    st.just(Target.users(["alice", "bob", "carol"])),
-    st.just(Target.topic("x")),
-    st.just(Target.all()),
-    st.lists(st.integers(1, 14), min_size=1, max_size=4).map(Target.endpoints),
-)
-OUTCOMES = st.sampled_from(
-    [
-        ACCEPTED,
-        ACCEPTED,
-        Rejected("BadTopic"),
-        Gone("Unregistered"),
-        Gone("Unregistered", since=T0 - 100),
-        Moved(device("", "z").address),
-        Throttled(5.0),
-        Throttled(None, Scope.GROUP),
-        Unavailable("no"),
-        Unavailable("unknown"),
-        Unavailable("unknown", Scope.BINDING),
-        Misconfigured("InvalidProviderToken"),
-    ]
-)
 
 
 class Life(Checked):
@@ -99,11 +65,13 @@ class Life(Checked):
         first = [("alice", str(i)) for i in range(6)] + [("bob", str(i)) for i in range(6, 10)]
         self._register([(user, token, "apns", ["x"]) for user, token in first] + [("carol", "a", "fcm", ["x"])])
 
-    @initialize(audience=st.sampled_from([Target.user("alice"), Target.users(["alice", "bob"]), Target.all()]))
-    def begin_sending(self, audience: Target) -> None:
+    @initialize(
+        audience=st.sampled_from([Target.user("alice"), Target.users(["alice", "bob"]), Target.all()]), repeat=REPEATS
+    )
+    def begin_sending(self, audience: Target, repeat: Repeat) -> None:
         if not self.promises.endpoints:
             self.begin()
-        self._accept(audience)
+        self._accept(audience, repeat=repeat)
 
     @rule(user=USERS, token=st.sampled_from("0379ai"), binding=BINDINGS, tags=st.sampled_from([["x"], []]))
     def register(self, user: str, token: str, binding: str, tags: list[str]) -> None:
@@ -136,7 +104,7 @@ class Life(Checked):
         delay=st.sampled_from([0, 0, 0, 0, 40]),
         ttl=st.sampled_from([20, 100, 5000, 5000]),
         lane=LANES,
-        repeat=st.sampled_from(["prefer_delivery", "prefer_delivery", "prefer_once", "at_most_once"]),
+        repeat=REPEATS,
         collapse=st.sampled_from([None, "c"]),
         key=st.sampled_from([None, None, None, "k"]),
     )
@@ -313,8 +281,12 @@ class Life(Checked):
 
     def _settle(self, worker: Worker) -> None:
         taken = worker.take()
-        for chunk in self._store(taken):
-            worker.hands.pop(chunk, None)
+        lost = self._store(taken)
+        for settlement in taken:
+            if settlement.chunk in lost:
+                worker.hands.pop(settlement.chunk, None)
+            else:
+                self.gateway.remembered(settlement.chunk)
 
     def _store(self, settlements: list[Settlement]) -> list[int]:
         """Settle; the chunks whose lease was lost."""
@@ -371,17 +343,30 @@ class Life(Checked):
             worker.crash()
             self.clock.advance(LEASE + 1)
 
-    @rule(name=WORKERS, lane=LANES, outcomes=st.lists(OUTCOMES, min_size=1, max_size=3), drift=st.booleans())
-    def stalled(self, name: str, lane: int, outcomes: list[Outcome], drift: bool) -> None:
-        """A worker sends, and is so late to settle that another has its leases."""
+    @rule(
+        name=WORKERS,
+        lane=LANES,
+        outcomes=st.lists(OUTCOMES, min_size=1, max_size=3),
+        number=NUMBERS,
+        meanwhile=st.sampled_from(["late", "clock", "cancel", "cancel", "pause", "pause binding", "remove"]),
+    )
+    def stalled(self, name: str, lane: int, outcomes: list[Outcome], number: int, meanwhile: str) -> None:
+        """A worker sends, and is late to settle: another has its leases by then, or an operator has stopped what it had."""
         worker, other = self.workers[name], "w2" if name == "w1" else "w1"
         self._lease(name, "apns", lane)
-        for i, hand in enumerate(list(worker.hands.values())):
-            for _ in range(3):
+        for hand in list(worker.hands.values()):
+            for i in range(3):
                 if worker.next(hand.chunk.id) is hand and self.clock.monotonic() < hand.until:
                     self._send(worker, hand, outcomes[i % len(outcomes)])
-        (self.clock.step if drift else self.clock.advance)(LEASE + 5)
-        self._lease(other, "apns", lane)
+        if meanwhile in ("late", "clock"):
+            (self.clock.step if meanwhile == "clock" else self.clock.advance)(LEASE + 5)
+            self._lease(other, "apns", lane)
+        elif meanwhile == "remove":
+            self.remove_or_restore(number % 10 + 1, False)
+        elif meanwhile == "pause binding":
+            self._operate_binding("apns", "pause")
+        elif self.promises.notes:
+            self._operate(number, meanwhile)
         self._settle(worker)
 
     # -- operators
@@ -389,6 +374,9 @@ class Life(Checked):
     @precondition(lambda self: self.promises.notes)
     @rule(number=NUMBERS, what=st.sampled_from(["cancel", "pause", "pause", "resume", "resume"]))
     def operate(self, number: int, what: str) -> None:
+        self._operate(number, what)
+
+    def _operate(self, number: int, what: str) -> None:
         p, now = self.promises, self.now
         ids = [id for id in p.notes if p.runs(id)] or sorted(p.notes)
         id = ids[number % len(ids)]

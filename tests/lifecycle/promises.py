@@ -225,6 +225,7 @@ class Promises:
                 d["back"] = False
             assert found, "a chunk without an open delivery is done"
             crashes = min(self.deliveries[chunk.notification][endpoint]["in_a_row"] for endpoint in found)
+            assert chunk.part <= max(1, (len(chunk.ids) + 1) // 2), "a part is at most half of its chunk"
             assert (chunk.part > 0) == (crashes >= 2), "after two crashes a chunk is sent in parts, and not before"
             self.leases[chunk.id] = {
                 "worker": worker, "epoch": chunk.epoch, "until": until, "note": chunk.notification, "binding": binding,

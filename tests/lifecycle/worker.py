@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fanout.core.model import Repeat
-from fanout.core.outcome import Accepted, Outcome, Unavailable
+from fanout.core.outcome import Accepted, Outcome, Throttled, Unavailable
 from fanout.core.policy import Policy
 from fanout.core.records import AddressMoved, Chunk, EndpointGone, EndpointRow, Release, RetryRow, Settlement
 from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, decide
@@ -23,12 +23,27 @@ Delivery: TypeAlias = tuple[str, int]
 
 @dataclass
 class Gateway:
-    """What arrived, and how often something may have."""
+    """What arrived, how often something may have, and of what that is known to storage. `unsettled` is by chunk."""
 
     accepted: set[Delivery] = field(default_factory=set)
     perhaps: Counter[Delivery] = field(default_factory=Counter)
+    known: set[Delivery] = field(default_factory=set)
+    unsettled: dict[int, set[Delivery]] = field(default_factory=dict)
 
-    def answered(self, delivery: Delivery, outcome: Outcome) -> None:
+    def asked(self, delivery: Delivery, chunk: int, repeat: Repeat, outcome: Outcome) -> None:
+        """One attempt. What may have arrived is tried again as the notification's sender prefers."""
+        assert repeat == "prefer_delivery" or delivery not in self.known, "what may have arrived is not tried again"
+        before = self.perhaps[delivery]
+        self._answered(delivery, outcome)
+        assert repeat != "at_most_once" or self.perhaps[delivery] <= 1, "at most once is at most once"
+        if self.perhaps[delivery] > before:
+            self.unsettled.setdefault(chunk, set()).add(delivery)
+
+    def remembered(self, chunk: int) -> None:
+        """What was learned of the chunk is stored."""
+        self.known |= self.unsettled.pop(chunk, set())
+
+    def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
         if isinstance(outcome, Accepted):
             self.accepted.add(delivery)
             self.perhaps[delivery] += 1
@@ -124,8 +139,7 @@ class Worker:
         """The next delivery of this chunk, and what its outcome means."""
         position = (hand.group or hand.left)[0]
         delivery = (hand.chunk.notification, row.id)
-        self.gateway.answered(delivery, outcome)
-        assert hand.repeat != "at_most_once" or self.gateway.perhaps[delivery] <= 1, "at most once is at most once"
+        self.gateway.asked(delivery, hand.chunk.id, hand.repeat, outcome)
         attempt = hand.chunk.attempt
         tried = Attempted(attempt, hand.free[position], hand.expires_at, row.registered_at, hand.repeat)
         hand.buffer.attempts += 1
@@ -135,6 +149,8 @@ class Worker:
                     hand.buffer.changes.append(EndpointGone(row.id, row.generation, now, reason))
                 hand.end(position, state.value, reason)
             case Retry(due_at, again, reason, waiting):
+                told = outcome.after if isinstance(outcome, (Throttled, Unavailable)) else None
+                assert due_at >= now + (told or 0.0), "never before the time that the gateway named"
                 hand.retry(RetryRow(position, due_at, again, waiting.value, reason, holds=True))
             case Relocate(address, retry):
                 hand.buffer.changes.append(AddressMoved(row.id, row.generation, now, address))
