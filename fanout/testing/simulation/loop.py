@@ -297,9 +297,13 @@ def _close(coroutine: Any) -> None:
             inner = getattr(value, "_coro", value)  # anyio's handle of a task
             if inspect.iscoroutine(inner):
                 _close(inner)
-    # On its way out it may wait again, for something that will never come: it is told to go each time.
-    for _ in range(100):
+    # Innermost first, or one that waits again on its way out would be left behind by those that wait for it. It is told to go
+    # each time, for what it waits for will never come.
+    for _ in range(1000):
+        inner = coroutine
+        while inspect.iscoroutine(inner.cr_await) and inspect.getcoroutinestate(inner.cr_await) != inspect.CORO_CLOSED:
+            inner = inner.cr_await
+        with suppress(BaseException):
+            inner.close()
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED:
             return
-        with suppress(BaseException):
-            coroutine.close()

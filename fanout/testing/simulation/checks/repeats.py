@@ -41,9 +41,10 @@ def _forgotten(evidence: Evidence, attempt: Attempt) -> str:
     assert attempt.ended is not None
     end = life.died if life.died is not None else history.ended
     if lease is not None and (lease.lost or lease.taken_over is not None):
-        slow = life.stood_still(lease.at, end) > 0 or life.end == "crash"
-        odd = any(when <= end for when, _ in history.jumps) or any(begin <= end for begin, _ in history.full)
-        return "" if slow or odd else "its lease was taken over although it was never late"
+        slow = life.stood_still(lease.at, end) > 0 or life.end == "crash" or lease.by_an_old_clock
+        ahead = any(lease.at <= when <= end and seconds > 0 for when, seconds in history.jumps)
+        stuck = any(begin <= end and to >= lease.at for begin, to in history.full)
+        return "" if slow or ahead or stuck else "its lease was taken over although it was never late"
     if life.end == "crash":
         late = end - attempt.ended - life.stood_still(attempt.ended, end)
         full = sum(max(0.0, min(end, to) - max(attempt.ended, begin)) for begin, to in history.full)
