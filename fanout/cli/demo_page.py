@@ -7,8 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import typer
@@ -20,12 +21,15 @@ from fanout.core.model import Notification
 from fanout.engine import Engine, Receipt
 from fanout.service.auth import UserKey, user_token
 
+if TYPE_CHECKING:
+    from fanout.service.feed import FeedService
+
 __all__ = ["DemoPage", "key_table", "opened_page"]
 
 _APP = "default"
 _LIFE = 86_400.0
 _HOST = "127.0.0.1"
-_EXTRA = ("fastapi", "uvicorn", "httptools", "starlette")
+_EXTRA = ("fastapi", "uvicorn", "httptools")
 
 
 def key_table(key: UserKey) -> str:
@@ -38,9 +42,10 @@ def key_table(key: UserKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DemoPage:
-    """The service over the demo's engine, open and not yet listening."""
+    """The feed over the demo's engine, and what is needed to serve it."""
 
-    app: Any
+    made: Parts
+    feed: FeedService
     user: str
     key: UserKey
 
@@ -49,9 +54,7 @@ class DemoPage:
         from fanout.service.feed.plan import NewItem
 
         item = NewItem(content={"title": notification.title, "body": notification.body})
-        posted = await self.app.state.service.feed.post(_APP, target, item, notification)
-        receipt: Receipt = posted.receipt
-        return receipt
+        return (await self.feed.post(_APP, target, item, notification)).receipt
 
     def tell(self, config: Path) -> None:
         """Say where the page is, and by which command it is served there."""
@@ -63,10 +66,11 @@ class DemoPage:
 
     async def serve(self, engine: Engine) -> None:
         """Serve the page until told to end."""
+        from fanout.service.app import create_app
         from fanout.service.server import serving
 
-        service = self.app.state.service
-        async with serving(self.app, _HOST, 0, service.limits) as url:
+        app = create_app(engine, self.made.settings, clock=self.made.clock)
+        async with app.state.service as service, serving(app, _HOST, 0, service.limits) as url:
             typer.echo(f"\nA page that shows it: {self._url(url)}\nCtrl-C ends it, and the gateways.")
             try:
                 await engine.failed()
@@ -86,20 +90,17 @@ class DemoPage:
 @asynccontextmanager
 async def opened_page(made: Parts, engine: Engine, user: str, key: UserKey) -> AsyncIterator[DemoPage | None]:
     """The page of `user`; None, and a line that says why, where the extra `service` is not installed."""
-    create_app: Any
-    try:
-        from fanout.service.app import create_app
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
-            raise
+    # Looked for and not imported: FastAPI takes a second, and is needed only where the page is served.
+    if not all(find_spec(name) for name in _EXTRA):
         typer.echo(
             "The page that shows a feed is left out: it needs the extra 'service' (from a checkout: pip install '.[service]')."
         )
         yield None
         return
-    app = create_app(engine, made.settings, clock=made.clock)
-    async with app.state.service:
-        yield DemoPage(app, user, key)
+    from fanout.service.feed import FeedService
+
+    async with FeedService(engine, made.settings, clock=made.clock) as feed:
+        yield DemoPage(made, feed, user, key)
 
 
 def _free_port() -> int:
