@@ -127,7 +127,7 @@ class Keeper:
     async def _look_at_clock(self) -> None:
         """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them first.
 
-        The dispatchers see it too, but one that has nothing to lease may sleep for longer than the others are patient.
+        The dispatchers are woken: they are patient for a while too, and what was due later may be due now, though nothing was committed.
         """
         drift = self._clock.now() - self._clock.monotonic()
         if abs(drift - self._drift) > JUMP:
@@ -136,6 +136,8 @@ class Keeper:
                 await self.extend()
             except StorageFull:
                 _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
+            for dispatcher in self._dispatchers:
+                dispatcher.work.signal.set()
 
     async def _look_at_others(self) -> None:
         """Another process has committed: work for anybody, or an end to what is in hand."""
