@@ -21,7 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "wns": {"rounds": 1, "pushes": 2000},
     "webpush": {"rounds": 1, "browsers": 2000},
     "kills": {"kills": 3},
-    "service": {"posts": 400, "users": 20},
+    "service": {"posts": 100, "users": 20},
 }
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
 

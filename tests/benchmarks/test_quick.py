@@ -19,7 +19,7 @@ PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"], "service": ["taskset"
 
 
 @pytest.mark.parametrize(
-    "name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills", "lanes", "service"]
+    "name", ["http_client", "broadcast", "engine", "storage", "fcm", "wns", "webpush", "kills", "lanes"]
 )
 def test_it_runs(name: str) -> None:
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]

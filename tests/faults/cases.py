@@ -15,6 +15,9 @@ from tests.faults.world import Form
 
 __all__ = ["cases"]
 
+_LONG = frozenset((8, 19, 52))
+"""Rows whose short form takes most of a minute too: `make faults` runs them, `make test` does not."""
+
 
 def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
     """A test function for these rows. What other files prove runs there; what nothing can run is skipped with the reason."""
@@ -25,6 +28,8 @@ def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
     async def test_row(row: Row, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         if row.run is None:
             pytest.skip(row.why or f"see {', '.join(row.see)}")
+        if row.number in _LONG and not request.config.getoption("--faults"):
+            pytest.skip("takes too long for `make test`: run `make faults`")
         if not hasattr(os, "pidfd_open"):
             pytest.skip("needs Linux: processes of the trial are awaited through pidfd_open")
         nursery = Nursery()
