@@ -13,6 +13,19 @@ from typing import TYPE_CHECKING, Any
 from fanout.core.address import Address
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
+from fanout.core.feed import (
+    Audience,
+    FeedChange,
+    FeedItem,
+    FeedPage,
+    FeedPost,
+    FeedQuery,
+    FeedWritten,
+    Subscribed,
+    Subscription,
+    SubscriptionRequest,
+    Touched,
+)
 from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notification, Registration, Target
 from fanout.core.outcome import (
     ACCEPTED,
@@ -59,6 +72,7 @@ from fanout.errors import (
     StorageRefused,
 )
 from fanout.plugin.base import API, Clock
+from fanout.plugin.feed import Feed
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
 from fanout.plugin.transport import Context, Diagnosis, Transport, TransportPlugin
 
@@ -99,6 +113,7 @@ __all__ = [
     "Address",
     "AddressInvalid",
     "AddressMoved",
+    "Audience",
     "Backlog",
     "Chunk",
     "Clock",
@@ -114,6 +129,13 @@ __all__ = [
     "EndpointRow",
     "EndpointState",
     "Event",
+    "Feed",
+    "FeedChange",
+    "FeedItem",
+    "FeedPage",
+    "FeedPost",
+    "FeedQuery",
+    "FeedWritten",
     "Fetched",
     "GateNote",
     "Gone",
@@ -161,11 +183,15 @@ __all__ = [
     "StorageRefused",
     "Stored",
     "Submission",
+    "Subscribed",
+    "Subscription",
+    "SubscriptionRequest",
     "Target",
     "Throttled",
     "Token",
     "TokenError",
     "TokenSource",
+    "Touched",
     "Transport",
     "TransportPlugin",
     "Unavailable",
