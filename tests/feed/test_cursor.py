@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.cursor import CURSOR_LENGTH, Cursor, Listing, parse, topics_digest
@@ -14,6 +14,7 @@ NUMBERS = st.integers(0, 2**62)
 TOPICS = st.integers(0, 2**24 - 1)
 
 
+@settings(deadline=None)
 @given(DATABASES, NUMBERS, TOPICS)
 def test_a_cursor_comes_back(database: int, seq: int, topics: int) -> None:
     cursor = Cursor(database, seq, topics)
@@ -21,6 +22,7 @@ def test_a_cursor_comes_back(database: int, seq: int, topics: int) -> None:
     assert parse(str(cursor)) == Cursor.parse(str(cursor)) == cursor
 
 
+@settings(deadline=None)
 @given(DATABASES, NUMBERS, TOPICS, NUMBERS, st.booleans())
 def test_a_listing_comes_back(database: int, seq: int, topics: int, position: int, newest: bool) -> None:
     listing = Listing(database, seq, topics, position, newest)
@@ -28,6 +30,7 @@ def test_a_listing_comes_back(database: int, seq: int, topics: int, position: in
     assert listing.then == Cursor(database, seq, topics)
 
 
+@settings(deadline=None)
 @given(DATABASES, NUMBERS, NUMBERS, TOPICS)
 def test_the_greater_text_covers_the_smaller(database: int, one: int, two: int, topics: int) -> None:
     # What a push carries knows nothing of the reader's topics.
@@ -35,6 +38,7 @@ def test_the_greater_text_covers_the_smaller(database: int, one: int, two: int, 
     assert (reader >= pushed) == (two >= one)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=64))
 def test_nothing_else_is_a_cursor(text: str) -> None:
     try:

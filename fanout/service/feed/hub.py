@@ -274,14 +274,16 @@ class Hub:
         """Signs of life, tokens that have ended, subscriptions about to end, readers who do not read."""
         while True:
             await asyncio.sleep(min(_SCANS, self._settings.heartbeat))
-            now = self._clock.monotonic()
-            for stream in self._all():
-                if stream.sending_since is not None:
-                    if now - stream.sending_since > self._settings.patience:
-                        stream.close()
-                elif now - stream.quiet_since >= self._settings.heartbeat and not stream.busy:
-                    stream.busy = True
-                    self._spawn(self._beat(stream))
+            await self._each(self._all(), self._look_after)
+
+    def _look_after(self, stream: EventStream) -> None:
+        now = self._clock.monotonic()
+        if stream.sending_since is not None:
+            if now - stream.sending_since > self._settings.patience:
+                stream.close()
+        elif now - stream.quiet_since >= self._settings.heartbeat and not stream.busy:
+            stream.busy = True
+            self._spawn(self._beat(stream))
 
     async def _beat(self, stream: EventStream) -> None:
         data = BEAT
