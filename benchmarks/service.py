@@ -234,7 +234,7 @@ def run(*, posts: int = 20_000, users: int = 1000) -> list[Row]:
     """The measurements, as rows."""
     rows: list[Row] = []
     names = {"v1": "/v1/notifications", "visual": "Graph, visual", "raw": "Graph, raw"}
-    with tempfile.TemporaryDirectory(prefix="fanout-bench-", dir=".") as folder:
+    with tempfile.TemporaryDirectory(prefix="fanout-bench-") as folder:
         for role, what in (("submit", "accepted"), ("both", "accepted and delivered")):
             with service(Path(folder), role, users) as (process, at):
                 for kind, name in names.items():
