@@ -224,7 +224,7 @@ async def feed_posts_replace(kit: Kit) -> None:
         late = await enter(storage, posting(external_id="a", now=T0 + 2000))
         law(late.id != fresh.id and late.number > fresh.number, "nor is one that has expired")
         states = {each.id: each.deleted for each in (await read(storage, now=T0 + 2000)).items}
-        law(states[fresh.id] and not states[late.id], "which leaves a tombstone")
+        law(states.get(fresh.id) and not states.get(late.id, True), "which leaves a tombstone")
 
         every = await enter(storage, posting(Target.all(), external_id="x", now=T0 + 2001))
         await alter(storage, "alice", FeedChange(item=every.id, read=True), T0 + 2002)

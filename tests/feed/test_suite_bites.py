@@ -1,0 +1,161 @@
+"""The storage suite finds a broken feed: each of these breaks one law, and is caught by a check that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fanout.core.feed import (
+    Audience,
+    FeedChange,
+    FeedItem,
+    FeedPage,
+    FeedPost,
+    FeedQuery,
+    Subscribed,
+    Subscription,
+    SubscriptionRequest,
+    Touched,
+)
+from fanout.core.records import Put, Submission
+from fanout.plugin import StorageContext
+from fanout.storage.memory.feed import MemoryFeed
+from fanout.storage.memory.store import MemoryStorage
+from fanout.testing.storage import CHECKS, run_check
+
+pytestmark = pytest.mark.anyio
+
+
+class Repeats(MemoryFeed):
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        return await super().read(app, user, replace(query, after=max(0, query.after - 1)), now)
+
+
+class NoTombstones(MemoryFeed):
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        page = await super().read(app, user, query, now)
+        return replace(page, items=tuple(item for item in page.items if not item.deleted))
+
+
+class EverybodysFeed(MemoryFeed):
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        return await super().read(app, "alice", query, now)
+
+
+class NoFloor(MemoryFeed):
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        return replace(await super().read(app, user, query, now), floor=0)
+
+
+class CursorAhead(MemoryFeed):
+    async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
+        page = await super().read(app, user, query, now)
+        return replace(page, seq=page.head)
+
+
+class FindsAnybodys(MemoryFeed):
+    async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
+        found = [entry.item for entry in self._t.feed.items.values() if entry.item.id == id]
+        return found[0] if found else None
+
+
+class TellsNobody(MemoryFeed):
+    async def touched(self, after: int) -> Touched:
+        return replace(await super().touched(after), users=frozenset())
+
+
+class NewUnsidEachTime(MemoryFeed):
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        done = await super().subscribe(wanted, now)
+        return replace(done, subscription=replace(done.subscription, unsid=f"{wanted.unsid}-{now}"))
+
+
+class SharesDevices(MemoryFeed):
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        return await super().subscribe(replace(wanted, device=f"{wanted.user}/{wanted.device}"), now)
+
+
+class AnybodyUnsubscribes(MemoryFeed):
+    async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
+        held = self._t.feed.subscriptions.get(id)
+        return held is not None and await super().unsubscribe(held.app, held.user, id, now)
+
+
+class UnsidsOfAllApps(MemoryFeed):
+    async def subscription(self, app: str, unsid: str) -> Subscription | None:
+        return await super().subscription("default", unsid)
+
+
+class ForgetsWhoFetched(MemoryFeed):
+    async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
+        return None
+
+
+class Plain(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        return await super().put([self.changed(sub) for sub in submissions], now)
+
+    def changed(self, sub: Submission) -> Submission:
+        return sub
+
+
+class NeverReplaces(Plain):
+    def changed(self, sub: Submission) -> Submission:
+        return replace(sub, feed=replace(sub.feed, external_id=None)) if isinstance(sub.feed, FeedPost) else sub
+
+
+class IgnoresIfMatch(Plain):
+    def changed(self, sub: Submission) -> Submission:
+        return replace(sub, feed=replace(sub.feed, if_match=None)) if isinstance(sub.feed, FeedChange) else sub
+
+
+class TellsTheWriter(Plain):
+    def changed(self, sub: Submission) -> Submission:
+        return replace(sub, feed=replace(sub.feed, writer="")) if isinstance(sub.feed, FeedChange) else sub
+
+
+class PushesToEverybody(Plain):
+    def changed(self, sub: Submission) -> Submission:
+        return replace(sub, audience=None) if sub.audience is not None and not sub.optional else sub
+
+
+class FallsBackAlways(Plain):
+    def changed(self, sub: Submission) -> Submission:
+        unseen = sub.audience is not None and sub.audience.unseen
+        return replace(sub, audience=replace(sub.audience or Audience(), unseen=False)) if unseen else sub
+
+
+FEEDS = [Repeats, NoTombstones, EverybodysFeed, NoFloor, CursorAhead, FindsAnybodys, TellsNobody]
+FEEDS += [NewUnsidEachTime, SharesDevices, AnybodyUnsubscribes, UnsidsOfAllApps, ForgetsWhoFetched]
+STORAGES = [NeverReplaces, IgnoresIfMatch, TellsTheWriter, PushesToEverybody, FallsBackAlways]
+OURS = [name for name in CHECKS if name.startswith(("feed_", "subscriptions_"))]
+
+
+async def caught(make: Any) -> list[str]:
+    """The checks that find something."""
+    found = []
+    for name in OURS:
+        try:
+            await run_check(name, make)
+        except AssertionError as error:
+            assert len(str(error)) > 20
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("broken", FEEDS, ids=lambda broken: broken.__name__)
+async def test_a_broken_feed_is_caught(broken: type[MemoryFeed]) -> None:
+    def make(context: StorageContext) -> MemoryStorage:
+        storage = MemoryStorage("", context)
+        storage.feed = broken(storage._t)
+        return storage
+
+    assert await caught(make)
+
+
+@pytest.mark.parametrize("broken", STORAGES, ids=lambda broken: broken.__name__)
+async def test_a_broken_put_is_caught(broken: type[MemoryStorage]) -> None:
+    assert await caught(lambda context: broken("", context))
