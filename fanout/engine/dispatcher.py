@@ -78,8 +78,8 @@ class Dispatcher:
         work, storage = self.work, self._storage
         now = work.clock.now()
         self._settler.clear_suspect()
-        while work.parts and self._settler.suspect is None:
-            await self._next_part(work.parts.pop(0))
+        if work.parts:
+            await self._next_parts()
         if self._settler.stuck:
             return 0.25
         if work.paused:
@@ -215,6 +215,19 @@ class Dispatcher:
         (settled,) = await self._settler.store([lease.mark_doubtful([*positions])])
         return not settled.stale
 
+    async def _next_parts(self) -> None:
+        """Of suspected chunks, those whose turn it is.
+
+        Chunks of several deliveries go side by side: a crash only halves what was marked. One that is a single delivery goes when no
+        other such does in this process: each crash counts against it, and the guilty beside it must not condemn it.
+        """
+        parts, self.work.parts = self.work.parts, []
+        for lease in parts:
+            if len(lease.chunk.ids) == 1 and self._settler.suspect is not None:
+                self.work.parts.append(lease)
+            else:
+                await self._next_part(lease)
+
     async def _next_part(self, lease: Lease) -> None:
         """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, it is known who was under way."""
         if self.work.leases.get(lease.chunk.id) is not lease or not lease.part_over:
@@ -224,13 +237,16 @@ class Dispatcher:
             self._settler.wake()
             return
         settlement = lease.next_part()
-        self._settler.suspect = self.work, lease
+        alone = len(lease.chunk.ids) == 1
+        if alone:
+            self._settler.suspect = self.work, lease
         # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
         lease.left += len(settlement.marks)
         (settled,) = await self._settler.store([settlement])
         lease.left -= len(settlement.marks)
         if settled.stale:
-            self._settler.suspect = None
+            if alone:
+                self._settler.suspect = None
             lease.lose()
             self.work.leases.pop(lease.chunk.id, None)
         else:

@@ -61,8 +61,8 @@ class Settler:
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
         self.suspect: tuple[Work, Lease] | None = None
-        """The lease of which a marked part is under way. One in a process at a time: a crash blames whatever is marked, and so would
-        condemn the innocent beside the guilty."""
+        """The suspected chunk of a single delivery that is under way. One in a process at a time: a crash counts against whatever is marked
+        alone, and so would condemn the innocent beside the guilty."""
 
     def wake(self) -> None:
         """There is something to settle."""
