@@ -183,7 +183,7 @@ class World:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return list(dict.fromkeys(line.split(" ")[0] for line in lines if len(line) >= 36))
 
-    async def drain(self, timeout: float = 120.0) -> Child:
+    async def drain(self, timeout: float = 600.0) -> Child:
         """A last worker that runs until nothing is left. Raises if it does not end well."""
         child = self.work("--drain")
         code = await child.wait(timeout)
