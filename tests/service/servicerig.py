@@ -74,7 +74,7 @@ class Gateways:
 
     async def arrived(self, count: int) -> list[Pushed]:
         """Wait for so many pushes in all; those so far, in the order of their bindings."""
-        async with self.news, asyncio.timeout(20):
+        async with self.news, asyncio.timeout(50):
             await self.news.wait_for(lambda: len(self.pushes) >= count)
         return sorted(self.pushes, key=lambda push: (push.binding, push.address))
 
@@ -175,7 +175,7 @@ class Rig:
 
     async def quiet(self) -> None:
         """Until nothing is left to deliver."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await self.engine.drain(poll=0.02)
 
 
