@@ -125,8 +125,11 @@ class Dispatcher:
         work = self.work
         # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
         # storage holds it.
-        until = work.clock.monotonic() + work.policy.lease
+        monotonic = work.clock.monotonic()
+        until = monotonic + work.policy.lease
         now = work.clock.now()
+        if abs(now - monotonic - self._drift) > JUMP:
+            return False  # the clock was set on the way here: the next round sees to it first
         chunks = await self._storage.lease(
             self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
         )
