@@ -23,7 +23,7 @@ def closed_gates_hold(evidence: Evidence) -> Iterator[Violation]:
     """
     probe = evidence.history.plan.policy.probe
     longest = evidence.history.plan.policy.retry_after_cap
-    closed: dict[tuple[str, str, str | None], float] = {}
+    closed: dict[tuple[str, str, str | None], tuple[float, float]] = {}
     moments: list[tuple[int, bool, Attempt]] = []
     for attempt in evidence.history.attempts:
         moments.append((attempt.line, True, attempt))
@@ -40,12 +40,13 @@ def closed_gates_hold(evidence: Evidence) -> Iterator[Violation]:
             if told:
                 group = attempt.group if getattr(outcome, "scope", None) is Scope.GROUP else None
                 place = (attempt.node, attempt.binding, group)
-                closed[place] = max(closed.get(place, 0.0), attempt.ended_wall + told)
+                assert attempt.ended is not None
+                closed[place] = max(closed.get(place, (0.0, 0.0)), (attempt.ended_wall + told, attempt.ended))
             continue
         for group in (attempt.group, None):
-            until = closed.get((attempt.node, attempt.binding, group), 0.0)
+            until, since = closed.get((attempt.node, attempt.binding, group), (0.0, 0.0))
             wall = evidence.latest_wall(attempt.begun)
-            if wall < until - SLACK and not evidence.nudged(attempt.binding, attempt.begun - longest, attempt.begun):
+            if wall < until - SLACK and not evidence.nudged(attempt.binding, since, attempt.begun):
                 text = f"{attempt.node} sent to {attempt.group or attempt.binding} {until - wall:.3f} s too early"
                 yield Violation("gate", text, attempt.begun)
 
