@@ -286,7 +286,7 @@ class Life(Checked):
             if settlement.chunk in lost:
                 worker.hands.pop(settlement.chunk, None)
             else:
-                self.gateway.remembered(settlement.chunk)
+                self.gateway.remembered((settlement.chunk, settlement.epoch))
 
     def _store(self, settlements: list[Settlement]) -> list[int]:
         """Settle; the chunks whose lease was lost."""

@@ -23,25 +23,25 @@ Delivery: TypeAlias = tuple[str, int]
 
 @dataclass
 class Gateway:
-    """What arrived, how often something may have, and of what that is known to storage. `unsettled` is by chunk."""
+    """What arrived, how often something may have, and of what that is known to storage. `unsettled` is by lease."""
 
     accepted: set[Delivery] = field(default_factory=set)
     perhaps: Counter[Delivery] = field(default_factory=Counter)
     known: set[Delivery] = field(default_factory=set)
-    unsettled: dict[int, set[Delivery]] = field(default_factory=dict)
+    unsettled: dict[tuple[int, int], set[Delivery]] = field(default_factory=dict)
 
-    def asked(self, delivery: Delivery, chunk: int, repeat: Repeat, outcome: Outcome) -> None:
+    def asked(self, delivery: Delivery, lease: tuple[int, int], repeat: Repeat, outcome: Outcome) -> None:
         """One attempt. What may have arrived is tried again as the notification's sender prefers."""
         assert repeat == "prefer_delivery" or delivery not in self.known, "what may have arrived is not tried again"
         before = self.perhaps[delivery]
         self._answered(delivery, outcome)
         assert repeat != "at_most_once" or self.perhaps[delivery] <= 1, "at most once is at most once"
         if self.perhaps[delivery] > before:
-            self.unsettled.setdefault(chunk, set()).add(delivery)
+            self.unsettled.setdefault(lease, set()).add(delivery)
 
-    def remembered(self, chunk: int) -> None:
-        """What was learned of the chunk is stored."""
-        self.known |= self.unsettled.pop(chunk, set())
+    def remembered(self, lease: tuple[int, int]) -> None:
+        """What was learned under the lease is stored."""
+        self.known |= self.unsettled.pop(lease, set())
 
     def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
         if isinstance(outcome, Accepted):
@@ -139,7 +139,7 @@ class Worker:
         """The next delivery of this chunk, and what its outcome means."""
         position = (hand.group or hand.left)[0]
         delivery = (hand.chunk.notification, row.id)
-        self.gateway.asked(delivery, hand.chunk.id, hand.repeat, outcome)
+        self.gateway.asked(delivery, (hand.chunk.id, hand.chunk.epoch), hand.repeat, outcome)
         attempt = hand.chunk.attempt
         tried = Attempted(attempt, hand.free[position], hand.expires_at, row.registered_at, hand.repeat)
         hand.buffer.attempts += 1
