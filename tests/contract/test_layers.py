@@ -44,7 +44,7 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.bootstrap", {"uvloop"}),
     ("fanout.config", {"pydantic", "orjson"}),
     ("fanout.engine", {"anyio", "orjson"}),
-    ("fanout.storage", {"anyio", "apsw", "orjson"}),
+    ("fanout.storage", {"anyio", "apsw", "asyncpg", "cryptography", "orjson"}),
     ("fanout.metrics", {"aiohttp", "opentelemetry"}),
     ("fanout.sync", set()),
     ("fanout.service.auth", {"cryptography", "jwt", "orjson"}),
