@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fanout.core.feed import Audience
 from fanout.core.model import Target
 from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.targets import parts
 
-__all__ = ["WIDE", "count", "dump", "look_up", "touched"]
-
-WIDE = ("topic", "all")
-"""Kinds of target whose audience is read bit by bit, and never as a whole."""
+__all__ = ["count", "look_up", "touched"]
 
 Want = tuple[int, str, list[Any]]
 """(app's number, kind, names or ids) of one target."""
-
-
-def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = None) -> str:
-    """A target as a schedule keeps it; explicit addresses are kept as the `ids` they were interned to."""
-    return dumps([*_parts(target, ids), *([audience.dump()] if audience is not None else [])])
-
-
-def _parts(target: Target, ids: Sequence[int] = ()) -> list[Any]:
-    if target.kind == "addresses":
-        return ["endpoints", list(ids)]
-    return [target.kind, list(target.ids if target.kind == "endpoints" else target.names)]
 
 
 def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
@@ -101,6 +87,6 @@ def count(db: Db, app: str, target: Target) -> dict[str, int]:
             )
         }
     else:
-        kind, wanted = _parts(target)
+        kind, wanted = parts(target)
         counts = {binding: len(ids) for binding, ids in look_up(db, [(number, kind, wanted)])[0].items()}
     return {names[id]: n for id, n in counts.items() if n}

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from typing import Any
 
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.stopping import stop
+from fanout.storage.targets import LIST
 
-__all__ = ["aim", "supersede", "superseded"]
-
-_LIST = "*"
-_SINGLE = {"users": "u:", "user": "u:", "topic": "t:", "endpoints": "e:"}
-
-
-def aim(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
-    """The columns `aim` and `names` of a notification for these users, this topic, these endpoints (by id) or all."""
-    if kind == "all":
-        return "a", None
-    if len(names) == 1:
-        return f"{_SINGLE[kind]}{names[0]}", None
-    return _LIST, dumps([kind, list(names)])
+__all__ = ["supersede", "superseded"]
 
 
 def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
@@ -64,6 +52,6 @@ def superseded(db: Db, uuid: str, ids: array[int]) -> set[int]:
         return set()
     app, key, id = mine[0]
     listed: dict[str, list[Any]] = {"users": [], "endpoints": []}
-    for kind, names in db.rows("n.names->>0, json(n.names->1)", _LATER.format(f"= '{_LIST}'"), app, key, id):
+    for kind, names in db.rows("n.names->>0, json(n.names->1)", _LATER.format(f"= '{LIST}'"), app, key, id):
         listed[kind] += names
     return set(db.json(_NAMED, app, key, id, dumps(ids.tolist()), dumps(listed["endpoints"]), dumps(listed["users"])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,24 +9,11 @@ from typing import Any
 import apsw
 import orjson
 
-from fanout.errors import UsageError
 from fanout.plugin import StorageContext
+from fanout.storage import packing
+from fanout.storage.packing import dumps, unfit
 
 __all__ = ["Db", "dumps", "pack", "unpack"]
-
-
-def dumps(value: Any) -> str:
-    """JSON for SQLite to read. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        raise _unfit() from None
-
-
-def _unfit() -> UsageError:
-    return UsageError(
-        "A name, address or number cannot be stored: texts must be valid Unicode, and numbers within 64 bits."
-    )
 
 
 class Db:
@@ -73,7 +59,7 @@ class Db:
             for row in self.connection.execute(sql, arguments):
                 return row[0]
         except (OverflowError, UnicodeEncodeError):
-            raise _unfit() from None
+            raise unfit() from None
         return None
 
     def run(self, sql: str, *arguments: Any) -> None:
@@ -81,7 +67,7 @@ class Db:
         try:
             self.connection.execute(sql, arguments)
         except (OverflowError, UnicodeEncodeError):
-            raise _unfit() from None
+            raise unfit() from None
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]], *arguments: Any) -> None:
         """A statement that takes its rows from `json_each(?1)`; nothing happens without rows."""
@@ -138,15 +124,9 @@ class Db:
 
 def pack(ids: Sequence[int]) -> str:
     """Endpoint ids as hexadecimal text, eight bytes each, least significant first."""
-    packed = array("q", ids)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes().hex()
+    return packing.pack(ids).hex()
 
 
 def unpack(text: str) -> array[int]:
     """What `pack` packed."""
-    ids = array("q", bytes.fromhex(text))
-    if sys.byteorder == "big":
-        ids.byteswap()
-    return ids
+    return packing.unpack(bytes.fromhex(text))

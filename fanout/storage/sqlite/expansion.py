@@ -6,12 +6,13 @@ from typing import Any
 
 from fanout.core.feed import Audience
 from fanout.core.model import LANES
+from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
 from fanout.storage.sqlite import turns
-from fanout.storage.sqlite.audience import WIDE, look_up, touched
-from fanout.storage.sqlite.cutting import Start, cut
+from fanout.storage.sqlite.audience import look_up, touched
+from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import condition, look_up_some
-from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks
+from fanout.storage.sqlite.ledger import Ledger, add_chunks
 from fanout.storage.sqlite.pausing import stands
 
 __all__ = ["expand", "expandable"]
@@ -90,7 +91,7 @@ def _begin_schedules(db: Db, app: int, now: float) -> int:
         change.total += start.total
         change.expansions += start.expansions - 1
     ledger.write(now)
-    return plan.store(db, now)
+    return store(db, plan, now)
 
 
 def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any]]:
@@ -107,7 +108,7 @@ def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[list[Any
 def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: float) -> tuple[int, bool]:
     """One chunk from an expansion: how many were made due, and whether it is over. Moves its cursor."""
     id, notification, _, cursor, high, (kind, names, *audience) = expansion
-    if kind == turns.CHUNKS:
+    if kind == CHUNKS:
         expansion[3], over = turns.release(db, cursor, high, now)
         if over:
             _delete(db, [id])

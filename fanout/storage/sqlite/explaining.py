@@ -10,8 +10,9 @@ from typing import Any
 from fanout.core.records import Step
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.core.states import Waiting
+from fanout.storage.decisions import Row
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.decisions import Row, rows_of
+from fanout.storage.sqlite.decisions import rows_of
 from fanout.storage.sqlite.ledger import codes_of
 
 __all__ = ["explain"]

@@ -7,13 +7,16 @@ from typing import Any
 
 from fanout.core.codec import digest
 from fanout.core.records import Put, Submission
-from fanout.storage.sqlite.audience import WIDE, dump, look_up, touched
-from fanout.storage.sqlite.collapsing import aim, supersede
-from fanout.storage.sqlite.cutting import Start, cut
+from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
+from fanout.storage.chunks import WIDE, Start
+from fanout.storage.sqlite.audience import look_up, touched
+from fanout.storage.sqlite.collapsing import supersede
+from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.registration import intern
+from fanout.storage.targets import aim, dump
 
 __all__ = ["put"]
 
@@ -27,64 +30,46 @@ def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
 
 def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]:
     apps = [db.app(sub.app, create=True) for sub in submissions]
-    return set(_check_keys(db, submissions, apps, [Put() for _ in submissions], now)[0])
+    return set(_check_keys(db, submissions, apps, now).replays)
 
 
 def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     apps = [db.app(sub.app, create=True) for sub in submissions]
     answers = [Put() for _ in submissions]
-    replays, fresh = _check_keys(db, submissions, apps, answers, now)
+    keys = _check_keys(db, submissions, apps, now)
+    for i, holder in keys.conflicts.items():
+        answers[i] = Put(conflict=holder)
     starts: dict[int, Start] = {}
-    for i in fresh:
+    for i in keys.fresh:
         sub = submissions[i]
         names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
         starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
     _look_up(db, [start for i, start in starts.items() if submissions[i].refused], now)
-    _check_refused(db, submissions, starts, answers)
+    for i, start in starts.items():
+        sub = submissions[i]
+        refused = refused_name(sub, {name: db.binding(start.app, name) for name in sub.refused}, start.found)
+        if refused:
+            answers[i] = Put(refused=refused)
     accepted = not any(answer.refused or answer.conflict for answer in answers)
     if accepted:
         _store(db, submissions, starts, answers, now)
-    for i, (id, total) in replays.items():
-        if accepted:
-            if total == -1:
-                total = next(answer for answer in answers if answer.id == id and not answer.replayed).total
-            answers[i] = Put(id=id, total=total, replayed=True)
-        elif total != -1:
-            answers[i] = Put(id=id, replayed=True)
+    answer_replays(answers, keys.replays, accepted=accepted)
     return answers
 
 
-def _check_keys(
-    db: Db, submissions: Sequence[Submission], apps: Sequence[int], answers: list[Put], now: float
-) -> tuple[dict[int, tuple[str, int | None]], list[int]]:
-    """Which submissions are replays (of which id, with which total; -1 is "of this batch"), and which are fresh."""
-    keyed = [(i, apps[i], sub.idempotency_key) for i, sub in enumerate(submissions) if sub.idempotency_key is not None]
-    known: dict[tuple[int, str], tuple[str, str, int | None]] = {}
+def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[int], now: float) -> Keys:
+    keyed = [(apps[i], sub.idempotency_key) for i, sub in enumerate(submissions) if sub.idempotency_key is not None]
+    known: dict[tuple[int, str], Known] = {}
     if keyed:
         rows = db.rows(
             "i.app, i.key, i.uuid, hex(i.digest), CASE WHEN n.expansions = 0 THEN n.total END",
             "json_each(?) j CROSS JOIN idempotency i LEFT JOIN notification n ON n.uuid = i.uuid "
-            "WHERE i.app = j.value->>1 AND i.key = j.value->>2 AND i.at >= ?",
+            "WHERE i.app = j.value->>0 AND i.key = j.value->>1 AND i.at >= ?",
             dumps(keyed),
             now - db.context.retention.idempotency_keys,
         )
-        known = {(app, key): (uuid, digest, total) for app, key, uuid, digest, total in rows}
-    replays: dict[int, tuple[str, int | None]] = {}
-    fresh: list[int] = []
-    for i, sub in enumerate(submissions):
-        if sub.idempotency_key is None:
-            fresh.append(i)
-            continue
-        mine = sub.digest.hex().upper()
-        earlier = known.get((apps[i], sub.idempotency_key))
-        if earlier is None:
-            known[apps[i], sub.idempotency_key] = (sub.id, mine, -1)
-            fresh.append(i)
-        elif earlier[1] == mine:
-            replays[i] = (earlier[0], earlier[2])
-        else:
-            answers[i] = Put(conflict=earlier[0])
-    return replays, fresh
+        known = {(app, key): (uuid, bytes.fromhex(digest), total) for app, key, uuid, digest, total in rows}
+    return check_keys(submissions, apps, known)
 
 
 def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
@@ -96,18 +81,6 @@ def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
     for start in starts:
         if start.kind in WIDE:
             start.found = {binding: [] for binding in touched(db, start.app, start.kind, start.names)}
-
-
-def _check_refused(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put]) -> None:
-    for i, start in starts.items():
-        sub = submissions[i]
-        if sub.refused:
-            hit = {db.binding(start.app, name) for name in sub.refused} & set(start.found)
-            names = [name for name in sub.refused if db.binding(start.app, name) in hit]
-            if sub.target.kind == "addresses" and sub.target.binding in sub.refused:
-                names.append(sub.target.binding)
-            if names:
-                answers[i] = Put(refused=min(names))
 
 
 def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
@@ -180,7 +153,7 @@ def _store_run(
         "SELECT value->>0, value->>1, value->>2, unhex(value->>3), value->>4 FROM jsonb_each(?)",
         keys,
     )
-    plan.store(db, now)
+    store(db, plan, now)
     for i, start in starts.items():
         total = None if start.expansions else start.total
         answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))

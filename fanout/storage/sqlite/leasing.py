@@ -7,9 +7,10 @@ from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.records import Chunk
+from fanout.storage.chunks import NewChunk
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.decisions import LAST_DECISION
-from fanout.storage.sqlite.ledger import NewChunk, add_chunks
+from fanout.storage.sqlite.ledger import add_chunks
 from fanout.storage.sqlite.pausing import stands
 from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sqlite.suspicion import Inspection

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from fanout.core.statemap import Applied, Codes
-from fanout.core.states import FINAL_STATES, NotificationState
-from fanout.storage.sqlite import turns
+from fanout.core.statemap import Codes
+from fanout.storage.book import Book, ending
+from fanout.storage.chunks import WAITS, NewChunk
 from fanout.storage.sqlite.db import Db, dumps, pack
 from fanout.storage.sqlite.decisions import LAST_DECISION
 
-__all__ = ["Ledger", "NewChunk", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
-
-
-@dataclass(slots=True)
-class NewChunk:
-    """A chunk to be stored: its `ids` ascend. `states` is None while all are open; otherwise none is."""
-
-    notification: int
-    binding: int
-    lane: int
-    attempt: int
-    ready_at: float
-    ids: Sequence[int]
-    states: bytes | None = None
-    crashes: int = 0
-    part: int = 0
+__all__ = ["Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
 
 
 def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
@@ -37,9 +21,7 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
     first = db.next_id("chunk")
     rows, audiences = [], []
     for id, chunk in enumerate(chunks, first):
-        size = len(chunk.ids)
-        states = bytes(size) if chunk.states is None else chunk.states
-        still_open = size if chunk.states is None else Applied(states).open
+        still_open = chunk.open
         rows.append(
             [
                 id,
@@ -51,12 +33,12 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
                 still_open,
                 chunk.ids[0],
                 chunk.ids[-1],
-                states.hex(),
+                chunk.map.hex(),
                 chunk.crashes,
                 chunk.part,
                 now,
                 None if still_open else now,
-                chunk.lane >= turns.WAITS,
+                chunk.lane >= WAITS,
             ]
         )
         audiences.append([id, pack(chunk.ids)])
@@ -95,76 +77,37 @@ def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
     return {id: Codes(each) for id, each in pairs.items()}
 
 
-@dataclass(slots=True)
-class _Change:
-    settled: int = 0
-    total: int = 0
-    attempts: int = 0
-    expansions: int = 0
-    ended: dict[int, int] = field(default_factory=dict)
-
-
-class Ledger:
-    """Collects what a transaction ends, and writes it in a few statements.
-
-    `codes` are the notifications' lists; a notification that is not among them may get sums but no ends.
-    """
+class Ledger(Book):
+    """Collects what a transaction ends, and writes it in a few statements."""
 
     def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
+        super().__init__(codes)
         self._db = db
-        self.codes = codes if codes is not None else {}
-        self._changes: dict[int, _Change] = {}
-        self._maps: dict[int, tuple[bytes, int, bool]] = {}
-
-    def of(self, notification: int) -> _Change:
-        """The sums of one notification, to be added to."""
-        return self._changes.setdefault(notification, _Change())
-
-    def conclude(self, notification: int, chunk: int, applied: Applied) -> None:
-        """A chunk has a new map. Without an open delivery it is done, and nobody holds it."""
-        ended = bool(applied.ended) or (chunk in self._maps and self._maps[chunk][2])
-        self._maps[chunk] = (applied.states, applied.open, ended)
-        self.count(notification, applied)
-
-    def count(self, notification: int, applied: Applied) -> None:
-        """These deliveries have ended."""
-        change = self.of(notification)
-        for code, n in applied.ended.items():
-            change.ended[code] = change.ended.get(code, 0) + n
-            change.settled += n
 
     def write(self, now: float) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
             "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
-            ([id, states.hex(), *rest] for id, (states, *rest) in self._maps.items()),
+            ([id, states.hex(), *rest] for id, (states, *rest) in self.maps.items()),
             now,
         )
         self._db.many(
             "INSERT INTO tally (notification, code, state, reason, n) "
             "SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?) WHERE true "
             "ON CONFLICT (notification, code) DO UPDATE SET n = n + excluded.n",
-            (
-                [id, code, *self.codes[id].pair(code), n]
-                for id, change in self._changes.items()
-                for code, n in change.ended.items()
-            ),
+            self.tallies(),
         )
         self._db.many(
             "UPDATE notification SET settled = settled + j.value->>1, total = total + j.value->>2, "
             "attempts = attempts + j.value->>3, expansions = expansions + j.value->>4 "
             "FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
-            (
-                [id, change.settled, change.total, change.attempts, change.expansions]
-                for id, change in self._changes.items()
-                if change.settled or change.total or change.attempts or change.expansions
-            ),
+            self.sums(),
         )
 
     def finish(self, now: float) -> dict[int, str]:
         """`finish_ready` for every notification that `write` changed."""
-        return finish_ready(self._db, list(self._changes), now)
+        return finish_ready(self._db, list(self.changes), now)
 
 
 def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, str]:
@@ -185,13 +128,5 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
         now,
         dumps([row[0] for row in rows]),
     )
-    events = []
-    for _, app, uuid, total, stopped, ended in rows:
-        counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
-        for state, n in ended:
-            counts[state] += n
-        state = NotificationState.CANCELLED if stopped else NotificationState.DONE
-        data = {"notification": uuid, "state": state.value, "total": total, "counts": counts}
-        events.append((app, "notification.finished", data))
-    db.log(now, events)
+    db.log(now, ((row[1], "notification.finished", ending(*row[2:])) for row in rows))
     return {row[0]: row[2] for row in rows}

@@ -6,7 +6,7 @@ from collections import Counter
 
 from fanout.core.records import Backlog, Status
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
-from fanout.storage.sqlite import turns
+from fanout.storage.chunks import TARGET, WAITS
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.gates import STANDS
 from fanout.storage.sqlite.pausing import PAUSED_BINDINGS
@@ -19,7 +19,7 @@ _LANE = Waiting.LANE.value
 
 WORD = (
     f"CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
-    f"WHEN lane >= {turns.WAITS} THEN '{_LANE}' ELSE waiting END"
+    f"WHEN lane >= {WAITS} THEN '{_LANE}' ELSE waiting END"
 )
 """What a chunk or retry row that nobody has leased waits for, whatever the time and the gates."""
 
@@ -28,7 +28,7 @@ a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.acc
 EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0),
 json((SELECT json_group_array(json_array(state, reason, n)) FROM tally WHERE notification = n.id)),
 json((SELECT json_group_array(json_array(binding, held, due, waiting, m)) FROM (
-  SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 OR lane >= {turns.WAITS} AS due, waiting, sum(open) AS m
+  SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 OR lane >= {WAITS} AS due, waiting, sum(open) AS m
   FROM chunk WHERE notification = n.id AND open > 0 GROUP BY 1, 2, 3, 4
 ))),
 json((SELECT json_group_array(json_array(binding, waiting, n)) FROM backlog WHERE notification = n.id)),
@@ -122,7 +122,7 @@ def outstanding(db: Db, app: str | None) -> dict[str, int]:
         f"FROM backlog{backlog} GROUP BY 1 "
         f"UNION ALL SELECT CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
         f"WHEN binding = 0 THEN '{Waiting.SCHEDULED.value}' ELSE '{_READY}' END, count(*) "
-        f"FROM expansion WHERE target <> '{turns.TARGET}'{expansions} GROUP BY 1)",
+        f"FROM expansion WHERE target <> '{TARGET}'{expansions} GROUP BY 1)",
         *arguments,
     )
     found: Counter[str] = Counter()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes, close
 from fanout.errors import NotFound
+from fanout.storage.chunks import NewChunk, gathered
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.ledger import Ledger, NewChunk, add_chunks, codes_of, finish_ready
+from fanout.storage.sqlite.ledger import Ledger, add_chunks, codes_of, finish_ready
 
 __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
 
@@ -120,26 +120,13 @@ def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, now: fl
 
 def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
     """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
-    groups: dict[tuple[int, int, int, int], list[tuple[int, float]]] = {}
-    left: Counter[tuple[int, int, str]] = Counter()
-    for notification, attempt, endpoint, due_at, binding, lane, waiting in rows:
-        groups.setdefault((notification, attempt, binding, lane), []).append((endpoint, due_at))
-        left[notification, binding, waiting] -= 1
+    chunks, left = gathered(rows, db.context.chunk)
     add_backlog(db, left)
     db.many(
         "DELETE FROM backlog WHERE n = 0 AND (notification, binding, waiting) IN "
         "(SELECT value->>0, value->>1, value->>2 FROM json_each(?))",
         left,
     )
-    size = db.context.chunk
-    chunks = []
-    for (notification, attempt, binding, lane), group in groups.items():
-        group.sort()
-        for first in range(0, len(group), size):
-            part = group[first : first + size]
-            due_at = min(due for _, due in part)
-            ids = [endpoint for endpoint, _ in part]
-            chunks.append(NewChunk(notification, binding, lane, attempt, due_at, ids))
     return chunks
 
 

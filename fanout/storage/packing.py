@@ -1,0 +1,45 @@
+"""How values become what a column holds: JSON texts, and endpoint ids packed eight bytes each."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from fanout.errors import UsageError
+
+__all__ = ["dumps", "pack", "unfit", "unpack"]
+
+
+def dumps(value: Any) -> str:
+    """JSON for a database to keep. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise unfit() from None
+
+
+def unfit() -> UsageError:
+    """What is raised for a value that no column can hold."""
+    return UsageError(
+        "A name, address or number cannot be stored: texts must be valid Unicode, and numbers within 64 bits."
+    )
+
+
+def pack(ids: Sequence[int]) -> bytes:
+    """Endpoint ids, eight bytes each, least significant first."""
+    packed = array("q", ids)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack(packed: bytes) -> array[int]:
+    """What `pack` packed."""
+    ids = array("q", packed)
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return ids
