@@ -13,14 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.config import Document, Settings, Telemetry, fingerprint, load, renewed
+from fanout.config import AddressSettings, Document, Settings, Telemetry, fingerprint, load, renewed
 from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.engine import Engine, Renewer, Role
+from fanout.engine.chance import source
 from fanout.errors import ConfigurationError, UsageError
-from fanout.plugin import Clock, Context, Storage, StorageContext, Transport
+from fanout.plugin import Clock, Context, Sealer, Storage, StorageContext, Transport
 from fanout.registry import Registry
 
-__all__ = ["Parts", "SystemClock", "dedicate_process", "loop_factory", "make_settings", "open", "prepare"]
+__all__ = [
+    "Parts",
+    "SystemClock",
+    "dedicate_process",
+    "loop_factory",
+    "make_settings",
+    "open",
+    "prepare",
+    "storage_context",
+]
 
 
 class SystemClock:
@@ -82,6 +92,7 @@ def open(
     retention: Retention | Mapping[str, Any] | None = None,
     backlog: BacklogLimits | Mapping[str, Any] | None = None,
     telemetry: Telemetry | Mapping[str, Any] | None = None,
+    addresses: AddressSettings | Mapping[str, Any] | None = None,
     role: Role = "both",
     hooks: Sequence[object] = (),
     drain_timeout: float = 10.0,
@@ -93,7 +104,7 @@ def open(
 
     The configuration is a TOML file's path, a mapping of the same shape or `Settings`; or the keyword arguments `storage`,
     `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy`, `retention`,
-    `backlog` and `telemetry`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
+    `backlog`, `telemetry` and `addresses`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
     the current folder.
 
     `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
@@ -115,6 +126,7 @@ def open(
         retention=retention,
         backlog=backlog,
         telemetry=telemetry,
+        addresses=addresses,
         registry=registry,
     )
     return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
@@ -130,6 +142,7 @@ def make_settings(
     retention: Retention | Mapping[str, Any] | None = None,
     backlog: BacklogLimits | Mapping[str, Any] | None = None,
     telemetry: Telemetry | Mapping[str, Any] | None = None,
+    addresses: AddressSettings | Mapping[str, Any] | None = None,
     registry: Registry,
 ) -> Settings:
     """The configuration that the arguments of `open` mean. Raises `ConfigurationError`, `PluginError` and `UsageError`."""
@@ -141,6 +154,7 @@ def make_settings(
         "retention": retention,
         "backlog": backlog,
         "telemetry": telemetry,
+        "addresses": addresses,
     }
     given = [name for name, value in keywords.items() if value is not None]
     if config is not None and given:
@@ -166,6 +180,8 @@ def make_settings(
             whole[name] = value
         elif value is not None:
             tables[name] = value
+    if addresses is not None:
+        tables["addresses"] = addresses
     return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
 
 
@@ -178,8 +194,8 @@ def prepare(
 ) -> Parts:
     """The storage and the transports of `settings`, made and not opened. Raises `ConfigurationError` and `PluginError`."""
     clock = SystemClock() if clock is None else clock
-    rng = random.Random() if rng is None else rng
-    storage = registry.make_storage(settings.storage, StorageContext(clock=clock, retention=settings.retention))
+    rng = source() if rng is None else rng
+    storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock))
     traces = settings.telemetry.traces
 
     def make(app: str, binding: str, chosen: Any) -> Transport:
@@ -201,6 +217,22 @@ def prepare(
         fingerprint=lambda app, binding: fingerprint(settings.apps[app][binding].settings),
     )
     return Parts(settings, storage, transports, clock, rng, renewer)
+
+
+def storage_context(settings: Settings, registry: Registry, clock: Clock) -> StorageContext:
+    """What the storage of `settings` is made with. Raises `ConfigurationError` for an address key that is none, or is of no use."""
+    if settings.addresses.key is None:
+        return StorageContext(clock=clock, retention=settings.retention)
+    try:
+        sealer = Sealer.of(settings.addresses.key)
+    except UsageError as error:
+        raise ConfigurationError(f"addresses.key: {error}") from None
+    scheme = settings.storage.partition(":")[0]
+    if registry.storage(scheme).seal is None:
+        raise ConfigurationError(
+            f"addresses.key is set, and the storage {scheme} cannot seal addresses: take the key out, or use another storage."
+        )
+    return StorageContext(clock=clock, retention=settings.retention, sealer=sealer)
 
 
 def loop_factory() -> Callable[[], AbstractEventLoop] | None:

@@ -5,15 +5,17 @@
 settings look like is asked of a function that the caller hands in.
 """
 
+from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
 from fanout.config.load import load, load_binding
 from fanout.config.renew import fingerprint, renewed
 from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
 from fanout.config.service_table import service_settings
-from fanout.config.settings import BindingSettings, Settings, Telemetry
+from fanout.config.settings import AddressSettings, BindingSettings, Settings, Telemetry
 
 __all__ = [
+    "AddressSettings",
     "ApiKeySettings",
     "BindingSettings",
     "BindingTable",
@@ -24,6 +26,7 @@ __all__ = [
     "Settings",
     "Telemetry",
     "UserKeySettings",
+    "address_settings",
     "check_environment",
     "environment_name",
     "find_document",

@@ -18,7 +18,7 @@ from fanout.errors import ConfigurationError
 
 __all__ = ["Document", "find_document", "storage_location"]
 
-_KEYS = ("storage", "apps", "policy", "retention", "backlog", "service", "telemetry")
+_KEYS = ("storage", "apps", "policy", "retention", "backlog", "service", "telemetry", "addresses")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
@@ -40,6 +40,8 @@ class Document:
     """The `[service]` table as it stands there."""
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    addresses: Any = field(default_factory=dict, repr=False)
+    """The `[addresses]` table as it stands there."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
@@ -85,6 +87,7 @@ class Document:
             service=tables.get("service", {}),
             backlog=timed("backlog", as_table("backlog", tables.get("backlog", {})), BacklogLimits),
             telemetry=timed("telemetry", as_table("telemetry", tables.get("telemetry", {})), Telemetry),
+            addresses=tables.get("addresses", {}),
         )
 
 

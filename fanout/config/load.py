@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, binding_settings, check_environment
 from fanout.config.document import Document, find_document
 from fanout.config.service_table import service_settings
@@ -46,6 +47,7 @@ def load(
         backlog=document.backlog,
         service=service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps),
         telemetry=document.telemetry,
+        addresses=address_settings(document.addresses, folder=document.folder, environ=environ),
         folder=document.folder,
         origin=document.origin,
     )

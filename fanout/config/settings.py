@@ -9,9 +9,10 @@ from typing import Any
 
 from fanout.config.service import ServiceSettings
 from fanout.core.policy import BacklogLimits, Policy, Retention
+from fanout.core.secret import Secret
 from fanout.errors import UsageError
 
-__all__ = ["BindingSettings", "Settings", "Telemetry"]
+__all__ = ["AddressSettings", "BindingSettings", "Settings", "Telemetry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressSettings:
+    """How device addresses are kept. With `key` (a key a line, see `fanout keys address`) none stands in the database in clear."""
+
+    key: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A whole configuration. Made by `fanout.config.load`; hand it to `fanout.open(config=…)`.
 
@@ -50,6 +58,7 @@ class Settings:
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     service: ServiceSettings = field(default_factory=ServiceSettings)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    addresses: AddressSettings = field(default_factory=AddressSettings)
     folder: Path = field(default_factory=Path)
     origin: str = ""
 

@@ -73,6 +73,7 @@ from fanout.errors import (
 )
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
+from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
 from fanout.plugin.transport import Context, Diagnosis, Transport, TransportPlugin
 
@@ -170,6 +171,9 @@ __all__ = [
     "Retention",
     "RetryRow",
     "Scope",
+    "Seal",
+    "SealRecord",
+    "Sealer",
     "Secret",
     "Settled",
     "Settlement",
@@ -199,7 +203,9 @@ __all__ = [
     "client_tls",
     "fetch_token",
     "literal",
+    "new_address_key",
     "parse_retry_after",
+    "place_of",
 ]
 
 _HTTP = (

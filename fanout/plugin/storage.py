@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -28,6 +28,7 @@ from fanout.core.records import (
 )
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
+from fanout.plugin.sealing import Sealer
 
 __all__ = ["Storage", "StorageContext", "StoragePlugin"]
 
@@ -36,12 +37,14 @@ __all__ = ["Storage", "StorageContext", "StoragePlugin"]
 class StorageContext:
     """What a storage backend is given besides its location.
 
-    `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete.
+    `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete. With a `sealer`, no address and no
+    hash that could be made from a guessed one may reach the database: a storage that cannot do that refuses to open (`sealed_by`).
     """
 
     clock: Clock
     retention: Retention = field(default_factory=Retention)
     chunk: int = 1000
+    sealer: Sealer | None = None
 
 
 class Storage(Protocol):
@@ -341,10 +344,13 @@ class Storage(Protocol):
 class StoragePlugin:
     """What an entry point of the group `fanout.storage` names. `name` is the scheme before the colon of `storage = "…"`.
 
-    `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute".
+    `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute". `seal`, where the
+    backend can, seals the addresses of a database that nobody has open, or seals them anew under the first key: an async function of
+    (location, context, progress) that answers how many rows it wrote; `progress` is called with their number so far.
     """
 
     name: str
     factory: str | Callable[[str, StorageContext], Storage]
     api: int = API
     extra: str = ""
+    seal: str | Callable[[str, StorageContext, Callable[[int], None]], Awaitable[int]] | None = None

@@ -39,6 +39,7 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.core", set()),
     ("fanout.errors", set()),
     ("fanout.http", {"aiohttp", "hpack", "multidict", "orjson", "yarl"}),
+    ("fanout.plugin.sealing", {"cryptography"}),
     ("fanout.plugin", set()),
     ("fanout.registry", set()),
     ("fanout.bootstrap", {"uvloop"}),

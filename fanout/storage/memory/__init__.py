@@ -4,8 +4,16 @@ For trying things out, and the model that the conformance suite compares databas
 `memory` of the group `fanout.storage` and by nobody else.
 """
 
-from fanout.plugin import StoragePlugin
+from collections.abc import Callable
+
+from fanout.plugin import StorageContext, StoragePlugin
 
 __all__ = ["plugin"]
 
-plugin = StoragePlugin(name="memory", factory="fanout.storage.memory.store:MemoryStorage")
+
+async def _seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
+    """There is nothing at rest here, and so nothing to seal."""
+    return 0
+
+
+plugin = StoragePlugin(name="memory", factory="fanout.storage.memory.store:MemoryStorage", seal=_seal)

@@ -96,4 +96,4 @@ def __getattr__(name: str) -> StoragePlugin:
 
     # Most of the contract is passed on by `__getattr__`, which no type checker can follow.
     factory: Any = make
-    return StoragePlugin(name=f"faulty-{name}", factory=factory, extra=inner.extra)
+    return StoragePlugin(name=f"faulty-{name}", factory=factory, extra=inner.extra, seal=inner.seal)
