@@ -6,13 +6,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Never
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from fanout import bootstrap
 from fanout.config import Settings
@@ -120,11 +121,39 @@ def create_app(
 def from_config(config: str | os.PathLike[str] | None = None) -> FastAPI:
     """The service that a configuration describes, as `fanout.open` finds it. For `uvicorn --factory fanout.service:from_config`.
 
-    Without configured callers only requests that are addressed to loopback are taken. Raises as `fanout.open` does.
+    Without configured callers only requests that are addressed to loopback are taken. With `config` given, raises as `fanout.open`
+    does. Without, as servers call it, an error is told when the app starts: uvicorn ends with it then, where for a factory that
+    raises `uvicorn --workers` would go on starting processes, and hold a port at which nobody answers.
     """
-    registry = Registry()
-    made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
-    return create_app(made.engine(), made.settings, clock=made.clock)
+    try:
+        registry = Registry()
+        made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+        return create_app(made.engine(), made.settings, clock=made.clock)
+    except FanoutError as error:
+        if config is not None:
+            raise
+        return _Refused(error)
+
+
+class _Refused(FastAPI):
+    """Tells whoever starts it, or asks, why there is no service."""
+
+    def __init__(self, error: FanoutError) -> None:
+        super().__init__()
+        self._error = error
+        self.state.service = self
+
+    async def __aenter__(self) -> Never:
+        raise self._error
+
+    async def __aexit__(self, *exc: object) -> None:
+        raise AssertionError("it was never entered")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise self._error
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(self._error)})
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

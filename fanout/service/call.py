@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import time
-import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -17,6 +14,7 @@ from fastapi import Depends, Request
 from fanout.config import Settings
 from fanout.core.rate import Rate
 from fanout.engine import Engine
+from fanout.engine.chance import source
 from fanout.errors import EngineClosed, StorageError, StorageFull
 from fanout.metrics import LoopLag
 from fanout.plugin import Clock
@@ -34,14 +32,13 @@ _JSON = (b"content-type", b"application/json")
 _FRESH = 1.0
 """Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
 
-_HEAD = str(uuid.uuid4())[:24]
-_numbers = itertools.count(secrets.randbits(40))
+_draw = source().randbytes
 
 
 def _next_id() -> str:
-    """A request's id in the form of a UUID: random for this process, then counted. Asking the system for random bits each time lets
-    go of the interpreter, and beside the storage's busy thread that is a wait."""
-    return f"{_HEAD}{next(_numbers) & 0xFFFF_FFFF_FFFF:012x}"
+    """A request's id: a random UUID, version 4. `uuid.uuid4` takes five times as long, and asks the system."""
+    drawn = _draw(16).hex()
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}"
 
 
 class Authenticates(Protocol):

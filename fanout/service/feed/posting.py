@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -16,6 +14,7 @@ from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
 from fanout.core.records import Submission
 from fanout.engine import Engine
+from fanout.engine.chance import source
 from fanout.engine.intake import Request
 from fanout.errors import MessageTooLarge, UsageError
 from fanout.service.feed.plan import (
@@ -45,8 +44,8 @@ _WEB = frozenset(("webpush",))
 _IOS = frozenset(("ios",))
 _SIGNAL_CONTENT = encode(signal())
 _SLACK = 300.0
-_draw = random.Random(secrets.randbits(128)).randbytes
-"""For ids, which are no secrets. Asking the system each time lets go of the interpreter, and beside storage's thread that is a wait."""
+_draw = source().randbytes
+"""For ids, which are no secrets."""
 
 
 def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, now: float) -> FeedPost:
