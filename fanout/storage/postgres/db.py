@@ -1,0 +1,177 @@
+"""One transaction as the rest of the package uses it: `$1` and columns in, records out, and the few rows that everything shares."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from fanout.errors import UsageError
+from fanout.plugin import StorageContext
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+__all__ = ["Db", "Known", "dumps", "pack", "unfit", "unpack"]
+
+
+def unfit() -> UsageError:
+    """For a value that no column can hold. It does not say which, because it may be an address."""
+    return UsageError(
+        "A name, address or number cannot be stored: texts must be valid Unicode without NUL, and numbers within 64 bits."
+    )
+
+
+def dumps(value: Any) -> str:
+    """JSON for a text column. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise unfit() from None
+
+
+def pack(ids: Sequence[int]) -> bytes:
+    """Endpoint ids as they are stored: eight bytes each, least significant first."""
+    packed = array("q", ids)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack(data: bytes) -> array[int]:
+    """What `pack` packed."""
+    ids = array("q", data)
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return ids
+
+
+class Known:
+    """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
+
+    __slots__ = ("apps", "bindings", "skew")
+
+    def __init__(self) -> None:
+        self.apps: dict[str, int] = {}
+        self.bindings: dict[tuple[int, str], int] = {}
+        self.skew = 0.0
+
+
+class Db:
+    """One connection inside one transaction; or, for a read of one statement, without one.
+
+    `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
+    lost after COMMIT had been sent, and nobody heard the answer. An operation that would then answer wrongly, or do something twice,
+    looks first at what it finds.
+    """
+
+    __slots__ = ("_apps", "_bindings", "_known", "again", "believed", "connection", "context")
+
+    def __init__(
+        self,
+        connection: Connection,
+        context: StorageContext,
+        known: Known,
+        *,
+        again: bool = False,
+        believed: bool = True,
+    ) -> None:
+        self.connection = connection
+        self.context = context
+        self.again = again
+        self.believed = believed
+        self._known = known
+        self._apps: dict[str, int] = {}
+        self._bindings: dict[tuple[int, str], int] = {}
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        """The first column of the first row, or None."""
+        return await self.connection.fetchval(sql, *args)
+
+    async def rows(self, sql: str, *args: Any) -> list[Record]:
+        """All rows of a statement."""
+        found: list[Record] = await self.connection.fetch(sql, *args)
+        return found
+
+    async def row(self, sql: str, *args: Any) -> Record | None:
+        """The first row, or None."""
+        return await self.connection.fetchrow(sql, *args)
+
+    async def run(self, sql: str, *args: Any) -> str:
+        """A statement without an answer. Returns its command tag, such as ``UPDATE 3``."""
+        return str(await self.connection.execute(sql, *args)) if args else await self._bare(sql)
+
+    async def _bare(self, sql: str) -> str:
+        # Without arguments asyncpg would send the text to be parsed anew each time.
+        await self.connection.fetch(sql)
+        return ""
+
+    async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> str:
+        """A statement over many rows: it reads their columns from `unnest($1::…[], $2::…[], …)`, and `args` follow those.
+
+        Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. Returns the command tag.
+        """
+        columns = list(zip(*rows, strict=True))
+        if not columns:
+            return ""
+        return str(await self.connection.execute(sql, *columns, *args))
+
+    async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> None:
+        """Rows into a table by COPY: for hundreds and more, of which none may conflict."""
+        await self.connection.copy_records_to_table(table, records=records, columns=columns)
+
+    # -- time
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the database's clock is ahead of the caller's. 0 where the caller's times are `believed`."""
+        return self._known.skew
+
+    def measured(self, database_now: float) -> None:
+        """A statement just read the database's clock: (`extract(epoch FROM clock_timestamp())`)."""
+        if not self.believed:
+            self._known.skew = database_now - self.context.clock.now()
+
+    # -- names
+
+    async def app(self, name: str, *, create: bool = False) -> int:
+        """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
+        number = self._known.apps.get(name) or self._apps.get(name)
+        if number is None:
+            number = await self.value("SELECT id FROM app WHERE name = $1", name)
+            if number is None:
+                if not create:
+                    return 0
+                await self.run("INSERT INTO app (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+                number = await self.value("SELECT id FROM app WHERE name = $1", name)
+            self._apps[name] = number
+        return number
+
+    async def binding(self, app: int, name: str, *, create: bool = False) -> int:
+        """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        number = self._known.bindings.get((app, name)) or self._bindings.get((app, name))
+        if number is None:
+            number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
+            if number is None:
+                if not create:
+                    return 0
+                await self.run("INSERT INTO binding (app, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", app, name)
+                number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
+            self._bindings[app, name] = number
+        return number
+
+    def keep(self) -> None:
+        """The transaction was committed: what was learned in it holds."""
+        self._known.apps.update(self._apps)
+        self._known.bindings.update(self._bindings)
+
+    async def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
+        """Lines of the event log: (app, kind, data). They get their numbers when they are first read (see `schema`)."""
+        await self.many(
+            "INSERT INTO event (at, app, kind, data) SELECT $4, * FROM unnest($1::int[], $2::text[], $3::text[])",
+            [(app, kind, dumps(data)) for app, kind, data in events],
+            now,
+        )

@@ -1,0 +1,87 @@
+"""Bringing a database up to date: one process at a time, step by step, each step whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from fanout.errors import FanoutError, StorageRefused
+from fanout.storage.postgres.failure import refusal, translate
+from fanout.storage.postgres.schema import STEPS
+from fanout.storage.postgres.url import Options
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+__all__ = ["migrate"]
+
+_OLDEST = 14
+"""PostgreSQL 14: the first whose `xmin` and partition pruning do what is counted on here, and the oldest still maintained."""
+_LIMIT = 300.0
+"""Seconds for all steps together, waiting for another process's included."""
+
+
+async def migrate(connection: Connection, options: Options, *, steps: tuple[str, ...] = STEPS) -> None:
+    """Do what is missing of `steps`. Raises `StorageRefused` for a server too old, a database too new, and missing rights.
+
+    A database one version ahead is used as it is: a step only adds to what the version before knows (`schema`), so that during a
+    rollout workers of both run together.
+    """
+    if connection.get_server_version().major < _OLDEST:
+        raise StorageRefused(
+            f"The server of {options.shown} is PostgreSQL {connection.get_server_version().major}: use {_OLDEST} or newer."
+        )
+    try:
+        async with asyncio.timeout(_LIMIT):
+            while await _version(connection, options, len(steps)) < len(steps):
+                await _step(connection, options, steps)
+    except TimeoutError:
+        raise StorageRefused(
+            f"The tables of {options.shown} were not ready within {_LIMIT:.0f} s: see which process holds the lock (pg_locks)."
+        ) from None
+    except FanoutError:
+        raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise refusal(error, options.shown) or translate(error, options.shown) from None
+
+
+async def _version(connection: Connection, options: Options, known: int) -> int:
+    """Of the tables as they are; 0 where there are none. Raises `StorageRefused`."""
+    table = f"{options.schema}.schema_version"
+    if await connection.fetchval("SELECT to_regclass($1)", table) is None:
+        if await connection.fetchval(
+            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 LIMIT 1",
+            options.schema,
+        ):
+            raise StorageRefused(
+                f"The schema {options.schema} of {options.shown} holds another program's tables: it is left alone. "
+                "Name another with ?schema=NAME."
+            )
+        return 0
+    version = int(await connection.fetchval(f"SELECT version FROM {table}"))
+    if version > known + 1:
+        raise StorageRefused(
+            f"The database {options.shown} is of schema version {version}, and this fanout knows {known} and works with one more: "
+            "install the newer fanout, or name another database."
+        )
+    return version
+
+
+async def _step(connection: Connection, options: Options, steps: tuple[str, ...]) -> None:
+    """One step and its number in one transaction, under a lock that ends with it: a killed process leaves the version before or after."""
+    schema = options.schema
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"fanout migration of {schema}")
+        version = await _version(connection, options, len(steps))
+        if version >= len(steps):
+            return
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        await connection.execute(f"SET LOCAL search_path = {schema}")
+        await connection.execute(steps[version])
+        if version == 0:
+            await connection.execute("CREATE TABLE schema_version (version int NOT NULL)")
+            await connection.execute("INSERT INTO schema_version VALUES (0)")
+        await connection.execute("UPDATE schema_version SET version = $1", version + 1)

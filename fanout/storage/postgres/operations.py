@@ -1,0 +1,167 @@
+"""Running operations: in a transaction, again where others came in between, and again where the connection was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fanout.errors import StorageError
+from fanout.plugin import StorageContext
+from fanout.storage.postgres.db import Db, Known
+from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
+from fanout.storage.postgres.pool import SETTINGS, Pool
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+__all__ = ["Database", "Function"]
+
+Function = Callable[..., Awaitable[Any]]
+
+_LIMIT = 20.0
+"""Seconds that a call may take as a whole, whatever the database does."""
+_REPEATS = 12
+"""How often an operation is run that others come in between, after pauses of up to 1 ms, 2 ms, and so on to 64 ms."""
+_LOSSES = 2
+"""How often one is run anew whose connection was lost before COMMIT was sent: idle connections die unnoticed."""
+_PATIENCE = 8.0
+"""Seconds for which the database may be away before a caller is told that nobody knows whether a commit was made."""
+
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+class Database:
+    """Runs `function(db, *arguments)` on a connection of the pool.
+
+    `believed`: the caller's clock is no clock of a machine (a simulation's), so its times are taken for the database's.
+    """
+
+    def __init__(self, pool: Pool, context: StorageContext, *, believed: bool) -> None:
+        self._pool = pool
+        self._context = context
+        self._believed = believed
+        self._known = Known()
+        self._rng = random.Random()
+        self._bumped = 0
+        options = pool.options
+        # Through PgBouncer a session's settings would be somebody else's.
+        local = "" if options.prepared else "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items())
+        self._commit = f"COMMIT; SELECT nextval('{options.schema}.changed')"
+        self._local = local if options.prepared else f"{local}; SET LOCAL search_path = {options.schema}"
+
+    # -- what the storage calls
+
+    async def look(self, function: Function, *arguments: Any) -> Any:
+        """A read of one statement."""
+        if not self._pool.options.prepared:
+            return await self.read(function, *arguments)
+        return await self._limited(self._attempts(function, arguments, None, None))
+
+    async def read(self, function: Function, *arguments: Any) -> Any:
+        """A read of several statements that see the database at one moment."""
+        return await self._limited(self._attempts(function, arguments, _READ, "COMMIT"))
+
+    async def write(
+        self, function: Function, *arguments: Any, durable: bool = True, quiet: bool = False, again: bool = False
+    ) -> Any:
+        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work.
+
+        `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
+        """
+        begin = _WRITE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
+        commit = "COMMIT" if quiet else self._commit
+        return await self._limited(self._attempts(function, arguments, begin, commit, again))
+
+    async def changes(self, *, others: bool) -> int:
+        """A number that is another after any commit; with `others`, after those of other processes."""
+        value = int(await self.look(_changed))
+        return value - self._bumped if others else value
+
+    async def measure(self) -> None:
+        """Learn how far the clocks are apart."""
+        await self.look(_measure)
+
+    # -- attempts
+
+    async def _limited(self, attempts: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(_LIMIT):
+                return await attempts
+        except TimeoutError:
+            raise StorageError(
+                f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: see what it is busy with."
+            ) from None
+
+    async def _attempts(
+        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, again: bool = False
+    ) -> Any:
+        repeats = losses = 0
+        doubt_since: float | None = None
+        while True:
+            try:
+                connection = await self._pool.take()
+            except StorageError:
+                if doubt_since is None:
+                    raise
+                if time.monotonic() - doubt_since > _PATIENCE:
+                    raise unknown(self._pool.options.shown) from None
+                continue
+            db = Db(connection, self._context, self._known, again=again, believed=self._believed)
+            committing = sound = False
+            try:
+                if begin is None:
+                    result = await function(db, *arguments)
+                else:
+                    await connection.execute(begin + self._local)
+                    result = await function(db, *arguments)
+                    committing = True
+                    assert commit is not None
+                    await connection.execute(commit)
+                    if commit is self._commit:
+                        self._bumped += 1
+                sound = True
+                db.keep()
+                return result
+            except Exception as error:
+                if lost(error):
+                    self._pool.drop_free()
+                    if committing:
+                        again = True
+                        doubt_since = doubt_since or time.monotonic()
+                        if begin is not None and time.monotonic() - doubt_since > _PATIENCE:
+                            raise unknown(self._pool.options.shown) from None
+                        continue
+                    losses += 1
+                    if losses <= _LOSSES or doubt_since is not None:
+                        continue
+                    raise translate(error, self._pool.options.shown) from None
+                sound = await _roll_back(connection)
+                repeats += 1
+                if not repeatable(error) or repeats >= _REPEATS:
+                    raise translate(error, self._pool.options.shown) from None
+            finally:
+                await self._pool.give(connection, sound=sound)
+            await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(repeats, 6)))
+
+
+async def _roll_back(connection: Connection) -> bool:
+    """Undo what a failed transaction did. Whether the connection can still be used."""
+    if connection.is_closed():
+        return False
+    if connection.is_in_transaction():
+        with contextlib.suppress(Exception):
+            await connection.execute("ROLLBACK")
+    return not connection.is_closed() and not connection.is_in_transaction()
+
+
+async def _changed(db: Db) -> int:
+    return int(await db.value("SELECT last_value FROM changed"))
+
+
+async def _measure(db: Db) -> None:
+    db.measured(float(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8")))

@@ -1,0 +1,165 @@
+"""Connections: few, made when needed, replaced when lost, and never waited for longer than a call may take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from fanout.errors import StorageError
+from fanout.storage.postgres.failure import refusal, translate
+from fanout.storage.postgres.url import Options
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+__all__ = ["SETTINGS", "Pool"]
+
+SETTINGS = {
+    "application_name": "fanout",
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+    "jit": "off",
+}
+"""Of every session. `jit`: to compile a statement that touches 16 partitions takes longer than to run it."""
+
+_CONNECT_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 2.0
+_SILENCE = 10_000
+"""Milliseconds for which the network may confirm nothing before a connection counts as dead."""
+_BACKOFF = (0.05, 2.0)
+"""Seconds until the next try after the first failure to connect, and at most. Doubles, with jitter."""
+
+
+class Pool:
+    """Up to `options.pool` connections. `take` one, use it in one task, and `give` it back."""
+
+    def __init__(self, options: Options, rng: random.Random | None = None) -> None:
+        self.options = options
+        self._rng = random.Random() if rng is None else rng
+        self._room = asyncio.Semaphore(options.pool)
+        self._connecting = asyncio.Lock()
+        self._free: list[Connection] = []
+        self._failures = 0
+        self._not_before = 0.0
+        self._closed = True
+
+    def open(self) -> None:
+        """Let connections be taken."""
+        self._closed = False
+
+    async def close(self) -> None:
+        """End the free connections, and each that is in use when it is given back. Idempotent."""
+        self._closed = True
+        while self._free:
+            await _end(self._free.pop())
+
+    async def take(self) -> Connection:
+        """A connection that nobody else has. Raises `StorageError` when none is to be had, `StorageRefused` when none ever will."""
+        if self._closed:
+            raise StorageError("The storage is closed: use it inside its `async with`.")
+        await self._room.acquire()
+        try:
+            while self._free:
+                connection = self._free.pop()
+                if not connection.is_closed():
+                    return connection
+            return await self._connect()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def give(self, connection: Connection, *, sound: bool) -> None:
+        """Return it. One that is not sound is thrown away, and so are the free ones that went down with it."""
+        self._room.release()
+        if sound and not self._closed and not connection.is_closed() and not connection.is_in_transaction():
+            self._free.append(connection)
+            return
+        if self._closed and sound:
+            await _end(connection)
+        else:
+            connection.terminate()
+
+    def drop_free(self) -> None:
+        """A connection was lost: whoever is free was probably lost too, and may not know it."""
+        while self._free:
+            self._free.pop().terminate()
+
+    async def _connect(self) -> Connection:
+        async with self._connecting:
+            pause = self._not_before - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            try:
+                connection = await self.connect()
+            except Exception as error:
+                first, most = _BACKOFF
+                pause = min(most, first * 2.0 ** min(self._failures, 10)) * self._rng.uniform(0.5, 1.0)
+                self._not_before = time.monotonic() + pause
+                self._failures += 1
+                raise error from None
+            self._failures = 0
+            self._not_before = 0.0
+            return connection
+
+    async def connect(self) -> Connection:
+        """A new connection, outside of the pool. Raises as `take` does."""
+        options = self.options
+        settings = {**SETTINGS, "search_path": options.schema} if options.prepared else None
+        try:
+            connection = await asyncpg.connect(
+                options.dsn,
+                timeout=_CONNECT_TIMEOUT,
+                server_settings=settings,
+                statement_cache_size=512 if options.prepared else 0,
+                max_cached_statement_lifetime=0,
+                max_cacheable_statement_size=65_536,
+                target_session_attrs="read-write",
+            )
+        except Exception as error:
+            raise self._unreachable(error) from None
+        _watch(connection)
+        return connection
+
+    def _unreachable(self, error: Exception) -> BaseException:
+        refused = refusal(error, self.options.shown)
+        if refused is not None:
+            return refused
+        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+            return StorageError(f"No server of {self.options.shown} takes writes: all are standbys. Promote one.")
+        if isinstance(error, (TimeoutError, OSError)) or not isinstance(error, asyncpg.PostgresError):
+            return StorageError(
+                f"The database {self.options.shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."
+            )
+        return translate(error, self.options.shown)
+
+
+def _watch(connection: Connection) -> None:
+    """Let the kernel notice a peer that went silent, where it can."""
+    transport = getattr(connection, "_transport", None)
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", 5),
+            ("TCP_KEEPINTVL", 2),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", _SILENCE),
+        ):
+            if hasattr(socket, name):
+                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def _end(connection: Connection) -> None:
+    try:
+        await connection.close(timeout=_CLOSE_TIMEOUT)
+    except Exception:
+        connection.terminate()

@@ -1,0 +1,294 @@
+"""The PostgreSQL storage itself: the contract's methods, each one operation on the database."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Self
+
+from fanout.core.address import Address
+from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.records import (
+    Backlog,
+    Chunk,
+    Control,
+    EndpointFilter,
+    EndpointRow,
+    Event,
+    GateNote,
+    Put,
+    Settled,
+    Settlement,
+    Status,
+    Step,
+    Stored,
+    Submission,
+)
+from fanout.plugin import StorageContext
+from fanout.storage.postgres.failure import Unknown
+from fanout.storage.postgres.feed import PostgresFeed
+from fanout.storage.postgres.migrating import migrate
+from fanout.storage.postgres.operations import Database, Function
+from fanout.storage.postgres.pool import Pool
+from fanout.storage.postgres.url import parse
+
+__all__ = ["PostgresStorage", "make"]
+
+
+def make(location: str, context: StorageContext) -> PostgresStorage:
+    """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers' times are believed."""
+    machine = getattr(context.clock, "now", None) is time.time
+    return PostgresStorage(location, context, believe_callers=not machine)
+
+
+def _late(module: str, name: str) -> Function:
+    found: Function = getattr(import_module(f"fanout.storage.postgres.{module}"), name)
+    return found
+
+
+class PostgresStorage:
+    """A `Storage` in the PostgreSQL database at `location`, a URL without its scheme (see `url`). Nothing is connected before it is entered.
+
+    Leases end by the database's clock, whose distance from this machine's is measured; `believe_callers`: it is taken to be none,
+    because the callers' clock is made for a simulation or a test. Raises `StorageRefused` for a URL that cannot be used.
+    """
+
+    shared = True
+
+    def __init__(self, location: str, context: StorageContext, *, believe_callers: bool = False) -> None:
+        options = parse(location)
+        self.location = options.shown
+        self._pool = Pool(options)
+        self._database = Database(self._pool, context, believed=believe_callers)
+        self._in_doubt = False
+        self.feed = PostgresFeed(self._database)
+        self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
+
+    async def __aenter__(self) -> Self:
+        connection = await self._pool.connect()
+        try:
+            await migrate(connection, self._pool.options)
+        finally:
+            connection.terminate()
+        self._pool.open()
+        try:
+            await self._database.measure()
+        except BaseException:
+            await self._pool.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._pool.close()
+
+    # -- directory
+
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        """See `Storage`."""
+        found: list[Endpoint] = await self._write(_late("registration", "register"), registrations, now)
+        return found
+
+    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
+        """See `Storage`."""
+        ids: list[int] = await self._write(_late("registration", "intern"), app, binding, addresses, now)
+        return ids
+
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        """See `Storage`."""
+        found: list[Endpoint] = await self._read(_late("endpoints", "listing"), which, after, limit)
+        return found
+
+    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
+        """See `Storage`."""
+        found: Endpoint | None = await self._read(_late("endpoints", "read"), app, endpoint)
+        return found
+
+    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("endpoints", "remove"), app, ids, now))
+
+    async def erase_user(self, app: str, user: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("endpoints", "erase"), app, user, now))
+
+    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("endpoints", "restore"), app, ids, now))
+
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        """See `Storage`."""
+        counts: dict[str, int] = await self._read(_late("audience", "count"), app, target)
+        return counts
+
+    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+        """See `Storage`."""
+        rows: list[EndpointRow] = await self._look(_late("endpoints", "resolve"), ids, now)
+        return rows
+
+    # -- queue: submit and put
+
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        """See `Storage`."""
+        answers: list[Put] = await self._write(_late("intake", "put"), submissions, now)
+        return answers
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        """See `Storage`."""
+        if not await self._look(_late("expansion", "expandable"), app, binding, now):
+            return 0
+        return int(await self._write(_late("expansion", "expand"), app, binding, now, ahead, durable=False))
+
+    # -- queue: lease and settle
+
+    async def lease(
+        self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
+    ) -> list[Chunk]:
+        """See `Storage`."""
+        if not await self._look(_late("leasing", "leasable"), app, binding, lane, now):
+            return []
+        lease = _late("leasing", "lease")
+        chunks: list[Chunk] = await self._write(
+            lease, worker, app, binding, lane, limit, now, until, durable=False, quiet=True
+        )
+        return chunks
+
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        """See `Storage`."""
+        answer: tuple[list[bool], float | None] = await self._read(_late("leasing", "waiting"), app, binding, now)
+        return answer
+
+    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+        """See `Storage`."""
+        lost: list[int] = await self._write(_late("leasing", "extend"), leases, until, durable=False, quiet=True)
+        return lost
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """See `Storage`."""
+        try:
+            answers: list[Settled] = await self._write(
+                _late("settling", "settle"), settlements, now, durable=False, again=self._in_doubt
+            )
+        except Unknown:
+            # The engine will settle the same again. Until one was stored, each looks first at what is there.
+            self._in_doubt = True
+            raise
+        self._in_doubt = False
+        return answers
+
+    async def notification(self, id: str) -> Stored | None:
+        """See `Storage`."""
+        found: Stored | None = await self._read(_late("watching", "notification"), id)
+        return found
+
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        """See `Storage`."""
+        found: dict[str, str] = await self._read(_late("watching", "stopped"), ids)
+        return found
+
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """See `Storage`."""
+        found: set[str] = await self._read(_late("watching", "finished"), ids)
+        return found
+
+    # -- queue: watch and manage
+
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        """See `Storage`."""
+        found: set[int] = await self._read(_late("collapsing", "superseded"), id, ids)
+        return found
+
+    async def status(self, id: str, now: float) -> Status | None:
+        """See `Storage`."""
+        found: Status | None = await self._read(_late("standing", "status"), id, now)
+        return found
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """See `Storage`."""
+        steps: list[Step] | None = await self._read(_late("explaining", "explain"), id, endpoint)
+        return steps
+
+    async def backlog(self, app: str) -> Backlog:
+        """See `Storage`."""
+        found: Backlog = await self._read(_late("standing", "backlog"), app)
+        return found
+
+    async def cancel(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("stopping", "cancel"), app, id, now))
+
+    async def pause(self, app: str, id: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("pausing", "pause"), app, id, now))
+
+    async def resume(self, app: str, id: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(_late("pausing", "resume"), app, id, now)
+
+    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+        """See `Storage`."""
+        return int(await self._write(_late("pausing", "pause_binding"), app, binding, now))
+
+    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(_late("pausing", "resume_binding"), app, binding, now)
+
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        """See `Storage`."""
+        await self._write(_late("pausing", "retry_binding"), app, binding, now)
+
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        """See `Storage`."""
+        found: dict[tuple[str, str], Control] = await self._read(_late("pausing", "controls"))
+        return found
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        """See `Storage`."""
+        await self._write(_late("gates", "post"), worker, notes, now, durable=False)
+
+    async def gates(self, now: float) -> list[GateNote]:
+        """See `Storage`."""
+        found: list[GateNote] = await self._read(_late("gates", "gates"), now)
+        return found
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """See `Storage`."""
+        rows: list[tuple[int, str, str]] = await self._read(_late("watching", "deliveries"), id, state, after, limit)
+        return rows
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """See `Storage`."""
+        found: dict[str, int] = await self._read(_late("standing", "outstanding"), app)
+        return found
+
+    async def changes(self, *, others: bool = False) -> int:
+        """See `Storage`."""
+        return await self._database.changes(others=others)
+
+    async def probe(self) -> None:
+        """See `Storage`."""
+        await self._write(_late("watching", "probe"), quiet=True)
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """See `Storage`."""
+        if await self._look(_late("watching", "unnumbered")):
+            await self._write(_late("watching", "number"), quiet=True)
+        found: list[Event] = await self._look(_late("watching", "events"), after, limit)
+        return found
+
+    # -- janitor
+
+    async def expire(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        if not await self._look(_late("janitor", "expirable"), now):
+            return 0
+        return int(await self._write(_late("janitor", "expire"), now, limit))
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        if not await self._look(_late("janitor", "prunable"), now):
+            return 0
+        return int(await self._write(_late("janitor", "prune"), now, limit))
