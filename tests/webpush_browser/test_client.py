@@ -128,6 +128,25 @@ async def test_what_the_page_does_reaches_the_service_and_not_itself_again(chrom
         assert await page.run("heard") == [1, 1], "its own change was not told to it a second time"
 
 
+async def test_what_is_read_again_is_no_change(chromium: Any) -> None:
+    """A feed that is read anew, by a stream that broke, begins before what this page changed itself."""
+    async with served() as service:
+        id, other = await service.post(), await service.post()
+        page = await opened(chromium, service)
+        told = await page.run(
+            f"""(async () => {{
+              const told = [];
+              client.addEventListener("change", ({{ detail }}) => told.push(...detail.map((item) => item.id)));
+              await client.dismiss("{id}");
+              await client.refresh();
+              await client.remove("{other}");
+              await client.refresh();
+              return told;
+            }})()"""
+        )
+        assert told == [id, other]
+
+
 async def test_the_stream_goes_on_where_it_was_after_it_broke(chromium: Any) -> None:
     async with served() as service:
         page = await opened(chromium, service)

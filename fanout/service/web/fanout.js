@@ -31,6 +31,7 @@ export class Fanout extends EventTarget {
   #stream = null;
   #running = false;
   #failures = 0;
+  #seen = new Map(); // by item: the number of the last change that was told, deletions too
 
   /**
    * `service` is the service's address. `token` gives the user's bearer token: a text, or a function (which may be asynchronous, and is called
@@ -140,11 +141,11 @@ export class Fanout extends EventTarget {
     }
     const answer = await this.#call("POST", "/v1/me/subscriptions", wanted);
     this.unsid = answer.unsid;
-    await keep({ unsid: this.unsid, subscription: answer.id });
     if (this.#running) {
       this.#say("offline"); // for a moment: it goes on as this device
       this.#stream?.abort();
     }
+    await keep({ unsid: this.unsid, subscription: answer.id });
     return answer;
   }
 
@@ -219,22 +220,28 @@ export class Fanout extends EventTarget {
   #forget() {
     this.#cursor = null;
     this.items.clear();
+    this.#seen.clear();
   }
 
-  /** Items as they are now: kept, and taken out of the tray where they need no attention any more. */
+  /**
+   * Items as they are now: kept, told where they are news, and taken out of the tray where they need no attention any more. What this
+   * page changed comes again when the feed is read anew, and an answer may come after what the stream told later: neither is news.
+   */
   async #take(items, cursor) {
-    for (const item of items) {
-      if (item.status === "deleted") this.items.delete(item.id);
-      else this.items.set(item.id, item);
-    }
+    const news = items.filter((item) => {
+      const number = Number(item.etag.slice(1, -1)); // grows with each change of an item
+      if (number <= this.#seen.get(item.id)) return false;
+      this.#seen.set(item.id, number);
+      if (item.status === "deleted") return this.items.delete(item.id);
+      this.items.set(item.id, item);
+      return true;
+    });
     if (cursor) {
       this.#cursor = cursor;
       await keep({ cursor });
     }
-    if (items.length) {
-      await clearTray(items);
-      this.dispatchEvent(new CustomEvent("change", { detail: items }));
-    }
+    if (items.length) await clearTray(items);
+    if (news.length) this.dispatchEvent(new CustomEvent("change", { detail: news }));
   }
 
   /** Server-sent events by fetch, because EventSource cannot send a token. */
