@@ -193,6 +193,22 @@ async def test_streams_end_when_the_service_does() -> None:
         assert len(rig.feed.hub) == 0
 
 
+async def test_a_server_that_cancels_what_is_open_ends_a_stream_and_logs_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As uvicorn does with `timeout_graceful_shutdown`, in whose log each exception of an app's is an error."""
+    async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client, events(client) as stream:
+        assert (await stream.next())[0] == "cursor"
+        (request,) = [each.task for each in rig.feed.hub._all()]
+        assert request is not None
+        request.cancel()
+        with pytest.raises(StopAsyncIteration):
+            await stream.next()
+        await asyncio.wait([request])
+        assert len(rig.feed.hub) == 0
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_reader_who_leaves_is_forgotten() -> None:
     async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client:
         async with events(client) as stream:

@@ -119,10 +119,9 @@ class EventStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
         except asyncio.CancelledError:
-            if not self.closing or self.task is None:
-                raise
-            # The hub's own doing, and not the server's.
-            self.task.uncancel()
+            # A server that ends cancels what is open, and an open stream is no fault: raised, each would be logged as one.
+            if self.closing and self.task is not None:
+                self.task.uncancel()  # the hub's own doing, and not the server's
             if self.sending_since is None:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
