@@ -25,7 +25,7 @@ async def test_every_channel_ends_as_it_should(tmp_path: Path) -> None:
         fanout.open(storage="memory:", transports={"wns": wns.settings()}) as engine,
     ):
         states = {}
-        for number in range(20):
+        for number in range(10):  # with 50 verdicts so many deaths would be a wave, which stops removals
             for behaviour, state in expected.items():
                 address = wns.address(number, behaviour)
                 endpoint = await engine.endpoints.register(user="alice", binding="wns", address=address)
@@ -36,7 +36,7 @@ async def test_every_channel_ends_as_it_should(tmp_path: Path) -> None:
         found = {endpoint: state async for endpoint, state, _ in engine.deliveries(receipt.id)}
         assert found == states
         entries = list(read_ledger(tmp_path / "ledger"))
-        assert len(entries) == len({entry.delivery for entry in entries}) == 40
+        assert len(entries) == len({entry.delivery for entry in entries}) == 20
         assert {entry.notification for entry in entries} == {receipt.id}
         left = await engine.storage.list_endpoints(EndpointFilter(user="alice"))
         assert {endpoint.id for endpoint in left} == {id for id, state in states.items() if state != "gone"}
