@@ -26,6 +26,7 @@ from fanout.core.feed import (
     SubscriptionRequest,
     Touched,
 )
+from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notification, Registration, Target
 from fanout.core.outcome import (
     ACCEPTED,
@@ -73,6 +74,7 @@ from fanout.errors import (
 )
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
+from fanout.plugin.fleet import Fleet
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
 from fanout.plugin.transport import Context, Diagnosis, Transport, TransportPlugin
@@ -138,6 +140,7 @@ __all__ = [
     "FeedQuery",
     "FeedWritten",
     "Fetched",
+    "Fleet",
     "GateNote",
     "Gone",
     "GuardedResolver",
@@ -177,6 +180,7 @@ __all__ = [
     "Secret",
     "Settled",
     "Settlement",
+    "SharedToken",
     "Status",
     "Step",
     "Storage",
@@ -200,6 +204,7 @@ __all__ = [
     "TransportPlugin",
     "Unavailable",
     "Waiting",
+    "WorkerNote",
     "client_tls",
     "fetch_token",
     "literal",

@@ -28,6 +28,7 @@ from fanout.core.records import (
 )
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
+from fanout.plugin.fleet import Fleet
 from fanout.plugin.sealing import Sealer
 
 __all__ = ["Storage", "StorageContext", "StoragePlugin"]
@@ -64,6 +65,11 @@ class Storage(Protocol):
     @property
     def feed(self) -> Feed:
         """Subscriptions and the feed of the same database."""
+        ...
+
+    @property
+    def fleet(self) -> Fleet:
+        """The workers that share the database. The engine asks it nothing where `shared` is False."""
         ...
 
     async def __aenter__(self) -> Self:

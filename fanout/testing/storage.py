@@ -23,6 +23,7 @@ from fanout.testing import (
     storage_directory,
     storage_explain,
     storage_feed,
+    storage_fleet,
     storage_lease,
     storage_manage,
     storage_put,
@@ -52,6 +53,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_explain,
         storage_feed,
         storage_subscriptions,
+        storage_fleet,
     )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""

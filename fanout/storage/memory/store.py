@@ -43,6 +43,7 @@ from fanout.storage.memory import (
 )
 from fanout.storage.memory.feed import MemoryFeed
 from fanout.storage.memory.feed_tables import FeedTables
+from fanout.storage.memory.fleet import MemoryFleet
 from fanout.storage.memory.tables import Note, Tables
 
 __all__ = ["MemoryStorage"]
@@ -58,6 +59,7 @@ class MemoryStorage:
         self._context = context
         self._t = Tables(feed=FeedTables(identity=randbits(32)))
         self.feed = MemoryFeed(self._t)
+        self.fleet = MemoryFleet(self._t)
 
     async def __aenter__(self) -> Self:
         return self

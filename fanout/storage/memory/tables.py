@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fanout.core.fleet import Part, SharedToken, WorkerNote
 from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import Control, Event, GateNote, Step, Submission
 from fanout.core.statemap import Applied, Codes
@@ -190,6 +191,7 @@ class Tables:
 
     `collapse` has the latest notification of a collapse key and target, `collapsible` all of a key in order of acceptance.
     `holding` has, by endpoint, the retry rows that hold it. `pauses` are the lines of a binding's pauses.
+    `parts` are what workers have of rates, by (name of the rate, worker).
     """
 
     directory: Directory = field(default_factory=Directory)
@@ -206,6 +208,9 @@ class Tables:
     controls: dict[tuple[str, str], Control] = field(default_factory=dict)
     pauses: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
     gates: dict[tuple[str, str, str, str], Posted] = field(default_factory=dict)
+    workers: dict[str, WorkerNote] = field(default_factory=dict)
+    parts: dict[tuple[str, str], Part] = field(default_factory=dict)
+    tokens: dict[str, SharedToken] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     last_piece: int = 0
     last_note: int = 0

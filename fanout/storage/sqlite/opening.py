@@ -29,6 +29,9 @@ _TABLES = {
     **dict.fromkeys(("feed", "feed_item", "subscription"), "rowid"),
     **dict.fromkeys(("retry", "tally", "backlog"), "notification"),
     **dict.fromkeys(("control", "gate"), "binding"),
+    "worker": "id",
+    "share": "name",
+    "token": "name",
 }
 """Every table that is always there, with the first column of its key."""
 

@@ -6,6 +6,7 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 from __future__ import annotations
 
 from fanout.storage.sqlite.feed_schema import FEED
+from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
 
@@ -170,5 +171,5 @@ CREATE TABLE decision (id INTEGER PRIMARY KEY, notification INTEGER NOT NULL, at
 CREATE INDEX decision_of ON decision (notification);
 """
 
-STEPS = (_FIRST, _SECOND, FEED)
+STEPS = (_FIRST, _SECOND, FEED, FLEET)
 VERSION = len(STEPS)

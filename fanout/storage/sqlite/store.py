@@ -45,6 +45,7 @@ from fanout.storage.sqlite import (
 )
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed import SqliteFeed
+from fanout.storage.sqlite.fleet import SqliteFleet
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
@@ -62,6 +63,7 @@ class SqliteStorage:
         self._offload = offload()
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
+        self.fleet = SqliteFleet(self._read, self._write, self._write_if)
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)
@@ -80,6 +82,15 @@ class SqliteStorage:
 
     async def _write(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await self._run(Operation(lambda db: function(db, *arguments), write=True))
+
+    async def _write_if(
+        self, probe: Callable[..., Any], idle: Any, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        return await self._run(
+            Operation(
+                lambda db: function(db, *arguments), write=True, probe=lambda db: bool(probe(db, *arguments)), idle=idle
+            )
+        )
 
     async def _run(self, operation: Operation) -> Any:
         await self._offload.run(operation)

@@ -1,0 +1,85 @@
+"""What the workers of one database know of one another, and how a rate is divided among them. Pure.
+
+A worker says once a second or so that it lives. Everything that it has been given (leases of chunks, parts of a rate) is good while
+others hold it for alive, and theirs again when its heartbeat has run out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Part", "SharedToken", "WorkerNote", "fair", "grant", "outlived", "supersedes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerNote:
+    """A worker, as it says of itself with each beat. `bindings` are written app/binding. Times are UNIX seconds.
+
+    Storage adds when the worker was last heard of, until when it counts as alive (`until`), and how many chunks it holds.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: float
+    bindings: tuple[str, ...] = ()
+    seen_at: float = 0.0
+    until: float = 0.0
+    leases: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedToken:
+    """A bearer token that all workers present. Made at `made_at`, worthless from `expires_at` on (UNIX seconds)."""
+
+    text: str
+    made_at: float
+    expires_at: float
+
+    def __repr__(self) -> str:
+        return f"SharedToken(<hidden>, made_at={self.made_at:g}, expires_at={self.expires_at:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one worker has of a rate: `counted` may be in use by it at this moment, `demand` is what it could use."""
+
+    counted: float
+    demand: float
+
+
+def fair(rate: float, demands: Sequence[float]) -> list[float]:
+    """The parts of `rate` for these demands, max-min fair: nobody gets more than it could use, and what one leaves goes to the others
+    in equal parts (Bertsekas and Gallager, Data Networks, section 6.5.2). A demand may be infinite."""
+    parts = [0.0] * len(demands)
+    left = rate
+    for done, index in enumerate(sorted(range(len(demands)), key=demands.__getitem__)):
+        parts[index] = min(max(0.0, demands[index]), left / (len(demands) - done))
+        left = max(0.0, left - parts[index])
+    return parts
+
+
+def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
+    """What a worker gets of `rate`: its fair part, and no more than the others leave of it at this moment.
+
+    So a newcomer begins with what is left; as the others renew, they come down to their fair parts, and it comes up to its own.
+    """
+    others = list(others)
+    mine = fair(rate, [demand, *(part.demand for part in others)])[0]
+    return max(0.0, min(mine, rate - math.fsum(part.counted for part in others)))
+
+
+def outlived(until: float, now: float) -> bool:
+    """Whether a heartbeat that is good until `until` has run out."""
+    return until <= now
+
+
+def supersedes(standing: SharedToken | None, now: float, spacing: float) -> bool:
+    """Whether a token offered at `now` takes the place of the standing one: not where that was made less than `spacing` seconds ago.
+
+    Nor where it was made a little later than `now`: another machine's clock is ahead, and it is the gateway's that counts.
+    """
+    return standing is None or standing.expires_at <= now or abs(now - standing.made_at) >= spacing

@@ -1,0 +1,57 @@
+"""The contract of a storage's fourth facet: the workers that share the database, and what they have in common."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fanout.core.fleet import SharedToken, WorkerNote
+
+__all__ = ["Fleet"]
+
+
+class Fleet(Protocol):
+    """The workers of one database: `storage.fleet`. Every method is one transaction, as in `Storage`.
+
+    A worker counts as alive until its last beat's `until`. Times come from the caller, as in `Storage`, and a storage that several
+    machines share compares them by its own clock. What these methods write is no work: it need not show in `Storage.changes`,
+    but for a `bury` that makes leases due.
+    """
+
+    async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
+        """This worker lives, and counts as alive until `until`, whatever was said before. Whether it was known, alive or not: False
+        means that it is new, or was buried, and that what it held may be in other hands. `seen_at`, `until` and `leases` of the note are
+        not looked at."""
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """The worker ends in good order, having given back its leases: it is forgotten, with its parts of rates. Idempotent."""
+        ...
+
+    async def workers(self, now: float) -> list[WorkerNote]:
+        """Every worker that is known, by id, with the leases it holds: also one whose heartbeat has run out (`until` at or before
+        `now`), until somebody buries it."""
+        ...
+
+    async def bury(self, now: float) -> list[str]:
+        """Forget the workers whose heartbeat has run out, with their parts of rates, and make their leases due at `now`: they are taken
+        over as leases that have run out (`Storage.lease`), crashes counted. The ids of the buried, in order."""
+        ...
+
+    async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
+        """How much of `rate` this worker may use from now on, while it counts as alive; 0.0 where it does not, or nothing is left.
+
+        `held` is what it uses until it has this answer, `demand` what it could use (infinite for all there is). At no moment is more than
+        `rate` out: the greater of `held` and the answer counts against the others until the worker asks again, leaves, is buried or
+        its heartbeat has run out. `core.fleet.grant` decides.
+        """
+        ...
+
+    async def token(
+        self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
+    ) -> SharedToken | None:
+        """The token that stands under that name, or None where there is none that is still good.
+
+        With `offer`, the offered one takes its place first where `core.fleet.supersedes` says so, so that of many workers who offer one at
+        a time all get the same.
+        """
+        ...
