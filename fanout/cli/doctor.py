@@ -17,18 +17,20 @@ from fanout.bootstrap import Parts, SystemClock, prepare
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
 from fanout.config import (
+    AddressSettings,
     BindingSettings,
     BindingTable,
     Document,
     ServiceSettings,
     Settings,
+    address_settings,
     check_environment,
     find_document,
     load_binding,
     service_settings,
 )
 from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageError, UsageError
-from fanout.plugin import Diagnosis, Transport
+from fanout.plugin import Diagnosis, Sealer, Transport
 from fanout.registry import Registry
 
 __all__ = ["doctor"]
@@ -102,7 +104,16 @@ async def _examine(config: Path | None, *, json: bool) -> int:
         except ConfigurationError as error:
             report(Finding("binding", _name(table), str(error), code=2))
 
-    report(await _storage(document, registry))
+    addresses = AddressSettings()
+    try:
+        addresses = address_settings(document.addresses, folder=document.folder, environ=os.environ)
+        if addresses.key is not None:
+            keys = Sealer.of(addresses.key).ids
+            report(Finding("addresses", "", detail=f"encrypted with the key {keys[0]}; {len(keys)} in all"))
+    except (ConfigurationError, UsageError) as error:
+        report(Finding("addresses", "", str(error), code=2))
+        addresses = AddressSettings()
+    report(await _storage(document, registry, addresses))
     for app, of_app in bindings.items():
         for binding, settings in of_app.items():
             report(await _binding(document, registry, app, binding, settings))
@@ -111,10 +122,10 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     return worst
 
 
-async def _storage(document: Document, registry: Registry) -> Finding:
+async def _storage(document: Document, registry: Registry, addresses: AddressSettings) -> Finding:
     scheme = document.storage.partition(":")[0]
     try:
-        storage = _parts(document, registry, {}).storage
+        storage = _parts(document, registry, {}, addresses).storage
         async with storage:
             return Finding("storage", scheme, detail=storage.location)
     except (ConfigurationError, PluginError, UsageError) as error:
@@ -184,12 +195,18 @@ async def _diagnose(transport: Transport) -> Diagnosis:
         return Diagnosis(f"The plugin failed: {type(error).__name__} escaped from check; report it to its authors.")
 
 
-def _parts(document: Document, registry: Registry, apps: Mapping[str, Mapping[str, BindingSettings]]) -> Parts:
+def _parts(
+    document: Document,
+    registry: Registry,
+    apps: Mapping[str, Mapping[str, BindingSettings]],
+    addresses: AddressSettings | None = None,
+) -> Parts:
     settings = Settings(
         storage=document.storage,
         apps=apps,
         policy=document.policy,
         retention=document.retention,
+        addresses=addresses or AddressSettings(),
         folder=document.folder,
         origin=document.origin,
     )

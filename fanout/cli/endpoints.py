@@ -12,6 +12,7 @@ import typer
 from fanout.cli.lines import file_size, read_lines
 from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Meter
+from fanout.cli.sealing import seal
 from fanout.cli.shell import emit, parts, run, say, table
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine import Engine
@@ -20,7 +21,9 @@ from fanout.errors import UsageError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Device endpoints: add, import, list, show, remove, restore.", no_args_is_help=True)
+app = typer.Typer(help="Device endpoints: add, import, list, show, remove, restore, seal.", no_args_is_help=True)
+
+app.command()(seal)
 
 _HEADS = ("id", "user", "transport", "platform", "state", "registered", "tags")
 

@@ -9,6 +9,7 @@ import typer
 
 from fanout.cli.gateways import toml_value
 from fanout.cli.key_files import from_configuration, write_new
+from fanout.cli.keys_address import address_key
 from fanout.cli.keys_api import api_key
 from fanout.cli.options import Json
 from fanout.cli.shell import emit, say
@@ -23,7 +24,8 @@ def keys(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="What to make: vapid, the key pair of Web Push, or api, a key to the service."
+            metavar="KIND",
+            help="What to make: vapid, the key pair of Web Push; api, a key to the service; or address, a key to encrypt addresses with.",
         ),
     ],
     out: Annotated[
@@ -53,6 +55,9 @@ def keys(
     for flag, value in (("--app", app), ("--role", role)):
         if value is not None:
             raise UsageError(f"{flag} is for `fanout keys api`: leave it out.")
+    if kind == "address":
+        address_key(out, json=json)
+        return
     transport, pair = make_keys(Registry(), kind)
     if out is None:
         say("Nothing is stored: keep the private key that is printed, or let --out FILE put one into a file.")
@@ -82,7 +87,7 @@ def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
         known += makers
     if not known:
         raise ConfigurationError("No installed transport makes keys: `fanout doctor` shows what is installed.")
-    raise UsageError(f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api']))}.")
+    raise UsageError(f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api', 'address']))}.")
 
 
 def _toml(transport: str, pair: KeyPair, table: dict[str, str]) -> str:

@@ -9,4 +9,6 @@ from fanout.plugin import StoragePlugin
 
 __all__ = ["plugin"]
 
-plugin = StoragePlugin(name="sqlite", factory="fanout.storage.sqlite.store:SqliteStorage")
+plugin = StoragePlugin(
+    name="sqlite", factory="fanout.storage.sqlite.store:SqliteStorage", seal="fanout.storage.sqlite.sealing:seal"
+)

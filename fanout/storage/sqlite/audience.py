@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.model import Target
+from fanout.plugin import place_of
+from fanout.storage.sealing import looked_up
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.targets import parts
 
@@ -76,7 +78,8 @@ def count(db: Db, app: str, target: Target) -> dict[str, int]:
             for id in names
         }
     elif target.kind == "addresses":
-        digests = dumps([address.digest for address in target.addresses])
+        seal, place = db.seal(), place_of(app, target.binding)
+        digests = dumps([looked_up(seal, place, address) for address in target.addresses])
         binding = db.binding(number, target.binding)
         counts = {
             binding: db.value(

@@ -9,9 +9,10 @@ from typing import Any
 import apsw
 import orjson
 
-from fanout.plugin import StorageContext
+from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage import packing
 from fanout.storage.packing import dumps, unfit
+from fanout.storage.sealing import Seals
 
 __all__ = ["Db", "dumps", "pack", "unpack"]
 
@@ -23,13 +24,15 @@ class Db:
     interpreter lock once per row.
     """
 
-    __slots__ = ("_apps", "_bindings", "connection", "context")
+    __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context")
 
     def __init__(self, connection: apsw.Connection, context: StorageContext) -> None:
         self.connection = connection
         self.context = context
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}
+        self._places: dict[int, bytes] = {}
+        self._seals = Seals(context.sealer, connection.filename)
 
     def json(self, sql: str, *arguments: Any) -> Any:
         """The first column of the first row, decoded from JSON; None where there is no row or a NULL."""
@@ -103,10 +106,23 @@ class Db:
             self._bindings[app, name] = number
         return number
 
+    def place(self, binding: int) -> bytes:
+        """Where the addresses of a binding belong, by its number."""
+        place = self._places.get(binding)
+        if place is None:
+            names = self.rows("a.name, b.name", "binding b JOIN app a ON a.id = b.app WHERE b.id = ?", binding)
+            place = self._places[binding] = place_of(*names[0])
+        return place
+
+    def seal(self) -> Seal | None:
+        """What addresses are sealed with, as of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        return self._seals.of(self.value("SELECT record FROM seal"))
+
     def forget(self) -> None:
         """A transaction was rolled back: what was learned in it may never have been."""
         self._apps.clear()
         self._bindings.clear()
+        self._places.clear()
 
     def next_id(self, table: str) -> int:
         """The first unused number of a table whose numbers are never used again."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
+from fanout.plugin import Seal, place_of
+from fanout.storage.sealing import kept, looked_up, open_all, opened
 from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 
@@ -176,8 +177,10 @@ def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -
 
 def _move(db: Db, what: AddressMoved, binding: int, now: float) -> None:
     address = what.address
+    seal, place = db.seal(), db.place(binding)
+    digest = looked_up(seal, place, address)
     holder = db.value(
-        "SELECT id FROM endpoint WHERE binding = ? AND digest = unhex(?) AND state = 'active'", binding, address.digest
+        "SELECT id FROM endpoint WHERE binding = ? AND digest = unhex(?) AND state = 'active'", binding, digest
     )
     if holder is not None and holder != what.endpoint:
         retire(db, [(what.endpoint, holder)], now, "moved to a known address", what.at)
@@ -185,11 +188,10 @@ def _move(db: Db, what: AddressMoved, binding: int, now: float) -> None:
     db.run(
         "UPDATE endpoint SET address = ?, identity = ?, kind = ?, grp = ?, digest = unhex(?), generation = generation + 1 "
         "WHERE id = ?",
-        address.value,
-        address.identity,
+        *kept(seal, place, address),
         address.kind,
         address.group,
-        address.digest,
+        digest,
         what.endpoint,
     )
     db.log(now, [(app, "endpoint.moved", about) for _, app, about in _about(db, _list([what.endpoint]))])
@@ -216,7 +218,7 @@ _COLUMNS = (
 _NAMED = "JOIN app a ON a.id = e.app JOIN binding b ON b.id = e.binding"
 
 
-def _endpoint(row: list[Any]) -> Endpoint:
+def _endpoint(row: list[Any], seal: Seal | None) -> Endpoint:
     (
         id,
         app,
@@ -240,7 +242,7 @@ def _endpoint(row: list[Any]) -> Endpoint:
         app=app,
         user=user,
         binding=binding,
-        address=Address(value, kind, group, identity),
+        address=opened(seal, place_of(app, binding), value, kind, group, identity),
         platform=platform,
         tags=tuple(tags),
         generation=generation,
@@ -255,7 +257,7 @@ def _endpoint(row: list[Any]) -> Endpoint:
 def read(db: Db, app: str, id: int) -> Endpoint | None:
     """One endpoint in whatever state."""
     rows = db.rows(_COLUMNS, f"endpoint e {_NAMED} WHERE e.id = ? AND e.app = ?", id, db.app(app))
-    return _endpoint(rows[0]) if rows else None
+    return _endpoint(rows[0], db.seal()) if rows else None
 
 
 def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpoint]:
@@ -279,7 +281,8 @@ def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpo
         where.append(f"state = '{which.state.value}'")
     page = f"SELECT * FROM endpoint WHERE {' AND '.join(where)} ORDER BY id LIMIT ?"
     rows = db.rows(_COLUMNS, f"({page}) e {_NAMED}", *arguments, limit)
-    return sorted(map(_endpoint, rows), key=lambda endpoint: endpoint.id)
+    seal = db.seal()
+    return sorted((_endpoint(row, seal) for row in rows), key=lambda endpoint: endpoint.id)
 
 
 _ROW = (
@@ -287,6 +290,8 @@ _ROW = (
     "CAST(round(e.registered_at * 1000) AS INTEGER)",  # SQLite writes a float as text four times as slowly as an integer
     *("e.generation", "e.state"),
 )
+
+_SEALED_ROW = (*_ROW, "e.binding")
 
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
 """As `EndpointRow._make`, without a Python call for each row: a quarter of what `resolve` cost."""
@@ -300,8 +305,12 @@ WHERE r.endpoint = j.value AND r.holds AND r.due_at > ? GROUP BY r.endpoint)
 
 def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
     """What a send needs of these endpoints."""
+    seal = db.seal()
     chosen = _list(ids)
-    found = db.columns(_ROW, "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value", chosen)
+    found = db.columns(
+        _ROW if seal is None else _SEALED_ROW, "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value", chosen
+    )
+    bindings = found.pop() if seal is not None else []
     found[4] = [milliseconds / 1000 for milliseconds in found[4]]
     # Usually nothing is held at all, and then nobody is asked about.
     if db.value("SELECT 1 FROM retry WHERE holds LIMIT 1"):
@@ -309,4 +318,6 @@ def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
         found.append([held.get(id, 0.0) for id in found[0]])
     else:
         found.append([0.0] * len(found[0]))
+    if seal is not None:
+        open_all(seal, [db.place(binding) for binding in bindings], found[1], found[6])
     return list(map(_new_row, zip(*found, strict=True)))

@@ -9,6 +9,8 @@ from typing import Any
 from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
+from fanout.plugin import place_of
+from fanout.storage.sealing import looked_up
 from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.registration import register
@@ -122,7 +124,7 @@ def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> i
         "json(e.tags)",
         "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user = ?",
         db.binding(db.app(wanted.app), new.binding),
-        new.address.digest,
+        looked_up(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
     )
     for row in rows:

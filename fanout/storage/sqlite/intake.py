@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fanout.core.codec import digest
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
 from fanout.storage.chunks import WIDE, Start
+from fanout.storage.sealing import masked, target_key
 from fanout.storage.sqlite.audience import look_up, touched
 from fanout.storage.sqlite.collapsing import supersede
 from fanout.storage.sqlite.cutting import cut, store
@@ -23,6 +23,8 @@ __all__ = ["put"]
 
 def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
+    if any(sub.target.kind == "addresses" for sub in submissions):
+        submissions = masked(db.seal(), submissions)
     if any(sub.feed is not None or sub.follows for sub in submissions):
         return put_with_feed(db, submissions, now, _put, _replayed)
     return _put(db, submissions, now)
@@ -99,7 +101,7 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
     for i, start in starts.items():
         sub = submissions[i]
         if sub.collapse_key is not None:
-            place = (start.app, sub.collapse_key, digest(b"", sub.target, None).hex())
+            place = (start.app, sub.collapse_key, target_key(db.seal(), sub.target).hex())
             if place in places:
                 _store_run(db, submissions, run, places, answers, now)
                 run, places = {}, {}

@@ -29,7 +29,7 @@ _TABLES = {
     **dict.fromkeys(("feed", "feed_item", "subscription"), "rowid"),
     **dict.fromkeys(("retry", "tally", "backlog"), "notification"),
     **dict.fromkeys(("control", "gate"), "binding"),
-    "worker": "id",
+    "seal": "id",
     "share": "name",
     "token": "name",
 }

@@ -19,6 +19,7 @@ from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import fatal, translate
 from fanout.storage.sqlite.logsize import LogSize
 from fanout.storage.sqlite.opening import busy_wait, connect
+from fanout.storage.sqlite.sealing import begin
 
 __all__ = ["Database", "Operation"]
 
@@ -49,6 +50,11 @@ class Database:
         self._path = os.path.abspath(location)
         self._file = _identity(self._path)
         self._db = Db(self._connection, context)
+        try:
+            begin(self._db)
+        except BaseException as error:
+            self._connection.close()
+            raise translate(error, location) from error
         self._broken: BaseException | None = None
         self._courtesy = Courtesy()
         self._log_size = LogSize()

@@ -11,6 +11,8 @@ from typing import Any
 
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration
+from fanout.plugin import place_of
+from fanout.storage.sealing import kept, looked_up
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.endpoints import retire, tag, untag
 
@@ -42,14 +44,16 @@ def register(db: Db, registrations: Sequence[Registration], now: float) -> list[
 
 
 def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]:
-    numbers: dict[tuple[str, str], tuple[int, int]] = {}
+    seal = db.seal()
+    numbers: dict[tuple[str, str], tuple[int, int, bytes]] = {}
     places = []
     for new in registrations:
         name = (new.app, new.binding)
         if name not in numbers:
             app = db.app(new.app, create=True)
-            numbers[name] = (app, db.binding(app, new.binding, create=True))
-        places.append((*numbers[name], new.address.digest))
+            numbers[name] = (app, db.binding(app, new.binding, create=True), place_of(*name))
+        app, binding, place = numbers[name]
+        places.append((app, binding, looked_up(seal, place, new.address)))
     return places
 
 
@@ -57,6 +61,7 @@ def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Plac
     """Enter addresses of which none occurs twice: look all up, then decide, then write."""
     holders = _known(db, places, "=")
     former = _known(db, places, "<>") if db.value("SELECT 1 FROM endpoint WHERE state <> 'active' LIMIT 1") else {}
+    seal = db.seal()
     next_id = db.next_id("endpoint")
     fresh: list[tuple[Any, ...]] = []
     refreshed: list[tuple[Any, ...]] = []
@@ -77,11 +82,12 @@ def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Plac
         if tags and new.user:
             tagged.append(id)
         address = new.address
-        row = (id, generation, address.kind, address.group, new.platform, tags, now, new.expires_at, address.value)
+        text, identity = kept(seal, db.place(places[i][1]), address)
+        row = (id, generation, address.kind, address.group, new.platform, tags, now, new.expires_at, text, identity)
         if known is None:
-            fresh.append((*row, address.identity, new.user, *places[i]))
+            fresh.append((*row, new.user, *places[i]))
         else:
-            refreshed.append((*row, address.identity))
+            refreshed.append(row)
         endpoints.append(
             Endpoint(
                 id=id,
@@ -150,8 +156,8 @@ def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], now: fl
     unique = list({address.digest: address for address in addresses}.values())
     wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]
     places = _places(db, wanted)
-    ids = {places[i][2]: holders[0][0] for i, holders in _known(db, places, "=").items()}
-    unknown = [i for i, place in enumerate(places) if place[2] not in ids]
+    ids = {unique[i].digest: holders[0][0] for i, holders in _known(db, places, "=").items()}
+    unknown = [i for i, address in enumerate(unique) if address.digest not in ids]
     entered = _enter(db, [wanted[i] for i in unknown], [places[i] for i in unknown], now) if unknown else []
-    ids.update((places[i][2], endpoint.id) for i, endpoint in zip(unknown, entered, strict=True))
+    ids.update((unique[i].digest, endpoint.id) for i, endpoint in zip(unknown, entered, strict=True))
     return [ids[address.digest] for address in addresses]

@@ -6,7 +6,6 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 from __future__ import annotations
 
 from fanout.storage.sqlite.feed_schema import FEED
-from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
 
@@ -19,7 +18,8 @@ CREATE TABLE binding (
   id INTEGER PRIMARY KEY, app INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (app, name)
 );
 
--- The directory. An interned endpoint has the user ''. `digest` identifies the address within its binding.
+-- The directory. An interned endpoint has the user ''. `digest` identifies the address within its binding; sealed, it is
+-- a keyed hash, and `address` and `identity` are encrypted.
 CREATE TABLE endpoint (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   app INTEGER NOT NULL, binding INTEGER NOT NULL, user TEXT NOT NULL, digest BLOB NOT NULL,
@@ -171,5 +171,10 @@ CREATE TABLE decision (id INTEGER PRIMARY KEY, notification INTEGER NOT NULL, at
 CREATE INDEX decision_of ON decision (notification);
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET)
+_SEALING = """
+-- One row, where addresses are sealed: how (`plugin.SealRecord`); and up to which endpoint, while that is being done to all of them.
+CREATE TABLE seal (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL, upto INTEGER NOT NULL);
+"""
+
+STEPS = (_FIRST, _SECOND, FEED, _SEALING)
 VERSION = len(STEPS)
