@@ -30,6 +30,7 @@ _TABLES = {
     **dict.fromkeys(("retry", "tally", "backlog"), "notification"),
     **dict.fromkeys(("control", "gate"), "binding"),
     "seal": "id",
+    "worker": "id",
     "share": "name",
     "token": "name",
 }

@@ -6,6 +6,7 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 from __future__ import annotations
 
 from fanout.storage.sqlite.feed_schema import FEED
+from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
 
@@ -176,5 +177,5 @@ _SEALING = """
 CREATE TABLE seal (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL, upto INTEGER NOT NULL);
 """
 
-STEPS = (_FIRST, _SECOND, FEED, _SEALING)
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING)
 VERSION = len(STEPS)
