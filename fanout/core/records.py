@@ -102,28 +102,6 @@ class EndpointRow(NamedTuple):
     held_until: float = 0.0
 
 
-@dataclass(slots=True)
-class Chunk:
-    """A leased chunk: up to 1,000 deliveries of one notification on one binding, at attempt number `attempt`.
-
-    `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
-    `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
-    such group marked first.
-    """
-
-    id: int
-    notification: str
-    app: str
-    binding: str
-    lane: int
-    attempt: int
-    epoch: int
-    lease_until: float
-    ids: array[int]
-    states: bytes
-    part: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A notification as storage holds it, for preparing it anew. `stopped` is why nothing more of it may be sent."""
@@ -137,6 +115,31 @@ class Stored:
     due_at: float
     expires_at: float
     stopped: Literal["", "cancelled", "superseded", "paused"] = ""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A leased chunk: up to 1,000 deliveries of one notification on one binding, at attempt number `attempt`.
+
+    `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
+    `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
+    such group marked first. `rows` is what `resolve` answers for `ids` at this moment, in their order, and `stored` what `notification`
+    answers, where storage has them at hand; None where it is to be asked.
+    """
+
+    id: int
+    notification: str
+    app: str
+    binding: str
+    lane: int
+    attempt: int
+    epoch: int
+    lease_until: float
+    ids: array[int]
+    states: bytes
+    part: int = 0
+    rows: list[EndpointRow] | None = field(default=None, compare=False)
+    stored: Stored | None = field(default=None, compare=False)
 
 
 class RetryRow(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
-from fanout.core.records import Chunk, EndpointRow, Settlement
+from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.settler import Settler
@@ -56,6 +56,7 @@ class Dispatcher:
         self._drift = work.clock.now() - work.clock.monotonic()
         self._patient_until = float("-inf")
         self._lanes = Lanes()
+        self._waiting = [False] * len(LANES)  # what storage said last
         self._prepared: dict[str, Prepared | str] = {}
         self.stopping = False
         self.ended = asyncio.Event()
@@ -100,11 +101,12 @@ class Dispatcher:
         room = [self._room(lane) for lane in range(len(LANES))]
         if not any(room):
             return _FULL
-        if room[URGENT] and self._lanes.order()[0] == URGENT and await self._lease(URGENT, room[URGENT], [True] * 3):
-            # Without asking first whether there is any: each question to storage costs a turn of a busy loop.
+        if await self._lease_at_once(room):
             return 0.0
-        await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
         waiting, next_due = await storage.waiting(work.app, work.binding, now)
+        self._waiting = waiting
+        if any(waiting):
+            await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
         for lane in self._lanes.order():
             if waiting[lane] and room[lane] and await self._lease(lane, room[lane], waiting):
                 return 0.0
@@ -119,6 +121,22 @@ class Dispatcher:
             # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
         return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
+
+    async def _lease_at_once(self, room: Sequence[int]) -> bool:
+        """Lease from the lane whose turn it is without asking first what waits, where that is likely; whether it was so.
+
+        Each question to storage costs a turn of a busy loop. Likely is what this process has just put, and, where there is other
+        work, that something urgent has come.
+        """
+        busy = any(self._waiting)
+        fresh, self.work.fresh = self.work.fresh, set()
+        likely = [busy or lane in fresh if lane == URGENT else lane in fresh for lane in range(len(LANES))]
+        candidates = [lane for lane in self._lanes.order() if likely[lane] or self._waiting[lane]]
+        first = candidates[0] if candidates else None
+        if first is None or not likely[first] or not room[first]:
+            return False
+        self.work.fresh |= fresh - {first}
+        return await self._lease(first, room[first], [a or b for a, b in zip(likely, self._waiting, strict=True)])
 
     async def _lease(self, lane: int, room: int, waiting: Sequence[bool]) -> bool:
         """Lease of one lane, and take what comes into hand; whether anything did."""
@@ -152,12 +170,14 @@ class Dispatcher:
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
-        rows = await self._storage.resolve(ids, self.work.clock.now())
+        rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
+        if any(chunk.rows is None for chunk in chunks):
+            rows = await self._storage.resolve(ids, self.work.clock.now())
         # Usually they come back as they were named, all of them; else each is looked up.
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
         begin = 0
         for chunk in chunks:
-            prepared = await self._prepare(chunk.notification)
+            prepared = await self._prepare(chunk.notification, chunk.stored)
             count = len(chunk.ids)
             if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
                 # Storage leases nothing of a paused notification, so the pause has been lifted since.
@@ -187,12 +207,13 @@ class Dispatcher:
             if lease.left == 0 and not lease.dirty and not lease.later:
                 del work.leases[chunk.id]
 
-    async def _prepare(self, id: str) -> Prepared | str:
+    async def _prepare(self, id: str, stored: Stored | None) -> Prepared | str:
         """The notification encoded for this binding, or why that cannot be done."""
         known = self._prepared.get(id)
         if known is not None:
             return known
-        stored = await self._storage.notification(id)
+        if stored is None:
+            stored = await self._storage.notification(id)
         if stored is None:
             return "notification lost"
         notification = decode(

@@ -304,8 +304,10 @@ class Engine:
                 )
         self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
+        fresh = {request.submission.lane for request in requests if request.submission.due_at <= now}
         for dispatcher in self._dispatchers:
             if dispatcher.work.app == app:
+                dispatcher.work.fresh |= fresh
                 dispatcher.work.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:

@@ -60,6 +60,8 @@ class Work:
         self.paused = False
         self.wary = False
         """Whether anything narrower than a group may hold a delivery back: an endpoint in back-off, a topic's gate."""
+        self.fresh: set[int] = set()
+        """Lanes of which this process has just put something that is due."""
         self.parts: list[Lease] = []
         """Suspected chunks whose next part is to be marked and sent."""
         self._holds: dict[int, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,17 @@ from fanout.core.records import Chunk
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.decisions import LAST_DECISION
+from fanout.storage.sqlite.endpoints import resolve
 from fanout.storage.sqlite.ledger import add_chunks
 from fanout.storage.sqlite.pausing import stands
 from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sqlite.suspicion import Inspection
+from fanout.storage.sqlite.watching import notification
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
+_AT_HAND = 64
+"""Deliveries up to which a lease also brings endpoints and notifications: the lock is held for so much longer."""
 _PAGES = (16, 128, 1024)
 """Chunks looked at in one statement, first, then, and from then on."""
 
@@ -87,10 +92,26 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         "CROSS JOIN notification n ON n.id = c.notification",
         ids,
     )
-    return [
+    chunks = [
         Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(packed), bytes.fromhex(states), part)
         for id, uuid, attempt, epoch, packed, states, part in rows
     ]
+    if sum(len(chunk.ids) for chunk in chunks) <= _AT_HAND:
+        _complete(db, chunks, now)
+    return chunks
+
+
+def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
+    """Few deliveries: with what is needed to send them, so that nobody has to come back for it while others keep the thread busy."""
+    ids = array("q")
+    for chunk in chunks:
+        ids.extend(chunk.ids)
+    found = {row.id: row for row in resolve(db, ids, now)}
+    stored = {uuid: notification(db, uuid) for uuid in {chunk.notification for chunk in chunks}}
+    for chunk in chunks:
+        if all(id in found for id in chunk.ids):
+            chunk.rows = [found[id] for id in chunk.ids]
+        chunk.stored = stored[chunk.notification]
 
 
 def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
