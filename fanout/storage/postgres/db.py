@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from fanout.errors import UsageError
 from fanout.plugin import StorageContext
+from fanout.storage.packing import dumps, pack, unpack
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-__all__ = ["Db", "Known", "dumps", "pack", "unfit", "unpack"]
-
-
-def unfit() -> UsageError:
-    """For a value that no column can hold. It does not say which, because it may be an address."""
-    return UsageError(
-        "A name, address or number cannot be stored: texts must be valid Unicode without NUL, and numbers within 64 bits."
-    )
-
-
-def dumps(value: Any) -> str:
-    """JSON for a text column. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        raise unfit() from None
-
-
-def pack(ids: Sequence[int]) -> bytes:
-    """Endpoint ids as they are stored: eight bytes each, least significant first."""
-    packed = array("q", ids)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack(data: bytes) -> array[int]:
-    """What `pack` packed."""
-    ids = array("q", data)
-    if sys.byteorder == "big":
-        ids.byteswap()
-    return ids
+__all__ = ["Db", "Known", "dumps", "pack", "unpack"]
 
 
 class Known:
     """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
-    __slots__ = ("apps", "bindings", "skew")
+    __slots__ = ("apps", "bindings", "names", "skew")
 
     def __init__(self) -> None:
         self.apps: dict[str, int] = {}
+        self.names: dict[int, str] = {}
         self.bindings: dict[tuple[int, str], int] = {}
         self.skew = 0.0
 
@@ -162,6 +128,15 @@ class Db:
                 number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
             self._bindings[app, name] = number
         return number
+
+    async def binding_name(self, number: int) -> str:
+        """The name of the binding of that number, which there is."""
+        name = self._known.names.get(number)
+        if name is None:
+            name = await self.value("SELECT name FROM binding WHERE id = $1", number)
+            # Rolled back, the number is never given again: so it may be kept before the commit.
+            self._known.names[number] = name
+        return name
 
     def keep(self) -> None:
         """The transaction was committed: what was learned in it holds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from fanout.errors import FanoutError, StorageError, StorageFull, StorageRefused
-from fanout.storage.postgres.db import unfit
+from fanout.storage.packing import unfit
 
 __all__ = ["Again", "Unknown", "lost", "refusal", "repeatable", "translate", "unknown"]
 

@@ -1,0 +1,116 @@
+"""One server for all tests of a process, and databases that are made once, lent to a test, and emptied when it gives them back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from fanout.plugin import StorageContext
+from fanout.storage.postgres.migrating import migrate
+from fanout.storage.postgres.store import PostgresStorage
+from fanout.storage.postgres.url import parse
+from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+from fanout.testing.storage import Maker
+
+_EMPTY = """
+DO $$
+DECLARE part record;
+BEGIN
+  FOR part IN SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'fanout' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    AND c.relname NOT IN ('schema_version', 'feed', 'probe')
+  LOOP
+    EXECUTE format('DELETE FROM %s', part.name);
+  END LOOP;
+  FOR part IN SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'fanout' AND c.relkind = 'S'
+  LOOP
+    EXECUTE format('SELECT setval(%L, 1, false)', part.name::text);
+  END LOOP;
+  UPDATE feed SET seq = 0, floor = 0;
+END $$
+"""
+
+
+class Databases:
+    """Lends databases: `url()` is the address of an empty one, which nobody else has until `give_back`."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._free: list[str] = []
+
+    async def lend(self) -> str:
+        """The name of an empty database with the tables."""
+        if self._free:
+            return self._free.pop()
+        name = self.server.fresh()
+        options = parse(self.server.url(name).partition(":")[2])
+        connection = await asyncpg.connect(options.dsn)
+        try:
+            await migrate(connection, options)
+        finally:
+            await connection.close()
+        return name
+
+    async def give_back(self, name: str) -> None:
+        """Empty it."""
+        connection = await asyncpg.connect(self.server.url(name), server_settings={"search_path": "fanout"})
+        try:
+            await connection.execute(_EMPTY)
+        finally:
+            await connection.close()
+        self._free.append(name)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    if find_programs() is None:
+        pytest.skip(MISSING)
+    with PostgresServer.start() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def databases(server: PostgresServer) -> Databases:
+    return Databases(server)
+
+
+@pytest.fixture
+def makers(databases: Databases) -> tuple[Maker, Maker]:
+    """Two makers for the conformance suite: of an empty database each time, and of the last one, opened again."""
+    last = [""]
+
+    @asynccontextmanager
+    async def fresh(context: StorageContext) -> AsyncIterator[PostgresStorage]:
+        last[0] = await databases.lend()
+        try:
+            async with opened(databases.server, last[0], context) as storage:
+                yield storage
+        finally:
+            await databases.give_back(last[0])
+
+    @asynccontextmanager
+    async def again(context: StorageContext) -> AsyncIterator[PostgresStorage]:
+        async with opened(databases.server, last[0], context) as storage:
+            yield storage
+
+    return fresh, again
+
+
+def opened(server: PostgresServer, name: str, context: StorageContext, **options: object) -> PostgresStorage:
+    """The storage in that database, whose callers' clock is believed."""
+    location = server.url(name, **options).partition(":")[2]
+    return PostgresStorage(location, context, believe_callers=True)
+
+
+@pytest.fixture
+def open_storage(server: PostgresServer) -> Callable[..., PostgresStorage]:
+    """`opened`, on the server of these tests."""
+
+    def made(name: str, context: StorageContext, **options: object) -> PostgresStorage:
+        return opened(server, name, context, **options)
+
+    return made
