@@ -72,9 +72,12 @@ def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
     return max(0.0, min(mine, rate - math.fsum(part.counted for part in others)))
 
 
-def outlived(until: float, now: float) -> bool:
-    """Whether a heartbeat that is good until `until` has run out."""
-    return until <= now
+def outlived(seen_at: float, until: float, now: float) -> bool:
+    """Whether the heartbeat of a worker that was last heard of at `seen_at`, and is alive until `until`, has run out.
+
+    Also where it was heard of later than `now` by more than a heartbeat: the clock was set back since, and a living one has beaten anew.
+    """
+    return until <= now or seen_at - now >= until - seen_at
 
 
 def supersedes(standing: SharedToken | None, now: float, spacing: float) -> bool:

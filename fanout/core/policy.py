@@ -29,6 +29,9 @@ class Policy:
     """How long a notification of TTL 0 may take to its only attempt: "now" includes a connect and a busy queue."""
     request_timeout: float = 15.0
     lease: float = 30.0
+    heartbeat: float = 10.0
+    """For how long a worker counts as alive after it was last heard of; one that works says so ten times in it. Where others share
+    the database, they take over what it held when that is over, or when its leases are, whichever comes first."""
     checkpoint: float = 0.05
     probe: float = 30.0
     """Between two probes of a parked scope."""
@@ -42,7 +45,16 @@ class Policy:
     """Retries a second of a binding that may be made although nothing is accepted."""
 
     def __post_init__(self) -> None:
-        for name in ("attempts", "backoff_base", "backoff_cap", "request_timeout", "lease", "checkpoint", "probe"):
+        for name in (
+            "attempts",
+            "backoff_base",
+            "backoff_cap",
+            "request_timeout",
+            "lease",
+            "heartbeat",
+            "checkpoint",
+            "probe",
+        ):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)!r}: it must be above zero.")
         if self.ramp < 0 or self.retry_ratio < 0 or self.retry_burst < 1 or self.retry_floor <= 0:

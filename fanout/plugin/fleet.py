@@ -12,7 +12,7 @@ __all__ = ["Fleet"]
 class Fleet(Protocol):
     """The workers of one database: `storage.fleet`. Every method is one transaction, as in `Storage`.
 
-    A worker counts as alive until its last beat's `until`. Times come from the caller, as in `Storage`, and a storage that several
+    A worker counts as alive until its last beat's `until` (`core.fleet.outlived` decides). Times come from the caller, as in `Storage`, and a storage that several
     machines share compares them by its own clock. What these methods write is no work: it need not show in `Storage.changes`,
     but for a `bury` that makes leases due.
     """

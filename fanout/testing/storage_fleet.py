@@ -102,6 +102,9 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         await fleet.bury(T0 + 50)
         (taken,) = await lease_all(storage, T0 + 50, worker="w4")
         law(taken.part == 2, "who is buried between two groups implicates nobody")
+        await fleet.beat(note("w5"), T0 + 5000, T0 + 5010)
+        law(await fleet.bury(T0 + 4991) == [], "a clock may be a little ahead")
+        law(await fleet.bury(T0 + 4990) == ["w5"], "who was heard of only by a clock that was set back since is dead")
         await storage.settle([done(taken)], T0 + 51)
         law((await standing(storage, sub.id, T0 + 51)).finished_at == T0 + 51, "in the end all is delivered")
 

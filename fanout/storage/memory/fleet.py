@@ -35,7 +35,7 @@ class MemoryFleet:
 
     async def bury(self, now: float) -> list[str]:
         """See `Fleet`."""
-        dead = sorted(id for id, note in self._t.workers.items() if outlived(note.until, now))
+        dead = sorted(id for id, note in self._t.workers.items() if outlived(note.seen_at, note.until, now))
         for piece in self._held(now) if dead else ():
             if piece.owner in dead:
                 piece.ready_at = now
@@ -50,7 +50,7 @@ class MemoryFleet:
 
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
         """See `Fleet`."""
-        living = {id for id, note in self._t.workers.items() if not outlived(note.until, now)}
+        living = {id for id, note in self._t.workers.items() if not outlived(note.seen_at, note.until, now)}
         if worker not in living:
             return 0.0
         others = [part for (of, id), part in self._t.parts.items() if of == name and id != worker and id in living]

@@ -108,7 +108,7 @@ def _workers(db: Db, now: float) -> list[WorkerNote]:
 
 
 def _dead(db: Db, now: float) -> list[str]:
-    return [id for id, until in db.rows("id, until", "worker ORDER BY id") if outlived(until, now)]
+    return [id for id, *times in db.rows("id, seen_at, until", "worker ORDER BY id") if outlived(*times, now)]
 
 
 def _bury(db: Db, now: float) -> list[str]:
@@ -124,9 +124,11 @@ def _bury(db: Db, now: float) -> list[str]:
 
 def _share(db: Db, worker: str, name: str, rate: float, held: float, demand: float, now: float) -> float:
     rows = db.rows(
-        "w.id, w.until, s.counted, s.demand", "worker w LEFT JOIN share s ON s.worker = w.id AND s.name = ?", name
+        "w.id, w.seen_at, w.until, s.counted, s.demand",
+        "worker w LEFT JOIN share s ON s.worker = w.id AND s.name = ?",
+        name,
     )
-    living = {id: part for id, until, *part in rows if not outlived(until, now)}
+    living = {id: part for id, seen_at, until, *part in rows if not outlived(seen_at, until, now)}
     if worker not in living:
         return 0.0
     others = (Part(*part) for id, part in living.items() if id != worker and part[0] is not None)
