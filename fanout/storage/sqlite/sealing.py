@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import anyio.to_thread
 import apsw
 
 from fanout.core.address import Address
@@ -47,10 +48,22 @@ def _write(db: Db, record: SealRecord, upto: int) -> None:
 async def seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
     """Seal what stands there in clear or under another than the first key; how many endpoints that were. See `StoragePlugin`.
 
-    Killed on the way it is begun again where it was. At the end the file is written anew and its log emptied, so that neither keeps what
+    `progress` is called on another thread. Killed or cancelled on the way it goes on where it was. At the end the file is written anew and its log emptied, so that neither keeps what
     has been overwritten; that takes room for a second copy. Raises `StorageError`.
     """
-    return await anyio.to_thread.run_sync(_seal, location, context, progress)
+    stopped = False
+
+    def report(done: int) -> None:
+        if stopped:
+            raise StorageError(f"Sealing the addresses in {location} was broken off: run the command again.")
+        progress(done)
+
+    with ThreadPoolExecutor(1, "fanout-seal") as thread:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, _seal, location, context, report)
+        except asyncio.CancelledError:
+            stopped = True
+            raise
 
 
 def _seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
