@@ -101,6 +101,7 @@ class Group:
 
     __slots__ = (
         "active",
+        "answers",
         "binding_gate",
         "closing",
         "gate",
@@ -122,6 +123,7 @@ class Group:
         self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
         self.limit = 1
         self.active = 0  # senders with a delivery in hand
+        self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
         self.peak = 0  # the most of them since the limiter was last adjusted
         self.senders = 0
         self.idle: deque[asyncio.Future[None]] = deque()

@@ -99,7 +99,8 @@ class Senders:
                             outcome = Unavailable("unknown", Scope.ENDPOINT, "deadline of the engine")
                         except Exception as error:
                             outcome = self._fault(error)
-                        if (turns + position) % SAMPLED == 0:
+                        group.answers = answers = group.answers + 1
+                        if answers % SAMPLED == 0:
                             group.limiter.answered(monotonic() - begun)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             lease.accept(position)

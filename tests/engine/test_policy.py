@@ -162,6 +162,30 @@ async def test_after_an_outage_the_load_comes_back_by_and_by() -> None:
         assert transport.most_in_flight <= 100, "a tenth of the capacity of 1,000"
 
 
+@pytest.mark.parametrize("before", [1, 2])
+async def test_a_limit_of_one_grows_again(before: int) -> None:
+    """Whatever a lone sender has sent before: it is as many answers, and not certain of its turns, that are timed."""
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.001, lambda: future.done() or future.set_result(ACCEPTED))
+        return future
+
+    async with running(answer) as (engine, transport):
+        await register(engine, "bob", "desk")
+        await register(engine, "alice", *(f"phone-{n}" for n in range(600)))
+        for _ in range(before):
+            await (await engine.send(HI, "user:bob")).wait(20)
+        (work,) = engine._settler.works
+        (group,) = work.groups.values()
+        group.limiter.limit = 1.0
+        work.adjust(group)
+        transport.most_in_flight = 0
+
+        assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 600
+        assert transport.most_in_flight > 1
+
+
 async def test_a_slow_gateway_narrows_itself_and_says_so_and_nobody_else() -> None:
     async def answer() -> Outcome:
         # Slower and slower, so that it never becomes what is usual.
