@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from fanout.http.codec import Codec
 from fanout.http.frames import LAST_STREAM, ErrorCode
+from fanout.http.reading import Reading
 from fanout.http.response import RequestFailed
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.upkeep import Health, Heartbeat, Marks
@@ -78,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._answerable = first_stream
         self._paused = False
         self._unread = bytearray()
-        self._reading = False
+        self._turns = Reading.on(self._loop)
         self._choked = False
         self.alone = settings.first_alone
         self.codec = Codec(max_body=settings.max_body, first_stream=first_stream)
@@ -111,34 +112,28 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if not self._unread and len(data) <= _SLICE:
+        if not self._unread and len(data) <= _SLICE and not self._turns.busy:
             self._receive(data)
             return
         # A thousand answers at once would keep the loop, and everything else in it, for tens of milliseconds.
+        if not self._unread:
+            self._turns.add(self._read_on)
         self._unread += data
-        if not self._reading:
-            self._reading = True
-            self._read_on()
         if len(self._unread) > _UNREAD and self._transport is not None and not self._choked:
             self._choked = True
             self._transport.pause_reading()
 
-    def _read_on(self) -> None:
-        """The next slice of what has arrived; the rest after whatever else the loop has to do."""
+    def _read_on(self) -> bool:
+        """The next slice of what has arrived; whether there is more."""
         unread = self._unread
-        if not unread:
-            self._reading = False
-            return
         piece = bytes(unread[:_SLICE])
         del unread[:_SLICE]
-        if unread:
-            self._loop.call_soon(self._read_on)
-        else:
-            self._reading = False
         if self._choked and len(unread) < _UNREAD // 2 and self._transport is not None:
             self._choked = False
             self._transport.resume_reading()
-        self._receive(piece)
+        if piece:
+            self._receive(piece)
+        return bool(self._unread)
 
     def _receive(self, data: bytes) -> None:
         codec = self.codec
