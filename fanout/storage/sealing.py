@@ -9,10 +9,21 @@ from fanout.core.address import Address
 from fanout.core.codec import digest
 from fanout.core.model import Target
 from fanout.core.records import Submission
-from fanout.errors import StorageRefused
+from fanout.errors import StorageError, StorageRefused
 from fanout.plugin import Seal, Sealer, SealRecord
 
-__all__ = ["IN_CLEAR", "UNREADABLE", "Seals", "kept", "looked_up", "masked", "open_all", "opened", "target_key"]
+__all__ = [
+    "IN_CLEAR",
+    "UNREADABLE",
+    "Seals",
+    "kept",
+    "looked_up",
+    "masked",
+    "open_all",
+    "opened",
+    "target_key",
+    "unfinished",
+]
 
 IN_CLEAR = (
     "The addresses in {} stand there in clear, and addresses.key is configured: end the other programs that use the database, and run "
@@ -21,6 +32,14 @@ IN_CLEAR = (
 
 UNREADABLE = "unreadable"
 """The state that a send sees of an endpoint whose address does not open: its deliveries end as cancelled, and nobody else's."""
+
+
+def unfinished(location: str, record: SealRecord) -> StorageError:
+    """For who would replace a key while addresses are still being sealed with another."""
+    return StorageError(
+        f"The addresses in {location} are being sealed with the address key {record.current}: put that key first until this command has "
+        "come to its end, and the new one afterwards."
+    )
 
 
 class Seals:

@@ -10,4 +10,9 @@ from fanout.plugin import StoragePlugin
 
 __all__ = ["plugin"]
 
-plugin = StoragePlugin(name="postgresql", factory="fanout.storage.postgres.store:make", extra="postgres")
+plugin = StoragePlugin(
+    name="postgresql",
+    factory="fanout.storage.postgres.store:make",
+    extra="postgres",
+    seal="fanout.storage.postgres.sealing:seal",
+)

@@ -7,7 +7,9 @@ from typing import Any
 
 from fanout.core.model import Target
 from fanout.core.shard import shard_of
+from fanout.plugin import place_of
 from fanout.storage.postgres.db import Db
+from fanout.storage.sealing import looked_up
 from fanout.storage.targets import parts
 
 __all__ = ["count", "look_up", "touched"]
@@ -84,12 +86,13 @@ async def count(db: Db, app: str, target: Target) -> dict[str, int]:
                 number,
             )
         case "addresses":
+            seal, place = await db.seal(), place_of(app, target.binding)
             rows = await db.rows(
                 "SELECT b.name, (SELECT count(*) FROM unnest($3::bytea[]) j (digest) "
                 "JOIN address a ON a.digest = j.digest AND a.binding = b.id) FROM binding b WHERE b.app = $1 AND b.name = $2",
                 number,
                 target.binding,
-                list({bytes.fromhex(address.digest) for address in target.addresses}),
+                list({bytes.fromhex(looked_up(seal, place, address)) for address in target.addresses}),
             )
         case _:
             kind, wanted = parts(target)

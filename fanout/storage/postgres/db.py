@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fanout.plugin import StorageContext
+from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.packing import dumps, pack, unpack
+from fanout.storage.sealing import Seals
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -17,9 +18,11 @@ __all__ = ["Db", "Known", "dumps", "pack", "unpack"]
 class Known:
     """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
-    __slots__ = ("apps", "bindings", "names", "skew")
+    __slots__ = ("apps", "bindings", "names", "places", "seals", "skew")
 
-    def __init__(self) -> None:
+    def __init__(self, context: StorageContext, location: str) -> None:
+        self.places: dict[int, bytes] = {}
+        self.seals = Seals(context.sealer, location)
         self.apps: dict[str, int] = {}
         self.names: dict[int, str] = {}
         self.bindings: dict[tuple[int, str], int] = {}
@@ -34,7 +37,7 @@ class Db:
     looks first at what it finds.
     """
 
-    __slots__ = ("_apps", "_bindings", "_known", "again", "believed", "connection", "context")
+    __slots__ = ("_apps", "_bindings", "_known", "_seal", "again", "believed", "connection", "context")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Db:
         self._known = known
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}
+        self._seal: tuple[Seal | None] | None = None
 
     async def value(self, sql: str, *args: Any) -> Any:
         """The first column of the first row, or None."""
@@ -137,6 +141,31 @@ class Db:
             # Rolled back, the number is never given again: so it may be kept before the commit.
             self._known.names[number] = name
         return name
+
+    # -- addresses
+
+    async def seal(self) -> Seal | None:
+        """What addresses are sealed with, until the end of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        if self._seal is None:
+            self._seal = (self.seal_of(await self.value("SELECT record FROM seal")),)
+        return self._seal[0]
+
+    def seal_of(self, record: str | None) -> Seal | None:
+        """The seal of a record that a statement read together with addresses."""
+        return self._known.seals.of(record)
+
+    async def places(self, bindings: Iterable[int]) -> dict[int, bytes]:
+        """Where the addresses of bindings belong, by their numbers."""
+        places = self._known.places
+        unknown = [number for number in set(bindings) if number not in places]
+        if unknown:
+            # Rolled back, the numbers are never given again: so they may be kept before the commit.
+            for number, app, name in await self.rows(
+                "SELECT b.id, a.name, b.name FROM binding b JOIN app a ON a.id = b.app WHERE b.id = ANY ($1::int[])",
+                unknown,
+            ):
+                places[number] = place_of(app, name)
+        return places
 
     def keep(self) -> None:
         """The transaction was committed: what was learned in it holds."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
 from fanout.core.shard import SHARDS, shard_of
+from fanout.plugin import Seal, place_of
 from fanout.storage.postgres.db import Db
+from fanout.storage.sealing import kept, looked_up, open_all, opened
 
 __all__ = [
+    "COPY_FROM",
     "array_text",
     "change",
     "erase",
@@ -33,6 +35,10 @@ _CHOSEN = "unnest($1::bigint[]) j (id) JOIN endpoint e ON e.id = j.id AND e.shar
 _IS_CHOSEN = "e.id = j.id AND e.shard = (j.id & 15)::smallint"
 
 
+COPY_FROM = 50
+"""Rows from which on COPY, which takes two more round trips, is preferred to INSERT."""
+
+
 def array_text(values: Sequence[str]) -> str:
     """A text[] as PostgreSQL writes it: in a row of `Db.many` an array cannot stand as it is."""
     return "{" + ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values) + "}"
@@ -41,20 +47,21 @@ def array_text(values: Sequence[str]) -> str:
 # -- topics
 
 
-async def untag(db: Db, ids: Sequence[int]) -> None:
-    """Take these endpoints out of their topics."""
-    if ids:
-        await db.run(
-            f"DELETE FROM endpoint_tag d USING {_CHOSEN} CROSS JOIN unnest(e.tags) t (tag) "
-            "WHERE d.binding = e.binding AND d.tag = t.tag AND d.endpoint = e.id AND d.shard = (j.id & 15)::smallint",
-            sorted(ids),
-        )
+async def untag(db: Db, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:
+    """Take endpoints out of topics: (id, binding's number, tags)."""
+    await db.many(
+        "DELETE FROM endpoint_tag d USING unnest($1::bigint[], $2::int[], $3::text[]) j (id, binding, tag) "
+        "WHERE d.binding = j.binding AND d.tag = j.tag AND d.endpoint = j.id AND d.shard = (j.id & 15)::smallint",
+        [(id, binding, tag) for id, binding, tags in tagged for tag in tags],
+    )
 
 
-async def tag(db: Db, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+async def tag(db: Db, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:
     """Put these active endpoints of somebody into topics: (id, binding's number, tags)."""
-    rows = [(id, binding, id & (SHARDS - 1), name) for id, binding, tags in tagged for name in tags]
-    if len(rows) >= 50:
+    tagged = [each for each in tagged if each[2]]
+    # Not as a list where they are many: the cycle collector would look at tens of thousands of tuples again and again.
+    rows = ((id, binding, id & (SHARDS - 1), name) for id, binding, tags in tagged for name in tags)
+    if len(tagged) >= COPY_FROM:
         await db.copy("endpoint_tag", ("endpoint", "binding", "shard", "tag"), rows)
     else:
         await db.many(
@@ -96,11 +103,7 @@ async def _leave(db: Db, rows: Sequence[tuple[int, float, str]], state: Endpoint
 
 
 async def _untag(db: Db, left: Sequence[Any]) -> None:
-    await db.many(
-        "DELETE FROM endpoint_tag d USING unnest($1::bigint[], $2::int[], $3::text[]) j (id, binding, tag) "
-        "WHERE d.binding = j.binding AND d.tag = j.tag AND d.endpoint = j.id AND d.shard = (j.id & 15)::smallint",
-        [(row["id"], row["binding"], tag) for row in left for tag in row["tags"]],
-    )
+    await untag(db, ((row["id"], row["binding"], row["tags"]) for row in left))
 
 
 async def _free(db: Db, left: Sequence[Any]) -> None:
@@ -255,7 +258,6 @@ async def _gone(db: Db, gone: Sequence[EndpointGone], now: float) -> None:
 
 async def _moved(db: Db, what: AddressMoved, now: float) -> None:
     address = what.address
-    digest = bytes.fromhex(address.digest)
     mine = await db.row(
         "SELECT id, app, usr, binding, digest, tags FROM endpoint WHERE id = $1 AND shard = $2 AND generation = $3 "
         "AND state = 'active' FOR NO KEY UPDATE",
@@ -265,6 +267,8 @@ async def _moved(db: Db, what: AddressMoved, now: float) -> None:
     )
     if mine is None:
         return
+    seal, place = await db.seal(), (await db.places([mine["binding"]]))[mine["binding"]]
+    digest = bytes.fromhex(looked_up(seal, place, address))
     holder = await db.value("SELECT endpoint FROM address WHERE binding = $1 AND digest = $2", mine["binding"], digest)
     if holder is not None and holder != what.endpoint:
         await _free(db, [mine])
@@ -275,8 +279,7 @@ async def _moved(db: Db, what: AddressMoved, now: float) -> None:
         "WHERE id = $1 AND shard = $2",
         what.endpoint,
         what.endpoint & (SHARDS - 1),
-        address.value,
-        address.identity,
+        *kept(seal, place, address),
         address.kind,
         address.group,
         digest,
@@ -314,14 +317,14 @@ _COLUMNS = (
 _NAMED = "JOIN app a ON a.id = e.app JOIN binding b ON b.id = e.binding"
 
 
-def _endpoint(row: Any) -> Endpoint:
+def _endpoint(row: Any, seal: Seal | None) -> Endpoint:
     id, app, user, binding, value, kind, group, identity, platform, tags, generation, *times, state, at, why = row
     return Endpoint(
         id=id,
         app=app,
         user=user,
         binding=binding,
-        address=Address(value, kind, group, identity),
+        address=opened(seal, place_of(app, binding), value, kind, group, identity),
         platform=platform,
         tags=tuple(tags),
         generation=generation,
@@ -341,7 +344,7 @@ async def read(db: Db, app: str, id: int) -> Endpoint | None:
         id & (SHARDS - 1),
         app,
     )
-    return None if row is None else _endpoint(row)
+    return None if row is None else _endpoint(row, await db.seal())
 
 
 async def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpoint]:
@@ -363,7 +366,8 @@ async def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list
         where.append(f"state = '{which.state.value}'")
     page = f"SELECT * FROM endpoint WHERE {' AND '.join(where)} ORDER BY id LIMIT $3"
     rows = await db.rows(f"SELECT {_COLUMNS} FROM ({page}) e {_NAMED} ORDER BY e.id", *arguments)
-    return [_endpoint(row) for row in rows]
+    seal = await db.seal()
+    return [_endpoint(row, seal) for row in rows]
 
 
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
@@ -375,7 +379,8 @@ SELECT coalesce(max(r.due_at), 0) FROM retry r WHERE r.endpoint = e.id AND r.hol
 _RESOLVE = f"""
 WITH held AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM retry WHERE holds) AS any)
 SELECT array_agg(e.id), array_agg(e.address), array_agg(e.kind), array_agg(e.grp), array_agg(e.registered_at),
-  array_agg(e.generation), array_agg(e.state), array_agg(CASE WHEN (SELECT "any" FROM held) THEN ({_HELD}) ELSE 0 END)
+  array_agg(e.generation), array_agg(e.state), array_agg(CASE WHEN (SELECT "any" FROM held) THEN ({_HELD}) ELSE 0 END),
+  CASE WHEN (SELECT record FROM seal) IS NOT NULL THEN array_agg(e.binding) END, (SELECT record FROM seal)
 FROM {_CHOSEN}
 """
 
@@ -385,4 +390,9 @@ async def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
     columns = await db.row(_RESOLVE, ids, now)
     if columns is None or columns[0] is None:
         return []
-    return list(map(_new_row, zip(*columns, strict=True)))
+    *found, bindings, record = columns
+    seal = db.seal_of(record)
+    if seal is not None:
+        places = await db.places(bindings)
+        open_all(seal, [places[binding] for binding in bindings], found[1], found[6])
+    return list(map(_new_row, zip(*found, strict=True)))

@@ -45,7 +45,7 @@ class Database:
         self._pool = pool
         self._context = context
         self._believed = believed
-        self._known = Known()
+        self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._bumped = 0
         options = pool.options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.feed_schema import FEED
+from fanout.storage.postgres.partitions import SCHEMA as RETRY
 
 __all__ = ["STEPS", "VERSION"]
 
@@ -34,7 +35,8 @@ CREATE TABLE probe (id int PRIMARY KEY, n bigint NOT NULL);
 INSERT INTO probe VALUES (1, 0);
 
 -- The directory. `shard` is `core.shard.shard_of` its first user, and is `id & 15` too: whoever has one of them touches one partition.
--- An interned endpoint has the user ''. `digest` identifies the address within its binding.
+-- An interned endpoint has the user ''. `digest` identifies the address within its binding; sealed, it is
+-- a keyed hash, and `address` and `identity` are encrypted. Nobody asks for those two, so no statistics repeat them elsewhere.
 CREATE SEQUENCE endpoint_number;
 CREATE TABLE endpoint (
   id bigint NOT NULL, registered_at float8 NOT NULL, expires_at float8, state_at float8,
@@ -45,11 +47,14 @@ CREATE TABLE endpoint (
   PRIMARY KEY (id, shard)
 ) PARTITION BY LIST (shard);
 {_parts("endpoint", "list")}
+ALTER TABLE endpoint ALTER COLUMN address SET STATISTICS 0, ALTER COLUMN identity SET STATISTICS 0;
 CREATE INDEX endpoint_former ON endpoint (binding, digest) WHERE state <> 'active';
 CREATE INDEX endpoint_user ON endpoint (app, usr) WHERE usr <> '';
 CREATE INDEX endpoint_audience ON endpoint (binding, id) WHERE state = 'active' AND usr <> '';
 CREATE INDEX endpoint_expiry ON endpoint (expires_at) WHERE state = 'active' AND expires_at IS NOT NULL;
 CREATE INDEX endpoint_quarantine ON endpoint (state_at) WHERE state <> 'active';
+-- One row, where addresses are sealed: how (`plugin.SealRecord`); and up to which endpoint, while that is being done to all of them.
+CREATE TABLE seal (id int PRIMARY KEY CHECK (id = 1), record text NOT NULL, upto bigint NOT NULL);
 -- Who holds an address: active endpoints only, and each. It keeps two transactions from entering one address twice.
 CREATE TABLE address (
   binding int NOT NULL, digest bytea NOT NULL, endpoint bigint NOT NULL, PRIMARY KEY (digest, binding)
@@ -63,7 +68,7 @@ CREATE TABLE endpoint_tag (
 {_parts("endpoint_tag", "list")}
 """
 
-_QUEUE = """
+_QUEUE = f"""
 -- `settled` of `total` deliveries have ended; `expansions` are still to come; `stopped` is '', cancelled or superseded.
 -- `aim` is for whom one with a collapse key is: 'u:' and a user, 't:' and a topic, 'e:' and an endpoint's id, 'a' (all), or '*'
 -- with `names`, which is ["users" or "endpoints", names or ids].
@@ -113,7 +118,7 @@ CREATE TABLE chunk (
   done boolean NOT NULL GENERATED ALWAYS AS (open = 0) STORED,
   owner text, worker text, waiting text NOT NULL DEFAULT 'ready', states bytea NOT NULL
 ) WITH (fillfactor = 70);
-CREATE INDEX chunk_ready ON chunk (binding, lane, ready_at) WHERE NOT done;
+CREATE INDEX chunk_ready ON chunk (binding, lane, ready_at, id) WHERE NOT done;
 CREATE INDEX chunk_open ON chunk (notification) WHERE NOT done;
 CREATE INDEX chunk_range ON chunk (notification, low, high);
 -- The chunk's endpoint ids (`db.pack`), apart from the chunk, so that a settlement need not write them again.
@@ -122,13 +127,7 @@ ALTER TABLE audience ALTER COLUMN ids SET STORAGE EXTERNAL;
 
 -- `holds`: the endpoint's other deliveries wait for this row's time too. A delivery has at most one row here, by construction.
 -- Partitions: see `partitions`.
-CREATE TABLE retry (
-  notification bigint NOT NULL, endpoint bigint NOT NULL, due_at float8 NOT NULL,
-  binding int NOT NULL, attempt int NOT NULL, lane smallint NOT NULL, holds boolean NOT NULL DEFAULT false,
-  waiting text NOT NULL, reason text NOT NULL
-) PARTITION BY RANGE (due_at);
-CREATE TABLE retry_far PARTITION OF retry DEFAULT;
-CREATE INDEX retry_due ON retry (binding, lane, due_at, waiting);
+{RETRY}CREATE INDEX retry_due ON retry (binding, lane, due_at, waiting);
 CREATE INDEX retry_of ON retry (notification, endpoint);
 CREATE INDEX retry_holds ON retry (endpoint, due_at) WHERE holds;
 -- How many retry rows of a notification wait for what: counting a million of them takes most of a second.

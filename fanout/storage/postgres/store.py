@@ -32,6 +32,7 @@ from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database, Function
 from fanout.storage.postgres.pool import Pool
+from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
 
 __all__ = ["PostgresStorage", "make"]
@@ -60,6 +61,7 @@ class PostgresStorage:
     def __init__(self, location: str, context: StorageContext, *, believe_callers: bool = False) -> None:
         options = parse(location)
         self.location = options.shown
+        self._context = context
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
@@ -70,6 +72,7 @@ class PostgresStorage:
         connection = await self._pool.connect()
         try:
             await migrate(connection, self._pool.options)
+            await begin(connection, self._context, self.location, self._pool.options.schema)
         finally:
             connection.terminate()
         self._pool.open()

@@ -12,7 +12,7 @@ import apsw
 from fanout.core.address import Address
 from fanout.errors import StorageError
 from fanout.plugin import Seal, Sealer, SealRecord, StorageContext
-from fanout.storage.sealing import kept, looked_up
+from fanout.storage.sealing import kept, looked_up, unfinished
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import translate
 from fanout.storage.sqlite.opening import busy_wait, connect
@@ -110,10 +110,7 @@ def _start(db: Db, sealer: Sealer, location: str) -> SealRecord:
     elif record.current != sealer.ids[0]:
         if not record.complete:
             sealer.open(record, location)
-            raise StorageError(
-                f"The addresses in {location} are being sealed with the address key {record.current}: put that key first until this "
-                "command has come to its end, and the new one afterwards."
-            )
+            raise unfinished(location, record)
         record = sealer.rotate(record, location)
         _write(db, record, 0)
     else:
