@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from fanout.core.feed import Audience
+from fanout.storage.chunks import Start
+from fanout.storage.feed_audience import admit
 from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["condition", "look_up_some"]
 
 
-class _Start(Protocol):
-    notification: int
-    app: int
-    kind: str
-    names: list[Any]
-    audience: Audience | None
-    found: dict[int, list[int]]
-
-
-def look_up_some(db: Db, starts: Sequence[_Start], now: float) -> None:
+def look_up_some(db: Db, starts: Sequence[Start], now: float) -> None:
     """Fill in `found` for starts with an audience and a narrow target: the endpoints that it admits, ids ascending.
 
     An endpoint past its time is left out here: the janitor may not have come by yet.
     """
-    by = _rows(db, starts, now)
-    unseen = _unseen(db, [start for start in starts if start.audience and start.audience.unseen], now)
-    for start in starts:
-        audience = start.audience
-        assert audience is not None
-        found: dict[int, list[int]] = {}
-        without = {audience.exclude}
-        if audience.unseen and start.notification:
-            if start.notification not in unseen:
-                start.found = found
-                continue
-            without |= unseen[start.notification]
-        rows = [row for name in start.names for row in by.get((start.app, name), ())]
-        for id, binding, receive, platform, label in sorted(rows):
-            if id not in without and audience.admits(receive, platform, label):
-                found.setdefault(binding, []).append(id)
-        start.found = found
+    waiting = [
+        start.notification for start in starts if start.audience and start.audience.unseen and start.notification
+    ]
+    admit(starts, _rows(db, starts, now), _unseen(db, waiting, now))
 
 
-def _rows(db: Db, starts: Iterable[_Start], now: float) -> dict[tuple[int, Any], list[list[Any]]]:
+def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, Any], list[list[Any]]]:
     """The active endpoints of each (app, user or endpoint id): id, binding, what it receives, platform, the binding's name."""
     users: dict[tuple[int, Any], None] = {}
     ids: dict[tuple[int, Any], None] = {}
@@ -69,9 +49,8 @@ def _rows(db: Db, starts: Iterable[_Start], now: float) -> dict[tuple[int, Any],
 _BY_ID = "e.id = j.value->>1 AND e.app = j.value->>0"
 
 
-def _unseen(db: Db, starts: Iterable[_Start], now: float) -> dict[int, set[int]]:
+def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int, set[int]]:
     """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not mentioned."""
-    notifications = [start.notification for start in starts if start.notification]
     if not notifications:
         return {}
     rows = db.rows(

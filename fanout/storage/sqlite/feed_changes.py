@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fanout.core.feed import FeedChange, FeedWritten, change_item
+from fanout.core.feed import FeedChange, FeedWritten
 from fanout.core.records import Submission
+from fanout.storage.feed_changes import judge
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed_items import find
 
@@ -14,10 +15,8 @@ def decide(db: Db, sub: Submission, change: FeedChange, now: float) -> tuple[Fee
     """What a change would come to, without a number yet; and the endpoint of its writer, 0 for none."""
     (user,) = sub.target.names
     item = find(db, sub.app, user, change.item, now)
-    if item is None or (item.deleted and not change.delete):
-        return FeedWritten(problem="missing"), 0
-    writer, endpoint = 0, 0
-    if change.writer:
+    device: tuple[int, int] | None = (0, 0)
+    if change.writer and item is not None:
         rows = db.rows(
             "id, endpoint",
             "subscription WHERE unsid = ? AND app = ? AND user = ?",
@@ -25,15 +24,8 @@ def decide(db: Db, sub: Submission, change: FeedChange, now: float) -> tuple[Fee
             db.app(sub.app),
             user,
         )
-        if not rows:
-            return FeedWritten(problem="device"), 0
-        writer, endpoint = rows[0]
-    if change.if_match is not None and change.if_match != item.seq:
-        return FeedWritten(item=item, id=item.id, seq=item.seq, problem="stale"), 0
-    after = item if item.deleted else change_item(item, change, seq=0, now=now, writer=writer)
-    if after is item:
-        return FeedWritten(item=item, id=item.id, seq=item.seq, changed=False), 0
-    return FeedWritten(item=after, id=item.id), endpoint
+        device = (rows[0][0], rows[0][1]) if rows else None
+    return judge(change, item, device, now)
 
 
 def write(db: Db, sub: Submission, written: FeedWritten) -> None:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
+from fanout.storage.feed_items import item_of, page_of
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["COLUMNS", "find", "identity", "item_of", "page", "touched"]
+__all__ = ["COLUMNS", "find", "identity", "page", "touched"]
 
 _SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.user = ''"
 _OWN = "i.seq, iif(i.deleted, '', i.content), i.modified_at, i.read, i.action, i.deleted, i.writer"
@@ -23,31 +24,6 @@ _THEIRS = f"{_SHARED}, {_STATE}"
 
 _MEANT = "(i.topic IS NULL OR i.topic IN (SELECT value FROM json_each(?8)))"
 _UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.user = ?2)"
-
-
-def item_of(row: list[Any]) -> FeedItem:
-    """The item of a row of `COLUMNS`."""
-    uuid, id, external, group, priority, created, expires, display, fallback, broadcast, *own = row
-    seq, content, modified, read, action, deleted, writer = own
-    return FeedItem(
-        id=uuid,
-        number=id,
-        seq=seq,
-        external_id=external,
-        group=group,
-        priority=priority,
-        content=content.encode(),
-        created_at=created,
-        modified_at=modified,
-        expires_at=expires,
-        display_until=display,
-        fallback_at=fallback,
-        read=bool(read),
-        action=action,
-        deleted=bool(deleted),
-        broadcast=bool(broadcast),
-        writer=writer,
-    )
 
 
 def identity(db: Db) -> int:
@@ -83,17 +59,7 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
     for sql, some in zip(_page_sql(newest, query.status, query.unread, query.action is not None), there, strict=True):
         if some:
             rows += db.json(sql, *arguments)
-    rows.sort(key=lambda row: -row[1] if newest else row[10])
-    items = tuple(item_of(row) for row in rows[: query.limit])
-    more = len(rows) > query.limit
-    return FeedPage(
-        items=items,
-        seq=items[-1].seq if more and not newest else until,
-        more=more,
-        head=head,
-        floor=floor,
-        topics=tuple(member),
-    )
+    return page_of(rows, query, head, floor, member)
 
 
 _HEAD = """

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fanout.core.records import GateNote
+from fanout.storage.gates import ALARM, LONGER, weigh
 from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["STANDS", "gates", "post"]
 
-_LONGER = 60.0
-"""Seconds that a note stands beyond its `until`: workers post the next one when the probe has failed."""
-
-STANDS = f"until + {_LONGER} >"
+STANDS = f"until + {LONGER} >"
 """The condition for a row to stand; the time belongs behind it."""
 
-_CALM, _ALARM, _OWED = 0, 1, 2
-"""Of the column `alarm`: see the schema."""
 _COLUMNS = "binding, scope, name, waiting, reason, until, alarm, whole, worker"
 
 
@@ -35,34 +30,18 @@ def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> None:
         "json_each(?) j CROSS JOIN gate g ON g.binding = j.value->>0 AND g.scope = j.value->>1 AND g.name = j.value->>2",
         dumps(keys),
     )
-    alarmed = {(place, scope, name): bool(alarm) for place, scope, name, alarm in known}
-    standing: dict[tuple[int, str, str], list[Any]] = {}
-    events: list[tuple[int, str, dict[str, Any]]] = []
-    for key, note in zip(keys, notes, strict=True):
-        app = db.app(note.app)
-        about: dict[str, Any] = {"binding": note.binding, "scope": note.scope, "name": note.name}
-        if note.waiting:
-            owed = alarmed.get(key, False)
-            alarm = _ALARM if note.alarm else _OWED if owed else _CALM
-            standing[key] = [*key, note.waiting, note.reason, note.until, alarm, note.whole, worker]
-            alarmed[key] = note.alarm or owed
-            if note.alarm and not owed:
-                about |= {"waiting": note.waiting, "reason": note.reason, "until": note.until}
-                events.append((app, "binding.parked", about))
-        else:
-            standing.pop(key, None)
-            if alarmed.pop(key, False):
-                events.append((app, "binding.opened", about))
+    alarms = {(place, scope, name): alarm for place, scope, name, alarm in known}
+    words = weigh(worker, notes, [db.app(note.app) for note in notes], keys, alarms)
     db.many(
         "DELETE FROM gate WHERE (binding, scope, name) IN (SELECT value->>0, value->>1, value->>2 FROM json_each(?))",
-        set(keys) - set(standing),
+        words.opened,
     )
     db.many(
         f"INSERT OR REPLACE INTO gate ({_COLUMNS}) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, "
         "value->>6, value->>7, value->>8 FROM jsonb_each(?)",
-        standing.values(),
+        words.closed.values(),
     )
-    db.log(now, events)
+    db.log(now, words.events)
 
 
 def gates(db: Db, now: float) -> list[GateNote]:
@@ -74,7 +53,7 @@ def gates(db: Db, now: float) -> list[GateNote]:
         now,
     )
     found = [
-        GateNote(app, place, scope, name, waiting, reason, until, alarm == _ALARM, bool(whole), worker)
+        GateNote(app, place, scope, name, waiting, reason, until, alarm == ALARM, bool(whole), worker)
         for app, place, scope, name, waiting, reason, until, alarm, whole, worker in rows
     ]
     return sorted(found, key=lambda note: (note.app, note.binding, note.scope, note.name))

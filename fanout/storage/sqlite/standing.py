@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from fanout.core.records import Backlog, Status
-from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+from fanout.core.states import Waiting
 from fanout.storage.chunks import TARGET, WAITS
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.gates import STANDS
 from fanout.storage.sqlite.pausing import PAUSED_BINDINGS
+from fanout.storage.standing import Sums, status_of, waiting_for
 
 __all__ = ["WORD", "backlog", "outstanding", "status"]
 
@@ -48,61 +49,8 @@ def status(db: Db, uuid: str, now: float) -> Status | None:
     rows = db.rows(_STATUS, "notification n JOIN app a ON a.id = n.app WHERE n.uuid = ?1", uuid, now)
     if not rows:
         return None
-    app, total, settled, expansions, attempts, stopped, paused, accepted_at, due_at, expires_at, finished_at = rows[0][
-        :11
-    ]
-    scheduled, ended, chunks, retries, due_retries, paused_bindings, gates = rows[0][11:]
-    counts = {"pending": total - settled} | dict.fromkeys(FINAL_STATES, 0)
-    reasons: dict[str, dict[str, int]] = {}
-    for state, reason, n in ended:
-        counts[state] += n
-        reasons.setdefault(state, {})[reason] = n
-    # Of a binding's gates, the one that is closed until latest has the word.
-    before = {binding: waiting for _, binding, waiting in sorted(gates)} | dict.fromkeys(paused_bindings, _PAUSED)
-    pending: Counter[str] = Counter()
-
-    def count(binding: int, due: bool, waiting: str, n: int) -> None:
-        """Count what nobody holds, by what it waits for."""
-        own = _LANE if due else waiting
-        pending[_PAUSED if paused else before.get(binding, own)] += n
-
-    for binding, held, due, waiting, n in chunks:
-        if held:
-            pending[_READY] += n
-        else:
-            count(binding, due, waiting, n)
-    due_of = {(binding, waiting): n for binding, waiting, n in due_retries}
-    for binding, waiting, n in retries:
-        due = due_of.get((binding, waiting), 0)
-        count(binding, True, waiting, due)
-        count(binding, False, waiting, n - due)
-    return Status(
-        id=uuid,
-        app=app,
-        state=_state(stopped, finished_at, paused, scheduled, expansions),
-        total=None if expansions else total,
-        counts=counts,
-        pending_by_reason=dict(+pending),
-        reasons=reasons,
-        attempts=attempts,
-        accepted_at=accepted_at,
-        due_at=due_at,
-        expires_at=expires_at,
-        finished_at=finished_at,
-        oldest_pending_at=due_at if finished_at is None else None,
-    )
-
-
-def _state(stopped: str, finished_at: float | None, paused: int, scheduled: int, expansions: int) -> str:
-    if stopped:
-        return NotificationState.CANCELLED.value
-    if finished_at is not None:
-        return NotificationState.DONE.value
-    if paused:
-        return NotificationState.PAUSED.value
-    if scheduled:
-        return NotificationState.SCHEDULED.value
-    return NotificationState.EXPANDING.value if expansions else NotificationState.RUNNING.value
+    sums = Sums(*rows[0][:13])
+    return status_of(uuid, sums, waiting_for(sums.paused, *rows[0][13:]))
 
 
 def outstanding(db: Db, app: str | None) -> dict[str, int]:

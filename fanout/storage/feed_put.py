@@ -1,0 +1,71 @@
+"""A put that writes into the feed: which of its submissions are passed on to the ordinary put, and with what in their slots."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fanout.core.cursor import Cursor
+from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedPost, FeedWritten
+from fanout.core.records import Put, Submission
+
+__all__ = ["Parts", "pass_on", "posts_of", "problem", "refused", "told"]
+
+_CURSOR = CURSOR_SLOT.encode()
+_ITEM = ITEM_SLOT.encode()
+
+
+@dataclass(slots=True)
+class Parts:
+    """Of a put with posts: the submissions that are passed on, and where they stood. `fallbacks` are (notification, item's number,
+    seq): which item, as it was posted, each scheduled fallback goes with."""
+
+    kept: list[int] = field(default_factory=list)
+    passed: list[Submission] = field(default_factory=list)
+    fallbacks: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+def pass_on(
+    submissions: Sequence[Submission], again: Collection[int], written: Mapping[int, FeedWritten], identity: int
+) -> Parts:
+    """Each, with what its post was `written` as, but for the parts of a post that was stored `again`."""
+    parts = Parts()
+    head = -1
+    for i, sub in enumerate(submissions):
+        head = head if sub.follows else i
+        if sub.follows and head in again:
+            continue
+        parts.kept.append(i)
+        tell = written.get(head)
+        parts.passed.append(sub if tell is None else told(sub, tell, identity))
+        if tell is not None and tell.item is not None and sub.audience is not None and sub.audience.unseen:
+            parts.fallbacks.append((sub.id, tell.item.number, tell.seq))
+    return parts
+
+
+def told(sub: Submission, written: FeedWritten, identity: int, *, exclude: int = 0) -> Submission:
+    """The submission with its slots filled, and the writer's endpoint left out."""
+    cursor = str(Cursor(identity, written.seq)).encode()
+    content = sub.content.replace(_CURSOR, cursor).replace(_ITEM, written.id.encode())
+    if exclude:
+        return replace(sub, content=content, audience=replace(sub.audience or Audience(), exclude=exclude))
+    return sub if content == sub.content else replace(sub, content=content)
+
+
+def refused(answers: Sequence[Put]) -> bool:
+    """Whether nothing was stored."""
+    return any(answer.refused or answer.conflict for answer in answers)
+
+
+def problem(submissions: Sequence[Submission], written: FeedWritten) -> list[Put] | None:
+    """The answers to a change that is not made, or None for one that is."""
+    if written.problem:
+        return [Put(feed=written), *(Put() for _ in submissions[1:])]
+    if not written.changed:
+        return [Put(dropped=True, feed=written), *(Put(dropped=True) for _ in submissions[1:])]
+    return None
+
+
+def posts_of(submissions: Sequence[Submission], again: Collection[int]) -> list[int]:
+    """Which of them post something that is not there yet."""
+    return [i for i, sub in enumerate(submissions) if isinstance(sub.feed, FeedPost) and i not in again]

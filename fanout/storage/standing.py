@@ -1,0 +1,106 @@
+"""How a notification stands, from what a database counts of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fanout.core.records import Status
+from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+
+__all__ = ["Sums", "status_of", "waiting_for"]
+
+_READY = Waiting.READY.value
+_PAUSED = Waiting.PAUSED.value
+_LANE = Waiting.LANE.value
+
+
+@dataclass(slots=True)
+class Sums:
+    """A notification's row, whether it is `scheduled`, and how many `ended` in (state, reason)."""
+
+    app: str
+    total: int
+    settled: int
+    expansions: int
+    attempts: int
+    stopped: str
+    paused: bool
+    accepted_at: float
+    due_at: float
+    expires_at: float
+    finished_at: float | None
+    scheduled: bool
+    ended: Sequence[tuple[str, str, int]]
+
+
+def waiting_for(
+    paused: bool,
+    chunks: Iterable[tuple[int, bool, bool, str, int]],
+    retries: Iterable[tuple[int, str, int]],
+    due_retries: Iterable[tuple[int, str, int]],
+    paused_bindings: Iterable[int],
+    gates: Iterable[tuple[float, int, str]],
+) -> dict[str, int]:
+    """How many deliveries wait for what.
+
+    `chunks` are (binding, under a running lease, due, waiting, how many), `retries` (binding, waiting, how many) of all and of those
+    that are due, `gates` (until, binding, waiting) of those that cover all of a binding.
+    """
+    # Of a binding's gates, the one that is closed until latest has the word.
+    before = {binding: waiting for _, binding, waiting in sorted(gates)} | dict.fromkeys(paused_bindings, _PAUSED)
+    pending: Counter[str] = Counter()
+
+    def count(binding: int, due: bool, waiting: str, n: int) -> None:
+        """Count what nobody holds, by what it waits for."""
+        own = _LANE if due else waiting
+        pending[_PAUSED if paused else before.get(binding, own)] += n
+
+    for binding, held, due, waiting, n in chunks:
+        if held:
+            pending[_READY] += n
+        else:
+            count(binding, due, waiting, n)
+    due_of = {(binding, waiting): n for binding, waiting, n in due_retries}
+    for binding, waiting, n in retries:
+        ripe = due_of.get((binding, waiting), 0)
+        count(binding, True, waiting, ripe)
+        count(binding, False, waiting, n - ripe)
+    return dict(+pending)
+
+
+def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
+    """The status, with the words of `status --json`."""
+    counts = {"pending": sums.total - sums.settled} | dict.fromkeys(FINAL_STATES, 0)
+    reasons: dict[str, dict[str, int]] = {}
+    for state, reason, n in sums.ended:
+        counts[state] += n
+        reasons.setdefault(state, {})[reason] = n
+    return Status(
+        id=uuid,
+        app=sums.app,
+        state=_state(sums),
+        total=None if sums.expansions else sums.total,
+        counts=counts,
+        pending_by_reason=pending,
+        reasons=reasons,
+        attempts=sums.attempts,
+        accepted_at=sums.accepted_at,
+        due_at=sums.due_at,
+        expires_at=sums.expires_at,
+        finished_at=sums.finished_at,
+        oldest_pending_at=sums.due_at if sums.finished_at is None else None,
+    )
+
+
+def _state(sums: Sums) -> str:
+    if sums.stopped:
+        return NotificationState.CANCELLED.value
+    if sums.finished_at is not None:
+        return NotificationState.DONE.value
+    if sums.paused:
+        return NotificationState.PAUSED.value
+    if sums.scheduled:
+        return NotificationState.SCHEDULED.value
+    return NotificationState.EXPANDING.value if sums.expansions else NotificationState.RUNNING.value
