@@ -34,6 +34,8 @@ class Scope(StrEnum):
     GROUP = "group"
     TOPIC = "topic"
     QUOTA = "quota"
+    RATE = "rate"
+    """This process's own part of a quota, as its transport keeps to it: no gateway has spoken, and no other process need wait."""
     BINDING = "binding"
     APP = "app"
 

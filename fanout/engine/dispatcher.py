@@ -12,6 +12,7 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.lease import Lease, Prepared
+from fanout.engine.pulse import Pulse
 from fanout.engine.settler import Settler
 from fanout.engine.work import Work
 from fanout.errors import InvalidMessage, StorageFull
@@ -47,12 +48,14 @@ class Dispatcher:
         *,
         worker: str,
         extend: Callable[[], Awaitable[None]],
+        pulse: Pulse,
     ) -> None:
         self.work = work
         self._storage = storage
         self._settler = settler
         self._worker = worker
         self._extend = extend
+        self._pulse = pulse
         self._drift = work.clock.now() - work.clock.monotonic()
         self._patient_until = float("-inf")
         self._lanes = Lanes()
@@ -193,6 +196,7 @@ class Dispatcher:
                 await self._refuse(chunk, positions, prepared)
                 continue
             lease = Lease(chunk, prepared, found, until)
+            lease.believe(self._pulse.until)
             if lease.doubtful and not await self._mark(lease, positions):
                 continue
             if prepared.notification.collapse_key is not None:

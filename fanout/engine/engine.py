@@ -14,15 +14,19 @@ from typing import Any, Literal, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from fanout.core.fleet import WorkerNote
 from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
+from fanout.engine.diagnose import diagnose
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.gates import Gates
 from fanout.engine.intake import Intake, Request
 from fanout.engine.keeper import Keeper
+from fanout.engine.link import FleetLink
 from fanout.engine.live import Live, LiveEvent
+from fanout.engine.membership import Membership
 from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview, drain, preview
 from fanout.engine.receipt import Receipt
@@ -31,7 +35,7 @@ from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import Conflict, EngineClosed, FanoutError, NotFound, StorageError, UsageError
+from fanout.errors import Conflict, EngineClosed, NotFound, StorageError, UsageError
 from fanout.plugin import Clock, Diagnosis, Storage, Transport
 
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
@@ -64,6 +68,7 @@ class Engine:
         drain_timeout: float = 10.0,
         backlog: BacklogLimits | None = None,
         renewer: Renewer | None = None,
+        link: FleetLink | None = None,
     ) -> None:
         self.storage = storage
         transports = dict(transports)
@@ -83,17 +88,20 @@ class Engine:
         self._settler = Settler(storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done)
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{rng.getrandbits(32):08x}"
-        self._renewal = Renewal(
-            storage, transports, self._settler.works, renewer, clock=clock, retire=2 * self.policy.request_timeout
-        )
+        retire = 2 * self.policy.request_timeout
+        self._renewal = Renewal(storage, transports, self._settler.works, renewer, clock=clock, retire=retire)
+        bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
+        link, works = link or FleetLink(storage, clock), self._settler.works
+        self._membership = Membership(storage, works, self.worker, bindings, link, clock=clock, policy=self.policy)
         self._keeper = Keeper(
             storage,
-            self._settler.works,
+            works,
             self._dispatchers,
             self._waiters,
             clock=clock,
             policy=self.policy,
             worker=self.worker,
+            pulse=self._membership.pulse,
             renew=self._renewal.renew,
         )
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
@@ -114,6 +122,7 @@ class Engine:
             # Not entered through the stack: a task group wraps what the caller's own block raises into a group of exceptions.
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._stop)
+            await self._membership.join(self._keeper.extend)
             self._start()
             self._stack = stack.pop_all()
         self._open = True
@@ -130,6 +139,7 @@ class Engine:
         self._spawn(self._keeper.keep_leases())
         self._spawn(self._keeper.tidy())
         self._spawn(self._keeper.post_gates())
+        self._spawn(self._membership.run())
         self._spawn(self._renewal.watch())
         self._spawn(self._renewal.close_retired())
         self._spawn(self._settler.run())
@@ -149,7 +159,8 @@ class Engine:
             )
             siblings.setdefault(app, []).append(work.gates)
             work.gates.siblings = siblings[app]
-            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=self._keeper.extend)
+            extend, pulse = self._keeper.extend, self._membership.pulse
+            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, pulse=pulse)
             self._settler.works.append(work)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())
@@ -167,6 +178,7 @@ class Engine:
                 self._fault = error
                 # What cannot be remembered must not be sent: another worker takes the leases over when they run out.
                 self._settler.stuck = True
+                self._membership.ended = True
                 for dispatcher in self._dispatchers:
                     dispatcher.stopping = True
                     dispatcher.work.hold()
@@ -205,6 +217,7 @@ class Engine:
                 if self._fault is None and self._settler.works:
                     await self._settler.settle()
                     await self._keeper.tell_gates()
+                    await self._membership.leave()
 
     @property
     def opened(self) -> bool:
@@ -417,6 +430,11 @@ class Engine:
         self._check()
         return await self.storage.gates(self._clock.now())
 
+    async def workers(self) -> list[WorkerNote]:
+        """The workers that share the database, those among them that have not been heard of for a while; none where it is not shared."""
+        self._check()
+        return await self.storage.fleet.workers(self._clock.now())
+
     async def erase_user(self, user: str, *, app: str = "default") -> int:
         """Forget a user at once: endpoints with their addresses, and what is queued for them; how many endpoints there were."""
         self._check()
@@ -467,7 +485,7 @@ class Engine:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""
         self._check()
         return {
-            f"{app}/{binding}": await _diagnose(transport, self.policy.request_timeout * 2)
+            f"{app}/{binding}": await diagnose(transport, self.policy.request_timeout * 2)
             for (app, binding), transport in self.transports.items()
         }
 
@@ -477,17 +495,3 @@ class Engine:
             if self._fault is not None:
                 raise StorageError(f"The engine has failed: {self._fault}") from self._fault
             await self._settler.idle.wait(1.0)
-
-
-async def _diagnose(transport: Transport, timeout: float) -> Diagnosis:
-    try:
-        async with asyncio.timeout(timeout):
-            return await transport.check()
-    except TimeoutError:
-        return Diagnosis(
-            f"The gateway did not answer within {timeout:g} s: check the network and the gateway's address."
-        )
-    except FanoutError as error:
-        return Diagnosis(str(error))
-    except Exception as error:
-        return Diagnosis(f"The plugin failed: {type(error).__name__} escaped from check; report it to its authors.")

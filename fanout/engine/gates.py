@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fanout.core.gate import Gate
@@ -22,6 +23,8 @@ __all__ = ["Gates"]
 _log = logging.getLogger("fanout.gates")
 _NARROW = 5.0
 """Seconds for which it is on record that a limiter holds work back."""
+_WIDE = frozenset((Scope.QUOTA, Scope.BINDING, Scope.APP))
+"""What a gateway says of an account holds for everybody who uses it."""
 _LOOKED_AT = 86_400.0
 """Seconds for which a stop of removals is on record, unless somebody lifts it."""
 
@@ -39,6 +42,7 @@ class Gates:
         self.notes: dict[tuple[str, str], GateNote] = {}
         """What other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
+        self._follows = False  # the binding's gate is closed because another worker's is
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
@@ -108,9 +112,29 @@ class Gates:
         """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
         for gate in (self.binding, *self.topics.values(), *(group.gate for group in self._work.groups.values())):
             gate.reset(now)
-        for scope, name in [(Scope.BINDING, ""), *((Scope.TOPIC, topic) for topic in self.topics)]:
+        wide = [(scope, "") for scope in (Scope.BINDING, Scope.QUOTA, Scope.APP, Scope.RATE)]
+        for scope, name in [*wide, *((Scope.TOPIC, topic) for topic in self.topics)]:
             self._tell(scope, name, "", now)
         self._work.signal.set()
+
+    def follow(self, notes: Iterable[GateNote], now: float, grace: float) -> None:
+        """What other workers say of this binding's gates: one that covers all of it holds here too, until its time.
+
+        And `grace` seconds longer, so that the worker that closed it probes alone: when that has opened it, the next delivery is a probe
+        here. One that is dead, or has nothing to probe with, holds nobody up for longer than that.
+        """
+        note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
+        gate = self.binding
+        if note is None:
+            if self._follows and gate.reset(now):
+                self._work.signal.set()
+            self._follows = False
+        elif now < (until := note.until + grace) and not (gate.shut(now) and gate.until >= until):
+            self._follows = True
+            waiting = Waiting(note.waiting)
+            if gate.close(now, self._rng, reason=note.reason, after=until - now, waiting=waiting):
+                self._log_closed(gate, Scope(note.scope), "", now, note.until, alarm=False)
+                self.park_behind()
 
     def narrowed(self, group: Group, so: bool, now: float) -> None:
         """Whether work waits because the group's limiter takes less than half of its capacity: said again while it lasts."""
@@ -158,11 +182,22 @@ class Gates:
         alarm: bool,
     ) -> None:
         if gate.close(now, self._rng, reason=reason, after=after, waiting=waiting):
+            if gate is self.binding:
+                self._follows = False
             self._say_closed(gate, scope, name, now, alarm=alarm)
 
     # -- who is told
 
     def _say_closed(self, gate: Gate, scope: Scope, name: str, now: float, *, alarm: bool) -> None:
+        work = self._work
+        self._log_closed(gate, scope, name, now, gate.until, alarm=alarm)
+        whole = scope not in (Scope.GROUP, Scope.TOPIC) or (scope is Scope.GROUP and len(work.groups) == 1)
+        if alarm:
+            self._alarm(scope.value, name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
+        else:
+            self._tell(scope.value, name, gate.waiting, now, gate.reason, gate.until, whole=whole)
+
+    def _log_closed(self, gate: Gate, scope: Scope, name: str, now: float, until: float, *, alarm: bool) -> None:
         work = self._work
         _log.log(
             logging.ERROR if alarm else logging.WARNING,
@@ -171,23 +206,18 @@ class Gates:
             work.binding,
             scope.value,
             name,
-            gate.until - now,
+            until - now,
             gate.reason,
         )
-        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope.value, "until": gate.until}
+        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope.value, "until": until}
         self._live.emit("gate.closed", now, reason=gate.reason, **data)
-        whole = scope not in (Scope.GROUP, Scope.TOPIC) or (scope is Scope.GROUP and len(work.groups) == 1)
-        if alarm:
-            self._alarm(scope.value, name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
-        else:
-            self._tell(scope.value, name, gate.waiting, now, gate.reason, gate.until, whole=whole)
 
     def _say_opened(self, scope: Scope, name: str, now: float) -> None:
         work = self._work
         _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope.value, name)
         self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=scope.value)
         if scope is Scope.BINDING:
-            for wide in (Scope.QUOTA, Scope.APP):
+            for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):
                 self._tell(wide, name, "", now)
         self._tell(scope, name, "", now)
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fanout.core.policy import Policy
 from fanout.core.records import Control
 from fanout.engine.dispatcher import JUMP, Dispatcher
+from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
@@ -42,9 +43,11 @@ class Keeper:
         clock: Clock,
         policy: Policy,
         worker: str,
+        pulse: Pulse,
         renew: Callable[[str, str], Awaitable[object]],
     ) -> None:
         self._worker = worker
+        self._pulse = pulse
         self._renew = renew
         self._nudges: dict[tuple[str, str], int] = {}
         self.news = Signal()
@@ -88,8 +91,9 @@ class Keeper:
                 if work.leases.get(lease.chunk.id) is lease:
                     del work.leases[lease.chunk.id]
                 continue
-            lease.until = until
-            if lease.stalled:
+            lease.granted = until
+            lease.believe(self._pulse.until)
+            if lease.stalled and lease.until > self._clock.monotonic():
                 stalled, lease.stalled = lease.stalled, []
                 work.enqueue(lease, stalled)
 

@@ -40,7 +40,8 @@ class Prepared:
 class Lease:
     """One chunk in hand. `left` counts deliveries that are queued or under way; at 0 the lease can end.
 
-    `until` is in monotonic seconds: past it nothing may be sent, because another worker may hold the chunk.
+    `until` is in monotonic seconds: past it nothing may be sent, because another worker may hold the chunk. It is the end of the lease
+    (`granted`) or of this worker's heartbeat, whichever comes first.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Lease:
         "chunk",
         "doubtful",
         "free",
+        "granted",
         "later",
         "left",
         "lost",
@@ -71,7 +73,7 @@ class Lease:
         self.chunk = chunk
         self.prepared = prepared
         self.rows = rows
-        self.until = until
+        self.granted = self.until = until
         self.left = 0
         self.lost = False
         self.doubtful = prepared.notification.repeat == "at_most_once"
@@ -91,6 +93,10 @@ class Lease:
         self._changes: list[EndpointGone | AddressMoved] = []
         self._reopen: list[int] = []
         self._attempts = 0
+
+    def believe(self, alive: float) -> None:
+        """This worker counts as alive until `alive`, in monotonic seconds."""
+        self.until = min(self.granted, alive)
 
     def delivery(self, position: int, now: float) -> Delivery:
         """What the transport is handed for this attempt."""

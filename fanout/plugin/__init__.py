@@ -77,7 +77,7 @@ from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
-from fanout.plugin.transport import Context, Diagnosis, Transport, TransportPlugin
+from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Transport, TransportPlugin
 
 if TYPE_CHECKING:
     from fanout.http import (
@@ -126,6 +126,7 @@ __all__ = [
     "Delivery",
     "DeliveryState",
     "Diagnosis",
+    "Divided",
     "Endpoint",
     "EndpointFilter",
     "EndpointGone",
@@ -141,6 +142,7 @@ __all__ = [
     "FeedWritten",
     "Fetched",
     "Fleet",
+    "Fleetwide",
     "GateNote",
     "Gone",
     "GuardedResolver",

@@ -9,13 +9,14 @@ from typing import Any, Protocol, Self
 
 from fanout.core.address import Address
 from fanout.core.delivery import Delivery, Message
+from fanout.core.fleet import SharedToken
 from fanout.core.model import Notification
 from fanout.core.outcome import Outcome
 from fanout.core.policy import Policy
 from fanout.core.secret import KeyPair
 from fanout.plugin.base import API, Clock
 
-__all__ = ["Context", "Diagnosis", "Transport", "TransportPlugin"]
+__all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Transport", "TransportPlugin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,56 @@ class Diagnosis:
         return not self.problem
 
 
+class Divided(Protocol):
+    """What in a transport keeps to a part of a rate. It is asked and told about once a second, and never for a delivery."""
+
+    def demand(self) -> float:
+        """What it could use at present, in the unit of the rate: infinite for all there is, and less where it is nearly idle, so that
+        busier processes get the rest. Asked before each `grant`."""
+        ...
+
+    def grant(self, share: float) -> None:
+        """From now on it may use so much; 0.0 for nothing."""
+        ...
+
+
+class Fleetwide(Protocol):
+    """What a transport has in common with those of the same account in all processes that share the database.
+
+    Nothing of it is for the path of a delivery: each is a question to storage, or is answered by one within a second or so.
+    """
+
+    def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
+        """Have `rate` divided among all processes that name it so, by what they could use: never more than all of it is out.
+
+        `part` is granted 0.0 at once, and its part while an engine delivers in this process; it is not kept alive by this. What is returned
+        asks for more without waiting for the next round; it costs next to nothing. Name the account, so that two of them are two.
+        """
+        ...
+
+    async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
+        """The token that stands under that name for all processes, or None. Raises `StorageError`.
+
+        An offered one takes its place first, unless that was made less than `spacing` seconds ago: so one process's token is everybody's.
+        It is stored, so it must be worth little for long: keep to tokens that end within an hour, and never store a key. The name must
+        tell nothing, and be another for another credential.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a transport is given besides its settings. It draws time and chance from here and nowhere else."""
+    """What a transport is given besides its settings. It draws time and chance from here and nowhere else.
+
+    `fleet` is None where no other process can share the work: a transport then has all of its rate, and tokens of its own.
+    """
 
     app: str
     binding: str
     clock: Clock
     rng: random.Random
     policy: Policy = field(default_factory=Policy)
+    fleet: Fleetwide | None = None
 
 
 class Transport(Protocol):

@@ -1,0 +1,79 @@
+"""What the transports of this process have in common with those of other processes: parts of rates, and tokens."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fanout.core.fleet import SharedToken, fair
+from fanout.engine.signal import Signal
+from fanout.plugin import Clock, Divided, Storage
+
+__all__ = ["FleetLink"]
+
+
+@dataclass(slots=True)
+class _Rate:
+    """One rate, and who in this process keeps to it. `held` is what all of them may use at present."""
+
+    rate: float
+    parts: list[weakref.ref[Divided]] = field(default_factory=list)
+    held: float = 0.0
+
+    def living(self) -> list[Divided]:
+        return [part for ref in self.parts if (part := ref()) is not None]
+
+
+class FleetLink:
+    """`plugin.Fleetwide` over a storage. The engine's `Membership` asks for the parts; nothing here waits for anything but storage."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._rates: dict[str, _Rate] = {}
+        self.short = Signal()
+        """Somebody has less than it could use, and was well served with less before."""
+
+    def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
+        """See `Fleetwide`."""
+        known = self._rates.setdefault(name, _Rate(rate))
+        known.rate = rate
+        if all(each is not part for each in known.living()):
+            known.parts.append(weakref.ref(part))
+            part.grant(0.0)
+        self.short.set()
+        return self.short.set
+
+    async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
+        """See `Fleetwide`."""
+        return await self._storage.fleet.token(name, self._clock.now(), offer=offer, spacing=spacing)
+
+    # -- the engine's side
+
+    @property
+    def divides(self) -> bool:
+        """Whether anybody keeps to a part of a rate."""
+        return bool(self._rates)
+
+    def lapse(self) -> None:
+        """The others may have divided this process's parts among themselves: nobody uses any."""
+        for rate in self._rates.values():
+            rate.held = 0.0
+            for part in rate.living():
+                part.grant(0.0)
+
+    async def renew(self, worker: str, now: float) -> None:
+        """Ask for this process's part of every rate, and hand it out. `now` is when the worker was last known to live."""
+        for name, rate in list(self._rates.items()):
+            parts = rate.living()
+            rate.parts = [ref for ref in rate.parts if ref() is not None]
+            demands = [part.demand() for part in parts]
+            held = rate.held
+            rate.held = await self._storage.fleet.share(
+                worker, name, rate=rate.rate, held=held, demand=sum(demands), now=now
+            )
+            for part, share in zip(parts, fair(rate.held, demands), strict=True):
+                part.grant(share)
+            if not parts and not held:
+                del self._rates[name]

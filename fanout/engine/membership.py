@@ -1,0 +1,175 @@
+"""This worker among the others that share its database: it says that it lives, and takes over what the dead have left.
+
+beat     "I live", and until when; what is in hand counts no longer than that (`Pulse`)
+share    this process's parts of rates, for its transports (`FleetLink`)
+follow   gates of a whole binding that another worker has closed
+bury     who has not been heard of: what it held is due
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from importlib.metadata import version
+
+from fanout.core.fleet import WorkerNote
+from fanout.core.policy import Policy
+from fanout.core.records import GateNote
+from fanout.engine.dispatcher import JUMP
+from fanout.engine.link import FleetLink
+from fanout.engine.pulse import Pulse
+from fanout.engine.signal import Signal
+from fanout.engine.work import Work
+from fanout.errors import StorageError, StorageFull
+from fanout.plugin import Clock, Storage
+
+__all__ = ["Membership"]
+
+_log = logging.getLogger("fanout.membership")
+_BEATS = 10
+"""Rounds in the time that a heartbeat lasts."""
+_IDLE = 3
+"""Of so many rounds one beats, while nothing is in hand: each is a commit."""
+_SOONEST = 0.1
+"""Of a round's time, what must pass at least before the next one, however short of its part of a rate somebody is."""
+_GRACE = 3
+"""Rounds for which others wait after a gate's time, while the worker that closed it probes."""
+
+
+_VERSION = version("fanout-push")
+
+
+class Membership:
+    """One engine's part in the fleet: none where the storage is not shared, or the engine does not deliver (`bindings` is None)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        works: Sequence[Work],
+        worker: str,
+        bindings: Iterable[str] | None,
+        link: FleetLink,
+        *,
+        clock: Clock,
+        policy: Policy,
+    ) -> None:
+        self._storage = storage
+        self._works = works
+        self._active = storage.shared and bindings is not None
+        self._note = WorkerNote(
+            id=worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=_VERSION,
+            started_at=clock.now(),
+            bindings=tuple(bindings or ()),
+        )
+        self._clock = clock
+        self._life = policy.heartbeat
+        self._every = policy.heartbeat / _BEATS
+        self._link = link
+        self._extend: Callable[[], Awaitable[None]] = _nothing
+        self.pulse = Pulse()
+        self._drift = clock.now() - clock.monotonic()
+        self._steady_since = self._last = self._beaten = clock.monotonic()
+        self._patient_until = float("-inf")
+        self.ended = False
+
+    async def join(self, extend: Callable[[], Awaitable[None]]) -> None:
+        """The first beat, before anything is leased. On a full disk nothing is sent before there is room for it.
+
+        `extend` extends every lease of this worker, and lets go of those that are lost.
+        """
+        self._extend = extend
+        if self._active:
+            self.pulse.until = self._clock.monotonic()
+            await self._round()
+
+    async def run(self) -> None:
+        """Until `ended`: a round ten times a heartbeat, and sooner where a transport is short of its part of a rate."""
+        while self._active and not self.ended:
+            if await self._link.short.wait(self._every):
+                pause = self._last + _SOONEST * self._every - self._clock.monotonic()
+                if pause > 0:
+                    await Signal().wait(pause)
+            await self._round()
+
+    async def leave(self) -> None:
+        """In good order: everything has been given back."""
+        if self._active:
+            self.ended = True
+            with contextlib.suppress(StorageError):
+                await self._storage.fleet.leave(self._note.id)
+
+    async def _round(self) -> None:
+        monotonic, now = self._clock.monotonic(), self._clock.now()
+        self._look_at_clock(monotonic, now)
+        try:
+            if self._is_due(monotonic):
+                await self._beat(monotonic, now)
+            if monotonic >= self._patient_until:
+                await self._link.renew(self._note.id, now)
+            await self._follow()
+            late = self._clock.monotonic() - self._last > self._life / 4
+            self._last = monotonic
+            if late:
+                # This worker stood still, or storage did. Then so did others, and must be heard first.
+                self._steady_since = monotonic
+            elif monotonic - self._steady_since >= self._life:
+                await self._bury(now)
+        except StorageFull:
+            self._steady_since = monotonic
+
+    def _look_at_clock(self, monotonic: float, now: float) -> None:
+        """Where the wall clock was set anew, everybody looks dead: each says first that it lives, before any judges by the new time."""
+        if abs(now - monotonic - self._drift) > JUMP:
+            self._drift = now - monotonic
+            self._steady_since = monotonic
+            self._patient_until = monotonic + self._life / 2
+            self._beaten = float("-inf")
+
+    def _is_due(self, monotonic: float) -> bool:
+        busy = any(work.leases for work in self._works)
+        return busy or monotonic - self._beaten >= (_IDLE - 0.5) * self._every or monotonic >= self.pulse.until
+
+    async def _beat(self, monotonic: float, now: float) -> None:
+        lapsed = monotonic >= self.pulse.until
+        known = await self._storage.fleet.beat(self._note, now, now + self._life)
+        self._beaten = monotonic
+        if lapsed or not known:
+            # Others may have taken over what was held here: what is left of it is to be learned before any of it is believed.
+            self._steady_since = monotonic
+            self._link.lapse()
+            await self._extend()
+        self.pulse.until = monotonic + self._life
+        for work in self._works:
+            for lease in work.leases.values():
+                lease.believe(self.pulse.until)
+                if lease.stalled and lease.until > self._clock.monotonic():
+                    stalled, lease.stalled = lease.stalled, []
+                    work.enqueue(lease, stalled)
+
+    async def _follow(self) -> None:
+        now = self._clock.now()
+        notes: dict[tuple[str, str], list[GateNote]] = {}
+        for note in await self._storage.gates(now):
+            if note.worker != self._note.id:
+                notes.setdefault((note.app, note.binding), []).append(note)
+        for work in self._works:
+            work.gates.follow(notes.get((work.app, work.binding), ()), self._clock.now(), _GRACE * self._every)
+
+    async def _bury(self, now: float) -> None:
+        """`now` is as old as this round, so that nobody is buried for a beat that came while it lasted."""
+        buried = await self._storage.fleet.bury(now)
+        for worker in buried:
+            _log.warning("The worker %s has not been heard of for %g s: its leases are taken over.", worker, self._life)
+        if buried:
+            for work in self._works:
+                work.signal.set()
+
+
+async def _nothing() -> None:
+    """Nothing is leased before it joins."""

@@ -1,0 +1,20 @@
+"""Until when this worker may believe that the others hold it for alive."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Pulse"]
+
+
+class Pulse:
+    """In monotonic seconds; for ever where no other process can share the work.
+
+    Nothing is sent under a lease beyond it, for the others may have taken the lease over. Kept apart from `Membership`, which moves it,
+    because dispatchers and keeper need no more of that than this.
+    """
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = math.inf
