@@ -1,0 +1,45 @@
+"""What was decided about deliveries and no other table remembers, a row for each notification that a transaction decided about.
+
+What a row holds is described in `fanout.storage.decisions`. Its number is of the sequence `step`, from which a chunk's making and its
+lease get numbers too: so that of several things of one time it is known which came first.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from fanout.storage.decisions import Entries, Row
+from fanout.storage.packing import dumps
+from fanout.storage.postgres.db import Db
+
+__all__ = ["STEP", "Decisions", "rows_of"]
+
+STEP = "(SELECT nextval('step'))"
+"""The next number, one for all rows of a statement."""
+
+
+class Decisions(Entries):
+    """Collects what a transaction decides, and writes it in one statement."""
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: Db) -> None:
+        super().__init__()
+        self._db = db
+
+    async def write(self, now: float) -> None:
+        """Store it all."""
+        await self._db.many(
+            "INSERT INTO decision (notification, at, data) SELECT j.notification, $3, j.data "
+            "FROM unnest($1::bigint[], $2::text[]) j(notification, data)",
+            [(notification, dumps(entries)) for notification, entries in self.by_notification.items()],
+            now,
+        )
+
+
+async def rows_of(db: Db, number: int, since: float = 0.0) -> list[Row]:
+    """What was decided about a notification (or, below zero, a binding) from `since` on, oldest first."""
+    rows = await db.rows(
+        "SELECT id, at, data FROM decision WHERE notification = $1 AND at >= $2 ORDER BY id", number, since
+    )
+    return [[row[0], row[1], orjson.loads(row[2])] for row in rows]

@@ -1,0 +1,230 @@
+"""Lease and extend, and what could be leased.
+
+A lease waits for no row: what another transaction has in hands is left out. It shares an advisory lock of its binding with other
+leases, which the pause of the binding takes for itself: so that nothing is leased behind its back.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from fanout.core.model import LANES
+from fanout.core.records import Chunk, Stored
+from fanout.storage.chunks import NewChunk
+from fanout.storage.packing import unpack
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.decisions import STEP
+from fanout.storage.postgres.endpoints import resolve
+from fanout.storage.postgres.ledger import add_chunks
+from fanout.storage.postgres.partitions import take_due
+from fanout.storage.postgres.stopping import gather
+from fanout.storage.postgres.suspicion import Inspection
+
+__all__ = ["BINDING_LOCK", "extend", "lease", "waiting"]
+
+BINDING_LOCK = 0x46414E42
+"""The first key of the advisory locks of bindings; the second is the binding's number."""
+
+_AT_HAND = 64
+"""Deliveries up to which a lease also brings endpoints and notifications."""
+_PAGES = (4, 16, 128, 1024)
+"""Chunks looked at in one statement, at first and from then on: those that turn out not to be needed are locked all the same."""
+
+_RUNNING = "NOT EXISTS (SELECT 1 FROM control WHERE binding = $1 AND paused)"
+
+
+_DUE = "ready_at <= greatest($3::float8, $4::float8) AND ready_at <= CASE WHEN owner IS NULL THEN $3 ELSE $4 END"
+"""That a chunk is due ($3, the callers' time), or its lease has run out ($4, the database's)."""
+
+
+async def lease(
+    db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float
+) -> list[Chunk]:
+    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    place = await db.binding(await db.app(app), binding)
+    clock, retries = (
+        await db.rows(
+            "SELECT extract(epoch FROM clock_timestamp())::float8, "
+            "EXISTS (SELECT 1 FROM retry WHERE binding = $1 AND lane = $2 AND due_at <= $3), "
+            "pg_advisory_xact_lock_shared($4, $1)::text",
+            place,
+            lane,
+            now,
+            BINDING_LOCK,
+        )
+    )[0][:2]
+    db.measured(clock)
+    if retries and await db.value(f"SELECT {_RUNNING}", place):
+        await add_chunks(db, await gather(db, await take_due(db, place, lane, limit, now)), now)
+    rows: list[Any] = []
+    if db.again:
+        rows = await db.rows(_MINE, place, lane, worker, now)
+    if not rows:
+        rows = await _claim(db, place, lane, limit, now, worker, until + db.skew)
+    chunks = [
+        Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(ids), states, part)
+        for id, uuid, attempt, epoch, ids, states, part in rows
+    ]
+    if chunks and sum(len(chunk.ids) for chunk in chunks) <= _AT_HAND:
+        await _complete(db, chunks, now)
+    return chunks
+
+
+_COLUMNS = "{0}.id, n.uuid, {0}.attempt, {0}.epoch, a.ids, {0}.states, {0}.part"
+_TAKE = f"owner = $5, worker = $5, epoch = c.epoch + 1, leased_at = $3, leased_after = {STEP}, ready_at = $6, waiting = 'ready'"
+_CLAIM = f"""
+WITH page AS MATERIALIZED (
+  SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR position('\\xfe'::bytea IN c.states) > 0 AS bad
+  FROM chunk c JOIN notification n ON n.id = c.notification
+  WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND {_DUE} AND (c.ready_at, c.id) > ($7, $8) AND {_RUNNING}
+  ORDER BY c.ready_at, c.id LIMIT %d FOR NO KEY UPDATE OF c SKIP LOCKED
+), chosen AS (
+  SELECT *, sum(open) OVER w - open AS before, bool_or(bad) OVER w AS spoiled FROM page WINDOW w AS (ORDER BY ready_at, id)
+), taken AS (
+  UPDATE chunk c SET {_TAKE} FROM chosen p WHERE c.id = p.id AND NOT p.spoiled AND p.before < $9
+  RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
+)
+SELECT {_COLUMNS.format("p").replace("p.attempt", "t.attempt").replace("p.epoch", "t.epoch").replace("p.states", "t.states").replace("p.part", "t.part")},
+  p.ready_at, p.open, p.bad, t.id IS NOT NULL AS taken, p.before < $9 AS wanted
+FROM chosen p LEFT JOIN taken t ON t.id = p.id LEFT JOIN audience a ON a.chunk = t.id LEFT JOIN notification n ON n.id = t.notification
+ORDER BY p.ready_at, p.id
+"""
+_TAKE_THESE = f"""
+WITH c AS (
+  UPDATE chunk c SET {_TAKE.replace("$5", "$2").replace("$6", "$4")} WHERE id = ANY($1::bigint[])
+  RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
+)
+SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification
+"""
+_MINE = f"""
+SELECT {_COLUMNS.format("c")} FROM chunk c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification
+WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = $4 ORDER BY c.id
+"""
+"""What an earlier run of the same lease took, whose answer nobody heard."""
+
+
+async def _claim(
+    db: Db, place: int, lane: int, limit: int, now: float, worker: str, until: float
+) -> list[Sequence[Any]]:
+    """Take what is due, page by page. A page of what is in order is one statement."""
+    taken: list[Sequence[Any]] = []
+    moved: list[NewChunk] = []
+    left = limit
+    after: tuple[float, int] = (float("-inf"), 0)
+    for page in range(10**9):
+        size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
+        rows = await db.rows(_CLAIM % size, place, lane, now, now + db.skew, worker, until, *after, left)
+        rest = []
+        for *columns, ready_at, still_open, bad, mine, wanted in rows:
+            after = (ready_at, columns[0])
+            if mine:
+                taken.append(columns)
+                left -= still_open
+            elif wanted:
+                rest.append((columns[0], still_open, bad))
+        if rest:
+            more, judged = await _inspect(db, rest, left, now)
+            taken += await _take_these(db, [id for id, _ in more], worker, now, until)
+            left -= sum(count for _, count in more)
+            moved += judged
+        if left <= 0 or len(rows) < size:
+            break
+    # What was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    await add_chunks(db, moved, now)
+    return taken
+
+
+async def _inspect(
+    db: Db, rest: Sequence[tuple[int, int, bool]], left: int, now: float
+) -> tuple[list[tuple[int, int]], list[NewChunk]]:
+    """From the first chunk on that is not in order: which are to be leased, with their open deliveries; and what moves elsewhere."""
+    inspection = await Inspection.of(db, [id for id, _, bad in rest if bad], now)
+    chosen: list[tuple[int, int]] = []
+    for id, count, bad in rest:
+        if left <= 0:
+            break
+        if bad:
+            if id not in inspection.able:
+                continue
+            count = inspection.judge(id)
+        if count:
+            chosen.append((id, count))
+            left -= count
+    await inspection.write()
+    return chosen, inspection.moved
+
+
+async def _take_these(db: Db, ids: list[int], worker: str, now: float, until: float) -> list[Sequence[Any]]:
+    if not ids:
+        return []
+    found = {row[0]: tuple(row) for row in await db.rows(_TAKE_THESE, ids, worker, now, until)}
+    return [found[id] for id in ids]
+
+
+async def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
+    """Few deliveries: with what is needed to send them, so that nobody has to come back for it."""
+    ids = array("q")
+    for chunk in chunks:
+        ids.extend(chunk.ids)
+    found = {row.id: row for row in await resolve(db, ids, now)}
+    rows = await db.rows(_STORED, list({chunk.notification for chunk in chunks}))
+    stored = {row[0]: Stored(*row) for row in map(tuple, rows)}
+    for chunk in chunks:
+        if all(id in found for id in chunk.ids):
+            chunk.rows = [found[id] for id in chunk.ids]
+        chunk.stored = stored[chunk.notification]
+
+
+_STORED = """
+SELECT n.uuid, a.name, n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at,
+  CASE WHEN n.stopped = '' AND n.paused THEN 'paused' ELSE n.stopped END
+FROM notification n JOIN app a ON a.id = n.app WHERE n.uuid = ANY($1::text[])
+"""
+
+
+# -- what waits
+
+_CHUNK = (
+    "(SELECT ready_at - CASE WHEN owner IS NULL THEN 0 ELSE $3::float8 END FROM chunk WHERE binding = $1 AND lane = {0} "
+    "AND NOT done ORDER BY ready_at LIMIT 1)"
+)
+_RETRY = "(SELECT min(due_at) FROM retry WHERE binding = $1 AND lane = {0})"
+_EXPANSION = (
+    "(SELECT min(due_at) FROM expansion WHERE app = $2 AND binding = $1 AND lane = {0}), "
+    "(SELECT min(due_at) FROM expansion WHERE app = $2 AND binding = 0 AND lane = {0})"
+)
+_TIMES = ", ".join(source.format(lane) for lane in range(len(LANES)) for source in (_CHUNK, _RETRY, _EXPANSION))
+
+
+async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+    """For each lane whether there is work now; and when there will be, where that is later."""
+    number = await db.app(app)
+    lanes = len(LANES)
+    times = await db.row(f"SELECT {_TIMES} WHERE {_RUNNING}", await db.binding(number, binding), number, db.skew)
+    if times is None:
+        return [False] * lanes, None
+    ready: list[bool] = []
+    later: list[float] = []
+    for lane in range(lanes):
+        first = min((at for at in times[4 * lane : 4 * lane + 4] if at is not None), default=None)
+        ready.append(first is not None and first <= now)
+        if first is not None and first > now:
+            later.append(first)
+    return ready, min(later, default=None)
+
+
+async def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+    """Extend what is still held under that epoch; the rest is returned."""
+    db.measured(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8"))
+    rows = await db.rows(
+        "WITH held AS (SELECT c.id FROM chunk c JOIN unnest($1::bigint[], $2::int[]) j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "
+        "WHERE c.owner IS NOT NULL ORDER BY c.id FOR NO KEY UPDATE OF c) "
+        "UPDATE chunk c SET ready_at = $3 FROM held WHERE c.id = held.id RETURNING c.id",
+        [chunk for chunk, _ in leases],
+        [epoch for _, epoch in leases],
+        until + db.skew,
+    )
+    kept = {row[0] for row in rows}
+    return [chunk for chunk, _ in leases if chunk not in kept]

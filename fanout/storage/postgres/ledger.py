@@ -1,0 +1,197 @@
+"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification.
+
+Whoever adds to a notification or ends something of it holds that one's row first (`hold`): chunks, retry rows, expansions, tallies and
+backlog of a notification change under its lock alone. The one exception is a lease of what is in order, which changes nothing but the
+chunk, and never waits for a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fanout.core.statemap import Codes
+from fanout.storage.book import Book, ending
+from fanout.storage.chunks import WAITS, NewChunk
+from fanout.storage.packing import pack
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.decisions import STEP
+
+__all__ = ["ADD_LOAD", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready", "hold"]
+
+ADD_LOAD = (
+    "INSERT INTO load AS l (app, shard, deliveries, bytes) SELECT app, pg_backend_pid() & 15, sum(deliveries), sum(bytes) FROM ({}) s "
+    "GROUP BY app HAVING sum(deliveries) <> 0 OR sum(bytes) <> 0 ORDER BY app ON CONFLICT (app, shard) DO UPDATE "
+    "SET deliveries = l.deliveries + excluded.deliveries, bytes = l.bytes + excluded.bytes"
+)
+"""Adds what the columns app, deliveries and bytes say to the load; no two backends write to the same row, or nearly none."""
+
+
+async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> list[int]:
+    """Lock the rows of these notifications until the transaction ends, by number; those that are there.
+
+    Without `wait`, rows that others have locked are left out.
+    """
+    wanted = list(notifications)
+    if not wanted:
+        return []
+    skip = "" if wait else " SKIP LOCKED"
+    rows = await db.rows(
+        f"SELECT id FROM notification WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE{skip}", wanted
+    )
+    return [row[0] for row in rows]
+
+
+async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int]:
+    """Store new chunks, owned by nobody; their numbers, which ascend."""
+    if not chunks:
+        return []
+    rows = [
+        (
+            chunk.notification,
+            chunk.binding,
+            chunk.lane,
+            chunk.attempt,
+            chunk.ready_at,
+            chunk.open,
+            chunk.ids[0],
+            chunk.ids[-1],
+            chunk.map,
+            chunk.crashes,
+            chunk.part,
+            None if chunk.open else now,
+            chunk.lane >= WAITS,
+            pack(chunk.ids),
+        )
+        for chunk in chunks
+    ]
+    found = await db.rows(_ADD_CHUNKS, *zip(*rows, strict=True), now)
+    return sorted(row[0] for row in found)
+
+
+_ADD_CHUNKS = f"""
+WITH j AS MATERIALIZED (
+  SELECT nextval('chunk_id_seq') AS id, u.* FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::int[], $5::float8[], $6::int[],
+    $7::bigint[], $8::bigint[], $9::bytea[], $10::int[], $11::int[], $12::float8[], $13::boolean[], $14::bytea[])
+    u(notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held, ids)
+), c AS (
+  INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held,
+    created_at, created_after)
+  SELECT id, notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held, $15::float8, {STEP} FROM j
+)
+INSERT INTO audience (chunk, ids) SELECT id, ids FROM j RETURNING chunk
+"""
+
+
+async def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
+    """Store new expansions: (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after)."""
+    await db.many(
+        "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT * FROM unnest($1::bigint[], "
+        "$2::int[], $3::int[], $4::smallint[], $5::float8[], $6::bigint[], $7::text[], $8::bigint[])",
+        rows,
+    )
+
+
+async def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
+    """The list of (state, reason) of each of these notifications."""
+    pairs: dict[int, list[tuple[str, str]]] = {id: [] for id in notifications}
+    rows = await db.rows(
+        "SELECT notification, state, reason FROM tally WHERE notification = ANY($1::bigint[]) ORDER BY notification, code",
+        list(pairs),
+    )
+    for id, state, reason in rows:
+        pairs[id].append((state, reason))
+    return {id: Codes(each) for id, each in pairs.items()}
+
+
+class Ledger(Book):
+    """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`hold`)."""
+
+    def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
+        super().__init__(codes)
+        self._db = db
+        self._over: list[int] = []
+
+    async def write(
+        self,
+        now: float,
+        *,
+        releases: Sequence[tuple[int, float, str]] = (),
+        parts: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        """Store it all. What is finished with that is for `finish` to end.
+
+        `releases` (chunk, due at, waiting) are given back, and `parts` (chunk, crashes, part) suspected with it: chunks that have a new map.
+        """
+        await self._write_maps(now, releases, parts)
+        await self._db.many(
+            "INSERT INTO tally AS t (notification, code, state, reason, n) "
+            "SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[]) "
+            "ON CONFLICT (notification, code) DO UPDATE SET n = t.n + excluded.n",
+            self.tallies(),
+        )
+        sums = self.sums()
+        if sums:
+            self._over += [row[0] for row in await self._db.rows(_ADD_SUMS, *zip(*sums, strict=True))]
+
+    async def _write_maps(
+        self, now: float, releases: Sequence[tuple[int, float, str]], parts: Sequence[tuple[int, int, int]]
+    ) -> None:
+        given: Mapping[int, tuple[float, str]] = {id: (due_at, waiting) for id, due_at, waiting in releases}
+        suspected: Mapping[int, tuple[int, int]] = {id: (crashes, part) for id, crashes, part in parts}
+        nothing = (None, None)
+        rows = [
+            (id, *changed, *given.get(id, nothing), *suspected.get(id, nothing)) for id, changed in self.maps.items()
+        ]
+        await self._db.many(
+            "UPDATE chunk c SET states = j.states, open = j.open, settled_at = CASE WHEN j.ended THEN $9 ELSE c.settled_at END, "
+            "owner = CASE WHEN j.open > 0 AND j.due_at IS NULL THEN c.owner END, ready_at = coalesce(j.due_at, c.ready_at), "
+            "waiting = coalesce(j.waiting, c.waiting), crashes = coalesce(j.crashes, c.crashes), part = coalesce(j.part, c.part) "
+            "FROM unnest($1::bigint[], $2::bytea[], $3::int[], $4::boolean[], $5::float8[], $6::text[], $7::int[], $8::int[]) "
+            "j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = j.id",
+            rows,
+            now,
+        )
+
+    async def finish(self, now: float) -> dict[int, str]:
+        """`finish_ready` for every notification that `write` left without a rest."""
+        return await finish_ready(self._db, self._over, now)
+
+
+_ADD_SUMS = f"""
+WITH s AS (
+  UPDATE notification n SET settled = n.settled + j.settled, total = n.total + j.total, attempts = n.attempts + j.attempts,
+    expansions = n.expansions + j.expansions
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[]) j(id, settled, total, attempts, expansions)
+  WHERE n.id = j.id RETURNING n.id, n.app, j.total - j.settled + j.expansions AS deliveries, 0 AS bytes,
+    n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total AS over
+), l AS ({ADD_LOAD.format("SELECT app, deliveries, bytes FROM s")})
+SELECT id FROM s WHERE over
+"""
+
+
+async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, str]:
+    """Of these, which are held, those of which nothing is left become finished, with an event each: number to id."""
+    if not notifications:
+        return {}
+    rows = await db.rows(_FINISH, list(notifications), now)
+    await db.log(
+        now,
+        [
+            (app, "notification.finished", ending(uuid, total, stopped, zip(states, counts, strict=True)))
+            for _, app, uuid, total, stopped, states, counts in rows
+        ],
+    )
+    return {row[0]: row[2] for row in rows}
+
+
+_FINISH = f"""
+WITH f AS (
+  UPDATE notification SET finished_at = $2, paused = false
+  WHERE id = ANY($1::bigint[]) AND finished_at IS NULL AND expansions = 0 AND settled = total
+  RETURNING id, app, uuid, total, stopped, octet_length(content) AS size
+), l AS ({ADD_LOAD.format("SELECT app, 0 AS deliveries, -size AS bytes FROM f")})
+SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.counts, '{{}}') AS counts FROM f
+LEFT JOIN LATERAL (SELECT array_agg(state) AS states, array_agg(n) AS counts FROM tally WHERE notification = f.id) t ON true
+ORDER BY id
+"""

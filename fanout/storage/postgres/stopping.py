@@ -1,0 +1,150 @@
+"""What ends deliveries without a send: cancelling, superseding, running out of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fanout.core.statemap import Codes, close
+from fanout.errors import NotFound
+from fanout.storage.chunks import NewChunk, gathered
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.ledger import Ledger, add_chunks, codes_of, finish_ready, hold
+
+__all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
+
+RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
+"""What `gather` wants to know of a retry row."""
+
+_CHUNKS = 500
+_RETRIES = 50_000
+"""How many are in memory at a time while a notification is stopped."""
+
+
+async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
+    """Stop it; how many chunks are still leased. Raises `NotFound`."""
+    found = await db.row(
+        "SELECT id, finished_at FROM notification WHERE uuid = $1 AND app = $2 FOR NO KEY UPDATE",
+        uuid,
+        await db.app(app),
+    )
+    if found is None:
+        raise NotFound(f"There is no notification {uuid} in the app {app}.")
+    id, finished_at = found
+    if finished_at is not None:
+        return 0
+    await stop(db, [id], "cancelled", now)
+    return int(await db.value("SELECT count(*) FROM chunk WHERE notification = $1 AND NOT done", id))
+
+
+async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
+    """Nothing more of these is leased; what nobody holds ends in the state `why` (or in that of an earlier stop). Holds them."""
+    chosen = await hold(db, notifications)
+    if not chosen:
+        return
+    rows = await db.rows(
+        "UPDATE notification SET stopped = CASE WHEN stopped = '' AND finished_at IS NULL THEN $2 ELSE stopped END, "
+        "paused = paused AND NOT (stopped = '' AND finished_at IS NULL) WHERE id = ANY($1::bigint[]) RETURNING id, stopped",
+        chosen,
+        why,
+    )
+    states = {row[0]: row[1] for row in rows}
+    for id in chosen:
+        await end_open(db, id, states[id], "", now)
+    # What is still held may have been paused: who looks for lost leases must find it.
+    await db.run(
+        "UPDATE chunk SET lane = ~lane WHERE notification = ANY($1::bigint[]) AND NOT done AND lane < 0", chosen
+    )
+    await finish_ready(db, chosen, now)
+
+
+async def end_open(db: Db, notification: int, state: str, reason: str, now: float, limit: int = 2**62) -> int:
+    """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries ended.
+
+    The notification is held (`ledger.hold`). Does not look whether it has finished with that.
+    """
+    codes = (await codes_of(db, [notification]))[notification]
+    ended = 0
+    dropped = await db.run("DELETE FROM expansion WHERE notification = $1", notification)
+    if dropped != "DELETE 0":
+        expansions = await db.value("SELECT expansions FROM notification WHERE id = $1", notification)
+        ledger = Ledger(db)
+        ledger.of(notification).expansions -= expansions
+        await ledger.write(now)
+    while ended < limit:
+        done = await _end_chunks(db, notification, codes, state, reason, now, limit - ended)
+        done = done or await _end_retries(db, notification, codes, state, reason, now, limit - ended)
+        if not done:
+            break
+        ended += done
+    return ended
+
+
+async def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
+    """One page of chunks that nobody holds."""
+    rows = await db.rows(
+        "SELECT id, open, states FROM chunk WHERE notification = $1 AND NOT done AND (owner IS NULL OR ready_at <= $2) "
+        "ORDER BY id LIMIT $3 FOR NO KEY UPDATE",
+        id,
+        now + db.skew,
+        min(_CHUNKS, limit),
+    )
+    ledger = Ledger(db, {id: codes})
+    ended = 0
+    for chunk, still_open, states in rows:
+        if ended >= limit:
+            break
+        ledger.conclude(id, chunk, close(states, codes, state, reason))
+        ended += still_open
+    await ledger.write(now)
+    return ended
+
+
+async def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
+    """One page of retry rows: they become chunks that are done."""
+    rows = await db.rows(
+        "DELETE FROM retry WHERE notification = $1 AND endpoint <= (SELECT max(endpoint) FROM "
+        "(SELECT endpoint FROM retry WHERE notification = $1 ORDER BY endpoint LIMIT $2) page) "
+        f"RETURNING {RETRY_COLUMNS}",
+        id,
+        min(_RETRIES, limit),
+    )
+    if not rows:
+        return 0
+    chunks = await gather(db, rows)
+    ledger = Ledger(db, {id: codes})
+    for chunk in chunks:
+        applied = close(bytes(len(chunk.ids)), codes, state, reason)
+        chunk.states = applied.states
+        ledger.count(id, applied)
+    await add_chunks(db, chunks, now)
+    await ledger.write(now)
+    return len(rows)
+
+
+async def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
+    """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
+    chunks, left = gathered(rows, db.context.chunk)
+    taken = [(*key, n) for key, n in left.items()]
+    await db.many(
+        "DELETE FROM backlog b USING unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) j(notification, binding, waiting, n) "
+        "WHERE b.notification = j.notification AND b.binding = j.binding AND b.waiting = j.waiting AND b.n + j.n <= 0",
+        taken,
+    )
+    await db.many(
+        "UPDATE backlog b SET n = b.n + j.n FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) "
+        "j(notification, binding, waiting, n) "
+        "WHERE b.notification = j.notification AND b.binding = j.binding AND b.waiting = j.waiting",
+        taken,
+    )
+    return chunks
+
+
+async def add_backlog(db: Db, counts: Mapping[tuple[int, int, str], int]) -> None:
+    """So many retry rows more wait for this reason, by (notification, binding, reason)."""
+    await db.many(
+        "INSERT INTO backlog AS b (notification, binding, waiting, n) "
+        "SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) "
+        "ON CONFLICT (notification, binding, waiting) DO UPDATE SET n = b.n + excluded.n",
+        [(*key, n) for key, n in counts.items()],
+    )

@@ -1,0 +1,59 @@
+"""What becomes of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from fanout.storage.chunks import NewChunk
+from fanout.storage.packing import unpack
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.decisions import Decisions
+from fanout.storage.postgres.ledger import Ledger, codes_of, hold
+from fanout.storage.suspects import Due, Suspects
+
+__all__ = ["Inspection"]
+
+
+class Inspection:
+    """Judges chunks one by one, and writes all of it in a fixed number of statements."""
+
+    def __init__(self, db: Db, due: Sequence[Due], ledger: Ledger, now: float) -> None:
+        self._db = db
+        self._now = now
+        self._ledger = ledger
+        self._decisions = Decisions(db)
+        self._suspects = Suspects(due, ledger, self._decisions)
+        self.able = {each.id for each in due}
+        """Which may be judged: not those of a notification that is in other hands just now."""
+        self.moved: list[NewChunk] = []
+        """What is to be stored as chunks of their own, once `write` was called."""
+
+    @classmethod
+    async def of(cls, db: Db, chunks: Sequence[int], now: float) -> Self:
+        """Of chunks that this transaction has locked. It waits for nobody, so that it may lock their notifications last."""
+        wanted = await db.rows("SELECT DISTINCT notification FROM chunk WHERE id = ANY($1::bigint[])", list(chunks))
+        mine = await hold(db, [row[0] for row in wanted], wait=False)
+        rows = await db.rows(
+            "SELECT c.id, c.notification, c.binding, c.lane, c.attempt, c.states, n.stopped, c.owner, c.leased_at, c.leased_after, "
+            "c.crashes, c.part FROM chunk c JOIN notification n ON n.id = c.notification "
+            "WHERE c.id = ANY($1::bigint[]) AND n.id = ANY($2::bigint[])",
+            list(chunks),
+            mine,
+        )
+        return cls(db, [Due(*row) for row in map(tuple, rows)], Ledger(db, await codes_of(db, mine)), now)
+
+    def judge(self, id: int) -> int:
+        """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
+        return self._suspects.judge(id)
+
+    async def write(self) -> None:
+        """Store it all, but for what is `moved`."""
+        await self._ledger.write(self._now, parts=self._suspects.parts)
+        if self._suspects.movers:
+            rows = await self._db.rows(
+                "SELECT chunk, ids FROM audience WHERE chunk = ANY($1::bigint[])", self._suspects.movers
+            )
+            self.moved = self._suspects.moved({row[0]: unpack(row[1]) for row in rows}, self._now)
+        await self._decisions.write(self._now)
+        await self._ledger.finish(self._now)

@@ -1,0 +1,28 @@
+"""Turns: the chunks of a large target that are held back are let go one by one (see `fanout.storage.chunks`)."""
+
+from __future__ import annotations
+
+from fanout.storage.chunks import WAITS
+from fanout.storage.postgres.db import Db
+
+__all__ = ["held_back", "let_go"]
+
+
+async def held_back(db: Db, notification: int, binding: int, cursor: int, high: int, limit: int) -> list[int]:
+    """The next chunks of that notification and binding whose turn has not come, at most `limit`."""
+    rows = await db.rows(
+        f"SELECT id FROM chunk WHERE notification = $1 AND NOT done AND binding = $2 AND id > $3 AND id <= $4 AND lane >= {WAITS} "
+        "ORDER BY id LIMIT $5",
+        notification,
+        binding,
+        cursor,
+        high,
+        limit,
+    )
+    return [row[0] for row in rows]
+
+
+async def let_go(db: Db, chunks: list[int], now: float) -> None:
+    """These are due from now."""
+    if chunks:
+        await db.run(f"UPDATE chunk SET lane = lane - {WAITS}, ready_at = $2 WHERE id = ANY($1::bigint[])", chunks, now)
