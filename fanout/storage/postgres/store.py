@@ -149,8 +149,6 @@ class PostgresStorage:
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        if not await self._look(_late("leasing", "leasable"), app, binding, lane, now):
-            return []
         lease = _late("leasing", "lease")
         chunks: list[Chunk] = await self._write(
             lease, worker, app, binding, lane, limit, now, until, durable=False, quiet=True
@@ -159,7 +157,7 @@ class PostgresStorage:
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
-        answer: tuple[list[bool], float | None] = await self._read(_late("leasing", "waiting"), app, binding, now)
+        answer: tuple[list[bool], float | None] = await self._look(_late("leasing", "waiting"), app, binding, now)
         return answer
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
