@@ -1,4 +1,7 @@
-"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--quick]`. `benchmarks/README.md` says what they mean."""
+"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--quick]`. `benchmarks/README.md` says what they mean.
+
+`python -m benchmarks guard [--update]` counts what a delivery costs, and compares with what it cost before.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["guard"]:
+        from benchmarks.guard.command import main as guard
+
+        return guard(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(QUICK)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small runs, to see that they work")

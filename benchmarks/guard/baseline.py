@@ -1,0 +1,136 @@
+"""What was counted before, kept by Python minor version; and the verdict on what is counted now. Pure, but for the file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.guard.counting import part_of
+from benchmarks.guard.scenarios import Count
+
+__all__ = ["FILE", "VERSION", "Growth", "compare", "load", "save"]
+
+FILE = Path(__file__).parents[1] / "baseline.json"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Each minor version of Python has a compiler of its own, so its instructions are counted by themselves."""
+LIMIT = 0.05
+"""By how much a count may rise."""
+_WEIGHT = 0.01
+"""A part counts as grown if its rise is at least this share of the whole: one call in a corner is nobody's worry."""
+_LEAST = {"iterations": 5, "writes": 5}
+"""A rise of so few in a whole run is a matter of what fell into one iteration of the loop."""
+_NAMED = 8
+_KEPT = 300
+"""A function's count is kept if it is at least this part of the whole."""
+
+Counts: TypeAlias = Mapping[str, Mapping[str, Count]]
+"""By scenario and measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One count that rose too far. `part` is empty for the whole; `functions` are those that grew most, with before and now, per delivery: before is None
+    where it was too little to be kept.
+    """
+
+    scenario: str
+    measure: str
+    part: str
+    before: float
+    now: float
+    functions: tuple[tuple[str, float | None, float], ...]
+
+    def __str__(self) -> str:
+        where = f" in {self.part}" if self.part else ""
+        rise = f"{self.now / self.before - 1:+.1%}" if self.before else "new"
+        lines = [f"{self.scenario}: {self.measure}{where} per delivery {self.before:.6g} -> {self.now:.6g} ({rise})"]
+        for name, before, now in self.functions:
+            lines.append(f"    {name}: {'new, or was little' if before is None else f'{before:.6g}'} -> {now:.6g}")
+        return "\n".join(lines)
+
+
+def compare(before: Counts, now: Counts) -> list[Growth]:
+    """Each measure of each scenario that rose by more than `LIMIT`, as a whole or in one part of the program."""
+    return [
+        growth
+        for scenario, measures in before.items()
+        for measure, count in measures.items()
+        for growth in _grown(scenario, measure, count, now[scenario][measure])
+    ]
+
+
+def _grown(scenario: str, measure: str, before: Count, now: Count) -> Iterator[Growth]:
+    if now.deliveries != before.deliveries:
+        raise ValueError(
+            f"{scenario}: {measure} was counted of {before.deliveries} deliveries, now of {now.deliveries}: "
+            "count anew with `python -m benchmarks guard --update`."
+        )
+    if now.total > before.total * (1 + LIMIT) and now.total - before.total >= _LEAST.get(measure, 1):
+        yield _growth(scenario, measure, "", before.total, now.total, before, now)
+        return
+    for part, total in now.parts.items():
+        was = before.parts.get(part, 0)
+        if total > was * (1 + LIMIT) and total - was > before.total * _WEIGHT:
+            yield _growth(scenario, measure, part, was, total, before, now)
+
+
+def _growth(scenario: str, measure: str, part: str, was: int, total: int, before: Count, now: Count) -> Growth:
+    each = now.deliveries
+    little = before.total // _KEPT
+    changes = sorted(
+        (
+            (count - before.functions.get(name, min(count, little)), name)
+            for name, count in now.functions.items()
+            if not part or part_of(name) == part
+        ),
+        reverse=True,
+    )
+    functions = tuple(
+        (name, before.functions[name] / each if name in before.functions else None, now.functions[name] / each)
+        for change, name in changes[:_NAMED]
+        if change > 0
+    )
+    return Growth(scenario, measure, part, was / each, total / each, functions)
+
+
+# -- the file
+
+
+def load(file: Path = FILE) -> Counts | None:
+    """What was counted on this minor version of Python, or None."""
+    found = _read(file).get(VERSION)
+    if found is None:
+        return None
+    return {
+        scenario: {measure: Count(**count) for measure, count in measures.items()}
+        for scenario, measures in found.items()
+    }
+
+
+def save(counts: Counts, file: Path = FILE) -> None:
+    """Keep these for this minor version; the others' stay."""
+    whole = _read(file) | {
+        VERSION: {
+            scenario: {measure: _plain(count) for measure, count in measures.items()}
+            for scenario, measures in counts.items()
+        }
+    }
+    file.write_text(json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
+
+
+def _plain(count: Count) -> dict[str, Any]:
+    """As JSON. Functions of which there is little are left out: they are in the sums, and too many."""
+    plain: dict[str, Any] = {"deliveries": count.deliveries, "total": count.total}
+    if count.functions:
+        plain["parts"] = dict(count.parts)
+        plain["functions"] = {name: n for name, n in count.functions.items() if n * _KEPT >= count.total}
+    return plain
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found

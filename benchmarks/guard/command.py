@@ -1,0 +1,65 @@
+"""`python -m benchmarks guard [--update] [SCENARIO …]`: count, and compare with what was counted before."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmarks.guard import baseline
+from benchmarks.guard.scenarios import SCENARIOS, Count, measure
+
+__all__ = ["HOW", "main", "measured"]
+
+HOW = "python -m benchmarks guard --update"
+"""What makes a baseline."""
+
+
+def measured(name: str) -> dict[str, Count]:
+    """Count one scenario in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.guard.command", "--measure", name]
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if ended.returncode:
+        raise RuntimeError(f"Counting {name} failed:\n{ended.stderr}")
+    return {what: Count(**count) for what, count in json.loads(ended.stdout).items()}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks guard", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="keep what is counted now as the baseline of this Python")
+    parser.add_argument("--measure", metavar="SCENARIO", choices=SCENARIOS, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(words)
+    if chosen.measure:
+        print(json.dumps({what: asdict(count) for what, count in measure(chosen.measure).items()}))
+        return 0
+    before = baseline.load()
+    now = {name: measured(name) for name in SCENARIOS}
+    for name, counts in now.items():
+        print(f"\n{name}, per delivery")
+        for what, count in counts.items():
+            each = count.total / count.deliveries
+            old = before[name][what] if before is not None and what in before.get(name, {}) else None
+            change = f"  {each * old.deliveries / old.total - 1:+.2%}" if old is not None and old.total else ""
+            print(f"  {what:<14}{each:>12,.3f}{change}")
+    if chosen.update:
+        baseline.save(now)
+        print(f"\nKept in {baseline.FILE.name} for Python {baseline.VERSION}.")
+        return 0
+    if before is None:
+        print(f"\nThere is no baseline for Python {baseline.VERSION}. This makes it: {HOW}", file=sys.stderr)
+        return 2
+    grown = baseline.compare(before, now)
+    for growth in grown:
+        print(f"\n{growth}")
+    if grown:
+        print(f"\nIf the rise is meant, say why in the commit, and keep it: {HOW}", file=sys.stderr)
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

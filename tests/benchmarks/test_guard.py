@@ -1,0 +1,100 @@
+"""A delivery costs no more than it did: calls, instructions, memory blocks, statements, commits, bytes and wake-ups are counted anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.guard import baseline
+from benchmarks.guard.command import HOW, measured
+from benchmarks.guard.scenarios import SCENARIOS, Count
+
+pytestmark = pytest.mark.timeout(300)
+
+PLANT = """
+import json
+from dataclasses import asdict
+from benchmarks.guard.scenarios import measure
+from fanout.engine.lease import Lease
+
+accept = Lease.accept
+
+def accept_and_more(lease, position):
+    accept(lease, position)
+
+Lease.accept = accept_and_more
+print(json.dumps({what: asdict(count) for what, count in measure("apns broadcast", ["calls"]).items()}))
+"""
+
+
+def kept() -> baseline.Counts:
+    found = baseline.load()
+    if found is None:
+        pytest.skip(f"there is no baseline for Python {baseline.VERSION}; this makes it: {HOW}")
+    return found
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_delivery_costs_no_more_than_before(name: str) -> None:
+    before = kept()
+    assert name in before, f"There is no baseline of {name}; this makes it: {HOW}"
+
+    grown = baseline.compare({name: before[name]}, {name: measured(name)})
+
+    report = "\n".join(map(str, grown))
+    assert not grown, f"{report}\nIf the rise is meant, say why in the commit, and keep it: {HOW}"
+
+
+def test_one_more_call_per_delivery_is_caught_and_named() -> None:
+    before = kept()
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    ended = subprocess.run([sys.executable, "-c", PLANT], capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    now = {what: Count(**count) for what, count in json.loads(ended.stdout).items()}
+
+    calls = {"apns broadcast": {what: before["apns broadcast"][what] for what in now}}
+    grown = baseline.compare(calls, {"apns broadcast": now})
+
+    assert any("accept_and_more" in str(growth) for growth in grown), grown
+
+
+def test_growth_is_judged_as_a_whole_and_by_part() -> None:
+    before = {"s": {"calls": Count(10, 1000, {"fanout/engine": 100, "fanout/http": 900}, {"fanout/http/a.py f": 900})}}
+
+    def grown(total: int, **parts: int) -> list[str]:
+        named = {f"fanout/{part}": count for part, count in parts.items()}
+        now = Count(10, total, named, {"fanout/http/a.py f": parts["http"], "fanout/engine/b.py g": parts["engine"]})
+        return [f"{growth.part or 'all'}" for growth in baseline.compare(before, {"s": {"calls": now}})]
+
+    assert grown(1050, engine=100, http=940) == []
+    assert grown(1051, engine=100, http=940) == ["all"]
+    assert grown(1011, engine=111, http=900) == ["fanout/engine"]
+    assert grown(1010, engine=110, http=900) == []  # a hundredth of the whole is let pass
+    assert grown(900, engine=100, http=800) == []
+
+
+def test_the_report_names_what_grew_with_its_figures() -> None:
+    before = Count(10, 100, {"fanout/http": 100}, {"fanout/http/a.py f": 100})
+    now = Count(10, 120, {"fanout/http": 120}, {"fanout/http/a.py f": 100, "fanout/http/b.py g": 20})
+
+    (growth,) = baseline.compare({"s": {"calls": before}}, {"s": {"calls": now}})
+
+    assert str(growth) == "s: calls per delivery 10 -> 12 (+20.0%)\n    fanout/http/b.py g: new, or was little -> 2"
+
+
+def test_each_version_of_python_keeps_its_own(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "baseline.json"
+    counts = {"s": {"calls": Count(10, 1000, {"libraries": 1000}, {"a f": 1000}), "commits": Count(10, 3)}}
+    baseline.save(counts, file)
+
+    monkeypatch.setattr(baseline, "VERSION", "3.99")
+    assert baseline.load(file) is None
+    baseline.save({}, file)
+    monkeypatch.undo()
+
+    assert baseline.load(file) == counts
+    assert set(json.loads(file.read_text())) == {baseline.VERSION, "3.99"}
