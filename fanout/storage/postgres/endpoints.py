@@ -373,24 +373,45 @@ async def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
 """As `EndpointRow._make`, without a Python call for each row."""
 
-_HELD = """
-SELECT coalesce(max(r.due_at), 0) FROM retry r WHERE r.endpoint = e.id AND r.holds AND r.due_at > $2
-"""
+_ROW = "id, address, kind, grp, registered_at, generation, state, binding"
+_PARTS = " UNION ALL ".join(
+    f"SELECT {_ROW} FROM endpoint WHERE shard = {shard} AND id = ANY (${shard + 3}::text::bigint[])"
+    for shard in range(SHARDS)
+)
 _RESOLVE = f"""
-WITH held AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM retry WHERE holds) AS any)
-SELECT array_agg(e.id), array_agg(e.address), array_agg(e.kind), array_agg(e.grp), array_agg(e.registered_at),
-  array_agg(e.generation), array_agg(e.state), array_agg(CASE WHEN (SELECT "any" FROM held) THEN ({_HELD}) ELSE 0 END),
-  CASE WHEN (SELECT record FROM seal) IS NOT NULL THEN array_agg(e.binding) END, (SELECT record FROM seal)
-FROM {_CHOSEN}
+WITH held AS MATERIALIZED (
+  SELECT endpoint, max(due_at) AS until FROM retry WHERE holds AND due_at > $2 AND endpoint = ANY ($1::text::bigint[])
+  AND (SELECT EXISTS (SELECT 1 FROM retry WHERE holds)) GROUP BY endpoint
+)
+SELECT {", ".join(f"array_agg({column})" for column in _ROW.split(", ")[:-1])},
+  (SELECT array_agg(endpoint) FROM held), (SELECT array_agg(until) FROM held),
+  CASE WHEN (SELECT record FROM seal) IS NOT NULL THEN array_agg(binding) END, (SELECT record FROM seal)
+FROM ({_PARTS}) e
 """
+"""Each part is asked by itself: to have the right one found for each id took the server half as long again. Ids go as text, which
+asyncpg and the server turn into numbers in a third of the time that a list of numbers takes."""
+
+
+def _resolve_arguments(ids: Sequence[int], now: float) -> list[Any]:
+    """All ids, the time, and the ids of each part."""
+    parts: list[list[int]] = [[] for _ in range(SHARDS)]
+    for id in ids:
+        parts[id & (SHARDS - 1)].append(id)
+    return [_numbers(ids), now, *map(_numbers, parts)]
+
+
+def _numbers(ids: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 async def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
     """What a send needs of these endpoints."""
-    columns = await db.row(_RESOLVE, ids, now)
+    columns = await db.row(_RESOLVE, *_resolve_arguments(ids, now))
     if columns is None or columns[0] is None:
         return []
-    *found, bindings, record = columns
+    *found, held, until, bindings, record = columns
+    later = dict(zip(held, until, strict=True)) if held else {}
+    found.append([later.get(id, 0.0) for id in found[0]] if later else [0.0] * len(found[0]))
     seal = db.seal_of(record)
     if seal is not None:
         places = await db.places(bindings)
