@@ -11,8 +11,8 @@ __all__ = ["Again", "Unknown", "lost", "refusal", "repeatable", "translate", "un
 
 _REPEATABLE = ("40001", "40P01", "23505", "55P03")
 """Serialization failure, deadlock; a unique key that another transaction entered between our look and our write; lock_timeout."""
-_FULL = ("53100", "53200")
-"""Disk full; out of memory (of shared memory, where locks are kept)."""
+_FULL = ("53100",)
+"""Disk full."""
 _REFUSED = ("28000", "28P01", "3D000", "42501", "3F000")
 """Wrong user, wrong password, no such database, no right, no such schema."""
 
@@ -75,8 +75,12 @@ def translate(error: BaseException, shown: str) -> BaseException:
     if isinstance(error, asyncpg.DataError) or getattr(error, "sqlstate", None) in ("22021", "22P05", "22003"):
         return unfit()
     code = getattr(error, "sqlstate", None)
-    if code in _FULL:
-        made: StorageError = StorageFull(
+    if code == "53200":
+        made: StorageError = StorageError(
+            f"The server of {shown} has no room for locks or memory ({_said(error)}): raise max_locks_per_transaction to 256."
+        )
+    elif code in _FULL:
+        made = StorageFull(
             f"The database {shown} has no room ({_said(error)}): nothing of this call was stored. Make room and repeat it."
         )
     elif isinstance(error, Again) or code in _REPEATABLE:

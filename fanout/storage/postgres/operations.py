@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fanout.errors import StorageError
@@ -30,6 +31,15 @@ _LOSSES = 2
 """How often one is run anew whose connection was lost before COMMIT was sent: idle connections die unnoticed."""
 _PATIENCE = 8.0
 """Seconds for which the database may be away before a caller is told that nobody knows whether a commit was made."""
+
+
+@dataclass(slots=True)
+class _Fate:
+    """What can be said of an operation that is broken off: whether it may have been committed, and whether an earlier run may."""
+
+    again: bool = False
+    committing: bool = False
+
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -60,11 +70,11 @@ class Database:
         """A read of one statement."""
         if not self._pool.options.prepared:
             return await self.read(function, *arguments)
-        return await self._limited(self._attempts(function, arguments, None, None))
+        return await self._limited(function, arguments, None, None)
 
     async def read(self, function: Function, *arguments: Any) -> Any:
         """A read of several statements that see the database at one moment."""
-        return await self._limited(self._attempts(function, arguments, _READ, "COMMIT"))
+        return await self._limited(function, arguments, _READ, "COMMIT")
 
     async def write(
         self, function: Function, *arguments: Any, durable: bool = True, quiet: bool = False, again: bool = False
@@ -75,7 +85,7 @@ class Database:
         """
         begin = _WRITE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
-        return await self._limited(self._attempts(function, arguments, begin, commit, again))
+        return await self._limited(function, arguments, begin, commit, again)
 
     async def changes(self, *, others: bool) -> int:
         """A number that is another after any commit; with `others`, after those of other processes."""
@@ -88,17 +98,22 @@ class Database:
 
     # -- attempts
 
-    async def _limited(self, attempts: Awaitable[Any]) -> Any:
+    async def _limited(
+        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, again: bool = False
+    ) -> Any:
+        fate = _Fate(again)
         try:
             async with asyncio.timeout(_LIMIT):
-                return await attempts
+                return await self._attempts(function, arguments, begin, commit, fate)
         except TimeoutError:
+            if fate.committing or fate.again:
+                raise unknown(self._pool.options.shown) from None
             raise StorageError(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: see what it is busy with."
             ) from None
 
     async def _attempts(
-        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, again: bool = False
+        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, fate: _Fate
     ) -> Any:
         repeats = losses = 0
         doubt_since: float | None = None
@@ -111,42 +126,56 @@ class Database:
                 if time.monotonic() - doubt_since > _PATIENCE:
                     raise unknown(self._pool.options.shown) from None
                 continue
-            db = Db(connection, self._context, self._known, again=again, believed=self._believed)
-            committing = sound = False
+            sound = False
             try:
-                if begin is None:
-                    result = await function(db, *arguments)
-                else:
-                    await connection.execute(begin + self._local)
-                    result = await function(db, *arguments)
-                    committing = True
-                    assert commit is not None
-                    await connection.execute(commit)
-                    if commit is self._commit:
-                        self._bumped += 1
+                result = await self._once(connection, function, arguments, begin, commit, fate)
                 sound = True
-                db.keep()
                 return result
             except Exception as error:
                 if lost(error):
                     self._pool.drop_free()
-                    if committing:
-                        again = True
-                        doubt_since = doubt_since or time.monotonic()
-                        if begin is not None and time.monotonic() - doubt_since > _PATIENCE:
-                            raise unknown(self._pool.options.shown) from None
-                        continue
+                    if fate.committing and doubt_since is None:
+                        doubt_since = time.monotonic()
+                    if doubt_since is not None and time.monotonic() - doubt_since > _PATIENCE:
+                        raise unknown(self._pool.options.shown) from None
+                    fate.again = fate.again or doubt_since is not None
                     losses += 1
-                    if losses <= _LOSSES or doubt_since is not None:
-                        continue
-                    raise translate(error, self._pool.options.shown) from None
-                sound = await _roll_back(connection)
-                repeats += 1
-                if not repeatable(error) or repeats >= _REPEATS:
-                    raise translate(error, self._pool.options.shown) from None
+                    if doubt_since is None and losses > _LOSSES:
+                        raise translate(error, self._pool.options.shown) from None
+                else:
+                    sound = await _roll_back(connection)
+                    repeats += 1
+                    if not repeatable(error) or repeats >= _REPEATS:
+                        raise translate(error, self._pool.options.shown) from None
             finally:
                 await self._pool.give(connection, sound=sound)
-            await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(repeats, 6)))
+            if repeats:
+                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(repeats, 6)))
+
+    async def _once(
+        self,
+        connection: Connection,
+        function: Function,
+        arguments: tuple[Any, ...],
+        begin: str | None,
+        commit: str | None,
+        fate: _Fate,
+    ) -> Any:
+        """One run, from BEGIN to COMMIT."""
+        db = Db(connection, self._context, self._known, again=fate.again, believed=self._believed)
+        if begin is None:
+            result = await function(db, *arguments)
+        else:
+            fate.committing = False
+            await connection.execute(begin + self._local)
+            result = await function(db, *arguments)
+            fate.committing = commit is not None and begin is not _READ
+            await connection.execute(commit)
+            fate.committing = False
+            if commit is self._commit:
+                self._bumped += 1
+        db.keep()
+        return result
 
 
 async def _roll_back(connection: Connection) -> bool:

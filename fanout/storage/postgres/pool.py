@@ -52,7 +52,8 @@ class Pool:
         self._room = asyncio.Semaphore(options.pool)
         self._connecting = asyncio.Lock()
         self._free: list[Connection] = []
-        self._failures = 0
+        self._failures = self._failed = 0
+        self._failure: Exception | None = None
         self._not_before = 0.0
         self._closed = True
 
@@ -98,7 +99,11 @@ class Pool:
             self._free.pop().terminate()
 
     async def _connect(self) -> Connection:
+        """One try at a time. Who waited for it while it failed fails with it, so that a dead server is not waited for in turns."""
+        failures = self._failures
         async with self._connecting:
+            if self._failures > failures and self._failure is not None:
+                raise type(self._failure)(*self._failure.args)
             pause = self._not_before - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
@@ -106,11 +111,14 @@ class Pool:
                 connection = await self.connect()
             except Exception as error:
                 first, most = _BACKOFF
-                pause = min(most, first * 2.0 ** min(self._failures, 10)) * self._rng.uniform(0.5, 1.0)
+                pause = min(most, first * 2.0 ** min(self._failed, 10)) * self._rng.uniform(0.5, 1.0)
                 self._not_before = time.monotonic() + pause
                 self._failures += 1
-                raise error from None
-            self._failures = 0
+                self._failed += 1
+                self._failure = error
+                raise
+            self._failed = 0
+            self._failure = None
             self._not_before = 0.0
             return connection
 

@@ -53,7 +53,7 @@ class PostgresStorage:
     """A `Storage` in the PostgreSQL database at `location`, a URL without its scheme (see `url`). Nothing is connected before it is entered.
 
     Leases end by the database's clock, whose distance from this machine's is measured; `believe_callers`: it is taken to be none,
-    because the callers' clock is made for a simulation or a test. Raises `StorageRefused` for a URL that cannot be used.
+    because the callers' clock is made for a simulation or a test. Raises `ConfigurationError` for a URL that cannot be used.
     """
 
     shared = True

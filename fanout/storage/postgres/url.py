@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from fanout.errors import StorageRefused
+from fanout.errors import ConfigurationError
 
 __all__ = ["Options", "parse"]
 
@@ -35,34 +35,34 @@ class Options:
 
 
 def parse(location: str) -> Options:
-    """The options in what follows the scheme's colon. Raises `StorageRefused`, which never repeats the address as it was given."""
+    """The options in what follows the scheme's colon. Raises `ConfigurationError`, which never repeats the address as it was given."""
     if not location.startswith("//"):
-        raise StorageRefused(
-            'A PostgreSQL storage needs a URL: write storage = "postgresql://USER@HOST/DATABASE" (the password may stand in PGPASSWORD).'
+        raise ConfigurationError(
+            'storage: a PostgreSQL database needs a URL: write storage = "postgresql://USER@HOST/DATABASE" (the password may stand in PGPASSWORD).'
         )
     try:
         parts = urlsplit(f"postgresql:{location}")
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        raise StorageRefused(
-            "The URL of the PostgreSQL storage cannot be read: write postgresql://USER@HOST/DATABASE, and a special character of the "
+        raise ConfigurationError(
+            "storage: the URL of the PostgreSQL database cannot be read: write postgresql://USER@HOST/DATABASE, and a special character of the "
             "password as % and two digits."
         ) from None
     ours = dict(query)
     others = [(key, value) for key, value in query if key not in ("pool", "schema", "prepared")]
     schema = ours.get("schema", "fanout")
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
-        raise StorageRefused(
-            f"schema={schema!r} in the URL of the storage is no name: use small letters, digits and underscores, and not pg_ in front."
+        raise ConfigurationError(
+            f"storage: schema={schema!r} in its URL is no name: use small letters, digits and underscores, and not pg_ in front."
         )
     pool = ours.get("pool", "4")
     if not (pool.isascii() and pool.isdigit() and len(pool) < 4 and 1 <= int(pool) <= _POOL_LIMIT):
-        raise StorageRefused(
-            f"pool={pool!r} in the URL of the storage: give a number of connections from 1 to {_POOL_LIMIT}."
+        raise ConfigurationError(
+            f"storage: pool={pool!r} in its URL: give a number of connections from 1 to {_POOL_LIMIT}."
         )
     prepared = ours.get("prepared", "on")
     if prepared not in ("on", "off"):
-        raise StorageRefused(f"prepared={prepared!r} in the URL of the storage: write on, or off for PgBouncer.")
+        raise ConfigurationError(f"storage: prepared={prepared!r} in its URL: write on, or off for PgBouncer.")
     tail = f"?{urlencode(others)}" if others else ""
     return Options(
         dsn=f"postgresql://{parts.netloc}{parts.path}{tail}",
