@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.records import Settled
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 
-def note(id: str, **more: object) -> WorkerNote:
+def note(id: str, **more: Any) -> WorkerNote:
     """A worker that says of itself what there is to say."""
     made = WorkerNote(
         id=id, host="host-" + id, pid=7, version="1.2", started_at=T0 - 0.5, bindings=("default/apns", "shop/fcm")

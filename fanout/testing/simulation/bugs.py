@@ -196,8 +196,8 @@ def _every_key_is_new(check: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _all_active(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    async def blind(self: Any, *arguments: Any) -> Any:
-        return [row._replace(state="active") for row in await resolve(self, *arguments)]
+    def blind(*arguments: Any) -> Any:
+        return [row._replace(state="active") for row in resolve(*arguments)]
 
     return blind
 
@@ -216,6 +216,14 @@ def _unmarked(mark: Callable[..., Any]) -> Callable[..., Any]:
         return True
 
     return unmarked
+
+
+def _believes_for_ever(believe: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, alive: None
+
+
+def _all_dead(outlived: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda seen_at, until, now: True
 
 
 _STORE = "fanout.storage.sqlite.store:SqliteStorage"
@@ -283,7 +291,12 @@ _ALL = (
     Bug("expand-twice", "Expansion cuts the last id of a page again.", f"{_SQLITE}.expansion:_cut", _cursor_by(-1)),
     Bug("retry-early", "A retry goes 0.3 s before it is due.", f"{_SQLITE}.leasing:_gather", _too_early),
     Bug("ignore-key", "An idempotency key is forgotten at once.", f"{_SQLITE}.intake:_check_keys", _every_key_is_new),
-    Bug("send-to-former-owner", "Endpoints that changed hands still get it.", f"{_STORE}.resolve", _all_active),
+    Bug(
+        "send-to-former-owner",
+        "Endpoints that changed hands still get it.",
+        f"{_SQLITE}.endpoints:resolve",
+        _all_active,
+    ),
     Bug(
         "doubt-is-certainty",
         "An attempt in doubt counts as not sent.",
@@ -296,6 +309,13 @@ _ALL = (
         "fanout.engine.dispatcher:Dispatcher._mark",
         _unmarked,
     ),
+    Bug(
+        "ignore-heartbeat",
+        "A worker that stood still for longer than its heartbeat believes in its leases.",
+        "fanout.engine.lease:Lease.believe",
+        _believes_for_ever,
+    ),
+    Bug("bury-the-living", "Workers are buried whose heartbeat runs.", f"{_SQLITE}.fleet:outlived", _all_dead),
 )
 
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}

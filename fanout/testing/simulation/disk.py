@@ -187,6 +187,7 @@ class LabelledStorage:
         self._methods: dict[str, Callable[..., Any]] = {}
         self.shared: bool = storage.shared
         self.location: str = storage.location
+        self.fleet = _LabelledFacet(storage.fleet, self._labelled)
 
     async def __aenter__(self) -> LabelledStorage:
         await self._storage.__aenter__()
@@ -213,3 +214,14 @@ class LabelledStorage:
             return await method(*arguments, **more)
 
         return call
+
+
+class _LabelledFacet:
+    """A facet of such a storage."""
+
+    def __init__(self, facet: Any, labelled: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        self._facet = facet
+        self._labelled = labelled
+
+    def __getattr__(self, name: str) -> Any:
+        return self._labelled(name, getattr(self._facet, name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,10 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["CriticalLog", "Hook", "ObservedTransport", "Recorder", "at_once"]
 
 _QUESTIONS = frozenset(
-    ("changes", "waiting", "status", "deliveries", "finished", "stopped", "notification", "outstanding", "events")
+    (
+        "changes",
+        "waiting",
+        "status",
+        "deliveries",
+        "finished",
+        "stopped",
+        "notification",
+        "outstanding",
+        "events",
+        "gates",
+        "workers",
+        "share",
+        "token",
+    )
 )
 """Calls that change nothing and that no judge asks for."""
 
+_HERE = f"{socket.gethostname()}:{os.getpid()}:"
 _ENROLS = frozenset(("register", "intern", "remove_endpoints", "restore_endpoints", "erase_user"))
 
 
@@ -47,7 +64,8 @@ class Recorder:
     def done(self, call: Call) -> None:
         """A call was committed, answered or refused."""
         said = f"error {type(call.error).__name__}: {call.error}" if call.error is not None else shown(call.result)
-        self._world.say(call.node, "storage", f"{call.name} -> {said}")
+        # A worker's id names the process that plays all of them.
+        self._world.say(call.node, "storage", f"{call.name} -> {said.replace(_HERE, '')}")
         if call.name in _QUESTIONS:
             return
         history = self._history

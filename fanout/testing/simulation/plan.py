@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -154,6 +154,11 @@ def _rates(rng: random.Random) -> dict[str, float]:
 
 def _policy(rng: random.Random) -> Policy:
     request_timeout = rng.uniform(0.65, 1.2)
+    drawn = _drawn_policy(rng, request_timeout)
+    return replace(drawn, heartbeat=max(1.0, 0.4 * drawn.lease))
+
+
+def _drawn_policy(rng: random.Random, request_timeout: float) -> Policy:
     return Policy(
         attempts=rng.choice((3, 5, 10, 10)),
         backoff_base=rng.uniform(0.05, 0.3),

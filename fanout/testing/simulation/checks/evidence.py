@@ -93,6 +93,8 @@ class Evidence:
     """Calls that paused or resumed a notification or a binding, in the order of their commits."""
     oddities: list[Violation] = field(default_factory=list)
     """What is wrong with leases, found while they were put in order."""
+    _beats: dict[str, tuple[str, float, float]] = field(default_factory=dict)
+    """Of each worker, its process, when it said last that it lives, and until when."""
     _of_node: dict[tuple[str, str], list[Leased]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -114,6 +116,14 @@ class Evidence:
                 self._extend(call, commit, latest)
             elif call.name == "settle":
                 self._settle(call, commit, latest)
+            elif call.name == "beat":
+                self._beats[call.argument(0, "worker").id] = (
+                    call.node,
+                    call.argument(1, "now"),
+                    call.argument(2, "until"),
+                )
+            elif call.name == "bury":
+                self._bury(call, latest)
             elif call.name in ("pause", "resume", "pause_binding", "resume_binding"):
                 self.pauses.append(call)
             elif call.name == "put":
@@ -192,6 +202,19 @@ class Evidence:
                         self.ends[key].append(Ended(state, reason, commit, call.at, call.node))
             if settlement.release is not None or self._done(lease, settlement):
                 lease.ended = commit
+
+    def _bury(self, call: Call, latest: dict[int, Leased]) -> None:
+        """What the buried held may be taken over; but only of one that had not been heard of may it be said to be dead."""
+        now = call.argument(0, "now")
+        for worker in call.result:
+            node, seen, until = self._beats.pop(worker)
+            if now < until - SLACK and seen - now < until - seen - SLACK:
+                self._odd(
+                    "heartbeat", f"{call.node} buried {node}, which counts as alive for {until - now:.3f} s more", call
+                )
+            for lease in latest.values():
+                if lease.node == node and lease.ended is None:
+                    lease.until = min(lease.until, now)
 
     def _lose(self, node: str, chunk: int, epoch: int) -> None:
         for lease in self.leases:
