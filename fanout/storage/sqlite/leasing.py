@@ -9,9 +9,9 @@ from typing import Any
 from fanout.core.model import LANES
 from fanout.core.records import Chunk
 from fanout.storage.chunks import NewChunk
+from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.decisions import LAST_DECISION
-from fanout.storage.sqlite.endpoints import resolve
 from fanout.storage.sqlite.ledger import add_chunks
 from fanout.storage.sqlite.pausing import stands
 from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
@@ -106,7 +106,7 @@ def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
     ids = array("q")
     for chunk in chunks:
         ids.extend(chunk.ids)
-    found = {row.id: row for row in resolve(db, ids, now)}
+    found = {row.id: row for row in endpoints.resolve(db, ids, now)}
     stored = {uuid: notification(db, uuid) for uuid in {chunk.notification for chunk in chunks}}
     for chunk in chunks:
         if all(id in found for id in chunk.ids):

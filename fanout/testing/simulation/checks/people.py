@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fanout.plugin import Endpoint, EndpointGone, EndpointRow, Gone, Status, Submission, Target
 from fanout.testing.simulation.checks.evidence import Evidence, Violation
+from fanout.testing.simulation.disk import Call
 from fanout.testing.simulation.history import Attempt, Directory
 
 __all__ = ["CHECKS"]
@@ -131,12 +132,22 @@ def _read(evidence: Evidence, attempt: Attempt) -> tuple[int, EndpointRow] | Non
         return None
     calls = evidence.history.calls
     for number in range(lease.commit, min(attempt.commits, len(calls))):
-        call = calls[number]
-        if call.name == "resolve" and call.node == attempt.node and attempt.endpoint in call.argument(0, "ids"):
-            row = next((row for row in call.result if row.id == attempt.endpoint), None)
-            if row is not None:
-                return number, row
+        row = next((row for row in _rows(calls[number], attempt) if row.id == attempt.endpoint), None)
+        if row is not None:
+            return number, row
     return None
+
+
+def _rows(call: Call, attempt: Attempt) -> Iterable[EndpointRow]:
+    """What that call told the attempt's worker of endpoints: a lease of few deliveries brings them along."""
+    if call.node != attempt.node or call.error is not None or call.skipped:
+        return
+    if call.name == "resolve" and attempt.endpoint in call.argument(0, "ids"):
+        yield from call.result
+    elif call.name == "lease":
+        for chunk in call.result:
+            if chunk.notification == attempt.notification:
+                yield from chunk.rows or ()
 
 
 def gone_is_founded(evidence: Evidence) -> Iterator[Violation]:
