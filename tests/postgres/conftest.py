@@ -14,6 +14,7 @@ from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage import Maker
+from tests.postgres.books import unbalanced
 
 _EMPTY = """
 DO $$
@@ -89,6 +90,7 @@ def makers(databases: Databases) -> tuple[Maker, Maker]:
         try:
             async with opened(databases.server, last[0], context) as storage:
                 yield storage
+            assert await unbalanced(databases.server.url(last[0])) == {}, "the books balance"
         finally:
             await databases.give_back(last[0])
 

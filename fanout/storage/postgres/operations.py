@@ -189,7 +189,8 @@ async def _roll_back(connection: Connection) -> bool:
 
 
 async def _changed(db: Db) -> int:
-    return int(await db.value("SELECT last_value FROM changed"))
+    # Of a sequence of which nothing was taken, the last value is the first one that will be.
+    return int(await db.value("SELECT last_value + is_called::int FROM changed"))
 
 
 async def _measure(db: Db) -> None:
