@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fanout.core.codec import digest, encode
-from fanout.core.ids import notification_id
-from fanout.core.model import LANES, Notification, Target
+from fanout.core.model import Notification, Target
 from fanout.core.policy import Policy
 from fanout.core.records import Submission
+from fanout.core.submission import submission_of
 from fanout.errors import InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
 
 __all__ = ["Intake", "Request"]
-
-_IDEMPOTENCY_KEY_LIMIT = 255
-_FARTHEST = 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +61,27 @@ class Intake:
     ) -> Request:
         """Validate, stamp with id and times, and prepare once per binding. Raises `UsageError` for what can never work."""
         self.check_app(app)
-        if isinstance(target, str):
-            target = Target.parse(target)
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= _IDEMPOTENCY_KEY_LIMIT:
-            raise UsageError(
-                f"An idempotency key has 1 to {_IDEMPOTENCY_KEY_LIMIT} characters; got {len(idempotency_key)}."
-            )
-        now = self._clock.now()
-        if at is not None and not (math.isfinite(at) and at <= now + _FARTHEST):
-            raise UsageError(f"at is {at!r}: give UNIX seconds within a year from now.")
-        due_at = now if at is None else max(at, now)
-        content = encode(notification)
-        stamped = replace(
+        submission = submission_of(
             notification,
-            id=notification_id(now, self._rng.randbytes(10)),
-            accepted_at=now,
-            expires_at=due_at + (notification.ttl or self._policy.zero_ttl_grace),
+            target,
+            app=app,
+            at=at,
+            idempotency_key=idempotency_key,
+            now=self._clock.now(),
+            random=self._rng.randbytes(10),
+            zero_ttl_grace=self._policy.zero_ttl_grace,
+        )
+        return self.judged(submission, notification)
+
+    def judged(self, submission: Submission, notification: Notification) -> Request:
+        """The request for a submission of this content, prepared once per binding. Raises `InvalidMessage` where none can take it."""
+        stamped = replace(
+            notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )
         refusals: dict[str, InvalidMessage] = {}
         sizes: dict[str, int] = {}
         for (owner, binding), transport in self._transports.items():
-            if owner != app:
+            if owner != submission.app:
                 continue
             try:
                 sizes[binding] = transport.prepare(stamped).size
@@ -94,19 +89,5 @@ class Intake:
                 refusals[binding] = error
         if refusals and not sizes:
             raise next(iter(refusals.values()))
-        submission = Submission(
-            id=stamped.id,
-            app=app,
-            target=target,
-            content=content,
-            lane=LANES.index(notification.lane),
-            repeat=notification.repeat,
-            accepted_at=now,
-            due_at=due_at,
-            expires_at=stamped.expires_at,
-            collapse_key=notification.collapse_key,
-            idempotency_key=idempotency_key,
-            digest=digest(content, target, at),
-            refused=frozenset(refusals),
-        )
-        return Request(submission, refusals, sizes)
+        judged = replace(submission, refused=frozenset(refusals)) if refusals else submission
+        return Request(judged, refusals, sizes)

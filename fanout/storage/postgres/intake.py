@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fanout.core.codec import digest
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
 from fanout.storage.chunks import Plan, Start
@@ -16,6 +15,7 @@ from fanout.storage.postgres.expansion import look_up_all
 from fanout.storage.postgres.failure import Again
 from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.postgres.registration import intern
+from fanout.storage.sealing import masked, target_key
 from fanout.storage.targets import aim, dump
 
 __all__ = ["put"]
@@ -23,10 +23,12 @@ __all__ = ["put"]
 
 async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     """Store all of them or none."""
+    if any(sub.target.kind == "addresses" for sub in submissions):
+        submissions = masked(await db.seal(), submissions)
     if any(sub.feed is not None or sub.follows for sub in submissions):
         from fanout.storage.postgres.feed_put import put_with_feed
 
-        return await put_with_feed(db, submissions, now, _put, _replayed)
+        return await put_with_feed(db, submissions, now, _put, _replayed, _stored)
     return await _put(db, submissions, now)
 
 
@@ -120,12 +122,13 @@ async def _store(
     for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
         del starts[i]
         answers[i] = Put(dropped=True)
+    seal = await db.seal() if any(sub.target.kind == "addresses" for sub in submissions) else None
     run: dict[int, Start] = {}
     places: dict[Place, int] = {}
     for i, start in starts.items():
         sub = submissions[i]
         if sub.collapse_key is not None:
-            place = (start.app, sub.collapse_key, digest(b"", sub.target, None))
+            place = (start.app, sub.collapse_key, target_key(seal, sub.target))
             if place in places:
                 await _store_run(db, submissions, run, places, answers, now)
                 run, places = {}, {}

@@ -1,0 +1,57 @@
+"""From what a caller of `send` said to the submission that is stored, as far as no transport is asked. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from fanout.core.codec import digest, encode
+from fanout.core.ids import notification_id
+from fanout.core.model import LANES, Notification, Target
+from fanout.core.records import Submission
+from fanout.errors import UsageError
+
+__all__ = ["submission_of"]
+
+_IDEMPOTENCY_KEY_LIMIT = 255
+_FARTHEST = 366 * 86_400.0
+
+
+def submission_of(
+    notification: Notification,
+    target: Target | str,
+    *,
+    app: str,
+    at: float | None,
+    idempotency_key: str | None,
+    now: float,
+    random: bytes,
+    zero_ttl_grace: float,
+) -> Submission:
+    """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's (seconds).
+
+    Raises `UsageError` for what can never work.
+    """
+    if isinstance(target, str):
+        target = Target.parse(target)
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= _IDEMPOTENCY_KEY_LIMIT:
+        raise UsageError(
+            f"An idempotency key has 1 to {_IDEMPOTENCY_KEY_LIMIT} characters; got {len(idempotency_key)}."
+        )
+    if at is not None and not (math.isfinite(at) and at <= now + _FARTHEST):
+        raise UsageError(f"at is {at!r}: give UNIX seconds within a year from now.")
+    due_at = now if at is None else max(at, now)
+    content = encode(notification)
+    return Submission(
+        id=notification_id(now, random),
+        app=app,
+        target=target,
+        content=content,
+        lane=LANES.index(notification.lane),
+        repeat=notification.repeat,
+        accepted_at=now,
+        due_at=due_at,
+        expires_at=due_at + (notification.ttl or zero_ttl_grace),
+        collapse_key=notification.collapse_key,
+        idempotency_key=idempotency_key,
+        digest=digest(content, target, at),
+    )
