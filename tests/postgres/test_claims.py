@@ -258,7 +258,7 @@ async def _mix(number: int, storage: Storage, ids: list[str], users: list[str], 
             await verb()
         except UsageError as error:
             # Two of this worker's own leases of one chunk, of which the later one was settled first.
-            assert "settled once" in str(error)  # noqa: PT017
+            assert "settled once" in str(error)
             hands.clear()
 
 
