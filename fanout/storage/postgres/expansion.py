@@ -218,7 +218,7 @@ async def _fill(db: Db, source: _Source, name: str, binding: int, parts: int) ->
 
 async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int) -> list[int]:
     """The next endpoints, ids ascending."""
-    asked, values = "", []
+    asked, values = "", list[Any]()
     if source.audience is not None:
         from fanout.storage.postgres.feed_audience import condition
 

@@ -20,11 +20,11 @@ class PostgresFeed:
     """`plugin.feed.Feed`, by the storage's own ways to read and write."""
 
     def __init__(self, database: Database) -> None:
-        self._look, self._read, self._write = database.look, database.read, database.write
+        self._look, self._write = database.look, database.write
 
     async def identity(self) -> int:
         """See `Feed`."""
-        return int(await self._read(_late("feed_items", "identity")))
+        return int(await self._look(_late("feed_items", "identity")))
 
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         """See `Feed`."""
@@ -33,12 +33,12 @@ class PostgresFeed:
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._read(_late("feed_subscriptions", "listing"), app, user)
+        found: list[Subscription] = await self._look(_late("feed_subscriptions", "listing"), app, user)
         return found
 
     async def subscription(self, app: str, unsid: str) -> Subscription | None:
         """See `Feed`."""
-        found: Subscription | None = await self._read(_late("feed_subscriptions", "by_unsid"), app, unsid)
+        found: Subscription | None = await self._look(_late("feed_subscriptions", "by_unsid"), app, unsid)
         return found
 
     async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
@@ -47,17 +47,17 @@ class PostgresFeed:
 
     async def expiring(self, app: str, *, after: float, until: float, limit: int = 1000) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._read(_late("feed_subscriptions", "expiring"), app, after, until, limit)
+        found: list[Subscription] = await self._look(_late("feed_subscriptions", "expiring"), app, after, until, limit)
         return found
 
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         """See `Feed`."""
-        page: FeedPage = await self._read(_late("feed_items", "page"), app, user, query, now)
+        page: FeedPage = await self._look(_late("feed_items", "page"), app, user, query, now)
         return page
 
     async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
         """See `Feed`."""
-        found: FeedItem | None = await self._read(_late("feed_items", "find"), app, user, id, now)
+        found: FeedItem | None = await self._look(_late("feed_items", "find"), app, user, id, now)
         return found
 
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
@@ -66,5 +66,5 @@ class PostgresFeed:
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""
-        found: Touched = await self._read(_late("feed_items", "touched"), after)
+        found: Touched = await self._look(_late("feed_items", "touched"), after)
         return found

@@ -168,6 +168,16 @@ CREATE TABLE gate (
   name text NOT NULL, waiting text NOT NULL, reason text NOT NULL, worker text NOT NULL,
   PRIMARY KEY (binding, scope, name)
 );
+-- The workers that share this database: times by its clock. `share` is what each has of a rate, `token` what all present.
+CREATE TABLE worker (
+  id text COLLATE "C" PRIMARY KEY, host text NOT NULL, pid int NOT NULL, version text NOT NULL, started_at float8 NOT NULL,
+  bindings text[] NOT NULL, seen_at float8 NOT NULL, until float8 NOT NULL
+);
+CREATE TABLE share (
+  name text COLLATE "C" NOT NULL, worker text COLLATE "C" NOT NULL, counted float8 NOT NULL, demand float8 NOT NULL,
+  PRIMARY KEY (name, worker)
+);
+CREATE TABLE token (name text COLLATE "C" PRIMARY KEY, text text NOT NULL, made_at float8 NOT NULL, expires_at float8 NOT NULL);
 -- What was decided and the other tables forget: JSON, see `decisions`. A binding's pauses stand under its number below zero.
 -- `id` is a number of the sequence `step`.
 CREATE TABLE decision (

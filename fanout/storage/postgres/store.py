@@ -29,8 +29,10 @@ from fanout.core.records import (
 from fanout.plugin import StorageContext
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
+from fanout.storage.postgres.fleet import PostgresFleet
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database, Function
+from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
@@ -65,7 +67,9 @@ class PostgresStorage:
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
+        self._emptied = Emptied()
         self.feed = PostgresFeed(self._database)
+        self.fleet = PostgresFleet(self._database)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
 
     async def __aenter__(self) -> Self:
@@ -180,17 +184,17 @@ class PostgresStorage:
 
     async def notification(self, id: str) -> Stored | None:
         """See `Storage`."""
-        found: Stored | None = await self._read(_late("watching", "notification"), id)
+        found: Stored | None = await self._look(_late("watching", "notification"), id)
         return found
 
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
         """See `Storage`."""
-        found: dict[str, str] = await self._read(_late("watching", "stopped"), ids)
+        found: dict[str, str] = await self._look(_late("watching", "stopped"), ids)
         return found
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
         """See `Storage`."""
-        found: set[str] = await self._read(_late("watching", "finished"), ids)
+        found: set[str] = await self._look(_late("watching", "finished"), ids)
         return found
 
     # -- queue: watch and manage
@@ -202,7 +206,7 @@ class PostgresStorage:
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
-        found: Status | None = await self._read(_late("standing", "status"), id, now)
+        found: Status | None = await self._look(_late("standing", "status"), id, now)
         return found
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
@@ -212,7 +216,7 @@ class PostgresStorage:
 
     async def backlog(self, app: str) -> Backlog:
         """See `Storage`."""
-        found: Backlog = await self._read(_late("standing", "backlog"), app)
+        found: Backlog = await self._look(_late("standing", "backlog"), app)
         return found
 
     async def cancel(self, app: str, id: str, now: float) -> int:
@@ -241,7 +245,7 @@ class PostgresStorage:
 
     async def controls(self) -> dict[tuple[str, str], Control]:
         """See `Storage`."""
-        found: dict[tuple[str, str], Control] = await self._read(_late("pausing", "controls"))
+        found: dict[tuple[str, str], Control] = await self._look(_late("pausing", "controls"))
         return found
 
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
@@ -250,7 +254,7 @@ class PostgresStorage:
 
     async def gates(self, now: float) -> list[GateNote]:
         """See `Storage`."""
-        found: list[GateNote] = await self._read(_late("gates", "gates"), now)
+        found: list[GateNote] = await self._look(_late("gates", "gates"), now)
         return found
 
     async def deliveries(
@@ -262,7 +266,7 @@ class PostgresStorage:
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
-        found: dict[str, int] = await self._read(_late("standing", "outstanding"), app)
+        found: dict[str, int] = await self._look(_late("standing", "outstanding"), app)
         return found
 
     async def changes(self, *, others: bool = False) -> int:
@@ -283,13 +287,20 @@ class PostgresStorage:
     # -- janitor
 
     async def expire(self, now: float, *, limit: int) -> int:
-        """See `Storage`."""
-        if not await self._look(_late("janitor", "expirable"), now):
-            return 0
-        return int(await self._write(_late("janitor", "expire"), now, limit))
+        """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
+        done = 0
+        for module in ("janitor", "feed_tidy"):
+            if done < limit and await self._look(_late(module, "expirable"), now):
+                done += await self._write(_late(module, "expire"), now, limit - done)
+        return done
 
     async def prune(self, now: float, *, limit: int) -> int:
-        """See `Storage`."""
-        if not await self._look(_late("janitor", "prunable"), now):
-            return 0
-        return int(await self._write(_late("janitor", "prune"), now, limit))
+        """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""
+        done = 0
+        for module in ("janitor", "feed_tidy"):
+            if done < limit and await self._look(_late(module, "prunable"), now):
+                done += await self._write(_late(module, "prune"), now, limit - done, quiet=True)
+        empty = await self._look(self._emptied.look, time.monotonic())
+        if empty:
+            await self._write(self._emptied.give_back, empty, durable=False, quiet=True)
+        return done

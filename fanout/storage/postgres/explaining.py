@@ -1,0 +1,44 @@
+"""Explain: where a delivery is and was, and what `decisions` kept of it."""
+
+from __future__ import annotations
+
+from fanout.core.records import Step
+from fanout.storage.explaining import Place, explained
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.decisions import rows_of
+from fanout.storage.postgres.ledger import codes_of
+
+__all__ = ["explain"]
+
+_BATCH = 16
+"""Chunks whose ids are in memory at a time."""
+
+
+async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
+    """What was decided about this delivery, oldest first."""
+    found = await db.row("SELECT id, accepted_at, due_at FROM notification WHERE uuid = $1", uuid)
+    if found is None:
+        return None
+    id, accepted_at, due_at = found
+    places = await _places(db, id, endpoint)
+    if not places:
+        return []
+    log, pauses = await rows_of(db, id), await rows_of(db, -places[0].binding, accepted_at)
+    return explained(accepted_at, due_at, places, log, pauses, (await codes_of(db, [id]))[id].pair)
+
+
+async def _places(db: Db, notification: int, endpoint: int) -> list[Place]:
+    """The chunks that it is or was in, oldest first."""
+    chunks = await db.rows(
+        "SELECT id FROM chunk WHERE notification = $1 AND low <= $2 AND high >= $2 ORDER BY id", notification, endpoint
+    )
+    places = []
+    for first in range(0, len(chunks), _BATCH):
+        rows = await db.rows(
+            "SELECT c.states, a.ids, c.id, c.binding, c.attempt, c.held, c.created_at, c.created_after, c.settled_at, "
+            "c.worker, c.leased_at, c.leased_after FROM chunk c JOIN audience a ON a.chunk = c.id WHERE c.id = ANY($1::bigint[]) "
+            "ORDER BY c.id",
+            [row[0] for row in chunks[first : first + _BATCH]],
+        )
+        places += [place for row in rows if (place := Place.find(endpoint, *row)) is not None]
+    return places

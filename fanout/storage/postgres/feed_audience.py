@@ -1,0 +1,83 @@
+"""Which of a target's endpoints a submission with an audience is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fanout.core.feed import Audience
+from fanout.core.shard import shard_of
+from fanout.storage.chunks import Start
+from fanout.storage.feed_audience import admit
+from fanout.storage.postgres.db import Db
+
+__all__ = ["condition", "look_up_some"]
+
+
+async def look_up_some(db: Db, starts: Sequence[Start], now: float) -> None:
+    """Fill in `found` for starts with an audience and a narrow target: the endpoints that it admits, ids ascending.
+
+    An endpoint past its time is left out here: the janitor may not have come by yet.
+    """
+    waiting = [
+        start.notification for start in starts if start.audience and start.audience.unseen and start.notification
+    ]
+    admit(starts, await _rows(db, starts, now), await _unseen(db, waiting, now))
+
+
+_FOUND = (
+    "SELECT j.i, e.id, e.binding, e.receive, e.platform, b.name FROM {} JOIN binding b ON b.id = e.binding WHERE {}"
+)
+_LIVE = "e.app = j.app AND e.state = 'active' AND (e.expires_at IS NULL OR e.expires_at > $1)"
+_BY_USER = _FOUND.format(
+    "unnest($2::int[], $3::int[], $4::text[], $5::smallint[]) j (i, app, usr, shard) "
+    "JOIN endpoint e ON e.shard = j.shard AND e.usr = j.usr AND e.usr <> ''",
+    _LIVE,
+)
+_BY_ID = _FOUND.format(
+    "unnest($2::int[], $3::int[], $4::bigint[]) j (i, app, id) JOIN endpoint e ON e.id = j.id AND e.shard = (j.id & 15)::smallint",
+    _LIVE,
+)
+
+
+async def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, Any], list[list[Any]]]:
+    """The active endpoints of each (app, user or endpoint id): id, binding, what it receives, platform, the binding's name."""
+    users: dict[tuple[int, Any], None] = {}
+    ids: dict[tuple[int, Any], None] = {}
+    for start in starts:
+        (ids if start.kind == "endpoints" else users).update(((start.app, name), None) for name in start.names)
+    of_users = [(i, app, name, shard_of(name, b"")) for i, (app, name) in enumerate(users)]
+    of_ids = [(i, app, id) for i, (app, id) in enumerate(ids)]
+    by: dict[tuple[int, Any], list[list[Any]]] = {}
+    for sql, wanted, keys in ((_BY_USER, of_users, list(users)), (_BY_ID, of_ids, list(ids))):
+        if wanted:
+            for i, *row in await db.rows(sql, now, *zip(*wanted, strict=True)):
+                by.setdefault(keys[i], []).append(row)
+    return by
+
+
+async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int, set[int]]:
+    """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not mentioned."""
+    if not notifications:
+        return {}
+    rows = await db.rows(
+        "SELECT f.notification, ARRAY(SELECT s.endpoint FROM feed_seen x JOIN subscription s ON s.id = x.subscription "
+        "WHERE x.item = f.item) FROM feed_fallback f JOIN feed_item i ON i.id = f.item "
+        "WHERE f.notification = ANY($1::bigint[]) AND i.seq = f.seq AND NOT i.deleted AND i.expires_at > $2",
+        list(notifications),
+        now,
+    )
+    return {notification: set(endpoints) for notification, endpoints in rows}
+
+
+def condition(audience: Audience, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
+    """What SQL asks of an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``."""
+    asked = f" AND {endpoint}.receive = ANY(${first}::text[]) AND {endpoint}.id <> ${first + 1}"
+    values: list[Any] = [sorted(audience.receive), audience.exclude]
+    if audience.platforms is not None:
+        asked += (
+            f" AND CASE WHEN {endpoint}.platform = '' THEN ${first + 2}::boolean "
+            f"ELSE lower({endpoint}.platform) = ANY(${first + 3}::text[]) END <> ${first + 4}::boolean"
+        )
+        values += [binding in audience.bindings, sorted(audience.platforms), audience.inverse]
+    return asked, values

@@ -1,0 +1,132 @@
+"""A put that writes into the feed: around the ordinary one, in the same transaction.
+
+First it is found out what the writes will come to, numbers included, so that what is pushed can be told; then the ordinary put says
+whether all is in order, for nothing takes a write back; then the feed is written. A refused put leaves a gap in the numbers. From the
+moment that it has its numbers a put is the only one that writes to the feed: so numbers are committed in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from fanout.core.feed import FeedChange, FeedPost, FeedWritten
+from fanout.core.records import Put, Submission
+from fanout.storage.feed_put import pass_on, posts_of, problem, refused, told
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.feed_changes import decide, write
+from fanout.storage.postgres.feed_posts import Posts, posted
+
+__all__ = ["put_with_feed"]
+
+_Plain = Callable[[Db, Sequence[Submission], float], Awaitable[list[Put]]]
+_Replays = Callable[[Db, Sequence[Submission], float], Awaitable[set[int]]]
+_Stored = Callable[[Db, Sequence[Submission]], Awaitable[list[Put] | None]]
+
+
+async def put_with_feed(
+    db: Db, submissions: Sequence[Submission], now: float, plain: _Plain, replays: _Replays, stored: _Stored
+) -> list[Put]:
+    """Store all of them or none, with their feed writes. `stored` gives the answers of an earlier run of the same put, if there was one."""
+    if isinstance(submissions[0].feed, FeedChange):
+        return await _change(db, submissions, submissions[0].feed, now, plain)
+    if db.again:
+        known = await _known(db, submissions, now, stored)
+        if known is not None:
+            return known
+    keyed = any(sub.idempotency_key is not None for sub in submissions)
+    again = await replays(db, submissions, now) if keyed else set()
+    fresh = posts_of(submissions, again)
+    posts = Posts(db, now)
+    written = dict(zip(fresh, await posts.plan([submissions[i] for i in fresh]), strict=True))
+    parts = pass_on(submissions, again, written, posts.identity)
+    answers = [Put(dropped=True) for _ in submissions]
+    for i, answer in zip(parts.kept, await plain(db, parts.passed, now), strict=True):
+        answers[i] = answer
+    if refused(answers):
+        return [Put() if answer.dropped else answer for answer in answers]
+    await posts.write()
+    for i, done in written.items():
+        answers[i] = replace(answers[i], feed=done)
+    for i in again:
+        if isinstance(submissions[i].feed, FeedPost):
+            answers[i] = replace(answers[i], feed=await posted(db, submissions[i], answers[i].id))
+    await db.many(
+        "INSERT INTO feed_fallback (notification, item, seq) SELECT n.id, j.item, j.seq "
+        "FROM unnest($1::text[], $2::bigint[], $3::bigint[]) j (uuid, item, seq) JOIN notification n ON n.uuid = j.uuid",
+        parts.fallbacks,
+    )
+    return answers
+
+
+async def _change(
+    db: Db, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain
+) -> list[Put]:
+    head = submissions[0]
+    if db.again:
+        # If it was stored, the item's number is another than the one that it was to match.
+        change = replace(change, if_match=None) if await _made(db, head, change, now) else change
+    unmade = problem(submissions, (await decide(db, head, change, now))[0])
+    if unmade is not None:
+        return unmade
+    row = await db.row("UPDATE feed SET seq = seq + 1 WHERE id = 1 RETURNING seq, identity")
+    assert row is not None
+    seq, identity = row
+    # Once more: somebody else may have changed it before this put was the only one to write.
+    written, endpoint = await decide(db, head, change, now)
+    unmade = problem(submissions, written)
+    if unmade is not None:
+        return unmade
+    assert written.item is not None
+    written = replace(written, item=replace(written.item, seq=seq), seq=seq)
+    answers = await plain(db, [told(sub, written, identity, exclude=endpoint) for sub in submissions], now)
+    if not refused(answers):
+        await write(db, head, written)
+        answers[0] = replace(answers[0], feed=written)
+    return answers
+
+
+# -- when nobody heard the answer of an earlier run
+
+
+async def _made(db: Db, head: Submission, change: FeedChange, now: float) -> bool:
+    """Whether the change of an earlier run is what the item was changed with last."""
+    written, _ = await decide(db, head, replace(change, if_match=None), now)
+    return not written.changed and written.item is not None and written.item.modified_at == now
+
+
+async def _known(db: Db, submissions: Sequence[Submission], now: float, stored: _Stored) -> list[Put] | None:
+    """The answers, if an earlier run of the same put was committed: all of its parts and its items, or none."""
+    answers = await stored(db, submissions)
+    found: dict[int, FeedWritten] = {}
+    for i, sub in enumerate(submissions):
+        if isinstance(sub.feed, FeedPost):
+            found[i] = await posted(db, sub, sub.id)
+    if answers is None:
+        heads = [sub for i, sub in enumerate(submissions) if i in found]
+        if not heads or not all([await _entered(db, sub, now) for sub in heads]):
+            return None
+        answers = [Put(dropped=True) for _ in submissions]
+    for i, written in found.items():
+        if answers[i].replayed:
+            written = await posted(db, submissions[i], answers[i].id)
+        answers[i] = replace(answers[i], feed=written)
+    return answers
+
+
+async def _entered(db: Db, sub: Submission, now: float) -> bool:
+    """Whether the item of this post was entered at that moment; it was for nobody, so that no notification tells."""
+    assert isinstance(sub.feed, FeedPost)
+    user = sub.target.names[0] if sub.target.kind in ("user", "users") else ""
+    return bool(
+        await db.value(
+            "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = $1 AND usr = $2 AND content = $5 AND (uuid = $3 OR external = $4) "
+            "AND coalesce(modified_at, created_at) = $6)",
+            await db.app(sub.app),
+            user,
+            sub.id,
+            sub.feed.external_id,
+            sub.feed.content.decode(),
+            now,
+        )
+    )

@@ -1,0 +1,205 @@
+"""Subscriptions: a device's endpoint together with what its client sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
+from fanout.core.model import Endpoint, Registration
+from fanout.core.records import AddressMoved
+from fanout.core.shard import SHARDS
+from fanout.plugin import place_of
+from fanout.storage.postgres import endpoints
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.registration import register
+from fanout.storage.sealing import looked_up
+
+__all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
+
+_FIELDS = (
+    "id",
+    "unsid",
+    "app",
+    "user",
+    "device",
+    "binding",
+    "platform",
+    "receive",
+    "created_at",
+    "renewed_at",
+    "expires_at",
+    "endpoint",
+    "endpoint_state",
+)
+_SELECT = (
+    "SELECT s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
+    "s.expires_at, s.endpoint, coalesce(e.state, '') FROM subscription s JOIN app a ON a.id = s.app "
+    "LEFT JOIN endpoint e ON e.id = s.endpoint AND e.shard = (s.endpoint & 15)::smallint LEFT JOIN binding b ON b.id = e.binding "
+)
+
+
+async def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
+    rows = await db.rows(_SELECT + rest, *arguments)
+    return [Subscription(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+
+
+async def listing(db: Db, app: str, user: str) -> list[Subscription]:
+    """A user's, by id."""
+    return await _subscriptions(db, "WHERE s.app = $1 AND s.usr = $2 ORDER BY s.id", await db.app(app), user)
+
+
+async def by_unsid(db: Db, app: str, unsid: str) -> Subscription | None:
+    """The one of that UNSID."""
+    found = await _subscriptions(db, "WHERE s.unsid = $1 AND s.app = $2", unsid, await db.app(app))
+    return found[0] if found else None
+
+
+async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> list[Subscription]:
+    """Those that end in (after, until], soonest first."""
+    return await _subscriptions(
+        db,
+        "WHERE s.app = $1 AND s.expires_at > $2 AND s.expires_at <= $3 ORDER BY s.expires_at, s.id LIMIT $4",
+        await db.app(app),
+        after,
+        until,
+        limit,
+    )
+
+
+async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
+    """Enter or renew, and end what it takes the place of."""
+    app = await db.app(wanted.app, create=True)
+    row = await db.row(
+        "SELECT id, usr, endpoint, unsid FROM subscription WHERE app = $1 AND device = $2 FOR UPDATE",
+        app,
+        wanted.device,
+    )
+    id, user, former, unsid = row if row is not None else (0, wanted.user, 0, "")
+    renewed = bool(id) and user == wanted.user
+    if db.again and unsid == wanted.unsid:
+        renewed = False  # an earlier run made it, and nobody heard
+    ended: list[int] = []
+    if user != wanted.user:
+        await end(db, wanted.app, [id], now)
+        ended, id, former = [id], 0, 0
+    endpoint = await _endpoint(db, wanted, former, now)
+    if former and former != endpoint:
+        await endpoints.remove(db, wanted.app, [former], now)
+    if endpoint:
+        await db.run(
+            "UPDATE endpoint SET receive = $1 WHERE id = $2 AND shard = $3",
+            wanted.receive,
+            endpoint,
+            endpoint & (SHARDS - 1),
+        )
+        ended += await _displaced(db, endpoint, id)
+    values = (wanted.platform, wanted.receive, endpoint, now, wanted.expires_at)
+    if id:
+        await db.run(
+            "UPDATE subscription SET platform = $1, receive = $2, endpoint = $3, renewed_at = $4, expires_at = $5 WHERE id = $6",
+            *values,
+            id,
+        )
+    else:
+        # Two of one device at once meet at the key, and the later is run again.
+        id = await db.value(
+            "INSERT INTO subscription (platform, receive, endpoint, renewed_at, expires_at, created_at, app, usr, device, unsid) "
+            "VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9) RETURNING id",
+            *values,
+            app,
+            wanted.user,
+            wanted.device,
+            wanted.unsid,
+        )
+    (subscription,) = await _subscriptions(db, "WHERE s.id = $1", id)
+    return Subscribed(subscription=subscription, renewed=renewed, ended=tuple(sorted(ended)))
+
+
+async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:
+    """The endpoint of the device's address: the former one where it can go on. 0 for a device that only polls."""
+    new = wanted.registration
+    if new is None:
+        return 0
+    old = await endpoints.read(db, wanted.app, former) if former else None
+    tags = list(old.tags) if old is not None else []
+    if old is not None and _moves(old, new):
+        await endpoints.change(db, [AddressMoved(former, old.generation, now, new.address)], now)
+    # The host may have put the address into topics, by registering it itself.
+    binding = await db.binding(await db.app(wanted.app), new.binding)
+    digest = bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address))
+    held = await db.value(
+        "SELECT e.tags FROM address h JOIN endpoint e ON e.id = h.endpoint AND e.shard = (h.endpoint & 15)::smallint "
+        "WHERE h.binding = $1 AND h.digest = $2 AND e.usr = $3",
+        binding,
+        digest,
+        wanted.user,
+    )
+    kept = tuple(dict.fromkeys([*new.tags, *tags, *(held or ())]))
+    registration = replace(
+        new,
+        app=wanted.app,
+        user=wanted.user,
+        platform=wanted.platform,
+        tags=kept,
+        expires_at=wanted.expires_at,
+    )
+    return (await register(db, [registration], now))[0].id
+
+
+def _moves(old: Endpoint, new: Registration) -> bool:
+    return old.state == "active" and old.binding == new.binding and old.address.digest != new.address.digest
+
+
+async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
+    """End the other subscriptions of the endpoint's address, and say which they were."""
+    rows = await db.rows(
+        "SELECT s.id FROM subscription s WHERE s.id <> $1 AND s.endpoint > 0 AND s.endpoint = ANY(ARRAY(SELECT $2::bigint "
+        "UNION ALL SELECT f.id FROM endpoint e JOIN endpoint f ON f.binding = e.binding AND f.digest = e.digest "
+        "WHERE e.id = $2 AND e.shard = $3 AND f.state <> 'active' AND f.state = 'replaced')) ORDER BY s.id FOR UPDATE",
+        mine,
+        endpoint,
+        endpoint & (SHARDS - 1),
+    )
+    ids = [row[0] for row in rows]
+    await _delete(db, ids)
+    return ids
+
+
+async def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
+    """These subscriptions, which are locked, end with their endpoints."""
+    rows = await db.rows("SELECT endpoint FROM subscription WHERE endpoint > 0 AND id = ANY($1::bigint[])", list(ids))
+    await endpoints.remove(db, app, [row[0] for row in rows], now)
+    await _delete(db, ids)
+
+
+async def _delete(db: Db, ids: Sequence[int]) -> None:
+    if ids:
+        await db.run("DELETE FROM subscription WHERE id = ANY($1::bigint[])", list(ids))
+        await db.run("DELETE FROM feed_seen WHERE subscription = ANY($1::bigint[])", list(ids))
+
+
+async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
+    """End one; False where the user has no such."""
+    held = await db.value(
+        "SELECT id FROM subscription WHERE id = $1 AND app = $2 AND usr = $3 FOR UPDATE", id, await db.app(app), user
+    )
+    if held is None:
+        return db.again  # then an earlier run ended it: who asks so again asked because nobody heard its answer
+    await end(db, app, [id], now)
+    return True
+
+
+async def see(db: Db, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
+    """The device has these items."""
+    await db.run(
+        "INSERT INTO feed_seen (item, subscription) SELECT i.id, s.id FROM unnest($1::text[]) j (uuid) "
+        "JOIN feed_item i ON i.app = $2 AND i.usr = $3 AND i.uuid = j.uuid CROSS JOIN subscription s WHERE s.unsid = $4 "
+        "AND i.fallback_at > $5 AND s.app = $2 AND s.usr = $3 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+        list(items),
+        await db.app(app),
+        user,
+        unsid,
+        now,
+    )

@@ -1,0 +1,125 @@
+"""What time and erasure take out of the feed."""
+
+from __future__ import annotations
+
+from fanout.core.feed import user_digest
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.feed_posts import bury, next_seq
+
+__all__ = ["erase", "expirable", "expire", "prunable", "prune"]
+
+_HELD = "pg_advisory_xact_lock(1178685007, 4)"
+"""Held by whoever prunes the feed. The first number is `FANO` in ASCII."""
+
+
+async def expirable(db: Db, now: float) -> bool:
+    """Whether `expire` has something to do."""
+    return bool(await db.value("SELECT EXISTS (SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1)", now))
+
+
+async def expire(db: Db, now: float, limit: int) -> int:
+    """Items past their time become tombstones, each with a number of its own; how many."""
+    await next_seq(db, 0)  # from here on nobody else writes to the feed
+    rows = await db.rows(
+        "SELECT id FROM feed_item WHERE NOT deleted AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2",
+        now,
+        max(limit, 0),
+    )
+    ids = [row[0] for row in rows]
+    if ids:
+        await bury(db, ids, await next_seq(db, len(ids)) - len(ids) + 1, now)
+    return len(ids)
+
+
+def _times(db: Db, now: float) -> tuple[float, float]:
+    keep = db.context.retention
+    return now - keep.tombstones, now - keep.quarantine
+
+
+async def prunable(db: Db, now: float) -> bool:
+    """Whether `prune` has something to do."""
+    return bool(
+        await db.value(
+            "SELECT EXISTS (SELECT 1 FROM feed_item WHERE deleted AND modified_at < $1) "
+            "OR EXISTS (SELECT 1 FROM app a JOIN subscription s ON s.app = a.id WHERE s.expires_at < $2) "
+            "OR EXISTS (SELECT 1 FROM feed_erased WHERE at < $1)",
+            *_times(db, now),
+        )
+    )
+
+
+async def prune(db: Db, now: float, limit: int) -> int:
+    """Delete up to `limit` tombstones, expired subscriptions and marks of erasure whose retention is over; how many.
+
+    Nobody changes a tombstone; only the floor is everybody's, and is raised last.
+    """
+    tombstones, subscriptions = _times(db, now)
+    await db.value(f"SELECT {_HELD}")
+    rows = await db.rows(
+        "SELECT id, seq FROM feed_item WHERE deleted AND modified_at < $1 ORDER BY modified_at, id LIMIT $2",
+        tombstones,
+        max(limit, 0),
+    )
+    done = len(rows)
+    floor = max((row[1] for row in rows), default=0)
+    if rows:
+        chosen = [row[0] for row in rows]
+        for table, column in (
+            ("feed_item", "id"),
+            ("feed_state", "item"),
+            ("feed_seen", "item"),
+            ("feed_fallback", "item"),
+        ):
+            await db.run(f"DELETE FROM {table} WHERE {column} = ANY($1::bigint[])", chosen)
+    over = await db.rows(
+        "SELECT s.id FROM app a JOIN subscription s ON s.app = a.id WHERE s.expires_at < $1 ORDER BY s.id LIMIT $2 "
+        "FOR UPDATE OF s SKIP LOCKED",
+        subscriptions,
+        max(limit - done, 0),
+    )
+    if over:
+        ids = [row[0] for row in over]
+        await db.run("DELETE FROM subscription WHERE id = ANY($1::bigint[])", ids)
+        await db.run("DELETE FROM feed_seen WHERE subscription = ANY($1::bigint[])", ids)
+    done += len(over)
+    marks = await db.rows(
+        "DELETE FROM feed_erased WHERE (app, digest) IN (SELECT app, digest FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2) "
+        "RETURNING seq",
+        tombstones,
+        max(limit - done, 0),
+    )
+    floor = max([floor, *(row[0] for row in marks)])
+    if floor:
+        await db.run("UPDATE feed SET floor = greatest(floor, $1) WHERE id = 1", floor)
+    return done + len(marks)
+
+
+async def erase(db: Db, app: str, user: str, now: float) -> None:
+    """Forget the user's items, states and subscriptions; what is kept is a digest, for readers with an old cursor."""
+    number = await db.app(app)
+    await next_seq(db, 0)  # so that what is posted to her at this moment is either here by now, or comes after
+    mine = "(SELECT id FROM feed_item WHERE app = $1 AND usr = $2)"
+    held = await db.value(
+        "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = $1 AND usr = $2) "
+        "OR EXISTS (SELECT 1 FROM feed_state WHERE app = $1 AND usr = $2)",
+        number,
+        user,
+    )
+    for statement in (
+        f"DELETE FROM feed_seen WHERE item IN {mine}",
+        f"DELETE FROM feed_fallback WHERE item IN {mine}",
+        "DELETE FROM feed_item WHERE app = $1 AND usr = $2",
+        "DELETE FROM feed_state WHERE app = $1 AND usr = $2",
+        "DELETE FROM feed_seen WHERE subscription IN (SELECT id FROM subscription WHERE app = $1 AND usr = $2)",
+        "DELETE FROM subscription WHERE app = $1 AND usr = $2",
+    ):
+        await db.run(statement, number, user)
+    if held:
+        await db.run(
+            "INSERT INTO feed_erased (app, digest, seq, at) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (app, digest) DO UPDATE SET seq = excluded.seq, at = excluded.at",
+            number,
+            user_digest(user),
+            await next_seq(db),
+            now,
+        )

@@ -1,0 +1,119 @@
+"""How things stand: one notification's status, what is outstanding, and an app's backlog."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from fanout.core.records import Backlog, Status
+from fanout.core.states import Waiting
+from fanout.storage.chunks import TARGET, WAITS
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.gates import STANDS
+from fanout.storage.postgres.pausing import PAUSED_BINDINGS
+from fanout.storage.standing import Sums, status_of, waiting_for
+
+__all__ = ["WORD", "backlog", "outstanding", "status"]
+
+_READY = Waiting.READY.value
+_PAUSED = Waiting.PAUSED.value
+_LANE = Waiting.LANE.value
+
+WORD = (
+    f"CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
+    f"WHEN lane >= {WAITS} THEN '{_LANE}' ELSE waiting END"
+)
+"""What a chunk or retry row that nobody has leased waits for, whatever the time and the gates."""
+
+
+def _lists(columns: str, rest: str) -> str:
+    return f"coalesce((SELECT json_agg(json_build_array({columns})) FROM {rest}), '[]')"
+
+
+_STATUS = f"""
+SELECT a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at,
+n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0),
+{_lists("state, reason, n", "(SELECT * FROM tally t WHERE t.notification = n.id ORDER BY code) t")},
+{
+    _lists(
+        "binding, held, due, waiting, m",
+        f'''(
+  SELECT binding, owner IS NOT NULL AND ready_at > $3 AS held,
+    CASE WHEN owner IS NULL THEN ready_at <= $2 ELSE ready_at <= $3 END OR lane >= {WAITS} AS due, waiting, sum(open) AS m
+  FROM chunk WHERE notification = n.id AND NOT done GROUP BY 1, 2, 3, 4
+) c''',
+    )
+},
+{_lists("binding, waiting, n", "(SELECT * FROM backlog b WHERE b.notification = n.id AND b.n > 0) b")},
+{
+    _lists(
+        "binding, waiting, m",
+        '''(
+  SELECT r.binding, r.waiting, count(*) AS m FROM retry r
+  WHERE r.notification = n.id AND r.lane = n.lane AND r.due_at <= $2 GROUP BY 1, 2
+) r''',
+    )
+},
+coalesce((SELECT json_agg(b.id) FROM binding b WHERE b.app = n.app AND b.id IN {PAUSED_BINDINGS}), '[]'),
+{
+    _lists(
+        "g.until, g.binding, g.waiting",
+        f"binding b JOIN gate g ON g.binding = b.id WHERE b.app = n.app AND g.whole AND g.{STANDS} $2",
+    )
+}
+FROM notification n JOIN app a ON a.id = n.app WHERE n.uuid = $1
+"""
+
+
+async def status(db: Db, uuid: str, now: float) -> Status | None:
+    """The notification's state of affairs, read in one statement, so that it adds up."""
+    row = await db.row(_STATUS, uuid, now, now + db.skew)
+    if row is None:
+        return None
+    ended, chunks, retries, due, bindings, gates = row[12:]
+    about: list[Any] = list(row)[:12]
+    found = Sums(*about, _load(ended))
+    pending = waiting_for(found.paused, _load(chunks), _load(retries), _load(due), _load(bindings), _load(gates))
+    return status_of(uuid, found, pending)
+
+
+def _load(text: str) -> list[Any]:
+    found: list[Any] = orjson.loads(text)
+    return found
+
+
+async def outstanding(db: Db, app: str | None) -> dict[str, int]:
+    """Deliveries of unfinished notifications by what they wait for."""
+    chunks = backlog = expansions = ""
+    arguments: tuple[int, ...] = ()
+    if app is not None:
+        chunks = " AND binding IN (SELECT id FROM binding WHERE app = $1)"
+        backlog = " AND binding IN (SELECT id FROM binding WHERE app = $1)"
+        expansions = " AND app = $1"
+        arguments = (await db.app(app),)
+    rows = await db.rows(
+        f"SELECT CASE WHEN owner IS NOT NULL THEN 'leased' ELSE {WORD} END, sum(open) FROM chunk WHERE NOT done{chunks} GROUP BY 1 "
+        f"UNION ALL SELECT CASE WHEN binding IN {PAUSED_BINDINGS} "
+        f"OR (SELECT paused FROM notification WHERE id = backlog.notification) THEN '{_PAUSED}' ELSE waiting END, sum(n) "
+        f"FROM backlog WHERE n > 0{backlog} GROUP BY 1 "
+        f"UNION ALL SELECT CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
+        f"WHEN binding = 0 THEN '{Waiting.SCHEDULED.value}' ELSE '{_READY}' END, count(*) "
+        f"FROM expansion WHERE target <> '{TARGET}'{expansions} GROUP BY 1",
+        *arguments,
+    )
+    found: Counter[str] = Counter()
+    for word, n in rows:
+        found[word] += int(n)
+    return dict(found)
+
+
+async def backlog(db: Db, app: str) -> Backlog:
+    """What the app's notifications still have before them."""
+    row = await db.row(
+        "SELECT sum(deliveries)::bigint, sum(bytes)::bigint, (SELECT min(due_at) FROM notification WHERE app = $1 AND finished_at IS NULL) "
+        "FROM load WHERE app = $1",
+        await db.app(app),
+    )
+    return Backlog() if row is None or row[0] is None else Backlog(*row)
