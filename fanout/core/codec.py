@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from fanout.core.model import Action, Notification, Target
+from fanout.core.model import LANES, Action, Notification, Target
+from fanout.core.records import Submission
 from fanout.errors import UsageError
 
-__all__ = ["decode", "digest", "encode"]
+__all__ = ["decode", "decode_envelope", "digest", "encode", "encode_envelope"]
 
 _ENVELOPE = ("id", "accepted_at", "expires_at")
 _DEFAULTS = {f.name: f.default for f in fields(Notification)}
@@ -44,3 +45,57 @@ def digest(content: bytes, target: Target, due_at: float | None) -> bytes:
     addresses = [address.digest for address in target.addresses]
     to = orjson.dumps([target.kind, target.names, target.ids, target.binding, addresses, due_at])
     return blake2b(content + b"\0" + to, digest_size=16).digest()
+
+
+def encode_envelope(submission: Submission) -> str:
+    """Lane, repeat policy, collapse key and target of a submission as JSON: what its content does not say. Raises `UsageError`.
+
+    Explicit addresses are left to the directory: intern them first, and name their ids.
+    """
+    target = submission.target
+    if target.kind == "addresses":
+        raise UsageError("Explicit addresses cannot be enqueued: register them, or name their endpoints by id.")
+    return orjson.dumps(
+        {
+            "lane": LANES[submission.lane],
+            "repeat": submission.repeat,
+            "collapse_key": submission.collapse_key,
+            "target": [target.kind, target.ids if target.kind == "endpoints" else target.names],
+        }
+    ).decode()
+
+
+def decode_envelope(
+    envelope: str,
+    content: bytes,
+    *,
+    id: str,
+    app: str,
+    accepted_at: float,
+    due_at: float,
+    expires_at: float,
+    idempotency_key: str | None,
+    digest: bytes,
+) -> Submission:
+    """The submission of that envelope, as it was before any transport was asked. Raises `UsageError` for what is none."""
+    try:
+        values = orjson.loads(envelope)
+        kind, names = values["target"]
+        return Submission(
+            id=id,
+            app=app,
+            target=Target(kind, ids=tuple(names)) if kind == "endpoints" else Target(kind, tuple(names)),
+            content=content,
+            lane=LANES.index(values["lane"]),
+            repeat=values["repeat"],
+            accepted_at=accepted_at,
+            due_at=due_at,
+            expires_at=expires_at,
+            collapse_key=values["collapse_key"],
+            idempotency_key=idempotency_key,
+            digest=digest,
+        )
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"The envelope of {id} cannot be read: it was written by a newer fanout, or by hand."
+        ) from None
