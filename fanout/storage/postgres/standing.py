@@ -73,8 +73,8 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     if row is None:
         return None
     ended, chunks, retries, due, bindings, gates = row[12:]
-    about: list[Any] = list(row)[:12]
-    found = Sums(*about, _load(ended))
+    about = list(row)[:12]
+    found = Sums(*about, ended=_load(ended))
     pending = waiting_for(found.paused, _load(chunks), _load(retries), _load(due), _load(bindings), _load(gates))
     return status_of(uuid, found, pending)
 

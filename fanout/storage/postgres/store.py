@@ -299,7 +299,7 @@ class PostgresStorage:
         done = 0
         for module in ("janitor", "feed_tidy"):
             if done < limit and await self._look(_late(module, "prunable"), now):
-                done += await self._write(_late(module, "prune"), now, limit - done, quiet=True)
+                done += await self._write(_late(module, "prune"), now, limit - done)
         empty = await self._look(self._emptied.look, time.monotonic())
         if empty:
             await self._write(self._emptied.give_back, empty, durable=False, quiet=True)
