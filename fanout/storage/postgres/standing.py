@@ -73,8 +73,7 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     if row is None:
         return None
     ended, chunks, retries, due, bindings, gates = row[12:]
-    about = list(row)[:12]
-    found = Sums(*about, ended=_load(ended))
+    found = Sums(*[*list(row)[:12], _load(ended)])
     pending = waiting_for(found.paused, _load(chunks), _load(retries), _load(due), _load(bindings), _load(gates))
     return status_of(uuid, found, pending)
 
