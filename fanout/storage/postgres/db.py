@@ -34,10 +34,10 @@ class Db:
 
     `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
     lost after COMMIT had been sent, and nobody heard the answer. An operation that would then answer wrongly, or do something twice,
-    looks first at what it finds.
+    looks first at what it finds. An operation that found nothing to do says so by `silent`: then nobody is told of a change.
     """
 
-    __slots__ = ("_apps", "_bindings", "_known", "_seal", "again", "believed", "connection", "context")
+    __slots__ = ("_apps", "_bindings", "_known", "_seal", "again", "believed", "connection", "context", "silent")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Db:
         self.context = context
         self.again = again
         self.believed = believed
+        self.silent = False
         self._known = known
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}

@@ -227,4 +227,5 @@ async def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> lis
         until + db.skew,
     )
     kept = {row[0] for row in rows}
+    db.silent = not kept
     return [chunk for chunk, _ in leases if chunk not in kept]

@@ -170,9 +170,10 @@ class Database:
             await connection.execute(begin + self._local)
             result = await function(db, *arguments)
             fate.committing = commit is not None and begin is not _READ
-            await connection.execute(commit)
+            last = "COMMIT" if db.silent else commit
+            await connection.execute(last)
             fate.committing = False
-            if commit is self._commit:
+            if last is self._commit:
                 self._bumped += 1
         db.keep()
         return result
