@@ -15,6 +15,7 @@ from fanout.storage.postgres.url import parse
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage import Maker
 from tests.postgres.books import unbalanced
+from tests.postgres.books import unbalanced
 
 _EMPTY = """
 DO $$
@@ -96,8 +97,10 @@ async def makers(databases: Databases) -> AsyncIterator[tuple[Maker, Maker]]:
             yield storage
 
     yield fresh, again
+    wrong = [await unbalanced(databases.server.url(name)) for name in lent]
     for name in lent:
         await databases.give_back(name)
+    assert not any(wrong), f"the books balance: {wrong}"
 
 
 def opened(server: PostgresServer, name: str, context: StorageContext, **options: object) -> PostgresStorage:
