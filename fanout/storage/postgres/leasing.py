@@ -56,6 +56,7 @@ async def lease(
         )
     )[0][:2]
     db.measured(clock)
+    db.silent = not retries
     if retries and await db.value(f"SELECT {_RUNNING}", place):
         await add_chunks(db, await gather(db, await take_due(db, place, lane, limit, now)), now)
     rows: list[Any] = []
@@ -117,6 +118,7 @@ async def _claim(
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
         rows = await db.rows(_CLAIM % size, place, lane, now, now + db.skew, worker, until, *after, left)
         rest = []
+        db.silent = db.silent and not rows
         for *columns, ready_at, still_open, bad, mine, wanted in rows:
             after = (ready_at, columns[0])
             if mine:

@@ -154,9 +154,7 @@ class PostgresStorage:
     ) -> list[Chunk]:
         """See `Storage`."""
         lease = _late("leasing", "lease")
-        chunks: list[Chunk] = await self._write(
-            lease, worker, app, binding, lane, limit, now, until, durable=False, quiet=True
-        )
+        chunks: list[Chunk] = await self._write(lease, worker, app, binding, lane, limit, now, until, durable=False)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
@@ -166,7 +164,7 @@ class PostgresStorage:
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(_late("leasing", "extend"), leases, until, durable=False, quiet=True)
+        lost: list[int] = await self._write(_late("leasing", "extend"), leases, until, durable=False)
         return lost
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
@@ -194,7 +192,7 @@ class PostgresStorage:
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
         """See `Storage`."""
-        found: set[str] = await self._look(_late("watching", "finished"), ids)
+        found: set[str] = await self._look(_late("inbox", "finished"), ids)
         return found
 
     # -- queue: watch and manage
@@ -206,7 +204,7 @@ class PostgresStorage:
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
-        found: Status | None = await self._look(_late("standing", "status"), id, now)
+        found: Status | None = await self._look(_late("inbox", "status"), id, now)
         return found
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
@@ -221,7 +219,7 @@ class PostgresStorage:
 
     async def cancel(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("stopping", "cancel"), app, id, now))
+        return int(await self._write(_late("inbox", "cancel"), app, id, now))
 
     async def pause(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
@@ -266,7 +264,7 @@ class PostgresStorage:
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
-        found: dict[str, int] = await self._look(_late("standing", "outstanding"), app)
+        found: dict[str, int] = await self._look(_late("inbox", "outstanding"), app)
         return found
 
     async def changes(self, *, others: bool = False) -> int:
