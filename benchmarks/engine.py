@@ -15,9 +15,7 @@ import asyncio
 import json
 import random
 import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,30 +23,20 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import fanout
-from benchmarks.broadcast import broadcast
-from benchmarks.http_client import (
-    CLIENT_CPU,
-    Row,
-    Sample,
-    bare,
-    free_port,
-    gateway,
-    make_certificate,
-    nghttpd,
-    run_client,
-)
+from benchmarks import rig
+from benchmarks.contenders.apns import bare, run_client
+from benchmarks.rig import Sample, broadcast, child, enter, gateway, missing, nghttpd, on_client_cpu
+from benchmarks.row import Row
 from fanout import bootstrap
-from fanout.core.address import Address
-from fanout.core.model import Registration
 from fanout.core.policy import Policy, Retention
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, Delivery, Message, Outcome, StorageContext
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
 
-__all__ = ["run"]
+__all__ = ["Instant", "instant_engine", "run"]
 
-_BATCH = 5000
+_MODULE = "benchmarks.engine"
 
 
 class Instant(ScriptedTransport):
@@ -66,30 +54,11 @@ def instant_engine(database: Path, transport: ScriptedTransport, role: str = "bo
     return Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy(), role=role)  # type: ignore[arg-type]
 
 
-async def enter(engine: Engine, count: int) -> None:
-    """Register `count` devices."""
-    for start in range(0, count, _BATCH):
-        await engine.endpoints.register_many(
-            [
-                Registration(user=f"u{n}", binding="apns", address=Address(f"{n:064x}"))
-                for n in range(start, min(count, start + _BATCH))
-            ]
-        )
-
-
 async def instant(database: Path, rounds: int) -> list[Sample]:
     """Broadcasts through the instant transport, after one to warm up, in a process that did not register the devices."""
     async with instant_engine(database, Instant()) as engine:
         await broadcast(engine, None)
         return [await broadcast(engine, None) for _ in range(rounds)]
-
-
-def child(*words: str) -> dict[str, float]:
-    """One of this module's measurements in a process of its own, on the client's CPU."""
-    command = ["taskset", "-c", str(CLIENT_CPU), sys.executable, "-m", "benchmarks.engine", *words]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    result: dict[str, float] = json.loads(out.splitlines()[-1])
-    return result
 
 
 async def large(database: Path, devices: int) -> dict[str, float]:
@@ -117,7 +86,7 @@ async def other_process(database: Path, sends: int) -> list[float]:
     async with instant_engine(database, ScriptedTransport(answer)) as engine:  # type: ignore[arg-type]
         await engine.endpoints.register(user="alice", binding="apns", address="alice-phone")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.engine", "--submit", str(database),
+            sys.executable, "-m", _MODULE, "--submit", str(database),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdin is not None
@@ -145,30 +114,27 @@ async def prepare(database: Path, devices: int) -> dict[str, float]:
     """Register many; how many a second."""
     begun = time.perf_counter()
     async with instant_engine(database, ScriptedTransport(), role="submit") as engine:
-        await enter(engine, devices)
+        await enter(engine, "apns", (f"{n:064x}" for n in range(devices)))
     return {"rate": devices / (time.perf_counter() - begun)}
 
 
-def beside_the_wire(folder: Path, devices: int, rounds: int) -> Row:
+def beside_the_wire(folder: Path, devices: int, rounds: int) -> list[Row]:
     """Instant deliveries and the push client's requests over TLS to nghttpd, in turns."""
-    found: list[dict[str, float]] = []
-    ratios: list[float] = []
-    missing = shutil.which("nghttpd") is None
+    wire, alone = "the push client's requests", "durable deliveries a second, instant transport"
+    samples: dict[str, list[Sample]] = {wire: [], alone: []}
+    absent = missing("nghttpd")
     database = str(folder / "instant.db")
-    child("--prepare", database, str(devices))
-    port = free_port()
-    make_certificate(folder)
-    with nullcontext() if missing else gateway(nghttpd(folder, port), port) as process:
+    child(_MODULE, "--prepare", database, str(devices))
+    port = rig.free_port()
+    rig.make_certificate(folder)
+    url, ca_file = f"https://127.0.0.1:{port}", str(folder / "cert.pem")
+    with nullcontext() if absent else gateway(nghttpd(folder, port), port) as process, on_client_cpu():
         for _ in range(rounds):
-            found.append(child("--instant", database, "3"))
             if process is not None:
-                wire = run_client(bare, process, f"https://127.0.0.1:{port}", folder, devices)
-                ratios.append(found[-1]["rate"] * wire.wall / wire.requests)
-    rate = statistics.median(each["rate"] for each in found)
-    cpu = statistics.median(each["cpu"] for each in found)
-    against = ("the push client's requests", statistics.median(ratios)) if ratios else ("", 0.0)
-    note = f"CPU {cpu:.1f} us" + ("" if ratios else "; for the ratio install nghttp2-server")
-    return Row("durable deliveries a second, instant transport", rate, "/s", *against, note)
+                samples[wire].append(run_client(bare, process, url, ca_file, devices))
+            samples[alone].append(Sample(*child(_MODULE, "--instant", database, "3")))
+    rows = rig.compared(samples, wire, cores=f"everything CPU {rig.CLIENT_CPU}")
+    return [row for row in rows if row.name == alone] + ([Row(f"{absent} for its ratio", 0.0, "")] if absent else [])
 
 
 def run(*, devices: int = 200_000, large_devices: int = 1_000_000, sends: int = 50, rounds: int = 3) -> list[Row]:
@@ -176,10 +142,10 @@ def run(*, devices: int = 200_000, large_devices: int = 1_000_000, sends: int = 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows.append(beside_the_wire(folder, devices, rounds))
-        entered = child("--prepare", str(folder / "large.db"), str(large_devices))
+        rows += beside_the_wire(folder, devices, rounds)
+        entered = child(_MODULE, "--prepare", str(folder / "large.db"), str(large_devices))
         rows.append(Row("registrations a second", entered["rate"], "/s"))
-        found = child("--large-run", str(folder / "large.db"), str(large_devices))
+        found = child(_MODULE, "--large-run", str(folder / "large.db"), str(large_devices))
         rows.append(
             Row(
                 f"peak memory, broadcast to {large_devices:,}",
@@ -218,9 +184,7 @@ def main() -> None:
     elif chosen.instant:
         bootstrap.dedicate_process()  # as `fanout work` does
         samples = asyncio.run(instant(Path(chosen.instant[0]), int(chosen.instant[1])))
-        rate = statistics.median(sample.requests / sample.wall for sample in samples)
-        cpu = statistics.median(sample.cpu / sample.requests * 1e6 for sample in samples)
-        print(json.dumps({"rate": rate, "cpu": cpu}))
+        print(json.dumps(sorted(samples, key=lambda sample: sample.rate)[len(samples) // 2]))
     else:
         for row in run(devices=chosen.devices, large_devices=chosen.large, sends=chosen.sends):
             print(row)

@@ -29,7 +29,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import fanout
-from benchmarks.http_client import Row
+from benchmarks.row import Row
 from fanout.cli.gateways import Gateway, toml
 from fanout.core.policy import Policy
 from fanout.testing.faulty.audit import Audit, audit

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import tempfile
 import time
@@ -24,9 +23,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import fanout
-from benchmarks.broadcast import TOPIC, enter_devices, make_key
-from benchmarks.http_client import CLIENT_CPU, Row, free_port, gateway, make_certificate, nginx
-from fanout import bootstrap
+from benchmarks import rig
+from benchmarks.rig import enter, gateway, nginx, on_client_cpu
+from benchmarks.row import Row
 from fanout.core.ids import delivery_id
 from fanout.engine import Engine
 
@@ -36,14 +35,7 @@ __all__ = ["run"]
 @asynccontextmanager
 async def apns_apps(storage: str, url: str, folder: Path, apps: Sequence[str]) -> AsyncIterator[Engine]:
     """An engine with an APNs binding in each of these apps."""
-    binding = {
-        "team_id": "ABCDE12345",
-        "key_id": "ABCDE12345",
-        "key": make_key(),
-        "topic": TOPIC,
-        "gateway": url,
-        "ca_file": str(folder / "cert.pem"),
-    }
+    binding = rig.apns_settings(url, folder)
     async with fanout.open(storage=storage, apps={app: {"apns": binding} for app in apps}) as engine:
         yield engine
 
@@ -117,24 +109,23 @@ async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> dict[str
 
 def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: float = 15.0) -> list[Row]:
     """The two figures, as rows."""
-    before = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_certificate(folder)
+        rig.make_certificate(folder)
         log = Gateway(folder)
-        port = free_port()
+        port = rig.free_port()
         url = f"https://127.0.0.1:{port}"
 
         async def first() -> tuple[dict[str, float], bool]:
             async with apns_apps(f"sqlite:{folder}/urgent.db", url, folder, ["default"]) as engine:
-                await enter_devices(engine, bulk)
+                await enter(engine, "apns", (f"{n + 1:064x}" for n in range(bulk)))
                 await sent(engine, fanout.Notification(title="Warm up"), "u0", "default")
                 return await urgent(engine, bulk, sends)
 
         async def second() -> tuple[dict[str, float], dict[str, float], bool]:
             names = [f"quiet-{number}" for number in range(apps)]
             async with apns_apps(f"sqlite:{folder}/fair.db", url, folder, ["default", *names]) as engine:
-                await enter_devices(engine, bulk)
+                await enter(engine, "apns", (f"{n + 1:064x}" for n in range(bulk)))
                 for app in names:
                     await engine.endpoints.register(user="u0", binding="apns", address="ab" * 32, app=app)
                     await sent(engine, fanout.Notification(title="Warm up"), "u0", app)
@@ -145,14 +136,10 @@ def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: flo
                 await flood.cancel()
                 return alone, beside, running
 
-        with gateway(nginx(folder, port, access_log=f"{folder}/arrivals.log arrival"), port):
-            os.sched_setaffinity(0, {CLIENT_CPU})
-            bootstrap.dedicate_process()  # as `fanout work` does
-            try:
-                sends_, running = asyncio.run(first())
-                alone_, beside_, flooding = asyncio.run(second())
-            finally:
-                os.sched_setaffinity(0, before)
+        log_to = f"{folder}/arrivals.log arrival"
+        with gateway(nginx(folder, port, access_log=log_to), port), on_client_cpu(dedicated=True):
+            sends_, running = asyncio.run(first())
+            alone_, beside_, flooding = asyncio.run(second())
         taken, alone, beside = (log.arrivals(each) for each in (sends_, alone_, beside_))
     ratio = quantile(beside, 0.99) / quantile(alone, 0.99)
     late = "" if running else "; the broadcast ended before the last"
@@ -165,6 +152,7 @@ def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: flo
             "",
             0.0,
             f"median {quantile(taken, 0.5) * 1e3:.0f} ms, worst of {len(taken)}: {max(taken) * 1e3:.0f} ms{late}",
+            cores=rig.cores(),
         ),
         Row(
             f"{apps} quiet apps beside one that floods, p99",
@@ -174,6 +162,7 @@ def run(*, bulk: int = 1_000_000, sends: int = 300, apps: int = 99, seconds: flo
             ratio,
             f"alone {quantile(alone, 0.99) * 1e3:.0f} ms; medians {quantile(beside, 0.5) * 1e3:.0f} and "
             f"{quantile(alone, 0.5) * 1e3:.0f} ms{over}",
+            cores=rig.cores(),
         ),
     ]
 

@@ -15,7 +15,7 @@ from array import array
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.http_client import Row
+from benchmarks.row import Row
 from fanout.core.address import Address
 from fanout.core.model import Registration
 from fanout.plugin import Sealer, StorageContext

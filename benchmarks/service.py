@@ -27,7 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.http_client import Row
+from benchmarks.rig import CLIENT_CPU, GATEWAY_CPU
+from benchmarks.row import Row
 from fanout import bootstrap
 from fanout.config import ApiKeySettings, Limits, ServiceSettings, Settings
 from fanout.core.address import Address
@@ -199,7 +200,7 @@ def _pinned(cpu: int, *words: str) -> list[str]:
 @contextmanager
 def service(folder: Path, role: str, users: int) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The service in a process of its own, on CPU 0."""
-    command = _pinned(0, "--serve", str(folder / f"{role}.db"), role, str(users))
+    command = _pinned(CLIENT_CPU, "--serve", str(folder / f"{role}.db"), role, str(users))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -220,7 +221,7 @@ def _ask(process: subprocess.Popen[str], word: str) -> float:
 
 def _run_client(at: dict[str, Any], kind: str, posts: int, rate: float | None = None) -> dict[str, float]:
     out = subprocess.run(
-        _pinned(1, "--load", kind, str(posts), str(rate or 0)),
+        _pinned(GATEWAY_CPU, "--load", kind, str(posts), str(rate or 0)),
         input=json.dumps(at),
         capture_output=True,
         text=True,
@@ -245,7 +246,8 @@ def run(*, posts: int = 20_000, users: int = 1000) -> list[Row]:
                     cpu = _ask(process, "drain" if role == "both" else "cpu") - before
                     rate = found["rate"] if role == "submit" else posts / (time.perf_counter() - began)
                     note = f"CPU {cpu / posts * 1e6:.0f} us a post; under full load p99 {found['p99']:.0f} ms"
-                    rows.append(Row(f"{what}, {name}", rate, "posts/s", note=note))
+                    about = {"cores": f"service CPU {CLIENT_CPU}, client CPU {GATEWAY_CPU}", "figure": "posts a second"}
+                    rows.append(Row(f"{what}, {name}", rate, "posts/s", note=note, **about))
                     half = _run_client(at, kind, posts // 2, rate / 2)
                     note = f"p50 {half['p50']:.1f} ms, worst {half['worst']:.0f} ms, at {half['rate']:,.0f} posts/s"
                     rows.append(Row(f"{what}, {name}: p99 at half the rate", half["p99"], "ms", note=note))

@@ -5,22 +5,19 @@
 WNS speaks HTTP/1.1, so both pay for aiohttp. The baseline is what one writes without an engine: as many workers as connections, one
 session, and for each device a POST with the token, the TTL and the payload made before. Ours is a broadcast to as many registered
 devices in an SQLite file with `synchronous=FULL`, from `engine.send` to the last committed settlement. They take turns on one lean
-simulator; the client has CPU 0, the simulator CPU 1, and the ratio is the median of the rounds' ratios.
+simulator, and the ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import ssl
 import statistics
 import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,68 +25,22 @@ import aiohttp
 from yarl import URL
 
 import fanout
-from benchmarks.http_client import CLIENT_CPU, GATEWAY_CPU, Row, Sample, cpu_of
-from benchmarks.meter import Meter
-from fanout.engine import Engine
+from benchmarks import rig
+from benchmarks.rig import Meter, Sample, broadcast, cpu_of, on_client_cpu, simulator
+from benchmarks.row import Row
 from fanout_wns.payload import encode
 from fanout_wns.simulator import WnsSimulator
 
+__all__ = ["run"]
+
 CONNECTIONS = 64
-NOTE = fanout.Notification(title="Storm warning", body="Gale-force winds from the west after six.")
+NOTE = fanout.Notification(title=rig.TITLE, body=rig.BODY)
+THEIRS, OURS = "WNS, plain aiohttp workers: CPU a request", "WNS, ours, durable: CPU a delivery"
 
 
 def channel(number: int) -> str:
     """Channels of one host: groups would only differ in their names."""
     return WnsSimulator.address(3 * number)
-
-
-@contextmanager
-def simulator(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
-    """A lean simulator on the gateway's CPU, and the settings of a binding that talks to it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fanout.testing.simulator", "wns", "--lean", "--ca-dir", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, {GATEWAY_CPU}),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process, json.loads(process.stdout.readline())["settings"]
-    finally:
-        process.stdin.close()
-        process.wait()
-
-
-# -- ours
-
-
-@asynccontextmanager
-async def engine_to(settings: dict[str, Any], storage: str, devices: int) -> AsyncIterator[Engine]:
-    """An engine with one WNS binding and this many registered devices."""
-    transports = {"wns": settings | {"connections": CONNECTIONS}}
-    async with fanout.open(storage=storage, transports=transports) as engine:
-        lines = (
-            json.dumps({"user": f"u{n}", "transport": "wns", "address": channel(n)}).encode() for n in range(devices)
-        )
-        report = await engine.endpoints.import_(lines)
-        if report.imported != devices:
-            raise RuntimeError(f"only {report.imported} devices were registered")
-        yield engine
-
-
-async def broadcast(engine: Engine, process: subprocess.Popen[bytes]) -> Sample:
-    """One notification to everyone, until the last settlement is committed."""
-    before = cpu_of(process)
-    with Meter() as meter:
-        status = await (await engine.send(NOTE, "all")).wait(600)
-    if status.counts["accepted"] != status.total:
-        raise RuntimeError(f"not all were accepted: {dict(status.counts)}")
-    assert status.total is not None
-    return Sample(status.total, meter.cpu, cpu_of(process) - before, meter.wall)
-
-
-# -- the baseline
 
 
 @asynccontextmanager
@@ -132,47 +83,37 @@ async def workers(
     return Sample(pushes, meter.cpu, cpu_of(process) - before, meter.wall)
 
 
-# -- the comparison
-
-
 def run(*, rounds: int = 5, pushes: int = 10_000) -> list[Row]:
     """The comparison, as rows."""
     ours: list[Sample] = []
     theirs: list[Sample] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with simulator(folder) as (process, settings):
+        with simulator(folder, "wns") as (process, settings), on_client_cpu():
 
             async def main() -> None:
+                transports = {"wns": settings | {"connections": CONNECTIONS}}
                 async with (
-                    engine_to(settings, f"sqlite:{folder}/bench.db", pushes) as engine,
+                    fanout.open(storage=f"sqlite:{folder}/bench.db", transports=transports) as engine,
                     session_to(settings) as session,
                 ):
-                    await broadcast(engine, process)  # warm: connections, prepared statements, page cache
+                    await rig.enter(engine, "wns", map(channel, range(pushes)))
+                    await broadcast(engine, process, NOTE)  # warm: connections, prepared statements, page cache
                     await workers(session, settings, process, CONNECTIONS * 10)
                     for _ in range(rounds):
                         theirs.append(await workers(session, settings, process, pushes))
-                        ours.append(await broadcast(engine, process))
+                        ours.append(await broadcast(engine, process, NOTE))
 
-            os.sched_setaffinity(0, {CLIENT_CPU})
             asyncio.run(main())
-    ratio = statistics.median(_cost(a) / _cost(b) for a, b in zip(ours, theirs, strict=True))
+    ratios = [a.cost / b.cost for a, b in zip(ours, theirs, strict=True)]
+    ratio, spread = statistics.median(ratios), (min(ratios), max(ratios))
+    about = {"cores": rig.cores(server="simulator"), "figure": "WNS: CPU per push"}
+    row = rig.row(OURS, ours, "cost", **about)
     return [
-        _row("WNS, plain aiohttp workers: CPU a request", theirs),
-        _row("WNS, ours, durable: CPU a delivery", ours, "aiohttp workers", ratio),
+        rig.row(THEIRS, theirs, "cost", **about),
+        row._replace(against="aiohttp workers", ratio=ratio, spread=spread),
         Row("WNS, what the engine adds", (ratio - 1) * 100, "%"),
     ]
-
-
-def _cost(sample: Sample) -> float:
-    return sample.cpu / sample.requests * 1e6
-
-
-def _row(name: str, samples: list[Sample], against: str = "", ratio: float = 0.0) -> Row:
-    cost = statistics.median(map(_cost, samples))
-    rate = statistics.median(s.requests / s.wall for s in samples)
-    busy = statistics.median(s.gateway_cpu / s.wall * 100 for s in samples)
-    return Row(name, cost, "us", against, ratio, f"{rate:.0f}/s; simulator {busy:.0f} % busy")
 
 
 def main() -> None:
