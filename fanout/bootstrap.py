@@ -15,7 +15,7 @@ from typing import Any
 
 from fanout.config import AddressSettings, Document, Settings, Telemetry, fingerprint, load, renewed
 from fanout.core.policy import BacklogLimits, Policy, Retention
-from fanout.engine import Engine, Renewer, Role
+from fanout.engine import Engine, FleetLink, Renewer, Role
 from fanout.engine.chance import source
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import Clock, Context, Sealer, Storage, StorageContext, Transport
@@ -65,6 +65,7 @@ class Parts:
     clock: Clock
     rng: random.Random
     renewer: Renewer | None = None
+    link: FleetLink | None = None
 
     def engine(self, *, role: Role = "both", hooks: Sequence[object] = (), drain_timeout: float = 10.0) -> Engine:
         """The engine of these parts, to be entered once."""
@@ -79,6 +80,7 @@ class Parts:
             drain_timeout=drain_timeout,
             backlog=self.settings.backlog,
             renewer=self.renewer,
+            link=self.link,
         )
 
 
@@ -196,10 +198,11 @@ def prepare(
     clock = SystemClock() if clock is None else clock
     rng = source() if rng is None else rng
     storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock))
+    link = FleetLink(storage, clock) if storage.shared else None
     traces = settings.telemetry.traces
 
     def make(app: str, binding: str, chosen: Any) -> Transport:
-        context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy)
+        context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy, fleet=link)
         name = settings.apps[app][binding].type
         try:
             made = registry.make_transport(name, chosen, context)
@@ -216,7 +219,7 @@ def prepare(
         make=lambda app, binding: make(app, binding, renewed(settings.apps[app][binding].settings)),
         fingerprint=lambda app, binding: fingerprint(settings.apps[app][binding].settings),
     )
-    return Parts(settings, storage, transports, clock, rng, renewer)
+    return Parts(settings, storage, transports, clock, rng, renewer, link)
 
 
 def storage_context(settings: Settings, registry: Registry, clock: Clock) -> StorageContext:

@@ -10,8 +10,9 @@
 """
 
 from fanout.engine.engine import DrainReport, Engine, Preview, Role
+from fanout.engine.link import FleetLink
 from fanout.engine.live import LiveEvent
 from fanout.engine.receipt import Receipt
 from fanout.engine.renewal import Renewer
 
-__all__ = ["DrainReport", "Engine", "LiveEvent", "Preview", "Receipt", "Renewer", "Role"]
+__all__ = ["DrainReport", "Engine", "FleetLink", "LiveEvent", "Preview", "Receipt", "Renewer", "Role"]

@@ -192,7 +192,7 @@ async def test_what_would_wait_too_long_costs_nothing_and_holds_the_binding(open
         waiting = [asyncio.ensure_future(send(google, transport, n)) for n in range(100, 102)]
         await asyncio.sleep(0)
         outcome = await send(google, transport, 102)
-        assert outcome == Throttled(pytest.approx(3.0), Scope.QUOTA, "rate_per_minute of this binding")
+        assert outcome == Throttled(pytest.approx(3.0), Scope.RATE, "rate_per_minute of this binding")
         assert google.counters.requests == 100
         for task in waiting:
             task.cancel()

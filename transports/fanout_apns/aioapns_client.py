@@ -73,6 +73,8 @@ class AioapnsTransport(ApnsTransport):
             if self._connections is None:
                 raise RuntimeError("The APNs transport is not open: enter it with `async with` before sending.")
             return of_failure("no", "closed", b"")[0]
+        if self._token is not None and not self._token.text:
+            await self._token_there()
         generation = self._generation
         try:
             result = await self._attempt(self._make_request(message, delivery))

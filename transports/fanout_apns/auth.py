@@ -2,7 +2,8 @@
 
 Apple's "Establishing a token-based connection to APNs": a token is refused an hour after its `iat`, and must not be renewed more
 than once in 20 minutes. The `iat` is rounded down to a slot and the signature is deterministic where OpenSSL can (RFC 6979), so that
-processes that start within one slot present the same token, not each its own.
+processes that start within one slot present the same token, not each its own. Where processes share a database, the token stands there:
+who finds none that is good signs one and offers it, and all present the one that was first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from fanout.plugin import ConfigurationError, Secret
+from fanout.plugin import ConfigurationError, Fleetwide, Secret, SharedToken, StorageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
@@ -30,6 +31,8 @@ LIFETIME = 46 * 60
 """Age in seconds (since `iat`) at which a token is renewed: at most 47 minutes with the timer's delay, of the 60 allowed."""
 SPACING = 20 * 60
 """Seconds between two new tokens, at least."""
+ENDS = 60 * 60
+"""Age from which Apple takes it no more."""
 OLD = 50 * 60
 """A token of this age that Apple calls expired has expired; a younger one says that a clock is wrong."""
 
@@ -57,6 +60,7 @@ class ProviderToken:
         "_previous",
         "generation",
         "key_id",
+        "name",
         "team_id",
         "text",
     )
@@ -65,6 +69,7 @@ class ProviderToken:
         self.team_id = team_id
         self.key_id = key_id
         self._key, self._algorithm = _load(key)
+        self.name = f"apns {_fingerprint(team_id, key_id, self._key)}"
         self._iat = 0.0
         self._made_at: float | None = None
         self._held_until: float | None = None
@@ -85,13 +90,34 @@ class ProviderToken:
         self._make(now, monotonic)
         return True
 
-    def expired(self, generation: int, now: float, monotonic: float) -> Expired:
-        """Apple refused the token of `generation` as expired."""
+    async def refresh_shared(self, fleet: Fleetwide, now: float, monotonic: float) -> bool:
+        """As `refresh`, with the token that all processes share. Signs for this process alone where storage does not answer."""
+        age = now - self._iat
+        if self.text and (-SPACING < age < LIFETIME or not self._may_renew(monotonic)):
+            return False
+        try:
+            standing = await fleet.token(self.name)
+            if standing is None or now - (standing.expires_at - ENDS) >= LIFETIME:
+                iat, text = self._signed(now)
+                standing = await fleet.token(self.name, offer=SharedToken(text, now, iat + ENDS), spacing=SPACING)
+        except StorageError:
+            standing = None
+        if standing is None:
+            self._make(now, monotonic)
+        elif standing.text == self.text:
+            return False
+        else:
+            self._adopt(standing, now, monotonic)
+        return True
+
+    def expired(self, generation: int, now: float, monotonic: float, *, shared: bool = False) -> Expired:
+        """Apple refused the token of `generation` as expired. A `shared` one is not replaced here: `refresh_shared` is due."""
         if generation != self.generation:
             return Expired.REPLACED
         if now - self._iat < OLD or not self._may_renew(monotonic):
             return Expired.CLOCK
-        self._make(now, monotonic)
+        if not shared:
+            self._make(now, monotonic)
         return Expired.REPLACED
 
     def hold(self, now: float, monotonic: float) -> None:
@@ -110,17 +136,25 @@ class ProviderToken:
         return self._made_at is None or monotonic - self._made_at >= SPACING
 
     def _make(self, now: float, monotonic: float) -> None:
+        self._take(*self._signed(now), monotonic)
+
+    def _adopt(self, standing: SharedToken, now: float, monotonic: float) -> None:
+        made_at = monotonic - max(0.0, now - standing.made_at)
+        self._take(standing.expires_at - ENDS, standing.text, made_at)
+
+    def _take(self, iat: float, text: str, made_at: float) -> None:
         if self.text:
             self._previous = (self.text, self._iat)
-        self._iat = now // SLOT * SLOT - CLOCK_SLACK
-        self._made_at = monotonic
+        self._iat, self.text, self._made_at = iat, text, made_at
         self._held_until = None
-        header = {"alg": "ES256", "kid": self.key_id}
-        signed = (
-            _encode(orjson.dumps(header)) + b"." + _encode(orjson.dumps({"iss": self.team_id, "iat": int(self._iat)}))
-        )
-        self.text = (signed + b"." + _encode(self._sign(signed))).decode()
         self.generation += 1
+
+    def _signed(self, now: float) -> tuple[float, str]:
+        """A new token: its `iat`, and the JWT."""
+        iat = now // SLOT * SLOT - CLOCK_SLACK
+        header = {"alg": "ES256", "kid": self.key_id}
+        signed = _encode(orjson.dumps(header)) + b"." + _encode(orjson.dumps({"iss": self.team_id, "iat": int(iat)}))
+        return iat, (signed + b"." + _encode(self._sign(signed))).decode()
 
     def _sign(self, data: bytes) -> bytes:
         """The raw r and s of 32 bytes each that JOSE asks for (RFC 7518, section 3.4)."""
@@ -162,6 +196,14 @@ def _load(key: Secret) -> tuple[EllipticCurvePrivateKey, ECDSA]:
         return loaded, ec.ECDSA(SHA256(), deterministic_signing=True)
     except UnsupportedAlgorithm:  # OpenSSL before 3.2: the signature differs from process to process, and is as valid
         return loaded, ec.ECDSA(SHA256())
+
+
+def _fingerprint(team_id: str, key_id: str, key: EllipticCurvePrivateKey) -> str:
+    """A name for this credential that tells nothing: of another key, though of the same id, it is another."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(f"{team_id} {key_id} ".encode() + public).hexdigest()[:32]
 
 
 def _encode(raw: bytes) -> bytes:

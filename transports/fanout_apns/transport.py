@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fanout.plugin import (
@@ -69,11 +69,12 @@ class ApnsTransport:
         self._settings = settings
         self._context = context
         self._pool: H2Pool | None = None
-        self._request: Callable[..., asyncio.Future[Response]] = _not_open
+        self._request: Callable[..., Awaitable[Response]] = _not_open
         self._token: ProviderToken | None = None
         self._generation = 0
         self._authorization = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._heads: dict[tuple[str, int], Head] = {}
         self._authority = settings.url.removeprefix("https://")
         self._replaced_at = float("-inf")
@@ -87,6 +88,7 @@ class ApnsTransport:
 
             self._token = shared_token(self._settings.team_id, self._settings.key_id, self._settings.key)
             self._tick()
+            self._adopt()  # another binding of this process may have it already
         await self._open()
         return self
 
@@ -94,6 +96,9 @@ class ApnsTransport:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait((self._renewing,))
         await self._close()
 
     # -- what needs no gateway
@@ -191,18 +196,48 @@ class ApnsTransport:
             rng=self._context.rng,
         )
         await self._pool.__aenter__()
-        self._request = self._pool.request
+        self._request = self._pool.request if self._token is None or self._authorization else self._first
 
     async def _close(self) -> None:
         if self._pool is not None:
             await self._pool.aclose()
 
     def _tick(self) -> None:
-        """Renew the token when it is time, off the path of any send."""
+        """Renew the token when it is time, off the path of any send. A shared one only where this process presents it."""
         assert self._token is not None
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
-        self._token.refresh(*self._times())
-        self._adopt()
+        if self._context.fleet is None:
+            self._token.refresh(*self._times())
+            self._adopt()
+        elif self._token.text:
+            self._renew()
+
+    def _renew(self) -> asyncio.Task[None]:
+        """Ask for the shared token: one question at a time, however many wait for it."""
+        if self._renewing is None:
+            self._renewing = asyncio.get_running_loop().create_task(self._ask())
+        return self._renewing
+
+    async def _ask(self) -> None:
+        token, fleet = self._token, self._context.fleet
+        assert token is not None
+        assert fleet is not None
+        try:
+            await token.refresh_shared(fleet, *self._times())
+            self._adopt()
+        finally:
+            self._renewing = None
+
+    async def _token_there(self) -> None:
+        """Wait for a token, for a request's time at most."""
+        await asyncio.wait((self._renew(),), timeout=self._settings.request_timeout)
+
+    async def _first(self, head: Head, path: bytes, fields: bytes, payload: bytes) -> Response:
+        """A request from before there was a token: it waits for it."""
+        await self._token_there()
+        if self._pool is None or not self._authorization:
+            raise RequestFailed("no", "closed")
+        return await self._pool.request(head, path, self._authorization + fields, payload)
 
     def _times(self) -> tuple[float, float]:
         clock = self._context.clock
@@ -214,6 +249,8 @@ class ApnsTransport:
         if token is not None and token.generation != self._generation:
             self._generation = token.generation
             self._authorization = literal("authorization", f"bearer {token.text}", never_indexed=True)
+            if self._pool is not None:
+                self._request = self._pool.request
 
     def _act(self, outcome: Outcome, effect: Effect, generation: int) -> Outcome:
         """Do what an answer asks for; `generation` is the token's that the request was sent with."""
@@ -225,7 +262,10 @@ class ApnsTransport:
         if effect is Effect.RENEW and token is not None:
             from fanout_apns.auth import Expired
 
-            verdict = token.expired(generation, *self._times())
+            shared = self._context.fleet is not None
+            verdict = token.expired(generation, *self._times(), shared=shared)
+            if shared:
+                self._renew()
             self._adopt()
             if verdict is Expired.CLOCK:
                 outcome = Misconfigured("ExpiredProviderToken (the token is young: the clock of this machine is wrong)")

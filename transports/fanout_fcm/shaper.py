@@ -6,6 +6,8 @@ Google counts 600,000 messages a minute per project, and asks that traffic go fr
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["Shaper"]
 
 _COLD = 1 / 60
@@ -14,6 +16,12 @@ _WINDOW = 0.25
 """Seconds over which it is seen how much of the rate is used."""
 _LEAST_BURST = 100.0
 """Messages that may always go at once. Otherwise a second's worth of the present rate may."""
+_PART_BURST = 10.0
+"""The same for a part of the rate, however small."""
+_RESERVE = 0.01
+"""The part of the rate that is asked for while nothing is sent, so that what comes next need not wait for a grant."""
+_UNTOLD = -1.0
+"""Without a part of the rate: nothing was reserved, ask again in a second."""
 
 
 class Shaper:
@@ -21,12 +29,29 @@ class Shaper:
 
     Heat grows from 0 to 1 while more than half of the present rate is used, and sinks while less is: a steady trickle stays cold,
     and whoever sends at some rate may send at twice of it at once, and at the limit after the ramp.
+
+    A project's rate may be divided among processes: `resize` says what this one has of it, `demand` what it could use.
     """
 
-    __slots__ = ("__weakref__", "_at", "_burst", "_credit", "_heat", "_limit", "_ramp", "_since", "_taken", "rate")
+    __slots__ = (
+        "_at",
+        "_burst",
+        "_credit",
+        "_heat",
+        "_limit",
+        "_ramp",
+        "_short",
+        "_since",
+        "_taken",
+        "_used",
+        "_whole",
+        "rate",
+    )
 
     def __init__(self, limit: float, ramp: float, now: float) -> None:
-        self._limit = limit
+        self._limit = self._whole = limit
+        self._used = 0  # since `demand` was last asked, without what was taken in this window
+        self._short = False
         self._ramp = ramp
         self._at = self._since = now
         self._taken = 0
@@ -46,6 +71,9 @@ class Shaper:
                 self._look(now)
         credit = self._credit - 1.0
         if credit < 0:
+            self._short = True
+            if not self.rate:
+                return _UNTOLD
             wait = -credit / self.rate
             if wait > longest:
                 return -wait
@@ -56,6 +84,24 @@ class Shaper:
         self._taken += 1
         return 0.0
 
+    def resize(self, limit: float) -> None:
+        """Of the whole limit, this much is this process's own from now on; 0 lets nothing through. How warm it is stays as it is."""
+        first = not self._burst
+        self._limit = limit
+        self._warm(self._heat)
+        self._credit = self._burst if first else min(self._credit, self._burst)
+
+    def demand(self, seconds: float) -> float:
+        """How much of the limit could be used, judged by the `seconds` since this was last asked: infinite where anybody had to wait.
+
+        Otherwise so much that twice of what was sent may be, as warm as it is; a hundredth of the whole at least.
+        """
+        used, self._used = self._used + self._taken, -self._taken
+        short, self._short = self._short, False
+        if short or seconds <= 0:
+            return math.inf
+        return max(_RESERVE * self._whole, 2 * used / seconds / max(_COLD, self._heat))
+
     def _look(self, now: float) -> None:
         """A window has passed: grow warmer or colder by what was used in it."""
         if self._ramp:
@@ -63,10 +109,12 @@ class Shaper:
             used = min(1.0, self._taken / (self.rate * past))
             self._warm(min(1.0, max(0.0, self._heat + (2.0 * used - 1.0) * past / self._ramp)))
         self._since = now
+        self._used += self._taken
         self._taken = 0
 
     def _warm(self, heat: float) -> None:
         self._heat = heat
         self.rate = self._limit * max(_COLD, heat)
         """Messages per second that are let through at present."""
-        self._burst = max(self.rate, _LEAST_BURST)
+        least = min(_LEAST_BURST, max(_PART_BURST, _LEAST_BURST * self._limit / self._whole))
+        self._burst = max(self.rate, least) if self._limit else 0.0

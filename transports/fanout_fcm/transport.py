@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 from fanout.plugin import (
     ACCEPTED,
@@ -38,6 +37,7 @@ from fanout_fcm.auth import Credentials
 from fanout_fcm.diagnosis import PROBE, of_probe, of_token
 from fanout_fcm.outcome import Answer, Reauthenticate, of_answer, of_failure
 from fanout_fcm.payload import FcmMessage, encode
+from fanout_fcm.portion import Portion, portion_of
 from fanout_fcm.settings import FcmSettings
 from fanout_fcm.shaper import Shaper
 
@@ -63,6 +63,7 @@ class FcmTransport:
         self._context = context
         self._monotonic = context.clock.monotonic
         self._path = f"/v1/projects/{settings.project}/messages:send".encode()
+        self._portion: Portion | None = None
         self._shaper: Shaper | None = None
         self._credentials: Credentials | None = None
         self._pool: H2Pool | None = None
@@ -76,7 +77,8 @@ class FcmTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        self._shaper = _shaper_of(settings, self._context)
+        self._portion = portion_of(settings, self._context)
+        self._shaper = None if self._portion is None else self._portion.shaper
         try:
             ca_file = str(settings.ca_file) if settings.ca_file is not None else None
             context = client_tls(ca_file=ca_file)
@@ -160,8 +162,10 @@ class FcmTransport:
 
     async def _send_later(self, message: FcmMessage, delivery: Delivery, wait: float, begun: float) -> Outcome:
         """The first send with a token, or one that has to wait for a token or its turn: all within the request's deadline."""
+        if wait:
+            wait = await self._turn(wait, begun)
         if wait < 0:
-            return Throttled(-wait, Scope.QUOTA, "rate_per_minute of this binding")
+            return Throttled(-wait, Scope.RATE, "rate_per_minute of this binding")
         if wait:
             await asyncio.sleep(wait)
         try:
@@ -169,6 +173,18 @@ class FcmTransport:
         except TokenError as error:
             return _without_token(error)
         return await self._send_with(token, message, delivery, begun)
+
+    async def _turn(self, wait: float, begun: float) -> float:
+        """The seconds to wait, where a larger part of the project's rate may be granted before they are over; negative for too long."""
+        portion = self._portion
+        assert portion is not None
+        more = portion.short()
+        while wait < 0 and more and (left := begun + _LONGEST_TURN - self._monotonic()) > 0:
+            await portion.granted(left)
+            now = self._monotonic()
+            wait = portion.shaper.take(now, max(0.0, begun + _LONGEST_TURN - now))
+            more = portion.short()
+        return wait
 
     async def _send_with(
         self, token: Token, message: FcmMessage, delivery: Delivery, begun: float, *, again: bool = True
@@ -253,20 +269,6 @@ class FcmTransport:
             fields = (("content-type", "application/json"), ("authorization", f"Bearer {token.text}"))
             self._head = Head("POST", "https", self._pool.authority, fields)
         return token
-
-
-_shapers: WeakValueDictionary[tuple[object, ...], Shaper] = WeakValueDictionary()
-
-
-def _shaper_of(settings: FcmSettings, context: Context) -> Shaper | None:
-    """The shaper of the project: bindings of one project share it where they name the same rate, and live by the same clock."""
-    if not settings.rate_per_minute:
-        return None
-    key = (settings.gateway, settings.project, settings.rate_per_minute, settings.ramp, id(context.clock))
-    shaper = _shapers.get(key)
-    if shaper is None:
-        shaper = _shapers[key] = Shaper(settings.rate_per_minute / 60, settings.ramp, context.clock.monotonic())
-    return shaper
 
 
 _CLOSED = "The FCM transport is not open: enter it with `async with` before sending."

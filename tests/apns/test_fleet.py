@@ -1,0 +1,172 @@
+"""One provider token for all processes: signed by the first that needs it, presented by all, renewed once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from fanout.core.fleet import supersedes
+from fanout.plugin import ACCEPTED, Context, Delivery, Notification, Outcome, SharedToken, StorageError, Unavailable
+from fanout.testing.clock import VirtualClock
+from fanout_apns import auth
+from fanout_apns.simulator import ApnsSimulator
+from fanout_apns.transport import ApnsTransport, make
+
+pytestmark = pytest.mark.anyio
+
+
+class Shelf:
+    """What storage does with tokens."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.tokens: dict[str, SharedToken] = {}
+        self.offers = 0
+        self.broken = False
+
+    def divide(self, name: str, rate: float, part: Any) -> Any:
+        raise AssertionError("APNs has no rate to divide")
+
+    async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
+        if self.broken:
+            raise StorageError("The database is away.")
+        await asyncio.sleep(0)
+        now = self.clock.now()
+        if offer is not None:
+            self.offers += 1
+            if supersedes(self.tokens.get(name), now, spacing):
+                self.tokens[name] = offer
+        return self.tokens.get(name)
+
+
+class Processes:
+    """As many transports as there were processes: none shares the other's token."""
+
+    def __init__(
+        self, simulator: ApnsSimulator, settings: Any, clock: VirtualClock, monkeypatch: Any, **more: Any
+    ) -> None:
+        self.shelf = Shelf(clock)
+        self.seen: list[str] = []
+        self.transports: list[ApnsTransport] = []
+        self._make = lambda: make(
+            settings(simulator, **more),
+            Context(app="default", binding="apns", clock=clock, rng=random.Random(1), fleet=self.shelf),
+        )
+        self._monkeypatch = monkeypatch
+        self._simulator = simulator
+        simulator.script = self.see
+
+    def see(self, request: Any) -> None:
+        self.seen.append(request.headers["authorization"])
+
+    async def start(self) -> ApnsTransport:
+        self._monkeypatch.setattr(auth, "_shared", {})  # what a process of its own begins with
+        transport = await self._make().__aenter__()
+        self.transports.append(transport)
+        return transport
+
+    async def send(self, transport: ApnsTransport) -> Outcome:
+        delivery = Delivery.of(transport.parse_address(self._simulator.address(1)), id=str(uuid4()))
+        return await transport.send(transport.prepare(Notification(title="t")), delivery)
+
+    async def tick(self) -> None:
+        for transport in self.transports:
+            transport._tick()
+            if transport._renewing is not None:
+                await transport._renewing
+
+    @property
+    def tokens(self) -> list[str]:
+        return list(dict.fromkeys(self.seen))
+
+
+@pytest.fixture(params=["fanout", "aioapns"])
+async def processes(request: Any, settings_of: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = VirtualClock()
+    async with ApnsSimulator(clock=clock.now) as simulator:
+        made = Processes(simulator, settings_of, clock, monkeypatch, client=request.param)
+        yield made, clock
+        for transport in made.transports:
+            await transport.__aexit__(None, None, None)
+
+
+async def test_ten_processes_present_one_token(processes: Any) -> None:
+    fleet, clock = processes
+    for _ in range(10):
+        transport = await fleet.start()
+        assert await fleet.send(transport) is ACCEPTED
+        clock.advance(200)  # beyond the ten minutes to which the time of issue is rounded
+    assert len(fleet.tokens) == 1
+    assert fleet.shelf.offers == 1
+    assert len({transport._token for transport in fleet.transports}) == 10
+
+
+async def test_they_renew_it_once(processes: Any) -> None:
+    fleet, clock = processes
+    transports = [await fleet.start() for _ in range(4)]
+    for _ in range(125):
+        for transport in transports:
+            assert await fleet.send(transport) is ACCEPTED
+        clock.advance(60)
+        await fleet.tick()
+    assert len(fleet.tokens) == 3  # of two hours
+    (standing,) = fleet.shelf.tokens.values()
+    assert standing.expires_at - clock.now() <= 3600
+
+
+async def test_who_only_looks_on_signs_nothing(processes: Any) -> None:
+    fleet, clock = processes
+    transport = await fleet.start()
+    for _ in range(3):
+        clock.advance(3600)
+        await fleet.tick()
+    assert fleet.shelf.tokens == {}
+    assert transport._token is not None
+    assert transport._token.text == ""
+
+
+async def test_many_first_sends_ask_once(processes: Any) -> None:
+    fleet, _ = processes
+    transport = await fleet.start()
+    assert await asyncio.gather(*[fleet.send(transport) for _ in range(20)]) == [ACCEPTED] * 20
+    assert fleet.shelf.offers == 1
+    assert len(fleet.tokens) == 1
+
+
+async def test_without_storage_each_has_its_own(processes: Any) -> None:
+    fleet, _ = processes
+    transport = await fleet.start()
+    fleet.shelf.broken = True
+    assert await fleet.send(transport) is ACCEPTED
+    assert fleet.shelf.tokens == {}
+
+
+async def test_a_token_that_expired_while_one_slept_is_replaced_by_the_others(processes: Any) -> None:
+    fleet, clock = processes
+    sleeper, other = await fleet.start(), await fleet.start()
+    assert await fleet.send(sleeper) is ACCEPTED
+    clock.advance(3700)
+    assert await fleet.send(other) is ACCEPTED
+    assert fleet.shelf.offers == 2
+    assert await fleet.send(sleeper) == Unavailable("no", reason="ExpiredProviderToken")
+    if sleeper._renewing is not None:
+        await sleeper._renewing
+    assert await fleet.send(sleeper) is ACCEPTED
+    assert len(fleet.tokens) == 2
+    assert fleet.shelf.offers == 2
+
+
+async def test_another_key_has_another_name(processes: Any, settings_of: Any) -> None:
+    fleet, _ = processes
+    first = (await fleet.start())._token
+    async with ApnsSimulator() as another:
+        key = settings_of(another).key
+    assert first is not None
+    second = auth.ProviderToken(first.team_id, first.key_id, key)
+    assert first.name != second.name
+    assert first.team_id not in first.name
+    assert first.key_id not in first.name
