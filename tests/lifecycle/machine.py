@@ -43,6 +43,7 @@ class Life(Checked):
         self.workers = {name: Worker(name, self.gateway) for name in ("w1", "w2", "last")}
         self.rng = random.Random(7)
         self.numbers = 0
+        self.ids: list[int] = []
         self.steps = 0
         self.events = 0
         self.open()
@@ -84,9 +85,16 @@ class Life(Checked):
             run(self.storage.register(wanted, self.now)), entries, strict=True
         ):
             self.promises.registered(endpoint.id, user, binding, token, tags, self.now)
+            if endpoint.id not in self.ids:
+                self.ids.append(endpoint.id)
+
+    def _named(self, number: int) -> int:
+        """The id of the endpoint that was registered first, second, and so on; nobody's where there were not so many."""
+        return self.ids[number - 1] if number <= len(self.ids) else 10**9 + number
 
     @rule(id=st.integers(1, 14), restore=st.booleans())
     def remove_or_restore(self, id: int, restore: bool) -> None:
+        id = self._named(id)
         if restore:
             assert run(self.storage.restore_endpoints(APP, [id], self.now)) == self.promises.restored([id])
         else:
@@ -132,6 +140,8 @@ class Life(Checked):
     ) -> None:
         now, p = self.now, self.promises
         self.numbers += 1
+        if audience.kind == "endpoints":
+            audience = Target.endpoints([self._named(number) for number in audience.ids])
         digest = repr(audience).encode()
         sub = Submission(
             id=notification_id(now, self.numbers.to_bytes(10, "big")), app=APP, target=audience, content=b'{"a":1}',
