@@ -5,13 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import Seal, place_of
+from fanout.storage.postgres import feed_tidy
 from fanout.storage.postgres.db import Db
 from fanout.storage.sealing import kept, looked_up, open_all, opened
 
@@ -149,7 +149,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> int:
     """Forget this user, in the feed too: what remains of each endpoint is its number, as removed; how many there were."""
     if not user:
         return 0
-    await import_module("fanout.storage.postgres.feed_tidy").erase(db, app, user, now)
+    await feed_tidy.erase(db, app, user, now)
     number = await db.app(app)
     left = await db.rows(
         "SELECT id, app, '' AS usr, binding, digest, tags, 'erased' AS reason FROM endpoint "

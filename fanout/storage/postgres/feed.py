@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
-from fanout.storage.postgres.operations import Database, Function
+from fanout.storage.postgres import feed_items, feed_subscriptions
+from fanout.storage.postgres.operations import Database
 
 __all__ = ["PostgresFeed"]
-
-
-def _late(module: str, name: str) -> Function:
-    found: Function = getattr(import_module(f"fanout.storage.postgres.{module}"), name)
-    return found
 
 
 class PostgresFeed:
@@ -24,47 +19,47 @@ class PostgresFeed:
 
     async def identity(self) -> int:
         """See `Feed`."""
-        return int(await self._look(_late("feed_items", "identity")))
+        return int(await self._look(feed_items.identity))
 
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         """See `Feed`."""
-        done: Subscribed = await self._write(_late("feed_subscriptions", "subscribe"), wanted, now)
+        done: Subscribed = await self._write(feed_subscriptions.subscribe, wanted, now)
         return done
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._look(_late("feed_subscriptions", "listing"), app, user)
+        found: list[Subscription] = await self._look(feed_subscriptions.listing, app, user)
         return found
 
     async def subscription(self, app: str, unsid: str) -> Subscription | None:
         """See `Feed`."""
-        found: Subscription | None = await self._look(_late("feed_subscriptions", "by_unsid"), app, unsid)
+        found: Subscription | None = await self._look(feed_subscriptions.by_unsid, app, unsid)
         return found
 
     async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
         """See `Feed`."""
-        return bool(await self._write(_late("feed_subscriptions", "unsubscribe"), app, user, id, now))
+        return bool(await self._write(feed_subscriptions.unsubscribe, app, user, id, now))
 
     async def expiring(self, app: str, *, after: float, until: float, limit: int = 1000) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._look(_late("feed_subscriptions", "expiring"), app, after, until, limit)
+        found: list[Subscription] = await self._look(feed_subscriptions.expiring, app, after, until, limit)
         return found
 
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         """See `Feed`."""
-        page: FeedPage = await self._look(_late("feed_items", "page"), app, user, query, now)
+        page: FeedPage = await self._look(feed_items.page, app, user, query, now)
         return page
 
     async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
         """See `Feed`."""
-        found: FeedItem | None = await self._look(_late("feed_items", "find"), app, user, id, now)
+        found: FeedItem | None = await self._look(feed_items.find, app, user, id, now)
         return found
 
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """See `Feed`."""
-        await self._write(_late("feed_subscriptions", "see"), app, user, unsid, items, now)
+        await self._write(feed_subscriptions.see, app, user, unsid, items, now)
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""
-        found: Touched = await self._look(_late("feed_items", "touched"), after)
+        found: Touched = await self._look(feed_items.touched, after)
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Self
 
 from fanout.core.address import Address
@@ -27,11 +26,29 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.plugin import StorageContext
+from fanout.storage.postgres import (
+    audience,
+    collapsing,
+    endpoints,
+    expansion,
+    explaining,
+    feed_tidy,
+    gates,
+    inbox,
+    intake,
+    janitor,
+    leasing,
+    pausing,
+    registration,
+    settling,
+    standing,
+    watching,
+)
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
 from fanout.storage.postgres.migrating import migrate
-from fanout.storage.postgres.operations import Database, Function
+from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
@@ -44,11 +61,6 @@ def make(location: str, context: StorageContext) -> PostgresStorage:
     """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers' times are believed."""
     machine = getattr(context.clock, "now", None) is time.time
     return PostgresStorage(location, context, believe_callers=not machine)
-
-
-def _late(module: str, name: str) -> Function:
-    found: Function = getattr(import_module(f"fanout.storage.postgres.{module}"), name)
-    return found
 
 
 class PostgresStorage:
@@ -94,58 +106,58 @@ class PostgresStorage:
 
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         """See `Storage`."""
-        found: list[Endpoint] = await self._write(_late("registration", "register"), registrations, now)
+        found: list[Endpoint] = await self._write(registration.register, registrations, now)
         return found
 
     async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
         """See `Storage`."""
-        ids: list[int] = await self._write(_late("registration", "intern"), app, binding, addresses, now)
+        ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
         return ids
 
     async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
         """See `Storage`."""
-        found: list[Endpoint] = await self._read(_late("endpoints", "listing"), which, after, limit)
+        found: list[Endpoint] = await self._read(endpoints.listing, which, after, limit)
         return found
 
     async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
         """See `Storage`."""
-        found: Endpoint | None = await self._read(_late("endpoints", "read"), app, endpoint)
+        found: Endpoint | None = await self._read(endpoints.read, app, endpoint)
         return found
 
     async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("endpoints", "remove"), app, ids, now))
+        return int(await self._write(endpoints.remove, app, ids, now))
 
     async def erase_user(self, app: str, user: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("endpoints", "erase"), app, user, now))
+        return int(await self._write(endpoints.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("endpoints", "restore"), app, ids, now))
+        return int(await self._write(endpoints.restore, app, ids, now))
 
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
         """See `Storage`."""
-        counts: dict[str, int] = await self._read(_late("audience", "count"), app, target)
+        counts: dict[str, int] = await self._read(audience.count, app, target)
         return counts
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        rows: list[EndpointRow] = await self._look(_late("endpoints", "resolve"), ids, now)
+        rows: list[EndpointRow] = await self._look(endpoints.resolve, ids, now)
         return rows
 
     # -- queue: submit and put
 
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """See `Storage`."""
-        answers: list[Put] = await self._write(_late("intake", "put"), submissions, now)
+        answers: list[Put] = await self._write(intake.put, submissions, now)
         return answers
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         """See `Storage`."""
-        if not await self._look(_late("expansion", "expandable"), app, binding, now):
+        if not await self._look(expansion.expandable, app, binding, now):
             return 0
-        return int(await self._write(_late("expansion", "expand"), app, binding, now, ahead, durable=False))
+        return int(await self._write(expansion.expand, app, binding, now, ahead, durable=False))
 
     # -- queue: lease and settle
 
@@ -153,25 +165,25 @@ class PostgresStorage:
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        lease = _late("leasing", "lease")
+        lease = leasing.lease
         chunks: list[Chunk] = await self._write(lease, worker, app, binding, lane, limit, now, until, durable=False)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
-        answer: tuple[list[bool], float | None] = await self._look(_late("leasing", "waiting"), app, binding, now)
+        answer: tuple[list[bool], float | None] = await self._look(leasing.waiting, app, binding, now)
         return answer
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(_late("leasing", "extend"), leases, until, durable=False)
+        lost: list[int] = await self._write(leasing.extend, leases, until, durable=False)
         return lost
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""
         try:
             answers: list[Settled] = await self._write(
-                _late("settling", "settle"), settlements, now, durable=False, again=self._in_doubt
+                settling.settle, settlements, now, durable=False, again=self._in_doubt
             )
         except Unknown:
             # The engine will settle the same again. Until one was stored, each looks first at what is there.
@@ -182,89 +194,89 @@ class PostgresStorage:
 
     async def notification(self, id: str) -> Stored | None:
         """See `Storage`."""
-        found: Stored | None = await self._look(_late("watching", "notification"), id)
+        found: Stored | None = await self._look(watching.notification, id)
         return found
 
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
         """See `Storage`."""
-        found: dict[str, str] = await self._look(_late("watching", "stopped"), ids)
+        found: dict[str, str] = await self._look(watching.stopped, ids)
         return found
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
         """See `Storage`."""
-        found: set[str] = await self._look(_late("inbox", "finished"), ids)
+        found: set[str] = await self._look(inbox.finished, ids)
         return found
 
     # -- queue: watch and manage
 
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         """See `Storage`."""
-        found: set[int] = await self._read(_late("collapsing", "superseded"), id, ids)
+        found: set[int] = await self._read(collapsing.superseded, id, ids)
         return found
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
-        found: Status | None = await self._look(_late("inbox", "status"), id, now)
+        found: Status | None = await self._look(inbox.status, id, now)
         return found
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         """See `Storage`."""
-        steps: list[Step] | None = await self._read(_late("explaining", "explain"), id, endpoint)
+        steps: list[Step] | None = await self._read(explaining.explain, id, endpoint)
         return steps
 
     async def backlog(self, app: str) -> Backlog:
         """See `Storage`."""
-        found: Backlog = await self._look(_late("standing", "backlog"), app)
+        found: Backlog = await self._look(standing.backlog, app)
         return found
 
     async def cancel(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("inbox", "cancel"), app, id, now))
+        return int(await self._write(inbox.cancel, app, id, now))
 
     async def pause(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("pausing", "pause"), app, id, now))
+        return int(await self._write(pausing.pause, app, id, now))
 
     async def resume(self, app: str, id: str, now: float) -> None:
         """See `Storage`."""
-        await self._write(_late("pausing", "resume"), app, id, now)
+        await self._write(pausing.resume, app, id, now)
 
     async def pause_binding(self, app: str, binding: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(_late("pausing", "pause_binding"), app, binding, now))
+        return int(await self._write(pausing.pause_binding, app, binding, now))
 
     async def resume_binding(self, app: str, binding: str, now: float) -> None:
         """See `Storage`."""
-        await self._write(_late("pausing", "resume_binding"), app, binding, now)
+        await self._write(pausing.resume_binding, app, binding, now)
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         """See `Storage`."""
-        await self._write(_late("pausing", "retry_binding"), app, binding, now)
+        await self._write(pausing.retry_binding, app, binding, now)
 
     async def controls(self) -> dict[tuple[str, str], Control]:
         """See `Storage`."""
-        found: dict[tuple[str, str], Control] = await self._look(_late("pausing", "controls"))
+        found: dict[tuple[str, str], Control] = await self._look(pausing.controls)
         return found
 
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
         """See `Storage`."""
-        await self._write(_late("gates", "post"), worker, notes, now, durable=False)
+        await self._write(gates.post, worker, notes, now, durable=False)
 
     async def gates(self, now: float) -> list[GateNote]:
         """See `Storage`."""
-        found: list[GateNote] = await self._look(_late("gates", "gates"), now)
+        found: list[GateNote] = await self._look(gates.gates, now)
         return found
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str, str]]:
         """See `Storage`."""
-        rows: list[tuple[int, str, str]] = await self._read(_late("watching", "deliveries"), id, state, after, limit)
+        rows: list[tuple[int, str, str]] = await self._read(watching.deliveries, id, state, after, limit)
         return rows
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
-        found: dict[str, int] = await self._look(_late("inbox", "outstanding"), app)
+        found: dict[str, int] = await self._look(inbox.outstanding, app)
         return found
 
     async def changes(self, *, others: bool = False) -> int:
@@ -273,13 +285,13 @@ class PostgresStorage:
 
     async def probe(self) -> None:
         """See `Storage`."""
-        await self._write(_late("watching", "probe"), quiet=True)
+        await self._write(watching.probe, quiet=True)
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See `Storage`."""
-        if await self._look(_late("watching", "unnumbered")):
-            await self._write(_late("watching", "number"), quiet=True)
-        found: list[Event] = await self._look(_late("watching", "events"), after, limit)
+        if await self._look(watching.unnumbered):
+            await self._write(watching.number, quiet=True)
+        found: list[Event] = await self._look(watching.events, after, limit)
         return found
 
     # -- janitor
@@ -287,17 +299,17 @@ class PostgresStorage:
     async def expire(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
         done = 0
-        for module in ("janitor", "feed_tidy"):
-            if done < limit and await self._look(_late(module, "expirable"), now):
-                done += await self._write(_late(module, "expire"), now, limit - done)
+        for module in (janitor, feed_tidy):
+            if done < limit and await self._look(module.expirable, now):
+                done += await self._write(module.expire, now, limit - done)
         return done
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""
         done = 0
-        for module in ("janitor", "feed_tidy"):
-            if done < limit and await self._look(_late(module, "prunable"), now):
-                done += await self._write(_late(module, "prune"), now, limit - done)
+        for module in (janitor, feed_tidy):
+            if done < limit and await self._look(module.prunable, now):
+                done += await self._write(module.prune, now, limit - done)
         empty = await self._look(self._emptied.look, time.monotonic())
         if empty:
             await self._write(self._emptied.give_back, empty, durable=False, quiet=True)
