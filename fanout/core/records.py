@@ -33,6 +33,7 @@ __all__ = [
     "Step",
     "Stored",
     "Submission",
+    "Taken",
 ]
 
 
@@ -87,6 +88,15 @@ class Put:
     superseded: tuple[str, ...] = ()
     dropped: bool = False
     feed: FeedWritten | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a submission that was taken from the inbox: it was `put`, or it was refused because of `refused`."""
+
+    submission: Submission
+    put: Put = Put()
+    refused: str = ""
 
 
 class EndpointRow(NamedTuple):
@@ -248,7 +258,7 @@ class Event:
     """One line of the durable event log. `id` grows and is the cursor.
 
     Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
-    `notification.finished`, `binding.parked`, `binding.opened`.
+    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`.
     """
 
     id: int

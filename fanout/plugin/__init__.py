@@ -60,6 +60,7 @@ from fanout.core.records import (
     Step,
     Stored,
     Submission,
+    Taken,
 )
 from fanout.core.secret import KeyPair, Secret
 from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
@@ -75,6 +76,7 @@ from fanout.errors import (
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
+from fanout.plugin.inbox import Inbox
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
 from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Transport, TransportPlugin
@@ -153,6 +155,7 @@ __all__ = [
     "HostRefused",
     "Http1Client",
     "Http1Settings",
+    "Inbox",
     "InvalidMessage",
     "KeyPair",
     "Message",
@@ -196,6 +199,7 @@ __all__ = [
     "Subscribed",
     "Subscription",
     "SubscriptionRequest",
+    "Taken",
     "Target",
     "Throttled",
     "Token",

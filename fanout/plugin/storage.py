@@ -29,6 +29,7 @@ from fanout.core.records import (
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
+from fanout.plugin.inbox import Inbox
 from fanout.plugin.sealing import Sealer
 
 __all__ = ["Storage", "StorageContext", "StoragePlugin"]
@@ -70,6 +71,11 @@ class Storage(Protocol):
     @property
     def fleet(self) -> Fleet:
         """The workers that share the database. The engine asks it nothing where `shared` is False."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """What takes notifications from other programs' transactions; None where the database is nobody else's."""
         ...
 
     async def __aenter__(self) -> Self:

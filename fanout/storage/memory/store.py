@@ -53,6 +53,7 @@ class MemoryStorage:
     """A `Storage` in this process's memory. What it holds ends with it."""
 
     shared = False
+    inbox = None
 
     def __init__(self, location: str, context: StorageContext) -> None:
         self.location = f"memory:{location}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.feed_schema import FEED
+from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
 
 __all__ = ["STEPS", "VERSION"]
@@ -186,7 +187,7 @@ CREATE TABLE decision (
 CREATE INDEX decision_of ON decision (notification, id);
 """
 
-_FIRST = _DIRECTORY + _QUEUE + _CONTROL + FEED
+_FIRST = _DIRECTORY + _QUEUE + _CONTROL + FEED + INBOX
 
 STEPS = (_FIRST,)
 VERSION = len(STEPS)

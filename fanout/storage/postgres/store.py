@@ -80,6 +80,7 @@ class PostgresStorage:
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
         self._emptied = Emptied()
+        self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
         self.fleet = PostgresFleet(self._database)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
@@ -299,7 +300,7 @@ class PostgresStorage:
     async def expire(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
         done = 0
-        for module in (janitor, feed_tidy):
+        for module in (janitor, feed_tidy, inbox):
             if done < limit and await self._look(module.expirable, now):
                 done += await self._write(module.expire, now, limit - done)
         return done

@@ -56,6 +56,7 @@ class SqliteStorage:
     """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
 
     shared = True
+    inbox = None
 
     def __init__(self, location: str, context: StorageContext, *, offload: Callable[[], Offload] = Thread) -> None:
         self.location = location

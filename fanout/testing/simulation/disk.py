@@ -187,6 +187,7 @@ class LabelledStorage:
         self._methods: dict[str, Callable[..., Any]] = {}
         self.shared: bool = storage.shared
         self.location: str = storage.location
+        self.inbox = storage.inbox
         self.fleet = _LabelledFacet(storage.fleet, self._labelled)
 
     async def __aenter__(self) -> LabelledStorage:

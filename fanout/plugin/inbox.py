@@ -1,0 +1,46 @@
+"""The contract of an inbox: notifications that come with other people's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from fanout.core.records import Put, Submission, Taken
+
+__all__ = ["Inbox"]
+
+
+class Inbox(Protocol):
+    """Where a program puts notifications in a transaction of its own, and workers put them where they belong once it has committed.
+
+    What is in it is known to `Storage.status`, `finished`, `outstanding` and `cancel` like what was put; before the commit, and after a
+    rollback, nothing is. A notification whose key turned out to be an earlier one's answers with that one's status.
+    """
+
+    async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
+        """Enter it in the transaction of `connection`, with one statement and no lock that another transaction waits for.
+
+        The answer has no total. Explicit addresses are interned first, in a transaction of the storage's own. `replayed`: the key was
+        known to this transaction. Raises `UsageError` for a connection that cannot be used, `Conflict`, and what its driver raises.
+        """
+        ...
+
+    async def due(self, apps: Sequence[str], now: float) -> bool:
+        """Whether there may be something to take for these apps. Asked every 50 ms by every worker: it reads next to nothing."""
+        ...
+
+    async def take(
+        self,
+        apps: Sequence[str],
+        judge: Callable[[Submission], tuple[Submission, Mapping[str, str]]],
+        now: float,
+        *,
+        limit: int,
+    ) -> list[Taken]:
+        """Put up to `limit` that nobody else is taking just now, oldest first, and take them out, in one transaction; what became of each.
+
+        `judge` adds what transports say of it (`Submission.refused`), and for each binding that refuses it why. One that it refuses (`UsageError`), that `put` refuses, conflicts
+        with or fails on is taken out too: its status is then ``cancelled`` with nothing to deliver and the reason, and the event
+        `notification.refused` (data: notification, reason) is logged. So are those that nobody took until their time was over.
+        """
+        ...

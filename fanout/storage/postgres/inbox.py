@@ -1,0 +1,296 @@
+"""The inbox: what other programs' transactions have enqueued is put where it belongs, and answers as if it were there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fanout.core.codec import decode_envelope
+from fanout.core.model import Target
+from fanout.core.records import Put, Status, Submission, Taken
+from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+from fanout.enqueue import Statement, enqueue_async
+from fanout.errors import FanoutError, UsageError
+from fanout.plugin import StorageContext
+from fanout.storage.postgres import standing, stopping, watching
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.failure import lost, repeatable
+from fanout.storage.postgres.intake import put
+from fanout.storage.postgres.operations import Database
+from fanout.storage.postgres.registration import intern
+from fanout.storage.sealing import masked
+
+__all__ = ["PostgresInbox", "cancel", "finished", "outstanding", "prunable", "prune", "status"]
+
+Judge = Callable[[Submission], tuple[Submission, Mapping[str, str]]]
+
+
+class PostgresInbox:
+    """`Storage.inbox` of a PostgreSQL database."""
+
+    def __init__(self, database: Database, context: StorageContext, schema: str) -> None:
+        self._database = database
+        self._retention = context.retention
+        self._schema = schema
+        self._low = 0
+        """Below this number of a transaction there is nothing left, and will be nothing."""
+
+    async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
+        """See `Inbox`."""
+        if submission.target.kind == "addresses":
+            submission = await self._database.write(_interned, submission, now)
+        since = now - self._retention.idempotency_keys
+        id, replayed = await enqueue_async(connection, Statement(submission, self._schema, since))
+        return Put(id=id, replayed=replayed)
+
+    async def due(self, apps: Sequence[str], now: float) -> bool:
+        """See `Inbox`."""
+        running, oldest, found = await self._database.look(_due, str(self._low), list(apps), now)
+        # Somebody else may be taking the oldest and die: it is passed when it is gone, and not before.
+        self._low = min(int(running), int(running if oldest is None else oldest))
+        return bool(found)
+
+    async def take(self, apps: Sequence[str], judge: Judge, now: float, *, limit: int) -> list[Taken]:
+        """See `Inbox`."""
+        taken: list[Taken] = await self._database.write(_take, str(self._low), list(apps), judge, now, limit)
+        return taken
+
+
+async def _interned(db: Db, submission: Submission, now: float) -> Submission:
+    """The submission with its addresses' endpoints for a target."""
+    (sub,) = masked(await db.seal(), [submission])
+    ids = await intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
+    return replace(sub, target=Target.endpoints(ids))
+
+
+async def _due(db: Db, low: str, apps: list[str], now: float) -> Any:
+    return await db.row(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, "
+        "(SELECT xid::text FROM inbox WHERE xid >= $1::text::xid8 ORDER BY xid LIMIT 1), "
+        "EXISTS (SELECT 1 FROM inbox WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR expires_at <= $3))",
+        low,
+        apps,
+        now,
+    )
+
+
+_TAKE = """
+SELECT id, uuid, app, key, digest, envelope, content, accepted_at, due_at, expires_at FROM inbox
+WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR expires_at <= $3) ORDER BY xid, id LIMIT $4 FOR UPDATE SKIP LOCKED
+"""
+
+
+async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, limit: int) -> list[Taken]:
+    rows = await db.rows(_TAKE, low, apps, now, limit)
+    if not rows:
+        return []
+    outcomes: dict[str, Taken] = {}
+    good: list[Submission] = []
+    reasons: dict[str, Mapping[str, str]] = {}
+    for row in rows:
+        sub = Submission(
+            id=row["uuid"],
+            app=row["app"],
+            target=Target("all"),
+            content=b"",
+            lane=1,
+            repeat="prefer_delivery",
+            accepted_at=row["accepted_at"],
+            due_at=row["due_at"],
+            expires_at=row["expires_at"],
+        )
+        if sub.app not in apps:
+            outcomes[sub.id] = Taken(sub, refused="its time was over before a worker that serves the app took it")
+            continue
+        try:
+            sub = decode_envelope(
+                row["envelope"],
+                row["content"].encode(),
+                id=sub.id,
+                app=sub.app,
+                accepted_at=sub.accepted_at,
+                due_at=sub.due_at,
+                expires_at=sub.expires_at,
+                idempotency_key=row["key"],
+                digest=row["digest"],
+            )
+            sub, reasons[sub.id] = judge(sub)
+            good.append(sub)
+        except FanoutError as error:
+            outcomes[sub.id] = Taken(sub, refused=str(error))
+        except Exception as error:
+            # A plugin's bug, or a content that nobody encoded: without an end to it, it would come back for ever.
+            outcomes[sub.id] = Taken(sub, refused=f"it cannot be prepared ({type(error).__name__})")
+    # Named before the first savepoint: what is rolled back to it must not take a number along that `Db` remembers.
+    for app in {row["app"] for row in rows}:
+        await db.app(app, create=True)
+    await _put(db, good, reasons, outcomes, now)
+    await db.run("DELETE FROM inbox WHERE id = ANY ($1::bigint[])", [row["id"] for row in rows])
+    taken = [outcomes[row["uuid"]] for row in rows]
+    await _record(db, taken, now)
+    return taken
+
+
+async def _put(
+    db: Db, subs: list[Submission], reasons: Mapping[str, Mapping[str, str]], outcomes: dict[str, Taken], now: float
+) -> None:
+    """Put all of them that can be put. One that is refused or fails holds no other back."""
+    while subs:
+        await db.run("SAVEPOINT inbox")
+        try:
+            answers = await put(db, subs, now)
+        except Exception as error:
+            if lost(error) or repeatable(error):
+                raise
+            await db.run("ROLLBACK TO SAVEPOINT inbox")
+            if len(subs) == 1:
+                why = str(error) if isinstance(error, UsageError) else f"it cannot be stored ({type(error).__name__})"
+                outcomes[subs[0].id] = Taken(subs[0], refused=why)
+                return
+            half = len(subs) // 2
+            await _put(db, subs[:half], reasons, outcomes, now)
+            subs = subs[half:]
+            continue
+        refused = {
+            sub.id: reasons[sub.id].get(answer.refused, answer.refused)
+            if answer.refused
+            else f"its idempotency key belongs to {answer.conflict}, which was another request"
+            for sub, answer in zip(subs, answers, strict=True)
+            if answer.refused or answer.conflict
+        }
+        if not refused:
+            await db.run("RELEASE SAVEPOINT inbox")
+            outcomes.update((sub.id, Taken(sub, answer)) for sub, answer in zip(subs, answers, strict=True))
+            return
+        await db.run("ROLLBACK TO SAVEPOINT inbox")
+        outcomes.update((sub.id, Taken(sub, refused=refused[sub.id])) for sub in subs if sub.id in refused)
+        subs = [sub for sub in subs if sub.id not in refused]
+
+
+async def _record(db: Db, taken: Sequence[Taken], now: float) -> None:
+    """What is no notification of its own can be found by its id all the same."""
+    rows = []
+    events = []
+    for each in taken:
+        sub = each.submission
+        if each.refused:
+            events.append(
+                (await db.app(sub.app), "notification.refused", {"notification": sub.id, "reason": each.refused})
+            )
+        elif each.put.id == sub.id:
+            continue
+        times = (now, sub.accepted_at, sub.due_at, sub.expires_at)
+        rows.append((*times, sub.id, sub.app, None if each.refused else each.put.id, each.refused or None))
+    await db.many(
+        "INSERT INTO enqueued (at, accepted_at, due_at, expires_at, uuid, app, became, refused) SELECT * FROM "
+        "unnest($1::float8[], $2::float8[], $3::float8[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[])",
+        rows,
+    )
+    await db.log(now, events)
+
+
+# -- what is known of it
+
+
+async def status(db: Db, uuid: str, now: float) -> Status | None:
+    """The notification's state of affairs, wherever it stands."""
+    found = await standing.status(db, uuid, now)
+    if found is not None:
+        return found
+    row = await db.row(
+        "SELECT app, accepted_at, due_at, expires_at, NULL AS at, NULL AS became, NULL AS refused FROM inbox WHERE uuid = $1 "
+        "UNION ALL SELECT app, accepted_at, due_at, expires_at, at, became, refused FROM enqueued WHERE uuid = $1",
+        uuid,
+    )
+    if row is None:
+        # What was taken between the two looks is where the first has looked too early.
+        return await standing.status(db, uuid, now)
+    app, accepted_at, due_at, expires_at, at, became, refused = row
+    if became is not None:
+        return await standing.status(db, became, now)
+    if at is None:
+        state = NotificationState.SCHEDULED if due_at > now else NotificationState.EXPANDING
+    else:
+        state = NotificationState.CANCELLED
+    return Status(
+        id=uuid,
+        app=app,
+        state=state.value,
+        total=None if at is None else 0,
+        counts={"pending": 0} | dict.fromkeys(FINAL_STATES, 0),
+        pending_by_reason={},
+        reasons={state.value: {refused: 0}} if refused else {},
+        attempts=0,
+        accepted_at=accepted_at,
+        due_at=due_at,
+        expires_at=expires_at,
+        finished_at=at,
+        oldest_pending_at=due_at if at is None else None,
+    )
+
+
+async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
+    """Of these notifications, those that have finished or are unknown here too."""
+    found = await watching.finished(db, uuids)
+    if not found:
+        return found
+    rows = await db.rows(
+        "SELECT uuid, NULL AS became, true AS waits FROM inbox WHERE uuid = ANY ($1::text[]) "
+        "UNION ALL SELECT uuid, became, false FROM enqueued WHERE uuid = ANY ($1::text[]) AND became IS NOT NULL",
+        list(found),
+    )
+    waits = {row["uuid"] for row in rows if row["waits"]}
+    became = {row["uuid"]: row["became"] for row in rows if not row["waits"]}
+    # Once more: what was taken between the two looks is where the first has looked too early.
+    over = await watching.finished(db, [*(found - waits), *became.values()])
+    return {uuid for uuid in found - waits if became.get(uuid, uuid) in over}
+
+
+async def outstanding(db: Db, app: str | None) -> dict[str, int]:
+    """What is outstanding; what nobody has taken yet counts as ready, each as one."""
+    waiting = await db.value("SELECT count(*) FROM inbox WHERE app = coalesce($1::text, app)", app)
+    found = await standing.outstanding(db, app)
+    if waiting:
+        found[Waiting.READY.value] = found.get(Waiting.READY.value, 0) + waiting
+    return found
+
+
+async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
+    """Stop it, before or after it was taken. Raises `NotFound`."""
+    row = await db.row(
+        "DELETE FROM inbox WHERE uuid = $1 AND app = $2 RETURNING accepted_at, due_at, expires_at", uuid, app
+    )
+    if row is None:
+        known = await db.row("SELECT became, refused FROM enqueued WHERE uuid = $1 AND app = $2", uuid, app)
+        if known is not None and known["became"] is None:
+            return 0
+        return await stopping.cancel(db, app, uuid if known is None else known["became"], now)
+    await db.run(
+        "INSERT INTO enqueued (at, accepted_at, due_at, expires_at, uuid, app, refused) VALUES ($1, $2, $3, $4, $5, $6, 'cancelled')",
+        now,
+        *row,
+        uuid,
+        app,
+    )
+    counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
+    data = {"notification": uuid, "state": NotificationState.CANCELLED.value, "total": 0, "counts": counts}
+    await db.log(now, [(await db.app(app, create=True), "notification.finished", data)])
+    return 0
+
+
+async def prunable(db: Db, now: float) -> bool:
+    """Whether `prune` has something to do."""
+    return bool(
+        await db.value("SELECT EXISTS (SELECT 1 FROM enqueued WHERE at < $1)", now - db.context.retention.notifications)
+    )
+
+
+async def prune(db: Db, now: float, limit: int) -> int:
+    """Delete up to `limit` rows whose retention is over; how many."""
+    tag = await db.run(
+        "DELETE FROM enqueued WHERE uuid IN (SELECT uuid FROM enqueued WHERE at < $1 ORDER BY at LIMIT $2)",
+        now - db.context.retention.notifications,
+        limit,
+    )
+    return int(tag.rpartition(" ")[2])
