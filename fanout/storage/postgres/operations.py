@@ -148,7 +148,7 @@ class Database:
                     if not repeatable(error) or repeats >= _REPEATS:
                         raise translate(error, self._pool.options.shown) from None
             finally:
-                await self._pool.give(connection, sound=sound)
+                self._pool.give(connection, sound=sound)
             if repeats:
                 await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(repeats, 6)))
 

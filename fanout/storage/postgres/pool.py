@@ -37,6 +37,9 @@ whatever statistics say of a table that was empty when it was first planned. To 
 
 _CONNECT_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
+_CLOSE_LIMIT = 20.0
+"""Seconds for which the closing of a pool waits for calls that are under way: as long as one may take."""
+_CLOSED = "The storage is closed: use it inside its `async with`."
 _SILENCE = 10_000
 """Milliseconds for which the network may confirm nothing before a connection counts as dead."""
 _BACKOFF = (0.05, 2.0)
@@ -52,6 +55,7 @@ class Pool:
         self._room = asyncio.Semaphore(options.pool)
         self._connecting = asyncio.Lock()
         self._free: list[Connection] = []
+        self._used: set[Connection] = set()
         self._failures = self._failed = 0
         self._failure: Exception | None = None
         self._not_before = 0.0
@@ -62,34 +66,55 @@ class Pool:
         self._closed = False
 
     async def close(self) -> None:
-        """End the free connections, and each that is in use when it is given back. Idempotent."""
+        """Wait for what is under way, and end all connections; cut short, it drops them. Idempotent."""
+        if self._closed:
+            return
         self._closed = True
-        while self._free:
-            await _end(self._free.pop())
+        held = 0
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_LIMIT):
+                    while held < self.options.pool:
+                        await self._room.acquire()
+                        held += 1
+            while self._free:
+                await _end(self._free.pop())
+        finally:
+            for _ in range(held):
+                self._room.release()
+            for connection in [*self._free, *self._used]:
+                connection.terminate()
+            self._free.clear()
 
     async def take(self) -> Connection:
         """A connection that nobody else has. Raises `StorageError` when none is to be had, `StorageRefused` when none ever will."""
         if self._closed:
-            raise StorageError("The storage is closed: use it inside its `async with`.")
+            raise StorageError(_CLOSED)
         await self._room.acquire()
         try:
-            while self._free:
-                connection = self._free.pop()
-                if not connection.is_closed():
-                    return connection
-            return await self._connect()
+            connection = await self._any()
+            self._used.add(connection)
+            return connection
         except BaseException:
             self._room.release()
             raise
 
-    async def give(self, connection: Connection, *, sound: bool) -> None:
-        """Return it. One that is not sound is thrown away, and so are the free ones that went down with it."""
+    async def _any(self) -> Connection:
+        if self._closed:
+            raise StorageError(_CLOSED)
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                return connection
+        return await self._connect()
+
+    def give(self, connection: Connection, *, sound: bool) -> None:
+        """Return it. One that is not sound is thrown away."""
         self._room.release()
-        if sound and not self._closed and not connection.is_closed() and not connection.is_in_transaction():
+        self._used.discard(connection)
+        if sound and not connection.is_closed() and not connection.is_in_transaction():
+            # Also of a pool that is being closed: that one waits for it.
             self._free.append(connection)
-            return
-        if self._closed and sound:
-            await _end(connection)
         else:
             connection.terminate()
 
