@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Literal, Self
 
@@ -19,6 +19,7 @@ from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
 from fanout.engine.diagnose import diagnose
+from fanout.engine.arrivals import Arrivals
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.gates import Gates
@@ -104,6 +105,16 @@ class Engine:
             pulse=self._membership.pulse,
             renew=self._renewal.renew,
         )
+        self._arrivals = Arrivals(
+            storage,
+            self._intake,
+            [app for app, _ in transports],
+            self._dispatchers,
+            clock=clock,
+            live=self._live,
+            settler=self._settler,
+            keeper=self._keeper,
+        )
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
         self.endpoints = Endpoints(storage, transports, clock, self._check)
 
@@ -143,6 +154,7 @@ class Engine:
         self._spawn(self._renewal.watch())
         self._spawn(self._renewal.close_retired())
         self._spawn(self._settler.run())
+        self._spawn(self._arrivals.run())
         siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
             work = Work(
@@ -250,14 +262,24 @@ class Engine:
         app: str = "default",
         at: float | None = None,
         idempotency_key: str | None = None,
+        connection: object | None = None,
     ) -> Receipt:
         """Accept one notification. When this returns it is stored, and kill -9 loses nothing.
+
+        With `connection`, it is part of the transaction that is open there (asyncpg, psycopg or SQLAlchemy, to the database of a
+        PostgreSQL storage): accepted if and only if that commits, and known to `status` and `wait` from then on. What can be told only
+        with the directory in hand, a message too large for a device that it is for, is then the event `notification.refused`.
 
         `at` (UNIX seconds) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
         another request it raises `Conflict`. Raises `UsageError` (`MessageTooLarge`, `InvalidMessage`) for what can never be
         sent, `Backlogged` where a bound of `[backlog]` is passed (after waiting for room, if it says so), and `StorageError` when
         it could not be stored; nothing is stored then.
         """
+        if connection is not None:
+            request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
+            await self._admit(app, [request])
+            put = await self._arrivals.enqueue(connection, request)
+            return Receipt(put.id, None, put.replayed, self)
         receipts = await self._put([(notification, target)], app=app, at=at, idempotency_keys=[idempotency_key])
         return receipts[0]
 
@@ -303,8 +325,7 @@ class Engine:
 
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
         """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
-        self._check()
-        await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
+        await self._admit(app, requests)
         now = self._clock.now()
         puts = await self.storage.put([request.submission for request in requests], now)
         for request, put in zip(requests, puts, strict=True):
@@ -315,20 +336,12 @@ class Engine:
                     f"The idempotency key {request.submission.idempotency_key!r} belongs to {put.conflict}, which was another request; "
                     "use a new key."
                 )
-        self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
-        self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
-        fresh = {request.submission.lane for request in requests if request.submission.due_at <= now}
-        for dispatcher in self._dispatchers:
-            if dispatcher.work.app == app:
-                dispatcher.work.fresh |= fresh
-                dispatcher.work.signal.set()
-        superseded = {id: "superseded" for put in puts for id in put.superseded}
-        if superseded:
-            for dispatcher in self._dispatchers:
-                dispatcher.stop(superseded)
-        if any(request.submission.collapse_key is not None for request in requests):
-            self._keeper.look.set()
+        self._arrivals.announce(app, [request.submission for request in requests], puts, now)
         return puts
+
+    async def _admit(self, app: str, requests: Sequence[Request]) -> None:
+        self._check()
+        await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
         """What `send` would do, without doing it. Raises what `send` would raise."""
@@ -363,10 +376,7 @@ class Engine:
     async def cancel(self, id: str) -> Status:
         """Stop what has not been sent. Returns once every worker has confirmed, or its lease has ended. Raises `NotFound`."""
         status = await self.status(id)
-        for dispatcher in self._dispatchers:
-            dispatcher.stop({id: "cancelled"})
-        while await self.storage.cancel(status.app, id, self._clock.now()):
-            await self._settler.idle.wait(0.05)
+        await self._stop_sending(status, "cancelled", self.storage.cancel)
         return await self.status(id)
 
     async def pause(self, id: str) -> Status:
@@ -375,11 +385,17 @@ class Engine:
         Returns once every worker has put it down, or its lease has ended: what arrives after that was in flight already.
         """
         status = await self.status(id)
-        for dispatcher in self._dispatchers:
-            dispatcher.stop({id: "paused"})
-        while await self.storage.pause(status.app, id, self._clock.now()):
-            await self._settler.idle.wait(0.05)
+        await self._stop_sending(status, "paused", self.storage.pause)
         return await self.status(id)
+
+    async def _stop_sending(self, of: Status, how: str, store: Callable[[str, str, float], Awaitable[int]]) -> None:
+        """Said again while something is held: a lease that was granted before may have been on its way into hand."""
+        while True:
+            for dispatcher in self._dispatchers:
+                dispatcher.stop({of.id: how})
+            if not await store(of.app, of.id, self._clock.now()):
+                return
+            await self._settler.idle.wait(0.05)
 
     async def resume(self, id: str) -> Status:
         """Let a paused notification go on where it was. Idempotent. Raises `NotFound`."""

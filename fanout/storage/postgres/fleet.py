@@ -5,6 +5,7 @@ from __future__ import annotations
 from fanout.core.fleet import Part, SharedToken, WorkerNote, grant, outlived, supersedes
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.operations import Database
+from fanout.storage.tokens import kept_token, opened_token
 
 __all__ = ["PostgresFleet"]
 
@@ -13,7 +14,10 @@ _LOCK = "SELECT pg_advisory_xact_lock(1178685008, hashtext($1))"
 
 
 class PostgresFleet:
-    """`plugin.fleet.Fleet`, by the storage's own ways to read and write. What a crash of the server undoes here is said anew a second later."""
+    """`plugin.fleet.Fleet`, by the storage's own ways to read and write.
+
+    Beats and burials that a crash of the server undoes are said anew a second later; what was granted is not taken back by one.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,7 +45,7 @@ class PostgresFleet:
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
         """See `Fleet`."""
         arguments = (worker, name, rate, held, demand, now)
-        return float(await self._database.write(_share, *arguments, durable=False, quiet=True))
+        return float(await self._database.write(_share, *arguments, quiet=True))
 
     async def token(
         self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
@@ -151,7 +155,7 @@ async def _token(db: Db, name: str, now: float) -> SharedToken | None:
 
 async def _standing(db: Db, name: str) -> SharedToken | None:
     rows = await db.rows("SELECT text, made_at, expires_at FROM token WHERE name = $1", name)
-    return SharedToken(*rows[0]) if rows else None
+    return opened_token(await db.seal(), name, *rows[0]) if rows else None
 
 
 async def _offer(db: Db, name: str, now: float, offer: SharedToken, spacing: float) -> SharedToken | None:
@@ -161,7 +165,7 @@ async def _offer(db: Db, name: str, now: float, offer: SharedToken, spacing: flo
             "INSERT INTO token (name, text, made_at, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET "
             "text = excluded.text, made_at = excluded.made_at, expires_at = excluded.expires_at",
             name,
-            offer.text,
+            kept_token(await db.seal(), name, offer),
             offer.made_at,
             offer.expires_at,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from fanout.core.fleet import Part, SharedToken, WorkerNote, grant, outlived, supersedes
 from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.tokens import kept_token, opened_token
 
 __all__ = ["SqliteFleet"]
 
@@ -108,7 +109,8 @@ def _workers(db: Db, now: float) -> list[WorkerNote]:
 
 
 def _dead(db: Db, now: float) -> list[str]:
-    return [id for id, *times in db.rows("id, seen_at, until", "worker ORDER BY id") if outlived(*times, now)]
+    rows = db.rows("id, seen_at, until", "worker ORDER BY id")
+    return [id for id, seen_at, until in rows if outlived(seen_at, until, now)]
 
 
 def _bury(db: Db, now: float) -> list[str]:
@@ -150,7 +152,7 @@ def _token(db: Db, name: str, now: float) -> SharedToken | None:
 
 def _standing(db: Db, name: str) -> SharedToken | None:
     rows = db.rows("text, made_at, expires_at", "token WHERE name = ?", name)
-    return SharedToken(*rows[0]) if rows else None
+    return opened_token(db.seal(), name, *rows[0]) if rows else None
 
 
 def _offer(db: Db, name: str, now: float, offer: SharedToken, spacing: float) -> SharedToken | None:
@@ -158,7 +160,7 @@ def _offer(db: Db, name: str, now: float, offer: SharedToken, spacing: float) ->
         db.run(
             "INSERT OR REPLACE INTO token (name, text, made_at, expires_at) VALUES (?, ?, ?, ?)",
             name,
-            offer.text,
+            kept_token(db.seal(), name, offer),
             offer.made_at,
             offer.expires_at,
         )
