@@ -5,6 +5,7 @@
         print(receipt.wait(timeout=30).counts)
 
 Everything is as in the asynchronous engine without `await`. The work happens in one background thread with a loop of its own.
+`enqueue` needs no engine: it makes a notification part of a transaction of the caller's own in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
-from fanout import bootstrap
 from fanout.core.model import Endpoint, EndpointState, Notification, Target
 from fanout.core.records import Status, Step
 from fanout.errors import EngineClosed, UsageError
 
 if TYPE_CHECKING:
+    from fanout import bootstrap
     from fanout import engine as asynchronous
 
-__all__ = ["Endpoints", "Engine", "Receipt", "open"]
+__all__ = ["Endpoints", "Engine", "Enqueued", "Receipt", "enqueue", "open"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,14 +41,70 @@ def _takes_what(model: Callable[P, object]) -> Callable[[Callable[..., T]], Call
     return lambda function: function
 
 
-@_takes_what(bootstrap.open)
-def open(*args: Any, **kwargs: Any) -> Engine:
+def _open(*args: Any, **kwargs: Any) -> Engine:
     """An open engine, from the arguments of `fanout.open`. Close it with `with` or `close`.
 
     Returns when the database is open. Raises what `fanout.open` raises, and `UsageError` inside a running event loop.
     """
+    from fanout import bootstrap
+
     _refuse_in_loop()
     return Engine(bootstrap.open(*args, **kwargs))
+
+
+# A program that only enqueues is not to import the engine, and the signature is needed by type-checkers alone.
+if TYPE_CHECKING:
+    open = _takes_what(bootstrap.open)(_open)
+else:
+    open = _open
+    open.__name__ = open.__qualname__ = "open"
+
+
+class Enqueued(NamedTuple):
+    """What `enqueue` answers: the notification's id, known to `status` from the commit on; `replayed` as in `Receipt`."""
+
+    id: str
+    replayed: bool
+
+
+def enqueue(
+    connection: object,
+    notification: Notification,
+    target: Target | str,
+    *,
+    app: str = "default",
+    at: float | None = None,
+    idempotency_key: str | None = None,
+    schema: str = "fanout",
+) -> Enqueued:
+    """Make a notification part of the transaction that is open in `connection`: it is sent if and only if that commits.
+
+    `connection` is `django.db.connection`, psycopg's or SQLAlchemy's (a `Session` too), to the database of a PostgreSQL storage, whose
+    tables stand in `schema`. No engine is needed here: a worker (`fanout work`) that serves `app` takes it, within 100 ms of the commit.
+    Nothing else is done in the transaction than one INSERT, which nobody waits for. The other arguments are those of `Engine.send`; an
+    `idempotency_key` counts for a day.
+
+    Raises `UsageError` for a connection of another kind or outside of a transaction, and for what could never be sent as far as it can
+    be told without a transport; what only the worker finds out is the event `notification.refused`. Raises `Conflict`, and what the
+    driver raises.
+    """
+    from fanout.core.policy import Policy, Retention
+    from fanout.core.submission import submission_of
+    from fanout.enqueue import Statement
+    from fanout.enqueue import enqueue as run
+
+    now = time.time()
+    submission = submission_of(
+        notification,
+        target,
+        app=app,
+        at=at,
+        idempotency_key=idempotency_key,
+        now=now,
+        random=os.urandom(10),
+        zero_ttl_grace=Policy().zero_ttl_grace,
+    )
+    return Enqueued(*run(connection, Statement(submission, schema, now - Retention().idempotency_keys)))
 
 
 class Engine:
@@ -171,6 +229,8 @@ class Engine:
 
     def _run(self) -> None:
         try:
+            from fanout import bootstrap
+
             with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
                 runner.run(self._main())
         except BaseException as error:

@@ -18,12 +18,12 @@ from fanout.core.fleet import WorkerNote
 from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
-from fanout.engine.diagnose import diagnose
 from fanout.engine.arrivals import Arrivals
+from fanout.engine.diagnose import diagnose
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.gates import Gates
-from fanout.engine.intake import Intake, Request
+from fanout.engine.intake import Intake, Request, raise_refused
 from fanout.engine.keeper import Keeper
 from fanout.engine.link import FleetLink
 from fanout.engine.live import Live, LiveEvent
@@ -36,7 +36,7 @@ from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import Conflict, EngineClosed, NotFound, StorageError, UsageError
+from fanout.errors import EngineClosed, NotFound, StorageError, UsageError
 from fanout.plugin import Clock, Diagnosis, Storage, Transport
 
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
@@ -105,16 +105,8 @@ class Engine:
             pulse=self._membership.pulse,
             renew=self._renewal.renew,
         )
-        self._arrivals = Arrivals(
-            storage,
-            self._intake,
-            [app for app, _ in transports],
-            self._dispatchers,
-            clock=clock,
-            live=self._live,
-            settler=self._settler,
-            keeper=self._keeper,
-        )
+        arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock)
+        self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
         self.endpoints = Endpoints(storage, transports, clock, self._check)
 
@@ -328,14 +320,7 @@ class Engine:
         await self._admit(app, requests)
         now = self._clock.now()
         puts = await self.storage.put([request.submission for request in requests], now)
-        for request, put in zip(requests, puts, strict=True):
-            if put.refused:
-                raise request.refusals[put.refused]
-            if put.conflict:
-                raise Conflict(
-                    f"The idempotency key {request.submission.idempotency_key!r} belongs to {put.conflict}, which was another request; "
-                    "use a new key."
-                )
+        raise_refused(requests, puts)
         self._arrivals.announce(app, [request.submission for request in requests], puts, now)
         return puts
 

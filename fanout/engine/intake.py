@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fanout.core.model import Notification, Target
 from fanout.core.policy import Policy
-from fanout.core.records import Submission
+from fanout.core.records import Put, Submission
 from fanout.core.submission import submission_of
-from fanout.errors import InvalidMessage, UsageError
+from fanout.errors import Conflict, InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
 
-__all__ = ["Intake", "Request"]
+__all__ = ["Intake", "Request", "raise_refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,15 @@ class Intake:
             raise next(iter(refusals.values()))
         judged = replace(submission, refused=frozenset(refusals)) if refusals else submission
         return Request(judged, refusals, sizes)
+
+
+def raise_refused(requests: Sequence[Request], puts: Sequence[Put]) -> None:
+    """Raise for the first of these puts that was refused: `InvalidMessage`, or `Conflict`."""
+    for request, put in zip(requests, puts, strict=True):
+        if put.refused:
+            raise request.refusals[put.refused]
+        if put.conflict:
+            key = request.submission.idempotency_key
+            raise Conflict(
+                f"The idempotency key {key!r} belongs to {put.conflict}, which was another request; use a new key."
+            )

@@ -19,7 +19,10 @@ LEVELS: list[tuple[str, tuple[str, ...]]] = [
     ("fanout.__main__", EVERYTHING),
     ("fanout.service", ("fanout.bootstrap", "fanout.metrics", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
     ("fanout.testing", ("fanout.bootstrap", "fanout.metrics", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
-    ("fanout.sync", ("fanout.enqueue", "fanout.bootstrap", "fanout.metrics", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
+    (
+        "fanout.sync",
+        ("fanout.enqueue", "fanout.bootstrap", "fanout.metrics", "fanout.engine", "fanout.registry", *BELOW_ENGINE),
+    ),
     ("fanout.bootstrap", ("fanout.metrics", "fanout.engine", "fanout.registry", *BELOW_ENGINE)),
     ("fanout.metrics", ("fanout.engine", *BELOW_ENGINE)),
     ("fanout.registry", BELOW_ENGINE),

@@ -1,0 +1,109 @@
+"""What has been accepted, made known here; and what comes through the inbox, from transactions of the host's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from fanout.core.codec import decode
+from fanout.core.records import Put, Submission
+from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.intake import Intake, Request
+from fanout.engine.keeper import Keeper
+from fanout.engine.live import Live
+from fanout.engine.settler import Settler
+from fanout.engine.signal import Signal
+from fanout.errors import StorageError, StorageFull, StorageRefused, UsageError
+from fanout.plugin import Clock, Inbox, Storage
+
+__all__ = ["Arrivals"]
+
+_log = logging.getLogger("fanout.arrivals")
+_POLL = 0.05
+"""Seconds between two looks into the inbox: no commit of another program's is announced."""
+_PATIENCE = 1.0
+_BATCH = 200
+"""Notifications that are taken in one transaction: some 50 ms."""
+
+
+class Arrivals:
+    """The engine's ear for notifications that are new, whoever put them."""
+
+    def __init__(self, storage: Storage, intake: Intake, apps: Sequence[str], *, clock: Clock) -> None:
+        self._storage = storage
+        self._intake = intake
+        self._apps = sorted(set(apps))
+        self._clock = clock
+        self._dispatchers: Sequence[Dispatcher] = ()
+        self._live: Live
+        self._settler: Settler
+        self._keeper: Keeper
+
+    def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, keeper: Keeper) -> Self:
+        """Whom `announce` tells."""
+        self._dispatchers, self._live, self._settler, self._keeper = dispatchers, live, settler, keeper
+        return self
+
+    def announce(self, app: str, submissions: Sequence[Submission], puts: Sequence[Put], now: float) -> None:
+        """These were put just now: tell who listens, and have them leased without asking first whether something is there."""
+        self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
+        self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
+        fresh = {submission.lane for submission in submissions if submission.due_at <= now}
+        for dispatcher in self._dispatchers:
+            if dispatcher.work.app == app:
+                dispatcher.work.fresh |= fresh
+                dispatcher.work.signal.set()
+        superseded = {id: "superseded" for put in puts for id in put.superseded}
+        if superseded:
+            for dispatcher in self._dispatchers:
+                dispatcher.stop(superseded)
+        if any(submission.collapse_key is not None for submission in submissions):
+            self._keeper.look.set()
+
+    async def enqueue(self, connection: object, request: Request) -> Put:
+        """Put a request into the transaction of `connection`. Raises `UsageError` where the storage has no inbox."""
+        inbox = self._storage.inbox
+        if inbox is None:
+            raise UsageError(
+                'connection= needs a database that the host\'s transactions reach too: use storage = "postgresql://…", or leave it out.'
+            )
+        return await inbox.enqueue(connection, request.submission, self._clock.now())
+
+    async def run(self) -> None:
+        """Take what is committed into the inbox, where there is one."""
+        inbox = self._storage.inbox
+        failing = False
+        while inbox is not None:
+            await Signal().wait(_PATIENCE if failing else _POLL)
+            try:
+                while await inbox.due(self._apps, self._clock.now()) and await self._take(inbox) == _BATCH:
+                    pass
+                failing = False
+            except StorageRefused:
+                raise
+            except StorageError as error:
+                if not failing:
+                    what = "The disk is full" if isinstance(error, StorageFull) else str(error)
+                    _log.error("Enqueued notifications wait in the inbox: %s", what)
+                failing = True
+
+    async def _take(self, inbox: Inbox) -> int:
+        now = self._clock.now()
+        taken = await inbox.take(self._apps, self._judge, now, limit=_BATCH)
+        for each in taken:
+            if each.refused:
+                _log.error("The enqueued notification %s was refused: %s", each.submission.id, each.refused)
+        good = [each for each in taken if not each.refused]
+        for app in {each.submission.app for each in good}:
+            mine = [each for each in good if each.submission.app == app]
+            self.announce(app, [each.submission for each in mine], [each.put for each in mine], now)
+        return len(taken)
+
+    def _judge(self, submission: Submission) -> tuple[Submission, Mapping[str, str]]:
+        """The submission as `send` would put it, and for each binding that cannot take it the reason. Raises `UsageError`."""
+        notification = decode(
+            submission.content, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
+        )
+        request = self._intake.judged(submission, notification)
+        return request.submission, {binding: str(error) for binding, error in request.refusals.items()}
