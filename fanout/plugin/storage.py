@@ -170,7 +170,7 @@ class Storage(Protocol):
 
         Due retry rows are gathered into chunks first. Nothing of a paused binding or notification is leased.
 
-        A chunk whose lease has run out is taken over: next epoch, its doubtful deliveries ended as (dead, unknown), and the
+        A chunk whose lease has run out is taken over: a later epoch, its doubtful deliveries ended as (dead, unknown), and the
         crash is counted (`core.poison.after_crash` decides). Of a chunk at its second crash `part` says how many deliveries
         may be sent together, each such group marked first (`Settlement.marks`); marked deliveries of a chunk that is taken
         over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as

@@ -104,7 +104,7 @@ async def suspects_stay_together(kit: Kit) -> None:
         law(rest.states[9] == 0, "and is the one")
         (group,) = await lease_all(storage, T0 + 3, lease=1)
         law(list(group.ids) == [each.id for each in entered[4:9]], "those under way are leased by the next call")
-        law((group.id != chunk.id, group.part, group.attempt, group.epoch) == (True, 3, 1, 1), "as a chunk, in halves")
+        law((group.id != chunk.id, group.part, group.attempt) == (True, 3, 1), "as a chunk, in halves")
         law(group.states == bytes(5), "unmarked")
         status = await standing(storage, sub.id, T0 + 3)
         law((status.total, status.counts["accepted"], status.counts["pending"]) == (10, 4, 6), f"sums hold: {status}")

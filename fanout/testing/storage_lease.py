@@ -49,7 +49,7 @@ async def leases_are_exclusive(kit: Kit) -> None:
         one = await lease_all(storage, T0 + 2, limit=5)
         law(len(one) == 1, "a lease stops once the limit is reached, and gives a whole chunk if there is one")
         law(one[0].notification == sooner.id, "the oldest due comes first")
-        law((one[0].epoch, one[0].lease_until) == (1, T0 + 32), "a first lease is of epoch 1, until the given time")
+        law(one[0].epoch >= 1 and one[0].lease_until == T0 + 32, "a lease has an epoch, and runs until the given time")
         two = await lease_all(storage, T0 + 2, limit=20, worker="w2")
         law([chunk.notification for chunk in two] == [sooner.id, later.id], "the next one follows, for anybody")
         three = await lease_all(storage, T0 + 2, limit=1000)
@@ -59,7 +59,7 @@ async def leases_are_exclusive(kit: Kit) -> None:
 
 
 async def leases_are_fenced(kit: Kit) -> None:
-    """A lease that has run out is taken over with the next epoch, and its former holder can settle nothing."""
+    """A lease that has run out is taken over with a later epoch, and its former holder can settle nothing."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
         sub = submission()
@@ -70,7 +70,7 @@ async def leases_are_fenced(kit: Kit) -> None:
         law(await lease_all(storage, T0 + 29, worker="w2") == [], "a running lease is nobody else's")
         law((await storage.waiting("default", "apns", T0 + 29)) == ([False] * 3, T0 + 30), "its end is known")
         (new,) = await lease_all(storage, T0 + 30, worker="w2", lease=30)
-        law((new.id, new.epoch) == (old.id, old.epoch + 1), "a takeover is of the next epoch")
+        law(new.id == old.id and new.epoch > old.epoch, "a takeover is of a later epoch")
         law(new.states[0] != 0 and new.states[1:] == bytes(3), "what was settled stays settled, the rest is open")
         stale = Settlement(
             old.id,

@@ -98,7 +98,8 @@ async def test_a_stalled_worker_is_fenced(databases: Databases) -> None:
         (stalled,) = await lease_all(slow, worker="slow")
         assert await lease_all(quick, T0 + 29, worker="quick") == [], "a lease runs to its end"
         (taken,) = await lease_all(quick, T0 + 30, worker="quick")
-        assert (taken.id, taken.epoch) == (stalled.id, stalled.epoch + 1)
+        assert taken.id == stalled.id
+        assert taken.epoch > stalled.epoch
         assert await slow.extend([(stalled.id, stalled.epoch)], T0 + 60) == [stalled.id]
         assert (await slow.settle([done(stalled)], T0 + 31))[0].stale
         assert (await standing(quick, sub.id)).counts["accepted"] == 0
@@ -137,7 +138,8 @@ async def test_two_take_over_one_lost_lease(databases: Databases) -> None:
         rest = await lease_all(storages[0], T0 + 30, worker="rest")
         ids = [chunk.id for chunks in (*taken, rest) for chunk in chunks]
         assert sorted(ids) == sorted(chunk.id for chunk in lost), "each is taken over once"
-        assert {chunk.epoch for chunks in (*taken, rest) for chunk in chunks} == {2}
+        before = {chunk.id: chunk.epoch for chunk in lost}
+        assert all(chunk.epoch > before[chunk.id] for chunks in (*taken, rest) for chunk in chunks)
 
 
 async def test_one_collapse_key_from_several(databases: Databases) -> None:

@@ -74,7 +74,12 @@ async def lease(
 
 
 _COLUMNS = "{0}.id, n.uuid, {0}.attempt, {0}.epoch, a.ids, {0}.states, {0}.part"
-_TAKE = f"owner = $5, worker = $5, epoch = c.epoch + 1, leased_at = $3, leased_after = {STEP}, ready_at = $6, waiting = 'ready'"
+_NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+"""A lease is committed without waiting for the disk. When the server fails it may never have been, and its holder does not know: the
+next lease of that chunk must not have the same number, which would let both settle. So the time is in it, in milliseconds."""
+_TAKE = (
+    f"owner = $5, worker = $5, epoch = {_NEXT}, leased_at = $3, leased_after = {STEP}, ready_at = $6, waiting = 'ready'"
+)
 _CLAIM = f"""
 WITH page AS MATERIALIZED (
   SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR position('\\xfe'::bytea IN c.states) > 0 AS bad
@@ -221,7 +226,7 @@ async def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> lis
     """Extend what is still held under that epoch; the rest is returned."""
     db.measured(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8"))
     rows = await db.rows(
-        "WITH held AS (SELECT c.id FROM chunk c JOIN unnest($1::bigint[], $2::int[]) j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "
+        "WITH held AS (SELECT c.id FROM chunk c JOIN unnest($1::bigint[], $2::bigint[]) j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "
         "WHERE c.owner IS NOT NULL ORDER BY c.id FOR NO KEY UPDATE OF c) "
         "UPDATE chunk c SET ready_at = $3 FROM held WHERE c.id = held.id RETURNING c.id",
         [chunk for chunk, _ in leases],
