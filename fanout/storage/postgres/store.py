@@ -300,7 +300,7 @@ class PostgresStorage:
     async def expire(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
         done = 0
-        for module in (janitor, feed_tidy, inbox):
+        for module in (janitor, feed_tidy):
             if done < limit and await self._look(module.expirable, now):
                 done += await self._write(module.expire, now, limit - done)
         return done
@@ -308,7 +308,7 @@ class PostgresStorage:
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""
         done = 0
-        for module in (janitor, feed_tidy):
+        for module in (janitor, feed_tidy, inbox):
             if done < limit and await self._look(module.prunable, now):
                 done += await self._write(module.prune, now, limit - done)
         empty = await self._look(self._emptied.look, time.monotonic())
