@@ -15,7 +15,6 @@ from fanout.storage.postgres.url import parse
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage import Maker
 from tests.postgres.books import unbalanced
-from tests.postgres.books import unbalanced
 
 _EMPTY = """
 DO $$
