@@ -59,7 +59,16 @@ class Run:
 
     def tests(self, row: Row) -> Finding:
         """Run the tests that prove it."""
-        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *row.see]
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *(["--faults"] if self.long else []),
+            *row.see,
+        ]
         ran = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=900)
         last = ([text for text in ran.stdout.splitlines() if text.strip()] or ["nothing"])[-1].strip("= ")
         details = () if ran.returncode == 0 else tuple(ran.stdout.splitlines()[-30:])
