@@ -72,6 +72,8 @@ class Membership:
         self._every = policy.heartbeat / _BEATS
         self._link = link
         self._extend: Callable[[], Awaitable[None]] = _nothing
+        self._notes: list[GateNote] = []
+        """What others say of gates."""
         self.pulse = Pulse()
         self._drift = clock.now() - clock.monotonic()
         self._steady_since = self._last = self._beaten = clock.monotonic()
@@ -90,6 +92,8 @@ class Membership:
 
     async def run(self) -> None:
         """Until `ended`: a round ten times a heartbeat, and sooner where a transport is short of its part of a rate."""
+        # What was read while it joined, before any dispatcher leases.
+        self._follow()
         while self._active and not self.ended:
             if await self._link.short.wait(self._every):
                 pause = self._last + _SOONEST * self._every - self._clock.monotonic()
@@ -112,7 +116,8 @@ class Membership:
                 await self._beat(monotonic, now)
             if monotonic >= self._patient_until:
                 await self._link.renew(self._note.id, now)
-            await self._follow()
+            self._notes = [note for note in await self._storage.gates(now) if note.worker != self._note.id]
+            self._follow()
             late = self._clock.monotonic() - self._last > self._life / 4
             self._last = monotonic
             if late:
@@ -152,14 +157,11 @@ class Membership:
                     stalled, lease.stalled = lease.stalled, []
                     work.enqueue(lease, stalled)
 
-    async def _follow(self) -> None:
+    def _follow(self) -> None:
         now = self._clock.now()
-        notes: dict[tuple[str, str], list[GateNote]] = {}
-        for note in await self._storage.gates(now):
-            if note.worker != self._note.id:
-                notes.setdefault((note.app, note.binding), []).append(note)
         for work in self._works:
-            work.gates.follow(notes.get((work.app, work.binding), ()), self._clock.now(), _GRACE * self._every)
+            mine = [note for note in self._notes if (note.app, note.binding) == (work.app, work.binding)]
+            work.gates.follow(mine, now, _GRACE * self._every)
 
     async def _bury(self, now: float) -> None:
         """`now` is as old as this round, so that nobody is buried for a beat that came while it lasted."""

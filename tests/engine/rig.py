@@ -39,12 +39,19 @@ async def running(
     transports: dict[tuple[str, str], ScriptedTransport] | None = None,
     policy: Policy = FAST,
     role: Role = "both",
+    rng: random.Random | None = None,
     **more: Any,
 ) -> AsyncIterator[tuple[Engine, ScriptedTransport]]:
     """An engine with one scripted binding `push` (or those given), and that binding's transport."""
     made = transports or {("default", "push"): ScriptedTransport(*([script] if script else []))}
     engine = Engine(
-        storage or fresh_storage(), made, clock=SystemClock(), rng=random.Random(1), policy=policy, role=role, **more
+        storage or fresh_storage(),
+        made,
+        clock=SystemClock(),
+        rng=rng or random.Random(1),
+        policy=policy,
+        role=role,
+        **more,
     )
     async with engine:
         yield engine, next(iter(made.values()))
