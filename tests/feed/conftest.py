@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for the tests of a process."""
+    if find_programs() is None:
+        pytest.skip(MISSING)
+    with PostgresServer.start() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where a storage is."""
-    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/feed.db"
+    if request.param != "postgresql":
+        yield "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/feed.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.fresh()
+    yield server.url(name)
+    server.drop(name)
