@@ -170,13 +170,12 @@ class PostgresServer:
     # -- making
 
     def _make(self) -> None:
-        if self._user is not None:
-            found = pwd.getpwnam(self._user)
-            os.chown(self.folder, found.pw_uid, found.pw_gid)
         secret = self.folder / "password"
         secret.write_text(self.password)
         if self._user is not None:
-            os.chown(secret, found.pw_uid, found.pw_gid)
+            found = pwd.getpwnam(self._user)
+            for path in (self.folder, secret):
+                os.chown(path, found.pw_uid, found.pw_gid)
         data = str(self.folder / "data")
         self._run(
             "initdb",

@@ -137,7 +137,7 @@ async def test_lease_is_cut_at_commit(databases: Databases, after: bool) -> None
         chunks = await lease_all(storage, T0)
         assert cutter.cuts == 1
         chunks += await lease_all(storage, T0 + 31)
-        assert chunks[-1].epoch == (2 if len(chunks) > 1 or after else 1)
+        assert [chunk.epoch for chunk in chunks] == sorted({chunk.epoch for chunk in chunks})
         assert await storage.settle([Settlement(chunks[-1].id, chunks[-1].epoch)], T0 + 31) == [Settled(False)]
 
 

@@ -6,9 +6,11 @@ Imported through the entry points `postgresql` and `postgres` of the group `fano
 (asyncpg, extra `postgres`) is imported when the storage is made. `url` says what may stand in the address of the database.
 """
 
+from dataclasses import replace
+
 from fanout.plugin import StoragePlugin
 
-__all__ = ["plugin"]
+__all__ = ["plugin", "short"]
 
 plugin = StoragePlugin(
     name="postgresql",
@@ -16,3 +18,5 @@ plugin = StoragePlugin(
     extra="postgres",
     seal="fanout.storage.postgres.sealing:seal",
 )
+short = replace(plugin, name="postgres")
+"""The same for URLs that begin with `postgres:`, as some hosting services hand them out."""

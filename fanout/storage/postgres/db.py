@@ -10,7 +10,7 @@ from fanout.storage.packing import dumps, pack, unpack
 from fanout.storage.sealing import Seals
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from asyncpg import Connection
 
 __all__ = ["Db", "Known", "dumps", "pack", "unpack"]
 
@@ -62,12 +62,12 @@ class Db:
         """The first column of the first row, or None."""
         return await self.connection.fetchval(sql, *args)
 
-    async def rows(self, sql: str, *args: Any) -> list[Record]:
-        """All rows of a statement."""
-        found: list[Record] = await self.connection.fetch(sql, *args)
+    async def rows(self, sql: str, *args: Any) -> list[Any]:
+        """All rows of a statement, as asyncpg's records: by position, by name, and to be taken apart."""
+        found: list[Any] = await self.connection.fetch(sql, *args)
         return found
 
-    async def row(self, sql: str, *args: Any) -> Record | None:
+    async def row(self, sql: str, *args: Any) -> Any:
         """The first row, or None."""
         return await self.connection.fetchrow(sql, *args)
 

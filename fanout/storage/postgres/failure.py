@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from fanout.errors import FanoutError, StorageError, StorageFull, StorageRefused
+from fanout.errors import FanoutError, StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.storage.packing import unfit
 
 __all__ = ["Again", "Unknown", "lost", "refusal", "repeatable", "translate", "unknown"]
@@ -21,7 +21,7 @@ class Again(Exception):
     """Raised by an operation whose look was overtaken by another transaction: it is rolled back and run once more."""
 
 
-class Unknown(StorageError):
+class Unknown(StorageUnavailable):
     """Whether a transaction was committed is not known, and could not be found out."""
 
 
@@ -84,15 +84,19 @@ def translate(error: BaseException, shown: str) -> BaseException:
             f"The database {shown} has no room ({_said(error)}): nothing of this call was stored. Make room and repeat it."
         )
     elif isinstance(error, Again) or code in _REPEATABLE:
-        made = StorageError(
+        made = StorageUnavailable(
             f"The database {shown} is too busy: other transactions came in between each time. Repeat the call."
         )
     elif code == "57014":
-        made = StorageError(
+        made = StorageUnavailable(
             f"The database {shown} did not finish a statement in time: see what holds it up (pg_stat_activity)."
         )
+    elif code == "53300":
+        made = StorageUnavailable(
+            f"The database {shown} has no connection left: raise max_connections, or lower ?pool= in the URL."
+        )
     elif lost(error):
-        made = StorageError(
+        made = StorageUnavailable(
             f"The database {shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."
         )
     elif isinstance(error, asyncpg.PostgresError):

@@ -60,7 +60,7 @@ async def _version(connection: Connection, options: Options, known: int) -> int:
                 "Name another with ?schema=NAME."
             )
         return 0
-    version = int(await connection.fetchval(f"SELECT version FROM {table}"))
+    version = await connection.fetchval(f"SELECT version FROM {table}") or 0
     if version > known + 1:
         raise StorageRefused(
             f"The database {options.shown} is of schema version {version}, and this fanout knows {known} and works with one more: "

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fanout.errors import StorageError
+from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
@@ -108,7 +108,7 @@ class Database:
         except TimeoutError:
             if fate.committing or fate.again:
                 raise unknown(self._pool.options.shown) from None
-            raise StorageError(
+            raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: see what it is busy with."
             ) from None
 
@@ -163,13 +163,13 @@ class Database:
     ) -> Any:
         """One run, from BEGIN to COMMIT."""
         db = Db(connection, self._context, self._known, again=fate.again, believed=self._believed)
-        if begin is None:
+        if begin is None or commit is None:
             result = await function(db, *arguments)
         else:
             fate.committing = False
             await connection.execute(begin + self._local)
             result = await function(db, *arguments)
-            fate.committing = commit is not None and begin is not _READ
+            fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
             await connection.execute(last)
             fate.committing = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from fanout.errors import StorageError
+from fanout.errors import StorageError, StorageUnavailable
 from fanout.storage.postgres.failure import refusal, translate
 from fanout.storage.postgres.url import Options
 
@@ -24,7 +24,7 @@ SETTINGS = {
     "application_name": "fanout",
     "statement_timeout": "15s",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -35,7 +35,7 @@ SETTINGS = {
 whatever statistics say of a table that was empty when it was first planned. To compile one takes longer than to run it (`jit`).
 """
 
-_CONNECT_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 5
 _CLOSE_TIMEOUT = 2.0
 _CLOSE_LIMIT = 20.0
 """Seconds for which the closing of a pool waits for calls that are under way: as long as one may take."""
@@ -171,9 +171,9 @@ class Pool:
         if refused is not None:
             return refused
         if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-            return StorageError(f"No server of {self.options.shown} takes writes: all are standbys. Promote one.")
+            return StorageUnavailable(f"No server of {self.options.shown} takes writes: all are standbys. Promote one.")
         if isinstance(error, (TimeoutError, OSError)) or not isinstance(error, asyncpg.PostgresError):
-            return StorageError(
+            return StorageUnavailable(
                 f"The database {self.options.shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."
             )
         return translate(error, self.options.shown)
