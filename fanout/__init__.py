@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StorageError,
         StorageFull,
         StorageRefused,
+        StorageUnavailable,
         UsageError,
     )
 
@@ -86,6 +87,7 @@ _MODULES = {
         "StorageError",
         "StorageFull",
         "StorageRefused",
+        "StorageUnavailable",
         "UsageError",
     ),
 }
@@ -130,6 +132,7 @@ __all__ = [
     "StorageError",
     "StorageFull",
     "StorageRefused",
+    "StorageUnavailable",
     "Target",
     "Throttled",
     "Unavailable",

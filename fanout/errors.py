@@ -19,6 +19,7 @@ __all__ = [
     "StorageError",
     "StorageFull",
     "StorageRefused",
+    "StorageUnavailable",
     "UsageError",
 ]
 
@@ -86,7 +87,11 @@ class StorageError(FanoutError):
     """The database failed; what was accepted before is safe, what was asked now is not done."""
 
 
-class StorageFull(StorageError):
+class StorageUnavailable(StorageError):
+    """The database cannot do this at present: it is away, or too busy. A later call may succeed, and repeats nothing."""
+
+
+class StorageFull(StorageUnavailable):
     """No room on the disk: nothing of this call was stored, and a later call may succeed."""
 
 

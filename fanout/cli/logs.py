@@ -52,8 +52,10 @@ EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "%s/%s: a new credential is in use": ("credential.new", ("app", "binding")),
     "%s/%s: the new credential cannot be used, the old one stays: %s": ("credential.bad", ("app", "binding")),
     "A lease of %s/%s was taken over: its results are dropped.": ("lease.lost", ("app", "binding")),
+    "The worker %s has not been heard of for %g s: its leases are taken over.": ("worker.lost", ("worker", "seconds")),
     "The disk is full: sending stops until results can be stored.": ("storage.full", ()),
-    "There is room on the disk again: sending goes on.": ("storage.room", ()),
+    "Sending stops until results can be stored: %s": ("storage.away", ("reason",)),
+    "Results can be stored again: sending goes on.": ("storage.room", ()),
     "The engine has failed and does nothing more: %s": ("engine.failed", ()),
 }
 """What the engine logs, by the text of the call: the event's name, and the fields that the first arguments are. By it an alert

@@ -12,10 +12,11 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.lease import Lease, Prepared
+from fanout.engine.patience import AWAY
 from fanout.engine.pulse import Pulse
 from fanout.engine.settler import Settler
 from fanout.engine.work import Work
-from fanout.errors import InvalidMessage, StorageFull
+from fanout.errors import InvalidMessage, StorageFull, StorageUnavailable
 from fanout.plugin import Storage
 
 __all__ = ["JUMP", "Dispatcher"]
@@ -70,8 +71,8 @@ class Dispatcher:
             while not self.stopping:
                 try:
                     wait = await self._round()
-                except StorageFull:
-                    wait = 1.0
+                except StorageUnavailable as error:
+                    wait = 1.0 if isinstance(error, StorageFull) else AWAY
                 if wait > 0 and not self.stopping:
                     await self.work.signal.wait(wait)
         finally:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
 from fanout.core.records import Control
 from fanout.engine.dispatcher import JUMP, Dispatcher
+from fanout.engine.patience import AWAY, patiently
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import StorageFull
+from fanout.errors import StorageUnavailable
 from fanout.plugin import Clock, Storage
 
 __all__ = ["Keeper"]
@@ -68,8 +68,8 @@ class Keeper:
             await Signal().wait(self._policy.lease / 3)
             try:
                 await self.extend()
-            except StorageFull:
-                _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
+            except StorageUnavailable as error:
+                _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for work in self._works:
                 work.tick(self._clock.now())
                 work.senders.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
@@ -102,7 +102,7 @@ class Keeper:
 
         A process without workers looks only while somebody waits.
         """
-        await self._look_at_controls()
+        await patiently(self._look_at_controls)
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
             if any(work.leases for work in self._works):
@@ -112,21 +112,29 @@ class Keeper:
                 await self.look.wait(_POLL)
             else:
                 await self.look.wait()
-            await self._look_at_clock()
-            changes = await self._storage.changes()
-            if changes == self._seen:
-                continue
-            self._seen = changes
-            await self._waiters.check(self._storage)
-            # What this engine commits, it tells its dispatchers of itself: a worker that looked around after each commit of its own
-            # would do little else.
-            if (others := await self._storage.changes(others=True)) != self._others:
-                self._others = others
-                await self._look_at_others()
-            for dispatcher in self._dispatchers:
-                if dispatcher.collapsible:
-                    await dispatcher.look_for_later()
-            await self._look_at_controls()
+            try:
+                await self._look_around()
+            except StorageUnavailable:
+                # What was missed is looked at when the database is back, whatever its number of changes then is.
+                self._seen = self._others = -1
+                await Signal().wait(AWAY)
+
+    async def _look_around(self) -> None:
+        await self._look_at_clock()
+        changes = await self._storage.changes()
+        if changes == self._seen:
+            return
+        self._seen = changes
+        await self._waiters.check(self._storage)
+        # What this engine commits, it tells its dispatchers of itself: a worker that looked around after each commit of its own
+        # would do little else.
+        if (others := await self._storage.changes(others=True)) != self._others:
+            self._others = others
+            await self._look_at_others()
+        for dispatcher in self._dispatchers:
+            if dispatcher.collapsible:
+                await dispatcher.look_for_later()
+        await self._look_at_controls()
 
     async def _look_at_clock(self) -> None:
         """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them first.
@@ -138,8 +146,8 @@ class Keeper:
             self._drift = drift
             try:
                 await self.extend()
-            except StorageFull:
-                _log.error("Leases cannot be extended while the disk is full; sending stops when they run out.")
+            except StorageUnavailable as error:
+                _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for dispatcher in self._dispatchers:
                 dispatcher.work.signal.set()
 
@@ -179,8 +187,7 @@ class Keeper:
         for work in self._works:
             work.gates.notes = {}
         if notes:
-            with contextlib.suppress(StorageFull):
-                await self._storage.post_gates(self._worker, notes, self._clock.now())
+            await patiently(lambda: self._storage.post_gates(self._worker, notes, self._clock.now()))
 
     async def tidy(self) -> None:
         """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""
@@ -194,5 +201,5 @@ class Keeper:
                     pruned = self._clock.monotonic()
                     while await self._storage.prune(self._clock.now(), limit=_BATCH):
                         pass
-            except StorageFull:
+            except StorageUnavailable:
                 continue

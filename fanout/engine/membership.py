@@ -23,7 +23,7 @@ from fanout.engine.link import FleetLink
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
-from fanout.errors import StorageError, StorageFull
+from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, Storage
 
 __all__ = ["Membership"]
@@ -125,7 +125,7 @@ class Membership:
                 self._steady_since = monotonic
             elif monotonic - self._steady_since >= self._life:
                 await self._bury(now)
-        except StorageFull:
+        except StorageUnavailable:
             self._steady_since = monotonic
 
     def _look_at_clock(self, monotonic: float, now: float) -> None:

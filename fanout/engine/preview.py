@@ -9,6 +9,7 @@ from fanout.core.gate import GateState
 from fanout.core.model import Notification, Target
 from fanout.core.states import Waiting
 from fanout.engine.intake import Intake
+from fanout.engine.patience import patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
 from fanout.plugin import Storage
@@ -83,7 +84,7 @@ async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], Non
     """Wait until storage has nothing outstanding, or nothing but what is parked."""
     while True:
         check()
-        left = {reason: count for reason, count in (await storage.outstanding()).items() if count}
+        left = {reason: count for reason, count in (await patiently(storage.outstanding)).items() if count}
         if not left:
             return DrainReport({})
         broken = [
@@ -103,5 +104,5 @@ async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], Non
 
 
 async def _ready(storage: Storage, work: Work) -> bool:
-    waiting, due = await storage.waiting(work.app, work.binding, work.clock.now())
+    waiting, due = await patiently(lambda: storage.waiting(work.app, work.binding, work.clock.now()))
     return any(waiting) or due is not None

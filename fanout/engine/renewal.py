@@ -8,8 +8,10 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
+from fanout.engine.patience import patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
 from fanout.errors import FanoutError
@@ -73,7 +75,10 @@ class Renewal:
             for key, now in zip(keys, found, strict=True):
                 if now != self._seen[key] and await self.renew(*key):
                     # What waits because of the old one is due again; other workers hear of it with that, and look at the file too.
-                    await self._storage.retry_binding(*key, self._clock.now())
+                    await patiently(partial(self._try_again, *key))
+
+    async def _try_again(self, app: str, binding: str) -> None:
+        await self._storage.retry_binding(app, binding, self._clock.now())
 
     async def renew(self, app: str, binding: str) -> bool:
         """Make the binding's transport anew if its credential has changed since it was made; whether it is in use. A broken one is

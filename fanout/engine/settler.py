@@ -15,7 +15,7 @@ from fanout.engine.counters import Tally
 from fanout.engine.lease import Lease
 from fanout.engine.live import Live, SettledDelivery
 from fanout.engine.signal import Signal
-from fanout.errors import StorageFull
+from fanout.errors import StorageFull, StorageUnavailable
 from fanout.plugin import Clock, Storage
 
 if TYPE_CHECKING:
@@ -119,23 +119,26 @@ class Settler:
                     each.signal.set()
 
     async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Store, holding everything back while the disk is full: what was sent must be remembered before more is."""
+        """Store, holding everything back while the disk is full or the database away: what was sent must be remembered before more is."""
         while True:
             try:
                 # What was sent must be remembered, even if the engine is being closed at this moment.
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
-            except StorageFull:
+            except StorageUnavailable as error:
                 if not self.stuck:
                     self.stuck = True
                     for work in self.works:
                         work.hold()
-                    _log.error("The disk is full: sending stops until results can be stored.")
+                    if isinstance(error, StorageFull):
+                        _log.error("The disk is full: sending stops until results can be stored.")
+                    else:
+                        _log.error("Sending stops until results can be stored: %s", error)
                 await Signal().wait(_FULL_RETRY)
             else:
                 if self.stuck:
                     self.stuck = False
-                    _log.warning("There is room on the disk again: sending goes on.")
+                    _log.warning("Results can be stored again: sending goes on.")
                     for work in self.works:
                         work.resume()
                 return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing

@@ -72,6 +72,7 @@ from fanout.errors import (
     StorageError,
     StorageFull,
     StorageRefused,
+    StorageUnavailable,
 )
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
@@ -194,6 +195,7 @@ __all__ = [
     "StorageFull",
     "StoragePlugin",
     "StorageRefused",
+    "StorageUnavailable",
     "Stored",
     "Submission",
     "Subscribed",
