@@ -1,6 +1,9 @@
-"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--quick]`. `benchmarks/README.md` says what they mean.
+"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--all | --quick]`. `benchmarks/README.md` says what they mean.
+
+Rows are printed, and kept in `bench-results/` as JSON with a picture of each figure.
 
 `python -m benchmarks guard [--update]` counts what a delivery costs, and compares with what it cost before.
+`python -m benchmarks report [--write]` makes Markdown tables of what was kept; with `--write`, in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -9,47 +12,115 @@ import argparse
 import importlib
 import platform
 import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks import http_client
-from benchmarks.http_client import Row
+from benchmarks import results, rig
+from benchmarks.row import Row
 
 QUICK: dict[str, dict[str, Any]] = {
-    "http_client": {"rounds": 1, "requests": 5000},
-    "broadcast": {"rounds": 1, "devices": 10_000},
-    "engine": {"devices": 10_000, "large_devices": 20_000, "sends": 5, "rounds": 1},
-    "lanes": {"bulk": 20_000, "sends": 10, "apps": 5, "seconds": 1.0},
-    "storage": {"endpoints": 20_000},
-    "fcm": {"rounds": 1, "messages": 200},
-    "wns": {"rounds": 1, "pushes": 2000},
-    "webpush": {"rounds": 1, "browsers": 2000},
+    "http_client": {"rounds": 1, "requests": 2000, "with_node": False},
+    "broadcast": {"rounds": 1, "devices": 5000},
+    "engine": {"devices": 5000, "large_devices": 10_000, "sends": 5, "rounds": 1},
+    "lanes": {"bulk": 5000, "sends": 10, "apps": 5, "seconds": 1.0},
+    "storage": {"endpoints": 5000},
+    "fcm": {"rounds": 1, "devices": 2000, "messages": 200},
+    "wns": {"rounds": 1, "pushes": 400},
+    "webpush": {"rounds": 1, "browsers": 500, "with_node": False},
     "kills": {"kills": 3},
     "service": {"posts": 100, "users": 20},
-}
+    "micro": {"count": 1000, "rounds": 1},
+    "macro": {"devices": 2000, "sends": 200, "outage": 0.2, "outage_devices": 5000, "starts": 1, "mixed": 0},
+    "growth": {"endpoints": 1000, "deliveries": 1000, "notifications": 1, "hosts": 1, "real_hosts": 0, "apps": 1,
+               "rounds": 1},
+    "sealing": {"endpoints": 2000, "rounds": 1},
+}  # fmt: skip
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
+
+SHORT: dict[str, dict[str, Any]] = {
+    "http_client": {"rounds": 5, "requests": 20_000},
+    "broadcast": {"rounds": 3, "devices": 100_000},
+    "engine": {"devices": 100_000, "large_devices": 200_000, "sends": 20, "rounds": 3},
+    "lanes": {"bulk": 200_000, "sends": 60, "apps": 50, "seconds": 4.0},
+    "storage": {"endpoints": 50_000},
+    "fcm": {"rounds": 3, "devices": 30_000, "messages": 1000},
+    "wns": {"rounds": 3, "pushes": 5000},
+    "webpush": {"rounds": 3, "browsers": 4000},
+    "kills": {"kills": 5},
+    "service": {"posts": 2000, "users": 200},
+    "micro": {"count": 20_000, "rounds": 5},
+    "macro": {"devices": 200_000, "sends": 10_000, "outage": 5.0, "outage_devices": 100_000, "starts": 5, "mixed": 10_000},
+    "growth": {"endpoints": 100_000, "deliveries": 30_000, "notifications": 100, "hosts": 1000, "real_hosts": 100,
+               "apps": 100, "rounds": 1},
+    "sealing": {"endpoints": 50_000, "rounds": 3},
+}  # fmt: skip
+"""What `make bench` runs: all of it in less than ten minutes on a machine that has nothing else to do. `--all` is each one's own default."""
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["guard"]:
+    words = sys.argv[1:]
+    if words[:1] == ["guard"]:
         from benchmarks.guard.command import main as guard
 
-        return guard(sys.argv[2:])
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+        return guard(words[1:])
+    if words[:1] == ["report"]:
+        return report(words[1:])
+    return measure(words)
+
+
+def measure(words: Sequence[str]) -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(QUICK)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="small runs, to see that they work")
-    chosen = parser.parse_args()
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="tiny runs, to see that they work")
+    size.add_argument("--all", action="store_true", help="the full form: a million endpoints, most of an hour")
+    parser.add_argument("--results", type=Path, default=results.FOLDER, metavar="FOLDER", help="default: bench-results")
+    chosen = parser.parse_args(words)
     unknown = [name for name in chosen.names if name not in QUICK]
     if unknown:
         print(f"There is no benchmark {unknown[0]!r}; there are {', '.join(QUICK)}.", file=sys.stderr)
         return 2
-    print(f"{platform.python_implementation()} {platform.python_version()}; client on CPU 0, gateway on CPU 1")
+    form = "quick" if chosen.quick else "full" if chosen.all else "short"
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}; {rig.cores('client', 'gateway')}; {form} form"
+    )
+    begun = time.perf_counter()
     for name in chosen.names or QUICK:
-        arguments = dict(QUICK[name]) if chosen.quick else {}
         print(f"\n{name}", flush=True)
-        module = http_client if name == "http_client" else importlib.import_module(f"benchmarks.{name}")
-        rows: list[Row] = module.run(**arguments)
+        arguments = {"quick": QUICK, "short": SHORT, "full": {}}[form].get(name, {})
+        rows: list[Row] = importlib.import_module(f"benchmarks.{name}").run(**arguments)
         for row in rows:
             print(f"  {row}", flush=True)
+        results.write(name, form, rows, chosen.results)
+    print(f"\n{time.perf_counter() - begun:.0f} s; rows and pictures are in {chosen.results}/", file=sys.stderr)
+    return 0
+
+
+def report(words: Sequence[str]) -> int:
+    """Tables of what was kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks report")
+    parser.add_argument("--write", action="store_true", help="put them into benchmarks/README.md")
+    parser.add_argument("--results", type=Path, default=results.FOLDER, metavar="FOLDER", help="default: bench-results")
+    chosen = parser.parse_args(words)
+    found = results.read(chosen.results)
+    if not found:
+        print(f"There is nothing in {chosen.results}/: run `make bench` or `make bench-all` first.", file=sys.stderr)
+        return 2
+    if chosen.write:
+        quick = [name for name, kept in found.items() if kept["form"] == "quick"]
+        if quick:
+            print(f"{', '.join(quick)}: tiny runs are not to be quoted. Run without --quick first.", file=sys.stderr)
+            return 2
+        filled = results.fill(found)
+        print(f"Filled: {', '.join(filled)}.")
+        return 0
+    for name, kept in found.items():
+        print(f"### {name}\n\n{results.markdown(kept)}\n")
     return 0
 
 

@@ -45,7 +45,8 @@ def run(*, rounds: int = 3, devices: int = 200_000) -> list[Row]:
 
         with gateway(nginx(folder, port), port) as process, on_client_cpu(dedicated=True):
             for number in range(rounds):
-                theirs = child("benchmarks.broadcast", "--baseline", str(process.pid), url, str(folder))
+                words = ("--baseline", str(process.pid), url, str(folder), str(max(200, devices // 40)))
+                theirs = child("benchmarks.broadcast", *words)
                 samples[BASELINE].append(Sample(*theirs))
                 samples["ours, durable"].append(rig.run_async(main(number == 0)))
                 samples["ours, durable, uvloop"].append(rig.run_async(main(False), uvloop=True))
@@ -59,11 +60,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--devices", type=int, default=200_000)
-    parser.add_argument("--baseline", nargs=3, metavar=("PID", "URL", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--baseline", nargs=4, metavar=("PID", "URL", "FOLDER", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.baseline:
-        pid, url, folder = arguments.baseline
-        print(json.dumps(run_client(aioapns, Process(int(pid)), url, f"{folder}/cert.pem", 5000)))
+        pid, url, folder, requests = arguments.baseline
+        print(json.dumps(run_client(aioapns, Process(int(pid)), url, f"{folder}/cert.pem", int(requests))))
         return
     for row in run(rounds=arguments.rounds, devices=arguments.devices):
         print(row)

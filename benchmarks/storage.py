@@ -145,6 +145,11 @@ async def _calls(name: str, call: Callable[[], Awaitable[Any]], times: int = 500
     return Row(name, (time.perf_counter() - began) / times * 1e6, "us a call, of the clock")
 
 
+def _size(folder: Path) -> int:
+    """Bytes of the database and its log, which SQLite moves into it later."""
+    return sum(each.stat().st_size for each in folder.glob("bench.db*"))
+
+
 async def _measure(n: int, folder: Path) -> list[Row]:
     rng = random.Random(7)
     path = folder / "bench.db"
@@ -159,7 +164,7 @@ async def _measure(n: int, folder: Path) -> list[Row]:
             await watch("register again", storage.register(registrations[first : first + _BATCH], NOW + 1))
         rows += watch.rows(again, "an endpoint")
         del registrations
-        size = sum(each.stat().st_size for each in folder.glob("bench.db*"))  # the log too: it is moved into the file later
+        size = _size(folder)
         rows.append(Row("size of the files", size / n, "bytes an endpoint"))
         watch = _Watch()
         delivered = await _broadcast(storage, watch, rng)
