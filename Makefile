@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint type check bench soak faults clean
+.PHONY: demo test lint type check bench bench-all soak faults clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -30,6 +30,9 @@ type: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-all: $(STAMP)
+	$(BIN)/python -m benchmarks --all
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -q tests/soak tests/lifecycle --soak
