@@ -26,22 +26,28 @@ pytestmark = [pytest.mark.external, pytest.mark.timeout(1800)]
 
 
 class Numbered:
-    """A storage for whom the n-th endpoint has the id n, and the n-th lease of a chunk the epoch n; each call ends at its first step."""
+    """A storage for whom the n-th endpoint has the id n, the n-th event the number n, and the n-th lease of a chunk the epoch n; each call ends at its first step."""
 
     def __init__(
-        self, storage: Storage, runner: asyncio.Runner, known: dict[int, int], epochs: dict[int, list[int]]
+        self,
+        storage: Storage,
+        runner: asyncio.Runner,
+        known: dict[int, int],
+        epochs: dict[int, list[int]],
+        events: list[int],
     ) -> None:
         self._storage = storage
         self._runner = runner
         self._known = known
         self._epochs = epochs
+        self._events = events
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any, **named: Any) -> Any:
             given = [self._inwards(name, i, argument) for i, argument in enumerate(arguments)]
-            named = {
-                key: self._id(value) if key == "after" and name != "events" else value for key, value in named.items()
-            }
+            if "after" in named:
+                after = named["after"]
+                named["after"] = (self._events[after - 1] if after else 0) if name == "events" else self._id(after)
             return self._outwards(name, self._runner.run(getattr(self._storage, name)(*given, **named)))
 
         return call
@@ -113,7 +119,10 @@ class Numbered:
                     key: self._number(value) if key in ("endpoint", "by") else value
                     for key, value in answer.data.items()
                 }
-                return replace(answer, data=data)
+                # Of numbers that a transaction had drawn which was run again, there are gaps.
+                if answer.id not in self._events:
+                    self._events.append(answer.id)
+                return replace(answer, id=self._events.index(answer.id) + 1, data=data)
             case set() if method == "superseded":
                 return set(self._numbers(answer))
             case list() if method == "deliveries":
@@ -132,10 +141,13 @@ class PostgresStorages(Storages):
         self.name = self.runner.run(self.lender.lend())
         self.known: dict[int, int] = {}
         self.real_epochs: dict[int, list[int]] = {}
+        self.real_events: list[int] = []
         super().__init__()
 
     def opened(self) -> Any:
-        storage = Numbered(type(self).opener(self.name, self.context), self.runner, self.known, self.real_epochs)
+        storage = Numbered(
+            type(self).opener(self.name, self.context), self.runner, self.known, self.real_epochs, self.real_events
+        )
         self.runner.run(storage._storage.__aenter__())
         return storage
 
@@ -156,7 +168,7 @@ def test_memory_and_postgres_answer_alike(
             max_examples=100 if soak else 8,
             stateful_step_count=30,
             deadline=None,
-            phases=[Phase.generate, Phase.shrink] if soak else [Phase.generate],
+            phases=[Phase.generate],
             derandomize=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),

@@ -113,9 +113,10 @@ async def number(db: Db) -> None:
 
 
 _NUMBER = """
-UPDATE event e SET id = n.id FROM (
+WITH n AS MATERIALIZED (
   SELECT number, nextval('event_id') AS id FROM (SELECT number FROM event WHERE id IS NULL ORDER BY number LIMIT $1) f
-) n WHERE e.number = n.number
+)
+UPDATE event e SET id = n.id FROM n WHERE e.number = n.number
 """
 
 
