@@ -11,10 +11,12 @@ import typer
 
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
+from fanout.cli.workers import show_workers
 from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
 from fanout.engine import Engine
+from fanout.errors import UsageError
 
 __all__ = ["MEANING", "Id", "describe", "show", "status", "when"]
 
@@ -42,13 +44,21 @@ def status(
         str | None,
         typer.Argument(metavar="[ID]", help="The id that `send` printed; without it, everything.", show_default=False),
     ] = None,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="The workers that share the database, and what each holds.")
+    ] = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused."""
+    if workers and id is not None:
+        raise UsageError("Name one thing: an ID, or --workers.")
 
     async def command() -> int:
         async with parts(config, "status").engine(role="submit") as engine:
+            if workers:
+                show_workers(await engine.workers(), time.time(), json=json)
+                return 0
             if id is None:
                 await _overview(engine, json=json)
                 return 0

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Self
 
+from fanout.core.fleet import outlived
 from fanout.engine import Engine
 from fanout.engine.counters import Histogram, observe
 from fanout.errors import FanoutError
@@ -26,13 +27,17 @@ async def render(engine: Engine, *, lag: LoopLag | None = None) -> bytes:
     a metric (`fanout_storage_up`), and what it would have said is left out.
     """
     view = observe(engine)
+    workers = None
     try:
         stored: dict[str, Stored] | None = {
             app: Stored(await engine.storage.outstanding(app), await engine.storage.backlog(app)) for app in view.apps
         }
+        if engine.storage.shared:
+            notes = await engine.storage.fleet.workers(view.now)
+            workers = sum(not outlived(note.seen_at, note.until, view.now) for note in notes)
     except FanoutError:
         stored = None
-    return page(families(view, stored, lag.histogram if lag is not None else None, _version()))
+    return page(families(view, stored, lag.histogram if lag is not None else None, _version(), workers))
 
 
 @cache

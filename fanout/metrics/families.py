@@ -28,11 +28,19 @@ class Stored:
 
 
 def families(
-    view: EngineView, stored: Mapping[str, Stored] | None, lag: Histogram | None, version: str
+    view: EngineView,
+    stored: Mapping[str, Stored] | None,
+    lag: Histogram | None,
+    version: str,
+    workers: int | None = None,
 ) -> list[Family]:
-    """Every metric. `stored` is None where storage could not say; `lag` is the event loop's, where it is measured."""
+    """Every metric. `stored` is None where storage could not say; `lag` is the event loop's, where it is measured.
+
+    `workers` are those that share the database and count as alive; None where it is not shared, or could not say.
+    """
     return [
         *_process(view, stored is not None, lag, version),
+        *_fleet(workers),
         *_queue(view, stored or {}),
         *_counted(view.bindings),
         *_standing(view.bindings),
@@ -56,6 +64,13 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     if lag is not None:
         loop.add(lag)
     return [info, up, stuck, accepted, commits, loop]
+
+
+def _fleet(workers: int | None) -> list[Family]:
+    alive = Family("fanout_workers", "gauge", f"Workers that were heard of within their heartbeat. {_EVERYWHERE}")
+    if workers is not None:
+        alive.add(workers)
+    return [alive]
 
 
 def _queue(view: EngineView, stored: Mapping[str, Stored]) -> list[Family]:

@@ -186,6 +186,7 @@ def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
         (closed,) = [s for s in families["fanout_gate"].samples if s.labels["state"] == "closed"]
         assert (closed.labels["app"], closed.labels["binding"], closed.value) == ("default", "pigeon", 1)
         assert "fanout_loop_lag_seconds" in families
+        assert [sample.value for sample in families["fanout_workers"].samples] == [1]
         child.terminate()
         _, rest = child.communicate(timeout=30)
         assert child.returncode == 0
