@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.rows import connections, disk, elsewhere, kills, load, outage, processes, time, versions
+from tests.faults.rows import connections, disk, elsewhere, kills, load, outage, postgres, processes, time, versions
 from tests.faults.table import Row
 
 __all__ = ["ROWS"]
@@ -15,6 +15,7 @@ ROWS: list[Row] = sorted(
         *kills.ROWS,
         *load.ROWS,
         *outage.ROWS,
+        *postgres.ROWS,
         *processes.ROWS,
         *time.ROWS,
         *versions.ROWS,

@@ -25,7 +25,7 @@ from typing import IO, Any
 __all__ = ["Child", "Nursery", "nursery"]
 
 _PRELOADED = (
-    "fanout.cli", "fanout.storage.sqlite.store", "fanout.http", "fanout.http.http1_session", "fanout.testing.faulty.storage",
+    "fanout.cli", "fanout.storage.sqlite.store", "fanout.storage.postgres.store", "fanout.http", "fanout.http.http1_session", "fanout.testing.faulty.storage",
     "fanout.testing.faulty.installed", "fanout.testing.faulty.transport", "fanout_apns.transport", "fanout_apns.auth",
     "fanout_apns.simulator", "fanout_webpush.transport", "fanout_webpush.simulator", "fanout_fcm.transport", "fanout_fcm.simulator",
     "aiohttp", "decimal", "pydantic", "pydantic.dataclasses", "fanout.config.load", "fanout.config.binding", "apsw", "cryptography.hazmat.primitives.serialization", "tests.faults.gateway", "tests.faults.driver", "uvloop",

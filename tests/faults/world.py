@@ -79,6 +79,8 @@ class World:
         self.config = folder / "fanout.toml"
         self.faulty = folder / "faulty.toml"
         self.database = folder / "fanout.db"
+        self.storage = ""
+        """The storage's address, where it is not the SQLite file."""
         self.log = folder / "accepted"
         self.engine: Engine
         self.edges: list[int] = []
@@ -93,9 +95,10 @@ class World:
     def write(self, **settings: Any) -> None:
         """Write both configurations; `settings` are added to each binding's."""
         bindings = {name: gateway.settings | settings for name, gateway in self.gateways.items()}
-        self.config.write_text(document(f"sqlite:{self.database}", self.gateways, bindings, self.policy))
+        storage = self.storage or f"sqlite:{self.database}"
+        self.config.write_text(document(storage, self.gateways, bindings, self.policy))
         types = {name: f"faulty-{gateway.transport}" for name, gateway in self.gateways.items()}
-        self.faulty.write_text(document(f"faulty-sqlite:{self.database}", types, bindings, self.policy))
+        self.faulty.write_text(document(f"faulty-{storage}", types, bindings, self.policy))
 
     async def register(self, devices: int, *, users: int = 10, binding: str = "apns", first: int = 0) -> list[int]:
         """Devices of users u0, u1, …; their endpoint ids."""
@@ -244,10 +247,12 @@ async def world(
     devices: int = 0,
     name: str = "",
     database: Path | None = None,
+    storage: str = "",
 ) -> AsyncIterator[World]:
     """A world with these gateways (binding to options; `transport` names the kind) and the auditor's engine open.
 
-    `policy` changes `POLICY`; `settings` are added to every binding's.
+    `policy` changes `POLICY`; `settings` are added to every binding's. `storage` is another one
+    than a SQLite file of the world's own.
     """
     form.folder.mkdir(exist_ok=True)
     folder = form.folder / f"{name or 'world'}-{sum(1 for _ in form.folder.iterdir())}"
@@ -260,6 +265,7 @@ async def world(
     here = World(form, folder, made, POLICY | dict(policy or {}))
     if database is not None:
         here.database = database
+    here.storage = storage
     try:
         for gateway in made.values():
             await gateway.start()

@@ -14,7 +14,6 @@ from tests.faults.world import Form, world
 
 __all__ = ["ROWS"]
 
-_POSTGRES = "needs PostgreSQL, for which there is no storage yet"
 _NATS = "needs NATS JetStream, for which there is no storage"
 
 
@@ -118,9 +117,6 @@ ROWS = [
         see=("tests/lifecycle", "tests/storage/test_model.py"),
     ),
     simulation,
-    Row(number=46, figure="commit unknown: the connection cut after COMMIT", limit="no loss, no double notification", why=_POSTGRES),
-    Row(number=47, figure="PostgreSQL stopped at once", limit="0 lost, reconnect < 5 s", why=_POSTGRES),
-    Row(number=48, figure="an old transaction holds xmin", limit="lease p99 < 2 times the usual", why=_POSTGRES),
     Row(number=49, figure="NATS: nodes killed and parted", limit="0 lost", why=_NATS),
     Row(
         number=50,
