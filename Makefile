@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/fanout demo
 
 test: lint type
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ bench-all: $(STAMP)
 	$(BIN)/python -m benchmarks --all
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -q tests/soak tests/lifecycle --soak
+	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/simulation/test_bugs.py tests/service/test_fuzz.py --soak
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults

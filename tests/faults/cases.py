@@ -25,22 +25,19 @@ def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
     @pytest.mark.anyio
     @pytest.mark.timeout(1800)
     @pytest.mark.parametrize("row", [pytest.param(row, id=f"row_{row.number:02}") for row in rows])
-    async def test_row(row: Row, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    async def test_row(row: Row, tmp_path: Path, nursery: Nursery, request: pytest.FixtureRequest) -> None:
         if row.run is None:
             pytest.skip(row.why or f"see {', '.join(row.see)}")
         if row.number in _LONG and not request.config.getoption("--faults"):
             pytest.skip("takes too long for `make test`: run `make faults`")
         if not hasattr(os, "pidfd_open"):
             pytest.skip("needs Linux: processes of the trial are awaited through pidfd_open")
-        nursery = Nursery()
         try:
             # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.
             form = Form(request.config.getoption("--faults"), tmp_path / "trial", nursery, row.number)
             finding = await row.run(form)
         except NotRun as reason:
             pytest.skip(str(reason))
-        finally:
-            nursery.close()
         assert finding.passed, "\n".join(
             [f"{row.figure}: {finding.measured}", f"limit: {row.limit}", f"scale: {finding.scale}", *finding.details]
         )
