@@ -32,7 +32,7 @@ async def main(database: str, log: Path, pause: float) -> None:
 
     transport = ScriptedTransport(script, capacity=2)
     policy = Policy(lease=60.0, heartbeat=1.0, request_timeout=120.0)
-    storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=Clock()))
+    storage = Registry().make_storage(database, StorageContext(clock=Clock()))
     async with Engine(
         storage, {("default", "push"): transport}, clock=Clock(), rng=random.Random(), policy=policy, role="work"
     ) as engine:

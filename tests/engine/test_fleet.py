@@ -71,7 +71,7 @@ async def child(tmp_path: Path, pause: float) -> AsyncIterator[tuple[subprocess.
     words = [
         sys.executable,
         str(Path(__file__).with_name("fleet_child.py")),
-        str(tmp_path / "fleet.db"),
+        f"sqlite:{tmp_path}/fleet.db",
         str(log),
         str(pause),
     ]
