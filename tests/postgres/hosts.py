@@ -14,6 +14,7 @@ import sqlalchemy
 from django.apps import apps
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -30,7 +31,7 @@ Run = Callable[..., Awaitable[Any]]
 class Transaction:
     """An open one. `put` enqueues in it, `sql` runs a statement of the host's own."""
 
-    def __init__(self, connection: Any, blocking: bool, execute: Callable[[str], Any]) -> None:
+    def __init__(self, connection: Any, blocking: bool, execute: Any) -> None:
         self.connection = connection
         self._blocking = blocking
         self._execute = execute
@@ -94,7 +95,7 @@ async def _asyncpg_pool(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
 @asynccontextmanager
 async def _psycopg_async(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
     # Rows of another shape than usual: what the host has chosen for itself must not matter.
-    connection = await psycopg.AsyncConnection.connect(url, row_factory=psycopg.rows.dict_row)
+    connection: Any = await psycopg.AsyncConnection.connect(url, row_factory=dict_row)
 
     async def end(commit: bool) -> None:
         await (connection.commit() if commit else connection.rollback())
@@ -124,7 +125,7 @@ async def _alchemy_async(url: str, *, driver: str, session: bool) -> AsyncIterat
 
 @asynccontextmanager
 async def _psycopg(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
-    connection = await asyncio.to_thread(psycopg.connect, url, row_factory=psycopg.rows.dict_row)
+    connection: Any = await asyncio.to_thread(lambda: psycopg.connect(url, row_factory=dict_row))
 
     async def end(commit: bool) -> None:
         await asyncio.to_thread(connection.commit if commit else connection.rollback)
