@@ -13,6 +13,7 @@ from feedrig import Events, Rig, events, running
 
 from fanout.core.feed import FeedChange
 from fanout.core.model import Notification
+from fanout.errors import StorageError
 from fanout.service.auth import Caller
 from fanout.service.auth.errors import unauthorized, unavailable
 from fanout.service.feed import FeedSettings, NewItem
@@ -48,6 +49,24 @@ async def test_changes_come_in_order_with_the_cursor_of_each(backend: str) -> No
         assert (data["id"], data["read"]) == (one, True)
         page = (await client.get("/v1/me/feed", params={"cursor": first})).json()
         assert [item["id"] for item in page["items"]] == [two, one], "an event's id is a cursor"
+
+
+async def test_what_could_not_be_read_for_a_stream_is_read_when_the_database_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client, events(client) as stream:
+        assert (await stream.next())[0] == "cursor"
+        read, tried = rig.engine.storage.feed.read, asyncio.Event()
+
+        async def away(*arguments: Any) -> Any:
+            tried.set()
+            raise StorageError("The database cannot be reached.")
+
+        monkeypatch.setattr(rig.engine.storage.feed, "read", away)
+        made = await put(rig)
+        await asyncio.wait_for(tried.wait(), 30)
+        monkeypatch.setattr(rig.engine.storage.feed, "read", read)
+        assert await took(stream, 1) == [made]
 
 
 async def test_a_stream_goes_on_where_the_reader_was(backend: str) -> None:

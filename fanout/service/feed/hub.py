@@ -232,6 +232,10 @@ class Hub:
                 data = self._events(stream, page)
                 if data:
                     await stream.send(data, self._clock.monotonic())
+        except FanoutError:
+            # What it lacks is read when the database is back (`_look_after`), and not only when something changes again.
+            stream.behind = True
+            raise
         finally:
             stream.busy = False
 
@@ -278,6 +282,8 @@ class Hub:
 
     def _look_after(self, stream: EventStream) -> None:
         now = self._clock.monotonic()
+        if stream.behind and not stream.busy:
+            self._push(stream)
         if stream.sending_since is not None:
             if now - stream.sending_since > self._settings.patience:
                 stream.close()
