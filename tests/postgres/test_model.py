@@ -42,6 +42,11 @@ class Numbered:
         self._epochs = epochs
         self._events = events
 
+    @property
+    def fleet(self) -> Any:
+        """The facet: it knows no numbers."""
+        return Numbered(self._storage.fleet, self._runner, {}, {}, [])  # type: ignore[arg-type]
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any, **named: Any) -> Any:
             given = [self._inwards(name, i, argument) for i, argument in enumerate(arguments)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.ids import notification_id
 from fanout.core.model import Target
 from fanout.core.policy import Retention
@@ -45,6 +47,7 @@ MEMORY = "/dev/shm"
 
 USERS = st.sampled_from(["alice", "bob", "carol"])
 TOKENS = st.sampled_from("123456")
+WORKERS = st.sampled_from(["w1", "w2", "w3"])
 BINDINGS = st.sampled_from(["apns", "fcm"])
 TAGS = st.sets(st.sampled_from("xy"))
 TARGETS = st.one_of(
@@ -88,6 +91,7 @@ class Storages(RuleBasedStateMachine):
         self.finished: set[str] = set()
         self.events = 0
         self.steps = 0
+        self.held: dict[str, float] = {}
 
     def opened(self) -> SqliteStorage:
         return run(SqliteStorage(str(self.folder / "model.db"), self.context, offload=Inline).__aenter__())
@@ -100,6 +104,13 @@ class Storages(RuleBasedStateMachine):
         """Ask both; they must answer alike."""
         expected = run(getattr(self.memory, method)(*arguments, **named))
         answer = run(getattr(self.sqlite, method)(*arguments, **named))
+        assert answer == expected, (method, arguments, named)
+        return expected
+
+    def both_fleets(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """The same of their fleets."""
+        expected = run(getattr(self.memory.fleet, method)(*arguments, **named))
+        answer = run(getattr(self.sqlite.fleet, method)(*arguments, **named))
         assert answer == expected, (method, arguments, named)
         return expected
 
@@ -301,6 +312,38 @@ class Storages(RuleBasedStateMachine):
         theirs = run(self.sqlite.lease(*arguments, limit=1000, now=now, until=now + 30))
         self.compare_leased(mine, theirs)
 
+    # -- the fleet
+
+    @rule(worker=WORKERS, seconds=st.sampled_from([5.0, 50.0]))
+    def beat(self, worker: str, seconds: float) -> None:
+        note = WorkerNote(id=worker, host="h", pid=1, version="1", started_at=T0, bindings=("default/apns",))
+        self.both_fleets("beat", note, self.now, self.now + seconds)
+
+    @rule(worker=WORKERS, leaves=st.booleans())
+    def bury_or_leave(self, worker: str, leaves: bool) -> None:
+        if leaves:
+            self.both_fleets("leave", worker)
+            self.held.pop(worker, None)
+            return
+        for buried in self.both_fleets("bury", self.now):
+            self.held.pop(buried, None)
+
+    @rule(worker=WORKERS, demand=st.sampled_from([0.0, 1.0, 40.0, math.inf]))
+    def share(self, worker: str, demand: float) -> None:
+        alive = {each.id for each in run(self.memory.fleet.workers(self.now)) if each.until > self.now}
+        held = {id: part for id, part in self.held.items() if id in alive}  # who has not been heard of uses nothing
+        given = self.both_fleets(
+            "share", worker, "quota", rate=100.0, held=held.get(worker, 0.0), demand=demand, now=self.now
+        )
+        self.held = held | ({worker: given} if worker in alive else {})
+        assert sum(self.held.values()) <= 100.0001
+
+    @rule(name=st.sampled_from(["a", "b"]), offered=st.booleans(), spacing=st.sampled_from([0.0, 20.0]))
+    def token(self, name: str, offered: bool, spacing: float) -> None:
+        self.number += 1
+        offer = SharedToken(f"token {self.number}", self.now, self.now + 100) if offered else None
+        self.both_fleets("token", name, self.now, offer=offer, spacing=spacing)
+
     # -- time and trouble
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 31.0, 120.0]))
@@ -329,6 +372,7 @@ class Storages(RuleBasedStateMachine):
         self.both("outstanding", None)
         self.both("controls")
         self.both("gates", self.now)
+        self.both_fleets("workers", self.now)
         self.both("backlog", "default")
         self.both("stopped", self.put_ids)
         self.both("list_endpoints", EndpointFilter(state=None))
