@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from feedmachine import Feeds
 from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 
@@ -29,12 +30,15 @@ class SqliteFeeds(Feeds):
         shutil.rmtree(self.folder)
 
 
-TestFeeds = SqliteFeeds.TestCase
-TestFeeds.pytestmark = pytest.mark.timeout(300)
-TestFeeds.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@pytest.mark.timeout(3600)
+def test_memory_and_sqlite_keep_one_feed(request: pytest.FixtureRequest) -> None:
+    run_state_machine_as_test(
+        SqliteFeeds,
+        settings=settings(
+            max_examples=200 if request.config.getoption("--soak") else 15,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )

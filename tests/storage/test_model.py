@@ -12,9 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.ids import notification_id
@@ -441,11 +449,15 @@ def shape(chunk: Chunk) -> tuple[Any, ...]:
     return (chunk.notification, chunk.binding, chunk.lane, *held)
 
 
-TestStorages = Storages.TestCase
-TestStorages.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@pytest.mark.timeout(3600)
+def test_memory_and_sqlite_answer_alike(request: pytest.FixtureRequest) -> None:
+    run_state_machine_as_test(
+        Storages,
+        settings=settings(
+            max_examples=200 if request.config.getoption("--soak") else 15,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
