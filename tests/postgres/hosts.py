@@ -23,7 +23,7 @@ from fanout.core.records import Submission
 from fanout.enqueue import Answer, Statement, enqueue, enqueue_async
 from fanout.testing.storage_kit import T0
 
-__all__ = ["ASYNC", "BLOCKING", "EVERY", "Transaction", "begin"]
+__all__ = ["ASYNC", "BLOCKING", "EVERY", "Transaction", "begin", "django_connection"]
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -153,12 +153,7 @@ async def _alchemy(url: str, *, session: bool) -> AsyncIterator[tuple[Transactio
 
 @asynccontextmanager
 async def _django(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
-    if not settings.configured:
-        settings.configure(USE_TZ=True)
-        apps.populate(())
-    from django.db.backends.postgresql.base import DatabaseWrapper
-
-    connection = DatabaseWrapper(django_settings(url))
+    connection = django_connection(url)
     # As `atomic` does, which knows connections of the configuration only. Django's connections may change threads when told so.
     connection.inc_thread_sharing()
 
@@ -181,10 +176,16 @@ async def _django(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
         await asyncio.to_thread(connection.close)
 
 
-def django_settings(url: str) -> dict[str, Any]:
-    """A database of Django's DATABASES, with the defaults that it adds itself."""
+def django_connection(url: str) -> Any:
+    """What `django.db.connection` would be, in a program of that database."""
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+        apps.populate(())
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
     parts = conninfo_to_dict(url)
-    return {
+    # With the defaults that Django adds itself to what stands in DATABASES.
+    chosen = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts["dbname"],
         "USER": parts["user"],
@@ -199,6 +200,7 @@ def django_settings(url: str) -> dict[str, Any]:
         "ATOMIC_REQUESTS": False,
         "TEST": {},
     }
+    return DatabaseWrapper(chosen)
 
 
 _KINDS: dict[str, Any] = {

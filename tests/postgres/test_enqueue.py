@@ -29,7 +29,7 @@ from fanout.testing.clock import VirtualClock
 from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage_kit import T0, device, lease_all, post, settle_all, standing, submission
 from tests.postgres.conftest import Databases
-from tests.postgres.hosts import ASYNC, BLOCKING, EVERY, begin
+from tests.postgres.hosts import ASYNC, BLOCKING, EVERY, begin, django_connection
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -170,16 +170,12 @@ async def test_outside_of_a_transaction_it_would_be_sent_at_once(place: Place) -
     await engine.dispose()
 
     def blocking() -> None:
-        from django.db.backends.postgresql.base import DatabaseWrapper
-
-        from tests.postgres.hosts import django_settings
-
         with psycopg.connect(place.url, autocommit=True) as free:
             with pytest.raises(UsageError, match="in no transaction"):
                 fanout.sync.enqueue(free, Notification(title="x"), "user:alice")
             with free.transaction():
                 fanout.sync.enqueue(free, Notification(title="x"), "user:alice")
-        wrapper = DatabaseWrapper(django_settings(place.url))
+        wrapper = django_connection(place.url)
         with pytest.raises(UsageError, match=r"transaction\.atomic"):
             fanout.sync.enqueue(wrapper, Notification(title="x"), "user:alice")
         wrapper.close()
@@ -258,6 +254,11 @@ async def test_a_key_that_two_transactions_enter_at_once_is_one_notification(pla
     statuses = [await standing(place.storage, sub.id) for sub in (one, two)]
     assert statuses[0] == statuses[1]
     assert await place.storage.finished([one.id, two.id]) == set()
+    assert [await place.storage.explain(sub.id, 7) for sub in (one, two)] == [[], []]
+    for sub in (one, two):
+        await place.storage.pause("default", sub.id, T0)
+        assert (await standing(place.storage, one.id)).state == "paused"
+        await place.storage.resume("default", sub.id, T0)
     assert len(await lease_all(place.storage)) == 1
     assert await place.storage.cancel("default", two.id, T0) == 1
     assert await place.storage.stopped([one.id, two.id]) != {}
@@ -459,6 +460,9 @@ async def test_it_is_cancelled_before_anybody_took_it(place: Place) -> None:
     sub = submission()
     async with begin("asyncpg", place.url) as transaction:
         await transaction.put(sub)
+    assert await place.storage.explain(sub.id, 1) == []
+    with pytest.raises(NotFound, match="no worker has taken it yet"):
+        await place.storage.pause("default", sub.id, T0)
     assert await place.storage.cancel("default", sub.id, T0 + 1) == 0
     status = await standing(place.storage, sub.id)
     assert (status.state, status.total, status.finished_at) == ("cancelled", 0, T0 + 1)

@@ -8,12 +8,12 @@ from typing import Any
 
 from fanout.core.codec import decode_envelope
 from fanout.core.model import Target
-from fanout.core.records import Put, Status, Submission, Taken
+from fanout.core.records import Put, Status, Step, Submission, Taken
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
 from fanout.enqueue import Statement, enqueue_async
-from fanout.errors import FanoutError, UsageError
+from fanout.errors import FanoutError, NotFound, UsageError
 from fanout.plugin import StorageContext
-from fanout.storage.postgres import standing, stopping, watching
+from fanout.storage.postgres import explaining, pausing, standing, stopping, watching
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import lost, repeatable
 from fanout.storage.postgres.intake import put
@@ -21,7 +21,18 @@ from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked
 
-__all__ = ["PostgresInbox", "cancel", "finished", "outstanding", "prunable", "prune", "status"]
+__all__ = [
+    "PostgresInbox",
+    "cancel",
+    "explain",
+    "finished",
+    "outstanding",
+    "pause",
+    "prunable",
+    "prune",
+    "resume",
+    "status",
+]
 
 Judge = Callable[[Submission], tuple[Submission, Mapping[str, str]]]
 
@@ -277,6 +288,44 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     data = {"notification": uuid, "state": NotificationState.CANCELLED.value, "total": 0, "counts": counts}
     await db.log(now, [(await db.app(app, create=True), "notification.finished", data)])
     return 0
+
+
+async def pause(db: Db, app: str, uuid: str, now: float) -> int:
+    """Hold it. Raises `NotFound`, and says so of one that no worker has taken."""
+    return await pausing.pause(db, app, await _own(db, app, uuid), now)
+
+
+async def resume(db: Db, app: str, uuid: str, now: float) -> None:
+    """Lift the pause. Raises as `pause` does."""
+    await pausing.resume(db, app, await _own(db, app, uuid), now)
+
+
+async def _own(db: Db, app: str, uuid: str) -> str:
+    """The id under which it was put. Raises `NotFound` while that is still to come."""
+    row = await db.row(
+        "SELECT NULL AS became, true AS waits FROM inbox WHERE uuid = $1 AND app = $2 "
+        "UNION ALL SELECT became, false FROM enqueued WHERE uuid = $1 AND app = $2",
+        uuid,
+        app,
+    )
+    if row is not None and row["waits"]:
+        raise NotFound(
+            f"The notification {uuid} is enqueued, and no worker has taken it yet: repeat this in a moment, or cancel it."
+        )
+    return uuid if row is None or row["became"] is None else str(row["became"])
+
+
+async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
+    """What was decided about one delivery; [] where there is none yet, or never will be."""
+    steps = await explaining.explain(db, uuid, endpoint)
+    if steps is not None:
+        return steps
+    row = await db.row(
+        "SELECT NULL AS became FROM inbox WHERE uuid = $1 UNION ALL SELECT became FROM enqueued WHERE uuid = $1", uuid
+    )
+    if row is not None and row["became"] is None:
+        return []
+    return await explaining.explain(db, uuid if row is None else row["became"], endpoint)
 
 
 async def prunable(db: Db, now: float) -> bool:

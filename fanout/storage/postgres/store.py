@@ -31,7 +31,6 @@ from fanout.storage.postgres import (
     collapsing,
     endpoints,
     expansion,
-    explaining,
     feed_tidy,
     gates,
     inbox,
@@ -222,7 +221,7 @@ class PostgresStorage:
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         """See `Storage`."""
-        steps: list[Step] | None = await self._read(explaining.explain, id, endpoint)
+        steps: list[Step] | None = await self._read(inbox.explain, id, endpoint)
         return steps
 
     async def backlog(self, app: str) -> Backlog:
@@ -236,11 +235,11 @@ class PostgresStorage:
 
     async def pause(self, app: str, id: str, now: float) -> int:
         """See `Storage`."""
-        return int(await self._write(pausing.pause, app, id, now))
+        return int(await self._write(inbox.pause, app, id, now))
 
     async def resume(self, app: str, id: str, now: float) -> None:
         """See `Storage`."""
-        await self._write(pausing.resume, app, id, now)
+        await self._write(inbox.resume, app, id, now)
 
     async def pause_binding(self, app: str, binding: str, now: float) -> int:
         """See `Storage`."""
