@@ -35,9 +35,21 @@ class Db:
     `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
     lost after COMMIT had been sent, and nobody heard the answer. An operation that would then answer wrongly, or do something twice,
     looks first at what it finds. An operation that found nothing to do says so by `silent`: then nobody is told of a change.
+    `repeats` counts how often others have come in between, and the operation was run anew.
     """
 
-    __slots__ = ("_apps", "_bindings", "_known", "_seal", "again", "believed", "connection", "context", "silent")
+    __slots__ = (
+        "_apps",
+        "_bindings",
+        "_known",
+        "_seal",
+        "again",
+        "believed",
+        "connection",
+        "context",
+        "repeats",
+        "silent",
+    )
 
     def __init__(
         self,
@@ -47,12 +59,14 @@ class Db:
         *,
         again: bool = False,
         believed: bool = True,
+        repeats: int = 0,
     ) -> None:
         self.connection = connection
         self.context = context
         self.again = again
         self.believed = believed
         self.silent = False
+        self.repeats = repeats
         self._known = known
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}

@@ -28,6 +28,7 @@ __all__ = [
     "restore",
     "retire",
     "tag",
+    "take_turns",
     "untag",
 ]
 
@@ -42,6 +43,16 @@ COPY_FROM = 50
 def array_text(values: Sequence[str]) -> str:
     """A text[] as PostgreSQL writes it: in a row of `Db.many` an array cannot stand as it is."""
     return "{" + ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values) + "}"
+
+
+async def take_turns(db: Db) -> None:
+    """Whoever was overtaken twice waits here for others of that kind, so that each gets through when many want the same addresses."""
+    if db.repeats > 1:
+        await db.value("SELECT pg_advisory_xact_lock($1)", _TURNS)
+
+
+_TURNS = 0x46414E4F_45503031
+"""A key of its own among the advisory locks of the database."""
 
 
 # -- topics
@@ -185,6 +196,7 @@ async def _erased(db: Db, app: int, now: float) -> int:
 
 async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
     """Gone, removed and expired ones become active again, where nobody else holds the address; how many."""
+    await take_turns(db)
     found = await _of(
         db,
         await db.app(app),

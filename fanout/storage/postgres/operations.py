@@ -39,6 +39,7 @@ class _Fate:
 
     again: bool = False
     committing: bool = False
+    repeats: int = 0
 
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -115,7 +116,7 @@ class Database:
     async def _attempts(
         self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, fate: _Fate
     ) -> Any:
-        repeats = losses = 0
+        losses = 0
         doubt_since: float | None = None
         while True:
             try:
@@ -144,13 +145,13 @@ class Database:
                         raise translate(error, self._pool.options.shown) from None
                 else:
                     sound = await _roll_back(connection)
-                    repeats += 1
-                    if not repeatable(error) or repeats >= _REPEATS:
+                    fate.repeats += 1
+                    if not repeatable(error) or fate.repeats >= _REPEATS:
                         raise translate(error, self._pool.options.shown) from None
             finally:
                 self._pool.give(connection, sound=sound)
-            if repeats:
-                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(repeats, 6)))
+            if fate.repeats:
+                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(fate.repeats, 6)))
 
     async def _once(
         self,
@@ -162,7 +163,14 @@ class Database:
         fate: _Fate,
     ) -> Any:
         """One run, from BEGIN to COMMIT."""
-        db = Db(connection, self._context, self._known, again=fate.again, believed=self._believed)
+        db = Db(
+            connection,
+            self._context,
+            self._known,
+            again=fate.again,
+            believed=self._believed,
+            repeats=fate.repeats,
+        )
         if begin is None or commit is None:
             result = await function(db, *arguments)
         else:

@@ -14,7 +14,7 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import place_of
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.endpoints import COPY_FROM, array_text, retire, tag, untag
+from fanout.storage.postgres.endpoints import COPY_FROM, array_text, retire, tag, take_turns, untag
 from fanout.storage.postgres.failure import Again
 from fanout.storage.sealing import kept, looked_up
 
@@ -29,6 +29,7 @@ _Known = tuple[int, str, int, Sequence[str]]
 
 async def register(db: Db, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
     """Enter each, in order, and return the endpoints in the same order."""
+    await take_turns(db)
     places = await _places(db, registrations)
     if len({(binding, digest) for _, binding, digest in places}) == len(places):
         return await _enter(db, registrations, places, now)
@@ -265,6 +266,7 @@ async def _write(
 
 async def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
     """Ids for addresses, in order; each that nobody holds becomes an endpoint without a user."""
+    await take_turns(db)
     unique = list({address.digest: address for address in addresses}.values())
     wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]
     places = await _places(db, wanted)
