@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from fanout.core.model import Target
-from fanout.core.records import Release, RetryRow, Settlement
+from fanout.core.records import Release, RetryRow, Settled, Settlement
 from fanout.errors import UsageError
 from fanout.plugin import Storage, StorageContext
 from fanout.storage.postgres.store import PostgresStorage
@@ -276,3 +277,26 @@ async def _drain(storage: Storage, ids: list[str]) -> None:
         if not chunks and not any((await storage.waiting("default", "apns", now))[0]):
             return
     raise AssertionError("there is no end of it")
+
+
+async def test_leases_end_by_the_databases_clock(databases: Databases) -> None:
+    """A machine whose clock is an hour off takes nothing over before its time, and has its own leases for as long as it asked."""
+    name = await databases.lend()
+    location = databases.server.url(name).partition(":")[2]
+    right, ahead = VirtualClock(time.time()), VirtualClock(time.time() + 3600)
+    async with (
+        PostgresStorage(location, StorageContext(clock=right)) as one,
+        PostgresStorage(location, StorageContext(clock=ahead)) as other,
+    ):
+        await one.register([device("alice", "1")], right.now())
+        await post(one, submission(now=right.now(), ttl=1e6), right.now())
+        (mine,) = await lease_all(one, right.now(), worker="w1", lease=60)
+        assert mine.lease_until == right.now() + 60
+        assert await lease_all(other, ahead.now(), worker="w2", lease=60) == []
+        assert await other.extend([(mine.id, mine.epoch)], ahead.now() - 1) == []
+        (taken,) = await lease_all(other, ahead.now(), worker="w2", lease=60)
+        assert taken.lease_until == ahead.now() + 60
+        assert await lease_all(one, right.now(), worker="w1", lease=60) == []
+        assert await settle_all(one, [mine], right.now()) == [Settled(True)]
+        assert [each.stale for each in await settle_all(other, [taken], ahead.now())] == [False]
+    await databases.give_back(name)
