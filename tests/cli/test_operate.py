@@ -28,7 +28,7 @@ def start(shell: Any, *words: str, **environ: str) -> subprocess.Popen[str]:
 
 def drain(shell: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*FANOUT, "work", "--drain"], cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=40
+        [*FANOUT, "work", "--drain"], cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=120
     )
 
 
@@ -129,7 +129,7 @@ def test_a_closed_gate_is_shown_with_what_to_do(shell: Any) -> None:
             assert child.poll() is None
     finally:
         child.terminate()
-        child.communicate(timeout=30)
+        child.communicate(timeout=120)
     shown = shell.ok("status", id)
     assert re.search(r"breaker +1  a credential, topic or project is wrong: mend it", shown)
     assert re.search(r"closed +pigeon, binding: breaker until \S+ \(the loft is locked\)", shown)
@@ -181,14 +181,14 @@ def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
         lines, found = read_until(child, lambda line: re.search(r"http://127\.0\.0\.1:\d+/metrics", line))
         shell.ok("send", "--to", "user:bob", "--title", "T")
         more, _ = read_until(child, lambda line: "the loft is locked" in line)
-        with urllib.request.urlopen(found.group(), timeout=20) as answer:
+        with urllib.request.urlopen(found.group(), timeout=120) as answer:
             families = {f.name: f for f in text_string_to_metric_families(answer.read().decode())}
         (closed,) = [s for s in families["fanout_gate"].samples if s.labels["state"] == "closed"]
         assert (closed.labels["app"], closed.labels["binding"], closed.value) == ("default", "pigeon", 1)
         assert "fanout_loop_lag_seconds" in families
         assert [sample.value for sample in families["fanout_workers"].samples] == [1]
         child.terminate()
-        _, rest = child.communicate(timeout=30)
+        _, rest = child.communicate(timeout=120)
         assert child.returncode == 0
         records = [orjson.loads(line) for line in (*lines, *more, *rest.splitlines())]
     finally:
@@ -213,10 +213,10 @@ def test_each_of_several_processes_has_a_port_of_its_own(shell: Any) -> None:
         _, second = read_until(child, url.search)
         assert first.group(1) != second.group(1)
         for found in (first, second):
-            with urllib.request.urlopen(found.group(), timeout=20) as answer:
+            with urllib.request.urlopen(found.group(), timeout=120) as answer:
                 assert b"fanout_info" in answer.read()
         child.terminate()
-        child.communicate(timeout=30)
+        child.communicate(timeout=120)
     finally:
         child.kill()
         child.communicate()
@@ -232,6 +232,6 @@ def test_each_of_several_processes_has_a_port_of_its_own(shell: Any) -> None:
 )
 def test_what_cannot_be_served_or_logged(shell: Any, words: list[str], environ: dict[str, str], says: str) -> None:
     child = start(shell, *words, **environ)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 2
     assert says in err

@@ -21,7 +21,7 @@ FANOUT = [sys.executable, "-m", "fanout"]
 
 def run(shell: Any, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*FANOUT, *words], cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=40, **more
+        [*FANOUT, *words], cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=120, **more
     )
 
 
@@ -64,7 +64,7 @@ def test_a_worker_delivers_what_another_process_sends_and_ends_when_told(shell: 
         assert wait_done(shell, id)["counts"]["accepted"] == 1
         worker.send_signal(number)
         worker.send_signal(number)  # as `timeout` does; it is one wish
-        _, err = worker.communicate(timeout=20)
+        _, err = worker.communicate(timeout=120)
         assert worker.returncode == 0
         assert "stopped" in err
         assert "Traceback" not in err
@@ -104,7 +104,7 @@ def test_children_end_with_their_parent(shell: Any) -> None:
         children = psutil.Process(parent.pid).children()
         assert len(children) == 2
         parent.send_signal(signal.SIGTERM)
-        parent.communicate(timeout=30)
+        parent.communicate(timeout=120)
         assert parent.returncode == 0
         assert not [child for child in children if child.is_running()]
 
@@ -113,7 +113,7 @@ def test_children_end_when_their_parent_is_killed(shell: Any) -> None:
     with running(shell, "work", "--processes", "2") as parent:
         children = psutil.Process(parent.pid).children()
         parent.kill()
-        gone, alive = psutil.wait_procs(children, timeout=20)
+        gone, alive = psutil.wait_procs(children, timeout=120)
         assert len(gone) == 2
         assert not alive
 
@@ -122,7 +122,7 @@ def test_a_child_that_dies_is_named_and_the_others_end(shell: Any) -> None:
     with running(shell, "work", "--processes", "2") as parent:
         first, second = psutil.Process(parent.pid).children()
         first.kill()
-        _, err = parent.communicate(timeout=30)
+        _, err = parent.communicate(timeout=120)
         assert parent.returncode == 1
         assert f"Worker {first.pid} ended unasked" in err
         assert not second.is_running()
@@ -144,7 +144,7 @@ def test_a_reader_that_leaves_is_no_error(shell: Any) -> None:
     os.close(write)
     with os.fdopen(read, "rb") as reader:
         assert orjson.loads(reader.readline())["user"] == "alice"
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=120)
     assert err == ""
 
 

@@ -173,7 +173,7 @@ def _python(code: str, site: object) -> str:
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""

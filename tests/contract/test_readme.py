@@ -32,7 +32,7 @@ def run(folder: Path, code: str, *paths: Path) -> str:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [folder, *paths]))},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
     )
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
@@ -166,12 +166,12 @@ def test_the_contract_of_the_transport_of_your_own(tmp_path: Path) -> None:
     (tmp_path / "my_doorbell.py").write_text(EXAMPLES["doorbell"])
     (tmp_path / "test_doorbell.py").write_text(code)
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_doorbell.py"]
-    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stdout
     assert "1 passed" in found.stdout
     broken = EXAMPLES["doorbell"].replace("len(text) > 999", "False")
     (tmp_path / "my_doorbell.py").write_text(broken)
-    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert found.returncode == 1
     assert "Broken law: prepare raises MessageTooLarge" in found.stdout
 
@@ -259,7 +259,7 @@ def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
             env=environ,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
         )
         assert found.returncode == 0, (words, found.stdout, found.stderr)
         return found.stdout
@@ -365,7 +365,7 @@ def work_until_told_to_end(folder: Path, words: list[str]) -> None:
         assert worker.stderr is not None
         assert re.search("Working on|2 workers", worker.stderr.readline())
         worker.terminate()
-        worker.communicate(timeout=40)
+        worker.communicate(timeout=120)
         assert worker.returncode == 0, words
     finally:
         worker.kill()

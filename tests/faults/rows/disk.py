@@ -107,7 +107,7 @@ async def power(form: Form) -> Finding:
                         lost += status is None or status.counts["accepted"] < ended
             if number % max(10, states // 100) == 0:
                 async with _engine(folder / "x.db") as engine:
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(60):
                         await engine.drain(poll=0.01)
                     for at, id, _ in known:
                         if at <= end:
