@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+import fanout
 from fanout.core.fleet import supersedes
 from fanout.plugin import ACCEPTED, Context, Delivery, Notification, Outcome, SharedToken, StorageError, Unavailable
 from fanout.testing.clock import VirtualClock
@@ -170,3 +173,30 @@ async def test_another_key_has_another_name(processes: Any, settings_of: Any) ->
     assert first.name != second.name
     assert first.team_id not in first.name
     assert first.key_id not in first.name
+
+
+async def test_three_workers_on_one_database_present_one_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    async with ApnsSimulator() as simulator:
+        simulator.script = lambda request: seen.append(request.headers["authorization"])
+        wanted: dict[str, Any] = {
+            "storage": f"sqlite:{tmp_path}/fleet.db",
+            "transports": {"apns": dict(simulator.settings())},
+        }
+        async with AsyncExitStack() as stack:
+            for number in range(3):
+                monkeypatch.setattr(auth, "_shared", {})
+                engine = await stack.enter_async_context(fanout.open(**wanted, rng=random.Random(number)))
+                transport = engine.transports["default", "apns"]
+                assert isinstance(transport, ApnsTransport)
+                assert await transport.check()
+                # A day's first token of each would be of another ten minutes, and so be another.
+                monkeypatch.setattr(auth, "SLOT", 600 - number)
+            assert len(seen) == 3
+            assert len(set(seen)) == 1
+            assert seen[0].removeprefix("bearer ").encode() in bytes_of(tmp_path), "it stands there: it is worth little"
+
+
+def bytes_of(folder: Path) -> bytes:
+    """All that a reader of the database has."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
