@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ __all__ = ["expand", "expandable", "look_up_all"]
 
 _STARTS = 1000
 """Schedules that one call begins at most."""
+_PACKED = "string_agg(int8send({}), '')"
+"""Numbers as one value, eight bytes each, most significant first: as an array they cost ten times as much to take apart."""
 _SOURCES = 64
 """Expansions of a lane that take turns in one call."""
 
@@ -216,7 +220,7 @@ async def _fill(db: Db, source: _Source, name: str, binding: int, parts: int) ->
     source.dry = len(ids) < parts * size
 
 
-async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int) -> list[int]:
+async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int) -> array[int]:
     """The next endpoints, ids ascending."""
     asked, values = "", list[Any]()
     if source.audience is not None:
@@ -226,7 +230,7 @@ async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int
     place = (binding, source.cursor, source.high, limit)
     if source.kind != "topic":
         found = await db.value(
-            "SELECT array_agg(id) FROM (SELECT e.id FROM endpoint e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> '' "
+            f"SELECT {_PACKED.format('id')} FROM (SELECT e.id FROM endpoint e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> '' "
             f"AND e.id > $2 AND e.id <= $3{asked} ORDER BY e.id LIMIT $4) page",
             *place,
             *values,
@@ -234,10 +238,13 @@ async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int
     else:
         join = "JOIN endpoint e ON e.id = t.endpoint AND e.shard = t.shard" if asked else ""
         found = await db.value(
-            f"SELECT array_agg(endpoint) FROM (SELECT t.endpoint FROM endpoint_tag t {join} WHERE t.binding = $1 AND t.tag = $5 "
+            f"SELECT {_PACKED.format('endpoint')} FROM (SELECT t.endpoint FROM endpoint_tag t {join} WHERE t.binding = $1 AND t.tag = $5 "
             f"AND t.endpoint > $2 AND t.endpoint <= $3{asked} ORDER BY t.endpoint LIMIT $4) page",
             *place,
             source.names[0],
             *values,
         )
-    return found or []
+    ids = array("q", found or b"")
+    if sys.byteorder == "little":
+        ids.byteswap()
+    return ids

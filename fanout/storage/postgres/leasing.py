@@ -47,18 +47,18 @@ async def lease(
     clock, retries = (
         await db.rows(
             "SELECT extract(epoch FROM clock_timestamp())::float8, "
-            "EXISTS (SELECT 1 FROM retry WHERE binding = $1 AND lane = $2 AND due_at <= $3), "
-            "pg_advisory_xact_lock_shared($4, $1)::text",
+            "EXISTS (SELECT 1 FROM backlog WHERE binding = $1), pg_advisory_xact_lock_shared($2, $1)::text",
             place,
-            lane,
-            now,
             BINDING_LOCK,
         )
     )[0][:2]
     db.measured(clock)
-    db.silent = not retries
+    db.silent = True
     if retries and await db.value(f"SELECT {_RUNNING}", place):
-        await add_chunks(db, await gather(db, await take_due(db, place, lane, limit, now)), now)
+        taken = await take_due(db, place, lane, limit, now)
+        if taken:
+            db.silent = False
+            await add_chunks(db, await gather(db, taken), now)
     rows: list[Any] = []
     if db.again:
         rows = await db.rows(_MINE, place, lane, worker, now)
@@ -197,25 +197,32 @@ _CHUNK = (
     "(SELECT ready_at - CASE WHEN owner IS NULL THEN 0 ELSE $3::float8 END FROM chunk WHERE binding = $1 AND lane = {0} "
     "AND NOT done ORDER BY ready_at LIMIT 1)"
 )
-_RETRY = "(SELECT min(due_at) FROM retry WHERE binding = $1 AND lane = {0})"
+_RETRIES = ", ".join(
+    f"(SELECT min(due_at) FROM retry WHERE binding = $1 AND lane = {lane})" for lane in range(len(LANES))
+)
 _EXPANSION = (
     "(SELECT min(due_at) FROM expansion WHERE app = $2 AND binding = $1 AND lane = {0}), "
     "(SELECT min(due_at) FROM expansion WHERE app = $2 AND binding = 0 AND lane = {0})"
 )
-_TIMES = ", ".join(source.format(lane) for lane in range(len(LANES)) for source in (_CHUNK, _RETRY, _EXPANSION))
+_TIMES = ", ".join(source.format(lane) for lane in range(len(LANES)) for source in (_CHUNK, _EXPANSION))
 
 
 async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
     """For each lane whether there is work now; and when there will be, where that is later."""
     number = await db.app(app)
     lanes = len(LANES)
-    times = await db.row(f"SELECT {_TIMES} WHERE {_RUNNING}", await db.binding(number, binding), number, db.skew)
+    place = await db.binding(number, binding)
+    times = await db.row(
+        f"SELECT {_TIMES}, EXISTS (SELECT 1 FROM backlog WHERE binding = $1) WHERE {_RUNNING}", place, number, db.skew
+    )
     if times is None:
         return [False] * lanes, None
+    retries = await db.row(f"SELECT {_RETRIES}", place) if times[-1] else None
     ready: list[bool] = []
     later: list[float] = []
     for lane in range(lanes):
-        first = min((at for at in times[4 * lane : 4 * lane + 4] if at is not None), default=None)
+        mine = (*times[3 * lane : 3 * lane + 3], None if retries is None else retries[lane])
+        first = min((at for at in mine if at is not None), default=None)
         ready.append(first is not None and first <= now)
         if first is not None and first > now:
             later.append(first)

@@ -123,50 +123,56 @@ class Ledger(Book):
 
         `releases` (chunk, due at, waiting) are given back, and `parts` (chunk, crashes, part) suspected with it: chunks that have a new map.
         """
-        await self._write_maps(now, releases, parts)
-        await self._db.many(
-            "INSERT INTO tally AS t (notification, code, state, reason, n) "
-            "SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[]) "
-            "ON CONFLICT (notification, code) DO UPDATE SET n = t.n + excluded.n",
-            self.tallies(),
-        )
         sums = self.sums()
-        if sums:
-            self._over += [row[0] for row in await self._db.rows(_ADD_SUMS, *zip(*sums, strict=True))]
+        if self.maps or any(change.ended for change in self.changes.values()):
+            columns = (*_columns(self._rows(releases, parts), 8), *_columns(self.tallies(), 5), *_columns(sums, 5))
+            self._over += [row[0] for row in await self._db.rows(_WRITE, *columns, now)]
+        elif sums:
+            self._over += [row[0] for row in await self._db.rows(_ADD_SUMS, *_columns(sums, 5))]
 
-    async def _write_maps(
-        self, now: float, releases: Sequence[tuple[int, float, str]], parts: Sequence[tuple[int, int, int]]
-    ) -> None:
+    def _rows(
+        self, releases: Sequence[tuple[int, float, str]], parts: Sequence[tuple[int, int, int]]
+    ) -> list[tuple[Any, ...]]:
         given: Mapping[int, tuple[float, str]] = {id: (due_at, waiting) for id, due_at, waiting in releases}
         suspected: Mapping[int, tuple[int, int]] = {id: (crashes, part) for id, crashes, part in parts}
         nothing = (None, None)
-        rows = [
+        return [
             (id, *changed, *given.get(id, nothing), *suspected.get(id, nothing)) for id, changed in self.maps.items()
         ]
-        await self._db.many(
-            "UPDATE chunk c SET states = j.states, open = j.open, settled_at = CASE WHEN j.ended THEN $9 ELSE c.settled_at END, "
-            "owner = CASE WHEN j.open > 0 AND j.due_at IS NULL THEN c.owner END, ready_at = coalesce(j.due_at, c.ready_at), "
-            "waiting = coalesce(j.waiting, c.waiting), crashes = coalesce(j.crashes, c.crashes), part = coalesce(j.part, c.part) "
-            "FROM unnest($1::bigint[], $2::bytea[], $3::int[], $4::boolean[], $5::float8[], $6::text[], $7::int[], $8::int[]) "
-            "j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = j.id",
-            rows,
-            now,
-        )
 
     async def finish(self, now: float) -> dict[int, str]:
         """`finish_ready` for every notification that `write` left without a rest."""
         return await finish_ready(self._db, self._over, now)
 
 
-_ADD_SUMS = f"""
-WITH s AS (
+def _columns(rows: Sequence[Sequence[Any]], count: int) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * count
+
+
+_SUMS = f"""
+s AS (
   UPDATE notification n SET settled = n.settled + j.settled, total = n.total + j.total, attempts = n.attempts + j.attempts,
     expansions = n.expansions + j.expansions
-  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[]) j(id, settled, total, attempts, expansions)
+  FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::int[]) j(id, settled, total, attempts, expansions)
   WHERE n.id = j.id RETURNING n.id, n.app, j.total - j.settled + j.expansions AS deliveries, 0 AS bytes,
     n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total AS over
 ), l AS ({ADD_LOAD.format("SELECT app, deliveries, bytes FROM s")})
 SELECT id FROM s WHERE over
+"""
+_ADD_SUMS = f"WITH {_SUMS % ('$1', '$2', '$3', '$4', '$5')}"
+# Everything in one statement: each of its own would be another turn of a busy loop.
+_WRITE = f"""
+WITH m AS (
+  UPDATE chunk c SET states = j.states, open = j.open, settled_at = CASE WHEN j.ended THEN $19 ELSE c.settled_at END,
+    owner = CASE WHEN j.open > 0 AND j.due_at IS NULL THEN c.owner END, ready_at = coalesce(j.due_at, c.ready_at),
+    waiting = coalesce(j.waiting, c.waiting), crashes = coalesce(j.crashes, c.crashes), part = coalesce(j.part, c.part)
+  FROM unnest($1::bigint[], $2::bytea[], $3::int[], $4::boolean[], $5::float8[], $6::text[], $7::int[], $8::int[])
+    j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = j.id
+), e AS (
+  INSERT INTO tally AS t (notification, code, state, reason, n)
+  SELECT * FROM unnest($9::bigint[], $10::smallint[], $11::text[], $12::text[], $13::bigint[])
+  ON CONFLICT (notification, code) DO UPDATE SET n = t.n + excluded.n
+), {_SUMS % ("$14", "$15", "$16", "$17", "$18")}
 """
 
 

@@ -137,6 +137,8 @@ CREATE TABLE backlog (
   notification bigint NOT NULL, binding int NOT NULL, waiting text NOT NULL, n bigint NOT NULL,
   PRIMARY KEY (notification, binding, waiting)
 ) WITH (fillfactor = 70);
+-- Whether a binding has retry rows at all: that saves to look into each part of them.
+CREATE INDEX backlog_binding ON backlog (binding);
 
 -- A notification's list of (state, reason), and how many deliveries ended so.
 CREATE TABLE tally (

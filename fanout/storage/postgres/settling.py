@@ -45,22 +45,21 @@ async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[
 
 async def _read(db: Db, chunks: Sequence[int]) -> tuple[dict[int, Held], dict[int, Codes]]:
     """The chunks that are held, locked with their notifications, and the latter's lists of (state, reason)."""
-    notifications = await db.rows(
-        "SELECT id, stopped FROM notification WHERE id = ANY(ARRAY(SELECT notification FROM chunk WHERE id = ANY($1::bigint[]))) "
-        "ORDER BY id FOR NO KEY UPDATE",
-        chunks,
-    )
-    stopped = {row[0]: row[1] for row in notifications}
-    rows = await db.rows(
-        "SELECT id, epoch, notification, binding, lane, owner, leased_at, leased_after, states FROM chunk "
-        "WHERE id = ANY($1::bigint[]) AND owner IS NOT NULL ORDER BY id FOR NO KEY UPDATE",
-        chunks,
-    )
-    held = {
-        id: Held(epoch, notification, stopped[notification], *rest)
-        for id, epoch, notification, *rest in map(tuple, rows)
-    }
-    return held, await codes_of(db, stopped)
+    rows = await db.rows(_READ, chunks)
+    held = {row[0]: Held(*row[1:]) for row in map(tuple, rows)}
+    # In a statement of its own, which sees what was committed while the first one waited for its locks.
+    return held, await codes_of(db, {each.notification for each in held.values()})
+
+
+_READ = """
+WITH n AS MATERIALIZED (
+  SELECT id, stopped FROM notification WHERE id = ANY(ARRAY(SELECT notification FROM chunk WHERE id = ANY($1::bigint[])))
+  ORDER BY id FOR NO KEY UPDATE
+)
+SELECT c.id, c.epoch, c.notification, n.stopped, c.binding, c.lane, c.owner, c.leased_at, c.leased_after, c.states
+FROM chunk c JOIN n ON n.id = c.notification WHERE c.id = ANY($1::bigint[]) AND c.owner IS NOT NULL
+ORDER BY c.id FOR NO KEY UPDATE OF c
+"""
 
 
 async def _stored(db: Db, settlements: Sequence[Settlement], codes: dict[int, Codes]) -> list[Settled] | None:
