@@ -89,14 +89,14 @@ def measure(words: Sequence[str]) -> int:
     print(
         f"{platform.python_implementation()} {platform.python_version()}; {rig.cores('client', 'gateway')}; {form} form"
     )
-    begun = time.perf_counter()
+    begun, about = time.perf_counter(), results.machine()
     for name in chosen.names or QUICK:
         print(f"\n{name}", flush=True)
         arguments = {"quick": QUICK, "short": SHORT, "full": {}}[form].get(name, {})
         rows: list[Row] = importlib.import_module(f"benchmarks.{name}").run(**arguments)
         for row in rows:
             print(f"  {row}", flush=True)
-        results.write(name, form, rows, chosen.results)
+        results.write(name, form, rows, chosen.results, about)
     print(f"\n{time.perf_counter() - begun:.0f} s; rows and pictures are in {chosen.results}/", file=sys.stderr)
     return 0
 

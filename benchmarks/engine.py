@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -64,9 +63,9 @@ async def instant(database: Path, rounds: int) -> list[Sample]:
 async def large(database: Path, devices: int) -> dict[str, float]:
     """A broadcast to many, in a process that did not register them; its peak memory in MB."""
     async with instant_engine(database, Instant()) as engine:
-        idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        idle = rig.peak_memory()
         sample = await broadcast(engine, None)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = rig.peak_memory()
     if sample.requests != devices:
         raise RuntimeError(f"{sample.requests} of {devices} were delivered")
     return {"idle": idle, "peak": peak, "rate": sample.requests / sample.wall}

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import random
-import resource
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,8 @@ STRAIGHT = 1.3
 """Times the least cost of a delivery, up to which the last point counts as lying on a line."""
 _EACH = 200
 """Endpoints of one notification in flight, and of one app: the cost of a notification is shared by as many in every size."""
+_CONNECTION = 0.6
+"""MB of a TLS connection at most, both ends: asyncio keeps a buffer of 256 KB for each."""
 NOTE = fanout.Notification(title=rig.TITLE, body=rig.BODY)
 _MODULE = "benchmarks.growth"
 
@@ -73,10 +74,6 @@ def _engine(database: str, transports: Mapping[tuple[str, str], Any]) -> Engine:
     return Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy())
 
 
-def _megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 async def _fill(job: dict[str, Any]) -> None:
     """Enter the devices, of as many apps and hosts."""
     apps = [f"app{n}" for n in range(job["apps"])] if job["apps"] > 1 else ["default"]
@@ -90,7 +87,7 @@ async def _deliver(job: dict[str, Any]) -> dict[str, float]:
     """So many notifications at once, again and again until the number of deliveries is reached."""
     apps = [f"app{n}" for n in range(job["apps"])] if job["apps"] > 1 else ["default"]
     async with _engine(job["database"], {(app, "apns"): _Hosts() for app in apps}) as engine:
-        idle = _megabytes()
+        idle = rig.peak_memory()
 
         async def once() -> int:
             receipts = [await engine.send(NOTE, "all", app=app) for app in apps for _ in range(job["notifications"])]
@@ -105,7 +102,7 @@ async def _deliver(job: dict[str, Any]) -> dict[str, float]:
         with Meter() as meter:
             while done < job["deliveries"]:
                 done += await once()
-    return {"done": done, "cpu": meter.cpu, "wall": meter.wall, "memory": _megabytes() - idle}
+    return {"done": done, "cpu": meter.cpu, "wall": meter.wall, "memory": rig.peak_memory() - idle}
 
 
 async def _web_push(job: dict[str, Any]) -> dict[str, float]:
@@ -113,9 +110,9 @@ async def _web_push(job: dict[str, Any]) -> dict[str, float]:
     settings = job["settings"] | {"max_hosts": min(10_000, max(64, job["hosts"])), "connections": 1}
     async with fanout.open(storage=f"sqlite:{job['database']}", transports={"webpush": settings}) as engine:
         await enter(engine, "webpush", job["browsers"])
-        idle = _megabytes()
+        idle = rig.peak_memory()
         sample = await broadcast(engine, Process(job["gateway"]), NOTE)
-    return {"done": sample.requests, "cpu": sample.cpu, "wall": sample.wall, "memory": _megabytes() - idle,
+    return {"done": sample.requests, "cpu": sample.cpu, "wall": sample.wall, "memory": rig.peak_memory() - idle,
             "gateway": sample.gateway_cpu}  # fmt: skip
 
 
@@ -180,6 +177,7 @@ def _web_push_hosts(folder: Path, sizes: Sequence[int], browsers: int) -> list[R
     absent = missing("nginx")
     if absent:
         return [Row(absent, 0.0, "")]
+    sizes, left_out = _affordable(sizes)
     rig.make_certificate(folder)
     port = rig.free_port()
     pair = make_vapid_keys()
@@ -198,7 +196,22 @@ def _web_push_hosts(folder: Path, sizes: Sequence[int], browsers: int) -> list[R
             file = folder / "job.json"
             file.write_text(json.dumps(job))
             found[size] = child(_MODULE, "--web-push", str(file))
-    return _line("Web Push hosts over TLS", "hosts", found, rig.cores())
+    return _line("Web Push hosts over TLS", "hosts", found, rig.cores()) + left_out
+
+
+def _affordable(sizes: Sequence[int]) -> tuple[list[int], list[Row]]:
+    """The numbers of connections for which there is memory, and rows that name the others."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return list(sizes), []
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
+    wanting = [size for size in sizes if size * _CONNECTION > free]
+    rows = [
+        Row(f"skipped: {size:,} Web Push hosts need {size * _CONNECTION:,.0f} MB of free memory", 0.0, "")
+        for size in wanting
+    ]
+    return [size for size in sizes if size not in wanting], rows
 
 
 def run(

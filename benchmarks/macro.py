@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -58,10 +57,6 @@ async def _rows_written(engine: Engine) -> int:
     return changes
 
 
-def _megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def _accepted(engine: Engine) -> int:
     """Deliveries whose acceptance this engine has stored."""
     return sum(view.counters.outcomes.get(("accepted", ""), 0) for view in observe(engine).bindings)
@@ -83,11 +78,11 @@ async def _broadcast(job: Mapping[str, Any]) -> dict[str, Any]:
     """To everyone, in a process that did not register them."""
     async with _open(job) as engine:
         await (await engine.send(NOTE, "user:u0")).wait(60)
-        idle, rows, bytes_before = _megabytes(), await _rows_written(engine), _loopback()
+        idle, rows, bytes_before = rig.peak_memory(), await _rows_written(engine), _loopback()
         sample = await broadcast(engine, Process(job["gateway"]), NOTE)
         return {
             "sample": sample,
-            "memory": _megabytes(),
+            "memory": rig.peak_memory(),
             "idle": idle,
             "rows": await _rows_written(engine) - rows,
             "bytes": _loopback() - bytes_before,
@@ -172,7 +167,7 @@ async def _outage(job: Mapping[str, Any]) -> dict[str, Any]:
             "first": first or time.perf_counter() - begun,
             "all": time.perf_counter() - begun,
             "accepted": status.counts["accepted"],
-            "memory": _megabytes(),
+            "memory": rig.peak_memory(),
         }
 
 

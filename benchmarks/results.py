@@ -40,14 +40,19 @@ def _model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def write(name: str, form: str, rows: Sequence[Row], folder: Path = FOLDER) -> list[Path]:
-    """Keep the rows of one benchmark, and draw its figures. `form` is how large the run was: quick, short or full."""
+def write(
+    name: str, form: str, rows: Sequence[Row], folder: Path = FOLDER, about: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Keep the rows of one benchmark, and draw its figures. `form` is how large the run was: quick, short or full.
+
+    `about` is the `machine` as it was before the run (default: now).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {
         "benchmark": name,
         "form": form,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": machine(),
+        "machine": about or machine(),
         "rows": [row._asdict() for row in rows],
     }
     file = folder / f"{name}.json"
@@ -83,7 +88,7 @@ def markdown(kept: Mapping[str, Any]) -> str:
     about = kept["machine"]
     lines = [
         f"Measured {kept['date']} ({kept['form']} form): {about['python']}, {about['system']}, {about['cpus']} CPUs, {about['cpu']}; "
-        f"load at the end {about['load']}.",
+        f"load before the run {about['load']}.",
         "",
         "| row | figure | compared | CPU for each | cores | |",
         "|---|---:|---|---|---|---|",
