@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fanout.bootstrap import open
     from fanout.config import Settings
+    from fanout.core.fleet import WorkerNote
     from fanout.core.model import Action, Endpoint, EndpointState, Notification, Target
     from fanout.core.outcome import (
         Accepted,
@@ -56,6 +57,7 @@ __version__: str
 _MODULES = {
     "bootstrap": ("open",),
     "config": ("Settings",),
+    "core.fleet": ("WorkerNote",),
     "core.model": ("Action", "Endpoint", "EndpointState", "Notification", "Target"),
     "core.outcome": (
         "Accepted",
@@ -138,6 +140,7 @@ __all__ = [
     "Unavailable",
     "UsageError",
     "Waiting",
+    "WorkerNote",
     "__version__",
     "open",
 ]

@@ -95,11 +95,12 @@ class Membership:
         # What was read while it joined, before any dispatcher leases.
         self._follow()
         while self._active and not self.ended:
-            if await self._link.short.wait(self._every):
+            short = await self._link.short.wait(self._every)
+            if short:
                 pause = self._last + _SOONEST * self._every - self._clock.monotonic()
                 if pause > 0:
                     await Signal().wait(pause)
-            await self._round()
+            await self._round(short=short)
 
     async def leave(self) -> None:
         """In good order: everything has been given back."""
@@ -108,14 +109,14 @@ class Membership:
             with contextlib.suppress(StorageError):
                 await self._storage.fleet.leave(self._note.id)
 
-    async def _round(self) -> None:
+    async def _round(self, *, short: bool = False) -> None:
         monotonic, now = self._clock.monotonic(), self._clock.now()
         self._look_at_clock(monotonic, now)
         try:
-            if self._is_due(monotonic):
+            if short or self._is_due(monotonic):
                 await self._beat(monotonic, now)
-            if monotonic >= self._patient_until:
-                await self._link.renew(self._note.id, now)
+                if monotonic >= self._patient_until:
+                    await self._link.renew(self._note.id, now)
             self._notes = [note for note in await self._storage.gates(now) if note.worker != self._note.id]
             self._follow()
             late = self._clock.monotonic() - self._last > self._life / 4
