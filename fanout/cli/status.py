@@ -74,9 +74,15 @@ def status(
 def show(found: Status, *, json: bool) -> None:
     """Print a status in the form that was asked for."""
     if json:
-        emit(status_report(found, time.time()))
+        report = status_report(found, time.time())
+        emit(report | {"refused": refused(found)} if refused(found) else report)
     else:
         typer.echo(describe(found))
+
+
+def refused(found: Status) -> str:
+    """Why nothing came of what was enqueued in somebody's transaction; empty for everything else."""
+    return next((reason for reason, n in found.reasons.get(found.state, {}).items() if not n), "")
 
 
 def describe(found: Status) -> str:
@@ -92,6 +98,8 @@ def describe(found: Status) -> str:
             reasons = found.reasons.get(state, {})
             detail = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()) if reason)
             lines.append(f"  {state:<11} {count:,}" + (f"  ({detail})" if detail else ""))
+    if reason := refused(found):
+        lines.append(f"  refused     {reason}")
     lines.append(f"  attempts    {found.attempts:,}")
     for name, moment in (
         ("accepted_at", found.accepted_at),

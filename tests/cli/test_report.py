@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import orjson
 import pytest
 
+from fanout.cli.status import describe, show
 from fanout.core.records import Status
 from fanout.core.report import eta, status_report
 
@@ -58,3 +62,12 @@ def test_every_state_is_there_even_at_zero() -> None:
     }
     assert report["pending_by_reason"] == {"ready": 1}
     assert report["eta_s"] == 1.0
+
+
+def test_what_was_enqueued_and_refused_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = replace(status(0, finished_at=110.0), state="cancelled", reasons={"cancelled": {"too large": 0}})
+    assert "  refused     too large" in describe(refused)
+    show(refused, json=True)
+    assert orjson.loads(capsys.readouterr().out)["refused"] == "too large"
+    for other in (status(1, accepted=1, finished_at=110.0), replace(refused, reasons={})):
+        assert "refused" not in describe(other)
