@@ -9,7 +9,7 @@ from fanout.core.cursor import Cursor
 from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 
-__all__ = ["Parts", "pass_on", "posts_of", "problem", "refused", "told"]
+__all__ = ["Parts", "excluding", "pass_on", "posts_of", "problem", "refused", "told"]
 
 _CURSOR = CURSOR_SLOT.encode()
 _ITEM = ITEM_SLOT.encode()
@@ -43,13 +43,16 @@ def pass_on(
     return parts
 
 
-def told(sub: Submission, written: FeedWritten, identity: int, *, exclude: int = 0) -> Submission:
-    """The submission with its slots filled, and the writer's endpoint left out."""
+def told(sub: Submission, written: FeedWritten, identity: int) -> Submission:
+    """The submission with its slots filled."""
     cursor = str(Cursor(identity, written.seq)).encode()
     content = sub.content.replace(_CURSOR, cursor).replace(_ITEM, written.id.encode())
-    if exclude:
-        return replace(sub, content=content, audience=replace(sub.audience or Audience(), exclude=exclude))
     return sub if content == sub.content else replace(sub, content=content)
+
+
+def excluding(sub: Submission, endpoint: int) -> Submission:
+    """The submission without the writer's endpoint, 0 for none."""
+    return sub if not endpoint else replace(sub, audience=replace(sub.audience or Audience(), exclude=endpoint))
 
 
 def refused(answers: Sequence[Put]) -> bool:

@@ -200,3 +200,14 @@ async def _number_too(storage: Storage, over: asyncio.Event) -> None:
     """Another reader, so that two give events their numbers at once."""
     while not over.is_set():
         await storage.events(after=0, limit=1)
+
+
+async def test_one_key_posts_one_item_whoever_posts_with_it_at_once(storages: list[Storage]) -> None:
+    def keyed() -> Submission:
+        return replace(post(), idempotency_key="k", digest=b"d", optional=False)
+
+    made = await asyncio.gather(*(storage.put([keyed()], T0) for storage in storages * 4))
+    assert [put.replayed for (put,) in made].count(False) == 1
+    page = await storages[0].feed.read("default", "alice", FeedQuery(), T0)
+    assert {put.feed.id for (put,) in made if put.feed is not None} == {item.id for item in page.items}
+    assert len(page.items) == 1

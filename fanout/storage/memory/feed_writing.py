@@ -36,21 +36,19 @@ def put_with_feed(
         else:
             continue
         kept.append(i)
-    # Numbers first: a put that is refused leaves a gap.
-    numbers = {
-        i: t.feed.next_seq(1 if sub.feed.external_id is None else 2)
+    fresh = [
+        (i, sub, sub.feed)
         for i, sub in enumerate(submissions)
         if isinstance(sub.feed, FeedPost) and not _replayed(t, submissions, i, keys_after)
-    }
+    ]
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(kept, plain([submissions[i] for i in kept]), strict=True):
         answers[i] = answer
     if any(answer.refused or answer.conflict for answer in answers):
         return [Put() if answer.dropped else answer for answer in answers]
-    for i, number in numbers.items():
-        sub = submissions[i]
-        assert isinstance(sub.feed, FeedPost)
-        written = _post(t, sub, sub.feed, number, now)
+    numbers = {i: t.feed.next_seq(1 if post.external_id is None else 2) for i, _, post in fresh}
+    for i, sub, post in fresh:
+        written = _post(t, sub, post, numbers[i], now)
         _tell(t, [submissions[n].id for n in (i, *heads[i]) if answers[n].id], written)
         answers[i] = replace(answers[i], feed=written)
     for i in heads.keys() - numbers.keys():
@@ -101,10 +99,9 @@ def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, no
         replace(sub, audience=replace(sub.audience or Audience(), exclude=endpoint)) if endpoint else sub
         for sub in submissions
     ]
-    seq = t.feed.next_seq()
     answers = plain(others)
     if not any(answer.refused or answer.conflict for answer in answers):
-        after = replace(after, seq=seq)
+        after = replace(after, seq=t.feed.next_seq())
         if entry.user:
             entry.item = after
         else:

@@ -1,8 +1,9 @@
 """A put that writes into the feed: around the ordinary one, in the same transaction.
 
-First it is found out what the writes will come to, numbers included, so that what is pushed can be told; then the ordinary put says
-whether all is in order, for nothing takes a write back; then the feed is written. A refused put leaves a gap in the numbers. From the
-moment that it has its numbers a put is the only one that writes to the feed: so numbers are committed in their order.
+The ordinary put looks up what it needs, and says whether all is in order, for nothing takes a write back. Then, before it stores
+anything that is pushed, it is told what the feed writes come to, numbers included; and in the end the feed is written. From the moment
+that it has its numbers a put is the only one that writes to the feed, so that numbers are committed in their order: what could be done
+before has been.
 """
 
 from __future__ import annotations
@@ -12,16 +13,29 @@ from dataclasses import replace
 
 from fanout.core.feed import FeedChange, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
-from fanout.storage.feed_put import pass_on, posts_of, problem, refused, told
+from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
 from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.failure import Again
 from fanout.storage.postgres.feed_changes import decide, write
 from fanout.storage.postgres.feed_posts import Posts, posted
 
 __all__ = ["put_with_feed"]
 
-_Plain = Callable[[Db, Sequence[Submission], float], Awaitable[list[Put]]]
+_Tell = Callable[[], Awaitable[Sequence[Submission]]]
+_Plain = Callable[[Db, Sequence[Submission], float, _Tell], Awaitable[list[Put]]]
 _Replays = Callable[[Db, Sequence[Submission], float], Awaitable[set[int]]]
 _Stored = Callable[[Db, Sequence[Submission]], Awaitable[list[Put] | None]]
+
+
+def _once(tell: _Tell) -> _Tell:
+    known: list[Sequence[Submission]] = []
+
+    async def told_once() -> Sequence[Submission]:
+        if not known:
+            known.append(await tell())
+        return known[0]
+
+    return told_once
 
 
 async def put_with_feed(
@@ -38,13 +52,24 @@ async def put_with_feed(
     again = await replays(db, submissions, now) if keyed else set()
     fresh = posts_of(submissions, again)
     posts = Posts(db, now)
-    written = dict(zip(fresh, await posts.plan([submissions[i] for i in fresh]), strict=True))
-    parts = pass_on(submissions, again, written, posts.identity)
+    written: dict[int, FeedWritten] = {}
+    parts = pass_on(submissions, again, written, 0)
+
+    async def plan() -> Sequence[Submission]:
+        nonlocal parts
+        written.update(zip(fresh, await posts.plan([submissions[i] for i in fresh]), strict=True))
+        parts = pass_on(submissions, again, written, posts.identity)
+        return parts.passed
+
+    tell = _once(plan)
     answers = [Put(dropped=True) for _ in submissions]
-    for i, answer in zip(parts.kept, await plain(db, parts.passed, now), strict=True):
+    for i, answer in zip(parts.kept, await plain(db, parts.passed, now, tell), strict=True):
         answers[i] = answer
     if refused(answers):
         return [Put() if answer.dropped else answer for answer in answers]
+    if any(answers[i].replayed for i in fresh):
+        raise Again  # somebody entered the key after it was looked for
+    await tell()  # where all of it was for nobody, nothing has asked yet
     await posts.write()
     for i, done in written.items():
         answers[i] = replace(answers[i], feed=done)
@@ -66,21 +91,28 @@ async def _change(
     if db.again:
         # If it was stored, the item's number is another than the one that it was to match.
         change = replace(change, if_match=None) if await _made(db, head, change, now) else change
-    unmade = problem(submissions, (await decide(db, head, change, now))[0])
-    if unmade is not None:
-        return unmade
-    row = await db.row("UPDATE feed SET seq = seq + 1 WHERE id = 1 RETURNING seq, identity")
-    assert row is not None
-    seq, identity = row
-    # Once more: somebody else may have changed it before this put was the only one to write.
     written, endpoint = await decide(db, head, change, now)
     unmade = problem(submissions, written)
     if unmade is not None:
         return unmade
-    assert written.item is not None
-    written = replace(written, item=replace(written.item, seq=seq), seq=seq)
-    answers = await plain(db, [told(sub, written, identity, exclude=endpoint) for sub in submissions], now)
+    passed = [excluding(sub, endpoint) for sub in submissions]
+
+    async def decided() -> Sequence[Submission]:
+        nonlocal written
+        row = await db.row("UPDATE feed SET seq = seq + 1 WHERE id = 1 RETURNING seq, identity")
+        assert row is not None
+        seq, identity = row
+        # Once more, for somebody else may have changed it before this put was the only one to write.
+        written, still = await decide(db, head, change, now)
+        if written.item is None or problem(submissions, written) is not None or still != endpoint:
+            raise Again
+        written = replace(written, item=replace(written.item, seq=seq), seq=seq)
+        return [told(sub, written, identity) for sub in passed]
+
+    tell = _once(decided)
+    answers = await plain(db, passed, now, tell)
     if not refused(answers):
+        await tell()
         await write(db, head, written)
         answers[0] = replace(answers[0], feed=written)
     return answers

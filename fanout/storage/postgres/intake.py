@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fanout.core.records import Put, Submission
@@ -13,12 +13,16 @@ from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.expansion import look_up_all
 from fanout.storage.postgres.failure import Again
+from fanout.storage.postgres.feed_put import put_with_feed
 from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.targets import aim, dump
 
-__all__ = ["put"]
+__all__ = ["Tell", "put"]
+
+Tell = Callable[[], Awaitable[Sequence[Submission]]]
+"""Gives the submissions as they are to be stored, where that is known at the last moment only: see `feed_put`."""
 
 
 async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
@@ -26,8 +30,6 @@ async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put
     if any(sub.target.kind == "addresses" for sub in submissions):
         submissions = masked(await db.seal(), submissions)
     if any(sub.feed is not None or sub.follows for sub in submissions):
-        from fanout.storage.postgres.feed_put import put_with_feed
-
         return await put_with_feed(db, submissions, now, _put, _replayed, _stored)
     return await _put(db, submissions, now)
 
@@ -37,7 +39,7 @@ async def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> se
     return set((await _check_keys(db, submissions, apps, now)).replays)
 
 
-async def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
+async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell | None = None) -> list[Put]:
     if db.again:
         known = await _stored(db, submissions)
         if known is not None:
@@ -60,7 +62,7 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Pu
             answers[i] = Put(refused=refused)
     accepted = not any(answer.refused or answer.conflict for answer in answers)
     if accepted:
-        await _store(db, submissions, starts, answers, now)
+        await _store(db, submissions, starts, answers, now, tell)
     answer_replays(answers, keys.replays, accepted=accepted)
     return answers
 
@@ -108,7 +110,12 @@ async def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[
 
 
 async def _store(
-    db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float
+    db: Db,
+    submissions: Sequence[Submission],
+    starts: dict[int, Start],
+    answers: list[Put],
+    now: float,
+    tell: Tell | None,
 ) -> None:
     """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
     await _take_keys(db, submissions, starts, now)
@@ -130,11 +137,11 @@ async def _store(
         if sub.collapse_key is not None:
             place = (start.app, sub.collapse_key, target_key(seal, sub.target))
             if place in places:
-                await _store_run(db, submissions, run, places, answers, now)
+                await _store_run(db, submissions, run, places, answers, now, tell)
                 run, places = {}, {}
             places[place] = i
         run[i] = start
-    await _store_run(db, submissions, run, places, answers, now)
+    await _store_run(db, submissions, run, places, answers, now, tell)
 
 
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
@@ -166,6 +173,7 @@ async def _store_run(
     places: dict[Place, int],
     answers: list[Put],
     now: float,
+    tell: Tell | None,
 ) -> None:
     if not starts:
         return
@@ -175,8 +183,9 @@ async def _store_run(
         start.notification = order
     plan = await cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
     rows: list[tuple[Any, ...]] = []
+    told = submissions if tell is None else await tell()
     for i, start in starts.items():
-        sub = submissions[i]
+        sub = told[i]
         if sub.due_at > now:
             plan.schedule(start, dump(sub.target, start.names, sub.audience))
         rows.append(

@@ -21,6 +21,7 @@ class Posts:
         self._db = db
         self._now = now
         self._posting: Posting | None = None
+        self._numbers = 0
         self.identity = 0
 
     def plan(self, subs: Sequence[Submission]) -> list[FeedWritten]:
@@ -28,8 +29,9 @@ class Posts:
         if not subs:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
+        self._numbers = sum(numbers_needed(posts))
         last, self.identity = self._db.json(
-            "UPDATE feed SET seq = seq + ? RETURNING json_array(seq, identity)", sum(numbers_needed(posts))
+            "UPDATE feed SET seq = seq + ? RETURNING json_array(seq, identity)", self._numbers
         )
         first = self._db.next_id("feed_item")
         places = [
@@ -52,6 +54,10 @@ class Posts:
             dumps(places),
         )
         return {places[key]: item_of(row) for key, *row in rows}
+
+    def give_back(self) -> None:
+        """Nothing is written after all."""
+        self._db.run("UPDATE feed SET seq = seq - ?", self._numbers)
 
     def write(self) -> None:
         """Store it all."""

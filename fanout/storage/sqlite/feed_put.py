@@ -1,7 +1,7 @@
 """A put that writes into the feed: around the ordinary one, in the same transaction.
 
 First it is found out what the writes will come to, numbers included, so that what is pushed can be told; then the ordinary put says
-whether all is in order, for nothing takes a write back; then the feed is written. A refused put leaves a gap in the numbers.
+whether all is in order, for nothing takes a write back; then the feed is written. A refused put gives its numbers back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fanout.core.feed import FeedChange, FeedPost
 from fanout.core.records import Put, Submission
-from fanout.storage.feed_put import pass_on, posts_of, problem, refused, told
+from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed_changes import decide, write
 from fanout.storage.sqlite.feed_posts import Posts, posted
@@ -35,6 +35,7 @@ def put_with_feed(db: Db, submissions: Sequence[Submission], now: float, plain: 
     for i, answer in zip(parts.kept, plain(db, parts.passed, now), strict=True):
         answers[i] = answer
     if refused(answers):
+        posts.give_back()
         return [Put() if answer.dropped else answer for answer in answers]
     posts.write()
     for i, done in written.items():
@@ -59,8 +60,10 @@ def _change(db: Db, submissions: Sequence[Submission], change: FeedChange, now: 
     seq, identity = db.json("UPDATE feed SET seq = seq + 1 RETURNING json_array(seq, identity)")
     assert written.item is not None
     written = replace(written, item=replace(written.item, seq=seq), seq=seq)
-    answers = plain(db, [told(sub, written, identity, exclude=endpoint) for sub in submissions], now)
-    if not refused(answers):
-        write(db, head, written)
-        answers[0] = replace(answers[0], feed=written)
+    answers = plain(db, [told(excluding(sub, endpoint), written, identity) for sub in submissions], now)
+    if refused(answers):
+        db.run("UPDATE feed SET seq = seq - 1")
+        return answers
+    write(db, head, written)
+    answers[0] = replace(answers[0], feed=written)
     return answers
