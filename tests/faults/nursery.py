@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -101,10 +102,12 @@ class Nursery:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
         uid: int = 0,
+        network: str = "",
     ) -> Child:
         """A child that calls `main` (`module:function`) with these words as `sys.argv`.
 
-        `limits` are names of RLIMIT_… with their value. `uid` is another user to be, for who runs as root.
+        `limits` are names of RLIMIT_… with their value. `uid` is another user to be, and `network` the network namespace to be in, for
+        who runs as root.
         """
         pid = self._ask(
             spawn=main,
@@ -113,6 +116,7 @@ class Nursery:
             environment=dict(environment or {}),
             limits=dict(limits or {}),
             uid=uid,
+            network=network,
         )
         return Child(pid, log, self)
 
@@ -198,6 +202,8 @@ def _child(words: dict[str, Any], stdin: IO[str]) -> None:
         os.environ.update(words["environment"])
         for name, value in words["limits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        if words["network"]:
+            _enter(words["network"])
         if words["uid"]:
             os.setuid(words["uid"])
         sys.argv = words["argv"]
@@ -214,6 +220,17 @@ def _child(words: dict[str, Any], stdin: IO[str]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _enter(network: str) -> None:
+    """Go into that network namespace, as `ip netns exec` does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(f"/run/netns/{network}", os.O_RDONLY)
+    try:
+        if libc.setns(descriptor, 0x40000000):  # CLONE_NEWNET
+            raise OSError(ctypes.get_errno(), f"the network namespace {network} cannot be entered")
+    finally:
+        os.close(descriptor)
 
 
 def fanout_main() -> int:

@@ -128,6 +128,7 @@ class World:
         limits: Mapping[str, int] | None = None,
         faulty: bool = False,
         uid: int = 0,
+        network: str = "",
         config: Path | None = None,
     ) -> Child:
         """`fanout WORDS`, with the failpoint, the poisonous address or the autocheckpoint if there is one."""
@@ -149,6 +150,7 @@ class World:
             environment=environment,
             limits=limits,
             uid=uid,
+            network=network,
         )
         self.form.logs.append(log)
         self._children.append(child)

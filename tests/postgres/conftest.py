@@ -14,7 +14,10 @@ from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage import Maker
+from tests.faults.conftest import nursery
 from tests.postgres.books import unbalanced
+
+__all__ = ["nursery"]
 
 _EMPTY = """
 DO $$

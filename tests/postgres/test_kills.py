@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.cases import cases
+from tests.faults.rows.hosts import two_hosts
 from tests.faults.rows.postgres import ROWS, four_workers_killed, four_workers_stopped
 from tests.faults.table import Row
 
@@ -20,5 +21,6 @@ test_four_workers: Callable[..., Coroutine[Any, Any, None]] = cases(
     [
         Row(number=1, figure="kill -9 of any of four workers", limit=_AMONG_FOUR, run=four_workers_killed),
         Row(number=6, figure="SIGSTOP of one of four past its lease", limit=_AMONG_FOUR, run=four_workers_stopped),
+        Row(number=7, figure="one of two hosts loses its network past its leases", limit=_AMONG_FOUR, run=two_hosts),
     ]
 )

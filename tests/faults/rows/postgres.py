@@ -70,7 +70,7 @@ async def _stored_twice(url: str) -> int:
         await connection.close()
 
 
-async def _quit(workers: list[Child]) -> int:
+async def quit_all(workers: list[Child]) -> int:
     """Tell them to end; how many did not end well."""
     for worker in workers:
         worker.signal(signal.SIGTERM)
@@ -99,7 +99,7 @@ async def four_workers_killed(form: Form) -> Finding:
                 workers.append(here.work())
                 if await driver.wait() != 0:
                     raise RuntimeError(f"a driver was refused: {driver.said[-500:]}")
-            failed = await _quit(workers)
+            failed = await quit_all(workers)
             await here.drain()
             audit = await here.audit()
         twice = await _stored_twice(url)
@@ -134,7 +134,7 @@ async def four_workers_stopped(form: Form) -> Finding:
                 await here.submit(2 + cycle % 3)
                 await moment(stopped + 1.5 * lease)
                 victim.signal(signal.SIGCONT)
-            failed = await _quit(workers)
+            failed = await quit_all(workers)
             stale = sum("was taken over" in worker.said for worker in workers)
             await here.drain()
             audit = await here.audit()
@@ -233,7 +233,7 @@ async def cut(form: Form) -> Finding:
                 cutter.share = 0.0
                 cuts = cutter.cuts
                 here.edges.append(here.gateway.arrived)
-                failed = await _quit(workers)
+                failed = await quit_all(workers)
                 await here.drain()
                 audit = await here.audit(unknown=True)
         twice = await _stored_twice(url)
@@ -267,7 +267,7 @@ async def stopped_at_once(form: Form) -> Finding:
                 await _submitted(here, f"after{cycle}")
                 await _reached(here, workers)
                 waits.append(time.monotonic() - up)
-            failed = await _quit(workers)
+            failed = await quit_all(workers)
             await here.drain()
             audit = await here.audit(unknown=True)
         twice = await _stored_twice(url)
