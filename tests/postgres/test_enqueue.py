@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
 
 import asyncpg
 import psycopg
@@ -19,58 +18,23 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import fanout.sync
-from fanout.core.codec import digest
 from fanout.core.model import Notification, Target
-from fanout.core.records import Submission, Taken
-from fanout.errors import Conflict, NotFound, UsageError
-from fanout.plugin import StorageContext
+from fanout.core.records import Taken
+from fanout.errors import Conflict, UsageError
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.clock import VirtualClock
 from fanout.testing.postgres import PostgresServer
-from fanout.testing.storage_kit import T0, device, lease_all, post, settle_all, standing, submission
+from fanout.testing.storage_kit import T0, lease_all, settle_all, standing, submission
 from tests.postgres.conftest import Databases
 from tests.postgres.hosts import ASYNC, BLOCKING, EVERY, begin, django_connection
+from tests.postgres.places import CONTEXT, Place, keyed, lent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
-
-CONTEXT = StorageContext(clock=VirtualClock(T0))
-
-
-class Place:
-    """A database with one device, its storage, and what a worker does with the inbox."""
-
-    def __init__(self, url: str, storage: PostgresStorage) -> None:
-        self.url = url
-        self.storage = storage
-
-    async def take(self, storage: PostgresStorage | None = None, now: float = T0, limit: int = 100) -> list[Taken]:
-        inbox = (storage or self.storage).inbox
-        assert inbox is not None
-        return await inbox.take(["default"], lambda sub: (sub, {}), now, limit=limit)
-
-    async def due(self) -> bool:
-        return await self.storage.inbox.due(["default"], T0)
-
-    async def sql(self, text: str, *arguments: Any) -> list[Any]:
-        connection = await asyncpg.connect(self.url, server_settings={"search_path": "fanout"})
-        try:
-            return list(await connection.fetch(text, *arguments))
-        finally:
-            await connection.close()
 
 
 @pytest.fixture
 async def place(databases: Databases, open_storage: Callable[..., PostgresStorage]) -> AsyncIterator[Place]:
-    name = await databases.lend()
-    async with open_storage(name, CONTEXT) as storage:
-        await storage.register([device("alice", "phone")], T0)
-        yield Place(databases.server.url(name), storage)
-    await databases.give_back(name)
-
-
-def keyed(key: str = "k", body: bytes = b'{"title":"hello"}') -> Submission:
-    sub = submission(idempotency_key=key)
-    return replace(sub, content=body, digest=digest(body, sub.target, None))
+    async with lent(databases, open_storage) as found:
+        yield found
 
 
 # -- in every driver
@@ -375,114 +339,6 @@ async def test_an_idle_snapshot_does_not_make_looking_dearer(place: Place) -> No
             int(part.partition("=")[2]) for part in plan.split("Planning")[0].split() if part.startswith("hit=")
         ][:1]
         assert read <= 4, plan
-
-
-# -- what cannot be put
-
-
-async def test_what_is_refused_holds_no_other_up(place: Place) -> None:
-    first = keyed("k")
-    bad, good = keyed("k", body=b'{"title":"another"}'), submission()
-    async with begin("asyncpg", place.url) as one, begin("psycopg-async", place.url) as two:
-        await one.put(first)
-        await two.put(bad)
-        await two.put(good)
-    broken, unfit = submission(), submission()
-    async with begin("asyncpg", place.url) as transaction:
-        for sub in (broken, unfit):
-            await transaction.put(sub)
-        await transaction.sql(f"UPDATE fanout.inbox SET envelope = '{{}}' WHERE uuid = '{broken.id}'")
-
-    def judge(sub: Submission) -> tuple[Submission, dict[str, str]]:
-        if sub.id == unfit.id:
-            return replace(sub, refused=frozenset({"apns"})), {"apns": "5000 bytes are too many"}
-        return sub, {}
-
-    taken = await place.storage.inbox.take(["default"], judge, T0 + 1, limit=100)
-    refused = {each.submission.id: each.refused for each in taken if each.refused}
-    assert refused.keys() in ({bad.id, broken.id, unfit.id}, {first.id, broken.id, unfit.id})
-    (conflict,) = refused.keys() & {bad.id, first.id}
-    assert "belongs to" in refused[conflict]
-    assert "cannot be read" in refused[broken.id]
-    assert refused[unfit.id] == "5000 bytes are too many"
-    assert (await standing(place.storage, good.id)).total == 1
-    for id, reason in refused.items():
-        status = await standing(place.storage, id)
-        assert (status.state, status.total, status.finished_at) == ("cancelled", 0, T0 + 1)
-        assert status.reasons == {"cancelled": {reason: 0}}
-    assert await place.storage.finished(list(refused)) == set(refused)
-    events = {event.data["notification"]: event.data["reason"] for event in await place.storage.events()}
-    assert events == refused
-    assert not await place.due()
-    assert await place.storage.cancel("default", broken.id, T0) == 0
-    assert await place.storage.prune(T0 + 2, limit=100) == 0
-    while await place.storage.prune(T0 + 8 * 86_400, limit=100):
-        pass
-    assert await place.storage.status(broken.id, T0) is None
-
-
-async def test_a_put_that_fails_is_told_from_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fanout.storage.postgres import inbox
-
-    subs = [submission() for _ in range(9)]
-    async with begin("asyncpg", place.url) as transaction:
-        for sub in subs:
-            await transaction.put(sub)
-    put = inbox.put
-
-    async def failing(db: Any, batch: list[Submission], now: float) -> Any:
-        answers = await put(db, batch, now)
-        if any(sub.id == subs[4].id for sub in batch):
-            await db.value("SELECT 1 / 0")
-        return answers
-
-    monkeypatch.setattr(inbox, "put", failing)
-    taken = await place.take()
-    assert [each.refused for each in taken if each.refused] == ["it cannot be stored (DivisionByZeroError)"]
-    assert {row["uuid"] for row in await place.sql("SELECT uuid FROM notification")} == {
-        sub.id for sub in subs if sub is not subs[4]
-    }
-
-
-async def test_an_app_that_nobody_serves_waits_until_its_time_is_over(place: Place) -> None:
-    strange = submission(app="elsewhere", ttl=60.0)
-    async with begin("asyncpg", place.url) as transaction:
-        await transaction.put(strange)
-    assert not await place.due()
-    assert await place.take() == []
-    assert (await standing(place.storage, strange.id)).state == "expanding"
-    assert await place.storage.inbox.due(["default"], T0 + 60)
-    (taken,) = await place.take(now=T0 + 60)
-    assert "before a worker" in taken.refused
-
-
-async def test_it_is_cancelled_before_anybody_took_it(place: Place) -> None:
-    sub = submission()
-    async with begin("asyncpg", place.url) as transaction:
-        await transaction.put(sub)
-    assert await place.storage.explain(sub.id, 1) == []
-    with pytest.raises(NotFound, match="no worker has taken it yet"):
-        await place.storage.pause("default", sub.id, T0)
-    assert await place.storage.cancel("default", sub.id, T0 + 1) == 0
-    status = await standing(place.storage, sub.id)
-    assert (status.state, status.total, status.finished_at) == ("cancelled", 0, T0 + 1)
-    assert await place.take() == []
-    assert [event.kind for event in await place.storage.events()] == ["notification.finished"]
-    with pytest.raises(NotFound):
-        await place.storage.cancel("other", submission().id, T0)
-
-
-async def test_explicit_addresses_are_interned(place: Place) -> None:
-    addresses = (device("", "phone").address, device("", "new").address)
-    sub = submission(Target("addresses", binding="apns", addresses=addresses))
-    with pytest.raises(UsageError, match="Explicit addresses"):
-        async with begin("asyncpg", place.url) as transaction:
-            await transaction.put(sub)
-    async with begin("asyncpg", place.url) as transaction:
-        await place.storage.inbox.enqueue(transaction.connection, sub, T0)
-        await post(place.storage, submission())
-    (taken,) = await place.take()
-    assert taken.put.total == 2
 
 
 # -- without an engine
