@@ -37,9 +37,10 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
     of `seq` and ends at the limit.
     """
     newest = query.newest_before is not None
+    number = await db.app(app)
     rows = await db.rows(
         _page_sql(newest, query.status, query.unread, query.action is not None),
-        await db.app(app),
+        number,
         user,
         now,
         query.newest_before if newest else query.after,
@@ -49,6 +50,9 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
         shard_of(user, b""),
         user_digest(user),
     )
+    if not number and await db.app(app):
+        # The app's first post was committed between the two statements: the head tells of it, and the rows do not.
+        return await page(db, app, user, query, now)
     head, floor, topics = rows[0][:3]
     found = [tuple(row)[3:] for row in rows if row[3] is not None]
     return page_of(found, query, head, floor, sorted(topics))
