@@ -59,8 +59,8 @@ class PostgresFeeds(Feeds):
                 return replace(answer, endpoint=answer.endpoint >> shift)
             case FeedItem():
                 return replace(answer, number=0)
-            case (int(), str(), str()):
-                return (answer[0] >> shift, *answer[1:])
+            case (int() as id, str() as state, str() as reason):
+                return (id >> shift, state, reason)
             case list() | tuple():
                 return [self.alike(each, other=other) for each in answer]
         if is_dataclass(answer) and not isinstance(answer, type):
