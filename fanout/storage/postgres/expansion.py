@@ -11,19 +11,19 @@ import orjson
 
 from fanout.core.feed import Audience
 from fanout.core.model import LANES
+from fanout.core.shard import SHARDS
 from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
 from fanout.storage.postgres import turns
 from fanout.storage.postgres.audience import look_up, touched
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.feed_audience import condition, look_up_some
 from fanout.storage.postgres.ledger import Ledger, add_chunks, hold
 
 __all__ = ["expand", "expandable", "look_up_all"]
 
 _STARTS = 1000
 """Schedules that one call begins at most."""
-_PACKED = "string_agg(int8send({}), '')"
-"""Numbers as one value, eight bytes each, most significant first: as an array they cost ten times as much to take apart."""
 _SOURCES = 64
 """Expansions of a lane that take turns in one call."""
 
@@ -46,8 +46,6 @@ async def look_up_all(db: Db, starts: list[Start], now: float) -> None:
     """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
     some = [start for start in starts if start.kind not in WIDE and start.audience is not None]
     if some:
-        from fanout.storage.postgres.feed_audience import look_up_some
-
         await look_up_some(db, some, now)
     chosen = [start for start in starts if start.kind not in WIDE and start.audience is None]
     if chosen:
@@ -175,7 +173,7 @@ async def _take_turns(db: Db, sources: list[_Source], name: str, binding: int, l
                     source.cursor = part
                 else:
                     # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent meanwhile.
-                    chunks.append(NewChunk(source.notification, binding, lane, 1, now, part))
+                    chunks.append(NewChunk(source.notification, binding, lane, 1, now, sorted(part)))
                     source.cursor = part[-1]
                     source.total += len(part)
                 room -= 1
@@ -220,30 +218,35 @@ async def _fill(db: Db, source: _Source, name: str, binding: int, parts: int) ->
     source.dry = len(ids) < parts * size
 
 
-async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int) -> array[int]:
-    """The next endpoints, ids ascending."""
-    asked, values = "", list[Any]()
-    if source.audience is not None:
-        from fanout.storage.postgres.feed_audience import condition
+_PACKED = "SELECT string_agg(int8send(id), '') FROM ({} LIMIT $4) page"
+"""Numbers as one value, eight bytes each, most significant first: as an array they cost ten times as much to take apart."""
+_ALL = (
+    "(SELECT e.id FROM endpoint_{0} e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> '' AND {0} >= ($2::bigint & 15) "
+    "AND e.id > CASE WHEN {0} = ($2 & 15) THEN $2 ELSE 0 END AND e.id <= $3{1} ORDER BY e.id LIMIT $4)"
+)
+_TOPIC = (
+    "(SELECT t.endpoint AS id FROM endpoint_tag_{0} t{2} WHERE t.binding = $1 AND t.tag = $5 AND {0} >= ($2::bigint & 15) "
+    "AND t.endpoint > CASE WHEN {0} = ($2 & 15) THEN $2 ELSE 0 END AND t.endpoint <= $3{1} ORDER BY t.endpoint LIMIT $4)"
+)
+_JOIN = " JOIN endpoint_{0} e ON e.id = t.endpoint"
 
-        asked, values = condition(source.audience, name, "e", first=6 if source.kind == "topic" else 5)
-    place = (binding, source.cursor, source.high, limit)
-    if source.kind != "topic":
-        found = await db.value(
-            f"SELECT {_PACKED.format('id')} FROM (SELECT e.id FROM endpoint e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> '' "
-            f"AND e.id > $2 AND e.id <= $3{asked} ORDER BY e.id LIMIT $4) page",
-            *place,
-            *values,
-        )
-    else:
-        join = "JOIN endpoint e ON e.id = t.endpoint AND e.shard = t.shard" if asked else ""
-        found = await db.value(
-            f"SELECT {_PACKED.format('endpoint')} FROM (SELECT t.endpoint FROM endpoint_tag t {join} WHERE t.binding = $1 AND t.tag = $5 "
-            f"AND t.endpoint > $2 AND t.endpoint <= $3{asked} ORDER BY t.endpoint LIMIT $4) page",
-            *place,
-            source.names[0],
-            *values,
-        )
+
+async def _audience(db: Db, source: _Source, name: str, binding: int, limit: int) -> array[int]:
+    """The next endpoints, part by part of the directory, in each by id: who is read together stands together there.
+
+    The cursor is the last one of them, whose part its number tells. All parts merged by number would cost twice as much here, and
+    each chunk then an access to every part when it is sent.
+    """
+    topic = source.kind == "topic"
+    values: list[Any] = [source.names[0]] if topic else []
+    asked = ""
+    if source.audience is not None:
+        asked, more = condition(source.audience, name, "e", first=6 if topic else 5)
+        values += more
+    each = (_TOPIC if topic else _ALL).format
+    parts = (each(part, asked, _JOIN.format(part) if asked else "") for part in range(SHARDS))
+    sql = _PACKED.format(" UNION ALL ".join(parts))
+    found = await db.value(sql, binding, source.cursor, source.high, limit, *values)
     ids = array("q", found or b"")
     if sys.byteorder == "little":
         ids.byteswap()
