@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.packing import dumps, pack, unpack
+from fanout.storage.postgres.floors import Floors
 from fanout.storage.sealing import Seals
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ __all__ = ["Db", "Known", "dumps", "pack", "unpack"]
 class Known:
     """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
-    __slots__ = ("apps", "bindings", "names", "places", "seals", "skew")
+    __slots__ = ("apps", "bindings", "floors", "names", "places", "seals", "skew")
 
     def __init__(self, context: StorageContext, location: str) -> None:
         self.places: dict[int, bytes] = {}
@@ -26,6 +27,7 @@ class Known:
         self.apps: dict[str, int] = {}
         self.names: dict[int, str] = {}
         self.bindings: dict[tuple[int, str], int] = {}
+        self.floors = Floors()
         self.skew = 0.0
 
 
@@ -107,6 +109,11 @@ class Db:
     async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> None:
         """Rows into a table by COPY: for hundreds and more, of which none may conflict."""
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
+
+    @property
+    def floors(self) -> Floors:
+        """From where on due chunks are looked for."""
+        return self._known.floors
 
     # -- time
 

@@ -6,6 +6,7 @@ leases, which the pause of the binding takes for itself: so that nothing is leas
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.decisions import STEP
 from fanout.storage.postgres.endpoints import resolve
+from fanout.storage.postgres.floors import BEGINNING
 from fanout.storage.postgres.ledger import add_chunks
 from fanout.storage.postgres.partitions import take_due
 from fanout.storage.postgres.stopping import gather
@@ -118,10 +120,15 @@ async def _claim(
     taken: list[Sequence[Any]] = []
     moved: list[NewChunk] = []
     left = limit
-    after: tuple[float, int] = (float("-inf"), 0)
+    began = time.monotonic()
+    floor = db.floors.floor(place, lane, min(now, now + db.skew), began)
+    after: tuple[float, int] = (floor, 0)
     for page in range(10**9):
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
         rows = await db.rows(_CLAIM % size, place, lane, now, now + db.skew, worker, until, *after, left)
+        if page == 0 and floor == BEGINNING:
+            ended = time.monotonic()
+            db.floors.looked(place, lane, ended, ended - began)
         rest = []
         db.silent = db.silent and not rows
         for *columns, ready_at, still_open, bad, mine, wanted in rows:
@@ -195,7 +202,7 @@ FROM notification n JOIN app a ON a.id = n.app WHERE n.uuid = ANY($1::text[])
 
 _CHUNK = (
     "(SELECT ready_at - CASE WHEN owner IS NULL THEN 0 ELSE $3::float8 END FROM chunk WHERE binding = $1 AND lane = {0} "
-    "AND NOT done ORDER BY ready_at LIMIT 1)"
+    "AND NOT done AND ready_at >= $4 ORDER BY ready_at LIMIT 1)"
 )
 _RETRIES = ", ".join(
     f"(SELECT min(due_at) FROM retry WHERE binding = $1 AND lane = {lane})" for lane in range(len(LANES))
@@ -207,14 +214,20 @@ _EXPANSION = (
 _TIMES = ", ".join(source.format(lane) for lane in range(len(LANES)) for source in (_CHUNK, _EXPANSION))
 
 
+_WAITING = f"SELECT {_TIMES}, EXISTS (SELECT 1 FROM backlog WHERE binding = $1) WHERE {_RUNNING}"
+
+
 async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
     """For each lane whether there is work now; and when there will be, where that is later."""
     number = await db.app(app)
     lanes = len(LANES)
     place = await db.binding(number, binding)
-    times = await db.row(
-        f"SELECT {_TIMES}, EXISTS (SELECT 1 FROM backlog WHERE binding = $1) WHERE {_RUNNING}", place, number, db.skew
-    )
+    clock = time.monotonic()
+    floors = [db.floors.floor(place, lane, min(now, now + db.skew), clock) for lane in range(lanes)]
+    times = await db.row(_WAITING, place, number, db.skew, max(floors))
+    if times is not None and max(floors) != BEGINNING and not any(at is not None and at <= now for at in times[:-1]):
+        # Not in haste, before it is said that there is nothing to do.
+        times = await db.row(_WAITING, place, number, db.skew, BEGINNING)
     if times is None:
         return [False] * lanes, None
     retries = await db.row(f"SELECT {_RETRIES}", place) if times[-1] else None
