@@ -1,4 +1,4 @@
-"""Each planted bug is caught within 200 seeds: the same in which, without it, nothing fails."""
+"""Each planted bug is caught within 200 seeds: the same in which, without it, nothing fails (`test_seeds.py`, and here what begins)."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ CAUGHT_BY = {
 def test_each_bug_has_a_place_to_begin() -> None:
     assert CAUGHT_BY.keys() == BUGS.keys()
     assert all(0 <= seed < SEEDS for seed in CAUGHT_BY.values())
+
+
+def test_without_the_bugs_nothing_fails_where_the_searches_begin() -> None:
+    for seed in sorted(set(CAUGHT_BY.values())):
+        report = simulate(seed)
+        assert report.ok, f"replay: {report.command}\n" + "\n".join(map(str, report.violations))
 
 
 @pytest.mark.parametrize("name", sorted(BUGS))

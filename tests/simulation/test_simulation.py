@@ -14,7 +14,7 @@ from fanout.testing.simulation.__main__ import main
 
 pytestmark = pytest.mark.timeout(600)
 
-SEEDS = (3, 14, 15, 92)
+SEEDS = (3, 14)
 DIGESTS = (
     "import sys; from fanout.testing.simulation import simulate; print([simulate(int(s)).digest for s in sys.argv[1:]])"
 )

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.timeout(4 * 3600)
 
 _TESTED = 200
-"""Seeds that tests/simulation has run already."""
+"""Seeds that tests/simulation has run already, all of them with --soak."""
 
 
 def test_no_seed_breaks_a_promise(request: pytest.FixtureRequest) -> None:
