@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
@@ -23,6 +24,7 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.plugin import StorageContext
+from fanout.storage.memory.fleet import MemoryFleet
 from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.storage import CHECKS, check_storage, run_check
 
@@ -210,7 +212,18 @@ async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
 async def test_every_check_catches_something() -> None:
     """No check is idle: a storage of which every answer is empty passes none."""
 
+    class IdleFleet(MemoryFleet):
+        async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
+            return False
+
+        async def token(self, name: str, now: float, **offered: Any) -> SharedToken | None:
+            return None
+
     class Idle(MemoryStorage):
+        def __init__(self, location: str, context: StorageContext) -> None:
+            super().__init__(location, context)
+            self.fleet = IdleFleet(self._t)
+
         async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
             await super().register(registrations, now)
             return []
