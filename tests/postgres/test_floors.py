@@ -1,31 +1,69 @@
-"""From where on due chunks are looked for, as an old transaction makes the looks slow."""
+"""From where on due chunks are looked for, as an old transaction makes the looks long."""
 
 from __future__ import annotations
 
+import asyncpg
+import pytest
+
+from fanout.core.records import Settlement
+from fanout.plugin import StorageContext
+from fanout.storage.postgres import floors
 from fanout.storage.postgres.floors import BEGINNING, Floors
-
-NOW = 1_800_000_000.0
-
-
-def test_quick_looks_always_begin_at_the_beginning() -> None:
-    floors = Floors()
-    for clock in range(10):
-        assert floors.floor(1, 0, NOW, clock) == BEGINNING
-        floors.looked(1, 0, clock, 0.001)
+from fanout.testing.clock import VirtualClock
+from fanout.testing.storage_kit import T0, device, lease_all, settle_all, submission
+from tests.postgres.conftest import Databases, opened
 
 
-def test_after_three_slow_ones_most_begin_a_minute_ago_and_some_at_the_beginning() -> None:
-    floors = Floors()
-    for clock in (0.0, 1.0, 2.0):
-        assert floors.floor(1, 0, NOW, clock) == BEGINNING, "one or two may have other reasons"
-        floors.looked(1, 0, clock, 0.1)
-    assert floors.floor(1, 0, NOW, 2.1) == NOW - 60
-    assert floors.floor(1, 1, NOW, 2.1) == BEGINNING, "another lane is another index"
-    assert floors.floor(1, 0, NOW, 6.9) == NOW - 60
-    assert floors.floor(1, 0, NOW, 7.0) == BEGINNING, (
-        "what is older is not forgotten: a look takes a fiftieth of the time"
-    )
-    floors.looked(1, 0, 7.1, 0.1)
-    assert floors.floor(1, 0, NOW, 7.2) == NOW - 60
-    floors.looked(1, 0, 13.0, 0.001)
-    assert floors.floor(1, 0, NOW, 13.1) == BEGINNING, "and when looks are quick again, all of them are whole"
+def test_where_little_is_stepped_over_a_look_is_whole() -> None:
+    made = Floors()
+    assert made.counts(1, 0, 0.0)
+    made.counted(1, 0, 0.0, 1999)
+    assert made.floor(1, 0, T0, 1.0) == BEGINNING
+    assert not made.counts(1, 0, 4.9)
+    assert made.counts(1, 0, 5.0)
+
+
+def test_where_much_is_most_looks_begin_just_before_now() -> None:
+    made = Floors()
+    made.counted(1, 0, 0.0, 2000)
+    assert made.floor(1, 0, T0, 4.9) == T0 - 5
+    assert made.floor(1, 1, T0, 4.9) == BEGINNING, "another lane is another part of the index"
+    assert made.floor(1, 0, T0, 5.0) == BEGINNING, "what is further back is not forgotten"
+    made.counted(1, 0, 5.0, 3)
+    assert made.floor(1, 0, T0, 5.1) == BEGINNING, "and when the old transaction is gone, all looks are whole"
+
+
+@pytest.mark.anyio
+@pytest.mark.external
+async def test_an_old_transaction_is_noticed(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was leased before is stepped over, and what is found is right, hasty or not."""
+    monkeypatch.setattr(floors, "_MANY", 50)
+    monkeypatch.setattr(floors, "_EVERY", 0.0)
+    name = await databases.lend()
+    old = await asyncpg.connect(databases.server.url(name), server_settings={"search_path": "fanout"})
+    try:
+        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await old.fetchval("SELECT count(*) FROM chunk")
+        async with opened(databases.server, name, StorageContext(clock=VirtualClock(T0))) as storage:
+            known = storage._database._known.floors
+            await storage.register([device("alice", "1")], T0)
+            await storage.put([submission() for _ in range(60)], T0)
+            chunks = await lease_all(storage)
+            assert len(chunks) == 60
+            await storage.settle([Settlement(c.id, c.epoch, {("accepted", ""): [0]}) for c in chunks], T0)
+            await storage.put([submission(now=T0 + 1)], T0 + 1)
+            assert len(await lease_all(storage, T0 + 1)) == 1
+            ((_, place),) = known._places.items()
+            assert place.many, "sixty entries were stepped over"
+            place.next_at = float("inf")
+            await storage.put([submission(now=T0 + 2), submission(now=T0 + 30)], T0 + 30)
+            hasty = await lease_all(storage, T0 + 31)
+            place.next_at = BEGINNING
+            whole = await lease_all(storage, T0 + 31)
+            assert (len(hasty), len(whole)) == (1, 2), (
+                "the older one is for a whole look, and so is the lease that has run out"
+            )
+            await settle_all(storage, [*hasty, *whole], T0 + 32)
+    finally:
+        await old.close()
+        await databases.give_back(name)

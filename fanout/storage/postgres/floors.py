@@ -1,9 +1,9 @@
 """From where on due chunks are looked for, while an old transaction keeps the server from clearing away what was leased before.
 
 Each lease leaves an entry behind in the index by which due chunks are found, and as long as somebody's transaction might still want to see
-it (a report, a backup, a forgotten console) vacuum may not remove it: every look from the beginning steps over all of them. Where looks have
-become slow, most of them begin a minute before now. What is older than that and still to be leased is found by the looks from the
-beginning that there are in between, which take two hundredths of the time.
+it (a report, a backup, a forgotten console) vacuum may not remove it: every look from the beginning steps over all of them, half a
+microsecond each. So it is counted now and then how many those were. Where they are many, looks begin a few seconds before now, but for one
+from time to time, which finds what has become due again further back.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ __all__ = ["BEGINNING", "Floors"]
 
 BEGINNING = float("-inf")
 
-_BEHIND = 60.0
+_BEHIND = 5.0
 """Seconds before now from which even a hasty look begins."""
-_SLOW = 0.02
-"""Seconds from which a look from the beginning counts as slow."""
-_IN_A_ROW = 3
-"""Slow looks until the next ones are hasty: a single one may have many reasons."""
-_REST = 50.0
-"""So many times what it took is the pause until the next look from the beginning."""
+_EVERY = 5.0
+"""Seconds between two looks from the beginning that are counted."""
+_MANY = 2000
+"""Entries stepped over from which it is worth while: about a millisecond."""
 
 
 @dataclass(slots=True)
 class _Place:
-    slow: int = 0
-    whole_at: float = BEGINNING
+    many: bool = False
+    next_at: float = BEGINNING
 
 
 class Floors:
@@ -39,12 +37,13 @@ class Floors:
     def floor(self, binding: int, lane: int, now: float, clock: float) -> float:
         """From when on to look; `BEGINNING` for all of it."""
         place = self._places.get((binding, lane))
-        if place is None or place.slow < _IN_A_ROW or clock >= place.whole_at:
-            return BEGINNING
-        return now - _BEHIND
+        return now - _BEHIND if place is not None and place.many and clock < place.next_at else BEGINNING
 
-    def looked(self, binding: int, lane: int, clock: float, took: float) -> None:
-        """A look from the beginning took so many seconds, until `clock`."""
-        place = self._places.setdefault((binding, lane), _Place())
-        place.slow = place.slow + 1 if took >= _SLOW else 0
-        place.whole_at = clock + _REST * took
+    def counts(self, binding: int, lane: int, clock: float) -> bool:
+        """Whether it is time to count what a look from the beginning steps over."""
+        place = self._places.get((binding, lane))
+        return place is None or clock >= place.next_at
+
+    def counted(self, binding: int, lane: int, clock: float, passed: int) -> None:
+        """It stepped over so many entries."""
+        self._places[binding, lane] = _Place(passed >= _MANY, clock + _EVERY)

@@ -120,15 +120,15 @@ async def _claim(
     taken: list[Sequence[Any]] = []
     moved: list[NewChunk] = []
     left = limit
-    began = time.monotonic()
-    floor = db.floors.floor(place, lane, min(now, now + db.skew), began)
+    clock = time.monotonic()
+    floor = db.floors.floor(place, lane, min(now, now + db.skew), clock)
     after: tuple[float, int] = (floor, 0)
     for page in range(10**9):
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
         rows = await db.rows(_CLAIM % size, place, lane, now, now + db.skew, worker, until, *after, left)
-        if page == 0 and floor == BEGINNING:
-            ended = time.monotonic()
-            db.floors.looked(place, lane, ended, ended - began)
+        if page == 0 and floor == BEGINNING and db.floors.counts(place, lane, clock):
+            passed = await db.value("SELECT pg_stat_get_xact_tuples_returned('chunk_ready'::regclass)")
+            db.floors.counted(place, lane, clock, passed - len(rows))
         rest = []
         db.silent = db.silent and not rows
         for *columns, ready_at, still_open, bad, mine, wanted in rows:
