@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fanout.core.model import Endpoint, EndpointState
-from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
+from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import Seal, place_of
 from fanout.storage.postgres import feed_tidy
 from fanout.storage.postgres.db import Db
-from fanout.storage.sealing import kept, looked_up, open_all, opened
+from fanout.storage.sealing import kept, looked_up, opened
 
 __all__ = [
     "COPY_FROM",
@@ -24,7 +22,6 @@ __all__ = [
     "listing",
     "read",
     "remove",
-    "resolve",
     "restore",
     "retire",
     "tag",
@@ -380,52 +377,3 @@ async def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list
     rows = await db.rows(f"SELECT {_COLUMNS} FROM ({page}) e {_NAMED} ORDER BY e.id", *arguments)
     seal = await db.seal()
     return [_endpoint(row, seal) for row in rows]
-
-
-_new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
-"""As `EndpointRow._make`, without a Python call for each row."""
-
-_ROW = "id, address, kind, grp, registered_at, generation, state, binding"
-_PARTS = " UNION ALL ".join(
-    f"SELECT {_ROW} FROM endpoint WHERE shard = {shard} AND id = ANY (${shard + 3}::text::bigint[])"
-    for shard in range(SHARDS)
-)
-_RESOLVE = f"""
-WITH held AS MATERIALIZED (
-  SELECT endpoint, max(due_at) AS until FROM retry WHERE holds AND due_at > $2 AND endpoint = ANY ($1::text::bigint[])
-  AND (SELECT EXISTS (SELECT 1 FROM retry WHERE holds)) GROUP BY endpoint
-)
-SELECT {", ".join(f"array_agg({column})" for column in _ROW.split(", ")[:-1])},
-  (SELECT array_agg(endpoint) FROM held), (SELECT array_agg(until) FROM held),
-  CASE WHEN (SELECT record FROM seal) IS NOT NULL THEN array_agg(binding) END, (SELECT record FROM seal)
-FROM ({_PARTS}) e
-"""
-"""Each part is asked by itself: to have the right one found for each id took the server half as long again. Ids go as text, which
-asyncpg and the server turn into numbers in a third of the time that a list of numbers takes."""
-
-
-def _resolve_arguments(ids: Sequence[int], now: float) -> list[Any]:
-    """All ids, the time, and the ids of each part."""
-    parts: list[list[int]] = [[] for _ in range(SHARDS)]
-    for id in ids:
-        parts[id & (SHARDS - 1)].append(id)
-    return [_numbers(ids), now, *map(_numbers, parts)]
-
-
-def _numbers(ids: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, ids)) + "}"
-
-
-async def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
-    """What a send needs of these endpoints."""
-    columns = await db.row(_RESOLVE, *_resolve_arguments(ids, now))
-    if columns is None or columns[0] is None:
-        return []
-    *found, held, until, bindings, record = columns
-    later = dict(zip(held, until, strict=True)) if held else {}
-    found.append([later.get(id, 0.0) for id in found[0]] if later else [0.0] * len(found[0]))
-    seal = db.seal_of(record)
-    if seal is not None:
-        places = await db.places(bindings)
-        open_all(seal, [places[binding] for binding in bindings], found[1], found[6])
-    return list(map(_new_row, zip(*found, strict=True)))

@@ -17,10 +17,10 @@ from fanout.storage.chunks import NewChunk
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.decisions import STEP
-from fanout.storage.postgres.endpoints import resolve
 from fanout.storage.postgres.floors import BEGINNING
 from fanout.storage.postgres.ledger import add_chunks
 from fanout.storage.postgres.partitions import take_due
+from fanout.storage.postgres.resolving import resolve
 from fanout.storage.postgres.stopping import gather
 from fanout.storage.postgres.suspicion import Inspection
 

@@ -39,6 +39,7 @@ from fanout.storage.postgres import (
     leasing,
     pausing,
     registration,
+    resolving,
     settling,
     standing,
     watching,
@@ -143,7 +144,7 @@ class PostgresStorage:
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        rows: list[EndpointRow] = await self._look(endpoints.resolve, ids, now)
+        rows: list[EndpointRow] = await self._look(resolving.resolve, ids, now)
         return rows
 
     # -- queue: submit and put
