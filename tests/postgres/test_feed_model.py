@@ -78,7 +78,7 @@ def test_memory_and_postgres_keep_one_feed(
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=100 if request.config.getoption("--soak") else 8,
+            max_examples=100 if request.config.getoption("--soak") else 4,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

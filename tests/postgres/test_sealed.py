@@ -76,12 +76,12 @@ async def test_nothing_of_an_address_reaches_the_server(
     server: PostgresServer, open_storage: Callable[..., Any]
 ) -> None:
     name = server.fresh()
-    devices = tokens(100)
+    devices = tokens(40)
     async with open_storage(name, SEALED) as storage:
-        endpoints = await storage.register(devices[:60], T0)
+        endpoints = await storage.register(devices[:24], T0)
         await storage.register([dataclasses.replace(devices[0], user="bob")], T0 + 1)
-        await storage.intern("default", "apns", [each.address for each in devices[60:80]], T0)
-        target = Target("addresses", binding="apns", addresses=tuple(each.address for each in devices[80:]))
+        await storage.intern("default", "apns", [each.address for each in devices[24:32]], T0)
+        target = Target("addresses", binding="apns", addresses=tuple(each.address for each in devices[32:]))
         for due in (T0 + 2, T0 + 999):
             sub = submission(target, now=T0 + 2, due_at=due, collapse_key=f"k {due}", idempotency_key=f"k {due}")
             sub = dataclasses.replace(sub, digest=digest(sub.content, sub.target, due))
@@ -89,8 +89,8 @@ async def test_nothing_of_an_address_reaches_the_server(
             (replay,) = await storage.put([dataclasses.replace(sub, id="another")], T0 + 3)
             assert (put.id, replay.id, replay.replayed) == (sub.id, sub.id, True)
         rows = await storage.resolve(array("q", [each.id for each in endpoints]), T0)
-        assert {row.address for row in rows} == {each.address.value for each in devices[:60]}
-        assert sum((await storage.count_endpoints("default", target)).values()) == 20
+        assert {row.address for row in rows} == {each.address.value for each in devices[:24]}
+        assert sum((await storage.count_endpoints("default", target)).values()) == 8
     assert found(server, devices) == []
     server.drop(name)
 

@@ -126,10 +126,10 @@ async def test_what_a_killed_service_accepted_is_in_the_feed_once_and_is_deliver
         async with asyncio.TaskGroup() as group:
             for number in range(8):
                 group.create_task(post(number))
-            await until(60)
+            await until(30)
             servers[0].process.send_signal(signal.SIGKILL)
             await servers[0].process.wait()
-            await until(len(accepted) + 60)
+            await until(len(accepted) + 30)
             stopping = True
         async with more, asyncio.timeout(60):
             await more.wait_for(lambda: owed() <= set(heard))
