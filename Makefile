@@ -43,8 +43,8 @@ bench-all: $(STAMP)
 	$(BIN)/python -m benchmarks --all
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/feed/test_model.py \
-	  tests/simulation tests/service/test_fuzz.py --soak
+	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/feed \
+	  tests/benchmarks/test_quick.py tests/simulation tests/service/test_fuzz.py --soak
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults

@@ -18,12 +18,15 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="benchmarks pin processes to CPUs, as Linux can"),
 ]
+COMPOSED = ("macro", "growth", "lanes", "kills")
 PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"], "lanes": ["nginx"], "service": ["taskset"]}
 """What a benchmark cannot do without; the others skip single rows and say so."""
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "service"])
-def test_it_runs(name: str, tmp_path: Path) -> None:
+def test_it_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if name in COMPOSED and not request.config.getoption("--soak"):
+        pytest.skip("made of what the others run: `make soak`")
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]
     if missing:
         pytest.skip(f"install {' and '.join(missing)} (Debian: nginx-light, util-linux)")
