@@ -111,7 +111,8 @@ from fanout.service.feed.posting import change_requests
 parts = prepare(Settings(storage="memory:", apps={}), Registry())
 child = os.fork()
 requests = change_requests(Platforms({}), "shop", "alice", FeedChange(item="x", read=True), 1.0)
-print(*(request.submission.id for request in requests), parts.rng.randbytes(8).hex(), _next_id(), flush=True)
+drawn = [*(request.submission.id for request in requests), parts.rng.randbytes(8).hex(), _next_id()]
+os.write(1, f"{' '.join(drawn)}\\n".encode())  # in one piece: the other process writes at the same time
 if child:
     os.waitpid(child, 0)
 """
