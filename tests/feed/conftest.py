@@ -29,7 +29,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/feed.db"
         return
     if not request.config.getoption("--soak"):
-        pytest.skip("takes too long for `make test`, where tests/postgres has the contract and two services: run `make soak`")
+        pytest.skip(
+            "takes too long for `make test`, where tests/postgres has the contract and two services: run `make soak`"
+        )
     server: PostgresServer = request.getfixturevalue("postgres")
     name = server.fresh()
     yield server.url(name)
