@@ -27,8 +27,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import fanout
+from benchmarks.engine import Instant
 from benchmarks.rig import CLIENT_CPU, GATEWAY_CPU, Meter, Process, Sample, cpu_of, enter, on_client_cpu
 from benchmarks.row import Row
 from fanout import bootstrap
@@ -49,13 +51,6 @@ _LOG = "SELECT pg_current_wal_lsn()"
 _SIZE = "SELECT pg_database_size(current_database())"
 
 
-class Instant(ScriptedTransport):
-    """Accepts everything at once, and remembers nothing."""
-
-    async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        return ACCEPTED
-
-
 class Flaky(ScriptedTransport):
     """Like `Instant`, but every hundredth endpoint's first attempt is refused as one too many."""
 
@@ -74,12 +69,20 @@ class Slow(ScriptedTransport):
 
 
 @asynccontextmanager
-async def engine(storage: str, transport: ScriptedTransport, policy: Policy | None = None) -> AsyncIterator[Engine]:
+async def engine(
+    storage: str,
+    transport: ScriptedTransport,
+    policy: Policy | None = None,
+    *,
+    role: Literal["both", "submit"] = "both",
+) -> AsyncIterator[Engine]:
     """An engine over that storage with one binding."""
     clock = bootstrap.SystemClock()
     made = Registry().make_storage(storage, StorageContext(clock=clock, retention=Retention()))
     transports = {("default", "push"): transport}
-    async with Engine(made, transports, clock=clock, rng=random.Random(), policy=policy or Policy()) as opened:
+    async with Engine(
+        made, transports, clock=clock, rng=random.Random(), policy=policy or Policy(), role=role
+    ) as opened:
         yield opened
 
 
@@ -187,7 +190,7 @@ def workers(server: PostgresServer, devices: int) -> list[Row]:
 
 
 async def _submit(storage: str) -> float:
-    async with _submitting(storage) as opened:
+    async with engine(storage, Slow(capacity=WINDOW), role="submit") as opened:
         await (await opened.send(fanout.Notification(title="Warm up"), "user:u1")).wait(60)
         begun = time.perf_counter()
         status = await (await opened.send(fanout.Notification(title="Hello"), "all")).wait(3600)
@@ -195,15 +198,6 @@ async def _submit(storage: str) -> float:
         if status.counts["accepted"] != status.total:
             raise RuntimeError(f"not all were accepted: {dict(status.counts)}")
         return status.total / took
-
-
-@asynccontextmanager
-async def _submitting(storage: str) -> AsyncIterator[Engine]:
-    clock = bootstrap.SystemClock()
-    made = Registry().make_storage(storage, StorageContext(clock=clock, retention=Retention()))
-    transports = {("default", "push"): Slow(capacity=WINDOW)}
-    async with Engine(made, transports, clock=clock, rng=random.Random(), policy=Policy(), role="submit") as opened:
-        yield opened
 
 
 async def _work(storage: str) -> None:

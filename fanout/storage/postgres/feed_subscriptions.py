@@ -11,6 +11,7 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.core.shard import SHARDS
 from fanout.plugin import place_of
+from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.registration import register
@@ -18,21 +19,6 @@ from fanout.storage.sealing import looked_up
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
-_FIELDS = (
-    "id",
-    "unsid",
-    "app",
-    "user",
-    "device",
-    "binding",
-    "platform",
-    "receive",
-    "created_at",
-    "renewed_at",
-    "expires_at",
-    "endpoint",
-    "endpoint_state",
-)
 _SELECT = (
     "SELECT s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
     "s.expires_at, s.endpoint, coalesce(e.state, '') FROM subscription s JOIN app a ON a.id = s.app "
@@ -42,7 +28,7 @@ _SELECT = (
 
 async def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
     rows = await db.rows(_SELECT + rest, *arguments)
-    return [Subscription(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+    return list(map(subscription, rows))
 
 
 async def listing(db: Db, app: str, user: str) -> list[Subscription]:

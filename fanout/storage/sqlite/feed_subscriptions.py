@@ -10,6 +10,7 @@ from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
+from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.sealing import looked_up
 from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps
@@ -25,26 +26,11 @@ _JOINED = (
     "subscription s CROSS JOIN app a ON a.id = s.app LEFT JOIN endpoint e ON e.id = s.endpoint "
     "LEFT JOIN binding b ON b.id = e.binding"
 )
-_FIELDS = (
-    "id",
-    "unsid",
-    "app",
-    "user",
-    "device",
-    "binding",
-    "platform",
-    "receive",
-    "created_at",
-    "renewed_at",
-    "expires_at",
-    "endpoint",
-    "endpoint_state",
-)
 
 
 def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
     rows = db.rows(_COLUMNS, f"{_JOINED} {rest}", *arguments)
-    return [Subscription(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+    return list(map(subscription, rows))
 
 
 def listing(db: Db, app: str, user: str) -> list[Subscription]:
