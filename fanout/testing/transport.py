@@ -9,7 +9,9 @@
 
     asyncio.run(check_transport(maker))
 
-`CHECKS` holds the single checks by name, for a test framework that wants to run them one by one.
+`CHECKS` holds the single checks by name, for a test framework that wants to run them one by one. Those in `SILENT` last
+as long as the subject's deadline: a short one there and a long one elsewhere makes a suite that is quick, and that a slow
+machine does not break.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from fanout.testing._laws import (
 )
 from fanout.testing.subject import Gateway, Maker, Received, Subject
 
-__all__ = ["CHECKS", "Gateway", "Maker", "Received", "Subject", "check_transport"]
+__all__ = ["CHECKS", "SILENT", "Gateway", "Maker", "Received", "Subject", "check_transport"]
 
 _OUTCOMES = (Accepted, Rejected, Gone, Moved, Throttled, Unavailable, Misconfigured)
 _MANY = 60
@@ -330,3 +332,6 @@ CHECKS: dict[str, Callable[[Maker], Awaitable[None]]] = {
         nothing_shows_a_secret,
     )
 }
+
+SILENT = frozenset({a_silent_gateway_is_bounded.__name__, a_dying_gateway_is_bounded.__name__})
+"""The checks whose gateway falls silent, so that they wait for the deadline."""

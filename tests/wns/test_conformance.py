@@ -9,7 +9,7 @@ import pytest
 
 from fanout.plugin import Gone, Misconfigured, Rejected, Throttled, Unavailable
 from fanout.testing.simulator.gateway import SimulatorGateway
-from fanout.testing.transport import CHECKS, Subject, check_transport
+from fanout.testing.transport import CHECKS, SILENT, Subject
 from fanout_wns.simulator import REASONS, WnsSimulator
 from fanout_wns.transport import WnsTransport
 
@@ -27,12 +27,14 @@ def expected(reason: str) -> type:
     return next((kind for kind, reasons in EXPECTED.items() if reason in reasons), Rejected)
 
 
-def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], object]:
+def maker(transport_to: Callable[..., WnsTransport], auth: str, name: str) -> Callable[[], object]:
+    deadline = 2.0 if name in SILENT else 30.0
+
     @asynccontextmanager
     async def make() -> AsyncIterator[Subject]:
         async with WnsSimulator(auth=auth) as wns:  # type: ignore[arg-type]
             yield Subject(
-                transport=transport_to(wns, request_timeout=2.0),
+                transport=transport_to(wns, request_timeout=deadline),
                 address=wns.address,
                 gone=lambda n: wns.address(n, "expired"),
                 invalid=[
@@ -44,7 +46,7 @@ def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], 
                     {},
                 ],
                 secrets=[wns.secret],
-                deadline=2.0,
+                deadline=deadline,
                 gateway=SimulatorGateway(wns, {reason: expected(reason) for reason in REASONS}),
             )
 
@@ -54,8 +56,4 @@ def maker(transport_to: Callable[..., WnsTransport], auth: str) -> Callable[[], 
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("auth", ["entra", "live"])
 async def test_law(transport_to: Callable[..., WnsTransport], name: str, auth: str) -> None:
-    await CHECKS[name](maker(transport_to, auth))  # type: ignore[arg-type]
-
-
-async def test_the_suite_as_a_whole(transport_to: Callable[..., WnsTransport]) -> None:
-    await check_transport(maker(transport_to, "entra"))  # type: ignore[arg-type]
+    await CHECKS[name](maker(transport_to, auth, name))  # type: ignore[arg-type]
