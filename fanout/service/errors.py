@@ -28,7 +28,7 @@ from fanout.errors import (
 from fanout.service.auth import AuthError
 from fanout.service.feed.errors import FeedError
 
-__all__ = ["Problem", "Refused", "envelope", "problem_of", "sentence"]
+__all__ = ["CODES", "Problem", "Refused", "envelope", "problem_of", "sentence"]
 
 _log = logging.getLogger("fanout.service")
 

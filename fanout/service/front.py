@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fanout.errors import FanoutError
 from fanout.service.body import ClientGone
 from fanout.service.call import Call, Reply, Service
-from fanout.service.errors import Problem, Refused, problem_of
+from fanout.service.errors import CODES, Problem, Refused, problem_of
 
 __all__ = ["GRAPH_PREFIXES", "Fast", "Front", "answer_error"]
 
@@ -55,6 +56,7 @@ class Front:
             _check_headers(scope["headers"], self._service)
             if not self._is_public(path):
                 call.caller = await self._service.authenticator.authenticate(scope["headers"])
+            _check_address(path, scope["query_string"])
             fast = self._fast.get((scope["method"], path))
             if fast is not None:
                 await answer.reply(await fast(call))
@@ -95,6 +97,18 @@ def _problem(call: Call, error: Exception, path: str) -> Problem:
 def is_graph(path: str) -> bool:
     """Whether the path is of Microsoft Graph's shape."""
     return path.rstrip("/").removeprefix("/beta").removeprefix("/v1.0").startswith("/me/")
+
+
+def _check_address(path: str, query: bytes) -> None:
+    """Refuse what would be read as something else than it says."""
+    if "\n" in path:
+        # Starlette's patterns end before a last line break: `/v1/users/alice%0A` would be alice.
+        raise Refused(400, CODES[400], "A path has no line break.")
+    if b"&" in query:
+        names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+        if len(names) != len(set(names)):
+            # No parameter here is a list, and FastAPI would take the last.
+            raise Refused(400, CODES[400], "The query names a parameter twice.")
 
 
 class _Answer:

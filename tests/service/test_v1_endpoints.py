@@ -244,6 +244,23 @@ async def test_a_user_is_forgotten_whole(rig: Rig, user: str) -> None:
     assert await rig.history(user) == []
 
 
+@pytest.mark.parametrize("tail", ["%0A", "%0Ax", "x%0A"])
+async def test_a_line_break_makes_no_other_user_of_a_path(rig: Rig, tail: str) -> None:
+    await entered(rig, "hers", user="alice")
+    answer = await rig.as_app("DELETE", f"/v1/users/alice{tail}")
+    assert answer.status_code == 400, answer.text
+    assert len(await listed(rig, user="alice")) == 1
+    assert (await rig.http.delete(f"/v1/users/alice{tail}")).status_code == 401
+
+
+@pytest.mark.parametrize("query", ["user=alice&user=bob", "user=alice&%75ser=bob", "user=&user=alice"])
+async def test_a_parameter_that_is_named_twice_is_not_guessed(rig: Rig, query: str) -> None:
+    await entered(rig, "hers", user="alice")
+    answer = await rig.as_app("GET", f"{PATH}?{query}")
+    assert (answer.status_code, "twice" in answer.text) == (400, True)
+    assert (await rig.as_app("GET", f"{PATH}?user=alice&binding=apns")).status_code == 200
+
+
 async def test_an_erased_user_gets_nothing_of_what_was_queued(rig: Rig) -> None:
     await entered(rig)
     posted = await rig.as_app(
