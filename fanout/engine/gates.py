@@ -43,6 +43,7 @@ class Gates:
         """What other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
         self._follows = False  # the binding's gate is closed because another worker's is
+        self._told_until = 0.0  # to when an answer that this worker got itself has closed the binding's gate
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
@@ -110,6 +111,7 @@ class Gates:
 
     def retry_now(self, now: float) -> None:
         """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
+        self._told_until = 0.0
         for gate in (self.binding, *self.topics.values(), *(group.gate for group in self._work.groups.values())):
             gate.reset(now)
         wide = [(scope, "") for scope in (Scope.BINDING, Scope.QUOTA, Scope.APP, Scope.RATE)]
@@ -126,7 +128,9 @@ class Gates:
         note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
         gate = self.binding
         if note is None:
-            if self._follows and gate.reset(now):
+            if self._follows and now < self._told_until:
+                gate.until = self._told_until
+            elif self._follows and gate.reset(now):
                 self._work.signal.set()
             self._follows = False
         elif now < (until := note.until + grace) and not (gate.shut(now) and gate.until >= until):
@@ -181,7 +185,10 @@ class Gates:
         waiting: Waiting,
         alarm: bool,
     ) -> None:
-        if gate.close(now, self._rng, reason=reason, after=after, waiting=waiting):
+        closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting)
+        if gate is self.binding and (closes or after is not None):
+            self._told_until = max(self._told_until, gate.until if after is None else now + after)
+        if closes:
             if gate is self.binding:
                 self._follows = False
             self._say_closed(gate, scope, name, now, alarm=alarm)
