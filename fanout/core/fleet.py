@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Part", "SharedToken", "WorkerNote", "fair", "grant", "outlived", "supersedes"]
+__all__ = ["Part", "SharedToken", "WorkerNote", "fair", "forsaken", "grant", "outlived", "supersedes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,14 @@ def outlived(seen_at: float, until: float, now: float) -> bool:
     Also where it was heard of later than `now` by more than a heartbeat: the clock was set back since, and a living one has beaten anew.
     """
     return until <= now or seen_at - now >= until - seen_at
+
+
+def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:
+    """Whether to bury such a worker, for one who asked at `now`, `late` seconds ago: it had outlived its heartbeat then, and has still.
+
+    Who stood still after asking would take the beats that came meanwhile for those of a clock ahead of its own.
+    """
+    return outlived(seen_at, until, now) and outlived(seen_at, until, now + max(0.0, late))
 
 
 def supersedes(standing: SharedToken | None, now: float, spacing: float) -> bool:

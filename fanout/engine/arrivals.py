@@ -27,6 +27,10 @@ _BATCH = 200
 """Notifications that are taken in one transaction: some 50 ms."""
 
 
+Expected = dict[tuple[Dispatcher, int], int]
+"""For each dispatcher and lane from which it is to lease, how often it had asked for a lease before."""
+
+
 class Arrivals:
     """The engine's ear for notifications that are new, whoever put them."""
 
@@ -45,21 +49,49 @@ class Arrivals:
         self._dispatchers, self._live, self._settler, self._keeper = dispatchers, live, settler, keeper
         return self
 
-    def announce(self, app: str, submissions: Sequence[Submission], puts: Sequence[Put], now: float) -> None:
-        """These were put just now: tell who listens, and have them leased without asking first whether something is there."""
+    def expect(self, app: str, submissions: Sequence[Submission], now: float) -> Expected:
+        """These are put in the next moment: have them leased behind that, in the same commit if possible, where storage keeps the order.
+
+        What it answers is for `announce`.
+        """
+        expected: Expected = {}
+        if self._storage.in_order:
+            for dispatcher, lanes in self._concerned(app, submissions, now):
+                expected.update(((dispatcher, lane), dispatcher.asked[lane]) for lane in lanes)
+                dispatcher.look(lanes)
+        return expected
+
+    def announce(
+        self,
+        app: str,
+        submissions: Sequence[Submission],
+        puts: Sequence[Put],
+        now: float,
+        expected: Expected | None = None,
+    ) -> None:
+        """These were put just now: tell who listens, and have leased what has not been since it was `expected`."""
         self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
-        fresh = {submission.lane for submission in submissions if submission.due_at <= now}
-        for dispatcher in self._dispatchers:
-            if dispatcher.work.app == app:
-                dispatcher.work.fresh |= fresh
-                dispatcher.work.signal.set()
+        for dispatcher, lanes in self._concerned(app, submissions, now):
+            known = expected or {}
+            late = {
+                lane
+                for lane in lanes
+                if known.get((dispatcher, lane), dispatcher.asked[lane]) == dispatcher.asked[lane]
+            }
+            if late:
+                dispatcher.look(late)
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
         if any(submission.collapse_key is not None for submission in submissions):
             self._keeper.look.set()
+
+    def _concerned(self, app: str, submissions: Sequence[Submission], now: float) -> list[tuple[Dispatcher, set[int]]]:
+        """Who leases what of these is due, and of which lanes it is."""
+        due = {submission.lane for submission in submissions if submission.due_at <= now}
+        return [(dispatcher, due) for dispatcher in self._dispatchers if due and dispatcher.work.app == app]
 
     async def enqueue(self, connection: object, request: Request) -> Put:
         """Put a request into the transaction of `connection`. Raises `UsageError` where the storage has no inbox."""

@@ -62,6 +62,8 @@ class Dispatcher:
         self._lanes = Lanes()
         self._waiting = [False] * len(LANES)  # what storage said last
         self._prepared: dict[str, Prepared | str] = {}
+        self.asked = [0] * len(LANES)
+        """For each lane, how many leases have been asked for."""
         self.stopping = False
         self.ended = asyncio.Event()
 
@@ -152,6 +154,7 @@ class Dispatcher:
         now = work.clock.now()
         if abs(now - monotonic - self._drift) > JUMP:
             return False  # the clock was set on the way here: the next round sees to it first
+        self.asked[lane] += 1
         chunks = await self._storage.lease(
             self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
         )
@@ -171,24 +174,19 @@ class Dispatcher:
     async def _enter(self, chunks: list[Chunk], until: float) -> None:
         """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""
         work = self.work
-        ids = chunks[0].ids[:]
-        for chunk in chunks[1:]:
-            ids.extend(chunk.ids)
-        rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
-        if any(chunk.rows is None for chunk in chunks):
-            rows = await self._storage.resolve(ids, self.work.clock.now())
-        # Usually they come back as they were named, all of them; else each is looked up.
-        by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
-        begin = 0
         for chunk in chunks:
+            # One chunk at a time: of a window at once, storage would do nothing else for as long as ten milliseconds.
+            rows = chunk.rows if chunk.rows is not None else await self._storage.resolve(chunk.ids, work.clock.now())
             prepared = await self._prepare(chunk.notification, chunk.stored)
             count = len(chunk.ids)
             if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
                 # Storage leases nothing of a paused notification, so the pause has been lifted since.
                 prepared.stopped = ""
-            found: list[EndpointRow | None]
-            found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
-            begin += count
+            found: list[EndpointRow | None] = [*rows]
+            if [row[0] for row in rows] != chunk.ids.tolist():
+                # Usually they come back as they were named, all of them; else each is looked up.
+                by_id = {row[0]: row for row in rows}
+                found = [by_id.get(id) for id in chunk.ids]
             unsettled = chunk.states.count(0)
             positions = (
                 range(count) if unsettled == count else [p for p, state in enumerate(chunk.states) if state == 0]
@@ -300,6 +298,11 @@ class Dispatcher:
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 
     # -- what others tell it
+
+    def look(self, lanes: set[int]) -> None:
+        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first."""
+        self.work.fresh |= lanes
+        self.work.signal.set()
 
     def stop(self, stopped: dict[str, str]) -> None:
         """These notifications were cancelled, superseded or paused."""

@@ -319,9 +319,11 @@ class Engine:
         """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
         await self._admit(app, requests)
         now = self._clock.now()
-        puts = await self.storage.put([request.submission for request in requests], now)
+        submissions = [request.submission for request in requests]
+        expected = self._arrivals.expect(app, submissions, now)
+        puts = await self.storage.put(submissions, now)
         raise_refused(requests, puts)
-        self._arrivals.announce(app, [request.submission for request in requests], puts, now)
+        self._arrivals.announce(app, submissions, puts, now, expected)
         return puts
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
@@ -347,7 +349,7 @@ class Engine:
         """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
         self._check()
         future = self._waiters.add(id)
-        self._keeper.look.set()
+        self._keeper.awaited()
         try:
             status = await self.status(id)
             if status.finished_at is not None:

@@ -119,6 +119,11 @@ class Keeper:
                 self._seen = self._others = -1
                 await Signal().wait(AWAY)
 
+    def awaited(self) -> None:
+        """Somebody has begun to wait for a notification. A process with workers looks often enough without being told."""
+        if not self._works:
+            self.look.set()
+
     async def _look_around(self) -> None:
         await self._look_at_clock()
         changes = await self._storage.changes()

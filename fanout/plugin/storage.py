@@ -60,6 +60,12 @@ class Storage(Protocol):
     shared: bool
     """Whether several processes can use this database at once."""
 
+    in_order: bool
+    """Whether `lease` finds what an earlier `put` of this process stores although that call has not returned.
+
+    Then the engine asks for the lease without waiting for the put, and both may be one commit.
+    """
+
     location: str
     """Where it is, for people: a path or a URL without a password."""
 

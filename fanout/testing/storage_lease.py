@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fanout.core.model import EndpointState, Target
 from fanout.core.records import EndpointGone, Release, RetryRow, Settled, Settlement
 from fanout.core.states import DOUBT, Waiting
@@ -27,6 +29,8 @@ __all__ = [
     "finishing_is_told_once",
     "leases_are_exclusive",
     "leases_are_fenced",
+    "leases_bring_what_is_asked_for",
+    "leases_follow_puts",
     "nothing_overwrites_an_end",
     "releases_wait",
     "retries_are_gathered",
@@ -56,6 +60,40 @@ async def leases_are_exclusive(kit: Kit) -> None:
         leased = [chunk.id for chunk in one + two + three]
         law(len(leased) == len(set(leased)) == 4, "no chunk is held twice")
         law(await lease_all(storage, T0 + 2) == [], "then there is nothing left")
+
+
+async def leases_follow_puts(kit: Kit) -> None:
+    """Where writes are done in the order of their calls, a lease finds what is being put before it, and that put alone is enough."""
+    async with kit.open() as storage:
+        if not storage.in_order:
+            return
+        await storage.register([device("alice", "1")], T0)
+        await lease_all(storage)
+        for _ in range(20):
+            sub = submission()
+            (put,), chunks = await asyncio.gather(storage.put([sub], T0), lease_all(storage))
+            law([chunk.notification for chunk in chunks] == [put.id], f"a lease called behind a put holds it: {chunks}")
+
+
+async def leases_bring_what_is_asked_for(kit: Kit) -> None:
+    """What a lease brings along is what `resolve` and `notification` answer, in the order of its ids; or nothing."""
+    async with kit.open(chunk=4) as storage:
+        entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
+        for target in (ALICE, Target.endpoints([entered[5].id, entered[2].id])):
+            await post(storage, submission(target))
+        await storage.remove_endpoints("default", [entered[1].id], T0)
+        for chunk in await lease_all(storage):
+            found = {row.id: row for row in await storage.resolve(chunk.ids, T0)}
+            resolved = [found[id] for id in chunk.ids]
+            law(
+                chunk.rows in (None, resolved),
+                f"the endpoints that come with a lease are the resolved ones: {chunk.rows}",
+            )
+            stored = await storage.notification(chunk.notification)
+            law(
+                chunk.stored in (None, stored),
+                f"the notification that comes with a lease is the stored one: {chunk.stored}",
+            )
 
 
 async def leases_are_fenced(kit: Kit) -> None:

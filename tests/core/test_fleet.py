@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.core.fleet import Part, SharedToken, fair, grant, outlived, supersedes
+from fanout.core.fleet import Part, SharedToken, fair, forsaken, grant, outlived, supersedes
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=200)
 RATES = st.floats(0.0, 1e6)
@@ -106,6 +106,15 @@ def test_who_is_dead() -> None:
     assert not outlived(100.0, 110.0, 91.0)  # a clock that is a little ahead
     assert outlived(100.0, 110.0, 90.0)  # one that was set back since
     assert outlived(100.0, 110.0, -3500.0)
+
+
+def test_who_asked_long_ago_buries_nobody_for_beats_of_the_meantime() -> None:
+    assert forsaken(100.0, 110.0, 115.0, 0.0)
+    assert forsaken(100.0, 110.0, 115.0, 7.6)
+    assert forsaken(100.0, 110.0, 80.0, 0.0)  # the clock was set back
+    assert not forsaken(100.0, 110.0, 80.0, 21.0)  # asked before a standstill: it has beaten since
+    assert not forsaken(100.0, 110.0, 105.0, 20.0)  # dead by now, perhaps, but nobody saw that then
+    assert forsaken(100.0, 110.0, 80.0, 30.0)
 
 
 def test_which_token_stands() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,20 @@ class SharedLease(MemoryStorage):
 class Greedy(MemoryStorage):
     async def lease(self, *arguments: Any, limit: int, **named: Any) -> list[Chunk]:
         return await super().lease(*arguments, limit=10**9, **named)
+
+
+class LeasesBefore(MemoryStorage):
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        await asyncio.sleep(0)
+        return await super().put(submissions, now)
+
+
+class BringsAnothers(MemoryStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        chunks = await super().lease(*arguments, **named)
+        for chunk in chunks:
+            chunk.rows = (await self.resolve(chunk.ids, named["now"]))[::-1]
+        return chunks
 
 
 class Hasty(MemoryStorage):

@@ -53,6 +53,7 @@ class MemoryStorage:
     """A `Storage` in this process's memory. What it holds ends with it."""
 
     shared = False
+    in_order = True
     inbox = None
 
     def __init__(self, location: str, context: StorageContext) -> None:

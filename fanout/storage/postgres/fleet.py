@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fanout.core.fleet import Part, SharedToken, WorkerNote, grant, outlived, supersedes
+from fanout.core.fleet import Part, SharedToken, WorkerNote, forsaken, grant, outlived, supersedes
+from fanout.plugin import Clock
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.operations import Database
 from fanout.storage.tokens import kept_token, opened_token
@@ -19,8 +20,9 @@ class PostgresFleet:
     Beats and burials that a crash of the server undoes are said anew a second later; what was granted is not taken back by one.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
         """See `Fleet`."""
@@ -37,9 +39,10 @@ class PostgresFleet:
 
     async def bury(self, now: float) -> list[str]:
         """See `Fleet`."""
-        if not await self._database.look(_dead, now):
+        asked = self._clock.monotonic()
+        if not await self._database.look(_dead, now, asked):
             return []
-        buried: list[str] = await self._database.write(_bury, now, durable=False)
+        buried: list[str] = await self._database.write(_bury, now, asked, durable=False)
         return buried
 
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
@@ -107,15 +110,18 @@ async def _workers(db: Db, now: float) -> list[WorkerNote]:
     ]
 
 
-async def _dead(db: Db, now: float) -> list[str]:
+async def _dead(db: Db, now: float, asked: float) -> list[str]:
+    late = db.context.clock.monotonic() - asked
     rows = await db.rows("SELECT id, seen_at, until FROM worker ORDER BY id")
-    return [id for id, seen_at, until in rows if outlived(seen_at, until, now + db.skew)]
+    return [id for id, seen_at, until in rows if forsaken(seen_at, until, now + db.skew, late)]
 
 
-async def _bury(db: Db, now: float) -> list[str]:
+async def _bury(db: Db, now: float, asked: float) -> list[str]:
     # Locked before they are judged: one that beats at this moment is alive.
-    await db.rows("SELECT id FROM worker WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE", await _dead(db, now))
-    dead = await _dead(db, now)
+    await db.rows(
+        "SELECT id FROM worker WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE", await _dead(db, now, asked)
+    )
+    dead = await _dead(db, now, asked)
     await db.run(
         "UPDATE chunk SET ready_at = $1 WHERE id IN (SELECT id FROM chunk WHERE owner = ANY($2::text[]) AND open > 0 "
         "AND ready_at > $1 ORDER BY id FOR UPDATE)",

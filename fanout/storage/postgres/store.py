@@ -71,6 +71,7 @@ class PostgresStorage:
     """
 
     shared = True
+    in_order = False
 
     def __init__(self, location: str, context: StorageContext, *, believe_callers: bool = False) -> None:
         options = parse(location)
@@ -82,7 +83,7 @@ class PostgresStorage:
         self._emptied = Emptied()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
-        self.fleet = PostgresFleet(self._database)
+        self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
 
     async def __aenter__(self) -> Self:

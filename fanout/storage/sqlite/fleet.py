@@ -6,7 +6,8 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fanout.core.fleet import Part, SharedToken, WorkerNote, grant, outlived, supersedes
+from fanout.core.fleet import Part, SharedToken, WorkerNote, forsaken, grant, outlived, supersedes
+from fanout.plugin import Clock
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.tokens import kept_token, opened_token
 
@@ -24,10 +25,12 @@ class SqliteFleet:
         read: Callable[..., Awaitable[Any]],
         write: Callable[..., Awaitable[Any]],
         write_if: Callable[..., Awaitable[Any]],
+        clock: Clock,
     ) -> None:
         self._read = read
         self._write = write
         self._write_if = write_if
+        self._clock = clock
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
         """See `Fleet`."""
@@ -44,7 +47,7 @@ class SqliteFleet:
 
     async def bury(self, now: float) -> list[str]:
         """See `Fleet`."""
-        buried: list[str] = await self._write_if(_dead, [], _bury, now)
+        buried: list[str] = await self._write_if(_dead, [], _bury, now, self._clock.monotonic())
         return buried
 
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
@@ -108,13 +111,14 @@ def _workers(db: Db, now: float) -> list[WorkerNote]:
     ]
 
 
-def _dead(db: Db, now: float) -> list[str]:
+def _dead(db: Db, now: float, asked: float) -> list[str]:
+    late = db.context.clock.monotonic() - asked
     rows = db.rows("id, seen_at, until", "worker ORDER BY id")
-    return [id for id, seen_at, until in rows if outlived(seen_at, until, now)]
+    return [id for id, seen_at, until in rows if forsaken(seen_at, until, now, late)]
 
 
-def _bury(db: Db, now: float) -> list[str]:
-    dead = _dead(db, now)
+def _bury(db: Db, now: float, asked: float) -> list[str]:
+    dead = _dead(db, now, asked)
     db.run(
         "UPDATE chunk SET ready_at = ?1 WHERE owner IN (SELECT value FROM json_each(?2)) AND open > 0 AND ready_at > ?1",
         now,

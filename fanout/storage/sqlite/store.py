@@ -56,6 +56,7 @@ class SqliteStorage:
     """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
 
     shared = True
+    in_order = True
     inbox = None
 
     def __init__(self, location: str, context: StorageContext, *, offload: Callable[[], Offload] = Thread) -> None:
@@ -64,7 +65,7 @@ class SqliteStorage:
         self._offload = offload()
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
-        self.fleet = SqliteFleet(self._read, self._write, self._write_if)
+        self.fleet = SqliteFleet(self._read, self._write, self._write_if, context.clock)
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)

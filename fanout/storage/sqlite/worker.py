@@ -166,7 +166,8 @@ class Thread:
             database.read([operation for operation, _ in reads])
             for each in taken:
                 if each[0].write:
-                    (reads if database.idle(each[0]) else writes).append(each)
+                    # Behind another write nobody can say yet that there is nothing to do: that may be what it makes.
+                    (reads if not writes and database.idle(each[0]) else writes).append(each)
             self._answer(reads)
             if writes and (self._closing or time.monotonic() >= database.free_until):
                 batch, writes = writes, []

@@ -13,7 +13,7 @@ from fanout.testing.faulty.failpoints import NAMES, armed, kill, reached
 __all__ = ["AUTOCHECKPOINT", "settle_down", "watch"]
 
 AUTOCHECKPOINT = "FANOUT_AUTOCHECKPOINT"
-"""After how many pages the log is moved into the file, instead of the storage's own number: a test has no 16 MB to write first."""
+"""After how many pages the log is moved into the file, instead of the storage's own number: a test has no 4 MB to write first."""
 
 _AFTER: dict[str, re.Pattern[str]] = {
     "put.inside": re.compile(r"INSERT INTO notification\b"),

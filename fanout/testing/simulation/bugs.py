@@ -222,8 +222,8 @@ def _believes_for_ever(believe: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, alive: None
 
 
-def _all_dead(outlived: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda seen_at, until, now: True
+def _all_dead(forsaken: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda seen_at, until, now, late: True
 
 
 _STORE = "fanout.storage.sqlite.store:SqliteStorage"
@@ -315,7 +315,7 @@ _ALL = (
         "fanout.engine.lease:Lease.believe",
         _believes_for_ever,
     ),
-    Bug("bury-the-living", "Workers are buried whose heartbeat runs.", f"{_SQLITE}.fleet:outlived", _all_dead),
+    Bug("bury-the-living", "Workers are buried whose heartbeat runs.", f"{_SQLITE}.fleet:forsaken", _all_dead),
 )
 
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}

@@ -150,7 +150,7 @@ class Disk:
         for operation, call in taken:
             if not operation.write:
                 continue
-            if database.idle(operation):
+            if not batch and database.idle(operation):
                 call.skipped = True
                 self._tell([(operation, call)])
             elif self.full:
