@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Owner"]
 
-_SLICE = 8192
-"""Bytes that are looked at in one turn of the loop: some eighty answers."""
+_SLICE = 1024
+"""Bytes that are looked at in one turn of the loop: some ten answers."""
+_GATHERED = 8192
+"""Bytes that are worth a write of their own while more answers, and so more requests, come in the next turn."""
 _UNREAD = 262_144
 """Bytes that may lie unread before the transport is asked to wait."""
 _FEW_IDS = LAST_STREAM - 2**21
@@ -191,7 +193,10 @@ class Connection(asyncio.Protocol):
     # -- what the pool asks
 
     def flush(self) -> None:
-        """Write what the codec has gathered, unless the transport has asked to wait."""
+        """Write what the codec has gathered, unless the transport has asked to wait; while there is more to read, not in crumbs."""
+        if self._unread and len(self.codec.out) < _GATHERED:
+            self._loop.call_soon(self.flush)
+            return
         self.flushing = False
         self.write()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LogSize"]
 
 _ALARM = 256 * 2**20
-"""Bytes. Without a hindrance the log is moved into the file at 16 MB and cut to 64 MB (`opening`)."""
+"""Bytes. Without a hindrance the log is moved into the file at 4 MB and cut to 64 MB (`opening`)."""
 _EVERY = 1.0
 """Seconds between two looks."""
 

@@ -68,7 +68,7 @@ async def power(form: Form) -> Finding:
             for n in range(120):
                 await engine.endpoints.register(user=f"u{n % 3}", binding="push", address=f"d{n}", tags=["t"])
             for n in range(rounds):
-                # Early in the run, the log is moved into the file often, as it is after 16 MB in earnest.
+                # Early in the run, the log is moved into the file often, as it is after 4 MB in earnest.
                 if n % 3 == 0:
                     with closing(apsw.Connection(str(path))) as other:
                         _checkpoint(other)
