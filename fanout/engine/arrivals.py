@@ -27,8 +27,8 @@ _BATCH = 200
 """Notifications that are taken in one transaction: some 50 ms."""
 
 
-Expected = dict[tuple[Dispatcher, int], int]
-"""For each dispatcher and lane from which it is to lease, how often it had asked for a lease before."""
+Expected = list[tuple[Dispatcher, set[int], list[int] | None]]
+"""Who is to lease, of which lanes, and how often it had asked for a lease of each before; None where it has not been told yet."""
 
 
 class Arrivals:
@@ -50,48 +50,29 @@ class Arrivals:
         return self
 
     def expect(self, app: str, submissions: Sequence[Submission], now: float) -> Expected:
-        """These are put in the next moment: have them leased behind that, in the same commit if possible, where storage keeps the order.
+        """These are put in the next moment: where storage keeps the order, have them leased behind that, and in its commit if possible.
 
         What it answers is for `announce`.
         """
-        expected: Expected = {}
-        if self._storage.in_order:
-            for dispatcher, lanes in self._concerned(app, submissions, now):
-                expected.update(((dispatcher, lane), dispatcher.asked[lane]) for lane in lanes)
-                dispatcher.look(lanes)
-        return expected
+        due = {submission.lane for submission in submissions if submission.due_at <= now}
+        concerned = [each for each in self._dispatchers if each.work.app == app] if due else []
+        return [(each, due, each.look(due) if self._storage.in_order else None) for each in concerned]
 
     def announce(
-        self,
-        app: str,
-        submissions: Sequence[Submission],
-        puts: Sequence[Put],
-        now: float,
-        expected: Expected | None = None,
+        self, app: str, submissions: Sequence[Submission], puts: Sequence[Put], now: float, expected: Expected
     ) -> None:
         """These were put just now: tell who listens, and have leased what has not been since it was `expected`."""
         self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
-        for dispatcher, lanes in self._concerned(app, submissions, now):
-            known = expected or {}
-            late = {
-                lane
-                for lane in lanes
-                if known.get((dispatcher, lane), dispatcher.asked[lane]) == dispatcher.asked[lane]
-            }
-            if late:
-                dispatcher.look(late)
+        for dispatcher, due, before in expected:
+            asked = dispatcher.asked
+            dispatcher.look(due if before is None else {lane for lane in due if asked[lane] == before[lane]})
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
         if any(submission.collapse_key is not None for submission in submissions):
             self._keeper.look.set()
-
-    def _concerned(self, app: str, submissions: Sequence[Submission], now: float) -> list[tuple[Dispatcher, set[int]]]:
-        """Who leases what of these is due, and of which lanes it is."""
-        due = {submission.lane for submission in submissions if submission.due_at <= now}
-        return [(dispatcher, due) for dispatcher in self._dispatchers if due and dispatcher.work.app == app]
 
     async def enqueue(self, connection: object, request: Request) -> Put:
         """Put a request into the transaction of `connection`. Raises `UsageError` where the storage has no inbox."""
@@ -129,7 +110,8 @@ class Arrivals:
         good = [each for each in taken if not each.refused]
         for app in {each.submission.app for each in good}:
             mine = [each for each in good if each.submission.app == app]
-            self.announce(app, [each.submission for each in mine], [each.put for each in mine], now)
+            submissions = [each.submission for each in mine]
+            self.announce(app, submissions, [each.put for each in mine], now, self.expect(app, submissions, now))
         return len(taken)
 
     def _judge(self, submission: Submission) -> tuple[Submission, Mapping[str, str]]:

@@ -299,10 +299,15 @@ class Dispatcher:
 
     # -- what others tell it
 
-    def look(self, lanes: set[int]) -> None:
-        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first."""
-        self.work.fresh |= lanes
-        self.work.signal.set()
+    def look(self, lanes: set[int]) -> list[int]:
+        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first.
+
+        Answers how many leases of each lane have been asked for so far.
+        """
+        if lanes:
+            self.work.fresh |= lanes
+            self.work.signal.set()
+        return [*self.asked]
 
     def stop(self, stopped: dict[str, str]) -> None:
         """These notifications were cancelled, superseded or paused."""

@@ -28,12 +28,17 @@ _log = logging.getLogger("fanout.sqlite")
 
 @dataclass(slots=True)
 class Operation:
-    """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead."""
+    """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead.
+
+    One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole transactions and the latest
+    first: its commit need not wait for the disk. A later durable one makes it so.
+    """
 
     run: Callable[[Db], Any]
     write: bool
     probe: Callable[[Db], bool] | None = None
     idle: Any = None
+    durable: bool = True
     result: Any = None
     error: BaseException | None = None
 
@@ -60,6 +65,7 @@ class Database:
         self._log_size = LogSize()
         self._commits = 0
         self._seen = self._data_version()
+        self._synced = True
         self.free_until = 0.0
         """When the next write may begin, on the monotonic clock: until then the lock is left to others."""
 
@@ -113,6 +119,7 @@ class Database:
         """One commit of all of them. False if it is worth trying again with each guarded from the others."""
         connection = self._connection
         try:
+            self._sync(any(operation.durable for operation in operations))
             self._begin()
         except Exception as error:
             self._tell(operations, error)
@@ -156,6 +163,12 @@ class Database:
         judged = self._judge(error)
         for operation in operations:
             operation.result, operation.error = None, judged
+
+    def _sync(self, durable: bool) -> None:
+        """Whether the next commit waits for the disk (https://sqlite.org/pragma.html#pragma_synchronous)."""
+        if durable != self._synced:
+            self._connection.pragma("synchronous", "FULL" if durable else "NORMAL")
+            self._synced = durable
 
     def _begin(self) -> None:
         if _identity(self._path) != self._file:

@@ -160,6 +160,7 @@ class SqliteStorage:
                     write=True,
                     probe=lambda db: expansion.expandable(db, app, binding, now),
                     idle=0,
+                    durable=False,  # what it wrote, and how far it came, are undone together
                 )
             )
         )
@@ -176,6 +177,7 @@ class SqliteStorage:
                 write=True,
                 probe=lambda db: leasing.leasable(db, app, binding, lane, now),
                 idle=[],
+                durable=False,  # a machine that lost its power holds no lease
             )
         )
         return chunks
