@@ -36,6 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "growth": {"endpoints": 1000, "deliveries": 1000, "notifications": 1, "hosts": 1, "real_hosts": 0, "apps": 1,
                "rounds": 1},
     "sealing": {"endpoints": 2000, "rounds": 1},
+    "postgres": {"devices": 2000, "rounds": 1, "imports": 5000},
 }  # fmt: skip
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
 
@@ -55,6 +56,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "growth": {"endpoints": 100_000, "deliveries": 30_000, "notifications": 100, "hosts": 1000, "real_hosts": 100,
                "apps": 100, "rounds": 1},
     "sealing": {"endpoints": 50_000, "rounds": 3},
+    "postgres": {"devices": 50_000, "rounds": 3, "imports": 100_000},
 }  # fmt: skip
 """What `make bench` runs: all of it in less than ten minutes on a machine that has nothing else to do. `--all` is each one's own default."""
 

@@ -28,9 +28,11 @@ _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
 _WINDOW = 4000
 """Deliveries of one lane that may stand queued in memory. The connections' capacity where that is more."""
+_RESOLVED = 1000
+"""Deliveries whose endpoints are read at once: of a whole window, storage would do nothing else for as long as ten milliseconds."""
 _FULL = 0.005
 """Seconds between two looks at a full window: it holds far more than is sent in that time."""
-_PREPARED = 256
+_PREPARED = 1024
 """Prepared notifications kept per binding."""
 JUMP = 1.0
 """Seconds by which the wall clock must part from the monotonic one to count as set anew, and for which leasing then pauses."""
@@ -171,22 +173,40 @@ class Dispatcher:
         free = window - self.work.queued(lane)
         return free if free >= window // 2 else 0
 
-    async def _enter(self, chunks: list[Chunk], until: float) -> None:
-        """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""
-        work = self.work
+    async def _enter(self, chunks: Sequence[Chunk], until: float) -> None:
+        """From leased chunks to queued deliveries: some at a time, prepare, ids -> endpoints in one read, enqueue."""
+        part: list[Chunk] = []
+        size = 0
         for chunk in chunks:
-            # One chunk at a time: of a window at once, storage would do nothing else for as long as ten milliseconds.
-            rows = chunk.rows if chunk.rows is not None else await self._storage.resolve(chunk.ids, work.clock.now())
-            prepared = await self._prepare(chunk.notification, chunk.stored)
+            part.append(chunk)
+            size += len(chunk.ids)
+            if size >= _RESOLVED:
+                await self._enter_part(part, until)
+                part, size = [], 0
+        if part:
+            await self._enter_part(part, until)
+
+    async def _enter_part(self, chunks: Sequence[Chunk], until: float) -> None:
+        work = self.work
+        ids = chunks[0].ids[:]
+        for chunk in chunks[1:]:
+            ids.extend(chunk.ids)
+        rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
+        if any(chunk.rows is None for chunk in chunks):
+            rows = await self._storage.resolve(ids, work.clock.now())
+        # Usually they come back as they were named, all of them; else each is looked up.
+        by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
+        ready = await self._ready(chunks)
+        begin = 0
+        for chunk in chunks:
+            prepared = ready[chunk.notification]
             count = len(chunk.ids)
             if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
                 # Storage leases nothing of a paused notification, so the pause has been lifted since.
                 prepared.stopped = ""
-            found: list[EndpointRow | None] = [*rows]
-            if [row[0] for row in rows] != chunk.ids.tolist():
-                # Usually they come back as they were named, all of them; else each is looked up.
-                by_id = {row[0]: row for row in rows}
-                found = [by_id.get(id) for id in chunk.ids]
+            found: list[EndpointRow | None]
+            found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
+            begin += count
             unsettled = chunk.states.count(0)
             positions = (
                 range(count) if unsettled == count else [p for p, state in enumerate(chunk.states) if state == 0]
@@ -210,13 +230,25 @@ class Dispatcher:
             if lease.left == 0 and not lease.dirty and not lease.later:
                 del work.leases[chunk.id]
 
-    async def _prepare(self, id: str, stored: Stored | None) -> Prepared | str:
+    async def _ready(self, chunks: Sequence[Chunk]) -> dict[str, Prepared | str]:
+        """The notifications of these chunks, prepared. What storage did not bring and is not known is asked for all at once."""
+        ready: dict[str, Prepared | str] = {}
+        missing: dict[str, None] = {}
+        for chunk in chunks:
+            id = chunk.notification
+            if (known := self._prepared.get(id)) is not None:
+                ready[id] = known
+            elif chunk.stored is not None:
+                ready[id] = self._prepare(id, chunk.stored)
+            elif id not in ready:
+                missing[id] = None
+        if missing:
+            answers = await asyncio.gather(*[self._storage.notification(id) for id in missing])
+            ready.update((id, self._prepare(id, stored)) for id, stored in zip(missing, answers, strict=True))
+        return ready
+
+    def _prepare(self, id: str, stored: Stored | None) -> Prepared | str:
         """The notification encoded for this binding, or why that cannot be done."""
-        known = self._prepared.get(id)
-        if known is not None:
-            return known
-        if stored is None:
-            stored = await self._storage.notification(id)
         if stored is None:
             return "notification lost"
         notification = decode(
