@@ -23,6 +23,7 @@ from benchmarks.row import Row
 QUICK: dict[str, dict[str, Any]] = {
     "http_client": {"rounds": 1, "requests": 2000, "with_node": False},
     "broadcast": {"rounds": 1, "devices": 2000},
+    "steps": {"rounds": 1, "devices": 2000},
     "engine": {"devices": 2000, "large_devices": 4000, "sends": 2, "rounds": 1},
     "lanes": {"bulk": 3000, "sends": 3, "apps": 3, "rounds": 1, "seconds": 0.3},
     "storage": {"endpoints": 2000},
@@ -43,6 +44,7 @@ QUICK: dict[str, dict[str, Any]] = {
 SHORT: dict[str, dict[str, Any]] = {
     "http_client": {"rounds": 5, "requests": 20_000},
     "broadcast": {"rounds": 3, "devices": 100_000},
+    "steps": {"rounds": 3, "devices": 100_000},
     "engine": {"devices": 100_000, "large_devices": 200_000, "sends": 20, "rounds": 3},
     "lanes": {"bulk": 300_000, "sends": 100, "apps": 99, "rounds": 3, "seconds": 1.5},
     "storage": {"endpoints": 50_000},

@@ -28,8 +28,6 @@ _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
 _WINDOW = 4000
 """Deliveries of one lane that may stand queued in memory. The connections' capacity where that is more."""
-_RESOLVED = 1000
-"""Deliveries whose endpoints are read at once: of a whole window, storage would do nothing else for as long as ten milliseconds."""
 _FULL = 0.005
 """Seconds between two looks at a full window: it holds far more than is sent in that time."""
 _PREPARED = 1024
@@ -174,19 +172,7 @@ class Dispatcher:
         return free if free >= window // 2 else 0
 
     async def _enter(self, chunks: Sequence[Chunk], until: float) -> None:
-        """From leased chunks to queued deliveries: some at a time, prepare, ids -> endpoints in one read, enqueue."""
-        part: list[Chunk] = []
-        size = 0
-        for chunk in chunks:
-            part.append(chunk)
-            size += len(chunk.ids)
-            if size >= _RESOLVED:
-                await self._enter_part(part, until)
-                part, size = [], 0
-        if part:
-            await self._enter_part(part, until)
-
-    async def _enter_part(self, chunks: Sequence[Chunk], until: float) -> None:
+        """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""
         work = self.work
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
