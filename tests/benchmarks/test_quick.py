@@ -19,7 +19,13 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="benchmarks pin processes to CPUs, as Linux can"),
 ]
 COMPOSED = ("macro", "growth", "lanes", "kills", "postgres", "steps")
-PROGRAMS = {"broadcast": ["nginx"], "engine": ["taskset"], "lanes": ["nginx"], "steps": ["nginx"], "service": ["taskset"]}
+PROGRAMS = {
+    "broadcast": ["nginx"],
+    "engine": ["taskset"],
+    "lanes": ["nginx"],
+    "steps": ["nginx"],
+    "service": ["taskset"],
+}
 """What a benchmark cannot do without; the others skip single rows and say so."""
 
 
