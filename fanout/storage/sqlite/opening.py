@@ -144,7 +144,7 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...])
             ("mmap_size", 0),
             ("cache_size", -32768),
             ("temp_store", "MEMORY"),
-            ("wal_autocheckpoint", 1000),
+            ("wal_autocheckpoint", 1000),  # the commit that fills the log moves it, and its caller waits for that
             ("journal_size_limit", 64 * 2**20),
             ("trusted_schema", "OFF"),
             ("cell_size_check", "ON"),
