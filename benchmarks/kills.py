@@ -112,15 +112,15 @@ def run(*, kills: int = 50, seed: int = 1) -> list[Row]:
         Row(
             f"lost, {kills} kills of {found.deliveries:,} deliveries",
             found.lost,
-            "",
+            "deliveries",
             note=json.dumps(found.states),
         ),
-        Row("falsely reported accepted", found.false, ""),
-        Row("duplicates in all", found.duplicates, ""),
+        Row("falsely reported accepted", found.false, "deliveries"),
+        Row("duplicates in all", found.duplicates, "deliveries"),
         Row(
             "duplicates, worst kill",
             found.worst,
-            "",
+            "deliveries",
             note=f"bound {found.bound(_IN_FLIGHT, Policy().checkpoint):,.0f}; {rate:,.0f}/s in the median cycle",
         ),
     ]
