@@ -215,7 +215,7 @@ _COLUMNS = (
     "e.id, a.name, e.user, b.name, e.address, e.kind, e.grp, e.identity, e.platform, json(e.tags), e.generation, "
     "e.registered_at, e.expires_at, e.state, e.state_at, e.reason"
 )
-_NAMED = "JOIN app a ON a.id = e.app JOIN binding b ON b.id = e.binding"
+_NAMED = "CROSS JOIN app a ON a.id = e.app CROSS JOIN binding b ON b.id = e.binding"
 
 
 def _endpoint(row: list[Any], seal: Seal | None) -> Endpoint:

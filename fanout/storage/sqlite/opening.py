@@ -130,6 +130,9 @@ def _damaged(location: str, how: str) -> StorageRefused:
 
 def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
     connection.set_busy_timeout(0)
+    # Else SQLite looks at the values bound to a statement while it plans, and so compiles it anew for each call with others: most of
+    # what a short operation cost (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     try:
         busy_wait(lambda: _identify(connection, location, steps), location)
         if connection.readonly("main"):
