@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from hashlib import blake2b
-from typing import Any
+from operator import attrgetter
 
 import orjson
 
@@ -15,17 +15,17 @@ from fanout.errors import UsageError
 __all__ = ["decode", "decode_envelope", "digest", "encode", "encode_envelope"]
 
 _ENVELOPE = ("id", "accepted_at", "expires_at")
-_DEFAULTS = {f.name: f.default for f in fields(Notification)}
-_NAMES = tuple(f.name for f in fields(Notification) if f.name not in _ENVELOPE)
+_DEFAULTS = {f.name: f.default for f in fields(Notification) if f.name not in _ENVELOPE}
+_VALUES = attrgetter(*_DEFAULTS)
 
 
 def encode(notification: Notification) -> bytes:
     """The notification's content as JSON, without what acceptance adds. Raises `UsageError` where `data` is not JSON."""
-    content: dict[str, Any] = {}
-    for name in _NAMES:
-        value = getattr(notification, name)
-        if value != _DEFAULTS[name] and value not in ({}, ()):
-            content[name] = value
+    content = {
+        name: value
+        for (name, default), value in zip(_DEFAULTS.items(), _VALUES(notification), strict=True)
+        if value is not default and value != default and value not in ({}, ())
+    }
     try:
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError) as error:

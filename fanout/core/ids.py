@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from uuid import UUID
 
 __all__ = ["DeliveryIds", "delivery_id", "notification_id"]
 
@@ -17,7 +16,8 @@ def notification_id(now: float, random: bytes) -> str:
     raw = bytearray(milliseconds.to_bytes(6, "big") + random[:10])
     raw[6] = (raw[6] & 0x0F) | 0x70
     raw[8] = (raw[8] & 0x3F) | 0x80
-    return str(UUID(bytes=bytes(raw)))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class DeliveryIds:
@@ -29,7 +29,7 @@ class DeliveryIds:
     __slots__ = ("_base",)
 
     def __init__(self, notification: str) -> None:
-        self._base = sha1(UUID(notification).bytes, usedforsecurity=False)
+        self._base = sha1(bytes.fromhex(notification.replace("-", "")), usedforsecurity=False)
 
     def __call__(self, endpoint: int) -> str:
         digest = self._base.copy()

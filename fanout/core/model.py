@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ __all__ = [
     "Registration",
     "Repeat",
     "Target",
+    "stamped",
 ]
 
 DEFAULT_TTL = 86_400.0
@@ -107,6 +108,20 @@ class Notification:
             if name in self.transports:
                 return self.transports[name]
         return {}
+
+
+_SLOTS: list[Any] = [getattr(Notification, slot.name) for slot in fields(Notification)]
+_ENVELOPE = [slot for slot in _SLOTS if slot.__name__ in ("id", "accepted_at", "expires_at")]
+
+
+def stamped(notification: Notification, *envelope: str | float) -> Notification:
+    """The same with its `id`, `accepted_at` and `expires_at`, in this order. What was checked when it was made is not checked again."""
+    made: Notification = object.__new__(Notification)
+    for slot in _SLOTS:
+        slot.__set__(made, slot.__get__(notification))
+    for slot, value in zip(_ENVELOPE, envelope, strict=True):
+        slot.__set__(made, value)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,23 +43,36 @@ class Arrivals:
         self._live: Live
         self._settler: Settler
         self._keeper: Keeper
+        self._concerned: dict[str, list[Dispatcher]] = {}
 
     def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, keeper: Keeper) -> Self:
         """Whom `announce` tells."""
         self._dispatchers, self._live, self._settler, self._keeper = dispatchers, live, settler, keeper
         return self
 
-    def expect(self, app: str, submissions: Sequence[Submission], now: float) -> Expected:
+    def expect(self, app: str, requests: Sequence[Request], now: float) -> Expected:
         """These are put in the next moment: where storage keeps the order, have them leased behind that, and in its commit if possible.
 
         What it answers is for `announce`.
         """
-        due = {submission.lane for submission in submissions if submission.due_at <= now}
-        concerned = [each for each in self._dispatchers if each.work.app == app] if due else []
-        return [(each, due, each.look(due) if self._storage.in_order else None) for each in concerned]
+        due = [request for request in requests if request.submission.due_at <= now]
+        if not due:
+            return []
+        lanes = {request.submission.lane for request in due}
+        expected: Expected = []
+        for dispatcher in self._of(app):
+            dispatcher.know(due)
+            expected.append((dispatcher, lanes, dispatcher.look(lanes) if self._storage.in_order else None))
+        return expected
+
+    def _of(self, app: str) -> list[Dispatcher]:
+        """The dispatchers of an app: an engine may have hundreds of others."""
+        if app not in self._concerned:
+            self._concerned[app] = [each for each in self._dispatchers if each.work.app == app]
+        return self._concerned[app]
 
     def announce(
-        self, app: str, submissions: Sequence[Submission], puts: Sequence[Put], now: float, expected: Expected
+        self, app: str, requests: Sequence[Request], puts: Sequence[Put], now: float, expected: Expected
     ) -> None:
         """These were put just now: tell who listens, and have leased what has not been since it was `expected`."""
         self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
@@ -71,7 +84,7 @@ class Arrivals:
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
-        if any(submission.collapse_key is not None for submission in submissions):
+        if any(request.submission.collapse_key is not None for request in requests):
             self._keeper.look.set()
 
     async def enqueue(self, connection: object, request: Request) -> Put:
@@ -110,8 +123,8 @@ class Arrivals:
         good = [each for each in taken if not each.refused]
         for app in {each.submission.app for each in good}:
             mine = [each for each in good if each.submission.app == app]
-            submissions = [each.submission for each in mine]
-            self.announce(app, submissions, [each.put for each in mine], now, self.expect(app, submissions, now))
+            requests = [Request(each.submission, {}) for each in mine]
+            self.announce(app, requests, [each.put for each in mine], now, self.expect(app, requests, now))
         return len(taken)
 
     def _judge(self, submission: Submission) -> tuple[Submission, Mapping[str, str]]:

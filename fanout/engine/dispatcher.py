@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.codec import decode
@@ -11,6 +12,7 @@ from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DeliveryState, Waiting
+from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.patience import AWAY
 from fanout.engine.pulse import Pulse
@@ -61,7 +63,7 @@ class Dispatcher:
         self._patient_until = float("-inf")
         self._lanes = Lanes()
         self._waiting = [False] * len(LANES)  # what storage said last
-        self._prepared: dict[str, Prepared | str] = {}
+        self._prepared: OrderedDict[str, Prepared | str] = OrderedDict()
         self.asked = [0] * len(LANES)
         """For each lane, how many leases have been asked for."""
         self.stopping = False
@@ -250,10 +252,13 @@ class Dispatcher:
             made = f"plugin fault: {type(error).__name__}"
         else:
             made.stopped = stored.stopped
-        while len(self._prepared) >= _PREPARED:
-            del self._prepared[next(iter(self._prepared))]
-        self._prepared[id] = made
+        self._remember(id, made)
         return made
+
+    def _remember(self, id: str, made: Prepared | str) -> None:
+        while len(self._prepared) >= _PREPARED:
+            self._prepared.popitem(last=False)
+        self._prepared[id] = made
 
     async def _mark(self, lease: Lease, positions: Sequence[int]) -> bool:
         """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; False if the lease is lost."""
@@ -316,6 +321,15 @@ class Dispatcher:
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 
     # -- what others tell it
+
+    def know(self, requests: Sequence[Request]) -> None:
+        """These are about to be put: what they were found to come to need not be made again when they are leased."""
+        if len(requests) > _PREPARED:
+            return
+        for request in requests:
+            message = request.messages.get(self.work.binding)
+            if message is not None and request.notification is not None:
+                self._remember(request.submission.id, Prepared(request.notification, message))
 
     def look(self, lanes: set[int]) -> list[int]:
         """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first.

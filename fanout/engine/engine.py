@@ -320,10 +320,10 @@ class Engine:
         await self._admit(app, requests)
         now = self._clock.now()
         submissions = [request.submission for request in requests]
-        expected = self._arrivals.expect(app, submissions, now)
+        expected = self._arrivals.expect(app, requests, now)
         puts = await self.storage.put(submissions, now)
         raise_refused(requests, puts)
-        self._arrivals.announce(app, submissions, puts, now, expected)
+        self._arrivals.announce(app, requests, puts, now, expected)
         return puts
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:

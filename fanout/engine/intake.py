@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from fanout.core.model import Notification, Target
+from fanout.core.delivery import Message
+from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
 from fanout.core.records import Put, Submission
 from fanout.core.submission import submission_of
@@ -18,11 +19,20 @@ __all__ = ["Intake", "Request", "raise_refused"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One validated call of `send`: what is put, and for each binding that cannot take it, the error to raise if it is hit."""
+    """One validated call of `send`: what is put, and for each binding that cannot take it, the error to raise if it is hit.
+
+    `notification` and `messages` (by binding) are what its content comes to; None and empty where that is yet to be seen.
+    """
 
     submission: Submission
     refusals: Mapping[str, InvalidMessage]
-    sizes: Mapping[str, int]
+    notification: Notification | None = None
+    messages: Mapping[str, Message] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the message, for each binding that takes it."""
+        return {binding: message.size for binding, message in self.messages.items()}
 
 
 class Intake:
@@ -37,15 +47,17 @@ class Intake:
         policy: Policy,
     ) -> None:
         self._transports = transports
+        self._bindings: dict[str, list[str]] = {}
+        for app, binding in transports:
+            self._bindings.setdefault(app, []).append(binding)
         self._clock = clock
         self._rng = rng
         self._policy = policy
 
     def check_app(self, app: str) -> None:
         """Raise `UsageError` for an app that has no transport in this engine's configuration."""
-        apps = {name for name, _ in self._transports}
-        if app not in apps:
-            known = ", ".join(sorted(apps)) or "none"
+        if app not in self._bindings:
+            known = ", ".join(sorted(self._bindings)) or "none"
             raise UsageError(
                 f"{app!r} is no app of this engine: it has {known}. Add [apps.{app}.transports.…] to serve it."
             )
@@ -75,22 +87,18 @@ class Intake:
 
     def judged(self, submission: Submission, notification: Notification) -> Request:
         """The request for a submission of this content, prepared once per binding. Raises `InvalidMessage` where none can take it."""
-        stamped = replace(
-            notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
-        )
+        whole = stamped(notification, submission.id, submission.accepted_at, submission.expires_at)
         refusals: dict[str, InvalidMessage] = {}
-        sizes: dict[str, int] = {}
-        for (owner, binding), transport in self._transports.items():
-            if owner != submission.app:
-                continue
+        messages: dict[str, Message] = {}
+        for binding in self._bindings.get(submission.app, ()):
             try:
-                sizes[binding] = transport.prepare(stamped).size
+                messages[binding] = self._transports[submission.app, binding].prepare(whole)
             except InvalidMessage as error:
                 refusals[binding] = error
-        if refusals and not sizes:
+        if refusals and not messages:
             raise next(iter(refusals.values()))
         judged = replace(submission, refused=frozenset(refusals)) if refusals else submission
-        return Request(judged, refusals, sizes)
+        return Request(judged, refusals, whole, messages)
 
 
 def raise_refused(requests: Sequence[Request], puts: Sequence[Put]) -> None:

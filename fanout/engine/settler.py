@@ -87,8 +87,9 @@ class Settler:
         taken: list[tuple[Work, Lease, Settlement]] = []
         now = self._clock.now()
         for work in self.works:
-            work.tick(now)
-            taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)
+            if work.leases:
+                work.tick(now)
+                taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)
         if taken:
             begun = self._clock.monotonic()
             results = await self.store([settlement for _, _, settlement in taken])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -16,7 +17,7 @@ from fanout.core.delivery import Delivery
 from fanout.core.duration import parse_duration, parse_retry_after, parse_when
 from fanout.core.ids import DeliveryIds, delivery_id, notification_id
 from fanout.core.lanes import Lanes
-from fanout.core.model import Action, Endpoint, Notification, Target
+from fanout.core.model import Action, Endpoint, Notification, Target, stamped
 from fanout.core.purge import PurgeGuard
 from fanout.core.secret import Secret
 from fanout.errors import UsageError
@@ -35,6 +36,14 @@ def test_notification_ids_are_uuid7_and_sort_by_time(now: float, random: bytes) 
     assert made.version == 7
     assert made.variant == uuid.RFC_4122
     assert notification_id(now, random) <= notification_id(now + 1, random)
+
+
+@pytest.mark.parametrize("given_", [Notification(), Notification(title="Hi", data={"a": [1]}, lane="bulk", badge=3)])
+def test_a_stamped_notification_differs_in_its_envelope_alone(given_: Notification) -> None:
+    made = stamped(given_, "0198", 1.5, 2.5)
+
+    assert made == replace(given_, id="0198", accepted_at=1.5, expires_at=2.5)
+    assert given_.id == ""
 
 
 @pytest.mark.parametrize(

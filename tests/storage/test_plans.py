@@ -29,9 +29,8 @@ WHOLE = (
 )
 
 
-async def test_no_statement_scans_a_table(
-    tmp_path: Path, makers: Callable[..., tuple[Maker, Maker]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def _statements(makers: Callable[..., tuple[Maker, Maker]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the storage runs while it is put through its contract."""
     seen: dict[str, None] = {}
 
     def traced(location: str) -> apsw.Connection:
@@ -48,6 +47,13 @@ async def test_no_statement_scans_a_table(
     await check_storage(*makers(Inline))
     statements = [sql for sql in seen if sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
     assert len(statements) > 60
+    return statements
+
+
+async def test_no_statement_scans_a_table(
+    tmp_path: Path, makers: Callable[..., tuple[Maker, Maker]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = await _statements(makers, monkeypatch)
 
     connection = connect(str(tmp_path / "0.db"))
     try:
@@ -62,13 +68,45 @@ async def test_no_statement_scans_a_table(
     assert not bad, "\n".join(bad)
 
 
-def _scans(connection: apsw.Connection, sql: str) -> list[str]:
-    """The steps of the plan that go through a large table from end to end."""
-    names = {alias: table for table in LARGE for alias in _aliases(sql, table)}
+async def test_no_query_is_compiled_anew_for_other_values(
+    tmp_path: Path, makers: Callable[..., tuple[Maker, Maker]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [sql for sql in await _statements(makers, monkeypatch) if sql.startswith("SELECT")]
+    compiled: list[int] = []
+
+    def authorize(operation: int, *_: object) -> int:
+        compiled.append(operation)  # asked while a statement is compiled, and at no other time
+        return apsw.SQLITE_OK
+
+    connection = connect(str(tmp_path / "0.db"))
+    try:
+        connection.authorizer = authorize
+        anew = []
+        for sql in queries:
+            connection.execute(sql, (0,) * _parameters(sql)).fetchall()
+            assert compiled, "the first time"
+            compiled.clear()
+            connection.execute(sql, (1,) * _parameters(sql)).fetchall()
+            if compiled:
+                anew.append(" ".join(sql.split()))
+            compiled.clear()
+    finally:
+        connection.close()
+    assert not anew, "\n".join(anew)
+
+
+def _parameters(sql: str) -> int:
+    """How many values the statement takes."""
     last = 0
     for number in re.findall(r"\?(\d*)", sql):
         last = max(last, int(number)) if number else last + 1
-    nulls = (None,) * last
+    return last
+
+
+def _scans(connection: apsw.Connection, sql: str) -> list[str]:
+    """The steps of the plan that go through a large table from end to end."""
+    names = {alias: table for table in LARGE for alias in _aliases(sql, table)}
+    nulls = (None,) * _parameters(sql)
     details = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", nulls)]
     scans = [detail for detail in details if detail.startswith("SCAN ") and detail.split()[1] in names]
     # A page of the feed is merged from pages of what is one's own and everybody's, each read from an index up to its limit.

@@ -111,7 +111,7 @@ def post_requests(
             feed=post if first else None,
             follows=not first,
         )
-        requests.append(Request(sub, request.refusals, request.sizes))
+        requests.append(Request(sub, request.refusals))
         chosen = platforms.audience(part.platforms, SIGNAL, inverse=part.inverse)
         requests.append(_signal(app, target, chosen, now, due_at, ttl, optional=True, follows=True))
     if not parts:
@@ -184,7 +184,6 @@ def _signal(
             optional=optional,
         ),
         {},
-        {},
     )
 
 
@@ -197,7 +196,7 @@ def _fallback(
     shown = with_feed(Notification(title=fallback.title, body=fallback.body, lane="urgent"))
     request = engine.request(shown, target, app=app, at=now + fallback.delay)
     audience = platforms.audience(_IOS, BOTH, unseen=True)
-    return replace(request, submission=replace(request.submission, audience=audience, optional=True, follows=True))
+    return Request(replace(request.submission, audience=audience, optional=True, follows=True), request.refusals)
 
 
 def change_requests(platforms: Platforms, app: str, user: str, change: FeedChange, now: float) -> list[Request]:
@@ -221,4 +220,4 @@ def change_requests(platforms: Platforms, app: str, user: str, change: FeedChang
     )
     chosen = platforms.audience(_WEB, SIGNAL, inverse=True)
     told = _signal(app, target, chosen, now, now, SIGNAL_TTL, writer=change.writer, optional=True, follows=True)
-    return [Request(head, {}, {}), told]
+    return [Request(head, {}), told]
