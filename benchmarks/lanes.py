@@ -61,12 +61,16 @@ class Gateway:
 async def sent(engine: Engine, notification: fanout.Notification, user: str, app: str) -> tuple[str, float]:
     """Send to one user, and wait until it is accepted: the delivery's id, and when `send` was called (UNIX seconds)."""
     begun = time.time()
-    receipt = await engine.send(notification, f"user:{user}", app=app)
+    return await arrived(engine, await engine.send(notification, f"user:{user}", app=app)), begun
+
+
+async def arrived(engine: Engine, receipt: fanout.Receipt) -> str:
+    """The id of the only delivery of this notification, once it is accepted."""
     status = await receipt.wait(60)
     if status.counts["accepted"] != 1:
         raise RuntimeError(f"not accepted: {dict(status.counts)}")
     (endpoint,) = [row[0] async for row in engine.deliveries(receipt.id)]
-    return delivery_id(receipt.id, endpoint), begun
+    return delivery_id(receipt.id, endpoint)
 
 
 def quantile(values: Sequence[float], part: float) -> float:
@@ -90,10 +94,10 @@ async def urgent(engine: Engine, bulk: int, sends: int) -> tuple[dict[str, float
     return taken, running
 
 
-async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> dict[str, float]:
-    """The quiet apps' sends, each app about once a second."""
+async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> list[tuple[fanout.Receipt, float]]:
+    """The quiet apps' sends, each app about once a second, and when each was called. What became of them is asked for afterwards."""
     rng = random.Random(2)
-    taken: dict[str, float] = {}
+    taken: list[tuple[fanout.Receipt, float]] = []
 
     async def one(app: str) -> None:
         end = time.perf_counter() + seconds
@@ -101,11 +105,16 @@ async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> dict[str
             await asyncio.sleep(rng.expovariate(1.0))
             if time.perf_counter() >= end:
                 return
-            id, begun = await sent(engine, fanout.Notification(title="Hi"), "u0", app)
-            taken[id] = begun
+            begun = time.time()
+            taken.append((await engine.send(fanout.Notification(title="Hi"), "user:u0", app=app), begun))
 
     await asyncio.gather(*(one(app) for app in apps))
     return taken
+
+
+async def settled(engine: Engine, taken: Sequence[tuple[fanout.Receipt, float]]) -> dict[str, float]:
+    """When each was called, by the id of its delivery."""
+    return {await arrived(engine, receipt): begun for receipt, begun in taken}
 
 
 def run(*, bulk: int = 1_000_000, sends: int = 200, apps: int = 99, rounds: int = 3, seconds: float = 5.0) -> list[Row]:
@@ -134,9 +143,11 @@ def run(*, bulk: int = 1_000_000, sends: int = 200, apps: int = 99, rounds: int 
                 flood = await engine.send(fanout.Notification(title="Flood", lane="urgent"), "all")
                 for _ in range(rounds):
                     await engine.pause(flood.id)
-                    alone.append(await quiet(engine, names, seconds))
+                    alone.append(await settled(engine, await quiet(engine, names, seconds)))
                     await engine.resume(flood.id)
-                    beside.append(await quiet(engine, names, seconds))
+                    taken = await quiet(engine, names, seconds)
+                    await engine.pause(flood.id)
+                    beside.append(await settled(engine, taken))
                 running = (await flood.status()).finished_at is None
                 await flood.cancel()
                 return alone, beside, running

@@ -193,8 +193,11 @@ class H2Pool:
         if timeout is not None:
             best.deadlines[stream] = self._clock() + timeout
         if not best.flushing:
-            best.flushing = True
-            self._loop.call_soon(best.flush)
+            if least == 0:
+                best.write()  # to an idle connection at once: what comes next in this turn of the loop is gathered behind it
+            else:
+                best.flushing = True
+                self._loop.call_soon(best.flush)
         elif len(best.codec.out) > _FULL:
             best.write()
         if least >= best.half and len(self._ready) < self._settings.connections:

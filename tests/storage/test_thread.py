@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from array import array
 from pathlib import Path
 
 import anyio
@@ -16,8 +17,8 @@ from fanout.errors import StorageError, StorageRefused, UsageError
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import opening
 from fanout.storage.sqlite.courtesy import Courtesy
-from fanout.storage.sqlite.operations import Database
-from fanout.storage.sqlite.store import SqliteStorage
+from fanout.storage.sqlite.operations import Database, Operation
+from fanout.storage.sqlite.store import SqliteStorage, Thread
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, lease_all, post, standing, submission
 
@@ -66,6 +67,52 @@ async def test_one_callers_fault_is_its_own(tmp_path: Path) -> None:
         good = answers[:10] + answers[12:]
         assert [answer[0].id for answer in good if isinstance(answer, list)] == [sub.id for sub in subs]
         assert (await standing(storage, chunk.notification)).attempts == 0
+
+
+@pytest.mark.parametrize("write", [False, True])
+async def test_what_is_large_waits_for_what_is_small_and_takes_turns_with_it(tmp_path: Path, write: bool) -> None:
+    async with at(tmp_path) as storage:
+        loop = asyncio.get_running_loop()
+        offload = storage._offload
+        assert isinstance(offload, Thread)
+        order: list[str] = []
+        begun, go = asyncio.Event(), threading.Event()
+
+        def named(name: str, *, large: bool = False) -> Operation:
+            return Operation(lambda db: order.append(name), write=write, large=large)
+
+        def hold(db: object) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            go.wait()
+
+        def late(db: object) -> None:
+            order.append("first large")
+            # As if somebody had called while it ran.
+            offload._queue.append((named("late"), loop.create_future()))
+
+        held = asyncio.ensure_future(offload.run(Operation(hold, write=False)))
+        await begun.wait()
+        first = Operation(late, write=write, large=True)
+        asked = asyncio.ensure_future(offload.run(first, named("second large", large=True), named("small")))
+        await asyncio.sleep(0)
+        go.set()
+        await held
+        await asked
+
+        assert order[:2] == ["small", "first large"]
+        # A write may have had to leave the lock to other processes for a moment, and then the next large one goes right behind it.
+        assert order[2:] == ["late", "second large"] or write
+        assert sorted(order) == ["first large", "late", "second large", "small"]
+
+
+async def test_endpoints_are_resolved_in_parts_and_in_order(tmp_path: Path) -> None:
+    async with at(tmp_path) as storage:
+        made = await storage.register([device(f"user{n}", f"{n}") for n in range(2500)], T0)
+        ids = array("q", [each.id for each in made])
+        rows = await storage.resolve(ids, T0)
+
+        assert [row.id for row in rows] == ids.tolist()
+        assert [row.address for row in rows] == [f"token-{n}" for n in range(2500)]
 
 
 async def test_a_cancelled_caller_harms_no_other(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Operation:
 
     One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole transactions and the latest
     first: its commit need not wait for the disk. A later durable one makes it so.
+    One that is `large` may take milliseconds, and waits for what is small, so that one app's flood does not hold others back.
     """
 
     run: Callable[[Db], Any]
@@ -39,6 +40,7 @@ class Operation:
     probe: Callable[[Db], bool] | None = None
     idle: Any = None
     durable: bool = True
+    large: bool = False
     result: Any = None
     error: BaseException | None = None
 

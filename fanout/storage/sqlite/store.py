@@ -51,6 +51,9 @@ from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
 
+_PART = 1000
+"""Endpoints read at a time: a millisecond or two, after which others have their turn."""
+
 
 class SqliteStorage:
     """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
@@ -141,8 +144,16 @@ class SqliteStorage:
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        rows: list[EndpointRow] = await self._read(endpoints.resolve, ids, now)
-        return rows
+        if len(ids) <= _PART:
+            rows: list[EndpointRow] = await self._read(endpoints.resolve, ids, now)
+            return rows
+        parts = [ids[begin : begin + _PART] for begin in range(0, len(ids), _PART)]
+        asked = [Operation(partial(endpoints.resolve, ids=part, now=now), write=False, large=True) for part in parts]
+        await self._offload.run(*asked)
+        for operation in asked:
+            if operation.error is not None:
+                raise operation.error
+        return [row for operation in asked for row in operation.result]
 
     # -- queue: submit and put
 
@@ -161,6 +172,7 @@ class SqliteStorage:
                     probe=lambda db: expansion.expandable(db, app, binding, now),
                     idle=0,
                     durable=False,  # what it wrote, and how far it came, are undone together
+                    large=True,
                 )
             )
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import anyio
@@ -19,6 +20,9 @@ _LOOK_AROUND = 2.0
 """Seconds after which an idle thread looks whether the program has ended without closing the storage."""
 
 
+_Asked = tuple[Operation, "asyncio.Future[None]"]
+
+
 class Offload(Protocol):
     """Runs operations on the database that `start` opened."""
 
@@ -26,8 +30,8 @@ class Offload(Protocol):
         """Open the database. Raises what opening raises."""
         ...
 
-    async def run(self, operation: Operation) -> None:
-        """Do it, and fill in its result or error."""
+    async def run(self, *operations: Operation) -> None:
+        """Do them, and fill in their results or errors."""
         ...
 
     async def stop(self) -> None:
@@ -45,15 +49,16 @@ class Inline:
         """See `Offload`."""
         self._database = open_database()
 
-    async def run(self, operation: Operation) -> None:
+    async def run(self, *operations: Operation) -> None:
         """See `Offload`."""
-        database = self._database
-        if database is None:
-            raise _closed()
-        if not operation.write:
-            database.read([operation])
-        elif not database.idle(operation):
-            database.write([operation])
+        for operation in operations:
+            database = self._database
+            if database is None:
+                raise _closed()
+            if not operation.write:
+                database.read([operation])
+            elif not database.idle(operation):
+                database.write([operation])
 
     async def stop(self) -> None:
         """See `Offload`."""
@@ -66,12 +71,12 @@ class Thread:
     """One thread that owns the connection.
 
     Callers append to a queue; the thread takes all that wait, answers the reads, runs the writes in one transaction with one
-    fsync, and wakes all their callers with one call into the loop. The thread is no daemon: it ends when the storage is
+    fsync, and wakes all their callers with one call into the loop. After each such turn it does one of those that are large. The thread is no daemon: it ends when the storage is
     closed, or when the main thread has ended without closing it.
     """
 
     def __init__(self) -> None:
-        self._queue: list[tuple[Operation, asyncio.Future[None]]] = []
+        self._queue: list[_Asked] = []
         self._owed: dict[asyncio.Future[None], Operation] = {}
         self._ready = threading.Condition()
         self._closing = False
@@ -93,15 +98,16 @@ class Thread:
             await self.stop()
             raise
 
-    async def run(self, operation: Operation) -> None:
-        """See `Offload`. A caller that is cancelled while it waits does not learn whether its operation was committed."""
+    async def run(self, *operations: Operation) -> None:
+        """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were committed."""
         if self._loop is None or self._closing:
             raise _closed()
-        future: asyncio.Future[None] = self._loop.create_future()
+        asked: list[_Asked] = [(operation, self._loop.create_future()) for operation in operations]
         with self._ready:
-            self._queue.append((operation, future))
+            self._queue += asked
             self._ready.notify()
-        await future
+        for _, future in asked:
+            await future
 
     async def stop(self) -> None:
         """See `Offload`."""
@@ -147,7 +153,8 @@ class Thread:
 
     def _serve(self, database: Database) -> None:
         """Until the storage is closed and the queue is empty."""
-        writes: list[tuple[Operation, asyncio.Future[None]]] = []
+        writes: list[_Asked] = []
+        large: deque[_Asked] = deque()
         while True:
             with self._ready:
                 while not self._queue:
@@ -155,6 +162,8 @@ class Thread:
                         pause = database.free_until - time.monotonic()
                         if pause <= 0 or self._closing:
                             break
+                    elif large:
+                        break
                     elif self._closing or not threading.main_thread().is_alive():
                         return
                     else:
@@ -162,19 +171,26 @@ class Thread:
                     self._ready.wait(pause)
                 taken, self._queue = self._queue, []
             self._owed.update((future, operation) for operation, future in taken)
-            reads = [each for each in taken if not each[0].write]
-            database.read([operation for operation, _ in reads])
-            for each in taken:
-                if each[0].write:
-                    # Behind another write nobody can say yet that there is nothing to do: that may be what it makes.
-                    (reads if not writes and database.idle(each[0]) else writes).append(each)
-            self._answer(reads)
-            if writes and (self._closing or time.monotonic() >= database.free_until):
-                batch, writes = writes, []
-                database.write([operation for operation, _ in batch])
-                self._answer(batch)
+            large.extend(each for each in taken if each[0].large)
+            self._turn(database, [each for each in taken if not each[0].large], writes)
+            if large and not writes:
+                self._turn(database, [large.popleft()], writes)
 
-    def _answer(self, batch: list[tuple[Operation, asyncio.Future[None]]]) -> None:
+    def _turn(self, database: Database, taken: Sequence[_Asked], writes: list[_Asked]) -> None:
+        """Do these, and the writes that wait unless the lock is left to others."""
+        reads = [each for each in taken if not each[0].write]
+        database.read([operation for operation, _ in reads])
+        for each in taken:
+            if each[0].write:
+                # Behind another write nobody can say yet that there is nothing to do: that may be what it makes.
+                (reads if not writes and database.idle(each[0]) else writes).append(each)
+        self._answer(reads)
+        if writes and (self._closing or time.monotonic() >= database.free_until):
+            database.write([operation for operation, _ in writes])
+            self._answer(writes)
+            writes.clear()
+
+    def _answer(self, batch: Sequence[_Asked]) -> None:
         if batch:
             futures = [future for _, future in batch]
             for future in futures:
