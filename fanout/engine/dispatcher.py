@@ -225,6 +225,7 @@ class Dispatcher:
         for chunk in chunks:
             id = chunk.notification
             if (known := self._prepared.get(id)) is not None:
+                self._prepared.move_to_end(id)  # a broadcast's is needed for long, while those of single sends pass by
                 ready[id] = known
             elif chunk.stored is not None:
                 ready[id] = self._prepare(id, chunk.stored)
