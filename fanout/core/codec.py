@@ -24,7 +24,7 @@ def encode(notification: Notification) -> bytes:
     content = {
         name: value
         for (name, default), value in zip(_DEFAULTS.items(), _VALUES(notification), strict=True)
-        if value is not default and value != default and value not in ({}, ())
+        if value != default and value not in ({}, ())
     }
     try:
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

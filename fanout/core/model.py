@@ -111,16 +111,16 @@ class Notification:
 
 
 _SLOTS: list[Any] = [getattr(Notification, slot.name) for slot in fields(Notification)]
-_ENVELOPE = [slot for slot in _SLOTS if slot.__name__ in ("id", "accepted_at", "expires_at")]
 
 
-def stamped(notification: Notification, *envelope: str | float) -> Notification:
-    """The same with its `id`, `accepted_at` and `expires_at`, in this order. What was checked when it was made is not checked again."""
+def stamped(notification: Notification, *, id: str, accepted_at: float, expires_at: float) -> Notification:
+    """The same with the envelope of its acceptance. What was checked when it was made is not checked again."""
     made: Notification = object.__new__(Notification)
     for slot in _SLOTS:
         slot.__set__(made, slot.__get__(notification))
-    for slot, value in zip(_ENVELOPE, envelope, strict=True):
-        slot.__set__(made, value)
+    object.__setattr__(made, "id", id)
+    object.__setattr__(made, "accepted_at", accepted_at)
+    object.__setattr__(made, "expires_at", expires_at)
     return made
 
 

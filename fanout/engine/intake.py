@@ -87,7 +87,9 @@ class Intake:
 
     def judged(self, submission: Submission, notification: Notification) -> Request:
         """The request for a submission of this content, prepared once per binding. Raises `InvalidMessage` where none can take it."""
-        whole = stamped(notification, submission.id, submission.accepted_at, submission.expires_at)
+        whole = stamped(
+            notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
+        )
         refusals: dict[str, InvalidMessage] = {}
         messages: dict[str, Message] = {}
         for binding in self._bindings.get(submission.app, ()):

@@ -40,7 +40,7 @@ def test_notification_ids_are_uuid7_and_sort_by_time(now: float, random: bytes) 
 
 @pytest.mark.parametrize("given_", [Notification(), Notification(title="Hi", data={"a": [1]}, lane="bulk", badge=3)])
 def test_a_stamped_notification_differs_in_its_envelope_alone(given_: Notification) -> None:
-    made = stamped(given_, "0198", 1.5, 2.5)
+    made = stamped(given_, id="0198", accepted_at=1.5, expires_at=2.5)
 
     assert made == replace(given_, id="0198", accepted_at=1.5, expires_at=2.5)
     assert given_.id == ""

@@ -71,8 +71,8 @@ class Thread:
     """One thread that owns the connection.
 
     Callers append to a queue; the thread takes all that wait, answers the reads, runs the writes in one transaction with one
-    fsync, and wakes all their callers with one call into the loop. After each such turn it does one of those that are large. The thread is no daemon: it ends when the storage is
-    closed, or when the main thread has ended without closing it.
+    fsync, and wakes all their callers with one call into the loop. After each such turn it does one of those that are large.
+    The thread is no daemon: it ends when the storage is closed, or when the main thread has ended without closing it.
     """
 
     def __init__(self) -> None:
