@@ -28,10 +28,12 @@ class Delivery:
 
     `id` is the delivery id, the same over retries and restarts. `address`, `kind` and `group` are the endpoint's (`address` is
     the canonical text that `parse_address` made). `attempt` counts from 1. `ttl` is what remains, in whole seconds rounded
-    down (0: now or never). `registered_at` is when the endpoint was last registered (UNIX seconds).
+    down (0: now or never). `registered_at` is when the endpoint was last registered (UNIX seconds). `fresh` asks for a new
+    connection, or for one that answered a request within the last second: what it comes to decides about others, or may not be
+    tried again.
     """
 
-    __slots__ = ("_id", "address", "attempt", "endpoint", "group", "kind", "registered_at", "ttl")
+    __slots__ = ("_id", "address", "attempt", "endpoint", "fresh", "group", "kind", "registered_at", "ttl")
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Delivery:
         attempt: int,
         ttl: int,
         registered_at: float,
+        fresh: bool = False,
     ) -> None:
         self._id = id
         self.endpoint = endpoint
@@ -52,6 +55,7 @@ class Delivery:
         self.attempt = attempt
         self.ttl = ttl
         self.registered_at = registered_at
+        self.fresh = fresh
 
     @property
     def id(self) -> str:
@@ -71,9 +75,10 @@ class Delivery:
         attempt: int = 1,
         ttl: int = 3600,
         registered_at: float = 0.0,
+        fresh: bool = False,
     ) -> Delivery:
         """A delivery to `address` made by hand: for tests of a transport, and for its `check`."""
-        return cls(id, endpoint, address.value, address.kind, address.group, attempt, ttl, registered_at)
+        return cls(id, endpoint, address.value, address.kind, address.group, attempt, ttl, registered_at, fresh)
 
     def __repr__(self) -> str:
         return f"Delivery(id={self.id!r}, endpoint={self.endpoint}, attempt={self.attempt}, ttl={self.ttl})"

@@ -116,7 +116,10 @@ class Transport(Protocol):
         ...
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """Try once, and return what came of it within the request deadline. Cancelling it harms no other send."""
+        """Try once, and return what came of it within the request deadline. Cancelling it harms no other send.
+
+        Where `delivery.fresh` is set, try over a new connection, or over one that answered a request within the last second.
+        """
         ...
 
     async def check(self) -> Diagnosis:
