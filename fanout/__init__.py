@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fanout.core.model import Action, Endpoint, EndpointState, Notification, Target
     from fanout.core.outcome import (
         Accepted,
+        Deferred,
         Gone,
         Misconfigured,
         Moved,
@@ -61,6 +62,7 @@ _MODULES = {
     "core.model": ("Action", "Endpoint", "EndpointState", "Notification", "Target"),
     "core.outcome": (
         "Accepted",
+        "Deferred",
         "Gone",
         "Misconfigured",
         "Moved",
@@ -103,6 +105,7 @@ __all__ = [
     "Backlogged",
     "ConfigurationError",
     "Conflict",
+    "Deferred",
     "DeliveryState",
     "Endpoint",
     "EndpointState",

@@ -15,6 +15,7 @@ from fanout.core.address import Address
 __all__ = [
     "ACCEPTED",
     "Accepted",
+    "Deferred",
     "Gone",
     "Misconfigured",
     "Moved",
@@ -113,4 +114,21 @@ class Misconfigured:
     scope: Scope = Scope.BINDING
 
 
-Outcome: TypeAlias = Accepted | Rejected | Gone | Moved | Throttled | Unavailable | Misconfigured
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """An event of our own ended the attempt: the gateway was not asked, or its answer was not awaited.
+
+    Examples: too many requests wait here (overload), a pool that we close, time or a token used up while waiting here. The
+    delivery goes back to the queue. No gate, attempt, budget or limiter is touched. It waits at least `after` seconds (None: a
+    moment, with jitter), reported under `reason`.
+
+    `sent` is `unknown` only where the request may have left before we ended it. Such a try counts as one attempt of this delivery,
+    and `repeat` decides whether there is another: else a hanging transport would push to one device without limit.
+    """
+
+    reason: str
+    after: float | None = None
+    sent: Sent = "no"
+
+
+Outcome: TypeAlias = Accepted | Rejected | Gone | Moved | Throttled | Unavailable | Misconfigured | Deferred

@@ -13,6 +13,7 @@ from fanout.core.address import Address
 from fanout.core.model import Repeat
 from fanout.core.outcome import (
     Accepted,
+    Deferred,
     Gone,
     Misconfigured,
     Moved,
@@ -25,7 +26,10 @@ from fanout.core.outcome import (
 from fanout.core.policy import Policy, backoff
 from fanout.core.states import DeliveryState, Waiting
 
-__all__ = ["Again", "Attempted", "Decision", "Final", "Park", "Relocate", "Retry", "decide"]
+__all__ = ["Again", "Attempted", "Decision", "Final", "Park", "Relocate", "Retry", "Wait", "decide"]
+
+_OWN = 1.0
+"""Seconds that a delivery waits at most after an event of our own for which no time is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,16 @@ class Relocate:
     retry: Retry
 
 
-Decision: TypeAlias = Final | Retry | Again | Park | Relocate
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Back to the queue until `due_at`: nothing was asked of the gateway, so nothing is spent and no scope is closed."""
+
+    due_at: float
+    reason: str
+    waiting: Waiting = Waiting.LIMITER
+
+
+Decision: TypeAlias = Final | Retry | Again | Park | Relocate | Wait
 
 
 def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
@@ -132,6 +145,13 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             return _retry(now + max(jittered, _told(after, policy, rng) or 0.0), tried, policy, reason)
         case Misconfigured(reason, scope):
             return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True)
+        case Deferred(reason, after, "no"):
+            due_at = now + _moment(after, policy, rng)
+            return Wait(due_at, reason) if due_at < tried.expires_at else Final(DeliveryState.EXPIRED, reason)
+        case Deferred(reason, after):
+            if tried.repeat != "prefer_delivery":
+                return Final(DeliveryState.DEAD, f"unknown: {reason}")
+            return _retry(now + _moment(after, policy, rng), tried, policy, reason, Waiting.LIMITER)
 
 
 def _wide(scope: Scope) -> Scope:
@@ -146,11 +166,19 @@ def _told(after: float | None, policy: Policy, rng: random.Random) -> float | No
     return told + rng.uniform(0.0, 0.1 * told + policy.backoff_base)
 
 
-def _retry(due_at: float, tried: Attempted, policy: Policy, reason: str) -> Decision:
+def _moment(after: float | None, policy: Policy, rng: random.Random) -> float:
+    """How long an event of our own holds a delivery back: never so short that it is tried in a loop."""
+    least = min(policy.backoff_base, _OWN) / 2
+    return min(max(after or 0.0, least), policy.retry_after_cap) + rng.uniform(0.0, least)
+
+
+def _retry(
+    due_at: float, tried: Attempted, policy: Policy, reason: str, waiting: Waiting = Waiting.BACKOFF
+) -> Decision:
     if tried.attempt >= policy.attempts:
         return Final(DeliveryState.DEAD, f"{tried.attempt} attempts: {reason}")
     if tried.once:
         return Final(DeliveryState.EXPIRED, f"ttl 0: {reason}")
     if due_at >= tried.expires_at:
         return Final(DeliveryState.EXPIRED, reason)
-    return Retry(due_at, tried.attempt + 1, reason)
+    return Retry(due_at, tried.attempt + 1, reason, waiting)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from fanout.core.budget import RetryBudget
 from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
-from fanout.core.outcome import ACCEPTED, Outcome, Scope, Throttled, Unavailable
+from fanout.core.outcome import ACCEPTED, Deferred, Outcome, Scope, Throttled, Unavailable
 from fanout.core.purge import PurgeGuard
 from fanout.core.records import AddressMoved, EndpointGone
-from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, decide
+from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, Wait, decide
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.group import SAMPLED, Group
 from fanout.engine.lease import Lease
@@ -96,11 +96,11 @@ class Senders:
                             if begun_at[0] != _CANCELLED:
                                 raise
                             task.uncancel()  # the watchdog's doing, not the engine's: this attempt alone is over
-                            outcome = Unavailable("unknown", Scope.ENDPOINT, "deadline of the engine")
+                            outcome = Deferred("deadline of the engine", sent="unknown")
                         except Exception as error:
                             outcome = self._fault(error)
                         group.answers = answers = group.answers + 1
-                        if answers % SAMPLED == 0:
+                        if answers % SAMPLED == 0 and not isinstance(outcome, Deferred):
                             group.limiter.answered(monotonic() - begun)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             lease.accept(position)
@@ -156,6 +156,8 @@ class Senders:
                 lease.free[position] = tried.free + 1
                 lease.tried()
                 group.queues[lease.chunk.lane].put_back(lease, position)
+            case Wait(due_at, reason, waiting):
+                lease.park(position, due_at, waiting, reason)
             case Park(scope, after, reason, waiting, alarm):
                 lease.tried()
                 gate = work.gates.shut(scope, group, lease.prepared.message.topic, now, reason, after, waiting, alarm)
@@ -210,6 +212,9 @@ class Senders:
 
     def _feel(self, group: Group, topic: str, outcome: Outcome, now: float) -> None:
         """Let the gates learn whether the gateway answers at all, and the limiter whether it keeps up."""
+        if isinstance(outcome, Deferred):
+            group.no_verdict()
+            return
         if isinstance(outcome, Throttled):
             if outcome.scope is not Scope.ENDPOINT:
                 group.limiter.dropped()

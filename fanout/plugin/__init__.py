@@ -31,6 +31,7 @@ from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notificati
 from fanout.core.outcome import (
     ACCEPTED,
     Accepted,
+    Deferred,
     Gone,
     Misconfigured,
     Moved,
@@ -126,6 +127,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "Control",
+    "Deferred",
     "Delivery",
     "DeliveryState",
     "Diagnosis",

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.address import Address
-from fanout.core.outcome import Accepted, Gone, Misconfigured, Moved, Outcome, Rejected, Scope, Throttled, Unavailable
+from fanout.core.outcome import (
+    Accepted,
+    Deferred,
+    Gone,
+    Misconfigured,
+    Moved,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unavailable,
+)
 from fanout.core.policy import Policy
-from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, decide
-from fanout.core.states import DeliveryState
+from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, Wait, decide
+from fanout.core.states import DeliveryState, Waiting
 
 NOW = 1_800_000_000.0
 POLICY = Policy()
@@ -29,6 +41,7 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Throttled, delays, scopes, reasons),
     st.builds(Unavailable, st.sampled_from(["no", "unknown"]), scopes, reasons, delays),
     st.builds(Misconfigured, reasons, scopes),
+    st.builds(Deferred, reasons, delays, st.sampled_from(["no", "unknown"])),
 )
 tried = st.builds(
     Attempted,
@@ -58,6 +71,10 @@ def test_every_decision_is_lawful(outcome: Outcome, delivery: Attempted, seed: i
         case Park(scope, after):
             assert scope is not Scope.ENDPOINT or isinstance(outcome, Misconfigured)
             assert after is None or 0 <= after <= 1.1 * POLICY.retry_after_cap + POLICY.backoff_base
+        case Wait(due_at):
+            assert isinstance(outcome, Deferred)
+            assert outcome.sent == "no"
+            assert NOW < due_at < delivery.expires_at
         case Again():
             assert isinstance(outcome, Unavailable)
             assert outcome.sent == "no"
@@ -65,8 +82,31 @@ def test_every_decision_is_lawful(outcome: Outcome, delivery: Attempted, seed: i
         case Final(state, _, endpoint_gone):
             assert state is not DeliveryState.CANCELLED
             assert endpoint_gone == (state is DeliveryState.GONE)
-    if isinstance(outcome, Unavailable) and outcome.sent == "unknown" and delivery.repeat != "prefer_delivery":
+    if (
+        isinstance(outcome, (Unavailable, Deferred))
+        and outcome.sent == "unknown"
+        and delivery.repeat != "prefer_delivery"
+    ):
         assert isinstance(decision, Final), "what may have arrived must not be sent again"
+
+
+@settings(max_examples=500, deadline=None)
+@given(tried, delays, st.sampled_from(["no", "unknown"]), st.integers(0, 2**32))
+def test_an_event_of_our_own_is_neither_a_loop_nor_for_ever(
+    delivery: Attempted, after: float | None, sent: Literal["no", "unknown"], seed: int
+) -> None:
+    """It waits half a second to a second where no time is known, closes nothing, and ends with the TTL."""
+    decision = decide(Deferred("overload", after, sent), delivery, POLICY, NOW, random.Random(seed))
+
+    match decision:
+        case Wait(due_at, reason, waiting) | Retry(due_at, _, reason, waiting):
+            assert due_at - NOW >= 0.5
+            assert due_at - NOW <= 1.0 or after is not None
+            assert (reason, waiting) == ("overload", Waiting.LIMITER)
+        case Final(state):
+            assert state is DeliveryState.EXPIRED or sent == "unknown"
+        case _:
+            raise AssertionError(decision)
 
 
 @settings(max_examples=300, deadline=None)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
-from rig import fresh_storage, register, running
+from rig import FAST, fresh_storage, register, running
 
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification
+from fanout.core.model import EndpointState, Notification, Repeat
+from fanout.engine.counters import observe
 from fanout.plugin import (
     ACCEPTED,
     Accepted,
     Address,
+    Deferred,
     Gone,
     Misconfigured,
     Moved,
@@ -88,6 +91,68 @@ async def test_what_passes_at_the_second_try_is_delivered(first: Outcome | Excep
         assert len({sent.delivery for sent in transport.sends}) == 1, "the delivery id is the same over retries"
         assert len(transport.sends) == 2
         assert status.attempts == 2
+
+
+@pytest.mark.parametrize("repeat", ["prefer_delivery", "prefer_once", "at_most_once"])
+async def test_an_event_of_our_own_touches_nothing(repeat: Repeat) -> None:
+    """It costs no attempt under any `repeat`, and no gate closes however often it comes in a row."""
+    left = 60
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        nonlocal left
+        left -= 1
+        return Deferred("overload") if left >= 0 else ACCEPTED
+
+    heard: list[str] = []
+    hooks = SimpleNamespace(on_event=lambda event: heard.append(event.kind))
+    async with running(answer, hooks=[hooks]) as (engine, transport):
+        for n in range(20):
+            await register(engine, f"u{n}", f"d{n}")
+        status = await (await engine.send(Notification(title="Hi", repeat=repeat), "all")).wait(10)
+
+        assert status.counts["accepted"] == 20
+        assert status.attempts == 20
+        assert {sent.attempt for sent in transport.sends} == {1}
+        (binding,) = observe(engine).bindings
+        assert binding.budget == FAST.retry_burst
+        assert not set(heard) & {"gate.closed", "alarm"}
+
+
+async def test_what_waits_here_ends_with_its_ttl() -> None:
+    """It is reported as waiting for us, and expires under the reason that it waited for."""
+    async with running(lambda m, d: Deferred("overload", 0.2)) as (engine, transport):
+        (endpoint,) = await register(engine, "alice", "phone")
+
+        receipt = await engine.send(Notification(title="Hi", ttl=1), "user:alice")
+        while not (waiting := (await receipt.status()).pending_by_reason).get("limiter"):
+            await asyncio.sleep(0)
+        status = await receipt.wait(10)
+
+        assert waiting == {"limiter": 1}
+        assert status.counts["expired"] == 1
+        assert [row async for row in engine.deliveries(receipt.id)] == [(endpoint, "expired", "overload")]
+        assert 1 <= len(transport.sends) <= 6
+
+
+@pytest.mark.parametrize("repeat", ["prefer_once", "at_most_once"])
+async def test_what_may_have_left_before_we_ended_it_is_not_sent_again(repeat: Repeat) -> None:
+    async with running(answers(Deferred("closed", sent="unknown"))) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(Notification(title="Hi", repeat=repeat), "user:alice")).wait(10)
+
+        assert status.reasons["dead"] == {"unknown: closed": 1}
+        assert len(transport.sends) == 1
+
+
+async def test_what_may_have_left_before_we_ended_it_is_not_sent_for_ever() -> None:
+    async with running(lambda m, d: Deferred("deadline of the engine", sent="unknown")) as (engine, transport):
+        await register(engine, "alice", "phone")
+
+        status = await (await engine.send(HI, "user:alice")).wait(10)
+
+        assert status.counts["dead"] == 1
+        assert len(transport.sends) == FAST.attempts
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from fanout.core.model import Repeat, Target
-from fanout.core.outcome import ACCEPTED, Gone, Misconfigured, Moved, Rejected, Scope, Throttled, Unavailable
+from fanout.core.outcome import ACCEPTED, Deferred, Gone, Misconfigured, Moved, Rejected, Scope, Throttled, Unavailable
 from fanout.testing.storage_kit import T0, device
 
 __all__ = ["BINDINGS", "LANES", "NUMBERS", "OUTCOMES", "REPEATS", "TARGETS", "USERS", "WORKERS"]
@@ -37,5 +37,7 @@ OUTCOMES = st.sampled_from(
         Unavailable("unknown"),
         Unavailable("unknown", Scope.BINDING),
         Misconfigured("InvalidProviderToken"),
+        Deferred("overload"),
+        Deferred("deadline of the engine", sent="unknown"),
     ]
 )

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fanout.core.model import Repeat
-from fanout.core.outcome import Accepted, Outcome, Throttled, Unavailable
+from fanout.core.outcome import Accepted, Deferred, Outcome, Throttled, Unavailable
 from fanout.core.policy import Policy
 from fanout.core.records import AddressMoved, Chunk, EndpointGone, EndpointRow, Release, RetryRow, Settlement
-from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, decide
-from fanout.core.states import DOUBT
+from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, Wait, decide
+from fanout.core.states import DOUBT, Waiting
 
 __all__ = ["Gateway", "Hand", "Worker", "open_positions"]
 
@@ -47,7 +47,7 @@ class Gateway:
         if isinstance(outcome, Accepted):
             self.accepted.add(delivery)
             self.perhaps[delivery] += 1
-        elif isinstance(outcome, Unavailable) and outcome.sent == "unknown":
+        elif isinstance(outcome, (Unavailable, Deferred)) and outcome.sent == "unknown":
             self.perhaps[delivery] += 1
 
 
@@ -151,12 +151,15 @@ class Worker:
             case Retry(due_at, again, reason, waiting):
                 told = outcome.after if isinstance(outcome, (Throttled, Unavailable)) else None
                 assert due_at >= now + (told or 0.0), "never before the time that the gateway named"
-                hand.retry(RetryRow(position, due_at, again, waiting.value, reason, holds=True))
+                hand.retry(RetryRow(position, due_at, again, waiting.value, reason, holds=waiting is Waiting.BACKOFF))
             case Relocate(address, retry):
                 hand.buffer.changes.append(AddressMoved(row.id, row.generation, now, address))
                 hand.retry(RetryRow(position, retry.due_at, retry.attempt, retry.waiting.value, retry.reason))
             case Again():
                 hand.free[position] += 1
+            case Wait(due_at, reason, waiting):
+                hand.buffer.attempts -= 1
+                hand.park(position, due_at, waiting.value, reason)
             case Park(_, after, reason, waiting):
                 hand.park(position, now + (POLICY.probe if after is None else after), waiting.value, reason)
 

@@ -67,7 +67,7 @@ def read(outcome: Outcome) -> str:
     match outcome:
         case fanout.Accepted(id):
             return id
-        case fanout.Rejected(reason) | fanout.Gone(reason) | fanout.Misconfigured(reason):
+        case fanout.Rejected(reason) | fanout.Gone(reason) | fanout.Misconfigured(reason) | fanout.Deferred(reason):
             return reason
         case fanout.Moved(address):
             return address.kind
