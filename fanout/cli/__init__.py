@@ -3,6 +3,18 @@
 It is the top level and may import everything; nothing imports it. `main` is what the `fanout` program calls.
 """
 
-from fanout.cli.commands import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration."""
+    from fanout.cli import early
+
+    early.listen(sys.argv[1:])
+    try:
+        from fanout.cli.commands import main as run
+    except KeyboardInterrupt:
+        sys.exit(1)
+    run()

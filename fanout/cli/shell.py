@@ -15,13 +15,14 @@ import typer
 
 from fanout import bootstrap
 from fanout.bootstrap import Parts
-from fanout.cli import logs
+from fanout.cli import early, logs
 from fanout.errors import UsageError
 from fanout.registry import Registry
 
 __all__ = ["emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _TWICE = 1.0
 """Seconds in which a second signal is the same wish: `timeout` and Ctrl-C under make both signal twice."""
 
@@ -69,23 +70,28 @@ def execute(
 
         _listen(loop, stop)
         try:
-            return await task
+            code = await task
         except asyncio.CancelledError:
             if not stopped:
                 raise
             say("fanout: stopped; whatever was accepted is in the database.")
-            return 0 if graceful else 1
+            code = 0 if graceful else 1
         finally:
             _listen(loop, None)
+        early.ends_with(code)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        return code
 
     logs.configure(log_format)
+    before = {number: signal.getsignal(number) for number in _STOPS}
     with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
         return runner.run(guarded())
 
 
 def _listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None] | None) -> None:
     """Call `stop` on SIGINT and SIGTERM; None gives the signals back to Python."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         try:
             if stop is None:
                 loop.remove_signal_handler(number)

@@ -35,10 +35,10 @@ def main() -> int:
         for row in ROWS:
             if row.number not in numbers:
                 continue
-            word, finding, seconds = run.row(row)
-            counts[word] += 1
-            print(line(row, word, finding, seconds), flush=True)
-            for text in finding.details if finding else ():
+            said, seconds = run.row(row)
+            counts[said.word] += 1
+            print(line(row, said, seconds), flush=True)
+            for text in said.finding.details if said.finding else ():
                 print(f"      {text}", flush=True)
     total = ", ".join(f"{count} {word}" for word, count in counts.items())
     print(f"{total}; {time.monotonic() - began:.0f} s")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.faults.nursery import Nursery
-from tests.faults.table import NotRun, Row
+from tests.faults.run import line, measure
+from tests.faults.table import Row
 from tests.faults.world import Form
 
 __all__ = ["cases"]
@@ -32,14 +33,11 @@ def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
             pytest.skip("takes too long for `make test`: run `make faults`")
         if not hasattr(os, "pidfd_open"):
             pytest.skip("needs Linux: processes of the trial are awaited through pidfd_open")
-        try:
-            # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.
-            form = Form(request.config.getoption("--faults"), tmp_path / "trial", nursery, row.number)
-            finding = await row.run(form)
-        except NotRun as reason:
-            pytest.skip(str(reason))
-        assert finding.passed, "\n".join(
-            [f"{row.figure}: {finding.measured}", f"limit: {row.limit}", f"scale: {finding.scale}", *finding.details]
-        )
+        # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.
+        said = await measure(row, Form(request.config.getoption("--faults"), tmp_path / "trial", nursery, row.number))
+        assert said.finding is not None
+        if said.word == "not run":
+            pytest.skip(said.finding.measured)
+        assert not said.failed, "\n".join([line(row, said, 0.0), *said.finding.details])
 
     return test_row

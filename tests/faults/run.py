@@ -1,4 +1,4 @@
-"""Runs rows: one at a time, each in a folder of its own, and says what came of it."""
+"""Runs rows: one at a time, each in a folder of its own, and says what came of it. Alone decides what a finding is worth."""
 
 from __future__ import annotations
 
@@ -9,15 +9,65 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.nursery import Nursery
 from tests.faults.table import Finding, NotRun, Row
 from tests.faults.world import Form
 
-__all__ = ["Run", "line"]
+__all__ = ["Run", "Verdict", "line", "measure", "verdict"]
 
 _ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of a row."""
+
+    word: str
+    """`pass`, `FAIL` or `not run`."""
+    finding: Finding | None = None
+    time: str = ""
+    """What is said of its time: nothing where it has no limit."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the row failed."""
+        return self.word == "FAIL"
+
+
+def verdict(finding: Finding, *, long: bool) -> Verdict:
+    """Counts are judged in each form. Time is judged in the long one: the short one runs beside other tests on a busy machine."""
+    if finding.time is None:
+        time_word = ""
+    elif long:
+        time_word = "in time" if finding.time else "not in time"
+    else:
+        time_word = "not judged"
+    passed = finding.counts and (finding.time is not False or not long)
+    return Verdict("pass" if passed else "FAIL", finding, time_word)
+
+
+async def measure(row: Row, form: Form) -> Verdict:
+    """Measure it here and now; what goes wrong on the way is a finding too, and so is how its processes ended."""
+    assert row.run is not None
+    try:
+        finding = await row.run(form)
+    except NotRun as reason:
+        return Verdict("not run", Finding(str(reason), True))
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        finding = Finding(
+            f"the trial itself failed: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})",
+            False,
+            details=tuple(traceback.format_exc().splitlines()),
+        )
+    said = verdict(finding, long=form.long)
+    if said.failed:
+        ends = tuple(str(end) for end in form.endings)
+        said = replace(said, finding=replace(finding, details=finding.details + ends))
+    return said
 
 
 class Run:
@@ -42,21 +92,6 @@ class Run:
         folder = self._folder / f"row{number:02}"
         return Form(self.long, folder, self._nursery, self.seed + number, self.logs)
 
-    async def measure(self, row: Row) -> Finding:
-        """Measure it here and now; what goes wrong on the way is a finding too."""
-        assert row.run is not None
-        try:
-            return await row.run(self.form(row.number))
-        except NotRun:
-            raise
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            return Finding(
-                f"the trial itself failed: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})",
-                False,
-                details=tuple(traceback.format_exc().splitlines()),
-            )
-
     def tests(self, row: Row) -> Finding:
         """Run the tests that prove it."""
         words = [
@@ -74,30 +109,29 @@ class Run:
         details = () if ran.returncode == 0 else tuple(ran.stdout.splitlines()[-30:])
         return Finding(f"{', '.join(row.see)}: {last}", ran.returncode == 0, details=details)
 
-    def row(self, row: Row) -> tuple[str, Finding | None, float]:
-        """(`pass`, `FAIL` or `not run`, the finding, seconds)."""
+    def row(self, row: Row) -> tuple[Verdict, float]:
+        """The verdict, and the seconds that it took."""
         began = time.monotonic()
         if row.run is not None:
-            try:
-                finding = asyncio.run(self.measure(row))
-            except NotRun as reason:
-                return "not run", Finding(str(reason), True), 0.0
+            said = asyncio.run(measure(row, self.form(row.number)))
         elif row.see:
-            finding = self.tests(row)
+            said = verdict(self.tests(row), long=self.long)
         else:
-            return "not run", None, 0.0
-        return "pass" if finding.passed else "FAIL", finding, time.monotonic() - began
+            said = Verdict("not run")
+        return said, time.monotonic() - began
 
 
-def line(row: Row, word: str, finding: Finding | None, seconds: float) -> str:
-    """A row on one line: its number, what it is, what was measured, the limit, and the verdict."""
-    parts = [f"{row.number:>2}  {word:<7}  {row.figure}"]
-    if finding is None:
+def line(row: Row, said: Verdict, seconds: float) -> str:
+    """A row on one line: its number, the verdict, what it is, what was measured, what is said of its time, and the limit."""
+    parts = [f"{row.number:>2}  {said.word:<7}  {row.figure}"]
+    if said.finding is None:
         parts.append(row.why)
     else:
-        parts.append(finding.measured)
-        if finding.scale:
-            parts.append(f"scale: {finding.scale}")
+        parts.append(said.finding.measured)
+        if said.time:
+            parts.append(f"time: {said.time}")
+        if said.finding.scale:
+            parts.append(f"scale: {said.finding.scale}")
         parts.append(f"{seconds:.0f} s")
     parts.append(f"limit: {row.limit}")
     return " | ".join(parts)

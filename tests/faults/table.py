@@ -16,13 +16,16 @@ class NotRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a row found: the figures in words, whether they are within the limit, and at what scale."""
+    """What a row found: the figures in words, and two verdicts apart. `run.verdict` makes one of them."""
 
     measured: str
-    passed: bool
+    counts: bool
+    """Whether what does not depend on the machine's speed is as it must be: counts, order, states."""
     scale: str = ""
     details: tuple[str, ...] = ()
     """Lines that stand below the row's own."""
+    time: bool | None = None
+    """Whether what depends on the machine's speed is within its limit; None where the row has no such limit."""
 
 
 Measure = Callable[[Form], Awaitable[Finding]]

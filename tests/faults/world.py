@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from fanout.cli.gateways import toml_value
 from fanout.engine import Engine
 from fanout.testing.faulty.audit import Audit, audit
 from fanout_apns.simulator import ApnsSimulator
+from tests.faults.endings import Ending
 from tests.faults.gateway import Gateway
 from tests.faults.nursery import Child, Nursery
 
@@ -30,7 +32,7 @@ POLICY: dict[str, Any] = {"lease": 1.0, "backoff_base": 0.05, "backoff_throttled
 class Form:
     """How a row is run: the long form of `make faults` or the short one of the tests. `pick` chooses between the two.
 
-    The short form runs beside other tests on a busy machine: it reports times and judges what does not depend on speed.
+    A row measures the same in both, and hands over what it found of counts and of time apart (`table.Finding`).
     """
 
     long: bool
@@ -38,6 +40,8 @@ class Form:
     nursery: Nursery
     seed: int = 0
     logs: list[Path] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+    """The processes of the trial that did not end well, and were not killed by it."""
 
     def pick(self, short: Any, long: Any) -> Any:
         """`long` in the long form, else `short`."""
@@ -209,7 +213,9 @@ class World:
         for child in self._children:
             child.kill()
         for child in self._children:
-            await child.wait()
+            ending = Ending(child.log.stem, await child.wait(), child.said)
+            if not ending.clean and ending.code != -signal.SIGKILL:
+                self.form.endings.append(ending)
         for gateway in self.gateways.values():
             await gateway.stop()
 

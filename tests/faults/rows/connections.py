@@ -131,9 +131,9 @@ async def silence(form: Form) -> Finding:
         await worker.wait()
         audit = await here.audit()
     found = f"noticed after {noticed:.1f} s, lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}"
-    good = noticed <= 15 and audit.lost == audit.false == 0 and audit.states["accepted"] == audit.deliveries
+    counts = audit.lost == audit.false == 0 and audit.states["accepted"] == audit.deliveries
     how = f"request deadline {settings['request_timeout']:g} s; PING after 4 s, given up 8 s later"
-    return Finding(found, good, how)
+    return Finding(found, counts, how, time=noticed <= 15)
 
 
 @measured(22, "slow, huge and mutated answers", "no crash, memory capped, every answer classified")
@@ -237,13 +237,14 @@ async def revoked(form: Form) -> Finding:
 
         await quiet(0.5, [])
         await quiet(seconds, calm)
-        parked = 0
+        parked, lasted = 0, 0.0
         for _ in range(rounds):
             await here.gateway.strain(share=1.0, error="InvalidProviderToken")
+            began = time.monotonic()
             ids = await here.submit(5)
             await quiet(seconds, during)
             waits: Counter[str] = Counter()
-            end = time.monotonic() + 5
+            end = time.monotonic() + 60
             # At the moment of a probe, what is leased for it does not wait for the breaker.
             while waits["breaker"] < 240 and time.monotonic() < end:
                 waits.clear()
@@ -252,6 +253,7 @@ async def revoked(form: Form) -> Finding:
             parked += waits["breaker"]
             alarms += "ERROR" in worker.said and "InvalidProviderToken" in worker.said
             await here.gateway.strain(share=0.0)
+            lasted += time.monotonic() - began
             for id in ids:
                 await here.engine.wait(id, 60)
         offered = await here.gateway.counters()
@@ -266,16 +268,16 @@ async def revoked(form: Form) -> Finding:
         f"lost {audit.lost}, accepted {audit.states['accepted']} of {audit.deliveries}"
     )
     # One probe each 0.3 s, and what was under way at once when the key was refused.
-    probes = rounds * (1000 + 2 * seconds / 0.3 + 5)
-    good = (
+    probes = rounds * (1000 + 5) + 2 * lasted / 0.3
+    counts = (
         parked >= 240 * rounds
         and alarms == rounds
         and refused <= probes
-        and (after <= max(2 * before, before + 0.1) or not form.long)
         and audit.lost == audit.false == 0
         and audit.states["accepted"] == audit.deliveries
     )
-    return Finding(found, good, f"revoked {rounds} times for {seconds:g} s")
+    in_time = after <= max(2 * before, before + 0.1)
+    return Finding(found, counts, f"revoked {rounds} times for {lasted:.1f} s", time=in_time)
 
 
 def _p(values: list[float], share: float) -> float:
@@ -306,12 +308,14 @@ async def oauth(form: Form) -> Finding:
 
         # Down from the start: everything is parked, and the endpoint is not stormed.
         await gateway.tell(tokens="fail")
+        began = time.monotonic()
         worker = here.work()
         ids = await here.submit(count)
         await asyncio.sleep(form.pick(1.0, 5.0))
         tried = await fetches()
-        good &= tried <= 3 + form.pick(1.0, 5.0) / 0.25 and gateway.arrived == 0
-        details.append(f"down: {tried} fetches in {form.pick(1, 5)} s")
+        lasted = time.monotonic() - began
+        good &= tried <= 3 + lasted / 0.25 and gateway.arrived == 0
+        details.append(f"down: {tried} fetches in {lasted:.1f} s")
         await gateway.tell(tokens="")
         for id in ids:
             await here.engine.wait(id, 90)
@@ -329,14 +333,16 @@ async def oauth(form: Form) -> Finding:
         await gateway.tell(tokens="revoke")
         await gateway.tell(tokens="stall")
         before = await fetches()
+        began = time.monotonic()
         ids = await here.submit(count)
         await asyncio.sleep(form.pick(1.0, 4.0))
         hung = await fetches() - before
+        lasted = time.monotonic() - began
         await gateway.tell(tokens="")
         for id in ids:
             await here.engine.wait(id, 120)
         details.append(f"refused early and the endpoint hung: {hung} fetches meanwhile")
-        good &= hung <= form.pick(2, 5)
+        good &= hung <= 1 + lasted
         worker.signal(signal.SIGTERM)
         await worker.wait()
         promised = here.promised()

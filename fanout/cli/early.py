@@ -1,0 +1,38 @@
+"""What a signal does to `fanout work` and `fanout serve` while no event loop listens: before all is imported, and after the end.
+
+It imports nothing of this package, so that its handlers stand before anything heavy is loaded. At both times the process holds no
+lease and no connection: the signal ends it at once, and that is a clean end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+__all__ = ["code", "end", "ends_with", "listen"]
+
+_GRACEFUL = ("work", "serve")
+"""Commands for which being told to end is how they end."""
+
+code = 0
+"""The exit code of a process that a signal ends outside of the event loop."""
+
+
+def listen(words: Sequence[str]) -> None:
+    """Install the handlers where `words`, the command line without the program, begin with one of those commands."""
+    if words and words[0] in _GRACEFUL:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """End the process. Not by an exception: an import or a destructor may swallow one."""
+    os._exit(code)
+
+
+def ends_with(result: int) -> None:
+    """The command has its result: a signal from here on does not change the exit code."""
+    global code
+    code = result

@@ -1,0 +1,85 @@
+"""A signal outside of the event loop: while the program is imported, and after the command has its result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+_TOLD_WHILE_IMPORTING = """
+import os, sys
+from importlib.abc import MetaPathFinder
+
+number, name, sys.argv[1:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+
+class Told(MetaPathFinder):
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted == name:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), number)
+
+sys.meta_path.insert(0, Told())
+from fanout.cli import main
+main()
+"""
+
+_TOLD_AT_THE_END = """
+import os, signal, sys
+import asyncio
+import fanout.cli.work as work
+
+code, number, sys.argv[1:] = int(sys.argv[1]), int(sys.argv[2]), ["work"]
+
+async def worker(*words, **more):
+    return code
+
+work._worker = worker
+close = asyncio.Runner.close
+
+def told(self):
+    close(self)
+    os.kill(os.getpid(), number)
+
+asyncio.Runner.close = told
+from fanout.cli import main
+main()
+"""
+
+
+def ended(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    environ = dict(os.environ, FANOUT_CONFIG=os.devnull)
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)], env=environ, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["typer", "fanout.bootstrap", "fanout.engine", "fanout.cli.work"])
+@pytest.mark.parametrize("words", [["work", "--drain"], ["serve"]])
+def test_being_told_to_end_while_importing_is_a_clean_end(words: list[str], name: str, number: signal.Signals) -> None:
+    done = ended(_TOLD_WHILE_IMPORTING, int(number), name, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_command_that_is_told_to_end_while_importing_does_not_claim_success() -> None:
+    assert ended(_TOLD_WHILE_IMPORTING, int(signal.SIGTERM), "typer", "status").returncode == -signal.SIGTERM
+    interrupted = ended(_TOLD_WHILE_IMPORTING, int(signal.SIGINT), "typer", "status")
+    assert (interrupted.returncode, interrupted.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("code", [0, 1])
+def test_being_told_to_end_after_the_end_does_not_change_the_exit_code(code: int, number: signal.Signals) -> None:
+    done = ended(_TOLD_AT_THE_END, code, int(number))
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_nothing_heavy_is_imported_before_the_handlers_stand() -> None:
+    heavy = {"aiohttp", "anyio", "asyncio", "fanout.config", "fanout.engine", "orjson", "pydantic", "ssl", "typer"}
+    done = ended(f"import sys, fanout.cli.early; print(sorted({heavy!r} & set(sys.modules)))")
+    assert done.stdout == "[]\n"
