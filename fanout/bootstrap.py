@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.config import AddressSettings, Document, Settings, Telemetry, fingerprint, load, renewed
+from fanout.config import AddressSettings, BindingSettings, Document, Settings, Telemetry, Watcher, load
 from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.engine import Engine, FleetLink, Renewer, Role
 from fanout.engine.chance import source
@@ -201,24 +201,20 @@ def prepare(
     link = FleetLink(storage, clock) if storage.shared else None
     traces = settings.telemetry.traces
 
-    def make(app: str, binding: str, chosen: Any) -> Transport:
+    def make(app: str, binding: str, chosen: BindingSettings) -> Transport:
         context = Context(app=app, binding=binding, clock=clock, rng=rng, policy=settings.policy, fleet=link)
-        name = settings.apps[app][binding].type
         try:
-            made = registry.make_transport(name, chosen, context)
+            made = registry.make_transport(chosen.type, chosen.settings, context)
         except (UsageError, ConfigurationError) as error:
             raise ConfigurationError(f"apps.{app}.transports.{binding}: {error}") from None
         if not traces:
             return made
         from fanout.metrics.tracing import traced
 
-        return traced(made, traces, context=context, system=name)
+        return traced(made, traces, context=context, system=chosen.type)
 
-    transports = {(app, binding): make(app, binding, chosen.settings) for app, binding, chosen in settings.bindings()}
-    renewer = Renewer(
-        make=lambda app, binding: make(app, binding, renewed(settings.apps[app][binding].settings)),
-        fingerprint=lambda app, binding: fingerprint(settings.apps[app][binding].settings),
-    )
+    transports = {(app, binding): make(app, binding, chosen) for app, binding, chosen in settings.bindings()}
+    renewer = Renewer(Watcher(settings), make)
     return Parts(settings, storage, transports, clock, rng, renewer, link)
 
 

@@ -1,7 +1,7 @@
 """Frozen settings from TOML, keyword arguments and the environment. Import it from the levels above core.
 
 `document` reads and shapes the source, `tables` checks tables against dataclasses, `binding` makes a transport's settings,
-`settings` holds the result and `load` joins them; `renew` reads credentials anew. Nothing here knows a transport or a storage backend: what a transport's
+`settings` holds the result and `load` joins them; `watch` reads a source that has changed anew. Nothing here knows a transport or a storage backend: what a transport's
 settings look like is asked of a function that the caller hands in.
 """
 
@@ -9,30 +9,37 @@ from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
 from fanout.config.load import load, load_binding
-from fanout.config.renew import fingerprint, renewed
 from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
 from fanout.config.service_table import service_settings
-from fanout.config.settings import AddressSettings, BindingSettings, Settings, Telemetry
+from fanout.config.settings import AddressSettings, BindingPart, BindingSettings, Settings, Telemetry
+from fanout.config.thread import in_thread
+from fanout.config.watch import EVERY, Change, ConfigState, Owner, Watcher, binding_parts
 
 __all__ = [
+    "EVERY",
     "AddressSettings",
     "ApiKeySettings",
+    "BindingPart",
     "BindingSettings",
     "BindingTable",
+    "Change",
+    "ConfigState",
     "Document",
     "IssuerSettings",
     "Limits",
+    "Owner",
     "ServiceSettings",
     "Settings",
     "Telemetry",
     "UserKeySettings",
+    "Watcher",
     "address_settings",
+    "binding_parts",
     "check_environment",
     "environment_name",
     "find_document",
-    "fingerprint",
+    "in_thread",
     "load",
     "load_binding",
-    "renewed",
     "service_settings",
 ]

@@ -46,7 +46,7 @@ class Document:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
         """The document in a TOML file. Relative paths in it are taken from its folder. Raises `ConfigurationError`."""
-        file = Path(path)
+        file = Path(path).absolute()  # read again when it changes, wherever the program is then
         try:
             with file.open("rb") as stream:
                 raw = stream.read(_LIMIT + 1)

@@ -39,7 +39,7 @@ def load(
     apps: dict[str, dict[str, BindingSettings]] = {}
     for table, cls in typed:
         apps.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, environ)
-    return Settings(
+    settings = Settings(
         storage=document.storage,
         apps=apps,
         policy=document.policy,
@@ -51,6 +51,8 @@ def load(
         folder=document.folder,
         origin=document.origin,
     )
+    object.__setattr__(settings, "again", lambda: load(document.origin or document, settings_type, environ))
+    return settings
 
 
 def load_binding(table: BindingTable, cls: type, document: Document, environ: Mapping[str, str]) -> BindingSettings:

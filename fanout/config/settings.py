@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.core.secret import Secret
 from fanout.errors import UsageError
 
-__all__ = ["AddressSettings", "BindingSettings", "Settings", "Telemetry"]
+__all__ = ["AddressSettings", "BindingPart", "BindingSettings", "Settings", "Telemetry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,15 @@ class BindingSettings:
 
     type: str
     settings: Any
+
+
+@dataclass(frozen=True, slots=True)
+class BindingPart:
+    """One binding with its names."""
+
+    app: str
+    binding: str
+    settings: BindingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,8 @@ class Settings:
     addresses: AddressSettings = field(default_factory=AddressSettings)
     folder: Path = field(default_factory=Path)
     origin: str = ""
+    again: Callable[[], Settings] | None = field(default=None, init=False, repr=False, compare=False)
+    """Reads the same source anew. Set by `load`; a copy that was changed in a program has none, for it says what its source does not."""
 
     def bindings(self) -> Iterator[tuple[str, str, BindingSettings]]:
         """(app, binding, settings) of every binding, in the order of the configuration."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fanout.config import ConfigState
 from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
 from fanout.core.records import Settlement
@@ -176,7 +177,7 @@ class BindingView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
-    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored."""
+    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored. `config`: changes of its configuration."""
 
     now: float
     apps: Sequence[str]
@@ -184,6 +185,7 @@ class EngineView:
     accepted: Mapping[str, int]
     commits: Histogram
     stuck: bool
+    config: ConfigState
 
 
 def observe(engine: Engine) -> EngineView:
@@ -197,6 +199,7 @@ def observe(engine: Engine) -> EngineView:
         accepted=settler.tally.accepted,
         commits=settler.tally.commits,
         stuck=settler.stuck,
+        config=engine.configuration,
     )
 
 

@@ -64,6 +64,7 @@ class Dispatcher:
         self._lanes = Lanes()
         self._waiting = [False] * len(LANES)  # what storage said last
         self._prepared: OrderedDict[str, Prepared | str] = OrderedDict()
+        self._replaced = 0
         self.asked = [0] * len(LANES)
         """For each lane, how many leases have been asked for."""
         self.stopping = False
@@ -220,6 +221,9 @@ class Dispatcher:
 
     async def _ready(self, chunks: Sequence[Chunk]) -> dict[str, Prepared | str]:
         """The notifications of these chunks, prepared. What storage did not bring and is not known is asked for all at once."""
+        if self._replaced != self.work.replaced:
+            self._replaced = self.work.replaced
+            self._prepared.clear()  # encoded by a transport that is no longer used
         ready: dict[str, Prepared | str] = {}
         missing: dict[str, None] = {}
         for chunk in chunks:

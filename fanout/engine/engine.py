@@ -14,10 +14,12 @@ from typing import Any, Literal, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from fanout.config import ConfigState
 from fanout.core.fleet import WorkerNote
 from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
+from fanout.engine import listing
 from fanout.engine.arrivals import Arrivals
 from fanout.engine.diagnose import diagnose
 from fanout.engine.directory import Endpoints
@@ -33,7 +35,6 @@ from fanout.engine.preview import DrainReport, Preview, drain, preview
 from fanout.engine.receipt import Receipt
 from fanout.engine.renewal import Renewal, Renewer
 from fanout.engine.settler import Settler
-from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
 from fanout.errors import EngineClosed, NotFound, StorageError, UsageError
@@ -45,8 +46,6 @@ _log = logging.getLogger("fanout.engine")
 
 Role = Literal["submit", "work", "both"]
 """`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
-
-_EVENTS_PAGE = 500
 
 
 class Engine:
@@ -90,6 +89,8 @@ class Engine:
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
+        self.watcher = renewer.watcher if renewer is not None else None
+        """What reads a changed configuration anew: owners of other parts register themselves there. None without a configuration."""
         self._renewal = Renewal(storage, transports, self._settler.works, renewer, clock=clock, retire=retire)
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
         link, works = link or FleetLink(storage, clock), self._settler.works
@@ -103,7 +104,7 @@ class Engine:
             policy=self.policy,
             worker=self.worker,
             pulse=self._membership.pulse,
-            renew=self._renewal.renew,
+            renew=self._renewal.look,
         )
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
@@ -137,14 +138,14 @@ class Engine:
 
     def _start(self) -> None:
         self._spawn(self._keeper.watch())
+        self._spawn(self._renewal.watch())
+        self._spawn(self._renewal.close_retired())
         if self.role == "submit":
             return
         self._spawn(self._keeper.keep_leases())
         self._spawn(self._keeper.tidy())
         self._spawn(self._keeper.post_gates())
         self._spawn(self._membership.run())
-        self._spawn(self._renewal.watch())
-        self._spawn(self._renewal.close_retired())
         self._spawn(self._settler.run())
         self._spawn(self._arrivals.run())
         siblings: dict[str, list[Gates]] = {}
@@ -232,6 +233,11 @@ class Engine:
     def fault(self) -> BaseException | None:
         """Why it has failed and does nothing more; None while it works."""
         return self._fault
+
+    @property
+    def configuration(self) -> ConfigState:
+        """What has become of changes to the configuration since the start."""
+        return self.watcher.state if self.watcher is not None else ConfigState()
 
     async def probe(self) -> None:
         """Find out whether notifications can be accepted. Raises `EngineClosed`, or `StorageError` when nothing can be stored."""
@@ -443,34 +449,13 @@ class Engine:
         self._check()
         return await self.storage.erase_user(app, user, self._clock.now())
 
-    async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
+    def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
         """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""
-        after = 0
-        while True:
-            self._check()
-            page = await self.storage.deliveries(id, state=state, after=after)
-            for row in page:
-                yield row
-            if not page:
-                return
-            after = page[-1][0]
+        return listing.deliveries(self.storage, self._check, id, state)
 
-    async def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
+    def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
         """The durable event log from the cursor on; with `follow`, also what is yet to come. Keep `event.id` as your cursor."""
-        seen = -1
-        while True:
-            self._check()
-            page = await self.storage.events(after=after, limit=_EVENTS_PAGE)
-            for event in page:
-                yield event
-                after = event.id
-            if page:
-                continue
-            if not follow:
-                return
-            while (changes := await self.storage.changes()) == seen:
-                await Signal().wait(0.05)
-            seen = changes
+        return listing.events(self.storage, self._check, after, follow)
 
     def live(self) -> AsyncIterator[LiveEvent]:
         """Live events of this process from this call on, while the iterator is kept: a convenience, not a record."""

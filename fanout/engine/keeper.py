@@ -44,7 +44,7 @@ class Keeper:
         policy: Policy,
         worker: str,
         pulse: Pulse,
-        renew: Callable[[str, str], Awaitable[object]],
+        renew: Callable[[], Awaitable[object]],
     ) -> None:
         self._worker = worker
         self._pulse = pulse
@@ -175,7 +175,7 @@ class Keeper:
             work.pause(control.paused)
             if control.nudge != self._nudges.setdefault((work.app, work.binding), control.nudge):
                 self._nudges[work.app, work.binding] = control.nudge
-                await self._renew(work.app, work.binding)
+                await self._renew()
                 work.retry_now()
 
     async def post_gates(self) -> None:

@@ -1,44 +1,38 @@
-"""Credentials that are replaced while the engine runs: a binding's transport is made anew, and what was parked goes on."""
+"""Bindings whose settings change while the engine runs: their transport is made anew, and what was parked goes on."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
+from fanout.config import EVERY, BindingPart, BindingSettings, Owner, Watcher, binding_parts, in_thread
 from fanout.engine.patience import patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
-from fanout.errors import FanoutError
+from fanout.errors import ConfigurationError, FanoutError
 from fanout.plugin import Clock, Storage, Transport
 
 __all__ = ["Renewal", "Renewer"]
 
-T = TypeVar("T")
-
 _log = logging.getLogger("fanout.renewal")
-_EVERY = 1.0
-"""Seconds between two looks at the files."""
+_PATIENCE = 2.0
+"""Seconds that a look at the files may keep the loop waiting that follows operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewer:
-    """How a binding's transport is made again. `fingerprint` differs when one of its credential files has been replaced.
+    """How a binding's transport is made again. `watcher` finds out when; `make` takes (app, binding, settings), and raises a
+    `FanoutError` for settings that cannot be used."""
 
-    `make` raises a `FanoutError` for a credential that cannot be used. Both take (app, binding).
-    """
-
-    make: Callable[[str, str], Transport]
-    fingerprint: Callable[[str, str], Hashable]
+    watcher: Watcher
+    make: Callable[[str, str, BindingSettings], Transport]
 
 
 class Renewal:
-    """Watches the credentials of one engine's bindings."""
+    """The owner of one engine's bindings."""
 
     def __init__(
         self,
@@ -56,54 +50,70 @@ class Renewal:
         self._works = works
         self._renewer = renewer
         self._retire = retire
-        self._seen: dict[tuple[str, str], Any] = {}
         self._retired: list[Transport] = []
         self._made: list[Transport] = []
+        self._due: list[tuple[str, str]] = []
+        """Bindings whose waiting deliveries are to be tried again."""
         if renewer is not None:
-            self._seen = {key: renewer.fingerprint(*key) for key in transports}
+            renewer.watcher.register(Owner("bindings", parts=binding_parts, prepare=self._prepare))
 
     async def watch(self) -> None:
-        """Look at the files, and take a new credential into use."""
+        """Look at the files of the configuration, and take what has changed into use."""
         renewer = self._renewer
-        if renewer is None or not any(self._seen.values()):
+        if renewer is None or renewer.watcher.idle:
             return
-        keys = list(self._seen)
         while True:
-            await Signal().wait(_EVERY)
-            # Files are read in a thread: a network file system may keep one waiting.
-            found = await _in_thread(lambda: [renewer.fingerprint(*key) for key in keys])
-            for key, now in zip(keys, found, strict=True):
-                if now != self._seen[key] and await self.renew(*key):
-                    # What waits because of the old one is due again; other workers hear of it with that, and look at the file too.
-                    await patiently(partial(self._try_again, *key))
+            await Signal().wait(EVERY)
+            await renewer.watcher.look()
+            while self._due:
+                # What waits because of the old settings is due again; other workers hear of it with that, and look at the files too.
+                await patiently(partial(self._try_again, *self._due.pop()))
 
     async def _try_again(self, app: str, binding: str) -> None:
         await self._storage.retry_binding(app, binding, self._clock.now())
 
-    async def renew(self, app: str, binding: str) -> bool:
-        """Make the binding's transport anew if its credential has changed since it was made; whether it is in use. A broken one is
-        not taken."""
-        renewer, key = self._renewer, (app, binding)
-        if renewer is None:
-            return False
-        found = await _in_thread(lambda: renewer.fingerprint(app, binding))
-        if found == self._seen.get(key):
-            return False
-        self._seen[key] = found
+    async def look(self) -> None:
+        """An operator says that something is mended: look at once, and believe what stands there."""
+        if self._renewer is None:
+            return
         try:
-            fresh = await _in_thread(lambda: renewer.make(app, binding))
-            await fresh.__aenter__()
-        except FanoutError as error:
-            _log.error("%s/%s: the new credential cannot be used, the old one stays: %s", app, binding, error)
-            return False
+            async with asyncio.timeout(_PATIENCE):
+                await self._renewer.watcher.look(believe=True)
+        except TimeoutError:
+            _log.warning(
+                "The files of the configuration were not read within %g s: they are looked at again.", _PATIENCE
+            )
+
+    async def _prepare(self, parts: Mapping[str, BindingPart]) -> _Replacement:
+        """The transports of changed bindings, open and not in use. Raises `FanoutError`."""
+        assert self._renewer is not None
+        replacement = _Replacement(self)
+        try:
+            for place, part in parts.items():
+                try:
+                    await replacement.add(part, self._renewer.make)
+                except FanoutError as error:
+                    text = str(error)
+                    raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
+        except BaseException:
+            replacement.discard()
+            raise
+        return replacement
+
+    def take(self, key: tuple[str, str], fresh: Transport) -> None:
+        """From now on send through `fresh`."""
         old, self._transports[key] = self._transports[key], fresh
-        _log.info("%s/%s: a new credential is in use", app, binding)
-        self._retired.append(old)
+        _log.info("%s/%s: new settings or a new credential are in use", *key)
+        self.retire(old)
         self._made.append(fresh)
+        self._due.append(key)
         for work in self._works:
             if (work.app, work.binding) == key:
                 work.replace(fresh)
-        return True
+
+    def retire(self, transport: Transport) -> None:
+        """Close it, once what it has under way has been answered."""
+        self._retired.append(transport)
 
     async def close_retired(self) -> None:
         """Close the transports that were replaced, once what they had under way has been answered."""
@@ -122,32 +132,22 @@ class Renewal:
             await transport.__aexit__(None, None, None)
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Call it off the loop, in a thread that ends with it: a pool's idle threads would outlive the engine."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+class _Replacement:
+    """New transports of some bindings, before they are in use."""
 
-    def resolve(result: T | None, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    def __init__(self, renewal: Renewal) -> None:
+        self._renewal = renewal
+        self._fresh: dict[tuple[str, str], Transport] = {}
 
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = function()
-        except Exception as failure:
-            error = failure
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
-            loop.call_soon_threadsafe(resolve, result, error)
+    async def add(self, part: BindingPart, make: Callable[[str, str, BindingSettings], Transport]) -> None:
+        fresh = await in_thread(lambda: make(part.app, part.binding, part.settings))
+        await fresh.__aenter__()
+        self._fresh[part.app, part.binding] = fresh
 
-    thread = threading.Thread(target=run, name="fanout credentials", daemon=True)
-    thread.start()
-    try:
-        return await done
-    finally:
-        if done.done():
-            thread.join()
+    def commit(self) -> None:
+        for key, fresh in self._fresh.items():
+            self._renewal.take(key, fresh)
+
+    def discard(self) -> None:
+        for fresh in self._fresh.values():
+            self._renewal.retire(fresh)

@@ -64,6 +64,8 @@ class Work:
         """Lanes of which this process has just put something that is due."""
         self.parts: list[Lease] = []
         """Suspected chunks whose next part is to be marked and sent."""
+        self.replaced = 0
+        """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}
         self._rng = rng
         self.signal = Signal()  # wakes the dispatcher
@@ -207,9 +209,18 @@ class Work:
         self.signal.set()
 
     def replace(self, transport: Transport) -> None:
-        """From now on send through this one; what is under way ends with the old."""
+        """From now on send through this one; what is under way ends with the old. What is in hand is encoded anew, for the old one's
+        messages may name its topic, or be of its kind."""
         self.transport = transport
         self.send = transport.send
+        self.replaced += 1
+        for prepared in {id(lease.prepared): lease.prepared for lease in self.leases.values()}.values():
+            try:
+                prepared.message = transport.prepare(prepared.notification)
+            except Exception as error:
+                self.fault(
+                    f"{type(error).__name__} escaped from prepare, for a notification that was prepared before.", error
+                )
 
     def retry_now(self) -> None:
         """Somebody says that what was wrong is mended: probe every closed gate, and believe the gateway again."""

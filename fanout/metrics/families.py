@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fanout.config import ConfigState
 from fanout.core.gate import GateState
 from fanout.core.model import LANES
 from fanout.core.records import Backlog
@@ -63,7 +64,22 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     loop = Family("fanout_loop_lag_seconds", "histogram", "How late the event loop woke a timer, twice a second.")
     if lag is not None:
         loop.add(lag)
-    return [info, up, stuck, accepted, commits, loop]
+    return [info, up, stuck, accepted, commits, loop, *_config(view.config)]
+
+
+def _config(state: ConfigState) -> list[Family]:
+    changes = Family("fanout_config_changes_total", "counter", "Changed configurations, by what became of them.")
+    changes.add(state.taken, result="taken")
+    changes.add(state.refused, result="refused")
+    refused = Family(
+        "fanout_config_refused", "gauge", "1 while the changed files are refused, and older settings serve."
+    )
+    refused.add(int(bool(state.problem)))
+    late = Family(
+        "fanout_config_restart_needed", "gauge", "Parts of the changed files that are taken at the next start."
+    )
+    late.add(len(state.at_restart))
+    return [changes, refused, late]
 
 
 def _fleet(workers: int | None) -> list[Family]:

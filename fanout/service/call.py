@@ -120,6 +120,7 @@ class Service:
             "engine": engine,
             "service": service,
             "issuers": issuers,
+            "configuration": "refused" if self.engine.configuration.problem else "ok",
         }
 
     def forget_readiness(self) -> None:

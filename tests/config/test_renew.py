@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from fanout.config import fingerprint, renewed
 from fanout.config.binding import read_secret
+from fanout.config.renew import renewed
 from fanout.core.policy import BacklogLimits
 from fanout.core.records import Backlog
 from fanout.core.secret import Secret
@@ -20,7 +19,6 @@ from fanout.errors import ConfigurationError, UsageError
 class Keys:
     team: str = "T"
     key: Secret
-    certificate: Path | None = None
 
 
 def test_a_secret_from_a_file_is_read_again(tmp_path: Path) -> None:
@@ -37,28 +35,6 @@ def test_a_secret_that_was_written_down_stays() -> None:
     settings = Keys(key=Secret("in the configuration"))
 
     assert renewed(settings) is settings
-    assert fingerprint(settings) == ()
-
-
-def test_the_fingerprint_differs_when_a_file_was_replaced_or_is_missing(tmp_path: Path) -> None:
-    file, certificate = tmp_path / "key.p8", tmp_path / "cert.pem"
-    file.write_text("old")
-    certificate.write_text("old")
-    settings = Keys(key=read_secret(file, "key_file"), certificate=certificate)
-    seen = [fingerprint(settings)]
-
-    fresh = tmp_path / "fresh"
-    fresh.write_text("new")
-    os.replace(fresh, file)
-    seen.append(fingerprint(settings))
-    certificate.write_text("longer")
-    seen.append(fingerprint(settings))
-    file.unlink()
-    seen.append(fingerprint(settings))
-
-    assert len(set(seen)) == 4
-    with pytest.raises(ConfigurationError, match="does not exist"):
-        renewed(settings)
 
 
 def test_an_empty_file_is_no_credential(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from rig import FAST, SystemClock, fresh_storage, register, running
 
-from fanout.config import fingerprint
-from fanout.core.delivery import Delivery
+from fanout.config import BindingSettings, Watcher, load
+from fanout.core.delivery import Delivery, Message
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
+from fanout.core.secret import Secret
 from fanout.engine import Engine, Renewer
 from fanout.errors import ConfigurationError, NotFound, UsageError
 from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Storage, StorageContext, Throttled, Unavailable
@@ -22,11 +24,6 @@ from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = pytest.mark.anyio
 HI = Notification(title="Hi")
-
-
-@dataclass(frozen=True)
-class Credential:
-    key: Path
 
 
 class Turnstile:
@@ -176,40 +173,111 @@ async def test_a_parked_binding_goes_on_when_somebody_says_that_it_is_mended() -
         assert "binding.opened" in [e.kind async for e in engine.events()]
 
 
-async def test_a_replaced_credential_file_is_taken_into_use_without_loss(tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text("wrong")
-    made: list[ScriptedTransport] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    key: Secret
+    topic: str = "old"
 
-    def make(app: str = "default", binding: str = "push") -> ScriptedTransport:
-        text = key.read_text()
-        if text == "half":
+
+class Named(ScriptedTransport):
+    """Encodes its topic into each message, as a transport of its own kind would, and takes no other's."""
+
+    def __init__(self, settings: Credential) -> None:
+        self.key, self.topic = settings.key.reveal(), settings.topic
+        self.topics: list[str] = []
+        super().__init__(lambda m, d: ACCEPTED if self.key == "right" else Misconfigured("InvalidProviderToken"))
+
+    def prepare(self, notification: Notification) -> ScriptedMessage:
+        message = super().prepare(notification)
+        return ScriptedMessage(message.notification, message.payload + b" " + self.topic.encode())
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        assert isinstance(message, ScriptedMessage)
+        self.topics.append(message.payload.rpartition(b" ")[2].decode())
+        return await super().send(message, delivery)
+
+
+class Changeable:
+    """A configuration with one binding in a folder, and what an engine needs to follow it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.key = folder / "fanout.toml", folder / "key"
+        self.made: list[Named] = []
+        self.write("wrong")
+        settings = load(self.file, lambda name, place: Credential, {})
+        self.renewer = Renewer(Watcher(settings), self.make)
+        self.transports = {("default", "push"): self.make("default", "push", settings.apps["default"]["push"])}
+
+    def write(self, key: str, topic: str = "old") -> None:
+        table = f'[apps.default.transports.push]\nkey_file = "key"\ntopic = "{topic}"\n'
+        for path, text in ((self.key, key), (self.file, 'storage = "memory:"\n' + table)):
+            fresh = path.with_name("fresh")
+            fresh.write_text(text)
+            os.replace(fresh, path)
+
+    def make(self, app: str, binding: str, chosen: BindingSettings) -> Named:
+        if chosen.settings.key.reveal() == "half":
             raise ConfigurationError("The key is half a key.")
-        made.append(
-            ScriptedTransport(lambda m, d: ACCEPTED if text == "right" else Misconfigured("InvalidProviderToken"))
-        )
-        return made[-1]
+        self.made.append(Named(chosen.settings))
+        return self.made[-1]
 
-    renewer = Renewer(make=make, fingerprint=lambda app, binding: fingerprint(Credential(key)))
-    transports = {("default", "push"): make()}
-    async with running(transports=transports, policy=Policy(probe=3600.0, request_timeout=1.0), renewer=renewer) as (
-        engine,
-        _,
-    ):
+    def running(self, **more: Any) -> Any:
+        return running(
+            transports={**self.transports},
+            policy=Policy(probe=3600.0, request_timeout=1.0),
+            renewer=self.renewer,
+            **more,
+        )
+
+
+@pytest.fixture
+def changeable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Changeable:
+    monkeypatch.setattr("fanout.engine.renewal.EVERY", 0.01)
+    return Changeable(tmp_path)
+
+
+@pytest.mark.parametrize("topic", ["old", "new"])
+async def test_a_replaced_credential_is_taken_into_use_without_loss(changeable: Changeable, topic: str) -> None:
+    """What was encoded for the old settings is encoded anew, whether it waited in storage, in a cache or in hand."""
+    async with changeable.running() as (engine, _):
         await register(engine, "alice", *(f"phone-{n}" for n in range(50)))
         receipt = await engine.send(HI, "user:alice")
         while not await engine.gates():
             await asyncio.sleep(0.005)
-        key.write_text("half")
-        await engine._renewal.renew("default", "push")
-        assert len(made) == 1, "a broken credential is not taken"
+        changeable.write("half")
+        while not engine.configuration.problem:
+            await asyncio.sleep(0.005)
+        assert "half a key" in engine.configuration.problem
+        assert len(changeable.made) == 1, "a broken credential is not taken"
 
-        key.write_text("right")
+        changeable.write("right", topic)
 
         assert (await receipt.wait(10)).counts["accepted"] == 50
-        assert len(made) == 2
-        assert engine.transports["default", "push"] is made[1]
-    assert all(transport.opened == 1 and transport.closed >= 1 for transport in made)
+        assert len(changeable.made) == 2
+        assert engine.transports["default", "push"] is changeable.made[1]
+        assert set(changeable.made[1].topics) == {topic}
+        assert (engine.configuration.taken, engine.configuration.problem) == (1, "")
+    assert all(transport.opened == 1 and transport.closed >= 1 for transport in changeable.made)
+
+
+async def test_resume_takes_what_stands_there_at_once(changeable: Changeable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanout.engine.renewal.EVERY", 3600.0)
+    async with changeable.running() as (engine, _):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        while not await engine.gates():
+            await asyncio.sleep(0.005)
+        changeable.write("right")
+        await engine.resume_binding("push")
+        assert (await receipt.wait(10)).counts["accepted"] == 1
+
+
+async def test_an_engine_that_only_accepts_follows_its_configuration_too(changeable: Changeable) -> None:
+    async with changeable.running(role="submit") as (engine, _):
+        changeable.write("right", "new")
+        while not engine.configuration.taken:
+            await asyncio.sleep(0.005)
+        assert engine.transports["default", "push"] is changeable.made[1]
 
 
 async def test_explain_lists_what_was_decided_in_order() -> None:

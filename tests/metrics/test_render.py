@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +183,25 @@ async def test_what_a_transport_says_of_its_connections(scrape: Any) -> None:
     assert after("fanout_connection_requests", binding="apns") == 0
     assert after("fanout_connection_events_total", binding="apns", event="opened") == 1
     assert after("fanout_connection_events_total", binding="apns", event="failed") == 0
+
+
+async def test_a_refused_configuration_is_a_metric(
+    tmp_path: Path, scrape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fanout.engine.renewal.EVERY", 0.01)
+    file = tmp_path / "fanout.toml"
+    uuid = "00000000-0000-0000-0000-000000000001"
+    good = 'storage = "memory:"\n[apps.default.transports.wns]\nauth = "entra"\nclient_secret = "s"\n'
+    good += f'tenant_id = "{uuid}"\nclient_id = "{uuid}"\n'
+    file.write_text(good)
+    async with fanout.open(file) as engine:
+        found = scrape(await render(engine))
+        assert found("fanout_config_refused") == found("fanout_config_restart_needed") == 0
+        file.write_text("storage = ")
+        while not scrape(await render(engine))("fanout_config_refused"):
+            await asyncio.sleep(0.005)
+        assert scrape(await render(engine))("fanout_config_changes_total", result="refused") == 1
+        file.write_text(good + "[policy]\nattempts = 3\n")
+        while not scrape(await render(engine))("fanout_config_restart_needed"):
+            await asyncio.sleep(0.005)
+        assert scrape(await render(engine))("fanout_config_refused") == 0

@@ -209,7 +209,7 @@ async def test_health_and_readiness_tell_the_truth(rig: Rig, monkeypatch: pytest
         rig.service.forget_readiness()
         return answer.status_code, answer.json()
 
-    good = {"ready": True, "storage": "ok", "engine": "ok", "service": "ok", "issuers": "ok"}
+    good = {"ready": True, "storage": "ok", "engine": "ok", "service": "ok", "issuers": "ok", "configuration": "ok"}
     assert await ready() == (200, good)
     for error, word in ((StorageFull("full"), "full"), (StorageError("/secret/path"), "failed")):
 

@@ -38,6 +38,9 @@ class ReadyOut(BaseModel):
         description="`stale`: keys of an issuer cannot be fetched, those that it gave last serve. `failed`: its tokens cannot be judged, and are "
         "answered 503. Neither makes the service unready, for all others are served."
     )
+    configuration: Literal["ok", "refused"] = Field(
+        description="`refused`: the configuration's files have changed and cannot be used; the one from before serves, and the log says why."
+    )
 
 
 @router.get("/health", response_model=HealthOut, summary="The process lives")

@@ -1,0 +1,44 @@
+"""A call that may block, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["in_thread"]
+
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call it off the loop, in a thread that ends with it: a pool's idle threads would outlive the engine."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def resolve(result: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as failure:
+            error = failure
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
+            loop.call_soon_threadsafe(resolve, result, error)
+
+    thread = threading.Thread(target=run, name="fanout configuration", daemon=True)
+    thread.start()
+    try:
+        return await done
+    finally:
+        if done.done():
+            thread.join()
