@@ -12,13 +12,15 @@ from typing import Any, TypeAlias
 from benchmarks.guard.counting import part_of
 from benchmarks.guard.scenarios import Count
 
-__all__ = ["FILE", "VERSION", "Growth", "compare", "load", "save"]
+__all__ = ["COMMIT", "FILE", "LIMIT", "VERSION", "Growth", "compare", "load", "save"]
 
 FILE = Path(__file__).parents[1] / "baseline.json"
+COMMIT = "48a4b63"
+"""The commit whose counts are in `FILE`. They stay: rises since then add up, and are judged by their sum."""
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Each minor version of Python has a compiler of its own, so its instructions are counted by themselves."""
 LIMIT = 0.05
-"""By how much a count may rise."""
+"""The share by which a count may rise."""
 _WEIGHT = 0.01
 """A part counts as grown if its rise is at least this share of the whole: one call in a corner is nobody's worry."""
 _LEAST = {"iterations": 5, "writes": 5}
@@ -53,28 +55,28 @@ class Growth:
         return "\n".join(lines)
 
 
-def compare(before: Counts, now: Counts) -> list[Growth]:
-    """Each measure of each scenario that rose by more than `LIMIT`, as a whole or in one part of the program."""
+def compare(before: Counts, now: Counts, limit: float = LIMIT) -> list[Growth]:
+    """Each measure of each scenario that rose by more than that share, as a whole or in one part of the program."""
     return [
         growth
         for scenario, measures in before.items()
         for measure, count in measures.items()
-        for growth in _grown(scenario, measure, count, now[scenario][measure])
+        for growth in _grown(scenario, measure, count, now[scenario][measure], limit)
     ]
 
 
-def _grown(scenario: str, measure: str, before: Count, now: Count) -> Iterator[Growth]:
+def _grown(scenario: str, measure: str, before: Count, now: Count, limit: float) -> Iterator[Growth]:
     if now.deliveries != before.deliveries:
         raise ValueError(
             f"{scenario}: {measure} was counted of {before.deliveries} deliveries, now of {now.deliveries}: "
-            "count anew with `python -m benchmarks guard --update`."
+            "count that commit anew with this guard."
         )
-    if now.total > before.total * (1 + LIMIT) and now.total - before.total >= _LEAST.get(measure, 1):
+    if now.total > before.total * (1 + limit) and now.total - before.total >= _LEAST.get(measure, 1):
         yield _growth(scenario, measure, "", before.total, now.total, before, now)
         return
     for part, total in now.parts.items():
         was = before.parts.get(part, 0)
-        if total > was * (1 + LIMIT) and total - was > before.total * _WEIGHT:
+        if total > was * (1 + limit) and total - was > before.total * _WEIGHT:
             yield _growth(scenario, measure, part, was, total, before, now)
 
 
