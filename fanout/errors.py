@@ -10,6 +10,7 @@ __all__ = [
     "Backlogged",
     "ConfigurationError",
     "Conflict",
+    "ContentRefused",
     "EngineClosed",
     "FanoutError",
     "InvalidMessage",
@@ -84,7 +85,10 @@ class PluginError(FanoutError):
 
 
 class StorageError(FanoutError):
-    """The database failed; what was accepted before is safe, what was asked now is not done."""
+    """The database failed; what was accepted before is safe, what was asked now is not done.
+
+    Of exactly this class: for good, until the storage is opened again (a damaged file, a failed fsync, a file that was taken away).
+    """
 
 
 class StorageUnavailable(StorageError):
@@ -95,5 +99,12 @@ class StorageFull(StorageUnavailable):
     """No room on the disk: nothing of this call was stored, and a later call may succeed."""
 
 
-class StorageRefused(StorageError):
-    """The database cannot be used at all: of a newer version, of another program, read-only or damaged."""
+class StorageRefused(StorageUnavailable):
+    """The database does not take this program until an operator mends something: a right, a password, a key of addresses.
+
+    When a storage is opened also: of a newer version, of another program, read-only or damaged.
+    """
+
+
+class ContentRefused(StorageError, UsageError):
+    """The database cannot hold something of this call, whenever it is asked: nothing of the call was stored."""

@@ -68,6 +68,7 @@ from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, Notifi
 from fanout.errors import (
     AddressInvalid,
     ConfigurationError,
+    ContentRefused,
     InvalidMessage,
     MessageTooLarge,
     StorageError,
@@ -125,6 +126,7 @@ __all__ = [
     "Chunk",
     "Clock",
     "ConfigurationError",
+    "ContentRefused",
     "Context",
     "Control",
     "Deferred",

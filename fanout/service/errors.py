@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from fanout.errors import (
     Backlogged,
     Conflict,
+    ContentRefused,
     EngineClosed,
     NotFound,
     StorageError,
@@ -95,6 +96,8 @@ def problem_of(error: BaseException) -> Problem:
         case Backlogged():
             after = str(max(1, math.ceil(error.retry_after)))
             return Problem(429, CODES[429], str(error), {"retry-after": after})
+        case ContentRefused():
+            return Problem(400, CODES[400], str(error))
         case StorageFull():
             return Problem(507, CODES[507], "There is no room to store this now.", {"retry-after": "30"})
         case StorageError() | EngineClosed():

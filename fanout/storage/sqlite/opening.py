@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +14,15 @@ from typing import TypeVar
 
 import apsw
 
-from fanout.errors import StorageError, StorageRefused
+from fanout.errors import StorageRefused, StorageUnavailable
 from fanout.storage.sqlite.schema import APPLICATION_ID, STEPS, VERSION
 
-__all__ = ["busy_wait", "connect"]
+__all__ = ["CannotOpen", "busy_wait", "connect", "held_too_long"]
 
-_MAGIC = b"SQLite format 3\x00"
 _BUSY_LIMIT = 30.0
 """Seconds for which another process may hold the lock before a caller is told."""
+_HEADER = 100
+"""Bytes (SQLite file format, section 1.3). SQLite itself sees that the file is as long as its header says."""
 _CHECKED = 8 * 2**20
 """Files up to this many bytes are checked page by page when they are opened; that takes some 20 ms."""
 _TABLES = {
@@ -39,17 +43,31 @@ _TABLES = {
 T = TypeVar("T")
 
 
+class CannotOpen(StorageRefused):
+    """The file cannot be opened for writing: its rights, its folder's or its disk's forbid it."""
+
+
+def held_too_long(location: str) -> StorageUnavailable:
+    """What a caller is told who has waited for the lock as long as one may."""
+    return StorageUnavailable(
+        f"Another process has held the lock of {location} for {_BUSY_LIMIT:.0f} s: see which one hangs, and end it."
+    )
+
+
+def busy_limit() -> float:
+    """Seconds for which another process may hold the lock before a caller is told."""
+    return _BUSY_LIMIT
+
+
 def busy_wait(action: Callable[[], T], location: str) -> T:
-    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageError` after 30 s."""
+    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageUnavailable` after 30 s."""
     began = time.monotonic()
     while True:
         try:
             return action()
         except (apsw.BusyError, apsw.LockedError):
             if time.monotonic() - began > _BUSY_LIMIT:
-                raise StorageError(
-                    f"Another process has held the lock of {location} for {_BUSY_LIMIT:.0f} s: see which one hangs, and end it."
-                ) from None
+                raise held_too_long(location) from None
             time.sleep(random.uniform(0.0005, 0.003))
 
 
@@ -70,8 +88,8 @@ def connect(location: str, *, steps: tuple[str, ...] = STEPS) -> apsw.Connection
     return connection
 
 
-def _cannot_open(location: str) -> StorageRefused:
-    return StorageRefused(
+def _cannot_open(location: str) -> CannotOpen:
+    return CannotOpen(
         f"The database {location} cannot be opened for writing: give this user write permission for the file and its folder."
     )
 
@@ -89,37 +107,36 @@ def _examine(location: str) -> Path:
                 f"The folder {path.parent} does not exist: create it, or correct the path of the database."
             )
         if not path.exists():
-            # Device addresses are nobody else's to read. SQLite gives the log beside it the same rights.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with path.open("rb") as file:
-            head = file.read(100)
+            _make(path)
+        if 0 < path.stat().st_size < _HEADER:
+            # SQLite takes a file of one byte for an empty one.
+            raise _damaged(location, "its header is cut off")
     except PermissionError as error:
         raise _cannot_open(location) from error
     except OSError as error:
         raise StorageRefused(f"The database {location} cannot be read or made: {error.strerror}.") from error
-    if head and not head.startswith(_MAGIC):
-        raise StorageRefused(f"{location} is not a database: it is left alone. Name another file.")
-    if head:
-        _check_size(path, head)
     return path
 
 
-def _check_size(path: Path, head: bytes) -> None:
-    """The file must be as long as its header says (SQLite file format, sections 1.3.2 and 1.3.8).
+def _make(path: Path) -> None:
+    """An empty file that only this user may read, for it will hold device addresses. SQLite gives the log beside it the same rights.
 
-    With a write-ahead log beside it, the log may hold what the file lacks; then only SQLite can tell.
+    It is made without being opened, and never opened by anything but SQLite: when a process closes a file, all its locks on that file go,
+    those of other connections of the process too (https://sqlite.org/howtocorrupt.html, section 2.2).
     """
-    if len(head) < 100:
-        raise _damaged(str(path), "its header is cut off")
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size > 0:
+    try:
+        os.mknod(path, stat.S_IFREG | 0o600)
+    except FileExistsError:
         return
-    page = int.from_bytes(head[16:18], "big")
-    pages = int.from_bytes(head[28:32], "big")
-    valid = head[24:28] == head[92:96]
-    size = path.stat().st_size
-    if valid and size < (65536 if page == 1 else page) * pages:
-        raise _damaged(str(path), f"it has {size} bytes and should have {page * pages}")
+    except (AttributeError, PermissionError):
+        # Where only the system may make a file so (macOS), or none can be (Windows): under a name that no connection has open.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        os.close(descriptor)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
+        finally:
+            os.unlink(name)
 
 
 def _damaged(location: str, how: str) -> StorageRefused:
@@ -155,7 +172,11 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...])
             connection.pragma(name, value)
         busy_wait(lambda: _migrate(connection, location, steps), location)
         _check(connection, location)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except apsw.NotADBError as error:
+        raise StorageRefused(
+            f"{location} is not a database, or its beginning is damaged: it is left alone. Name another file, or restore it from a backup."
+        ) from error
+    except apsw.CorruptError as error:
         raise _damaged(location, str(error)) from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
         raise _cannot_open(location) from error

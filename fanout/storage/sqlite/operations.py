@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,22 @@ from typing import Any
 
 import apsw
 
-from fanout.errors import StorageError, StorageFull
+from fanout.errors import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.plugin import StorageContext
+from fanout.storage.kinds import Kind
 from fanout.storage.sqlite.courtesy import Courtesy
 from fanout.storage.sqlite.db import Db
-from fanout.storage.sqlite.failure import fatal, translate
+from fanout.storage.sqlite.failure import kind_of, translate, worn
+from fanout.storage.sqlite.files import Files
 from fanout.storage.sqlite.logsize import LogSize
-from fanout.storage.sqlite.opening import busy_wait, connect
+from fanout.storage.sqlite.opening import CannotOpen, busy_limit, busy_wait, connect, held_too_long
 from fanout.storage.sqlite.sealing import begin
 
 __all__ = ["Database", "Operation"]
 
 _log = logging.getLogger("fanout.sqlite")
+_PATIENCE = 1.0
+"""Seconds after which a lock that another process holds is looked at less often."""
 
 
 @dataclass(slots=True)
@@ -45,31 +49,44 @@ class Operation:
     error: BaseException | None = None
 
 
+class _Locked(Exception):
+    """Another process holds the lock, and whoever asked has something else to do meanwhile."""
+
+
 class Database:
     """The connection and its transactions. Belongs to one thread."""
 
     def __init__(self, location: str, context: StorageContext) -> None:
         self._location = location
-        try:
-            self._connection = connect(location)
-        except apsw.Error as error:
-            raise translate(error, location) from error
-        self._path = os.path.abspath(location)
-        self._file = _identity(self._path)
-        self._db = Db(self._connection, context)
-        try:
-            begin(self._db)
-        except BaseException as error:
-            self._connection.close()
-            raise translate(error, location) from error
+        self._context = context
         self._broken: BaseException | None = None
         self._courtesy = Courtesy()
         self._log_size = LogSize()
         self._commits = 0
-        self._seen = self._data_version()
-        self._synced = True
+        self._worn = False
+        self._locked_since: float | None = None
         self.free_until = 0.0
-        """When the next write may begin, on the monotonic clock: until then the lock is left to others."""
+        """When the next write may begin, on the monotonic clock: until then the lock is left to others, or held by them."""
+        self.patient = True
+        """Whether `write` waits for a lock that another process holds."""
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._connection = connect(self._location)
+        except apsw.Error as error:
+            raise translate(error, self._location) from error
+        try:
+            self._db = Db(self._connection, self._context)
+            begin(self._db)
+            self._connection.pragma("data_version")  # it reads: so the log is there, too
+            self._seen = self._connection.data_version()
+        except BaseException as error:
+            self._connection.close()
+            raise translate(error, self._location) from error
+        self._files = Files(self._location, self._connection.filename)
+        self._synced = True
+        self._worn = False
 
     def close(self) -> None:
         """End the connection; SQLite moves the log into the file if nobody else has it open."""
@@ -77,55 +94,110 @@ class Database:
 
     def changes(self, *, others: bool = False) -> int:
         """A number that differs after any commit, of ours or of another process; with `others`, after theirs alone."""
-        return (self._data_version() << 40) + (0 if others else self._commits)
+        return (int(self._db.value("PRAGMA data_version")) << 40) + (0 if others else self._commits)
 
-    def _data_version(self) -> int:
-        return int(self._db.value("PRAGMA data_version"))
+    def _renew(self) -> None:
+        """A connection that can no longer be trusted is replaced, once the disk lets it. Raises `StorageError`."""
+        if not self._worn:
+            return
+        main = self._files.main
+        try:
+            self._connection.close()
+            self._open()
+        except CannotOpen as error:
+            raise StorageUnavailable(str(error)) from error
+        except StorageUnavailable as error:
+            if isinstance(error, StorageRefused):
+                self._broken = error
+                raise StorageError(str(error)) from error
+            raise
+        if self._files.main != main:
+            self._lost(self._location)
+
+    def _look_at_files(self) -> None:
+        """Raises `StorageError` once a file of the database is no longer the one that was opened."""
+        path = self._files.missing()
+        if path:
+            self._lost(path)
+
+    def _lost(self, path: str) -> None:
+        # SQLite would go on writing to a file that nobody can open any more.
+        self._broken = FileNotFoundError()
+        raise StorageError(
+            f"The file {path} was moved or deleted while the database was open: what was accepted lately may be gone with it. Put back what "
+            "was taken away, and open the database again."
+        )
 
     # -- reads
 
     def read(self, operations: Sequence[Operation]) -> None:
         """Run reads, each in a transaction of its own."""
         for operation in operations:
-            try:
-                operation.result = busy_wait(partial(operation.run, self._db), self._location)
-            except Exception as error:
-                operation.error = self._judge(error)
+            self._settle(operation, operation.run)
+
+    def _settle(self, operation: Operation, run: Callable[[Db], Any]) -> None:
+        try:
+            self._renew()
+            operation.result = busy_wait(partial(run, self._db), self._location)
+            if self._moved_on():
+                operation.result = busy_wait(partial(run, self._db), self._location)
+        except Exception as error:
+            operation.error = self._judge(error)
+
+    def _moved_on(self) -> bool:
+        """Whether others have committed since the last transaction. They may have put another database's content into the file (a backup
+        was restored), so that what was learned of it is forgotten. The number is that of the latest transaction, so it is asked after one began.
+        """
+        seen = self._connection.data_version()
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        self._db.forget()
+        return True
 
     def idle(self, operation: Operation) -> bool:
         """Whether a write's probe says that there is nothing to do; if so, or if the probe fails, it is settled."""
         probe = operation.probe
         if probe is None:
             return False
-        try:
-            if busy_wait(partial(probe, self._db), self._location):
-                return False
-            operation.result = operation.idle
-        except Exception as error:
-            operation.error = self._judge(error)
+        self._settle(operation, probe)
+        if operation.error is None and operation.result:
+            operation.result = None
+            return False
+        operation.result = None if operation.error is not None else operation.idle
         return True
 
     # -- writes
 
-    def write(self, operations: Sequence[Operation]) -> None:
-        """Run writes in one transaction. One that fails leaves nothing behind and spoils no other."""
+    def write(self, operations: Sequence[Operation]) -> bool:
+        """Run writes in one transaction. One that fails leaves nothing behind and spoils no other.
+
+        False where nothing was done because another process holds the lock, and `patient` is False: ask again from `free_until` on.
+        """
         if self._broken is not None:
             for operation in operations:
                 operation.error = self._refusal()
-            return
-        # Savepoints cost two statements each, and nearly every batch is free of faults: so they come second.
-        if not self._transaction(operations, guarded=False) and len(operations) > 1:
-            self._transaction(operations, guarded=True)
+            return True
+        try:
+            # Savepoints cost two statements each, and nearly every batch is free of faults: so they come second.
+            if not self._transaction(operations, guarded=False) and len(operations) > 1:
+                self._transaction(operations, guarded=True)
+        except _Locked:
+            return False
+        return True
 
     def _transaction(self, operations: Sequence[Operation], *, guarded: bool) -> bool:
         """One commit of all of them. False if it is worth trying again with each guarded from the others."""
-        connection = self._connection
         try:
+            self._renew()
             self._sync(any(operation.durable for operation in operations))
-            self._begin()
+            self._begin(patient=self.patient or guarded)
+        except _Locked:
+            raise
         except Exception as error:
             self._tell(operations, error)
             return True
+        connection = self._connection
         began = time.monotonic()
         before = connection.total_changes()
         try:
@@ -135,24 +207,17 @@ class Database:
                 else:
                     operation.result = operation.run(self._db)
             connection.execute("COMMIT")
+            self._seen = connection.data_version()
+            self._look_at_files()
         except Exception as error:
             self._roll_back()
             self._tell(operations, error)
-            return self._broken is not None or isinstance(operations[0].error, StorageFull)
+            return self._broken is not None or self._worn or isinstance(operations[0].error, StorageFull)
         if connection.total_changes() != before:
             self._commits += 1
         now = time.monotonic()
         self.free_until = now + self._courtesy.pause(now, now - began)
-        if self._log_size.due(now):
-            self._look_at_log()
-        return True
-
-    def _look_at_log(self) -> None:
-        try:
-            size = os.stat(f"{self._path}-wal").st_size
-        except OSError:
-            return
-        if self._log_size.grown(size):
+        if self._log_size.due(now) and self._log_size.grown(size := self._files.log_size):
             _log.error(
                 "The write-ahead log of %s has grown to %d MB: some program has been reading in the database all the while, "
                 "so that SQLite cannot start the log over. Find it (fuser %s) and end it.",
@@ -160,6 +225,7 @@ class Database:
                 size >> 20,
                 self._location,
             )
+        return True
 
     def _tell(self, operations: Sequence[Operation], error: Exception) -> None:
         judged = self._judge(error)
@@ -172,23 +238,29 @@ class Database:
             self._connection.pragma("synchronous", "FULL" if durable else "NORMAL")
             self._synced = durable
 
-    def _begin(self) -> None:
-        if _identity(self._path) != self._file:
-            # SQLite would go on writing to a file that nobody can open any more.
-            self._broken = FileNotFoundError()
-            raise StorageError(
-                f"The database {self._location} was moved or deleted while it was open: put it back and open it again."
-            )
-        begin = partial(self._connection.execute, "BEGIN IMMEDIATE")
+    def _begin(self, *, patient: bool) -> None:
+        start = partial(self._connection.execute, "BEGIN IMMEDIATE")
         try:
-            begin()
-        except apsw.BusyError:
+            start()
+        except (apsw.BusyError, apsw.LockedError):
+            now = time.monotonic()
+            self._courtesy.met(now)
+            if patient:
+                busy_wait(start, self._location)
+            else:
+                self._locked(now)
+        self._locked_since = None
+        if self._moved_on():
             self._courtesy.met(time.monotonic())
-            busy_wait(begin, self._location)
-        seen = self._data_version()
-        if seen != self._seen:
-            self._seen = seen
-            self._courtesy.met(time.monotonic())
+
+    def _locked(self, now: float) -> None:
+        """Look again in a moment, and less often as time goes on. Raises `_Locked`, and `StorageUnavailable` after as long as one may wait."""
+        since = self._locked_since = now if self._locked_since is None else self._locked_since
+        if now - since > busy_limit():
+            self._locked_since = None
+            raise held_too_long(self._location)
+        self.free_until = now + random.uniform(0.0005, 0.003 if now - since < _PATIENCE else 0.03)
+        raise _Locked
 
     def _guarded(self, operation: Operation) -> None:
         connection = self._connection
@@ -197,7 +269,7 @@ class Database:
         try:
             operation.result = operation.run(self._db)
         except Exception as error:
-            if fatal(error) or not connection.in_transaction:
+            if kind_of(error) is Kind.FATAL or worn(error) or not connection.in_transaction:
                 raise
             connection.execute("ROLLBACK TO operation")
             self._db.forget()
@@ -213,20 +285,12 @@ class Database:
             self._broken = self._broken or error
 
     def _judge(self, error: BaseException) -> BaseException:
-        if fatal(error) and self._broken is None:
+        if kind_of(error) is Kind.FATAL and self._broken is None:
             self._broken = error
+        self._worn = self._worn or worn(error)
         return translate(error, self._location)
 
     def _refusal(self) -> StorageError:
         return StorageError(
             f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
         )
-
-
-def _identity(location: str) -> tuple[int, int] | None:
-    """Which file that path names, or None."""
-    try:
-        found = os.stat(location)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -158,12 +158,12 @@ class Thread:
         while True:
             with self._ready:
                 while not self._queue:
+                    if any(not operation.write or not writes for operation, _ in large):
+                        break
                     if writes:
                         pause = database.free_until - time.monotonic()
                         if pause <= 0 or self._closing:
                             break
-                    elif large:
-                        break
                     elif self._closing or not threading.main_thread().is_alive():
                         return
                     else:
@@ -173,8 +173,11 @@ class Thread:
             self._owed.update((future, operation) for operation, future in taken)
             large.extend(each for each in taken if each[0].large)
             self._turn(database, [each for each in taken if not each[0].large], writes)
-            if large and not writes:
-                self._turn(database, [large.popleft()], writes)
+            # While the lock is somebody else's, what only reads goes on.
+            following = next((each for each in large if not each[0].write or not writes), None)
+            if following is not None:
+                large.remove(following)
+                self._turn(database, [following], writes)
 
     def _turn(self, database: Database, taken: Sequence[_Asked], writes: list[_Asked]) -> None:
         """Do these, and the writes that wait unless the lock is left to others."""
@@ -186,9 +189,10 @@ class Thread:
                 (reads if not writes and database.idle(each[0]) else writes).append(each)
         self._answer(reads)
         if writes and (self._closing or time.monotonic() >= database.free_until):
-            database.write([operation for operation, _ in writes])
-            self._answer(writes)
-            writes.clear()
+            database.patient = self._closing
+            if database.write([operation for operation, _ in writes]):
+                self._answer(writes)
+                writes.clear()
 
     def _answer(self, batch: Sequence[_Asked]) -> None:
         if batch:
