@@ -21,6 +21,7 @@ Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS5
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{12}")
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
+_DEEPEST = 128
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 
 
@@ -117,21 +118,35 @@ class Limits:
     inflated_bytes: int = 2_097_152
     """Of a gzip or deflate body, inflated."""
     import_line_bytes: int = 65_536
-    """Of one line of a bulk import, whose whole has no limit."""
+    """Of one line of a bulk import."""
     depth: int = 32
-    """Of arrays and objects in one another."""
+    """Of arrays and objects in one another, at most 128: the encoder of JSON (orjson) takes 254, around which the service puts its own."""
     headers: int = 100
     header_bytes: int = 32_768
     """Of all headers of a request together, names and values."""
     recipients: int = 10_000
     """Users, endpoints or addresses named by one post; a topic counts as one."""
+    content_bytes: int = 65_536
+    """Of the content of one item of a feed, as JSON, whatever the gateways take."""
+    import_bytes: int = 17_179_869_184
+    """Of one bulk import, inflated where it is compressed."""
     posts_per_minute: int = 60_000
-    """Of one app."""
+    """Of one app's own posts; and, counted apart, of the posts of all of its users together."""
+    user_posts_per_minute: int = 60
+    """Of one user's posts to herself."""
+    user_changes_per_minute: int = 600
+    """Of one user: changes of items (read, dismissed, deleted) and of subscriptions."""
+    user_streams_per_minute: int = 60
+    """Of one user: event streams that her clients begin."""
+    subscriptions: int = 50
+    """Of one user of one app. With one more the subscription that was renewed longest ago ends."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
             if getattr(self, limit.name) < 1:
                 raise UsageError(f"{limit.name} is {getattr(self, limit.name)}: it must be above zero.")
+        if self.depth > _DEEPEST:
+            raise UsageError(f"depth is {self.depth}: it must be at most {_DEEPEST}.")
         if self.inflated_bytes < self.body_bytes:
             raise UsageError(
                 f"inflated_bytes is {self.inflated_bytes}: it must not be below body_bytes ({self.body_bytes})."

@@ -11,6 +11,7 @@ from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
 from fanout.core.records import Put, Submission
 from fanout.core.submission import submission_of
+from fanout.core.untraced import untraced
 from fanout.errors import Conflict, InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
 
@@ -96,9 +97,9 @@ class Intake:
             try:
                 messages[binding] = self._transports[submission.app, binding].prepare(whole)
             except InvalidMessage as error:
-                refusals[binding] = error
+                refusals[binding] = untraced(error)
         if refusals and not messages:
-            raise next(iter(refusals.values()))
+            raise untraced(next(iter(refusals.values())))
         judged = replace(submission, refused=frozenset(refusals)) if refusals else submission
         return Request(judged, refusals, whole, messages)
 
@@ -107,7 +108,7 @@ def raise_refused(requests: Sequence[Request], puts: Sequence[Put]) -> None:
     """Raise for the first of these puts that was refused: `InvalidMessage`, or `Conflict`."""
     for request, put in zip(requests, puts, strict=True):
         if put.refused:
-            raise request.refusals[put.refused]
+            raise untraced(request.refusals[put.refused])
         if put.conflict:
             key = request.submission.idempotency_key
             raise Conflict(

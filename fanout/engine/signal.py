@@ -13,7 +13,7 @@ class Signal:
     __slots__ = ("_set", "_waiters")
 
     def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[bool]] = set()
         self._set = False
 
     def set(self) -> None:
@@ -23,7 +23,7 @@ class Signal:
             return
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(True)
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for `set`, for `timeout` seconds at most; whether it came."""
@@ -36,20 +36,17 @@ class Signal:
             await asyncio.sleep(0)
             return False
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters.add(waiter)
         timer = None if timeout is None else loop.call_later(timeout, _expire, waiter)
         try:
-            await waiter
-            return True
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
             self._waiters.discard(waiter)
             if timer is not None:
                 timer.cancel()
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
+def _expire(waiter: asyncio.Future[bool]) -> None:
     if not waiter.done():
-        waiter.set_exception(TimeoutError())
+        waiter.set_result(False)

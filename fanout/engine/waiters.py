@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from fanout.core.untraced import untraced
 from fanout.plugin import Storage
 
 __all__ = ["Waiters"]
@@ -50,4 +51,4 @@ class Waiters:
         for futures in self._futures.values():
             for future in futures:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(untraced(error))

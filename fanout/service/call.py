@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import orjson
 from fastapi import Depends, Request
 
 from fanout.config import Settings
-from fanout.core.rate import Rate
 from fanout.engine import Engine
 from fanout.engine.chance import source
 from fanout.errors import EngineClosed, StorageError, StorageFull
@@ -22,9 +21,10 @@ from fanout.service.auth import Authenticator, Caller
 from fanout.service.body import Headers, Receive, read_body
 from fanout.service.errors import Problem, Refused, envelope
 from fanout.service.feed import FeedService
+from fanout.service.rates import Rates
 from fanout.service.strict_json import parse
 
-__all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall", "refuse_rate"]
+__all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall"]
 
 _JSON = (b"content-type", b"application/json")
 
@@ -75,7 +75,7 @@ class Service:
         self._known_until = 0.0
         self._storage_word = self._engine_word = "ok"
         self.lag = LoopLag()
-        self._rates: dict[str, Rate] = {}
+        self._rates = Rates()
         self._apps_of_hosts = settings.service.host_names
         self._named_apps = frozenset(self._apps_of_hosts.values())
         self._stack: AsyncExitStack | None = None
@@ -138,13 +138,25 @@ class Service:
             return "failed", "ok"
         return "ok", "ok"
 
-    def post_allowed(self, app: str) -> float:
-        """Count one post of `app`: 0.0 if it may have it, else after how many seconds it may."""
-        rate = self._rates.get(app)
-        if rate is None:
-            most = self.limits.posts_per_minute
-            rate = self._rates[app] = Rate(most / 60, most)
-        return rate.take(self.clock.monotonic())
+    def take(self, kind: str, caller: Caller) -> float:
+        """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.
+
+        A user has rates of her own, and a post of hers counts beside the posts of her app, never among them: no user and no number of users
+        takes from what the app itself may post.
+        """
+        limits, now = self.limits, self.clock.monotonic()
+        app, user = caller.app, caller.user
+        if user is None:
+            return self._rates.take((kind, app), limits.posts_per_minute, now)
+        per_user = {
+            "posts": limits.user_posts_per_minute,
+            "changes": limits.user_changes_per_minute,
+            "streams": limits.user_streams_per_minute,
+        }
+        wait = self._rates.take((kind, app, user), per_user[kind], now)
+        if wait == 0.0 and kind == "posts":
+            wait = self._rates.take(("posts of users", app), limits.posts_per_minute, now)
+        return wait
 
     def host_allowed(self, app: str, host: str) -> bool:
         """Whether `host` may be the `targetHostName` of a notification of `app`.
@@ -206,9 +218,17 @@ class Call:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def charge(self) -> None:
-        """Count a post. Raises `Refused` 429."""
-        refuse_rate(self.service.post_allowed(self.known.app))
+    def charge(self, kind: Literal["posts", "changes", "streams"] = "posts") -> None:
+        """Count a post, a user's change of her feed or subscriptions, or an event stream of hers. Raises `Refused` 429."""
+        wait = self.service.take(kind, self.known)
+        if wait > 0:
+            whose = "This app" if self.known.user is None else "This user"
+            raise Refused(
+                429,
+                "activityLimitReached",
+                f"{whose} makes more {kind} than the limit allows: wait as Retry-After says.",
+                {"retry-after": str(max(1, int(wait + 0.999)))},
+            )
 
     async def json(self) -> Any:
         """The body's value. Raises `Refused` (400, 408, 413, 415), and `UsageError` for what is no acceptable JSON."""
@@ -242,17 +262,6 @@ class Call:
         ]
         return Reply(
             problem.status, envelope(problem, self.request_id, self.client_request_id, date), [_JSON, *headers]
-        )
-
-
-def refuse_rate(seconds: float) -> None:
-    """Raise `Refused` 429 if `seconds` is above zero."""
-    if seconds > 0:
-        raise Refused(
-            429,
-            "activityLimitReached",
-            "This app posts more than its limit allows: wait as Retry-After says.",
-            {"retry-after": str(max(1, int(seconds + 0.999)))},
         )
 
 

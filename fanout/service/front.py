@@ -62,7 +62,10 @@ class Front:
                 await answer.reply(await fast(call))
             else:
                 scope["fanout.call"] = call
-                await self._app(scope, _checked(call, path), answer.send)
+                try:
+                    await self._app(scope, _checked(call, path), answer.send)
+                finally:
+                    _forget(scope)
         except ClientGone:
             return
         except Exception as error:
@@ -109,6 +112,15 @@ def _check_address(path: str, query: bytes) -> None:
         if len(names) != len(set(names)):
             # No parameter here is a list, and FastAPI would take the last.
             raise Refused(400, CODES[400], "The query names a parameter twice.")
+
+
+def _forget(scope: Scope) -> None:
+    """Take out of the request's scope what FastAPI and Starlette left there: exit stacks that refer to the scope again.
+
+    Such a cycle would keep the request's body until the cycle collector runs, which is set to run rarely.
+    """
+    for key in [key for key in scope if key.startswith(("fastapi", "starlette"))]:
+        del scope[key]
 
 
 class _Answer:

@@ -20,29 +20,30 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 _DIGITS = 20
 
 
-class _Doubtful(Exception):
-    """The quick look cannot tell."""
+_DOUBT = 2**62
+"""Added to the count of colons for a number that may have more than 64 bits, so that the body is read slowly."""
 
 
 def parse(body: bytes, depth: int) -> Any:
-    """The value. `depth` is how many arrays and objects may stand in one another. Raises `UsageError` with a sentence."""
+    """The value of a JSON body.
+
+    `depth` is how many arrays and objects may stand in one another; it is checked before anything that recurses in Python reads the value.
+    Raises `UsageError` with a sentence.
+    """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UsageError(f"The body is no JSON: {error}.") from None
     # Each key has one colon, and no other place outside texts has any: as many as expected means that no key was dropped. A colon
     # or NUL that is written as an escape would spoil the count, so such bodies are read again, slowly.
-    try:
-        if b"\\u003" not in body and b"\\u0000" not in body and _colons(value, depth) == body.count(b":"):
-            return value
-        _colons(value, depth)
-    except _Doubtful:
-        pass
+    colons = _colons(value, depth)
+    if colons == body.count(b":") and b"\\u003" not in body and b"\\u0000" not in body:
+        return value
     return _slowly(body)
 
 
 def _colons(value: Any, left: int) -> int:
-    """How many colons the JSON of `value` has at least. Raises for too deep a value, and `_Doubtful` for a large number."""
+    """The least number of colons in the JSON of `value`. Raises `UsageError` for too deep a value, whatever else is in it."""
     kind = type(value)
     if kind is str:
         return int(value.count(":"))
@@ -56,9 +57,7 @@ def _colons(value: Any, left: int) -> int:
         parts = value
         count = 0
     else:
-        if kind is float and not _LEAST < value < _MOST:
-            raise _Doubtful
-        return 0
+        return _DOUBT if kind is float and not _LEAST < value < _MOST else 0
     if left <= 0:
         raise UsageError("The body is nested too deeply.")
     for part in parts:

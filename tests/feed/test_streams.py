@@ -275,7 +275,7 @@ async def lag_behind(rig: Rig, stream: Events, rounds: int) -> None:
 
 
 async def test_a_slow_reader_keeps_nobody_waiting_and_is_told_to_begin_anew() -> None:
-    settings = FeedSettings(backlog=5, heartbeat=0.05, poll=0.005)
+    settings = FeedSettings(backlog=5, heartbeat=0.05, poll=0.005, content_bytes=200_000)
     async with running("memory:", feed=settings) as rig, rig.client("alice") as client, events(client) as stream:
         loop = asyncio.get_running_loop()
         slow = await loop.run_in_executor(None, open_and_leave_lying, rig.url, {"x-fanout-user": "alice"})
@@ -291,7 +291,7 @@ async def test_a_slow_reader_keeps_nobody_waiting_and_is_told_to_begin_anew() ->
 
 
 async def test_a_reader_who_never_reads_is_given_up() -> None:
-    settings = FeedSettings(heartbeat=0.05, poll=0.005, patience=0.2)
+    settings = FeedSettings(heartbeat=0.05, poll=0.005, patience=0.2, content_bytes=200_000)
     async with running("memory:", feed=settings) as rig, rig.client("alice") as client, events(client) as stream:
         loop = asyncio.get_running_loop()
         slow = await loop.run_in_executor(None, open_and_leave_lying, rig.url, {"x-fanout-user": "alice"})

@@ -27,11 +27,17 @@ from fanout.service.server import serving
 from fanout.testing.issuer import Client, LoopbackIssuer, SigningKey
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
-__all__ = ["APPS", "Gateways", "Rig", "Stub", "key_of", "running", "settings_of"]
+__all__ = ["APPS", "UNLIMITED", "Gateways", "Rig", "Stub", "key_of", "running", "settings_of"]
 
 FAST = Policy(backoff_base=0.02, backoff_throttled=0.02, probe=0.02, request_timeout=2.0)
 KEY = SigningKey.make("key-1")
 APPS = {"shop": ("apns", "fcm", "wns", "webpush"), "news": ("apns",)}
+UNLIMITED = Limits(
+    posts_per_minute=10_000_000,
+    user_posts_per_minute=10_000_000,
+    user_changes_per_minute=10_000_000,
+    user_streams_per_minute=10_000_000,
+)
 HOSTS = {"shop.example.com": "shop", "news.example.com": "news"}
 _KEYS = {app: new_api_key() for app in APPS}
 

@@ -14,9 +14,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
-from servicerig import Gateways, Stub, engine_of, key_of, running, settings_of
+from servicerig import UNLIMITED, Gateways, Stub, engine_of, key_of, running, settings_of
 
-from fanout.config import Limits
 from fanout.service import create_app
 
 EXAMPLES = 10
@@ -54,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         await asyncio.to_thread(int)  # its thread is there before the first test, and gone after the last
-        async with running(path, limits=Limits(posts_per_minute=10_000_000)) as rig:
+        async with running(path, limits=UNLIMITED) as rig:
             await rig.subscribe("alice", "apns")
             for n in range(3):
                 body = {"user": "alice", "binding": "apns", "address": f"alice-{n}"}

@@ -245,8 +245,10 @@ async def test_row_33_over_the_limit_it_is_406_with_retry_after_and_429_on_our_o
             assert answer.status_code == 406
             assert 1 <= int(answer.headers["retry-after"]) <= 30
             assert answer.json()["error"]["code"] == "activityLimitReached"
-        answer = await rig.as_app("POST", "/v1/notifications", json={"target": {"user": "alice"}})
-        assert answer.status_code == 429
+        # Posts of users use up nothing of what the app itself may post.
+        sent = [await rig.as_app("POST", "/v1/notifications", json={"target": {"user": "alice"}}) for _ in range(3)]
+        assert [answer.status_code for answer in sent] == [202, 202, 429]
+        answer = sent[-1]
         assert int(answer.headers["retry-after"]) >= 1
         assert len(await rig.history()) == 2
         other = await rig.as_app("POST", "/v1/notifications", "news", json={"target": {"user": "alice"}})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanout.config import Limits
 from fanout.errors import UsageError
 from fanout.service.strict_json import parse
 
@@ -98,3 +100,26 @@ def test_what_is_refused(body: bytes, why: str) -> None:
 @pytest.mark.parametrize("body", [b'"\\\\u0000"', b'{"\\\\u0000":"\\\\u003a"}', b"[1e300]", b"[" * 100 + b"]" * 100])
 def test_what_only_looks_like_it_is_taken(body: bytes) -> None:
     assert parse(body, 100) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "inner", [b"1e30", b"18446744073709551616", b'"\\u0000"', b'"\\u003a"', b'{"a":1,"a":2}', b"1"]
+)
+@pytest.mark.parametrize("depth", [33, 200, 600, 1000])
+@pytest.mark.parametrize("before", [True, False])
+def test_no_number_and_no_escape_hides_depth(inner: bytes, depth: int, before: bool) -> None:
+    deep = b"[" * depth + b"]" * depth
+    body = b"[" + inner + b"," + deep + b"]" if before else b"[" + deep + b"," + inner + b"]"
+    with pytest.raises(UsageError, match=r"deeply|recursion limit"):
+        parse(body, 32)
+    inside = b'{"a":' * depth + inner + b"}" * depth
+    with pytest.raises(UsageError, match=r"deeply|recursion limit"):
+        parse(inside, 32)
+
+
+def test_the_limit_of_depth_stays_below_what_the_encoder_of_json_takes() -> None:
+    deepest = Limits(depth=128)
+    value = parse(b"[" * deepest.depth + b"]" * deepest.depth, deepest.depth)
+    assert orjson.dumps({"payload": {"content": {"data": value}}})
+    with pytest.raises(UsageError, match="depth is 129"):
+        Limits(depth=129)

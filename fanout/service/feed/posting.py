@@ -17,6 +17,7 @@ from fanout.engine import Engine
 from fanout.engine.chance import source
 from fanout.engine.intake import Request
 from fanout.errors import MessageTooLarge, UsageError
+from fanout.service.feed.errors import FeedError
 from fanout.service.feed.plan import (
     SIGNAL_TTL,
     Fallback,
@@ -49,11 +50,21 @@ _draw = source().randbytes
 
 
 def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, now: float) -> FeedPost:
-    """What enters the feed. Raises `UsageError` for what cannot: content that is no JSON, a time that has passed or is too far away."""
+    """What enters the feed.
+
+    Raises `UsageError` for what cannot: content that is no JSON, a time that has passed or is too far away; and `FeedError` 413 for content
+    that is too large.
+    """
     try:
         content = orjson.dumps(dict(item.content))
     except TypeError as error:
         raise UsageError(f"The item's content must be plain JSON: {error}.") from None
+    if len(content) > settings.content_bytes:
+        raise FeedError(
+            413,
+            "content",
+            f"The item's content has {len(content):,} bytes as JSON; at most {settings.content_bytes:,} are stored.",
+        )
     expires_at = now + settings.expiry if item.expires_at is None else item.expires_at
     if not now < expires_at <= now + settings.longest_expiry + _SLACK:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from fanout.bootstrap import SystemClock
 from fanout.config import Settings
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeedService", "Posted", "Read"]
 
+_PART = 32
+"""Items that are read from storage at once: 2 MB where each has the largest content."""
 _FEEDS = ("user", "users", "topic", "all")
 
 
@@ -68,6 +70,16 @@ class Read:
     items: tuple[FeedItem, ...]
     cursor: str
     more: bool
+
+
+class Wanted(TypedDict, total=False):
+    """Which items a reader wants, and as which device."""
+
+    order: Literal["changed", "newest"]
+    unread: bool | None
+    action: ItemAction | None
+    status: Literal["active", "deleted", "any"] | None
+    unsid: str
 
 
 class FeedService:
@@ -243,25 +255,41 @@ class FeedService:
     # -- the feed
 
     async def list(
+        self, app: str, user: str, *, cursor: str | None = None, limit: int = 100, **wanted: Unpack[Wanted]
+    ) -> Read:
+        """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes first.
+
+        From the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one in the order `newest`.
+        Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
+        """
+        if not 0 < limit <= 1000:
+            raise UsageError("limit is 1 to 1000.")
+        items: list[FeedItem] = []
+        size = 0
+        while True:
+            # In parts of a fixed number: the size of the items so far says nothing of the next ones.
+            read = await self._part(app, user, cursor=cursor, limit=min(limit - len(items), _PART), **wanted)
+            items += read.items
+            size += sum(len(item.content) for item in read.items)
+            if not read.more or len(items) >= limit or size >= self.settings.page_bytes:
+                return Read(tuple(items), read.cursor, read.more)
+            cursor = read.cursor
+
+    async def _part(
         self,
         app: str,
         user: str,
         *,
-        cursor: str | None = None,
+        cursor: str | None,
+        limit: int,
         order: Literal["changed", "newest"] = "changed",
         unread: bool | None = None,
         action: ItemAction | None = None,
         status: Literal["active", "deleted", "any"] | None = None,
-        limit: int = 100,
         unsid: str = "",
     ) -> Read:
-        """A page of the feed: from the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one
-        in the order `newest`. `unsid` is the device that reads. Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
-        """
         if action is not None and action not in ACTIONS:
             raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
-        if not 0 < limit <= 1000:
-            raise UsageError("limit is 1 to 1000.")
         feed, now = self._engine.storage.feed, self._clock.now()
         database = await self._database()
         place = None if cursor is None else parse(cursor)

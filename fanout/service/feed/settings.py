@@ -1,4 +1,4 @@
-"""How long things of the feed last, and how many streams may be open."""
+"""How long things of the feed last, how large they are, and how many streams may be open."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedSettings:
     """All times in seconds."""
+
+    content_bytes: int = 65_536
+    """Of one item's content, as JSON, whatever the gateways take. `[service.limits] content_bytes` sets it."""
+    page_bytes: int = 1_048_576
+    """Of the contents in one page of the feed, after which the page ends. The last 32 items may go beyond it."""
 
     expiry: float = 7 * _DAY
     """How long an item stays unless its post says otherwise (Microsoft Graph: 7 days)."""

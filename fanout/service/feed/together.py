@@ -34,7 +34,10 @@ class Together:
         self._waiting.append((app, requests, future))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # its error's traceback holds this frame: kept here, it would be a cycle
 
     async def stop(self) -> None:
         """Wait until everything that was begun is stored."""
@@ -78,3 +81,5 @@ class Together:
         else:
             if not future.done():
                 future.set_result(puts)
+        finally:
+            del future

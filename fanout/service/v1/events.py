@@ -36,6 +36,7 @@ async def _events(
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
     device: Device = "",
 ) -> Response:
+    call.charge("streams")
     caller, feed = call.known, call.service.feed
     user = caller.user or ""
     place = Cursor.parse(last or cursor) if last or cursor else None  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
     summary="Mark it read or unread, activated, dismissed, snoozed",
     description="The user's other devices are told in the same commit. The last writer wins, property by property; with If-Match "
     "only the first of two does.",
-    responses=errors(400, 403, 404, 412, 413, 415),
+    responses=errors(400, 403, 404, 412, 413, 415, 429),
 )
 async def _patch(
     call: UserCall,
@@ -157,7 +157,7 @@ async def _patch(
     response_model=ChangedOut,
     summary="Delete it",
     description="A tombstone stays until clean-up, so that every device learns of it. Deleting it again changes nothing.",
-    responses=errors(403, 404, 412),
+    responses=errors(403, 404, 412, 429),
 )
 async def _delete(
     call: UserCall, id: Id, if_match: Annotated[str | None, Header(max_length=64)] = None, device: Device = ""
@@ -166,6 +166,7 @@ async def _delete(
 
 
 async def _change(call: Call, change: FeedChange) -> Response:
+    call.charge("changes")
     caller = call.known
     item, cursor = await call.service.feed.change(caller.app, caller.user or "", change)
     shown = item_json(item, call.service.clock.now())

@@ -65,9 +65,10 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
     status_code=201,
     response_model=SubscriptionOut,
     summary="Subscribe a device, or renew it",
-    responses={200: {"model": SubscriptionOut, "description": "Renewed"}, **errors(400, 403, 413, 415, 503, 507)},
+    responses={200: {"model": SubscriptionOut, "description": "Renewed"}, **errors(400, 403, 413, 415, 429, 503, 507)},
 )
 async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response) -> dict[str, Any]:
+    call.charge("changes")
     caller, feed = call.known, call.service.feed
     held, renewed = await feed.subscribe(
         caller.app,
@@ -97,8 +98,9 @@ async def _get(call: UserCall, id: Id) -> dict[str, Any]:
     return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
 
 
-@router.delete("/{id}", status_code=204, summary="End it, on sign-out", responses=errors(403, 404))
+@router.delete("/{id}", status_code=204, summary="End it, on sign-out", responses=errors(403, 404, 429))
 async def _delete(call: UserCall, id: Id) -> None:
+    call.charge("changes")
     caller = call.known
     await call.service.feed.unsubscribe(caller.app, caller.user or "", id)
 

@@ -25,6 +25,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
+from fanout.core.untraced import untraced
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import (
     audience,
@@ -100,7 +101,7 @@ class SqliteStorage:
     async def _run(self, operation: Operation) -> Any:
         await self._offload.run(operation)
         if operation.error is not None:
-            raise operation.error
+            raise untraced(operation.error)
         return operation.result
 
     # -- directory
@@ -152,7 +153,7 @@ class SqliteStorage:
         await self._offload.run(*asked)
         for operation in asked:
             if operation.error is not None:
-                raise operation.error
+                raise untraced(operation.error)
         return [row for operation in asked for row in operation.result]
 
     # -- queue: submit and put
