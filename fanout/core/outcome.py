@@ -6,7 +6,7 @@ exception that escapes from a transport is a fault of the plugin, not an outcome
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -89,29 +89,45 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Over a rate: wait `after` seconds (None: the gateway named no time) before anything more in this scope."""
+    """Over a rate: wait `after` seconds (None: the gateway named no time) before anything more in this scope.
+
+    `named` is False where no endpoint had a part in it, such as a rate of our own: then the scope is held on this word alone. Else
+    a scope wider than the endpoint is held when a second, independent endpoint says the same; until then this one waits alone.
+    """
 
     after: float | None = None
     scope: Scope = Scope.ENDPOINT
     reason: str = "throttled"
+    named: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No verdict: refused connection, reset, time-out, 5xx. `sent` says whether the gateway may have taken the message."""
+    """No verdict: refused connection, reset, time-out, 5xx. `sent` says whether the gateway may have taken the message.
+
+    `named` is False where no endpoint had a part in it (no connection came about, a token endpoint did not answer); see
+    `Throttled`. `cause` is any text that is the same for all attempts that one event ended (one connection's loss): they are one
+    witness. Empty: an event of this attempt alone.
+    """
 
     sent: Sent = "unknown"
     scope: Scope = Scope.ENDPOINT
     reason: str = "unavailable"
     after: float | None = None
+    named: bool = field(default=True, compare=False)
+    cause: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """A credential, topic or project of ours is wrong: the scope is parked and probed, no delivery is lost or counted."""
+    """A credential, topic or project of ours is wrong: the scope is parked and probed, no delivery is lost or counted.
+
+    `named` is False where no endpoint had a part in it (a token endpoint refused the credential); see `Throttled`.
+    """
 
     reason: str
     scope: Scope = Scope.BINDING
+    named: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import client_tls
 from fanout.http.tokens import Fetched, Token, TokenError, TokenSource
+from fanout.http.unanswered import unanswered
 
 __all__ = [
     "Fetched",
@@ -43,4 +44,5 @@ __all__ = [
     "client_tls",
     "fetch_token",
     "literal",
+    "unanswered",
 ]

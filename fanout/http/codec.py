@@ -140,9 +140,9 @@ class Codec(Inbound):
         self._taken = self.next_stream
         return data
 
-    def close(self, reason: str, *, code: int | None = None, debug: bytes = b"") -> None:
+    def close(self, reason: str, *, code: int | None = None, debug: bytes = b"", own: bool = False) -> None:
         """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and nothing
-        else: what was not taken yet has just been called not sent.
+        else: what was not taken yet has just been called not sent. `own`: this side closes it, for no fault of the peer's.
         """
         if self.closed:
             return
@@ -150,7 +150,9 @@ class Codec(Inbound):
         for stream, token in self.streams.items():
             whole = stream < self._taken and stream not in self.outflow.waiting
             # A gateway that says why it hangs up says it in the GOAWAY before.
-            failure = RequestFailed("unknown" if whole else "no", reason, self.goaway_debug, self.goaway_code)
+            failure = RequestFailed(
+                "unknown" if whole else "no", reason, self.goaway_debug, self.goaway_code, own=own, cause=self.name
+            )
             self.failed.append((token, failure))
         self.streams.clear()
         self.partial.clear()

@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
 
     def close(self, reason: str = "closed") -> None:
         """Say GOAWAY and close; requests in flight fail as `reason`."""
-        self.codec.close(reason, code=ErrorCode.NO_ERROR)
+        self.codec.close(reason, code=ErrorCode.NO_ERROR, own=True)
         self._fail()
         self.settle()
         self._hang_up()

@@ -113,7 +113,7 @@ class Http1Client:
         what says whether a push was taken.
         """
         if timeout is not None and timeout <= 0:
-            raise RequestFailed("no", "timeout")  # aiohttp would take it for no limit
+            raise RequestFailed("no", "timeout", own=True)  # aiohttp would take it for no limit
         session = self._session
         if session is None:
             session = await self._open()
@@ -123,7 +123,7 @@ class Http1Client:
         if _SESSION not in sys.modules:
             await asyncio.to_thread(import_module, _SESSION)  # aiohttp takes a tenth of a second and more
         if self._closed:
-            raise RequestFailed("no", "closed")
+            raise RequestFailed("no", "closed", own=True)
         if self._session is None:
             from fanout.http.http1_session import Session
 

@@ -163,16 +163,19 @@ class Session:
             failed = None
         except asyncio.CancelledError:
             if attempt.was_expiry():
-                failed = RequestFailed("no" if attempt.unsent else "unknown", "timeout")
+                failed = _expired(attempt.unsent, timeout)
             elif self._closed and not task.cancelling():
                 # aiohttp cancels those who wait for a connection when it is closed; nobody cancelled our caller.
-                failed = RequestFailed("no", "closed")
+                failed = RequestFailed("no", "closed", own=True)
             else:
                 raise
         except Exception as error:
-            reason = "timeout" if attempt.was_expiry() else "closed" if self._closed else _reason(error)
             unsent = attempt.unsent or isinstance(error, _UNSENT)
-            failed = RequestFailed("no" if unsent else "unknown", reason)
+            if attempt.was_expiry():
+                failed = _expired(unsent, timeout)
+            else:
+                reason = "closed" if self._closed else _reason(error)
+                failed = RequestFailed("no" if unsent else "unknown", reason, own=self._closed)
         finally:
             self._under_way.discard(attempt)
             if response is not None and not response.closed:  # a complete one has given its connection back by itself
@@ -221,3 +224,8 @@ _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp
 
 def _reason(error: Exception) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "protocol")
+
+
+def _expired(unsent: bool, timeout: float | None) -> RequestFailed:
+    """A deadline passed. Where the caller left less than a whole request's time and nothing was sent, that time was used up here."""
+    return RequestFailed("no" if unsent else "unknown", "timeout", own=unsent and timeout is not None)

@@ -7,6 +7,7 @@ raises `Fatal`, which the codec turns into GOAWAY.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from struct import iter_unpack
 from typing import Any, Literal
 
@@ -55,6 +56,10 @@ class Partial:
         self.window = window
 
 
+_numbers = count(1)
+"""Names connections, for what ended with one of them."""
+
+
 class _Block:
     """A header block that CONTINUATION frames have yet to complete."""
 
@@ -89,6 +94,7 @@ class Inbound:
 
     def __init__(self, *, max_body: int) -> None:
         self.max_body = max_body
+        self.name = f"connection {next(_numbers)}"
         self.stream_window = max(65_535, max_body + SMALLEST_FRAME_LIMIT)
         self.out: list[bytes] = []
         self.streams: dict[int, Any] = {}
@@ -318,7 +324,7 @@ class Inbound:
         self._last_allowed = min(self._last_allowed, last)
         for excluded in [number for number in self.streams if number > self._last_allowed]:
             sent: Literal["no", "unknown"] = "unknown" if excluded in self.partial else "no"
-            self._fail(excluded, sent, "goaway", debug=self.goaway_debug, code=self.goaway_code)
+            self._fail(excluded, sent, "goaway", debug=self.goaway_debug, code=self.goaway_code, cause=self.name)
 
     # -- steps
 
@@ -359,11 +365,12 @@ class Inbound:
         *,
         debug: bytes = b"",
         code: int | None = None,
+        cause: str = "",
     ) -> None:
         token = self.streams.pop(stream)
         self.partial.pop(stream, None)
         self.outflow.drop(stream)
-        self.failed.append((token, RequestFailed(sent, reason, debug, code)))
+        self.failed.append((token, RequestFailed(sent, reason, debug, code, cause=cause)))
 
     def _give_up(self, stream: int, code: int, reason: str) -> None:
         self._fail(stream, "unknown", reason, code=code)

@@ -241,7 +241,9 @@ class H2Pool:
     def _refuse(self, future: asyncio.Future[Response], reason: str) -> None:
         if not future.done():
             self.stats.count_failed(reason)
-            future.set_exception(RequestFailed("no", reason))
+            # Where there are connections, a request waited for a stream among our own; else the gateway let none come about.
+            own = not self._open or reason == "overload" or (reason == "timeout" and bool(self._ready))
+            future.set_exception(RequestFailed("no", reason, own=own, connected=False))
 
     def _fail_waiting(self, reason: str) -> None:
         while self._waiting:

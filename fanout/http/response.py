@@ -6,7 +6,7 @@ never read: the status is recognised from the first bytes, and the rest is decod
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 __all__ = ["NotAResponse", "RequestFailed", "Response", "decode_block", "status_of"]
 
@@ -101,6 +101,14 @@ class Response:
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
+class Evidence(TypedDict):
+    """See `RequestFailed`."""
+
+    own: bool
+    cause: str
+    connected: bool
+
+
 class RequestFailed(Exception):
     """No answer will come. `sent` is `"no"` where the gateway certainly did not process the request, else `"unknown"`.
 
@@ -120,16 +128,35 @@ class RequestFailed(Exception):
     | overload | too many requests wait for a connection |
 
     `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None; `debug` is the text of the GOAWAY.
+    `own` is True where this side ended the request (overload, a closed pool, time used up while it waited here): that says nothing
+    about the gateway. `cause` names the connection whose end was the end of this request, else "": requests that one connection
+    ended are one piece of evidence. `connected` is False where no connection took the request.
     """
 
     def __init__(
-        self, sent: Literal["no", "unknown"], reason: str, debug: bytes = b"", code: int | None = None
+        self,
+        sent: Literal["no", "unknown"],
+        reason: str,
+        debug: bytes = b"",
+        code: int | None = None,
+        *,
+        own: bool = False,
+        cause: str = "",
+        connected: bool = True,
     ) -> None:
         super().__init__(sent, reason, debug, code)
         self.sent: Literal["no", "unknown"] = sent
         self.reason = reason
         self.debug = debug
         self.code = code
+        self.own = own
+        self.cause = cause
+        self.connected = connected
+
+    @property
+    def evidence(self) -> Evidence:
+        """How far the failure speaks of the gateway: arguments of `unanswered`."""
+        return {"own": self.own, "cause": self.cause, "connected": self.connected}
 
     def __str__(self) -> str:
         doubt = "was not sent" if self.sent == "no" else "may have been sent"

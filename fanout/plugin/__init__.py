@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         client_tls,
         fetch_token,
         literal,
+        unanswered,
     )
 
 __all__ = [
@@ -223,6 +224,7 @@ __all__ = [
     "new_address_key",
     "parse_retry_after",
     "place_of",
+    "unanswered",
 ]
 
 _HTTP = (
@@ -247,6 +249,7 @@ _HTTP = (
     "client_tls",
     "fetch_token",
     "literal",
+    "unanswered",
 )
 
 

@@ -58,6 +58,7 @@ async def test_closing_resolves_what_is_pending_and_leaves_nothing(
             assert pool.in_flight == 2
         assert await failure(sent) == ("unknown", "closed")
         assert await failure(waiting) == ("no", "closed")
+        assert all(future.exception().own for future in (sent, waiting)), "what we close says nothing of the gateway"  # type: ignore[union-attr]
         assert (await peer.expect(FrameType.GOAWAY)).payload[4:] == bytes(4)
         assert await peer.reader.read() == b""
         await asyncio.gather(pool.aclose(), pool.aclose())
@@ -343,6 +344,7 @@ async def test_more_than_may_wait_is_refused_at_once(certificates: Certificates)
         futures = it.ask(3)
         (over,) = it.ask()
         assert await failure(over) == ("no", "overload")
+        assert over.exception().own
         peer = await it.met()
         serving = asyncio.ensure_future(peer.serve())
         assert {(await future).status for future in futures} == {200}

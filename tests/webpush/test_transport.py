@@ -18,6 +18,7 @@ from fanout.plugin import (
     AddressInvalid,
     ConfigurationError,
     Context,
+    Deferred,
     Delivery,
     Gone,
     Misconfigured,
@@ -266,7 +267,7 @@ async def test_no_more_hosts_at_a_time_than_configured(rig: Any) -> None:
         first = [asyncio.ensure_future(each.send(address)) for address in addresses[:2]]
         await each.simulator.requested(2)
         outcome = await each.send(addresses[2])
-        assert outcome == Unavailable("no", Scope.GROUP, "too many hosts at once (max_hosts)", 1.0)
+        assert outcome == Deferred("too many hosts at once (max_hosts)", 1.0)
         await each.simulator.disconnect()
         assert all(isinstance(done, Unavailable) for done in await asyncio.gather(*first))
         each.simulator.script = None

@@ -22,6 +22,7 @@ import orjson
 from fanout.plugin import (
     ACCEPTED,
     ConfigurationError,
+    Deferred,
     Delivery,
     InvalidMessage,
     Message,
@@ -72,14 +73,14 @@ class AioapnsTransport(ApnsTransport):
         if self._closed:
             if self._connections is None:
                 raise RuntimeError("The APNs transport is not open: enter it with `async with` before sending.")
-            return of_failure("no", "closed", b"")[0]
+            return Deferred("closed")
         if self._token is not None and not self._token.text:
             await self._token_there()
         generation = self._generation
         try:
             result = await self._attempt(self._make_request(message, delivery))
         except RequestFailed as failed:
-            return self._act(*of_failure(failed.sent, failed.reason, failed.debug), generation)
+            return self._act(*of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence), generation)
         if result.status == "200":
             return ACCEPTED
         since = result.timestamp / 1000 if isinstance(result.timestamp, int) else None
@@ -115,7 +116,7 @@ class AioapnsTransport(ApnsTransport):
             done, _ = await asyncio.wait({task}, timeout=self._settings.request_timeout)
             if done and not task.cancelled():
                 return task.result()
-            raise RequestFailed("unknown" if holder else "no", "closed" if done else "timeout")
+            raise RequestFailed("unknown" if holder else "no", "closed" if done else "timeout", own=bool(done))
         finally:
             if not task.done():
                 for connection in holder:
@@ -142,7 +143,7 @@ class AioapnsTransport(ApnsTransport):
                         return result
             if request.notification_id in connection.requests:
                 # It tells answers apart by their apns-id: one of two with the same would wait for ever.
-                raise RequestFailed("no", "overload")
+                raise RequestFailed("no", "overload", own=True)
             holder.append(connection)
             return await connection.send_notification(request)
         except ConnectFailed:

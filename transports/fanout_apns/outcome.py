@@ -21,6 +21,7 @@ from fanout.plugin import (
     Scope,
     Throttled,
     Unavailable,
+    unanswered,
 )
 
 __all__ = ["FALLBACK", "TABLE", "Answer", "Effect", "Row", "of_answer", "of_failure", "parse_body"]
@@ -133,9 +134,6 @@ FALLBACK: dict[int, Row] = {
 }
 """Rows for a status whose reason is not in the table. Any other 4xx is rejected, everything else failed."""
 
-_CONNECTING = {"connect", "dns", "tls", "alpn", "settings"}
-"""Failures of a connection that came not about: no endpoint's affair."""
-
 _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 
 
@@ -155,17 +153,24 @@ def of_answer(answer: Answer, *, own_topic: bool = True) -> tuple[Outcome, Effec
     return make(answer), effect
 
 
-def of_failure(sent: Literal["no", "unknown"], reason: str, debug: bytes) -> tuple[Outcome, Effect]:
+def of_failure(
+    sent: Literal["no", "unknown"],
+    reason: str,
+    debug: bytes,
+    *,
+    own: bool = False,
+    cause: str = "",
+    connected: bool = True,
+) -> tuple[Outcome, Effect]:
     """The outcome of a request without an answer. `debug` is the debug data of a GOAWAY, in which Apple names a reason.
 
-    An authentication reason there is as good as the answer itself; any other only names the failure.
+    An authentication reason there is as good as the answer itself; any other only names the failure. The rest is as `unanswered` has it.
     """
     named = parse_body(debug)[0]
     status, row = _BY_REASON.get(named, (0, None))
     if status == 403 and row is not None:
         return row[0](Answer(status, named)), row[1]
-    scope = Scope.GROUP if reason in _CONNECTING else Scope.ENDPOINT
-    return Unavailable(sent, scope, named or reason), Effect.NONE
+    return unanswered(sent, named or reason, own=own, cause=cause, connected=connected), Effect.NONE
 
 
 def parse_body(body: bytes) -> tuple[str, float | None]:

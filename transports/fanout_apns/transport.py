@@ -147,7 +147,7 @@ class ApnsTransport:
         try:
             response = await self._request(message.head, _PATH + delivery.address.encode(), fields, message.payload)
         except RequestFailed as failed:
-            return self._act(*of_failure(failed.sent, failed.reason, failed.debug), generation)
+            return self._act(*of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence), generation)
         if response.status == 200:
             return ACCEPTED
         reason, since = parse_body(response.body)
@@ -236,7 +236,7 @@ class ApnsTransport:
         """A request from before there was a token: it waits for it."""
         await self._token_there()
         if self._pool is None or not self._authorization:
-            raise RequestFailed("no", "closed")
+            raise RequestFailed("no", "closed", own=True)
         return await self._pool.request(head, path, self._authorization + fields, payload)
 
     def _times(self) -> tuple[float, float]:

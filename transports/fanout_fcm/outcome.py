@@ -21,6 +21,7 @@ from fanout.plugin import (
     Throttled,
     Unavailable,
 )
+from fanout.plugin import unanswered as of_failure
 
 __all__ = [
     "BY_ERROR_CODE",
@@ -212,12 +213,6 @@ def of_answer(answer: Answer) -> Outcome | Reauthenticate:
     if make is None:
         make = _rejected if 400 <= answer.http < 500 else _project if 300 <= answer.http < 400 else _failed
     return make(answer)
-
-
-def of_failure(sent: str, reason: str) -> Outcome:
-    """The outcome of a request without an answer; `reason` is the word of a `RequestFailed`."""
-    scope = Scope.GROUP if reason in ("connect", "dns", "tls", "alpn", "settings") else Scope.ENDPOINT
-    return Unavailable("no" if sent == "no" else "unknown", scope, reason)
 
 
 def _details(details: list[Any]) -> tuple[str, tuple[str, ...], str]:

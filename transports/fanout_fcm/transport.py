@@ -12,6 +12,7 @@ from fanout.plugin import (
     Address,
     ConfigurationError,
     Context,
+    Deferred,
     Delivery,
     Diagnosis,
     H2Pool,
@@ -155,7 +156,7 @@ class FcmTransport:
         try:
             response = await self._request(self._head, self._path, b"", body)
         except RequestFailed as failed:
-            return of_failure(failed.sent, failed.reason)
+            return of_failure(failed.sent, failed.reason, **failed.evidence)
         if response.status == 200:
             return ACCEPTED
         return await self._answered(response, message, delivery, token, begun)
@@ -165,7 +166,7 @@ class FcmTransport:
         if wait:
             wait = await self._turn(wait, begun)
         if wait < 0:
-            return Throttled(-wait, Scope.RATE, "rate_per_minute of this binding")
+            return Throttled(-wait, Scope.RATE, "rate_per_minute of this binding", named=False)
         if wait:
             await asyncio.sleep(wait)
         try:
@@ -194,12 +195,12 @@ class FcmTransport:
         left = self._settings.request_timeout - past
         ttl = delivery.ttl - math.ceil(past) if delivery.ttl else 0
         if left <= 0 or (delivery.ttl and ttl <= 0):
-            return Unavailable("no", Scope.ENDPOINT, "no time left after waiting")
+            return Deferred("no time left after waiting")
         body = message.body(delivery.kind, delivery.address, ttl)
         try:
             response = await self._request(self._head, self._path, b"", body, left)
         except RequestFailed as failed:
-            return of_failure(failed.sent, failed.reason)
+            return of_failure(failed.sent, failed.reason, **failed.evidence)
         if response.status == 200:
             return ACCEPTED
         return await self._answered(response, message, delivery, token if again else None, begun)
@@ -237,7 +238,7 @@ class FcmTransport:
         except TokenError as error:
             return of_token(error)
         except RequestFailed as failed:
-            outcome: Outcome = of_failure(failed.sent, failed.reason)
+            outcome: Outcome = of_failure(failed.sent, failed.reason, **failed.evidence)
         else:
             named = b'"name"' in response.body
             made = of_answer(self._parsed(response, 1))
@@ -281,5 +282,5 @@ def _not_open(*_: object) -> Any:
 def _without_token(error: TokenError) -> Outcome:
     """Nothing was sent, nothing is lost: the binding waits until there is a token again."""
     if error.kind == "misconfigured":
-        return Misconfigured(str(error), Scope.BINDING)
-    return Unavailable("no", Scope.BINDING, str(error), 1.0 if error.after is None else error.after)
+        return Misconfigured(str(error), Scope.BINDING, named=False)
+    return Unavailable("no", Scope.BINDING, str(error), 1.0 if error.after is None else error.after, named=False)

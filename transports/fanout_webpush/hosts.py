@@ -150,7 +150,7 @@ class Hosts:
     async def over_http1(self, host: Host, path: str, headers: Mapping[str, str], body: bytes) -> Response:
         """One request over HTTP/1.1. Raises `RequestFailed`."""
         if self._http1 is None:
-            raise RequestFailed("no", "closed")
+            raise RequestFailed("no", "closed", own=True)
         gateway = self._settings.gateway
         if gateway:
             headers = {**headers, "Host": host.name}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -24,6 +24,7 @@ from fanout.plugin import (
     Throttled,
     Unavailable,
 )
+from fanout.plugin import unanswered as of_failure
 from fanout_webpush.vendors import Vendor
 
 __all__ = ["ANY", "FALLBACK", "TABLE", "Answer", "Crowd", "Effect", "Row", "code_of", "of_answer", "of_failure"]
@@ -232,14 +233,6 @@ def of_answer(answer: Answer) -> tuple[Outcome, Effect]:
         row = (_rejected if 300 <= status < 500 else _failed, Effect.NONE)
     make, effect = row
     return make(answer), effect
-
-
-_HOST_TROUBLE = frozenset({"connect", "dns", "tls", "alpn", "settings"})
-
-
-def of_failure(sent: Literal["no", "unknown"], reason: str) -> Outcome:
-    """The outcome of a request without an answer."""
-    return Unavailable(sent, Scope.GROUP if reason in _HOST_TROUBLE else Scope.ENDPOINT, reason)
 
 
 class Crowd:

@@ -11,6 +11,7 @@ from fanout.plugin import (
     AddressInvalid,
     ConfigurationError,
     Context,
+    Deferred,
     Delivery,
     Diagnosis,
     Gone,
@@ -25,7 +26,6 @@ from fanout.plugin import (
     Response,
     Scope,
     Throttled,
-    Unavailable,
     parse_retry_after,
 )
 from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
@@ -126,7 +126,7 @@ class WebPushTransport:
             except HostRefused as refused:
                 return Rejected(f"host refused ({refused.reason})")
             if host is None:
-                return Unavailable("no", Scope.GROUP, "too many hosts at once (max_hosts)", _FULL)
+                return Deferred("too many hosts at once (max_hosts)", _FULL)
         tokens = self._by_kind.get(delivery.kind)
         if tokens is None:
             return Gone("subscribed under another VAPID key", certain=False)
@@ -139,7 +139,7 @@ class WebPushTransport:
                     response = await self._post(host, tokens, message, delivery, subscription, path)
                 except RequestFailed as failed:
                     if failed.reason != "alpn":
-                        return of_failure(failed.sent, failed.reason)
+                        return of_failure(failed.sent, failed.reason, **failed.evidence)
                     self._hosts.leave_http2(host)
                     continue
                 if response.status == 201 and host.vendor is not Vendor.EDGE:

@@ -23,6 +23,7 @@ from fanout.plugin import (
     TokenError,
     Unavailable,
     parse_retry_after,
+    unanswered,
 )
 
 __all__ = ["TABLE", "THROTTLED", "Answer", "of_answer", "of_failure", "of_token_error", "read"]
@@ -131,16 +132,16 @@ def of_answer(answer: Answer) -> Outcome:
 
 def of_failure(failed: RequestFailed) -> Outcome:
     """The outcome of a request without an answer. Without a connection it is the host that is in trouble, not the channel."""
-    if failed.sent == "no":
-        return Unavailable("no", Scope.GROUP, failed.reason)
-    return Unavailable("unknown", Scope.ENDPOINT, failed.reason)
+    if failed.sent == "no" and not failed.own:
+        return Unavailable("no", Scope.GROUP, failed.reason, named=False)
+    return unanswered(failed.sent, failed.reason, **failed.evidence)
 
 
 def of_token_error(error: TokenError) -> Outcome:
     """The outcome where no token is to be had: nothing was sent, and nothing of this binding can be."""
     if error.kind == "misconfigured":
-        return Misconfigured(str(error), Scope.BINDING)
-    return Unavailable("no", Scope.BINDING, str(error), error.after or 0.0)
+        return Misconfigured(str(error), Scope.BINDING, named=False)
+    return Unavailable("no", Scope.BINDING, str(error), error.after or 0.0, named=False)
 
 
 def read(response: Response, now: float) -> Answer:

@@ -14,6 +14,7 @@ from fanout.plugin import (
     AddressInvalid,
     ConfigurationError,
     Context,
+    Deferred,
     Delivery,
     Diagnosis,
     GuardedResolver,
@@ -26,11 +27,9 @@ from fanout.plugin import (
     Outcome,
     Rejected,
     RequestFailed,
-    Scope,
     Token,
     TokenError,
     TokenSource,
-    Unavailable,
     client_tls,
 )
 from fanout_wns.auth import Fetcher
@@ -185,7 +184,7 @@ class WnsTransport:
         except TokenError as error:
             return of_token_error(error)
         except TimeoutError:
-            return Unavailable("no", Scope.BINDING, "no token within the deadline", 0.0)
+            return Deferred("no token within the deadline")
 
     def _names(self) -> tuple[str, str]:
         return self._context.app, self._context.binding

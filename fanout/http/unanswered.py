@@ -1,0 +1,30 @@
+"""What a request without an answer means: the one rule for all transports that use this client."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fanout.core.outcome import Deferred, Scope, Unavailable
+
+__all__ = ["unanswered"]
+
+_CONNECTING = frozenset({"connect", "dns", "tls", "alpn", "settings"})
+"""Failures of a connection that did not come about: no endpoint has a part in them."""
+
+
+def unanswered(
+    sent: Literal["no", "unknown"], reason: str, *, own: bool = False, cause: str = "", connected: bool = True
+) -> Unavailable | Deferred:
+    """The outcome of a request that got no answer; the arguments are those of `RequestFailed`, whose `evidence` has the last three.
+
+    An event of our own is `Deferred`. Without a connection the whole group is `Unavailable`, and no endpoint is named by it. What
+    happened on a connection is the endpoint's affair, unless others say the same.
+
+        except RequestFailed as failed:
+            return unanswered(failed.sent, failed.reason, **failed.evidence)
+    """
+    if own:
+        return Deferred(reason, sent=sent)
+    if sent == "no" and (reason in _CONNECTING or not connected):
+        return Unavailable(sent, Scope.GROUP, reason, named=False)
+    return Unavailable(sent, Scope.ENDPOINT, reason, cause=cause)
