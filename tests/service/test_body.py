@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import os
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import fanout.service.body as body_module
 from fanout.config import Limits
 from fanout.service.body import ClientGone, read_body, read_stream
 from fanout.service.errors import Refused
@@ -45,7 +48,7 @@ async def test_compressed_bodies_are_inflated(coding: bytes, cut: int) -> None:
     packed = CODINGS[coding](b"some text " * 100)
     pieces = [packed[at : at + cut] for at in range(0, len(packed), cut)]
     assert await read_body(said(*pieces), {b"content-encoding": coding}, LIMITS) == b"some text " * 100
-    found = [piece async for piece in read_stream(said(*pieces), {b"content-encoding": coding})]
+    found = [piece async for piece in read_stream(said(*pieces), {b"content-encoding": coding}, LIMITS)]
     assert b"".join(found) == b"some text " * 100
 
 
@@ -90,18 +93,90 @@ async def test_a_client_that_goes_away_is_answered_nothing() -> None:
     with pytest.raises(ClientGone):
         await read_body(said(b"x", gone=True), {}, LIMITS)
     with pytest.raises(ClientGone):
-        [piece async for piece in read_stream(said(b"x", gone=True), {})]
+        [piece async for piece in read_stream(said(b"x", gone=True), {}, LIMITS)]
 
 
-async def test_a_stream_that_inflates_a_thousandfold_is_taken_in_small_pieces() -> None:
-    packed = gzip.compress(b"\n" * 200_000_000, compresslevel=6)
+def bomb(size: int) -> bytes:
+    """A gzip body that inflates to `size` line breaks."""
+    made = zlib.compressobj(9, wbits=31)
+    return b"".join([made.compress(b"\n" * 1_000_000) for _ in range(size // 1_000_000)]) + made.flush()
+
+
+def in_pieces(body: bytes, size: int = 65_536) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+async def test_a_stream_that_inflates_a_thousandfold_is_refused_before_it_costs_anything() -> None:
+    packed = bomb(200_000_000)
     tracemalloc.start()
-    total = most = 0
-    async for piece in read_stream(said(packed), {b"content-encoding": b"gzip"}):
-        total += len(piece)
-        most = max(most, len(piece))
+    total = 0
+
+    async def read() -> None:
+        nonlocal total
+        async for piece in read_stream(said(*in_pieces(packed)), {b"content-encoding": b"gzip"}, LIMITS):
+            total += len(piece)
+
+    with pytest.raises(Refused) as refused:
+        await read()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert total == 200_000_000
-    assert most <= 256 * 1024
-    assert peak < 4_000_000
+    assert refused.value.status_code == 413
+    assert total < 8_000_000
+    assert peak < 1_000_000
+
+
+async def test_what_inflates_as_lines_do_is_taken_in_small_pieces_and_leaves_turns_to_others() -> None:
+    lines = b"".join(
+        b'{"user": "user-%d", "transport": "fcm", "address": "token-%d"}\n' % (n, n * n) for n in range(100_000)
+    )
+    packed = gzip.compress(lines, 6)
+    assert len(lines) > 5 * len(packed)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    pieces = [piece async for piece in read_stream(said(packed), {b"content-encoding": b"gzip"}, LIMITS)]
+    beside.cancel()
+    assert b"".join(pieces) == lines
+    assert max(map(len, pieces)) <= 64 * 1024
+    assert turns >= len(lines) // (64 * 1024) - 1
+
+
+async def test_a_stream_has_a_limit_of_its_own_compressed_or_not() -> None:
+    limits = Limits(import_bytes=300_000)
+    for body, headers in (
+        (b"x" * 300_001, {}),
+        (gzip.compress(os.urandom(150_000).hex().encode() + b"x"), {b"content-encoding": b"gzip"}),
+    ):
+        with pytest.raises(Refused) as refused:
+            [piece async for piece in read_stream(said(*in_pieces(body)), headers, limits)]
+        assert refused.value.status_code == 413
+
+
+@pytest.mark.parametrize("said_first", [(), (b"x",)])
+async def test_a_body_has_a_deadline_from_its_head_on(
+    said_first: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that never starts."""
+    monkeypatch.setattr(body_module, "_PATIENCE", 0.01)
+    left = list(said_first)
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": True}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(Refused) as refused:
+        await read_body(receive, {}, LIMITS)
+    assert refused.value.status_code == 408
+    assert dict(refused.value.headers or {})["connection"] == "close"
+    left = list(said_first)
+    with pytest.raises(Refused) as refused:
+        [piece async for piece in read_stream(receive, {}, LIMITS)]
+    assert refused.value.status_code == 408

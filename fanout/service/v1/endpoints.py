@@ -93,9 +93,9 @@ async def _list(
     response_model=ImportOut,
     summary="Enter devices by the million: NDJSON, read as it comes",
     description='Each line is `{"user", "transport", "address", "tags", "platform", "expires_at"}`, where `transport` names '
-    "the binding. Good lines are stored although others are bad, ten thousand in a commit. The body may have any length; "
+    "the binding. Good lines are stored although others are bad, ten thousand in a commit. The body may have `import_bytes`; "
     "`Content-Encoding` may be gzip or deflate.",
-    responses=errors(400, 408, 415, 503, 507),
+    responses=errors(400, 408, 413, 415, 503, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -135,7 +135,7 @@ async def _import(call: AppCall) -> dict[str, Any]:
 
 async def _lines(call: Call) -> AsyncIterator[bytes]:
     splitter = LineSplitter(call.service.limits.import_line_bytes + 1)
-    async for piece in read_stream(call.receive, call.headers):
+    async for piece in read_stream(call.receive, call.headers, call.service.limits):
         for line in splitter.feed(piece):
             yield line
     for line in splitter.end():
