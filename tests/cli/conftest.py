@@ -123,4 +123,8 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         assert isinstance(ended.value.code, int)
         return Result(ended.value.code, out, err)
 
-    return Shell(tmp_path, call, {**os.environ, "PYTHONPATH": str(site)})
+    return Shell(
+        tmp_path,
+        call,
+        {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])},
+    )

@@ -170,7 +170,7 @@ def test_a_program_that_forgets_to_close_still_ends(pigeons: object) -> None:
 def _python(code: str, site: object) -> str:
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(site)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])},
         capture_output=True,
         text=True,
         timeout=120,

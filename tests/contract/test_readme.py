@@ -29,7 +29,8 @@ def run(folder: Path, code: str, *paths: Path) -> str:
     found = subprocess.run(
         [sys.executable, "-W", "error", "program.py"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [folder, *paths]))},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([*map(str, [folder, *paths]), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=120,

@@ -38,7 +38,7 @@ class Shop:
     def run(self, code: str) -> str:
         (self.folder / "shop.py").write_text(code)
         environ = os.environ | {
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "DATABASE_URL": self.url.replace("postgresql:", "postgresql+asyncpg:"),
         }
         found = subprocess.run(

@@ -58,7 +58,11 @@ class Place:
         return Counter(word for line in lines for word in {*line.split()[:2]} if word != "-")
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
-        environ = {**os.environ, "PYTHONPATH": str(self.folder / "site"), "LEDGER": str(self.folder / "ledger")}
+        environ = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "LEDGER": str(self.folder / "ledger"),
+        }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fanout", *words), cwd=self.folder, env=environ, stderr=asyncio.subprocess.PIPE
         )
