@@ -235,7 +235,8 @@ class Touched:
 class SubscriptionRequest:
     """One device of a user wants the feed. `registration` is its address, None for one that only polls.
 
-    `device` is stable for an installation of the client. `unsid` is used where the device is new to this user. Times: UNIX seconds.
+    `device` is stable for an installation of the client. `unsid` is used where the device is new to this user. A user has at most `most`
+    subscriptions (0: any number). Times: UNIX seconds.
     """
 
     app: str
@@ -246,6 +247,12 @@ class SubscriptionRequest:
     receive: Receive
     expires_at: float
     unsid: str
+    most: int = 0
+
+
+def crowded_out(id: int, user: str, device: str) -> tuple[str, dict[str, Any]]:
+    """Kind and data of the event for a subscription that ended because its user had too many."""
+    return "subscription.ended", {"subscription": id, "user": user, "device": device, "reason": "more than the limit"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

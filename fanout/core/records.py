@@ -258,7 +258,7 @@ class Event:
     """One line of the durable event log. `id` grows and is the cursor.
 
     Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
-    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`.
+    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`, `subscription.ended` (a user had more than the limit).
     """
 
     id: int

@@ -34,7 +34,8 @@ class Feed(Protocol):
 
         A new address takes the place of the old one (the endpoint keeps its id where it can), and the endpoint keeps its tags.
         Another user's subscription of the same device ends, with its endpoint; and so does any other subscription of the same
-        address.
+        address. Of more than `wanted.most` subscriptions of the user those end that were renewed longest ago, each with the event
+        `subscription.ended`; the wanted one stays.
         """
         ...
 

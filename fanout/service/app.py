@@ -62,7 +62,10 @@ def create_app(
     settings = settings or Settings(storage="", apps={})
     clock = bootstrap.SystemClock() if clock is None else clock
     apps = {app for app, _ in engine.transports}
-    feed = feed or FeedSettings(content_bytes=settings.service.limits.content_bytes)
+    feed = feed or FeedSettings(
+        content_bytes=settings.service.limits.content_bytes,
+        subscriptions_per_user=settings.service.limits.subscriptions,
+    )
     known = authenticator or Authenticator(settings.service, clock, apps=apps)
     service = Service(
         engine, settings, known, FeedService(engine, settings if settings.apps else None, feed, clock=clock), clock

@@ -20,6 +20,7 @@ from fanout.plugin import Storage
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, submission
 
 __all__ = [
+    "subscriptions_are_bounded",
     "subscriptions_are_renewed",
     "subscriptions_choose_what_they_receive",
     "subscriptions_end",
@@ -42,6 +43,7 @@ async def subscribe(
     receive: Receive = "push",
     platform: str = "ios",
     lasts: float = 1000.0,
+    most: int = 0,
 ) -> Subscribed:
     """Subscribe the device `name`, at the address `token` unless it only polls."""
     registration = None if token is None else device(user, token, binding=binding, app=app)
@@ -55,6 +57,7 @@ async def subscribe(
             receive=receive,
             expires_at=now + lasts,
             unsid=f"unsid-{app}-{user}-{name}",
+            most=most,
         ),
         now,
     )
@@ -239,6 +242,30 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
         law(await reached(storage, put.id) == [bare], "and of what is due later")
         everything = await storage.put([submission()], T0)
         law(len(await reached(storage, everything[0].id)) == 4, "without an audience it is all of them")
+
+
+async def subscriptions_are_bounded(kit: Kit) -> None:
+    """Of too many the one that was renewed longest ago ends, with an event, and with its endpoint; nobody else's does."""
+    async with kit.open() as storage:
+        other = (await subscribe(storage, "bob", "bobs", "bob")).subscription
+        one = (await subscribe(storage, name="one", token="1", most=3)).subscription
+        two = (await subscribe(storage, name="two", token=None, now=T0 + 1, most=3)).subscription
+        three = (await subscribe(storage, name="three", token="3", now=T0 + 2, most=3)).subscription
+        await subscribe(storage, name="one", token="1", now=T0 + 3, most=3)
+        done = await subscribe(storage, name="four", token="4", now=T0 + 4, most=3)
+        law(done.ended == (two.id,), f"the one renewed longest ago ends, and not the oldest: {done.ended}")
+        law(await storage.feed.subscription("default", two.unsid) is None, "its UNSID means nothing any more")
+        done = await subscribe(storage, name="five", token="5", now=T0 + 5, most=3)
+        law(done.ended == (three.id,), "then the next")
+        law(three.endpoint not in await active(storage, "alice"), "with its endpoint")
+        left = [each.id for each in await storage.feed.subscriptions("default", "alice")]
+        law(len(left) == 3 and one.id in left and done.subscription.id in left, "the others stay, the wanted one too")
+        done = await subscribe(storage, name="six", token="6", now=T0 + 6, most=1)
+        law(len(done.ended) == 3, "a lower limit ends all that are too many")
+        law([s.id for s in await storage.feed.subscriptions("default", "bob")] == [other.id], "another user's stay")
+        events = [event for event in await storage.events() if event.kind == "subscription.ended"]
+        law(len(events) == 5, "each that was ended so is in the log")
+        law({event.data["device"] for event in events} == {"two", "three", "one", "four", "five"}, "by its device")
 
 
 async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:

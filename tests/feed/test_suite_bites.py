@@ -67,6 +67,21 @@ class TellsNobody(MemoryFeed):
         return replace(await super().touched(after), users=frozenset())
 
 
+class Crowded(MemoryFeed):
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        return await super().subscribe(replace(wanted, most=0), now)
+
+
+class EndsTheOldest(MemoryFeed):
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        done = await super().subscribe(replace(wanted, most=0), now)
+        others = [s.id for s in await self.subscriptions(wanted.app, wanted.user) if s.id != done.subscription.id]
+        ended = sorted(others, reverse=True)[wanted.most - 1 :] if wanted.most else []
+        for id in ended:
+            await self.unsubscribe(wanted.app, wanted.user, id, now)
+        return replace(done, ended=(*done.ended, *ended))
+
+
 class NewUnsidEachTime(MemoryFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         done = await super().subscribe(wanted, now)

@@ -217,6 +217,7 @@ class FeedService:
                 receive=receive,
                 expires_at=expires_at,
                 unsid=secrets.token_urlsafe(24),
+                most=self.settings.subscriptions_per_user,
             ),
             now,
         )

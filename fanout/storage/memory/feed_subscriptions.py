@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
 from fanout.core.model import EndpointState
 from fanout.core.records import AddressMoved
 from fanout.storage.memory import directory
-from fanout.storage.memory.tables import Tables
+from fanout.storage.memory.tables import Tables, log
 
 __all__ = ["by_unsid", "drop", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
@@ -76,6 +76,14 @@ def subscribe(t: Tables, wanted: SubscriptionRequest, now: float) -> Subscribed:
         endpoint=endpoint,
     )
     t.feed.subscriptions[made.id] = made
+    if wanted.most and held is None:
+        hers = [
+            s for s in t.feed.subscriptions.values() if (s.app, s.user) == (made.app, made.user) and s.id != made.id
+        ]
+        for extra in sorted(hers, key=lambda s: (-s.renewed_at, -s.id))[wanted.most - 1 :]:
+            end(t, [extra.id], now)
+            log(t, now, extra.app, *crowded_out(extra.id, extra.user, extra.device))
+            ended.append(extra.id)
     return Subscribed(subscription=_shown(t, made), renewed=held is not None, ended=tuple(sorted(ended)))
 
 

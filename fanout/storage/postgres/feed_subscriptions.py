@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.core.shard import SHARDS
@@ -99,8 +99,27 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
             wanted.device,
             wanted.unsid,
         )
+        if wanted.most:
+            ended += await _crowd_out(db, wanted, app, id, now)
     (subscription,) = await _subscriptions(db, "WHERE s.id = $1", id)
     return Subscribed(subscription=subscription, renewed=renewed, ended=tuple(sorted(ended)))
+
+
+async def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, now: float) -> list[int]:
+    """End those of the user's subscriptions that are too many, and say which they were."""
+    found = await db.rows(
+        "SELECT id, device FROM subscription WHERE app = $1 AND usr = $2 AND id <> $3 ORDER BY renewed_at DESC, id DESC OFFSET $4 "
+        "FOR UPDATE",
+        app,
+        wanted.user,
+        mine,
+        wanted.most - 1,
+    )
+    ids = [row[0] for row in found]
+    if ids:
+        await end(db, wanted.app, ids, now)
+        await db.log(now, [(app, *crowded_out(row[0], wanted.user, row[1])) for row in found])
+    return ids
 
 
 async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:

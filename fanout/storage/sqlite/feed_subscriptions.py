@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
@@ -92,8 +92,27 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
             wanted.unsid,
         )
     made = id or db.connection.last_insert_rowid()
+    if wanted.most and not id:
+        ended += _crowd_out(db, wanted, app, made, now)
     (subscription,) = _subscriptions(db, "WHERE s.id = ?", made)
     return Subscribed(subscription=subscription, renewed=bool(id), ended=tuple(sorted(ended)))
+
+
+def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, now: float) -> list[int]:
+    """End those of the user's subscriptions that are too many, and say which they were."""
+    found = db.json(
+        "SELECT json_group_array(json_array(id, device)) FROM (SELECT id, device FROM subscription WHERE app = ? AND user = ? AND id <> ? "
+        "ORDER BY renewed_at DESC, id DESC LIMIT -1 OFFSET ?)",
+        app,
+        wanted.user,
+        mine,
+        wanted.most - 1,
+    )
+    ids = [id for id, _ in found]
+    if ids:
+        end(db, wanted.app, ids, now)
+        db.log(now, [(app, *crowded_out(id, wanted.user, device)) for id, device in found])
+    return ids
 
 
 def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:
