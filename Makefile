@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint type mypy pyright check bench bench-all soak faults flaky clean
+.PHONY: demo test lint type mypy pyright check bench bench-all soak faults flaky mutants clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -52,6 +52,10 @@ faults: $(STAMP)
 # Ten runs in random order, half of them beside two busy processes. FLAKY="--runs 4 tests/core" is less of it.
 flaky: $(STAMP)
 	$(BIN)/python -m tests.flaky $(FLAKY)
+
+# Plants one fault after the other in a copy; MUTANTS="goaway" are some of them.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,10 @@
+"""Every plant, in the order of the path that a notification takes."""
+
+from __future__ import annotations
+
+from tests.mutants.plant import Plant
+from tests.mutants.plants import core, engine, http, outcomes, storage
+
+__all__ = ["PLANTS"]
+
+PLANTS: list[Plant] = [*core.PLANTS, *engine.PLANTS, *storage.PLANTS, *http.PLANTS, *outcomes.PLANTS]

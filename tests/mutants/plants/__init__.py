@@ -1,0 +1,1 @@
+"""Plants by part of the program. Read by `all_plants`, and nothing else."""

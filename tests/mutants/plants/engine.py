@@ -1,0 +1,119 @@
+"""Faults in `fanout/engine`: the path of a delivery, from lease to settlement."""
+
+from __future__ import annotations
+
+from tests.mutants.plant import Plant
+
+__all__ = ["PLANTS"]
+
+_PATH = "tests/engine/test_path.py"
+_POLICY = "tests/engine/test_policy.py"
+
+PLANTS = [
+    Plant(
+        "what has expired is sent",
+        "fanout/engine/sender.py",
+        "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
+        "if prepared.stopped or begun >= lease.until:",
+        f"{_PATH} -k time",
+    ),
+    Plant(
+        "what was cancelled is sent",
+        "fanout/engine/sender.py",
+        "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
+        "if moment >= prepared.expires_at or begun >= lease.until:",
+        f"{_PATH} -k cancel tests/engine/test_operate.py",
+    ),
+    Plant(
+        "a sender does not look at its lease",
+        "fanout/engine/sender.py",
+        "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
+        "if prepared.stopped or moment >= prepared.expires_at:",
+        f"{_PATH} -k stalled tests/engine/test_fleet.py",
+    ),
+    Plant(
+        "a transport that hangs is never cancelled",
+        "fanout/engine/sender.py",
+        "                begun_at[0] = _CANCELLED\n                self._work.fault(",
+        "                continue\n                self._work.fault(",
+        f"{_PATH} -k hangs",
+    ),
+    Plant(
+        "the gateway is told the whole TTL",
+        "fanout/engine/lease.py",
+        "ttl = 0 if prepared.once else int(prepared.expires_at - now)",
+        "ttl = 0 if prepared.once else int(prepared.notification.ttl)",
+        "tests/faults/test_time.py -k row_27",
+    ),
+    Plant(
+        "a worker believes in its lease although its heartbeat has run out",
+        "fanout/engine/lease.py",
+        "self.until = min(self.granted, alive)",
+        "self.until = self.granted",
+        "tests/engine/test_fleet.py",
+    ),
+    Plant(
+        "a lost lease is kept",
+        "fanout/engine/settler.py",
+        "            if not lease.lost:\n                lease.lose()\n                if work.leases.get(lease.chunk.id) is lease:\n                    del work.leases[lease.chunk.id]\n",
+        "            if not lease.lost:\n",
+        f"{_PATH} -k stalled tests/engine/test_fleet.py",
+    ),
+    Plant(
+        "sending goes on while results cannot be stored",
+        "fanout/engine/settler.py",
+        "                    for work in self.works:\n                        work.hold()\n",
+        "",
+        "tests/engine/test_faults.py -k disk",
+    ),
+    Plant(
+        "accepted deliveries count no attempt",
+        "fanout/engine/lease.py",
+        "            self._attempts += len(self.accepted)\n",
+        "",
+        f"{_PATH} tests/engine/test_outcomes.py",
+    ),
+    Plant(
+        "a failed attempt keeps its number",
+        "fanout/engine/lease.py",
+        "self._retries.append(RetryRow(position, due_at, attempt, waiting.value, reason, holds))",
+        "self._retries.append(RetryRow(position, due_at, 1, waiting.value, reason, holds))",
+        "tests/engine/test_outcomes.py -k attempts",
+    ),
+    Plant(
+        "a lease that is given back is due at once",
+        "fanout/engine/lease.py",
+        "            settlement.release = Release(self.release_at, self.waiting.value, self.reason)\n",
+        "            settlement.release = Release(0.0, self.waiting.value, self.reason)\n",
+        "tests/engine",
+    ),
+    Plant(
+        "what was marked in doubt and not sent stays in doubt",
+        "fanout/engine/lease.py",
+        "            if self.doubtful:\n                settlement.reopen = self.parked\n",
+        "",
+        "tests/engine/test_outcomes.py",
+    ),
+    Plant(
+        "one huge notification holds back the others of its lane",
+        "fanout/engine/group.py",
+        "                batches.rotate(-1)\n",
+        "                pass\n",
+        f"{_POLICY} -k million",
+    ),
+    Plant(
+        "a lane that has used up its turn goes on",
+        "fanout/engine/group.py",
+        "        queue.credit -= 1\n",
+        "",
+        "tests/engine",
+    ),
+    Plant(
+        "live events tell before the commit",
+        "fanout/engine/settler.py",
+        "            results = await self.store([settlement for _, _, settlement in taken])\n",
+        '            for _, _, settlement in taken:\n                self._live.emit("settled", now, counts={}, retries=0)\n'
+        "            results = await self.store([settlement for _, _, settlement in taken])\n",
+        f"{_PATH} -k commit",
+    ),
+]

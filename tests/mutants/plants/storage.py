@@ -1,0 +1,118 @@
+"""Faults in the storages: what is remembered, and who may write it."""
+
+from __future__ import annotations
+
+from tests.mutants.plant import Plant
+
+__all__ = ["PLANTS"]
+
+_SQLITE = "tests/storage/test_sqlite.py -k Inline"
+_POSTGRES = "tests/postgres/test_conformance.py"
+
+PLANTS = [
+    Plant(
+        "a stale lease settles",
+        "fanout/storage/settlements.py",
+        "if chunk is None or chunk.epoch != settlement.epoch:",
+        "if chunk is None:",
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: an epoch stays the same from lease to lease",
+        "fanout/storage/sqlite/leasing.py",
+        "worker = ?1, epoch = epoch + 1, leased_at",
+        "worker = ?1, epoch = 1, leased_at",
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: a lease that has been given back is extended",
+        "fanout/storage/sqlite/leasing.py",
+        '"WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",',
+        '"WHERE c.epoch = j.value->>1",',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: a lease is extended by any epoch",
+        "fanout/storage/sqlite/leasing.py",
+        '"WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",',
+        '"WHERE c.owner IS NOT NULL",',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: what is paused is leased",
+        "fanout/storage/sqlite/leasing.py",
+        "    if stands(db, place):\n        return []\n    _gather",
+        "    _gather",
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: retries are leased before they are due",
+        "fanout/storage/sqlite/leasing.py",
+        '"(SELECT * FROM retry WHERE binding = ? AND lane = ? AND due_at <= ? ORDER BY due_at LIMIT ?)",',
+        '"(SELECT * FROM retry WHERE binding = ? AND lane = ? AND due_at <= ? + 1e9 ORDER BY due_at LIMIT ?)",',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: a retry row stays beside the chunk that it became",
+        "fanout/storage/sqlite/leasing.py",
+        '        "DELETE FROM retry WHERE (notification, endpoint) IN',
+        '        "DELETE FROM retry WHERE 0 AND (notification, endpoint) IN',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: a release does not wait for its time",
+        "fanout/storage/sqlite/settling.py",
+        '"UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting',
+        '"UPDATE chunk SET owner = NULL, ready_at = 0, waiting',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: a broadcast is due from when it was sent",
+        "fanout/storage/sqlite/expansion.py",
+        "add_chunks(db, [NewChunk(notification, binding, lane, 1, now, ids)], now)",
+        "add_chunks(db, [NewChunk(notification, binding, lane, 1, 0.0, ids)], now)",
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: another app's collapse key supersedes",
+        "fanout/storage/sqlite/collapsing.py",
+        'WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "',
+        'WHERE n.collapse_key = j.value->>1 "',
+        _SQLITE,
+    ),
+    Plant(
+        "SQLite: idempotency keys are kept for ever",
+        "fanout/storage/sqlite/intake.py",
+        "now - db.context.retention.idempotency_keys,",
+        "-1e300,",
+        _SQLITE,
+    ),
+    Plant(
+        "PostgreSQL: epochs are merely counted",
+        "fanout/storage/postgres/leasing.py",
+        '_NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"',
+        '_NEXT = "c.epoch + 1"',
+        "tests/postgres/test_kills.py::test_row",
+    ),
+    Plant(
+        "PostgreSQL: a lease is extended by any epoch",
+        "fanout/storage/postgres/leasing.py",
+        'j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "',
+        'j(id, epoch) ON c.id = j.id "',
+        _POSTGRES,
+    ),
+    Plant(
+        "PostgreSQL: two workers lease one chunk",
+        "fanout/storage/postgres/leasing.py",
+        "ORDER BY c.ready_at, c.id LIMIT %d FOR NO KEY UPDATE OF c SKIP LOCKED",
+        "ORDER BY c.ready_at, c.id LIMIT %d",
+        "tests/postgres/test_claims.py",
+    ),
+    Plant(
+        "PostgreSQL: a lost answer to a settlement settles twice",
+        "fanout/storage/postgres/settling.py",
+        "        if known is not None:\n            return known\n",
+        "",
+        "tests/postgres/test_connection.py",
+    ),
+]
