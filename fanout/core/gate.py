@@ -102,19 +102,22 @@ class Gate:
         self.probe_until = now + 2 * self._policy.request_timeout
         return True
 
-    def unused(self) -> None:
+    def unused(self) -> bool:
         """A delivery that was admitted said nothing about this scope after all: it was not sent, or the answer spoke of another scope.
 
-        If it was a probe, another may go. Without this, one expired delivery would park everything for two requests' deadlines.
+        If it was a probe, another may go: whether one may. Without this, one expired delivery would park everything for two requests'
+        deadlines.
         """
-        if self.state is GateState.PROBING:
-            self._out = max(0, self._out - 1)
+        if self.state is not GateState.PROBING:
+            return False
+        self._out = max(0, self._out - 1)
+        return True
 
     def opens_at(self, now: float) -> float:
-        """When it is worth asking again: the time of a closed gate, or a moment from now while a probe is out."""
+        """When the next probe may go, if nobody says so before: the time of a closed gate, or that by which a probe that is out is lost."""
         if self.state is GateState.CLOSED:
             return max(self.until, now)
-        return now if self.ready(now) else min(self.probe_until, now + self._policy.backoff_base)
+        return now if self.ready(now) else self.probe_until
 
     def share(self, now: float) -> float:
         """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""

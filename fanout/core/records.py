@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from fanout.core.address import Address
 from fanout.core.feed import Audience, FeedChange, FeedPost, FeedWritten
@@ -23,6 +23,7 @@ __all__ = [
     "EndpointGone",
     "EndpointRow",
     "Event",
+    "Expired",
     "GateNote",
     "Put",
     "Release",
@@ -251,6 +252,18 @@ class EndpointFilter:
     binding: str | None = None
     tag: str | None = None
     state: EndpointState | None = EndpointState.ACTIVE
+
+
+class Expired(int):
+    """How many `Storage.expire` ended: a number, and besides `unexpanded`, by app, the notifications of which an audience was never
+    counted."""
+
+    unexpanded: Mapping[str, int]
+
+    def __new__(cls, ended: int, unexpanded: Mapping[str, int] | None = None) -> Self:
+        made = super().__new__(cls, ended)
+        made.unexpanded = unexpanded or {}
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["DOUBT", "FINAL_STATES", "RETRY", "DeliveryState", "NotificationState", "Waiting"]
+__all__ = ["DOUBT", "FINAL_STATES", "RETRY", "UNEXPANDED", "DeliveryState", "NotificationState", "Waiting"]
 
 
 class DeliveryState(StrEnum):
@@ -26,6 +26,9 @@ RETRY = "retry"
 
 DOUBT = "doubt"
 """Not final: an `at_most_once` delivery marked before its only attempt. A crash turns it into dead, reason unknown."""
+
+UNEXPANDED = "before it was expanded"
+"""The reason of `expired` for an audience that was never counted: its number is 0."""
 
 
 class Waiting(StrEnum):

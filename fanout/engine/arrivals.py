@@ -80,6 +80,10 @@ class Arrivals:
         for dispatcher, due, before in expected:
             asked = dispatcher.asked
             dispatcher.look(due if before is None else {lane for lane in due if asked[lane] == before[lane]})
+        if any(request.submission.due_at > now for request in requests):
+            # Each dispatcher sleeps until what it knows of is due, and this may be sooner.
+            for dispatcher in self._of(app):
+                dispatcher.work.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:

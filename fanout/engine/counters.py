@@ -111,13 +111,15 @@ class Counters:
 
 
 class Tally:
-    """The counters of one engine. `accepted` counts notifications by app, `commits` the seconds that storing results took."""
+    """The counters of one engine. `accepted` counts notifications by app, `unexpanded` those that expired before their audience was
+    counted, `commits` the seconds that storing results took."""
 
-    __slots__ = ("accepted", "bindings", "commits")
+    __slots__ = ("accepted", "bindings", "commits", "unexpanded")
 
     def __init__(self) -> None:
         self.bindings: dict[tuple[str, str], Counters] = {}
         self.accepted: dict[str, int] = {}
+        self.unexpanded: dict[str, int] = {}
         self.commits = Histogram(_COMMIT)
 
     def of(self, app: str, binding: str) -> Counters:
@@ -130,6 +132,11 @@ class Tally:
     def put(self, app: str, notifications: int) -> None:
         """So many notifications were accepted."""
         self.accepted[app] = self.accepted.get(app, 0) + notifications
+
+    def expired(self, unexpanded: Mapping[str, int]) -> None:
+        """So many notifications of these apps expired before they were expanded."""
+        for app, count in unexpanded.items():
+            self.unexpanded[app] = self.unexpanded.get(app, 0) + count
 
     def settled(self, work: Work, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
         """One settlement was stored, or refused as stale."""
@@ -183,6 +190,7 @@ class EngineView:
     apps: Sequence[str]
     bindings: Sequence[BindingView]
     accepted: Mapping[str, int]
+    unexpanded: Mapping[str, int]
     commits: Histogram
     stuck: bool
     config: ConfigState
@@ -197,6 +205,7 @@ def observe(engine: Engine) -> EngineView:
         apps=tuple(dict.fromkeys(app for app, _ in engine.transports)),
         bindings=[_binding(work, settler.tally, now) for work in settler.works],
         accepted=settler.tally.accepted,
+        unexpanded=settler.tally.unexpanded,
         commits=settler.tally.commits,
         stuck=settler.stuck,
         config=engine.configuration,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -37,7 +38,9 @@ _PREPARED = 1024
 JUMP = 1.0
 """Seconds by which the wall clock must part from the monotonic one to count as set anew, and for which leasing then pauses."""
 _POLL = 30.0
-"""Seconds after which an idle dispatcher looks again although nothing told it to."""
+"""Seconds after which an idle dispatcher looks again although nothing told it to. A safety net: nothing may depend on it."""
+_LOOK = 0.05
+"""Seconds for which a busy dispatcher may lease without asking storage what else has become due: a schedule is to be expanded on time."""
 
 
 class Dispatcher:
@@ -63,6 +66,7 @@ class Dispatcher:
         self._patient_until = float("-inf")
         self._lanes = Lanes()
         self._waiting = [False] * len(LANES)  # what storage said last
+        self._ask_by = math.inf  # monotonic: when storage must be asked again, however much is in hand
         self._prepared: OrderedDict[str, Prepared | str] = OrderedDict()
         self._replaced = 0
         self.asked = [0] * len(LANES)
@@ -108,10 +112,14 @@ class Dispatcher:
         if not work.gate.ready(now):
             return max(0.001, work.gate.opens_at(now) - now)
         room = [self._room(lane) for lane in range(len(LANES))]
-        if not any(room):
-            return _FULL
-        if await self._lease_at_once(room):
-            return 0.0
+        if work.clock.monotonic() < self._ask_by:
+            if not any(room):
+                self._ask_soon()
+                return _FULL
+            if await self._lease_at_once(room):
+                self._ask_soon()
+                return 0.0
+        self._ask_by = math.inf
         waiting, next_due = await storage.waiting(work.app, work.binding, now)
         self._waiting = waiting
         if any(waiting):
@@ -121,15 +129,20 @@ class Dispatcher:
                 return 0.0
         full = [lane for lane in range(len(LANES)) if waiting[lane] and not room[lane]]
         if full:
-            # Nothing new to ask storage until there is room, or somebody says that something has changed.
+            # Little to ask storage until there is room, or somebody says that something has changed.
+            self._ask_soon()
             while not (self.stopping or any(self._room(lane) for lane in full)):
-                if await work.signal.wait(_FULL):
+                if await work.signal.wait(_FULL) or work.clock.monotonic() >= self._ask_by:
                     break
             return 0.0
         if any(waiting):
             # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
         return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
+
+    def _ask_soon(self) -> None:
+        """Leasing goes on without a question to storage, for a while."""
+        self._ask_by = min(self._ask_by, self.work.clock.monotonic() + _LOOK)
 
     async def _lease_at_once(self, room: Sequence[int]) -> bool:
         """Lease from the lane whose turn it is without asking first what waits, where that is likely; whether it was so.

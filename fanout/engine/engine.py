@@ -105,6 +105,7 @@ class Engine:
             worker=self.worker,
             pulse=self._membership.pulse,
             renew=self._renewal.look,
+            tally=self._settler.tally,
         )
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)

@@ -100,6 +100,14 @@ class Gates:
             for each in list(self._work.groups.values()):
                 self._work.adjust(each)
             self._work.signal.set()
+        elif not self.binding.is_open:
+            self.probe_free()
+
+    def probe_free(self) -> None:
+        """The binding's gate may take a probe: it may be another group's, or one that is still to be leased."""
+        self._work.signal.set()
+        for group in self._work.groups.values():
+            group.wake()
 
     def of_topic(self, topic: str) -> Gate | None:
         """The gate of this topic, if an answer ever spoke of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fanout.core.gate import Gate, GateState
 from fanout.core.lanes import WEIGHTS
@@ -111,12 +111,18 @@ class Group:
         "limiter",
         "name",
         "peak",
+        "probe_free",
         "queues",
         "senders",
     )
 
-    def __init__(self, name: str, policy: Policy, binding_gate: Gate) -> None:
+    def __init__(
+        self, name: str, policy: Policy, binding_gate: Gate, probe_free: Callable[[], None] = lambda: None
+    ) -> None:
         self.name = name
+        self.probe_free = (
+            probe_free  # tells whoever waits, in any group or in storage, that the binding's gate takes a probe
+        )
         self.gate = Gate(policy)
         self.binding_gate = binding_gate
         self.limiter = Limiter(SAMPLED)
@@ -167,7 +173,8 @@ class Group:
     def no_verdict(self) -> None:
         """What was taken last told the gates nothing: if it was their probe, another may go."""
         self.gate.unused()
-        self.binding_gate.unused()
+        if self.binding_gate.unused():
+            self.probe_free()
 
     def wake(self) -> None:
         """Wake as many parked senders as there is work and room for."""

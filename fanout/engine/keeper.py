@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
 from fanout.core.records import Control
+from fanout.engine.counters import Tally
 from fanout.engine.dispatcher import JUMP, Dispatcher
 from fanout.engine.patience import AWAY, patiently
 from fanout.engine.pulse import Pulse
@@ -45,7 +46,9 @@ class Keeper:
         worker: str,
         pulse: Pulse,
         renew: Callable[[], Awaitable[object]],
+        tally: Tally,
     ) -> None:
+        self._tally = tally
         self._worker = worker
         self._pulse = pulse
         self._renew = renew
@@ -200,8 +203,14 @@ class Keeper:
         while True:
             await Signal().wait(_EXPIRE_EVERY)
             try:
-                while await self._storage.expire(self._clock.now(), limit=_BATCH):
-                    pass
+                while True:
+                    expired = await self._storage.expire(self._clock.now(), limit=_BATCH)
+                    unexpanded = getattr(
+                        expired, "unexpanded", {}
+                    )  # a storage of an earlier version answers a bare number
+                    self._tally.expired(unexpanded)
+                    if not expired and not unexpanded:
+                        break
                 if self._clock.monotonic() - pruned >= _PRUNE_EVERY:
                     pruned = self._clock.monotonic()
                     while await self._storage.prune(self._clock.now(), limit=_BATCH):

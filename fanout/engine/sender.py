@@ -170,7 +170,12 @@ class Senders:
             lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
             return True
         if (gate := work.gates.of_topic(lease.prepared.message.topic)) is not None and not gate.admits(now):
-            lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
+            until = gate.opens_at(now)
+            if not gate.shut(now):
+                until = min(
+                    until, now + work.policy.backoff_base
+                )  # a probe is out: where it opens the gate, this one may go soon
+            lease.park(position, until, gate.waiting, gate.reason)
             return True
         row = lease.rows[position]
         assert row is not None

@@ -124,7 +124,7 @@ class Work:
     def _group(self, name: str, now: float) -> Group:
         group = self.groups.get(name)
         if group is None:
-            group = self.groups[name] = Group(name, self.policy, self.gate)
+            group = self.groups[name] = Group(name, self.policy, self.gate, self.gates.probe_free)
             group.idle_since = now
         return group
 

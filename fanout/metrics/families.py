@@ -59,12 +59,19 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     accepted = Family("fanout_notifications_accepted_total", "counter", "Notifications that this process accepted.")
     for app, count in view.accepted.items():
         accepted.add(count, app=app)
+    unexpanded = Family(
+        "fanout_notifications_unexpanded_total",
+        "counter",
+        "Notifications that expired before their audience was counted, as this process found.",
+    )
+    for app in view.apps:
+        unexpanded.add(view.unexpanded.get(app, 0), app=app)
     commits = Family("fanout_commit_seconds", "histogram", "How long storing a batch of results took.")
     commits.add(view.commits)
     loop = Family("fanout_loop_lag_seconds", "histogram", "How late the event loop woke a timer, twice a second.")
     if lag is not None:
         loop.add(lag)
-    return [info, up, stuck, accepted, commits, loop, *_config(view.config)]
+    return [info, up, stuck, accepted, unexpanded, commits, loop, *_config(view.config)]
 
 
 def _config(state: ConfigState) -> list[Family]:

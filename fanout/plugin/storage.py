@@ -17,6 +17,7 @@ from fanout.core.records import (
     EndpointFilter,
     EndpointRow,
     Event,
+    Expired,
     GateNote,
     Put,
     Settled,
@@ -349,8 +350,12 @@ class Storage(Protocol):
 
     # -- janitor
 
-    async def expire(self, now: float, *, limit: int) -> int:
-        """End, as expired, waiting deliveries of notifications past their time, and endpoints past theirs; how many."""
+    async def expire(self, now: float, *, limit: int) -> Expired:
+        """End, as expired, waiting deliveries of notifications past their time, and endpoints past theirs; how many.
+
+        A notification of which part of the audience was never counted gets, beside the deliveries that there are, the reason
+        ``before it was expanded`` of ``expired`` with the number 0, and `Expired.unexpanded` counts it.
+        """
         ...
 
     async def prune(self, now: float, *, limit: int) -> int:

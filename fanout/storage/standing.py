@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fanout.core.records import Status
-from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+from fanout.core.states import FINAL_STATES, UNEXPANDED, DeliveryState, NotificationState, Waiting
 
 __all__ = ["Sums", "status_of", "waiting_for"]
 
@@ -18,7 +18,8 @@ _LANE = Waiting.LANE.value
 
 @dataclass(slots=True)
 class Sums:
-    """A notification's row, whether it is `scheduled`, and how many `ended` in (state, reason)."""
+    """A notification's row, whether it is `scheduled`, and how many `ended` in (state, reason). `unexpanded`: it expired before all of
+    its audience was counted."""
 
     app: str
     total: int
@@ -32,6 +33,7 @@ class Sums:
     expires_at: float
     finished_at: float | None
     scheduled: bool
+    unexpanded: bool
     ended: Sequence[tuple[str, str, int]]
 
 
@@ -77,6 +79,8 @@ def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
     for state, reason, n in sums.ended:
         counts[state] += n
         reasons.setdefault(state, {})[reason] = n
+    if sums.unexpanded:
+        reasons.setdefault(DeliveryState.EXPIRED.value, {})[UNEXPANDED] = 0
     return Status(
         id=uuid,
         app=sums.app,

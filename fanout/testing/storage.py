@@ -21,6 +21,7 @@ from fanout.testing import (
     storage_control,
     storage_crash,
     storage_directory,
+    storage_due,
     storage_explain,
     storage_feed,
     storage_fleet,
@@ -45,6 +46,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
     _checks(
         storage_directory,
         storage_put,
+        storage_due,
         storage_lease,
         storage_manage,
         storage_control,

@@ -1,31 +1,97 @@
-"""Runs every test of the engine on each storage backend; and makes `rig` importable under `--import-mode=importlib`."""
+"""Runs every test of the engine on each storage backend; and makes `rig` importable under `--import-mode=importlib`.
+
+An idle dispatcher looks by itself only once an hour here, so that a signal which does not come hangs its test.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import asyncpg
 import pytest
 
+from fanout.engine import dispatcher
 from fanout.plugin import Storage, StorageContext
 from fanout.registry import Registry
+from fanout.storage.postgres.migrating import migrate
+from fanout.storage.postgres.url import parse
+from fanout.testing.postgres import PostgresServer
+from tests.postgres.conftest import server
+
+__all__ = ["server"]
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+T = TypeVar("T")
 
-@pytest.fixture(autouse=True, params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path, no_blocking_call: None) -> Iterator[None]:
-    from rig import SystemClock, make_storage
 
-    names = (
-        f"{request.param}:{tmp_path}/{n}.db" if request.param == "sqlite" else "memory:" for n in itertools.count()
-    )
+@pytest.fixture(scope="session")
+def template(server: PostgresServer) -> str:
+    """A database with the tables, to be copied."""
+    name = elsewhere(server.fresh)
+    options = parse(server.url(name).partition(":")[2])
 
-    def make() -> Storage:
-        return Registry().make_storage(next(names), StorageContext(clock=SystemClock()))
+    async def make() -> None:
+        connection = await asyncpg.connect(options.dsn)
+        try:
+            await migrate(connection, options)
+        finally:
+            await connection.close()
 
-    token = make_storage.set(make)
+    elsewhere(lambda: asyncio.run(make()))
+    return name
+
+
+@pytest.fixture(autouse=True)
+def told_or_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "_POLL", 3600.0)
+
+
+@pytest.fixture(autouse=True, params=["memory", "sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    from rig import SystemClock, make_storage, reopen
+
+    numbers = itertools.count()
+    made: list[str] = []
+    on: PostgresServer | None = None
+    if request.param == "postgres":
+        template: str = request.getfixturevalue("template")  # skips by name where no server is installed
+        on = request.getfixturevalue("server")
+    else:
+        request.getfixturevalue("no_blocking_call")  # asyncpg reads files when it connects
+
+    def location() -> str:
+        if on is None:
+            return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/{next(numbers)}.db"
+        made.append(elsewhere(lambda: on.fresh(template=template)))
+        return on.url(made[-1])
+
+    def opened(at: str) -> Storage:
+        return Registry().make_storage(at, StorageContext(clock=SystemClock()))
+
+    def again(storage: Storage) -> Storage:
+        if on is not None:
+            return opened(on.url(storage.location.rpartition("/")[2]))
+        return storage if request.param == "memory" else opened(f"sqlite:{storage.location}")
+
+    tokens = make_storage.set(lambda: opened(location())), reopen.set(again)
     yield
-    make_storage.reset(token)
+    make_storage.reset(tokens[0])
+    reopen.reset(tokens[1])
+    for name in made:
+        elsewhere(lambda name=name: on.drop(name))
+
+
+def elsewhere(call: Callable[[], T]) -> T:
+    """What `call` answers in a thread of its own: it blocks, and a test's loop may be running here."""
+    answer: list[T] = []
+    thread = threading.Thread(target=lambda: answer.append(call()))
+    thread.start()
+    thread.join()
+    return answer[0]

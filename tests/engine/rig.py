@@ -27,8 +27,16 @@ make_storage: ContextVar[Callable[[], Storage]] = ContextVar("make_storage")
 """Which backend the test at hand runs on; set by a fixture, so that every test runs on each."""
 
 
+reopen: ContextVar[Callable[[Storage], Storage]] = ContextVar("reopen")
+
+
 def fresh_storage() -> Storage:
     return make_storage.get()()
+
+
+def opened_again(storage: Storage) -> Storage:
+    """The same database through another object; memory is still there."""
+    return reopen.get()(storage)
 
 
 @asynccontextmanager

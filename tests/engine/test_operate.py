@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import FAST, SystemClock, fresh_storage, register, running
+from rig import FAST, fresh_storage, opened_again, register, running
 
 from fanout.config import BindingSettings, Watcher, load
 from fanout.core.delivery import Delivery, Message
@@ -18,8 +18,7 @@ from fanout.core.policy import Policy
 from fanout.core.secret import Secret
 from fanout.engine import Engine, Renewer
 from fanout.errors import ConfigurationError, NotFound, UsageError
-from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Storage, StorageContext, Throttled, Unavailable
-from fanout.registry import Registry
+from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Throttled, Unavailable
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -355,7 +354,7 @@ async def test_what_is_leased_at_the_moment_of_closing_is_given_back() -> None:
         await engine.send(HI, "user:alice")
         await leasing.wait()
         asyncio.get_running_loop().call_soon(lambda: closing(engine, go_on))
-    async with running(storage=_again(storage), role="submit") as (engine, _):
+    async with running(storage=opened_again(storage), role="submit") as (engine, _):
         left = await engine.storage.outstanding()
 
     assert leased == [1]
@@ -368,10 +367,3 @@ def closing(engine: Engine, go_on: asyncio.Event) -> None:
         asyncio.get_running_loop().call_soon(lambda: closing(engine, go_on))
     else:
         go_on.set()
-
-
-def _again(storage: Storage) -> Storage:
-    """The same database, opened anew; memory is still there."""
-    if storage.location.startswith("memory"):
-        return storage
-    return Registry().make_storage(f"sqlite:{storage.location}", StorageContext(clock=SystemClock()))

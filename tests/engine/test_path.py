@@ -182,9 +182,9 @@ async def test_what_was_queued_for_an_address_that_changed_hands_is_cancelled() 
     held = Held()
     async with running(held, role="both") as (engine, transport):
         transport.capacities[""] = 1
-        await register(engine, "alice", "first")
+        (first,) = await register(engine, "alice", "first")
         (old,) = await register(engine, "alice", "shared")
-        blocker = await engine.send(HI, Target.endpoints([old - 1]))
+        blocker = await engine.send(HI, Target.endpoints([first]))
         await held.begun.acquire()
         receipt = await engine.send(HI, Target.endpoints([old]), at=time.time() + 0.2)
         (new,) = await register(engine, "bob", "shared")

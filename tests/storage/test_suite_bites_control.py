@@ -14,6 +14,7 @@ from fanout.core.records import (
     Chunk,
     Control,
     EndpointRow,
+    Expired,
     GateNote,
     Put,
     Release,
@@ -93,7 +94,7 @@ class PausesPastTheEnd(MemoryStorage):
 
 @caught_by("pauses_end")
 class StopsTheClock(MemoryStorage):
-    async def expire(self, now: float, *, limit: int) -> int:
+    async def expire(self, now: float, *, limit: int) -> Expired:
         paused = {id: note for id, note in self._t.unfinished.items() if note.paused}
         for id in paused:
             del self._t.unfinished[id]

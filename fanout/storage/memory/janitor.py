@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
 from fanout.core.model import EndpointState
+from fanout.core.records import Expired
 from fanout.plugin import StorageContext
 from fanout.storage.memory import directory, feed_tidy
 from fanout.storage.memory.stop import end_open
@@ -13,18 +15,20 @@ from fanout.storage.memory.tables import Note, Tables, finish
 __all__ = ["expire", "prune"]
 
 
-def expire(t: Tables, context: StorageContext, now: float, limit: int) -> int:
+def expire(t: Tables, context: StorageContext, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
     done = directory.expire(t, now, limit)
     past = [note for note in t.unfinished.values() if note.sub.expires_at <= now]
+    unexpanded: Counter[str] = Counter()
     for note in sorted(past, key=lambda note: (note.sub.expires_at, note.row)):
         if done >= limit:
             break
+        unexpanded[note.sub.app] += bool(note.expansions and not note.stopped)
         done += end_open(t, context, note, note.stopped or "expired", "" if note.stopped else "ttl", now, limit - done)
         finish(t, note, now)
     done += feed_tidy.expire(t, now, limit - done)
     t.changes += bool(past or done)
-    return done
+    return Expired(done, +unexpanded)
 
 
 def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from fanout.core.statemap import close
+from fanout.core.states import DeliveryState
 from fanout.plugin import StorageContext
 from fanout.storage.memory.pause import unpause
 from fanout.storage.memory.pieces import take_retries
@@ -28,6 +29,7 @@ def end_open(
 ) -> int:
     """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries ended."""
     before = note.settled
+    note.unexpanded = note.unexpanded or (bool(note.expansions) and state == DeliveryState.EXPIRED)
     for expansion in note.expansions:
         if expansion.binding is None:
             t.schedules[note.sub.app].remove(note)

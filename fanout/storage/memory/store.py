@@ -17,6 +17,7 @@ from fanout.core.records import (
     EndpointFilter,
     EndpointRow,
     Event,
+    Expired,
     GateNote,
     Put,
     Settled,
@@ -250,7 +251,7 @@ class MemoryStorage:
 
     # -- janitor
 
-    async def expire(self, now: float, *, limit: int) -> int:
+    async def expire(self, now: float, *, limit: int) -> Expired:
         """See `Storage`."""
         return janitor.expire(self._t, self._context, now, limit)
 

@@ -85,6 +85,8 @@ class Note:
     stopped: str = ""
     paused: bool = False
     finished_at: float | None = None
+    unexpanded: bool = False
+    """It expired before all of its audience was counted."""
     expansions: list[Expansion] = field(default_factory=list)
     turns: list[Expansion] = field(default_factory=list)
     codes: Codes = field(default_factory=Codes)

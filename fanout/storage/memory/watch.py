@@ -8,7 +8,7 @@ from collections import Counter
 from fanout.core.model import EndpointState
 from fanout.core.records import Backlog, EndpointRow, Status, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
-from fanout.core.states import Waiting
+from fanout.core.states import UNEXPANDED, DeliveryState, Waiting
 from fanout.storage.memory.directory import covers
 from fanout.storage.memory.gates import covering
 from fanout.storage.memory.tables import Note, Piece, Retry, Tables
@@ -61,6 +61,8 @@ def status(t: Tables, note: Note, now: float) -> Status:
     for code, n in note.ended.items():
         state, reason = note.codes.pair(code)
         reasons.setdefault(state, {})[reason] = n
+    if note.unexpanded:
+        reasons.setdefault(DeliveryState.EXPIRED.value, {})[UNEXPANDED] = 0
     return Status(
         id=sub.id,
         app=sub.app,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from fanout.core.records import Expired
 from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import finish_ready, hold
@@ -34,21 +37,31 @@ async def expirable(db: Db, now: float) -> bool:
     )
 
 
-async def expire(db: Db, now: float, limit: int) -> int:
+async def expire(db: Db, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. What others are at is left to them."""
     past = await db.rows(_PAST, now, now + db.skew, _NOTIFICATIONS)
     ids = await hold(db, [row[0] for row in past], wait=False)
     stopped = dict(
         await db.rows("SELECT id, stopped FROM notification WHERE id = ANY($1::bigint[]) AND stopped <> ''", ids)
     )
+    uncounted = dict(
+        await db.rows(
+            "SELECT n.id, a.name FROM notification n JOIN app a ON a.id = n.app WHERE n.id = ANY($1::bigint[]) AND n.expansions > 0 "
+            "AND n.stopped = ''",
+            ids,
+        )
+    )
+    unexpanded: Counter[str] = Counter()
     done = 0
     for id in ids:
         if done >= limit:
             break
+        if id in uncounted:
+            unexpanded[uncounted[id]] += 1
         state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
         done += await end_open(db, id, state, reason, now, limit - done)
     await finish_ready(db, ids, now)
-    return done + await endpoints.expire(db, now, max(limit - done, 0))
+    return Expired(done + await endpoints.expire(db, now, max(limit - done, 0)), unexpanded)
 
 
 def _times(db: Db, now: float) -> tuple[float, float, float, float]:

@@ -191,5 +191,10 @@ CREATE INDEX decision_of ON decision (notification, id);
 
 _FIRST = _DIRECTORY + _QUEUE + _CONTROL + FEED + INBOX
 
-STEPS = (_FIRST,)
+_SECOND = """
+-- It expired before all of its audience was counted.
+ALTER TABLE notification ADD COLUMN unexpanded boolean NOT NULL DEFAULT false;
+"""
+
+STEPS = (_FIRST, _SECOND)
 VERSION = len(STEPS)

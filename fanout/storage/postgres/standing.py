@@ -34,7 +34,7 @@ def _lists(columns: str, rest: str) -> str:
 
 _STATUS = f"""
 SELECT a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at,
-n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0),
+n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.unexpanded,
 {_lists("state, reason, n", "(SELECT * FROM tally t WHERE t.notification = n.id ORDER BY code) t")},
 {
     _lists(
@@ -72,8 +72,8 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     row = await db.row(_STATUS, uuid, now, now + db.skew)
     if row is None:
         return None
-    ended, chunks, retries, due, bindings, gates = row[12:]
-    found = Sums(*[*list(row)[:12], _load(ended)])
+    ended, chunks, retries, due, bindings, gates = row[13:]
+    found = Sums(*[*list(row)[:13], _load(ended)])
     pending = waiting_for(found.paused, _load(chunks), _load(retries), _load(due), _load(bindings), _load(gates))
     return status_of(uuid, found, pending)
 

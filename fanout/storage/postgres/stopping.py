@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes, close
+from fanout.core.states import DeliveryState
 from fanout.errors import NotFound
 from fanout.storage.chunks import NewChunk, gathered
 from fanout.storage.postgres.db import Db
@@ -67,7 +68,11 @@ async def end_open(db: Db, notification: int, state: str, reason: str, now: floa
     ended = 0
     dropped = await db.run("DELETE FROM expansion WHERE notification = $1", notification)
     if dropped != "DELETE 0":
-        expansions = await db.value("SELECT expansions FROM notification WHERE id = $1", notification)
+        expansions = await db.value(
+            "UPDATE notification SET unexpanded = (expansions > 0 AND $2) WHERE id = $1 RETURNING expansions",
+            notification,
+            state == DeliveryState.EXPIRED,
+        )
         ledger = Ledger(db)
         ledger.of(notification).expansions -= expansions
         await ledger.write(now)

@@ -16,6 +16,7 @@ from fanout.core.records import (
     EndpointFilter,
     EndpointRow,
     Event,
+    Expired,
     GateNote,
     Put,
     Settled,
@@ -298,13 +299,15 @@ class PostgresStorage:
 
     # -- janitor
 
-    async def expire(self, now: float, *, limit: int) -> int:
+    async def expire(self, now: float, *, limit: int) -> Expired:
         """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
-        done = 0
-        for module in (janitor, feed_tidy):
-            if done < limit and await self._look(module.expirable, now):
-                done += await self._write(module.expire, now, limit - done)
-        return done
+        expired, done = Expired(0), 0
+        if await self._look(janitor.expirable, now):
+            expired = await self._write(janitor.expire, now, limit)
+            done = int(expired)
+        if done < limit and await self._look(feed_tidy.expirable, now):
+            done += await self._write(feed_tidy.expire, now, limit - done)
+        return Expired(done, expired.unexpanded)
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""

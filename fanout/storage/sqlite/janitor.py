@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from fanout.core.records import Expired
 from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
@@ -35,20 +37,28 @@ def expirable(db: Db, now: float) -> bool:
     ) or feed_tidy.expirable(db, now)
 
 
-def expire(db: Db, now: float, limit: int) -> int:
+def expire(db: Db, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
     done = endpoints.expire(db, now, limit)
     ids = db.json(f"SELECT json_group_array(id) FROM ({_PAST})", now, _NOTIFICATIONS) if done < limit else []
     stopped = db.pairs(
         "id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''", dumps(ids)
     )
+    unexpanded: Counter[str] = Counter()
+    uncounted = db.pairs(
+        "n.id, a.name",
+        "notification n JOIN app a ON a.id = n.app WHERE n.id IN (SELECT value FROM json_each(?)) AND n.expansions > 0 AND n.stopped = ''",
+        dumps(ids),
+    )
     for id in ids:
         if done >= limit:
             break
+        if id in uncounted:
+            unexpanded[uncounted[id]] += 1
         state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
         done += end_open(db, id, state, reason, now, limit - done)
     finish_ready(db, ids, now)
-    return done + feed_tidy.expire(db, now, limit - done)
+    return Expired(done + feed_tidy.expire(db, now, limit - done), unexpanded)
 
 
 def _times(db: Db, now: float) -> tuple[float, float, float, float]:

@@ -177,5 +177,10 @@ _SEALING = """
 CREATE TABLE seal (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL, upto INTEGER NOT NULL);
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING)
+_TIMES = """
+-- It expired before all of its audience was counted.
+ALTER TABLE notification ADD COLUMN unexpanded INTEGER NOT NULL DEFAULT 0;
+"""
+
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES)
 VERSION = len(STEPS)

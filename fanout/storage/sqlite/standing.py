@@ -26,7 +26,7 @@ WORD = (
 
 _STATUS = f"""
 a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at, n.finished_at,
-EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0),
+EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.unexpanded,
 json((SELECT json_group_array(json_array(state, reason, n)) FROM tally WHERE notification = n.id)),
 json((SELECT json_group_array(json_array(binding, held, due, waiting, m)) FROM (
   SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 OR lane >= {WAITS} AS due, waiting, sum(open) AS m
@@ -49,8 +49,8 @@ def status(db: Db, uuid: str, now: float) -> Status | None:
     rows = db.rows(_STATUS, "notification n JOIN app a ON a.id = n.app WHERE n.uuid = ?1", uuid, now)
     if not rows:
         return None
-    sums = Sums(*rows[0][:13])
-    return status_of(uuid, sums, waiting_for(sums.paused, *rows[0][13:]))
+    sums = Sums(*rows[0][:14])
+    return status_of(uuid, sums, waiting_for(sums.paused, *rows[0][14:]))
 
 
 def outstanding(db: Db, app: str | None) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes, close
+from fanout.core.states import DeliveryState
 from fanout.errors import NotFound
 from fanout.storage.chunks import NewChunk, gathered
 from fanout.storage.sqlite.db import Db, dumps
@@ -65,7 +66,11 @@ def end_open(db: Db, notification: int, state: str, reason: str, now: float, lim
     dropped = db.value("SELECT count(*) FROM expansion WHERE notification = ?", notification)
     if dropped:
         db.run("DELETE FROM expansion WHERE notification = ?", notification)
-        db.run("UPDATE notification SET expansions = 0 WHERE id = ?", notification)
+        db.run(
+            "UPDATE notification SET unexpanded = (expansions > 0 AND ?2), expansions = 0 WHERE id = ?1",
+            notification,
+            state == DeliveryState.EXPIRED,
+        )
     while ended < limit:
         done = _end_chunks(db, notification, codes, state, reason, now, limit - ended)
         done = done or _end_retries(db, notification, codes, state, reason, now, limit - ended)

@@ -16,6 +16,7 @@ from fanout.core.records import (
     EndpointFilter,
     EndpointRow,
     Event,
+    Expired,
     GateNote,
     Put,
     Settled,
@@ -316,10 +317,11 @@ class SqliteStorage:
 
     # -- janitor
 
-    async def expire(self, now: float, *, limit: int) -> int:
+    async def expire(self, now: float, *, limit: int) -> Expired:
         """See `Storage`."""
         run, probe = partial(janitor.expire, now=now, limit=limit), partial(janitor.expirable, now=now)
-        return int(await self._run(Operation(run, write=True, probe=probe, idle=0)))
+        expired: Expired = await self._run(Operation(run, write=True, probe=probe, idle=Expired(0)))
+        return expired
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`."""

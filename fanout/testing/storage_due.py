@@ -1,0 +1,114 @@
+"""Checks of times to come: when `waiting` says that there will be work, and what ends before anybody could begin it."""
+
+from __future__ import annotations
+
+from fanout.core.model import Target
+from fanout.core.records import Release, RetryRow, Settlement
+from fanout.core.states import Waiting
+from fanout.plugin import Storage
+from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, post, standing, submission
+
+__all__ = ["waiting_names_the_next_due_time", "what_expires_before_it_is_expanded_says_so"]
+
+
+async def _next(storage: Storage, at: float, *, binding: str = "apns", app: str = "default") -> float | None:
+    ready, later = await storage.waiting(app, binding, at)
+    law(not any(ready), f"nothing is work at this moment: {ready} for {binding}")
+    law(later is None or later > at, f"what is due later is later: {later}")
+    return later
+
+
+async def waiting_names_the_next_due_time(kit: Kit) -> None:
+    """The earliest of everything that will be due for a binding, to the moment: a worker sleeps until then and no less."""
+    async with kit.open(chunk=10) as storage:
+        await storage.register([device("alice", "1", tags=["t"]), device("alice", "2", binding="fcm")], T0)
+        await storage.register([device("bob", "3", app="other")], T0)
+        law(await _next(storage, T0) is None, "nothing is ever due where nothing was put")
+
+        # A schedule is of no binding yet: it is due for each of its app's, and for no other app's.
+        late, soon = submission(Target.topic("t"), due_at=T0 + 300.5, lane=2), submission(due_at=T0 + 60.25, lane=0)
+        await post(storage, late, T0)
+        law(await _next(storage, T0) == T0 + 300.5, "a schedule is due at its time")
+        await post(storage, soon, T0)
+        for binding in ("apns", "fcm"):
+            law(await _next(storage, T0, binding=binding) == T0 + 60.25, "the earlier of two, in whatever lane")
+        law(await _next(storage, T0, app="other", binding="apns") is None, "another app has nothing to wait for")
+        await storage.cancel("default", soon.id, T0 + 1)
+        law(await _next(storage, T0 + 1) == T0 + 300.5, "what was cancelled is not waited for")
+        await storage.pause("default", late.id, T0 + 1)
+        law(await _next(storage, T0 + 1) is None, "nor what is paused")
+        await storage.resume("default", late.id, T0 + 2)
+        law(await _next(storage, T0 + 2) == T0 + 300.5, "what goes on is waited for again")
+
+        # A lease: until it runs out, also where it was extended; then what was given back, and what is to be tried again.
+        await storage.register([device("carol", f"c{n}") for n in range(20)], T0)
+        sub = submission(Target.user("carol"), now=T0 + 3)
+        await post(storage, sub)
+        first, second = await lease_all(storage, T0 + 3, lease=30)
+        law(await _next(storage, T0 + 3) == T0 + 33, "a lease that runs out is work")
+        await storage.extend([(first.id, first.epoch), (second.id, second.epoch)], T0 + 50)
+        law(await _next(storage, T0 + 3) == T0 + 50, "not before its extension is over")
+        rest = Settlement(first.id, first.epoch, release=Release(T0 + 20.125, Waiting.GATE.value, "closed"))
+        await storage.settle([rest], T0 + 4)
+        law(await _next(storage, T0 + 4) == T0 + 20.125, "what was given back is due when its release says")
+        retry = RetryRow(0, T0 + 12.75, 2, Waiting.BACKOFF.value, "busy")
+        await storage.settle([Settlement(second.id, second.epoch, retries=[retry])], T0 + 5)
+        law(await _next(storage, T0 + 5) == T0 + 12.75, "a retry is due at its time")
+        (again,) = await lease_all(storage, T0 + 13, lease=30)
+        law(again.attempt == 2, "at that time it can be leased")
+        law(await _next(storage, T0 + 13) == T0 + 20.125, "and the next is waited for")
+
+        # Beside work that there is now, in another lane, the time of the next is told too.
+        await post(storage, submission(now=T0 + 14, lane=0))
+        ready, later = await storage.waiting("default", "apns", T0 + 14)
+        law((ready, later) == ([True, False, False], T0 + 20.125), f"work now hides no work later: {ready}, {later}")
+
+
+async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
+    """It ends with what was counted of it, and with a reason where something never was: no new state, and an event as ever."""
+    async with kit.open(chunk=10) as storage:
+        await storage.register([device("alice", str(n), tags=["t"]) for n in range(30)], T0)
+        never = {
+            "schedule": submission(ALICE, due_at=T0 + 10, ttl=5),
+            "broadcast": submission(Target.all(), ttl=15),
+            "topic": submission(Target.topic("t"), ttl=15),
+        }
+        for sub in never.values():
+            await post(storage, sub, T0)
+        expired = await storage.expire(T0 + 14.9, limit=100)
+        law((expired, dict(expired.unexpanded)) == (0, {}), "nothing expires before its time")
+        expired = await storage.expire(T0 + 15, limit=100)
+        law(expired == 0, f"no delivery has ended, for there was none: {expired}")
+        law(dict(expired.unexpanded) == {"default": 3}, f"the notifications are counted, by app: {expired.unexpanded}")
+        for what, sub in never.items():
+            status = await standing(storage, sub.id)
+            law((status.state, status.total) == ("done", 0), f"the {what} is done, with nothing: {status}")
+            reasons = {state: dict(each) for state, each in status.reasons.items()}
+            law(reasons == {"expired": {"before it was expanded": 0}}, f"and its reasons say why: {reasons}")
+        ends = [e.data["notification"] for e in await storage.events() if e.kind == "notification.finished"]
+        law(sorted(ends) == sorted(sub.id for sub in never.values()), f"each has its event: {ends}")
+        again = await storage.expire(T0 + 16, limit=100)
+        law((again, dict(again.unexpanded)) == (0, {}), "and is ended once")
+
+        # Of a broadcast that was expanded in part, the part is counted.
+        part = submission(Target.all(), now=T0 + 20, ttl=10)
+        await post(storage, part)
+        await storage.expand("default", "apns", T0 + 20, ahead=1)
+        expired = await storage.expire(T0 + 30, limit=100)
+        law(
+            (expired, dict(expired.unexpanded)) == (10, {"default": 1}),
+            f"ten deliveries, and one notification: {expired}",
+        )
+        status = await standing(storage, part.id)
+        law(dict(status.reasons["expired"]) == {"ttl": 10, "before it was expanded": 0}, f"it tells both: {status}")
+
+        # What was counted when it was put is counted as expired, also where its turn had not come.
+        whole = submission(ALICE, now=T0 + 40, ttl=10)
+        await post(storage, whole)
+        dropped = submission(ALICE, now=T0 + 40, due_at=T0 + 45, ttl=5)
+        await post(storage, dropped, T0 + 40)
+        await storage.cancel("default", dropped.id, T0 + 41)
+        expired = await storage.expire(T0 + 50, limit=100)
+        law((expired, dict(expired.unexpanded)) == (30, {}), f"every one of them: {expired}, {expired.unexpanded}")
+        law(dict((await standing(storage, whole.id)).reasons["expired"]) == {"ttl": 30}, "for ttl, and nothing besides")
+        law(not (await standing(storage, dropped.id)).reasons, "what was cancelled has not expired")

@@ -1,0 +1,73 @@
+"""The conformance suite finds what is broken: storages that name a wrong time to come, or hide what was never expanded."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.core.records import Expired
+from fanout.plugin import StorageContext
+from fanout.storage.memory.store import MemoryStorage
+from fanout.testing.storage import run_check
+
+pytestmark = pytest.mark.anyio
+
+TIMES = "waiting_names_the_next_due_time"
+UNEXPANDED = "what_expires_before_it_is_expanded_says_so"
+
+
+class KnowsNoTime(MemoryStorage):
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        return (await super().waiting(app, binding, now))[0], None
+
+
+class LooksEveryMinute(MemoryStorage):
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        ready, later = await super().waiting(app, binding, now)
+        return ready, later and min(later, now + 60)
+
+
+class ForgetsSchedules(MemoryStorage):
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        schedules, self._t.schedules = self._t.schedules, {}
+        answer = await super().waiting(app, binding, now)
+        self._t.schedules = schedules
+        return answer
+
+
+class SleepsBesideWork(MemoryStorage):
+    async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
+        ready, later = await super().waiting(app, binding, now)
+        return ready, None if any(ready) else later
+
+
+class EndsThemInSilence(MemoryStorage):
+    async def expire(self, now: float, *, limit: int) -> Expired:
+        expired = await super().expire(now, limit=limit)
+        for note in self._t.notes.values():
+            note.unexpanded = False
+        return expired
+
+
+class CountsNone(MemoryStorage):
+    async def expire(self, now: float, *, limit: int) -> Expired:
+        return Expired(await super().expire(now, limit=limit))
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (KnowsNoTime, TIMES),
+        (LooksEveryMinute, TIMES),
+        (ForgetsSchedules, TIMES),
+        (SleepsBesideWork, TIMES),
+        (EndsThemInSilence, UNEXPANDED),
+        (CountsNone, UNEXPANDED),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+async def test_a_broken_storage_is_caught(broken: type[MemoryStorage], check: str) -> None:
+    def make(context: StorageContext) -> MemoryStorage:
+        return broken("", context)
+
+    with pytest.raises(AssertionError, match=check):
+        await run_check(check, make)
