@@ -201,6 +201,14 @@ async def feed_changes_go_by_property(kit: Kit) -> None:
             "it has no state",
         )
         law(await storage.feed.item("default", "alice", "order-42", T0) is None, "and is not found by its sender's id")
+        again = await alter(storage, "alice", FeedChange(item="order-42", delete=True), T0 + 8)
+        law(not again.problem and not again.changed, "but deleted again by it: that changes nothing")
+        law(again.item == gone.item, "and answers the tombstone")
+        other = await alter(storage, "bob", FeedChange(item="order-42", delete=True), T0 + 8)
+        law(other.problem == "missing", "another user has no such tombstone")
+        fresh = await enter(storage, posting(external_id="order-42", now=T0 + 9))
+        done = await alter(storage, "alice", FeedChange(item="order-42", delete=True), T0 + 10)
+        law(done.id == fresh.id and done.changed, "where one is active it is that one")
 
 
 async def feed_posts_replace(kit: Kit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -45,6 +46,7 @@ _WEB = frozenset(("webpush",))
 _IOS = frozenset(("ios",))
 _SIGNAL_CONTENT = encode(signal())
 _SLACK = 300.0
+_UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 _draw = source().randbytes
 """For ids, which are no secrets."""
 
@@ -70,8 +72,8 @@ def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, 
         raise UsageError(
             f"expires_at must lie in the future, and at most {settings.longest_expiry / 86_400:g} days away."
         )
-    if item.external_id is not None and not 0 < len(item.external_id) <= 512:
-        raise UsageError("external_id has 1 to 512 characters; leave it out if the sender has no id of its own.")
+    if item.external_id is not None:
+        _check_external(item.external_id)
     return FeedPost(
         content=content,
         expires_at=min(expires_at, now + settings.longest_expiry),
@@ -81,6 +83,21 @@ def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, 
         display_until=None if item.display_ttl is None else now + item.display_ttl,
         fallback_at=None if fallback is None else now + fallback.delay,
     )
+
+
+def _check_external(id: str) -> None:
+    """Raise `UsageError` for a sender's id by which no client could read the item back."""
+    if not 0 < len(id) <= 512:
+        raise UsageError("external_id has 1 to 512 characters; leave it out if the sender has no id of its own.")
+    if _UNFIT.search(id):
+        raise UsageError(
+            "external_id (appNotificationId) has a control character or a line separator: such an id cannot stand in a path. Take it out."
+        )
+    if id == "events" or {".", ".."} & set(id.split("/")):
+        # RFC 3986, section 5.2.4: clients and proxies remove dot segments.
+        raise UsageError(
+            'external_id (appNotificationId) is no "events", and no part of it between "/" is "." or "..": use another id.'
+        )
 
 
 def post_requests(

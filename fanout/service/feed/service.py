@@ -314,12 +314,15 @@ class FeedService:
 
     async def get(self, app: str, user: str, id: str, *, unsid: str = "") -> FeedItem:
         """One item, by its id or its sender's. Raises `FeedError` 404."""
-        now = self._clock.now()
-        item = await self._engine.storage.feed.item(app, user, id, now)
+        item = await self.find(app, user, id)
         if item is None:
             raise FeedError(404, "item", "There is no such item in this user's feed.")
-        await self._fetched(app, user, unsid, (item,), now)
+        await self._fetched(app, user, unsid, (item,), self._clock.now())
         return item
+
+    async def find(self, app: str, user: str, id: str) -> FeedItem | None:
+        """One item, by its id or its sender's; a tombstone by its id only. None for what is not hers or has expired."""
+        return await self._engine.storage.feed.item(app, user, id, self._clock.now())
 
     async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
         """Note what a device has, where a fallback would be sent to it otherwise."""

@@ -133,6 +133,24 @@ def _collapse_key(external_id: str) -> str:
     return external_id if len(data) <= _KEY_LIMIT else blake2b(data, digest_size=24).hexdigest()
 
 
+def first_form(posted: NewItem, id: str, tombstone: FeedItem | None, now: float) -> FeedItem:
+    """The item as its post made it, for an item that has been deleted or has expired since."""
+    return FeedItem(
+        id=id,
+        number=0,
+        seq=0,
+        external_id=posted.external_id,
+        group=posted.group,
+        priority=posted.priority,
+        content=orjson.dumps(dict(posted.content)),
+        created_at=now if tombstone is None else tombstone.created_at,
+        modified_at=None,
+        expires_at=(posted.expires_at or now) if tombstone is None else tombstone.expires_at,
+        display_until=None if posted.display_ttl is None else now + posted.display_ttl,
+        fallback_at=None,
+    )
+
+
 def resource(item: FeedItem, *, user: str, root: str, now: float) -> dict[str, Any]:
     """How a stored notification is answered. `root` is the URL that the client knows the service by, with the version's path."""
     content = orjson.loads(item.content)

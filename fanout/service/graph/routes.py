@@ -9,7 +9,8 @@ from fastapi import APIRouter, Header, Path, Response
 from fanout.service.call import AnyCall, Call, Reply
 from fanout.service.docs import errors, respond
 from fanout.service.errors import Refused
-from fanout.service.graph.convert import convert, resource
+from fanout.service.feed import FeedError
+from fanout.service.graph.convert import convert, first_form, resource
 from fanout.service.graph.resource import GraphNotification, Resource
 
 __all__ = ["PREFIXES", "fast_paths", "post_notification", "router"]
@@ -66,7 +67,11 @@ async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
         fallback=plan.fallback,
         idempotency_key=call.header(b"idempotency-key"),
     )
-    item = done.item or await service.feed.get(app, user, done.item_id)
+    item = done.item or await service.feed.find(app, user, done.item_id)
+    if (
+        item is None or item.deleted
+    ):  # a replay, by its key: the first answer again, whatever has become of the item since
+        item = first_form(plan.item, done.item_id, item, service.clock.now())
     root = call.base + _prefix(call)
     body = Reply.json(200 if done.replaced else 201, resource(item, user=user, root=root, now=service.clock.now()))
     body.headers = [
@@ -116,6 +121,8 @@ async def _get(call: AnyCall, id: Annotated[str, Path(max_length=512)], unsid: U
     service = call.service
     user = await _user(call)
     item = await service.feed.get(call.known.app, user, id)
+    if item.deleted:
+        raise FeedError(404, "item", "The user has deleted this notification.")
     root = call.base + _prefix(call)
     reply = Reply.json(200, resource(item, user=user, root=root, now=service.clock.now()))
     reply.headers = [(b"content-type", _TYPE), (b"odata-version", b"4.0")]
@@ -142,7 +149,7 @@ for _prefix_text in PREFIXES:
             },
         )
     router.add_api_route(
-        f"{_prefix_text}{_PATH}/{{id}}",
+        f"{_prefix_text}{_PATH}/{{id:path}}",
         _get,
         methods=["GET"],
         response_model=None,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from fanout.core.cursor import Cursor
+from fanout.core.cursor import Listing, parse
 from fanout.service.call import UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedError
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/me/feed", tags=["feed"])
     "/events",
     response_class=Response,
     summary="Changes as they happen",
-    description="An event stream that goes on from `Last-Event-ID` (or `cursor`), else from now. `cursor` comes first and says where. "
+    description="An event stream that goes on from `Last-Event-ID` (or `cursor`, of a page of the feed too), else from now. `cursor` comes first and says where. "
     "`change` is an item, deleted ones too; its id is the cursor from which to go on. `resync` says: read the feed anew, without a "
     "cursor; the stream goes on from its id. `subscription` says that the calling device's is expiring or has expired. "
     "`unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. What the calling "
@@ -39,7 +39,10 @@ async def _events(
     call.charge("streams")
     caller, feed = call.known, call.service.feed
     user = caller.user or ""
-    place = Cursor.parse(last or cursor) if last or cursor else None  # type: ignore[arg-type]
+    text = last or cursor
+    found = parse(text) if text else None
+    # From a page of the feed: what has changed since the reading began.
+    place = found.then if isinstance(found, Listing) else found
     feed.hub.check_room(caller.app, user)
     subscription = None
     if device:

@@ -125,7 +125,7 @@ async def _list(
     )
 
 
-@router.get("/{id}", response_model=ItemOut, summary="One item", responses=errors(403, 404))
+@router.get("/{id:path}", response_model=ItemOut, summary="One item", responses=errors(403, 404))
 async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
     caller = call.known
     item = await call.service.feed.get(caller.app, caller.user or "", id, unsid=device)
@@ -134,7 +134,7 @@ async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
 
 
 @router.patch(
-    "/{id}",
+    "/{id:path}",
     response_model=ChangedOut,
     summary="Mark it read or unread, activated, dismissed, snoozed",
     description="The user's other devices are told in the same commit. The last writer wins, property by property; with If-Match "
@@ -153,7 +153,7 @@ async def _patch(
 
 
 @router.delete(
-    "/{id}",
+    "/{id:path}",
     response_model=ChangedOut,
     summary="Delete it",
     description="A tombstone stays until clean-up, so that every device learns of it. Deleting it again changes nothing.",

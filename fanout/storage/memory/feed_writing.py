@@ -75,7 +75,7 @@ def _replayed(t: Tables, submissions: Sequence[Submission], head: int, keys_afte
 def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain) -> list[Put]:
     head = submissions[0]
     (user,) = head.target.names
-    found = find(t, head.app, user, change.item, now)
+    found = find(t, head.app, user, change.item, now, deleted=change.delete)
     writer, endpoint = 0, 0
     problem = FeedWritten()
     if found is None or (found[1].deleted and not change.delete):

@@ -102,12 +102,13 @@ def _fits(of: str, status: str | None, unread: bool | None, action: bool) -> str
     return " AND ".join(fits)
 
 
-async def find(db: Db, app: str, user: str, id: str, now: float) -> FeedItem | None:
-    """One item by its own id, also a tombstone; else an active one by its sender's, the latest."""
-    for sql in _FIND:
+async def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = False) -> FeedItem | None:
+    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and where none is active,
+    the user's latest tombstone of that sender's id."""
+    for sql in _FIND if deleted else _FIND[:2]:
         for row in await db.rows(sql, await db.app(app), user, id, now, shard_of(user, b"")):
             item = item_of(row)
-            return None if item.deleted and item.id != id else item
+            return None if item.deleted and item.id != id and not deleted else item
     return None
 
 
@@ -121,7 +122,11 @@ def _find_sql(wanted: str) -> str:
     )
 
 
-_FIND = (_find_sql("i.uuid = $3"), _find_sql("i.external = $3 AND NOT i.deleted"))
+_FIND = (
+    _find_sql("i.uuid = $3"),
+    _find_sql("i.external = $3 AND NOT i.deleted"),
+    _find_sql("i.external = $3 AND i.deleted"),
+)
 
 _TOUCHED = f"""
 SELECT f.seq,

@@ -14,7 +14,7 @@ __all__ = ["decide", "write"]
 def decide(db: Db, sub: Submission, change: FeedChange, now: float) -> tuple[FeedWritten, int]:
     """What a change would come to, without a number yet; and the endpoint of its writer, 0 for none."""
     (user,) = sub.target.names
-    item = find(db, sub.app, user, change.item, now)
+    item = find(db, sub.app, user, change.item, now, deleted=change.delete)
     device: tuple[int, int] | None = (0, 0)
     if change.writer and item is not None:
         rows = db.rows(

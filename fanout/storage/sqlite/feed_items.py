@@ -111,10 +111,12 @@ def _fits(of: str, status: str | None, unread: bool | None, action: bool) -> str
     return " AND ".join(fits)
 
 
-def find(db: Db, app: str, user: str, id: str, now: float) -> FeedItem | None:
-    """One item by its own id, also a tombstone; else an active one by its sender's, the latest."""
+def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = False) -> FeedItem | None:
+    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and where none is active,
+    the user's latest tombstone of that sender's id."""
     number = db.app(app)
-    for wanted in ("i.uuid = ?3", "i.external = ?3 AND i.deleted = 0"):
+    ways = ("i.uuid = ?3", "i.external = ?3 AND i.deleted = 0", "i.external = ?3 AND i.deleted = 1")
+    for wanted in ways if deleted else ways[:2]:
         rows = db.json(
             f"SELECT json_group_array(json(row)) FROM (SELECT json_array({COLUMNS}, i.topic) AS row, i.id FROM feed_item i "
             f"WHERE i.app = ?1 AND i.user IN (?2, '') AND {wanted} AND (i.deleted = 1 OR i.expires_at > ?4) AND {_UNTOUCHED} "
@@ -130,7 +132,7 @@ def find(db: Db, app: str, user: str, id: str, now: float) -> FeedItem | None:
         for *row, topic in rows:
             if topic is None or topic in member:
                 item = item_of(row)
-                return None if item.deleted and item.id != id else item
+                return None if item.deleted and item.id != id and not deleted else item
     return None
 
 
