@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from fanout.core.peer import network
 from fanout.core.secret import Secret
-from fanout.core.urls import url_problem
+from fanout.core.urls import is_host, url_problem
 from fanout.errors import UsageError
 
 __all__ = ["Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]
@@ -166,6 +167,10 @@ class ServiceSettings:
     """OAuth clients, keys or apps, by id or name, that are refused (403) whatever credential they have."""
     origins: tuple[str, ...] = ()
     """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in `Origin`."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks, such as 10.0.0.0/8 or ::1, whose word in `Forwarded` and `X-Forwarded-*` is believed. Nobody's without."""
+    public_url: str | None = None
+    """What clients call this service, for the links in its answers: scheme, host, and a path where a proxy takes one away."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -181,6 +186,13 @@ class ServiceSettings:
                     f"origins: {origin!r} is no origin of web pages: write https://app.example.com, in lower case, without a path, and with a "
                     "port only where it is not 443. http is for loopback."
                 )
+        for proxy in self.trusted_proxies:
+            _check_network(proxy)
+        if self.public_url is not None and not _is_public_url(self.public_url):
+            raise UsageError(
+                f"public_url: {self.public_url!r} is no URL of a service: write https://push.example.com, with a path where there is one, "
+                "and without user, query and fragment."
+            )
         _once("origins", "origin", self.origins)
         _once("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
         _once("keys", "id", (key.id for key in self.keys))
@@ -210,6 +222,25 @@ def _is_origin(text: str) -> bool:
         return False
     parts = urlsplit(text)
     return parts.port != {"https": 443, "http": 80}[parts.scheme]
+
+
+def _check_network(text: str) -> None:
+    try:
+        network(text)
+    except ValueError:
+        raise UsageError(
+            f"trusted_proxies: {text!r} is no network: write an address, or a network such as 10.0.0.0/8 whose last bits are 0."
+        ) from None
+
+
+def _is_public_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@\\"<>')
+    return plain and parts.scheme in ("http", "https") and is_host(parts.netloc)
 
 
 def _once(place: str, key: str, values: Iterable[str]) -> None:

@@ -36,6 +36,8 @@ def service_settings(
                 ("host_names", dict[str, str]),
                 ("blocked", tuple[str, ...]),
                 ("origins", tuple[str, ...]),
+                ("trusted_proxies", tuple[str, ...]),
+                ("public_url", str),
             )
             if name in given
         }

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
-__all__ = ["is_loopback", "url_problem"]
+__all__ = ["is_host", "is_loopback", "url_problem"]
+
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+def is_host(text: str) -> bool:
+    """Whether it is a host as `Host` has it, with or without a port (RFC 9110, section 7.2). "" is none."""
+    return _HOST.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:

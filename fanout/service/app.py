@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,7 +14,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from fanout import bootstrap
@@ -32,13 +33,12 @@ from fanout.service.web import routes as web
 
 __all__ = ["create_app", "from_config"]
 
+_log = logging.getLogger("fanout.service")
+
 _ABOUT = """One post to a user reaches every device she has, and a feed that all of them read.
 
 Every refusal has one envelope, `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`, and every answer a
 `request-id`; a `client-request-id` is echoed."""
-
-_ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
-_TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
 
 
 def create_app(
@@ -109,15 +109,6 @@ def create_app(
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
     app.add_middleware(Front, service=service, fast=fast, public=web.PATHS)
-    if settings.service.origins:
-        # Outside of `Front`, for a browser asks beforehand without a credential, and must be able to read refusals.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.service.origins,
-            allow_methods=("GET", "POST", "PATCH", "DELETE"),
-            allow_headers=_ASKED_FROM_PAGES,
-            expose_headers=_TOLD_TO_PAGES,
-        )
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 
@@ -132,6 +123,11 @@ def from_config(config: str | os.PathLike[str] | None = None) -> FastAPI:
     try:
         registry = Registry()
         made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+        if "uvicorn.protocols.http.httptools_impl" in sys.modules:
+            _log.warning(
+                "uvicorn with httptools takes the trailers of a request for headers, and keeps them without a limit: run it with --http h11, "
+                "or use fanout serve."
+            )
         return create_app(made.engine(), made.settings, clock=made.clock)
     except FanoutError as error:
         if config is not None:

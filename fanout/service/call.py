@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol, Self
 
 import orjson
-from fastapi import Depends, Request
+from fastapi import Depends
+from fastapi import Request as HttpRequest
 
 from fanout.config import Settings
 from fanout.engine import Engine
@@ -19,9 +20,11 @@ from fanout.metrics import LoopLag
 from fanout.plugin import Clock
 from fanout.service.auth import Authenticator, Caller
 from fanout.service.body import Headers, Receive, read_body
+from fanout.service.edge import Edge
 from fanout.service.errors import Problem, Refused, envelope
 from fanout.service.feed import FeedService
 from fanout.service.rates import Rates
+from fanout.service.request import Request
 from fanout.service.strict_json import parse
 
 __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall"]
@@ -44,11 +47,8 @@ def _next_id() -> str:
 class Authenticates(Protocol):
     """What tells who is calling: `fanout.service.auth.Authenticator`, or the host's own."""
 
-    protected: bool
-    """Whether callers prove who they are. If not, the service is for loopback only."""
-
-    async def authenticate(self, headers: Any) -> Caller:
-        """The caller of a request with these (name, value) pairs of bytes. Raises `AuthError`."""
+    async def authenticate(self, request: Request, /) -> Caller:
+        """The caller of a request, whose `headers` have names in lower case, each once. Raises `AuthError`."""
         ...
 
     async def aclose(self) -> None:
@@ -68,6 +68,7 @@ class Service:
         self.engine = engine
         self.settings = settings.service
         self.limits = settings.service.limits
+        self.edge = Edge.of(settings.service)
         self.authenticator = authenticator
         self.feed = feed
         self.clock = clock
@@ -188,17 +189,34 @@ class Reply:
 class Call:
     """One request. `caller` is set before a route sees it, except on the few public paths."""
 
-    __slots__ = ("caller", "client_request_id", "headers", "receive", "request_id", "scope", "service")
+    __slots__ = ("caller", "client_request_id", "receive", "request", "request_id", "scope", "service")
 
     def __init__(self, service: Service, scope: MutableMapping[str, Any], receive: Receive) -> None:
         self.service = service
         self.scope = scope
         self.receive = receive
-        self.headers: Headers = dict(scope["headers"])
+        self.request: Request | None = None
         self.request_id = _next_id()
-        given = self.headers.get(b"client-request-id", b"").decode("latin-1")
-        self.client_request_id = given if given.isascii() and given.isprintable() and len(given) <= 128 else ""
+        self.client_request_id = ""
         self.caller: Caller | None = None
+
+    def enter(self, request: Request) -> None:
+        """The request is one: what follows reads it and not the scope."""
+        self.request = request
+        given = request.headers.get(b"client-request-id", b"").decode("latin-1")
+        if given.isascii() and given.isprintable() and len(given) <= 128:
+            self.client_request_id = given
+
+    @property
+    def asked(self) -> Request:
+        """The request. Raises `AssertionError` before the edge has let it in."""
+        assert self.request is not None
+        return self.request
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, names in lower case."""
+        return self.asked.headers
 
     def check_app(self) -> None:
         """Raise `Refused` 403 for a caller that does not act as an app."""
@@ -251,8 +269,7 @@ class Call:
     @property
     def base(self) -> str:
         """What the client calls this service: scheme, host and the path that it is mounted at."""
-        host = self.header(b"host") or "localhost"
-        return f"{self.scope['scheme']}://{host}{self.scope.get('root_path', '')}"
+        return self.asked.base
 
     def refusal(self, problem: Problem) -> Reply:
         """The answer that says `problem`."""
@@ -265,18 +282,18 @@ class Call:
         )
 
 
-async def _call(request: Request) -> Call:
+async def _call(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
     return call
 
 
-async def _app(request: Request) -> Call:
+async def _app(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
     call.check_app()
     return call
 
 
-async def _user(request: Request) -> Call:
+async def _user(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
     if call.known.user is None:
         raise Refused(403, "accessDenied", "This is for one user: call it with a user's token, not an app's.")

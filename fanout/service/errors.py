@@ -49,6 +49,7 @@ CODES = {
     429: "activityLimitReached",
     431: "invalidRequest",
     500: "generalException",
+    501: "notImplemented",
     503: "serviceNotAvailable",
     507: "quotaLimitReached",
 }

@@ -1,4 +1,4 @@
-"""What every request passes first: limits, who is calling, the body's bounds, and errors made into answers.
+"""What every request passes first: what it is, who is calling, the body's bounds, and errors made into answers.
 
 It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
 by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default: a route that
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fanout.errors import FanoutError
 from fanout.service.body import ClientGone
 from fanout.service.call import Call, Reply, Service
+from fanout.service.edge import read_request
 from fanout.service.errors import CODES, Problem, Refused, problem_of
 
 __all__ = ["GRAPH_PREFIXES", "Fast", "Front", "answer_error"]
@@ -31,6 +33,8 @@ GRAPH_PREFIXES = ("", "/beta", "/v1.0")
 _PUBLIC = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 _STREAMS = frozenset({"/v1/endpoints/import"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
+_TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
 
 
 class Front:
@@ -43,6 +47,8 @@ class Front:
         self._service = service
         self._fast = fast
         self._public = public
+        # Before a caller is asked for: a browser asks beforehand without a credential, and must be able to read refusals.
+        self._pages = _Pages(self._inside, service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -50,18 +56,31 @@ class Front:
             await self._app(scope, receive, send)
             return
         call = Call(self._service, scope, receive)
-        answer = _Answer(call, send)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
-            _check_headers(scope["headers"], self._service)
+            call.enter(read_request(scope, self._service.edge))
+        except Refused as error:
+            await _Answer(call, send).reply(call.refusal(problem_of(error)))
+            return
+        # A list of our own: a server that appends trailers to its list (uvicorn with httptools) appends them for nobody.
+        scope["headers"] = list(call.asked)
+        scope["fanout.call"] = call
+        try:
+            await (self._pages if self._service.settings.origins else self._inside)(scope, receive, send)
+        finally:
+            del scope["fanout.call"]  # the call refers to the scope
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call: Call = scope["fanout.call"]
+        answer = _Answer(call, send)
+        path = call.asked.path
+        try:
             if not self._is_public(path):
-                call.caller = await self._service.authenticator.authenticate(scope["headers"])
+                call.caller = await self._service.authenticator.authenticate(call.asked)
             _check_address(path, scope["query_string"])
-            fast = self._fast.get((scope["method"], path))
+            fast = self._fast.get((call.asked.method, path))
             if fast is not None:
                 await answer.reply(await fast(call))
             else:
-                scope["fanout.call"] = call
                 try:
                     await self._app(scope, _checked(call, path), answer.send)
                 finally:
@@ -80,8 +99,7 @@ class Front:
 async def answer_error(request: Request, error: Exception) -> Response:
     """What FastAPI's own handlers of errors are replaced by: the same envelope."""
     call: Call = request.scope["fanout.call"]
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    reply = call.refusal(_problem(call, error, path))
+    reply = call.refusal(_problem(call, error, call.asked.path))
     response = Response(reply.body, reply.status)
     response.raw_headers.extend(reply.headers)
     return response
@@ -123,6 +141,23 @@ def _forget(scope: Scope) -> None:
         del scope[key]
 
 
+class _Pages(CORSMiddleware):
+    """What browsers may do from web pages of the origins that are configured at the moment."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        super().__init__(
+            app,
+            allow_methods=("GET", "POST", "PATCH", "DELETE"),
+            allow_headers=_ASKED_FROM_PAGES,
+            expose_headers=_TOLD_TO_PAGES,
+        )
+        self._service = service
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """See `CORSMiddleware`."""
+        return origin in self._service.settings.origins
+
+
 class _Answer:
     """Sends an answer with the ids that every answer carries, and knows whether one has begun."""
 
@@ -158,20 +193,9 @@ class _Answer:
         return ids
 
 
-def _check_headers(headers: list[tuple[bytes, bytes]], service: Service) -> None:
-    limits = service.limits
-    if len(headers) > limits.headers:
-        raise Refused(431, "invalidRequest", f"The request has more than {limits.headers} headers.")
-    size = 0
-    for name, value in headers:
-        size += len(name) + len(value)
-    if size > limits.header_bytes:
-        raise Refused(431, "invalidRequest", f"The request's headers have more than {limits.header_bytes:,} bytes.")
-
-
 def _checked(call: Call, path: str) -> Receive:
     """What FastAPI receives: the body as a whole, after every check. Of a stream, the stream itself."""
-    if path in _STREAMS or call.scope["method"] not in _WITH_BODY:
+    if path in _STREAMS or call.asked.method not in _WITH_BODY:
         return call.receive
     read = False
 

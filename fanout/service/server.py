@@ -31,6 +31,11 @@ _REFUSAL = (
 )
 
 
+_NOT_IMPLEMENTED = (
+    b"HTTP/1.1 501 Not Implemented\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
 @asynccontextmanager
 async def serving(app: Any, host: str, port: int, limits: Limits) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
@@ -104,34 +109,82 @@ class _Server(uvicorn.Server):
 
 
 class _Bounded(HttpToolsProtocol):
-    """Counts the bytes of each request's head, which neither uvicorn nor its parser bounds, and notes since when it is awaited."""
+    """Counts what neither uvicorn nor its parser bounds, keeps trailers from the headers, and notes since when a head is awaited.
+
+    `_overhead` are the bytes since a head began, or since something of the body came: the head itself, chunk extensions, trailers.
+    """
 
     limit = 0
     waiting_since = float("inf")
-    _head = 0
+    _overhead = 0
+    _in_body = False
+    _unknown_coding = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waiting_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self._head >= 0:
-            if not self._head:
-                self.waiting_since = self.loop.time()
-            self._head += len(data)
+        if not self._in_body and not self._overhead:
+            self.waiting_since = self.loop.time()
+        self._overhead += len(data)
         super().data_received(data)
-        if self._head > self.limit and not self.transport.is_closing():
-            self.transport.write(_REFUSAL)
+        if self._overhead > self.limit and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.write(_REFUSAL)
             self.transport.close()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is no header (RFC 9110, section 6.5.1), and nothing here has a use for one. uvicorn would add it to the headers.
+        if not self._in_body:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head = -1
+        self._in_body, self._overhead = True, 0
         self.waiting_since = float("inf")
+        self._unknown_coding = _is_unknown_coding(self.headers)
+        if self._unknown_coding or not _is_ours(self.url, self.headers):
+            raise ValueError("answered by send_400_response")
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self.cycle is not None:
+            # No protocol is changed to, and the parser drops what came behind such a request: nothing may follow.
+            self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._unknown_coding:
+            super().send_400_response(msg)
+            return
+        self.transport.write(_NOT_IMPLEMENTED)
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._head = 0
+        self._in_body, self._overhead = False, 0
         super().on_message_complete()
+
+
+def _is_ours(target: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's target is a path, or names the host that `Host` names (RFC 9112, section 3.2): the app sees the path alone."""
+    if b"#" in target:
+        return False
+    if target.startswith(b"/"):
+        return True
+    scheme, _, rest = target.partition(b"://")
+    authority = rest.partition(b"/")[0].partition(b"?")[0].lower()
+    hosts = [value.strip().lower() for name, value in headers if name == b"host"]
+    return scheme.lower() in (b"http", b"https") and bool(authority) and hosts == [authority]
+
+
+def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the body is in another transfer coding than chunked: the parser would call that a mistake, and it is only not for us."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return bool(codings) and codings != [b"chunked"]
 
 
 def _bounded(limits: Limits) -> type[_Bounded]:

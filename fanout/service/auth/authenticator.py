@@ -17,14 +17,15 @@ from fanout.service.auth.claims import SKEW, check_claims, decide_caller, ends_a
 from fanout.service.auth.errors import forbidden, unauthorized
 from fanout.service.auth.unprotected import unprotected_caller
 from fanout.service.auth.user_token import MAX_LIFE, USER_TOKEN_PREFIX, read_user_token, token_key_id
+from fanout.service.request import Request
 
 if TYPE_CHECKING:
     from fanout.service.auth.issuer import Issuer
 
 __all__ = ["Authenticator", "Headers"]
 
-Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
-"""A mapping such as Starlette's `Headers`, or the pairs of an ASGI scope."""
+Headers: TypeAlias = Request | Mapping[str, str] | Iterable[tuple[bytes, bytes]]
+"""A request, or where a host asks with its own: a mapping such as Starlette's `Headers`, or the pairs of an ASGI scope."""
 
 
 class Authenticator:
@@ -172,7 +173,9 @@ def _by_name(headers: Headers) -> dict[str, str]:
 
 def _bearer(headers: Headers) -> str:
     """The credential (RFC 6750, section 2.1). It is taken from the header only: a URL would end up in logs."""
-    if isinstance(headers, Mapping):
+    if isinstance(headers, Request):
+        found = [value.decode("latin-1") for value in (headers.headers.get(b"authorization"),) if value is not None]
+    elif isinstance(headers, Mapping):
         found = [value for name, value in _pairs(headers) if name == "authorization"]
     else:
         found = [value.decode("latin-1") for name, value in headers if name.lower() == b"authorization"]

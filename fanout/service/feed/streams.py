@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,6 +14,7 @@ from fanout.core.feed import FeedItem, Subscription
 
 if TYPE_CHECKING:
     from fanout.service.feed.hub import Hub
+    from fanout.service.request import Request
 
 __all__ = ["HEADERS", "EventStream", "item_json", "told"]
 
@@ -89,7 +90,7 @@ class EventStream(Response):
         user: str,
         place: Cursor | None,
         subscription: Subscription | None,
-        credentials: Iterable[tuple[bytes, bytes]],
+        credentials: Request,
     ) -> None:
         # Not the base's own beginning: it renders a body.
         self.hub = hub

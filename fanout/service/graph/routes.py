@@ -83,8 +83,7 @@ async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
 
 
 def _prefix(call: Call) -> str:
-    path = call.scope["path"].removeprefix(call.scope.get("root_path", ""))
-    return next((prefix for prefix in PREFIXES[1:] if path.startswith(prefix)), "")
+    return next((prefix for prefix in PREFIXES[1:] if call.asked.path.startswith(prefix)), "")
 
 
 def fast_paths() -> list[str]:

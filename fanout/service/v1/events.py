@@ -49,4 +49,4 @@ async def _events(
         subscription = await feed.device(caller.app, user, device)
         if subscription is None:
             raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
-    return EventStream(feed.hub, caller.app, user, place, subscription, call.scope["headers"])
+    return EventStream(feed.hub, caller.app, user, place, subscription, call.asked)

@@ -13,6 +13,7 @@ from fanout.metrics import CONTENT_TYPE, render
 from fanout.service.call import AnyCall
 from fanout.service.docs import errors
 from fanout.service.errors import Refused
+from fanout.service.request import set_by_proxies
 
 __all__ = ["PATHS", "router"]
 
@@ -67,7 +68,6 @@ async def _ready(call: AnyCall) -> JSONResponse:
 )
 async def _metrics(call: AnyCall) -> Response:
     # They tell of every app, so no app's credential may open them; a scraper of another machine has `[telemetry]`'s own address.
-    client = call.scope.get("client")
-    if not client or not is_loopback(client[0]) or b"x-forwarded-for" in call.headers or b"forwarded" in call.headers:
+    if not is_loopback(call.asked.direct) or set_by_proxies(call.headers):
         raise Refused(403, "accessDenied", "Metrics are told to this machine only: scrape them from here.")
     return Response(await render(call.service.engine, lag=call.service.lag), headers={"content-type": CONTENT_TYPE})
