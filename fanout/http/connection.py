@@ -15,6 +15,7 @@ from fanout.http.frames import LAST_STREAM, ErrorCode
 from fanout.http.reading import Reading
 from fanout.http.response import RequestFailed
 from fanout.http.settings import PoolSettings, PoolStats
+from fanout.http.tls import alert_of
 from fanout.http.upkeep import Health, Heartbeat, Marks
 
 if TYPE_CHECKING:
@@ -181,11 +182,13 @@ class Connection(asyncio.Protocol):
         self.lost_by = exc
         if exc is not None and not self.codec.closed:
             self._stats.last_trouble = f"connection lost: {type(exc).__name__}"
-        self.codec.close("closed")
+        # With TLS 1.3 a client's certificate is judged after the client has finished its handshake.
+        reason = alert_of(exc) or "closed"
+        self.codec.close(reason)
         self._fail()
         self.settle()
         if not self.opened.done():
-            self.opened.set_result("closed")
+            self.opened.set_result(reason)
         if not self.ended.done():
             self.ended.set_result(None)
         self._owner.connection_ended(self)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from fanout.http.connection import Connection
+from fanout.http.tls import alert_of
 
 __all__ = ["DialFailed", "Origin", "Resolver", "dial", "resolve"]
 
@@ -119,7 +120,13 @@ async def _try(
                 raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
             return connection
     except ssl.SSLError as error:
-        failure = DialFailed("tls", f"TLS with {where} failed: {error.reason or error}")
+        alert = alert_of(error)
+        said = (
+            f"{where} refused our certificate ({alert})"
+            if alert
+            else f"TLS with {where} failed: {error.reason or error}"
+        )
+        failure = DialFailed(alert or "tls", said)
     except TimeoutError:
         failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")
     except OSError as error:

@@ -16,6 +16,7 @@ from fanout.http.frames import ErrorCode
 from fanout.http.hpack_encoder import Head
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
+from fanout.http.tls import alert_of
 from fanout.http.upkeep import Reconnect, wants_connection
 
 __all__ = ["H2Pool"]
@@ -298,7 +299,7 @@ class H2Pool:
             self._ready.remove(connection)
             self.stats.lost += self._open
             if not connection.proved:
-                self._reconnect.failed(self._clock(), self._rng, "closed")
+                self._reconnect.failed(self._clock(), self._rng, alert_of(connection.lost_by) or "closed")
         self._consider()
 
     # -- connections

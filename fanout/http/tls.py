@@ -5,7 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 
-__all__ = ["client_tls"]
+from fanout.core.alerts import certificate_alert
+
+__all__ = ["alert_of", "client_tls"]
 
 
 def client_tls(
@@ -30,3 +32,8 @@ def client_tls(
     if cert_file is not None:
         context.load_cert_chain(cert_file, key_file, key_password)
     return context
+
+
+def alert_of(error: BaseException | None) -> str:
+    """The peer's alert about our certificate that an error of a connection is (`CERTIFICATE_ALERTS`), else ""."""
+    return certificate_alert(getattr(error, "reason", "") or str(error)) if isinstance(error, ssl.SSLError) else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fanout.core.outcome import Deferred, Scope, Unavailable
+from fanout.core.alerts import CERTIFICATE_ALERTS
+from fanout.core.outcome import Deferred, Misconfigured, Scope, Unavailable
 
 __all__ = ["unanswered"]
 
@@ -14,10 +15,10 @@ _CONNECTING = frozenset({"connect", "dns", "tls", "alpn", "settings"})
 
 def unanswered(
     sent: Literal["no", "unknown"], reason: str, *, own: bool = False, cause: str = "", connected: bool = True
-) -> Unavailable | Deferred:
+) -> Unavailable | Deferred | Misconfigured:
     """The outcome of a request that got no answer; the arguments are those of `RequestFailed`, whose `evidence` has the last three.
 
-    An event of our own is `Deferred`. Without a connection the whole group is `Unavailable`, and no endpoint is named by it. What
+    An event of our own is `Deferred`. A gateway whose TLS refuses our certificate is `Misconfigured`, with an alarm. Without a connection the whole group is `Unavailable`, and no endpoint is named by it. What
     happened on a connection is the endpoint's affair, unless others say the same.
 
         except RequestFailed as failed:
@@ -25,6 +26,8 @@ def unanswered(
     """
     if own:
         return Deferred(reason, sent=sent)
+    if reason in CERTIFICATE_ALERTS:
+        return Misconfigured(reason, Scope.GROUP, named=False)
     if sent == "no" and (reason in _CONNECTING or not connected):
         return Unavailable(sent, Scope.GROUP, reason, named=False)
     return Unavailable(sent, Scope.ENDPOINT, reason, cause=cause)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
+from fanout.core.alerts import CERTIFICATE_ALERTS
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
 from fanout.core.feed import (
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCEPTED",
     "API",
+    "CERTIFICATE_ALERTS",
     "DOUBT",
     "FINAL_STATES",
     "LANES",

@@ -14,6 +14,7 @@ import orjson
 
 from fanout.plugin import (
     ACCEPTED,
+    CERTIFICATE_ALERTS,
     Gone,
     Misconfigured,
     Outcome,
@@ -170,6 +171,8 @@ def of_failure(
     status, row = _BY_REASON.get(named, (0, None))
     if status == 403 and row is not None:
         return row[0](Answer(status, named)), row[1]
+    if reason in CERTIFICATE_ALERTS:
+        return Misconfigured(reason, Scope.BINDING, named=False), Effect.NONE
     return unanswered(sent, named or reason, own=own, cause=cause, connected=connected), Effect.NONE
 
 
