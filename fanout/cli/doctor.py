@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -53,10 +54,12 @@ class Finding:
     detail: str = ""
     code: int = 0
     extra: Mapping[str, Any] | None = None
+    warning: str = ""
 
 
 def doctor(config: Config = None, json: Json = False) -> None:
     """Check every plugin, credential and database. Nothing is pushed."""
+    logging.getLogger("fanout").setLevel(logging.CRITICAL)  # what a plugin would log is what it reports here
     run(lambda: _examine(config, json=json))
 
 
@@ -143,7 +146,8 @@ async def _binding(
     except (ConfigurationError, PluginError) as error:
         return Finding("binding", name, str(error), code=2)
     diagnosis = await _diagnose(transport)
-    return Finding("binding", name, diagnosis.problem, diagnosis.detail, 0 if diagnosis.ok else 1)
+    code = 0 if diagnosis.ok else 1
+    return Finding("binding", name, diagnosis.problem, diagnosis.detail, code, warning=diagnosis.warning)
 
 
 async def _service(document: Document) -> list[Finding]:
@@ -220,10 +224,13 @@ def _name(table: BindingTable) -> str:
 def _show(finding: Finding, *, json: bool) -> None:
     if json:
         values: dict[str, Any] = {"kind": finding.kind, "name": finding.name, "ok": not finding.problem}
-        emit(values | {"problem": finding.problem, "detail": finding.detail} | dict(finding.extra or {}))
+        said = {"problem": finding.problem, "detail": finding.detail, "warning": finding.warning}
+        emit(values | said | dict(finding.extra or {}))
         return
-    mark = "wrong" if finding.problem else "ok"
+    mark = "wrong" if finding.problem else "warn" if finding.warning else "ok"
     line = f"{mark:<6} {finding.kind:<16} {finding.name}"
     typer.echo(f"{line}  {finding.detail}" if finding.detail else line)
     if finding.problem:
         typer.echo(f"       {finding.problem}")
+    if finding.warning:
+        typer.echo(f"       {finding.warning}")

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
 import ssl
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
 from fanout.core.alerts import certificate_alert
 
@@ -16,13 +23,15 @@ def client_tls(
     cert_file: str | None = None,
     key_file: str | None = None,
     key_password: str | None = None,
+    identity: bytes | None = None,
     alpn: Sequence[str] = ("h2",),
 ) -> ssl.SSLContext:
     """A context for a client of an HTTP/2 gateway: TLS 1.2 or newer, host names checked, ALPN `h2` (RFC 9113, section 3.3).
 
     `ca_file` adds certificates to the operating system's trust store. `cert_file` and `key_file` (PEM; the key may be in the
-    certificate's file) identify the client. Reads files, so make contexts while starting up. Raises `OSError` (of which
-    `ssl.SSLError` is one) where a file is missing or malformed.
+    certificate's file) identify the client; so does `identity`, the text of such a file with a key that is not encrypted. Reads files,
+    so make contexts while starting up. Raises `OSError` (of which `ssl.SSLError` is one) where a file is missing or malformed, or a key
+    is encrypted and there is no password: it is never asked for at the terminal.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -30,10 +39,32 @@ def client_tls(
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
     if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file, key_password)
+        context.load_cert_chain(cert_file, key_file, key_password if key_password is not None else _no_prompt)
+    if identity is not None:
+        _identify(context, identity)
     return context
 
 
 def alert_of(error: BaseException | None) -> str:
     """The peer's alert about our certificate that an error of a connection is (`CERTIFICATE_ALERTS`), else ""."""
     return certificate_alert(getattr(error, "reason", "") or str(error)) if isinstance(error, ssl.SSLError) else ""
+
+
+def _no_prompt() -> NoReturn:
+    raise OSError(errno.EACCES, "The private key is encrypted, and no passphrase was given")
+
+
+def _identify(context: ssl.SSLContext, identity: bytes) -> None:
+    """Load a certificate and its key from memory. OpenSSL reads only files: this one is in memory too where the system can do that."""
+    with suppress(AttributeError, OSError):
+        number = os.memfd_create("identity", os.MFD_CLOEXEC)
+        try:
+            os.write(number, identity)
+            context.load_cert_chain(f"/proc/self/fd/{number}", password=_no_prompt)
+            return
+        finally:
+            os.close(number)
+    with tempfile.TemporaryDirectory() as folder:  # readable by its owner only
+        path = Path(folder, f"{secrets.token_hex(8)}.pem")
+        path.write_bytes(identity)
+        context.load_cert_chain(path, password=_no_prompt)

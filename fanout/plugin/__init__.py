@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
-from fanout.core.alerts import CERTIFICATE_ALERTS
+from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
 from fanout.core.feed import (
@@ -222,6 +222,7 @@ __all__ = [
     "Unavailable",
     "Waiting",
     "WorkerNote",
+    "certificate_alert",
     "client_tls",
     "fetch_token",
     "literal",

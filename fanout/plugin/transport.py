@@ -21,10 +21,14 @@ __all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Transport", "Transpo
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `check` found. `problem` is empty when all is well, else one sentence that says what to change."""
+    """What `check` found. `problem` is empty when all is well, else one sentence that says what to change.
+
+    `warning` is what will become a problem unless something is done about it, in one sentence.
+    """
 
     problem: str = ""
     detail: str = ""
+    warning: str = ""
 
     @property
     def ok(self) -> bool:

@@ -118,11 +118,12 @@ def test_nothing_shows_the_key() -> None:
 
 
 def test_files_that_are_no_certificates(tmp_path: Path, transport_to: Callable[..., Any]) -> None:
+    from fanout_apns.certificate import load
     from fanout_apns.transport import tls
 
     bad = tmp_path / "push.pem"
     bad.write_text("nonsense")
-    with pytest.raises(ConfigurationError, match="cert_file cannot be loaded"):
-        tls(ApnsSettings(topic="com.example.app", cert_file=bad))
+    with pytest.raises(ConfigurationError, match="cert_file is neither PEM nor"):
+        load(ApnsSettings(topic="com.example.app", cert_file=bad))
     with pytest.raises(ConfigurationError, match="ca_file cannot be loaded"):
-        tls(ApnsSettings(**changed(ca_file=bad)))
+        tls(ApnsSettings(**changed(ca_file=bad)), None)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,12 @@ async def test_gateways_that_are_not_there(gateways: dict[str, Simulator], tmp_p
     for name in right:
         assert "check" in found[name]["problem"], found[name]
         assert "network" in found[name]["problem"], found[name]
+
+
+async def test_a_certificate_near_its_end_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanout.testing.simulator.certificates._VALID", timedelta(days=20, hours=1))
+    async with ApnsSimulator(auth="certificate", folder=tmp_path / "apple") as apple:
+        code, found, shown = await examine(tmp_path, {"apns": apple.settings()})
+    assert (code, found["apns"]["ok"]) == (0, True)
+    assert "in 20 days" in found["apns"]["warning"]
+    assert "warn   binding          default/apns" in shown

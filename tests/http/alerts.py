@@ -132,17 +132,22 @@ def refusing(
                 return
             raw.settimeout(10)
             found.handshakes += 1
+            sock = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
             try:
-                with context.wrap_socket(raw, server_side=True) as sock:
-                    after(sock)
+                sock.do_handshake()
+                after(sock)
             except ssl.SSLError as error:
                 found.failures.append(error.reason or "")
             except OSError:
                 pass
-            with contextlib.suppress(OSError), raw:
-                raw.shutdown(socket.SHUT_WR)
-                while raw.recv(4096):
-                    pass
+            # Closed with unread bytes, it would send a reset, which may overtake the alert.
+            with contextlib.suppress(OSError), sock:
+                plain = socket.socket(fileno=sock.detach())
+                with plain:
+                    plain.settimeout(10)
+                    plain.shutdown(socket.SHUT_WR)
+                    while plain.recv(4096):
+                        pass
 
     thread = threading.Thread(target=serve, name="refusing server")
     thread.start()

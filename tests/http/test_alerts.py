@@ -117,7 +117,7 @@ async def test_what_openssl_says_of_a_client_certificate(
     with refusing(pair, version=version, clients=office.ca) as server:
         async with pool_to(server.url, context) as pool:
             assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", f"alert {name}")
-        assert len(server.failures) == server.handshakes == 1
+    assert len(server.failures) == server.handshakes == 1
 
 
 async def test_an_alert_on_a_connection_in_use(certificates: Certificates, trusting: ssl.SSLContext) -> None:

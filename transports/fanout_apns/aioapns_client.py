@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from functools import partial, partialmethod
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,8 +30,9 @@ from fanout.plugin import (
     Notification,
     Outcome,
     RequestFailed,
+    certificate_alert,
 )
-from fanout_apns.outcome import Answer, of_answer, of_failure
+from fanout_apns.outcome import Answer, of_answer
 from fanout_apns.payload import LIMIT, VOIP_LIMIT, ApnsMessage
 from fanout_apns.transport import ApnsTransport, tls
 
@@ -43,6 +44,8 @@ class AioapnsTransport(ApnsTransport):
 
     _connections: Any = None
     _closed = True
+    _alert = ""
+    """The gateway's alert about our certificate, where that ended the last connection."""
 
     def prepare(self, notification: Notification) -> ApnsMessage:
         """As the other client's, but aioapns writes JSON with blanks, and the limit counts them."""
@@ -80,7 +83,7 @@ class AioapnsTransport(ApnsTransport):
         try:
             result = await self._attempt(self._make_request(message, delivery))
         except RequestFailed as failed:
-            return self._act(*of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence), generation)
+            return self._act(*self._unanswered(failed), generation)
         if result.status == "200":
             return ACCEPTED
         since = result.timestamp / 1000 if isinstance(result.timestamp, int) else None
@@ -147,9 +150,9 @@ class AioapnsTransport(ApnsTransport):
             holder.append(connection)
             return await connection.send_notification(request)
         except ConnectFailed:
-            raise RequestFailed("no", "connect") from None
+            raise RequestFailed("no", self._alert or "connect") from None
         except ConnectionClosed:
-            raise RequestFailed("unknown" if holder else "no", "closed") from None
+            raise RequestFailed("unknown" if holder else "no", self._alert or "closed") from None
         except H2Error:
             for connection in holder:
                 self._distrust(connection)
@@ -179,15 +182,27 @@ class AioapnsTransport(ApnsTransport):
             logging.getLogger("hpack").setLevel(logging.WARNING)
         gateway = urlsplit(self._settings.url)
         self._gateway = (gateway.hostname or "", gateway.port or 443)
-        self._tls = tls(self._settings)
+        self._tls = tls(self._settings, self._certificate)
         self._alone = asyncio.Lock()
         self._proved: WeakSet[Any] = WeakSet()
         self._live: dict[Any, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         base: Any = APNsTLSClientProtocol
         places = {"APNS_SERVER": self._gateway[0], "APNS_PORT": self._gateway[1]}
-        protocol: Any = type("Gateway", (base,), {**places, "data_received": partialmethod(_received, base)})
-        topic = self._settings.topic or _subject_uid(self._settings.cert_file)
+        protocol: Any = type(
+            "Gateway",
+            (base,),
+            {
+                **places,
+                "data_received": partialmethod(_received, base),
+                "connection_lost": partialmethod(_ended, base, self),
+            },
+        )
+        topic = self._settings.topic or (self._certificate.uid if self._certificate is not None else "")
+        if not topic:
+            raise ConfigurationError(
+                "topic is missing and the certificate names none: set topic to the app's bundle id."
+            )
         self._connections = APNsBaseConnectionPool(topic=topic, max_connections=self._settings.connections)
         self._connections.create_connection = partial(self._connect, protocol, topic)
         self._closed = False
@@ -200,7 +215,11 @@ class AioapnsTransport(ApnsTransport):
         make = partial(protocol, topic, loop, self._lost, provider)
         async with asyncio.timeout(min(10.0, self._settings.request_timeout)):
             host, port = self._gateway
-            _, connection = await loop.create_connection(make, host, port, ssl=self._tls)
+            try:
+                _, connection = await loop.create_connection(make, host, port, ssl=self._tls)
+            except ssl.SSLError as error:
+                self._alert = certificate_alert(str(error))
+                raise
         self._live[connection] = loop.create_future()
         return connection
 
@@ -231,6 +250,12 @@ class AioapnsTransport(ApnsTransport):
             await asyncio.wait(gone, timeout=1.0)
 
 
+def _ended(self: Any, base: Any, transport: AioapnsTransport, error: Exception | None) -> None:
+    """With TLS 1.3 a certificate is refused after the handshake."""
+    transport._alert = certificate_alert(str(error)) if isinstance(error, ssl.SSLError) else ""
+    base.connection_lost(self, error)
+
+
 def _received(self: Any, base: Any, data: bytes) -> None:
     """What aioapns raises over an answer (an error body in two parts is enough) ends the connection, not in the loop's handler."""
     try:
@@ -238,16 +263,3 @@ def _received(self: Any, base: Any, data: bytes) -> None:
     except Exception as error:
         logging.getLogger("fanout.apns").warning("aioapns failed over an answer: %s", type(error).__name__)
         self.transport.abort()
-
-
-def _subject_uid(cert_file: Path | None) -> str:
-    """The bundle id in a push certificate: the UID of its subject."""
-    from cryptography.x509 import load_pem_x509_certificate
-    from cryptography.x509.oid import NameOID
-
-    assert cert_file is not None
-    subject = load_pem_x509_certificate(cert_file.read_bytes()).subject
-    found = subject.get_attributes_for_oid(NameOID.USER_ID)
-    if not found:
-        raise ConfigurationError("topic is missing and the certificate names none: set topic to the app's bundle id.")
-    return str(found[0].value)

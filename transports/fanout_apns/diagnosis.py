@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from fanout.plugin import Accepted, Diagnosis, Gone, Misconfigured, Notification, Outcome, Throttled, Unavailable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fanout.plugin import (
+    CERTIFICATE_ALERTS,
+    Accepted,
+    Diagnosis,
+    Gone,
+    Misconfigured,
+    Notification,
+    Outcome,
+    Throttled,
+    Unavailable,
+)
 from fanout_apns.settings import ApnsSettings
 
-__all__ = ["PROBE", "diagnose"]
+if TYPE_CHECKING:
+    from fanout_apns.certificate import Validity
+
+__all__ = ["PROBE", "diagnose", "judge"]
 
 PROBE = Notification(ttl=0, lane="bulk")
 """A background push, now or never, for the device token of zeros: nobody has it, so nobody can be disturbed."""
@@ -34,6 +50,8 @@ def diagnose(outcome: Outcome, settings: ApnsSettings, trouble: str = "") -> Dia
             )
         case Accepted():
             return Diagnosis(detail=f"{settings.url} accepts everything, so it is no real gateway.")
+        case Misconfigured(reason) if reason in CERTIFICATE_ALERTS:
+            return Diagnosis(_of_alert(reason.removeprefix("alert "), settings), trouble or reason)
         case Misconfigured(reason):
             word = reason.partition(" ")[0]
             remedy = _REMEDIES.get(word, "Apple refuses this credential ({word}): check it on Apple's developer site.")
@@ -53,3 +71,33 @@ def diagnose(outcome: Outcome, settings: ApnsSettings, trouble: str = "") -> Dia
                 f"{settings.url} answered the probe with {outcome.reason}: check that gateway leads to APNs.",
                 type(outcome).__name__,
             )
+
+
+def judge(found: Diagnosis, validity: Validity, now: float) -> Diagnosis:
+    """What was found, with what is known of the certificate's end. `now` in UNIX seconds."""
+    problem = validity.problem(now)
+    if problem and found.ok:
+        return replace(
+            found,
+            warning=f"By this machine's clock: {problem} Apple accepts it, so the clock is wrong: set it right (NTP).",
+        )
+    if problem:
+        return replace(found, problem=problem, detail=found.detail or found.problem)
+    return replace(found, warning=validity.warning(now))
+
+
+_ALERTS = {
+    "certificate_expired": "it has ended: make a new one",
+    "certificate_revoked": "it has been revoked: make a new one",
+    "certificate_required": "it has seen none: set cert_file, or check that gateway leads to APNs",
+    "no_certificate": "it has seen none: set cert_file, or check that gateway leads to APNs",
+    "unknown_ca": "it is of an authority that Apple does not know: use the certificate that Apple's developer site gave out",
+    "decrypt_error": "its key is another one: use the key that it was requested with",
+}
+
+
+def _of_alert(name: str, settings: ApnsSettings) -> str:
+    why = _ALERTS.get(name, f"alert {name}: check that it is a push certificate, for this environment, and active")
+    if settings.cert_file is None and name not in ("certificate_required", "no_certificate"):
+        why = f"alert {name}, though none is configured: check that gateway leads to APNs, and what stands between"
+    return f"{settings.url} refuses the certificate of this binding: {why}."

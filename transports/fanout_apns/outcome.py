@@ -25,7 +25,7 @@ from fanout.plugin import (
     unanswered,
 )
 
-__all__ = ["FALLBACK", "TABLE", "Answer", "Effect", "Row", "of_answer", "of_failure", "parse_body"]
+__all__ = ["FALLBACK", "TABLE", "UNCONNECTED", "Answer", "Effect", "Row", "of_answer", "of_failure", "parse_body"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,9 @@ FALLBACK: dict[int, Row] = {
     429: (_throttled, Effect.NONE),
 }
 """Rows for a status whose reason is not in the table. Any other 4xx is rejected, everything else failed."""
+
+UNCONNECTED = frozenset({"tls", "settings", "closed"})
+"""What is left of a refused certificate where the alert that said so was lost."""
 
 _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 

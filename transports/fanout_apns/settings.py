@@ -28,7 +28,8 @@ _P256 = bytes.fromhex("2a8648ce3d030107")
 class ApnsSettings:
     """One app on one of Apple's environments. Either `key` (with `key_id`, `team_id`, `topic`) or `cert_file` proves who sends.
 
-    `key` is the text of the .p8 file; `cert_file` a PEM certificate, `cert_key_file` its key if that is apart. `topic` is the app's
+    `key` is the text of the .p8 file; `cert_file` a certificate in PEM or a .p12 file, `cert_key_file` its key if that is apart,
+    `cert_passphrase` what either is encrypted with. `topic` is the app's
     bundle id; with a certificate it may be left out. `gateway` replaces Apple's host (a test server, or Apple's with port 2197),
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
     Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
@@ -42,6 +43,7 @@ class ApnsSettings:
     key: Secret | None = None
     cert_file: Path | None = None
     cert_key_file: Path | None = None
+    cert_passphrase: Secret | None = None
     environment: Literal["production", "sandbox"] = "production"
     gateway: str = ""
     ca_file: Path | None = None
@@ -64,10 +66,12 @@ class ApnsSettings:
             raise ConfigurationError("team_id and key_id belong to a .p8 key: remove them, or set key_file.")
         if self.cert_key_file is not None and self.cert_file is None:
             raise ConfigurationError("cert_key_file is set without cert_file: set both, or neither.")
+        if self.cert_passphrase is not None and self.cert_file is None:
+            raise ConfigurationError("cert_passphrase is set without cert_file: take it out, or set cert_file.")
         for name in ("cert_file", "cert_key_file", "ca_file"):
             path = getattr(self, name)
             if path is not None and not path.is_file():
-                raise ConfigurationError(f"{name} names no file ({path}): put the PEM file there or correct the path.")
+                raise ConfigurationError(f"{name} names no file ({path}): put the file there or correct the path.")
         if self.topic and not _TOPIC.fullmatch(self.topic):
             raise ConfigurationError(f"topic is {self.topic!r}: write the app's bundle id, such as com.example.app.")
         if self.environment not in GATEWAYS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,16 +30,18 @@ from fanout.plugin import (
     literal,
     parse_retry_after,
 )
-from fanout_apns.diagnosis import PROBE, diagnose
-from fanout_apns.outcome import Answer, Effect, of_answer, of_failure, parse_body
+from fanout_apns.diagnosis import PROBE, diagnose, judge
+from fanout_apns.outcome import UNCONNECTED, Answer, Effect, of_answer, of_failure, parse_body
 from fanout_apns.payload import ApnsMessage, Headers, encode
 from fanout_apns.settings import ApnsSettings
 
 if TYPE_CHECKING:
     from fanout_apns.auth import ProviderToken
+    from fanout_apns.certificate import PushCertificate
 
 __all__ = ["ApnsTransport", "make", "tls"]
 
+_log = logging.getLogger("fanout.apns")
 _TOKEN = re.compile(r"(?:[0-9a-f]{2}){8,100}")
 """Apple asks not to assume a length; tokens seen have 32 bytes, those of live activities up to 80."""
 _PATH = b"/3/device/"
@@ -46,6 +49,8 @@ _ID = literal("apns-id", "0" * 36)[:-36]
 """What stands before the 36 characters of a delivery id in its header field."""
 _TICK = 60.0
 """Seconds between two looks at the provider token's age."""
+_DAY = 86_400.0
+"""Seconds between two looks at the end of a certificate."""
 _CALM = 5.0
 """Seconds in which the connections are replaced once at most, however many answers ask for it: those come in bursts."""
 
@@ -73,6 +78,8 @@ class ApnsTransport:
         self._token: ProviderToken | None = None
         self._generation = 0
         self._authorization = b""
+        self._certificate: PushCertificate | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._heads: dict[tuple[str, int], Head] = {}
@@ -89,10 +96,18 @@ class ApnsTransport:
             self._token = shared_token(self._settings.team_id, self._settings.key_id, self._settings.key)
             self._tick()
             self._adopt()  # another binding of this process may have it already
+        if self._settings.cert_file is not None:
+            from fanout_apns.certificate import load
+
+            self._certificate = load(self._settings)
+            self._look_at_certificate()
         await self._open()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -147,7 +162,7 @@ class ApnsTransport:
         try:
             response = await self._request(message.head, _PATH + delivery.address.encode(), fields, message.payload)
         except RequestFailed as failed:
-            return self._act(*of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence), generation)
+            return self._act(*self._unanswered(failed), generation)
         if response.status == 200:
             return ACCEPTED
         reason, since = parse_body(response.body)
@@ -161,7 +176,10 @@ class ApnsTransport:
         message = self.prepare(PROBE)
         outcome = await self.send(message, Delivery.of(Address("0" * 64)))
         trouble = self._pool.stats.last_trouble if self._pool is not None else ""
-        return diagnose(outcome, self._settings, trouble)
+        found = diagnose(outcome, self._settings, trouble)
+        return (
+            found if self._certificate is None else judge(found, self._certificate.validity, self._context.clock.now())
+        )
 
     # -- inside
 
@@ -184,7 +202,7 @@ class ApnsTransport:
         settings = self._settings
         self._pool = H2Pool(
             settings.url,
-            ssl_context=tls(settings),
+            ssl_context=tls(settings, self._certificate),
             settings=PoolSettings(
                 connections=settings.connections,
                 streams=settings.streams,
@@ -252,6 +270,26 @@ class ApnsTransport:
             if self._pool is not None:
                 self._request = self._pool.request
 
+    def _unanswered(self, failed: RequestFailed) -> tuple[Outcome, Effect]:
+        """What a request without an answer comes to. The alert that refuses a certificate may be lost with its connection: where our own
+        has ended, that is why none comes about."""
+        outcome, effect = of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence)
+        if failed.reason in UNCONNECTED and not failed.own and self._certificate is not None:
+            if self._certificate.validity.over(self._context.clock.now()):
+                outcome = Misconfigured("certificate expired", named=False)
+        return outcome, effect
+
+    def _look_at_certificate(self) -> None:
+        """Once a day, say that the certificate is about to end, or has."""
+        assert self._certificate is not None
+        self._looking = asyncio.get_running_loop().call_later(_DAY, self._look_at_certificate)
+        validity, now = self._certificate.validity, self._context.clock.now()
+        where = self._context.app, self._context.binding
+        if problem := validity.problem(now):
+            _log.error("%s/%s: %s", *where, problem)
+        elif warning := validity.warning(now):
+            _log.warning("%s/%s: %s", *where, warning)
+
     def _act(self, outcome: Outcome, effect: Effect, generation: int) -> Outcome:
         """Do what an answer asks for; `generation` is the token's that the request was sent with."""
         if effect is Effect.NONE:
@@ -286,13 +324,15 @@ def _not_open(*_: object) -> asyncio.Future[Response]:
     raise RuntimeError("The APNs transport is not open: enter it with `async with` before sending.")
 
 
-def tls(settings: ApnsSettings) -> ssl.SSLContext:
+def tls(settings: ApnsSettings, certificate: PushCertificate | None) -> ssl.SSLContext:
     """The TLS context of a binding. Raises `ConfigurationError` for files that cannot be loaded."""
-    files = {"ca_file": settings.ca_file, "cert_file": settings.cert_file, "key_file": settings.cert_key_file}
     try:
-        return client_tls(**{name: str(path) for name, path in files.items() if path is not None})
+        return client_tls(
+            ca_file=str(settings.ca_file) if settings.ca_file is not None else None,
+            identity=certificate.identity if certificate is not None else None,
+        )
     except OSError as error:
-        given = " and ".join(name.replace("key_file", "cert_key_file") for name, path in files.items() if path)
+        given = " and ".join(name for name in ("ca_file", "cert_file") if getattr(settings, name) is not None)
         raise ConfigurationError(
-            f"{given} cannot be loaded ({error.strerror or type(error).__name__}): use unencrypted PEM files that belong together."
+            f"{given} cannot be loaded ({error.strerror or type(error).__name__}): correct it."
         ) from None
