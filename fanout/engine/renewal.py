@@ -103,7 +103,7 @@ class Renewal:
     def take(self, key: tuple[str, str], fresh: Transport) -> None:
         """From now on send through `fresh`."""
         old, self._transports[key] = self._transports[key], fresh
-        _log.info("%s/%s: new settings or a new credential are in use", *key)
+        _log.info("%s/%s: new settings or a new credential are in use", key[0], key[1])
         self.retire(old)
         self._made.append(fresh)
         self._due.append(key)

@@ -274,9 +274,9 @@ class ApnsTransport:
         """What a request without an answer comes to. The alert that refuses a certificate may be lost with its connection: where our own
         has ended, that is why none comes about."""
         outcome, effect = of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence)
-        if failed.reason in UNCONNECTED and not failed.own and self._certificate is not None:
-            if self._certificate.validity.over(self._context.clock.now()):
-                outcome = Misconfigured("certificate expired", named=False)
+        ended = self._certificate is not None and self._certificate.validity.over(self._context.clock.now())
+        if ended and failed.reason in UNCONNECTED and not failed.own:
+            outcome = Misconfigured("certificate expired", named=False)
         return outcome, effect
 
     def _look_at_certificate(self) -> None:
