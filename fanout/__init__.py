@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         StorageRefused,
         StorageUnavailable,
         UsageError,
+        WrongLoop,
     )
 
 __version__: str
@@ -93,6 +94,7 @@ _MODULES = {
         "StorageRefused",
         "StorageUnavailable",
         "UsageError",
+        "WrongLoop",
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -144,6 +146,7 @@ __all__ = [
     "UsageError",
     "Waiting",
     "WorkerNote",
+    "WrongLoop",
     "__version__",
     "open",
 ]

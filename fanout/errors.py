@@ -22,6 +22,7 @@ __all__ = [
     "StorageRefused",
     "StorageUnavailable",
     "UsageError",
+    "WrongLoop",
 ]
 
 
@@ -74,6 +75,10 @@ class NotFound(FanoutError, LookupError):
 
 class EngineClosed(FanoutError, RuntimeError):
     """The engine is not open, or is closing and takes nothing more."""
+
+
+class WrongLoop(EngineClosed, UsageError):
+    """The engine is open in another event loop than the caller's, or the caller runs in none. Nothing was done."""
 
 
 class ConfigurationError(FanoutError, ValueError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from fanout.core.text import storable
+
 __all__ = ["Address"]
 
 
@@ -27,6 +29,11 @@ class Address:
     def digest(self) -> str:
         """16 bytes of BLAKE2b over the identity, in hexadecimal: the directory's key for this address."""
         return blake2b((self.identity or self.value).encode(), digest_size=16).hexdigest()
+
+    @property
+    def storable(self) -> bool:
+        """Whether it has a value, and every storage can hold all of it."""
+        return bool(self.value) and all(map(storable, (self.value, self.kind, self.group, self.identity)))
 
     def __str__(self) -> str:
         return f"<address of kind {self.kind or 'default'}, hidden>"

@@ -27,9 +27,14 @@ def encode(notification: Notification) -> bytes:
         if value != default and value not in ({}, ())
     }
     try:
-        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"data and overrides must be plain JSON: {error}.") from None
+        notification.check_json()
+        notification.check_texts()
+        raise UsageError(f"data and transports must be plain JSON: {error}.") from None
+    if b"null" in encoded:  # perhaps a NaN, which has come into a dict since the notification was made
+        notification.check_json()
+    return encoded
 
 
 def decode(content: bytes, *, id: str, accepted_at: float, expires_at: float) -> Notification:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fanout.core.address import Address
+from fanout.core.text import cleaned
 
 __all__ = ["Delivery", "Message"]
 
@@ -20,7 +21,7 @@ class Message:
 
     def __init__(self, size: int, topic: str = "") -> None:
         self.size = size
-        self.topic = topic
+        self.topic = topic and cleaned(topic)  # the name of a gate, which is stored
 
 
 class Delivery:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Literal
+from warnings import warn
 
+from fanout.core import given
 from fanout.core.address import Address
-from fanout.errors import UsageError
+from fanout.errors import AddressInvalid, UsageError
 
 __all__ = [
     "DEFAULT_TTL",
@@ -38,15 +41,26 @@ Repeat = Literal["prefer_delivery", "prefer_once", "at_most_once"]
 
 _MAX_TTL = 366 * 86_400.0
 _COLLAPSE_KEY_LIMIT = 256
+_PLATFORM_LIMIT = 64
+TAGS_LIMIT = 256
+"""Tags of one endpoint."""
+_TEXTS = ("title", "body", "subtitle", "image", "icon", "sound", "url", "category", "thread")
+_TEXTS_OF = attrgetter(*_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A button of the notification: the id that the app receives, the label, and where a press leads."""
+    """A button of the notification: the id that the app receives, the label, and where a press leads. Raises `UsageError`."""
 
     id: str
     title: str
     url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("id", self.id), ("title", self.title)):
+            if not isinstance(value, str) or not value:
+                raise UsageError(f"The {name} of an action must be a text that is not empty.")
+        given.shown("the url of an action", self.url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +69,11 @@ class Notification:
 
     A notification with a title, a body or an image is *visible*; one with only `data` (or nothing) is *raw*: it wakes the
     app and shows nothing. `transports` holds overrides per binding or transport name, passed through in that gateway's own terms.
-    `ttl` is in seconds from acceptance (or from the due time); 0 means now or never. `collapse_key`: a later notification with
+    `ttl` is in seconds from acceptance (or from the due time), or a timedelta, kept in seconds; 0 means now or never. `collapse_key`: a later notification with
     the same key and target supersedes this one while it waits, and replaces it on the device where the gateway can.
     `id`, `accepted_at` and `expires_at` (UNIX seconds) are filled in at acceptance.
 
-    Raises `UsageError` for a value that no gateway could take.
+    Raises `UsageError`, with the field's name, for a value that no gateway could take: `data` and `transports` are plain JSON.
     """
 
     title: str | None = None
@@ -84,18 +98,43 @@ class Notification:
     expires_at: float = math.inf
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.ttl, (int, float)) and 0 <= self.ttl <= _MAX_TTL):
-            raise UsageError(f"ttl is {self.ttl!r}: give seconds from 0 (now or never) to {int(_MAX_TTL)} (a year).")
+        for name, value in zip(_TEXTS, _TEXTS_OF(self), strict=True):
+            if value is not None and type(value) is not str:
+                given.shown(name, value)
+        if type(self.ttl) is not float or not 0 <= self.ttl <= _MAX_TTL:
+            object.__setattr__(self, "ttl", given.seconds("ttl", self.ttl, _MAX_TTL))
         if self.lane not in LANES:
             raise UsageError(f"lane is {self.lane!r}: use one of {', '.join(LANES)}.")
         if self.repeat not in ("prefer_delivery", "prefer_once", "at_most_once"):
             raise UsageError(f"repeat is {self.repeat!r}: use prefer_delivery, prefer_once or at_most_once.")
-        if self.collapse_key is not None and not 0 < len(self.collapse_key.encode()) <= _COLLAPSE_KEY_LIMIT:
-            raise UsageError(
-                f"collapse_key must have 1 to {_COLLAPSE_KEY_LIMIT} bytes; leave it out to collapse nothing."
-            )
-        if self.badge is not None and (isinstance(self.badge, bool) or not 0 <= self.badge < 2**31):
-            raise UsageError(f"badge is {self.badge!r}: give a count from 0 (clears it) to 2147483647.")
+        if self.collapse_key is not None:
+            given.sized("collapse_key", self.collapse_key, _COLLAPSE_KEY_LIMIT)
+        if self.badge is not None:
+            given.number("badge", self.badge, highest=2**31 - 1)
+        if self.data or type(self.data) is not dict:
+            object.__setattr__(self, "data", given.table("data", self.data))
+        if self.transports or type(self.transports) is not dict:
+            tables = given.table("transports", self.transports).items()
+            object.__setattr__(self, "transports", {name: given.table(f"transports.{name}", of) for name, of in tables})
+        if self.actions != ():
+            object.__setattr__(self, "actions", tuple(given.collection("actions", self.actions)))
+            if not all(isinstance(action, Action) for action in self.actions):
+                raise UsageError("actions must be a list of fanout.Action(id, title, url).")
+        self.check_json()
+
+    def check_json(self) -> None:
+        """Raise `InvalidMessage` where `data` or `transports` is no JSON: dicts, which may have changed since they were given."""
+        if self.data:
+            given.plain("data", self.data)
+        if self.transports:
+            given.plain("transports", self.transports)
+
+    def check_texts(self) -> None:
+        """Raise `InvalidMessage` for a text that cannot be encoded."""
+        for name, value in zip(_TEXTS, _TEXTS_OF(self), strict=True):
+            given.plain(name, value)
+        for number, action in enumerate(self.actions):
+            given.plain(f"actions[{number}]", [action.id, action.title, action.url])
 
     @property
     def visible(self) -> bool:
@@ -134,28 +173,37 @@ class Target:
     binding: str = ""
     addresses: tuple[Address, ...] = field(default=(), repr=False)
 
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS or {type(self.names), type(self.ids), type(self.addresses)} != {tuple}:
+            raise UsageError("A target is made by Target.user, users, topic, endpoints, all or parse.")
+
     @classmethod
     def user(cls, user: str) -> Target:
         """Every active endpoint of one user."""
-        return cls("user", (_name("user", user),))
+        return cls("user", (given.text("user", user),))
 
     @classmethod
     def users(cls, users: Iterable[str]) -> Target:
         """Every active endpoint of these users, each once."""
-        names = tuple(dict.fromkeys(_name("user", user) for user in users))
+        names = tuple(dict.fromkeys(given.text("user", user) for user in given.collection("users", users)))
         if not names:
             raise UsageError("The target names no user: give at least one, or do not send.")
         return cls("users", names)
 
     @classmethod
     def topic(cls, tag: str) -> Target:
-        """Every active endpoint that carries this tag at acceptance."""
-        return cls("topic", (_name("topic", tag),))
+        """Every active endpoint that carries this tag at acceptance.
+
+        A tag with a blank or one of ``& | ! ( ) < > =`` is taken with a warning, for endpoints that got it before these were reserved.
+        """
+        if found := given.reserved_in(given.text("topic", tag)):
+            warn(f"The topic holds {found!r}, which new tags may not: rename the tag of its endpoints.", stacklevel=2)
+        return cls("topic", (tag,))
 
     @classmethod
     def endpoints(cls, ids: Iterable[int]) -> Target:
         """Exactly these endpoints, by id."""
-        unique = tuple(dict.fromkeys(ids))
+        unique = tuple(dict.fromkeys(given.number("endpoint", id) for id in given.collection("endpoints", ids)))
         if not unique:
             raise UsageError("The target names no endpoint: give at least one id, or do not send.")
         return cls("endpoints", ids=unique)
@@ -167,14 +215,14 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """`user:alice`, `topic:news`, `endpoint:7` or `all`; raises `UsageError` for anything else."""
+        """`user:alice`, `topic:news`, `endpoint:7` or `all`; raises `UsageError` for anything else, reserved characters too."""
         kind, colon, rest = text.partition(":")
         if text == "all":
             return cls.all()
         if kind == "user" and colon:
             return cls.user(rest)
         if kind == "topic" and colon:
-            return cls.topic(rest)
+            return cls.topic(given.unreserved("topic", given.text("topic", rest)))
         if kind == "endpoint" and rest.isascii() and rest.isdigit() and len(rest) < 19:
             return cls.endpoints([int(rest)])
         raise UsageError(f"{text!r} is no target: write user:NAME, topic:NAME, endpoint:ID or all.")
@@ -187,6 +235,9 @@ class Target:
         if self.kind == "users":
             return f"{len(self.names)} users"
         return "all" if self.kind == "all" else f"{self.kind}:{self.names[0]}"
+
+
+_KINDS = frozenset(("user", "users", "topic", "endpoints", "addresses", "all"))
 
 
 class EndpointState(StrEnum):
@@ -203,7 +254,8 @@ class EndpointState(StrEnum):
 class Registration:
     """One device address to be entered in the directory, already in its transport's canonical form.
 
-    `expires_at` is UNIX seconds; None means until the gateway or the host says otherwise.
+    `expires_at` is UNIX seconds (a datetime with its zone is kept as such); None means until the gateway or the host says otherwise.
+    Of equal tags one is kept. Raises `UsageError`, with the field's name, for what no storage could hold.
     """
 
     user: str
@@ -213,6 +265,25 @@ class Registration:
     platform: str = ""
     tags: tuple[str, ...] = ()
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.user != "":  # an endpoint interned from an explicit address is nobody's
+            given.text("user", self.user)
+        given.text("binding", self.binding)
+        given.text("app", self.app)
+        if self.platform != "":
+            given.text("platform", self.platform, _PLATFORM_LIMIT)
+        if self.tags != ():
+            tags = tuple(dict.fromkeys(given.text("a tag", tag) for tag in given.collection("tags", self.tags)))
+            if len(tags) > TAGS_LIMIT:
+                raise UsageError(f"tags must be at most {TAGS_LIMIT}; there are {len(tags):,}.")
+            object.__setattr__(self, "tags", tags)
+        if self.expires_at is not None:
+            object.__setattr__(self, "expires_at", given.instant("expires_at", self.expires_at))
+        if not isinstance(self.address, Address) or not self.address.storable:
+            raise AddressInvalid(
+                "address must be one that the transport's parse_address made: not empty, without NUL, valid as UTF-8."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +307,3 @@ class Endpoint:
     state: EndpointState = EndpointState.ACTIVE
     state_at: float | None = None
     reason: str = ""
-
-
-def _name(what: str, value: str) -> str:
-    if not isinstance(value, str) or not value or len(value) > 512 or "\x00" in value:
-        raise UsageError(
-            f"A {what} is a text of 1 to 512 characters without NUL; got {type(value).__name__} of another form."
-        )
-    return value

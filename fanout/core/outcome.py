@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from fanout.core.address import Address
+from fanout.core.text import REASON_LIMIT, cleaned, storable
 
 __all__ = [
     "ACCEPTED",
@@ -41,6 +42,18 @@ class Scope(StrEnum):
     APP = "app"
 
 
+class _Worded:
+    """An outcome with a reason in somebody else's words, which are made fit to be stored."""
+
+    __slots__ = ()
+    reason: str
+
+    def __post_init__(self) -> None:
+        reason = self.reason
+        if type(reason) is not str or len(reason) > REASON_LIMIT or not storable(reason):
+            object.__setattr__(self, "reason", cleaned(reason))
+
+
 Sent = Literal["no", "unknown"]
 """Whether an attempt that got no answer may have reached the gateway: `no` is certain, `unknown` is not."""
 
@@ -60,14 +73,14 @@ ACCEPTED = Accepted()
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(_Worded):
     """This message will never pass, for a `reason` in the gateway's own word; the endpoint stays."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(_Worded):
     """The endpoint is dead.
 
     `since` (UNIX seconds) is when the gateway learned it: a registration after that moment is kept. `certain` is False where a
@@ -80,7 +93,7 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(_Worded):
     """The endpoint has a new address, to be used from now on, for this message too."""
 
     address: Address
@@ -88,7 +101,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(_Worded):
     """Over a rate: wait `after` seconds (None: the gateway named no time) before anything more in this scope.
 
     `named` is False where no endpoint had a part in it, such as a rate of our own: then the scope is held on this word alone. Else
@@ -102,7 +115,7 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(_Worded):
     """No verdict: refused connection, reset, time-out, 5xx. `sent` says whether the gateway may have taken the message.
 
     `named` is False where no endpoint had a part in it (no connection came about, a token endpoint did not answer); see
@@ -119,7 +132,7 @@ class Unavailable:
 
 
 @dataclass(frozen=True, slots=True)
-class Misconfigured:
+class Misconfigured(_Worded):
     """A credential, topic or project of ours is wrong: the scope is parked and probed, no delivery is lost or counted.
 
     `named` is False where no endpoint had a part in it (a token endpoint refused the credential); see `Throttled`.
@@ -131,7 +144,7 @@ class Misconfigured:
 
 
 @dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(_Worded):
     """An event of our own ended the attempt: the gateway was not asked, or its answer was not awaited.
 
     Examples: too many requests wait here (overload), a pool that we close, time or a token used up while waiting here. The

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -124,6 +125,8 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
                 return Final(DeliveryState.REJECTED, f"{reason} (before its registration)")
             return Final(DeliveryState.GONE, reason, endpoint_gone=True, certain=certain)
         case Moved(address, reason):
+            if not address.storable:
+                return Final(DeliveryState.REJECTED, f"{reason}, to an address that cannot be stored")
             return Relocate(address, Retry(now, tried.attempt + 1, reason))
         case Throttled(after, scope, reason):
             if scope is not Scope.ENDPOINT:
@@ -160,7 +163,7 @@ def _wide(scope: Scope) -> Scope:
 
 def _told(after: float | None, policy: Policy, rng: random.Random) -> float | None:
     """The gateway's own time, never less, capped; and a little more, so that a cohort told one second does not return as one."""
-    if after is None:
+    if after is None or math.isnan(after):
         return None
     told = min(max(after, 0.0), policy.retry_after_cap)
     return told + rng.uniform(0.0, 0.1 * told + policy.backoff_base)

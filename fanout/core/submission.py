@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from datetime import datetime
 
+from fanout.core import given
 from fanout.core.codec import digest, encode
 from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
@@ -21,7 +22,7 @@ def submission_of(
     target: Target | str,
     *,
     app: str,
-    at: float | None,
+    at: float | datetime | None,
     idempotency_key: str | None,
     now: float,
     random: bytes,
@@ -31,14 +32,20 @@ def submission_of(
 
     Raises `UsageError` for what can never work.
     """
+    if not isinstance(notification, Notification):
+        raise UsageError(f"notification is a {type(notification).__name__}: make one by fanout.Notification(title=…).")
     if isinstance(target, str):
         target = Target.parse(target)
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= _IDEMPOTENCY_KEY_LIMIT:
+    elif not isinstance(target, Target):
         raise UsageError(
-            f"An idempotency key has 1 to {_IDEMPOTENCY_KEY_LIMIT} characters; got {len(idempotency_key)}."
+            f"target is a {type(target).__name__}: give fanout.Target.users([…]) or a text such as user:alice."
         )
-    if at is not None and not (math.isfinite(at) and at <= now + _FARTHEST):
-        raise UsageError(f"at is {at!r}: give UNIX seconds within a year from now.")
+    if idempotency_key is not None:
+        given.text("an idempotency key (idempotency_key)", idempotency_key, _IDEMPOTENCY_KEY_LIMIT)
+    if notification.collapse_key is not None:
+        given.text("collapse_key", notification.collapse_key)
+    if at is not None:
+        at = given.instant("at", at, now + _FARTHEST, "within a year from now")
     due_at = now if at is None else max(at, now)
     content = encode(notification)
     return Submission(

@@ -8,6 +8,7 @@ from typing import Self
 
 from fanout.core.codec import decode
 from fanout.core.records import Put, Submission
+from fanout.core.text import cleaned
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.intake import Intake, Request
 from fanout.engine.keeper import Keeper
@@ -137,4 +138,4 @@ class Arrivals:
             submission.content, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )
         request = self._intake.judged(submission, notification)
-        return request.submission, {binding: str(error) for binding, error in request.refusals.items()}
+        return request.submission, {binding: cleaned(error) for binding, error in request.refusals.items()}

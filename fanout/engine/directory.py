@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from fanout.core import given
+from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState, Registration
 from fanout.core.records import EndpointFilter
-from fanout.errors import NotFound, UsageError
+from fanout.errors import AddressInvalid, NotFound, UsageError
 from fanout.plugin import Clock, Storage, Transport
 
-__all__ = ["Endpoints", "ImportReport"]
+__all__ = ["Endpoints", "ImportReport", "endpoint_filter"]
 
 _PAGE = 1000
 _SLICE = 250
@@ -23,6 +26,7 @@ _BATCH = 10_000
 """Lines that are stored in one commit, while the next are being parsed."""
 _ERRORS = 1000
 _LINE_LIMIT = 65_536
+_STATES = tuple(state.value for state in EndpointState)
 _IMPORT_KEYS = frozenset({"user", "transport", "address", "tags", "app", "platform", "expires_at"})
 
 
@@ -61,31 +65,37 @@ class Endpoints:
         app: str = "default",
         platform: str = "",
         tags: Iterable[str] = (),
-        expires_at: float | None = None,
+        expires_at: float | datetime | None = None,
     ) -> Registration:
-        """A validated registration. Raises `UsageError` (`AddressInvalid` for the address) with what to change."""
-        if not isinstance(user, str) or not 0 < len(user) <= 512 or "\x00" in user:
-            raise UsageError("user must be a text of 1 to 512 characters without NUL.")
-        if isinstance(tags, str):
-            raise UsageError("tags must be a list of texts, not one text.")
-        given = tuple(tags)
-        unique = tuple(dict.fromkeys(given)) if all(isinstance(tag, str) for tag in given) else ()
-        if len(unique) > 256 or len(unique) < bool(given) or not all(0 < len(tag) <= 512 for tag in unique):
-            raise UsageError("tags must be at most 256 texts of 1 to 512 characters.")
-        if not isinstance(platform, str) or len(platform) > 64:
-            raise UsageError("platform must be a text of at most 64 characters.")
-        if expires_at is not None and (isinstance(expires_at, bool) or not isinstance(expires_at, (int, float))):
-            raise UsageError("expires_at must be UNIX seconds.")
-        transport = self._transport(app, binding)
+        """A validated registration. Raises `UsageError` (`AddressInvalid` for the address) with what to change.
+
+        `expires_at` is UNIX seconds, or a datetime with its time zone. A tag has no blanks and none of ``& | ! ( ) < > =``.
+        """
+        self._check()
+        tags = [given.unreserved("a tag", given.text("a tag", tag)) for tag in given.collection("tags", tags)]
         return Registration(
-            user=user,
+            user=given.text("user", user),
             binding=binding,
-            address=transport.parse_address(address),
+            address=self._address(app, binding, address),
             app=app,
             platform=platform,
-            tags=unique,
-            expires_at=expires_at,
+            tags=tuple(tags),
+            expires_at=expires_at,  # type: ignore[arg-type]  # `Registration` keeps a datetime as UNIX seconds
         )
+
+    def _address(self, app: str, binding: str, address: object) -> Address:
+        """A device address as its transport has it. What else than `AddressInvalid` escapes there is a fault of the transport."""
+        transport = self._transport(app, binding)
+        try:
+            return transport.parse_address(address)  # type: ignore[arg-type]
+        except UsageError:
+            raise
+        except Exception as error:
+            # Its message is not repeated: it may hold the address.
+            raise AddressInvalid(
+                f"The transport of the binding {binding} cannot read this address: {type(error).__name__}. Give it as the platform hands "
+                "it to the client."
+            ) from None
 
     async def register(
         self,
@@ -96,7 +106,7 @@ class Endpoints:
         app: str = "default",
         platform: str = "",
         tags: Iterable[str] = (),
-        expires_at: float | None = None,
+        expires_at: float | datetime | None = None,
     ) -> Endpoint:
         """Enter one device. Known to this user: refreshed. Known to another: theirs ends, and this is a new endpoint."""
         registration = self.registration(
@@ -105,22 +115,34 @@ class Endpoints:
         return (await self.register_many([registration]))[0]
 
     async def register_many(self, registrations: Sequence[Registration]) -> list[Endpoint]:
-        """Enter many in one commit."""
+        """Enter many in one commit. Raises `UsageError`."""
         self._check()
+        registrations = given.collection("registrations", registrations)
+        if not all(isinstance(each, Registration) and each.user for each in registrations):
+            raise UsageError(
+                "registrations must be a list of what endpoints.registration(…) answers, each with a user."
+            )
         return await self._storage.register(registrations, self._clock.now())
 
     async def change(
-        self, endpoint: Endpoint, *, platform: str, tags: Iterable[str], expires_at: float | None
+        self, endpoint: Endpoint, *, platform: str, tags: Iterable[str], expires_at: float | datetime | None
     ) -> Endpoint:
-        """Enter an active endpoint again with another platform, tags and expiry; it keeps its id. Raises `UsageError`."""
+        """Enter an active endpoint again with another platform, tags and expiry; it keeps its id. Raises `UsageError`.
+
+        Tags that it has are kept whatever they hold; for new ones the rule of `registration` counts.
+        """
+        self._check()
+        for tag in (tags := given.collection("tags", tags)):
+            if tag not in endpoint.tags:
+                given.unreserved("a tag", given.text("a tag", tag))
         known = Registration(
             user=endpoint.user,
             binding=endpoint.binding,
             address=endpoint.address,
             app=endpoint.app,
             platform=platform,
-            tags=tuple(dict.fromkeys(tags)),
-            expires_at=expires_at,
+            tags=tuple(tags),
+            expires_at=expires_at,  # type: ignore[arg-type]
         )
         return (await self.register_many([known]))[0]
 
@@ -129,8 +151,9 @@ class Endpoints:
     ) -> list[int]:
         """Ids for explicit addresses, which need no registration; they belong to no user, no topic and not to `all`."""
         self._check()
-        transport = self._transport(app, binding)
-        parsed = [transport.parse_address(address) for address in addresses]
+        parsed = [self._address(app, binding, address) for address in given.collection("addresses", addresses)]
+        if not all(address.storable for address in parsed):
+            raise AddressInvalid("An address holds NUL or is not valid as UTF-8, which no device address does.")
         return await self._storage.intern(app, binding, parsed, self._clock.now())
 
     async def list(
@@ -144,11 +167,9 @@ class Endpoints:
         after: int = 0,
     ) -> AsyncIterator[Endpoint]:
         """Endpoints by id, in pages of bounded memory; those of every state where `state` is None."""
-        self._check()
-        which = EndpointFilter(
-            app=app, user=user, binding=binding, tag=tag, state=None if state is None else EndpointState(state)
-        )
+        which = endpoint_filter(app=app, user=user, binding=binding, tag=tag, state=state)
         while True:
+            self._check()
             page = await self._storage.list_endpoints(which, after=after, limit=_PAGE)
             for endpoint in page:
                 yield endpoint
@@ -159,7 +180,7 @@ class Endpoints:
     async def get(self, id: int, *, app: str = "default") -> Endpoint:
         """One endpoint in whatever state. Raises `NotFound`."""
         self._check()
-        endpoint = await self._storage.get_endpoint(app, id)
+        endpoint = await self._storage.get_endpoint(given.text("app", app), given.number("id", id))
         if endpoint is None:
             raise NotFound(f"The app {app} has no endpoint {id}; `fanout endpoints list` shows those it has.")
         return endpoint
@@ -167,12 +188,12 @@ class Endpoints:
     async def remove(self, ids: int | Iterable[int], *, app: str = "default") -> int:
         """Take endpoints out of the directory; how many there were. What is queued for them ends as cancelled."""
         self._check()
-        return await self._storage.remove_endpoints(app, _ids(ids), self._clock.now())
+        return await self._storage.remove_endpoints(given.text("app", app), _ids(ids), self._clock.now())
 
     async def restore(self, ids: int | Iterable[int], *, app: str = "default") -> int:
         """Take endpoints back from quarantine; how many could be."""
         self._check()
-        return await self._storage.restore_endpoints(app, _ids(ids), self._clock.now())
+        return await self._storage.restore_endpoints(given.text("app", app), _ids(ids), self._clock.now())
 
     async def import_(
         self,
@@ -182,12 +203,18 @@ class Endpoints:
         longest: int = _LINE_LIMIT,
         on_progress: Callable[[ImportReport], None] | None = None,
     ) -> ImportReport:
-        """Enter the NDJSON lines of design.md section 8, good ones although others are bad, in bounded memory.
+        """Enter NDJSON lines, good ones although others are bad, in bounded memory.
 
+        A line is ``{"user": …, "transport": …, "address": …, "tags": […], "app": …, "platform": …, "expires_at": …}``, where the first
+        three are needed: `transport` names the binding, and `address` is what the platform hands the client.
         With `app`, all lines are that app's, and one that names another is bad. A line has at most `longest` bytes. `on_progress`
         is called after each ten thousand lines, once they are stored.
         """
         self._check()
+        if isinstance(lines, (str, bytes, bytearray)):
+            raise UsageError(
+                "lines must be an iterable of lines, such as a file that is open in binary mode, not one text."
+            )
         report = ImportReport()
         batch: list[Registration] = []
         storing: asyncio.Task[None] | None = None
@@ -195,7 +222,7 @@ class Endpoints:
         try:
             async for line in _lines(lines):
                 number += 1
-                if line.strip():
+                if not isinstance(line, (bytes, str)) or line.strip():
                     try:
                         batch.append(self._parse_line(line, app, longest))
                     except UsageError as error:
@@ -226,6 +253,8 @@ class Endpoints:
             on_progress(report)
 
     def _parse_line(self, line: bytes, owner: str | None, longest: int) -> Registration:
+        if not isinstance(line, (bytes, str)):
+            raise UsageError("A line is bytes, as read from a file that is open in binary mode.")
         if len(line) > longest:
             raise UsageError(f"The line has more than {longest} bytes.")
         try:
@@ -240,26 +269,21 @@ class Endpoints:
         missing = [key for key in ("user", "transport", "address") if key not in values]
         if missing:
             raise UsageError(f"The key {missing[0]!r} is missing.")
-        tags = values.get("tags") or ()
-        if not isinstance(tags, (list, tuple)):
-            raise UsageError("tags must be a list of texts.")
-        app = values.get("app", owner or "default")
+        app = given.text("app", values.get("app", owner or "default"))
         if owner not in (None, app):
             raise UsageError(f"The line is for another app than {owner}: take the key app out.")
-        if not isinstance(app, str) or not isinstance(values["transport"], str):
-            raise UsageError("app and transport must be texts.")
         return self.registration(
             user=values["user"],
             binding=values["transport"],
             address=values["address"],
             app=app,
-            platform=values.get("platform") or "",
-            tags=tags,
+            platform="" if (platform := values.get("platform")) is None else platform,
+            tags=() if (tags := values.get("tags")) is None else tags,
             expires_at=values.get("expires_at"),
         )
 
     def _transport(self, app: str, binding: str) -> Transport:
-        transport = self._transports.get((app, binding))
+        transport = self._transports.get((given.text("app", app), given.text("binding", binding)))
         if transport is None:
             known = ", ".join(sorted(name for owner, name in self._transports if owner == app))
             if not known:
@@ -270,8 +294,23 @@ class Endpoints:
         return transport
 
 
+def endpoint_filter(
+    *, app: str, user: str | None, binding: str | None, tag: str | None, state: EndpointState | str | None
+) -> EndpointFilter:
+    """Which endpoints are wanted; None means any. Raises `UsageError`."""
+    given.text("app", app)
+    for name, value in (("user", user), ("binding", binding), ("tag", tag)):
+        if value is not None:
+            given.text(name, value)
+    if state is not None and state not in _STATES:
+        raise UsageError(f"state must be one of {', '.join(_STATES)}, or None for all.")
+    return EndpointFilter(
+        app=app, user=user, binding=binding, tag=tag, state=None if state is None else EndpointState(state)
+    )
+
+
 def _ids(ids: int | Iterable[int]) -> Sequence[int]:
-    return [ids] if isinstance(ids, int) else [*ids]
+    return [given.number("id", id) for id in ([ids] if isinstance(ids, int) else given.collection("ids", ids))]
 
 
 async def _lines(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

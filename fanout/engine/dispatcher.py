@@ -13,6 +13,7 @@ from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DeliveryState, Waiting
+from fanout.core.text import cleaned
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.patience import AWAY
@@ -264,7 +265,7 @@ class Dispatcher:
         try:
             made = Prepared(notification, self.work.transport.prepare(notification))
         except InvalidMessage as error:
-            made = str(error)
+            made = cleaned(error)
         except Exception as error:
             self.work.fault(f"{type(error).__name__} escaped from prepare.", error)
             made = f"plugin fault: {type(error).__name__}"

@@ -9,21 +9,25 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import Any, Literal, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from fanout.config import ConfigState
+from fanout.core import given
 from fanout.core.fleet import WorkerNote
 from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
+from fanout.core.text import cleaned
 from fanout.engine import listing
 from fanout.engine.arrivals import Arrivals
 from fanout.engine.diagnose import diagnose
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
+from fanout.engine.door import Door
 from fanout.engine.gates import Gates
 from fanout.engine.intake import Intake, Request, raise_refused
 from fanout.engine.keeper import Keeper
@@ -84,10 +88,12 @@ class Engine:
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
         self._open = False
+        self._door = Door()
+        self.ensure_loop = self._door.check
         self._fault: BaseException | None = None
         self._settler = Settler(storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done)
         self._dispatchers: list[Dispatcher] = []
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{rng.getrandbits(32):08x}"
+        self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
         self.watcher = renewer.watcher if renewer is not None else None
         """What reads a changed configuration anew: owners of other parts register themselves there. None without a configuration."""
@@ -110,13 +116,14 @@ class Engine:
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
-        self.endpoints = Endpoints(storage, transports, clock, self._check)
+        self.endpoints = Endpoints(storage, transports, clock, self.ensure_open)
 
     # -- lifecycle
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise EngineClosed("An engine is opened once; make another with fanout.open.")
+        self._door.enter()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.storage)
             for transport in self.transports.values():
@@ -135,6 +142,7 @@ class Engine:
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
         assert self._stack is not None
+        self.ensure_loop()
         return await self._stack.__aexit__(kind, error, trace)
 
     def _start(self) -> None:
@@ -242,14 +250,16 @@ class Engine:
 
     async def probe(self) -> None:
         """Find out whether notifications can be accepted. Raises `EngineClosed`, or `StorageError` when nothing can be stored."""
-        self._check()
+        self.ensure_open()
         await self.storage.probe()
 
-    def _check(self) -> None:
+    def ensure_open(self) -> None:
+        """Raise where a call can do nothing now: `EngineClosed`, `WrongLoop` in another loop than the engine's, `StorageError`."""
         if self._fault is not None:
             raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
         if not self._open:
             raise EngineClosed("The engine is not open: use it inside `async with fanout.open(…) as engine`.")
+        self.ensure_loop()
 
     # -- submit
 
@@ -259,7 +269,7 @@ class Engine:
         target: Target | str,
         *,
         app: str = "default",
-        at: float | None = None,
+        at: float | datetime | None = None,
         idempotency_key: str | None = None,
         connection: object | None = None,
     ) -> Receipt:
@@ -269,7 +279,7 @@ class Engine:
         PostgreSQL storage): accepted if and only if that commits, and known to `status` and `wait` from then on. What can be told only
         with the directory in hand, a message too large for a device that it is for, is then the event `notification.refused`.
 
-        `at` (UNIX seconds) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
+        `at` (UNIX seconds, or a datetime with its time zone) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
         another request it raises `Conflict`. Raises `UsageError` (`MessageTooLarge`, `InvalidMessage`) for what can never be
         sent, `Backlogged` where a bound of `[backlog]` is passed (after waiting for room, if it says so), and `StorageError` when
         it could not be stored; nothing is stored then.
@@ -287,27 +297,29 @@ class Engine:
         messages: Iterable[tuple[Notification, Target | str]],
         *,
         app: str = "default",
-        at: float | None = None,
+        at: float | datetime | None = None,
         idempotency_keys: Sequence[str | None] | None = None,
     ) -> list[Receipt]:
         """Accept many in one commit: all of them, or none and an exception. Otherwise as `send`."""
-        batch = list(messages)
-        return await self._put(batch, app=app, at=at, idempotency_keys=idempotency_keys or [None] * len(batch))
+        batch = given.collection("messages", messages)
+        keys = (
+            [None] * len(batch) if idempotency_keys is None else given.collection("idempotency_keys", idempotency_keys)
+        )
+        return await self._put(batch, app=app, at=at, idempotency_keys=keys)
 
-    async def _put(
-        self,
-        messages: Sequence[tuple[Notification, Target | str]],
-        *,
-        app: str,
-        at: float | None,
-        idempotency_keys: Sequence[str | None],
-    ) -> list[Receipt]:
-        self._check()
+    async def _put(self, messages: Sequence[Any], *, idempotency_keys: Sequence[Any], **more: Any) -> list[Receipt]:
+        self.ensure_open()
+        if not all(isinstance(each, (tuple, list)) and len(each) == 2 for each in messages):
+            raise UsageError("messages must be a list of (notification, target) pairs.")
+        if len(idempotency_keys) != len(messages):
+            raise UsageError(
+                f"idempotency_keys has {len(idempotency_keys)} for {len(messages)} messages: name one for each, or None."
+            )
         requests = [
-            self._intake.request(notification, target, app=app, at=at, idempotency_key=key)
+            self._intake.request(notification, target, idempotency_key=key, **more)
             for (notification, target), key in zip(messages, idempotency_keys, strict=True)
         ]
-        puts = await self.accept(requests, app=app)
+        puts = await self.accept(requests, app=more["app"])
         return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
 
     def request(
@@ -316,10 +328,11 @@ class Engine:
         target: Target | str,
         *,
         app: str = "default",
-        at: float | None = None,
+        at: float | datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Request:
         """What `send` would put, for a service that adds to it before `accept`. Raises `UsageError` as `send` does."""
+        self.ensure_open()
         return self._intake.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
 
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
@@ -334,28 +347,28 @@ class Engine:
         return puts
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
-        self._check()
+        self.ensure_open()
         await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
         """What `send` would do, without doing it. Raises what `send` would raise."""
-        self._check()
+        self.ensure_open()
         return await preview(self._intake, self.storage, notification, target, app=app)
 
     # -- watch and manage
 
     async def status(self, id: str) -> Status:
         """How things stand. Raises `NotFound`."""
-        self._check()
-        status = await self.storage.status(id, self._clock.now())
+        self.ensure_open()
+        status = await self.storage.status(given.text("id", id), self._clock.now())
         if status is None:
             raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
         return status
 
     async def wait(self, id: str, timeout: float | None = None) -> Status:
         """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
-        self._check()
-        future = self._waiters.add(id)
+        self.ensure_open()
+        future = self._waiters.add(given.text("id", id))
         self._keeper.awaited()
         try:
             status = await self.status(id)
@@ -401,8 +414,8 @@ class Engine:
 
     async def pause_binding(self, binding: str, *, app: str = "default") -> None:
         """Hold everything of one binding, in every process. Returns as `pause` does. Raises `UsageError` for an unknown binding."""
-        self._check()
-        self._known(app, binding)
+        self.ensure_open()
+        self._intake.check_binding(app, binding)
         for dispatcher in self._dispatchers:
             if (dispatcher.work.app, dispatcher.work.binding) == (app, binding):
                 dispatcher.work.pause(True)
@@ -412,20 +425,15 @@ class Engine:
     async def resume_binding(self, binding: str, *, app: str = "default") -> None:
         """Lift a binding's pause; and where a gate is closed or removals have stopped, try again at once, with a credential that
         was replaced meanwhile. Every worker hears of it within 100 ms. Raises `UsageError` for an unknown binding."""
-        self._check()
-        self._known(app, binding)
+        self.ensure_open()
+        self._intake.check_binding(app, binding)
         await self.storage.resume_binding(app, binding, self._clock.now())
         self._keeper.look.set()
 
-    def _known(self, app: str, binding: str) -> None:
-        if (app, binding) not in self.transports:
-            known = ", ".join(sorted(name for owner, name in self.transports if owner == app)) or "none"
-            raise UsageError(f"The app {app} has no binding {binding!r}; it has {known}.")
-
     async def explain(self, id: str, endpoint: int) -> list[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""
-        self._check()
-        steps = await self.storage.explain(id, endpoint)
+        self.ensure_open()
+        steps = await self.storage.explain(given.text("id", id), given.number("endpoint", endpoint))
         if steps is None:
             raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
         if not steps:
@@ -437,30 +445,30 @@ class Engine:
 
     async def gates(self) -> list[GateNote]:
         """The gates that are closed, in whatever process."""
-        self._check()
+        self.ensure_open()
         return await self.storage.gates(self._clock.now())
 
     async def workers(self) -> list[WorkerNote]:
         """The workers that share the database, those among them that have not been heard of for a while; none where it is not shared."""
-        self._check()
+        self.ensure_open()
         return await self.storage.fleet.workers(self._clock.now())
 
     async def erase_user(self, user: str, *, app: str = "default") -> int:
         """Forget a user at once: endpoints with their addresses, and what is queued for them; how many endpoints there were."""
-        self._check()
-        return await self.storage.erase_user(app, user, self._clock.now())
+        self.ensure_open()
+        return await self.storage.erase_user(given.text("app", app), given.text("user", user), self._clock.now())
 
     def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
         """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""
-        return listing.deliveries(self.storage, self._check, id, state)
+        return listing.deliveries(self.storage, self.ensure_open, id, state)
 
     def events(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
         """The durable event log from the cursor on; with `follow`, also what is yet to come. Keep `event.id` as your cursor."""
-        return listing.events(self.storage, self._check, after, follow)
+        return listing.events(self.storage, self.ensure_open, after, follow)
 
     def live(self) -> AsyncIterator[LiveEvent]:
         """Live events of this process from this call on, while the iterator is kept: a convenience, not a record."""
-        self._check()
+        self.ensure_open()
         return self._live.listen()
 
     async def drain(self, *, poll: float = 0.1) -> DrainReport:
@@ -468,11 +476,11 @@ class Engine:
 
         Ends early, and names them, when only deliveries are left that wait for somebody to mend a credential or lift a pause.
         """
-        return await drain(self.storage, self._settler.works, self._check, poll)
+        return await drain(self.storage, self._settler.works, self.ensure_open, poll)
 
     async def check(self) -> dict[str, Diagnosis]:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""
-        self._check()
+        self.ensure_open()
         return {
             f"{app}/{binding}": await diagnose(transport, self.policy.request_timeout * 2)
             for (app, binding), transport in self.transports.items()
@@ -480,6 +488,7 @@ class Engine:
 
     async def failed(self) -> None:
         """Wait for ever, or until the engine fails: then raises why. For programs that do nothing else, such as a worker."""
+        self.ensure_loop()
         while True:
             if self._fault is not None:
                 raise StorageError(f"The engine has failed: {self._fault}") from self._fault

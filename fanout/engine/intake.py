@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from fanout.core import given
 from fanout.core.delivery import Message
 from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
@@ -16,6 +20,8 @@ from fanout.errors import Conflict, InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
 
 __all__ = ["Intake", "Request", "raise_refused"]
+
+_log = logging.getLogger("fanout.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,22 @@ class Intake:
         self._clock = clock
         self._rng = rng
         self._policy = policy
+        self._faults = 0
 
     def check_app(self, app: str) -> None:
         """Raise `UsageError` for an app that has no transport in this engine's configuration."""
-        if app not in self._bindings:
+        if given.text("app", app) not in self._bindings:
             known = ", ".join(sorted(self._bindings)) or "none"
             raise UsageError(
                 f"{app!r} is no app of this engine: it has {known}. Add [apps.{app}.transports.…] to serve it."
+            )
+
+    def check_binding(self, app: str, binding: str) -> None:
+        """Raise `UsageError` for a binding that this app of the configuration has not."""
+        bindings = self._bindings.get(given.text("app", app), [])
+        if given.text("binding", binding) not in bindings:
+            raise UsageError(
+                f"The app {app} has no binding {binding!r}; it has {', '.join(sorted(bindings)) or 'none'}."
             )
 
     def request(
@@ -69,7 +84,7 @@ class Intake:
         target: Target | str,
         *,
         app: str,
-        at: float | None,
+        at: float | datetime | None,
         idempotency_key: str | None,
     ) -> Request:
         """Validate, stamp with id and times, and prepare once per binding. Raises `UsageError` for what can never work."""
@@ -86,6 +101,15 @@ class Intake:
         )
         return self.judged(submission, notification)
 
+    def _fault(self, app: str, binding: str, error: Exception) -> None:
+        self._faults += 1
+        if self._faults <= 10 or self._faults % 1000 == 0:
+            # Where it happened, but not its message: what a plugin writes there may hold somebody's content.
+            place = "".join(traceback.format_tb(error.__traceback__)[-1:])
+            _log.error(
+                "%s/%s: %s escaped from prepare (%d).\n%s", app, binding, type(error).__name__, self._faults, place
+            )
+
     def judged(self, submission: Submission, notification: Notification) -> Request:
         """The request for a submission of this content, prepared once per binding. Raises `InvalidMessage` where none can take it."""
         whole = stamped(
@@ -98,6 +122,12 @@ class Intake:
                 messages[binding] = self._transports[submission.app, binding].prepare(whole)
             except InvalidMessage as error:
                 refusals[binding] = untraced(error)
+            except Exception as error:
+                self._fault(submission.app, binding, error)
+                refusals[binding] = InvalidMessage(
+                    f"The transport of the binding {binding} cannot prepare this notification: {type(error).__name__}. "
+                    "That is a fault of the transport, which the log shows; other bindings are served."
+                )
         if refusals and not messages:
             raise untraced(next(iter(refusals.values())))
         judged = replace(submission, refused=frozenset(refusals)) if refusals else submission

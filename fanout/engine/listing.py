@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from fanout.core import given
 from fanout.core.records import Event
+from fanout.core.states import FINAL_STATES
 from fanout.engine.signal import Signal
+from fanout.errors import UsageError
 from fanout.plugin import Storage
 
 __all__ = ["deliveries", "events"]
@@ -18,6 +21,9 @@ async def deliveries(
 ) -> AsyncIterator[tuple[int, str, str]]:
     """(endpoint id, state or ``pending``, reason) of each delivery of a notification, by endpoint id."""
     after = 0
+    given.text("id", id)
+    if state not in (None, "pending", *FINAL_STATES):
+        raise UsageError(f"state must be one of pending, {', '.join(FINAL_STATES)}, or None for all.")
     while True:
         check()
         page = await storage.deliveries(id, state=state, after=after)
@@ -31,6 +37,7 @@ async def deliveries(
 async def events(storage: Storage, check: Callable[[], None], after: int, follow: bool) -> AsyncIterator[Event]:
     """The event log from the cursor on; with `follow`, also what is yet to come."""
     seen = -1
+    given.number("after", after)
     while True:
         check()
         page = await storage.events(after=after, limit=_EVENTS_PAGE)

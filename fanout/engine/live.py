@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from weakref import WeakSet
 
+from fanout.engine.door import Door
+
 __all__ = ["Hooks", "Listener", "Live", "LiveEvent", "SettledDelivery"]
 
 _log = logging.getLogger("fanout.live")
@@ -101,6 +103,8 @@ class Listener:
         self._wake: asyncio.Future[None] | None = None
         self._lost = 0
         self._closed = False
+        self._door = Door()
+        self._door.enter()
 
     def push(self, event: LiveEvent) -> None:
         """One more, in place of the oldest if there are too many."""
@@ -122,6 +126,7 @@ class Listener:
         return self
 
     async def __anext__(self) -> LiveEvent:
+        self._door.check()
         while not self._buffer:
             if self._closed:
                 raise StopAsyncIteration

@@ -74,6 +74,7 @@ class Front:
         answer = _Answer(call, send)
         path = call.asked.path
         try:
+            self._service.engine.ensure_loop()
             if not self._is_public(path):
                 call.caller = await self._service.authenticator.authenticate(call.asked)
             _check_address(path, scope["query_string"])

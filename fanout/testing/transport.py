@@ -96,8 +96,11 @@ async def prepare_refuses_too_large(maker: Maker) -> None:
 async def prepare_refuses_what_is_no_json(maker: Maker) -> None:
     """Data that cannot be encoded is `InvalidMessage`, not whatever the encoder raises."""
     async with maker() as subject:
+        data: dict[str, object] = {}
+        notification = Notification(title="t", data=data)
+        data["k"] = object()  # only now: a notification that is made with it is refused by itself
         try:
-            subject.transport.prepare(Notification(title="t", data={"k": object()}))
+            subject.transport.prepare(notification)
         except InvalidMessage:
             return
         raise AssertionError("Broken law: prepare raises InvalidMessage for data that is no JSON")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from fanout.bootstrap import SystemClock
 from fanout.config import Settings
+from fanout.core import given
 from fanout.core.cursor import Cursor, Listing, parse, topics_digest
 from fanout.core.feed import (
     ACTIONS,
@@ -26,7 +27,7 @@ from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
 from fanout.errors import UsageError
-from fanout.plugin import Clock
+from fanout.plugin import Clock, Feed
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
@@ -115,6 +116,12 @@ class FeedService:
         await self.hub.stop()
         await self._together.stop()
 
+    @property
+    def _facet(self) -> Feed:
+        """The storage's part for the feed, for a call in the engine's own loop."""
+        self._engine.ensure_loop()
+        return self._engine.storage.feed
+
     # -- posting
 
     async def post(
@@ -135,6 +142,7 @@ class FeedService:
         `MessageTooLarge`. Without `item` it is pushed and not stored. A target of endpoints or addresses has no feed. With
         `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises.
         """
+        self._engine.ensure_open()
         now = self._clock.now()
         target = Target.parse(target) if isinstance(target, str) else target
         parts = [PushPart(notification=push)] if isinstance(push, Notification) else list(push)
@@ -190,8 +198,9 @@ class FeedService:
         expires_in: float | None = None,
     ) -> tuple[Subscription, bool]:
         """Enter or renew the device's subscription; whether it was renewed. Without a binding it only polls. Raises `UsageError`."""
-        if not 0 < len(device) <= 256 or "\x00" in device:
-            raise UsageError("device_id is a text of 1 to 256 characters that stays the same for an installation.")
+        self._engine.ensure_open()
+        given.text("user", user)
+        given.text("device_id", device, 256)
         if (binding is None) != (address is None):
             raise UsageError("binding and address go together: give both, or neither for a device that only polls.")
         if receive not in RECEIVES:
@@ -207,7 +216,7 @@ class FeedService:
             registration = self._engine.endpoints.registration(
                 user=user, binding=binding, address=address, app=app, platform=platform, expires_at=expires_at
             )
-        done = await self._engine.storage.feed.subscribe(
+        done = await self._facet.subscribe(
             SubscriptionRequest(
                 app=app,
                 user=user,
@@ -225,7 +234,7 @@ class FeedService:
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """All of a user's, by id."""
-        return await self._engine.storage.feed.subscriptions(app, user)
+        return await self._facet.subscriptions(app, user)
 
     async def subscription(self, app: str, user: str, id: int) -> Subscription:
         """One of a user's. Raises `FeedError` 404."""
@@ -236,17 +245,17 @@ class FeedService:
 
     async def device(self, app: str, user: str, unsid: str) -> Subscription | None:
         """The user's subscription of that UNSID, in whatever state."""
-        found = await self._engine.storage.feed.subscription(app, unsid)
+        found = await self._facet.subscription(app, unsid)
         return found if found is not None and found.user == user else None
 
     async def unsubscribe(self, app: str, user: str, id: int) -> None:
         """End one. Raises `FeedError` 404."""
-        if not await self._engine.storage.feed.unsubscribe(app, user, id, self._clock.now()):
+        if not await self._facet.unsubscribe(app, user, id, self._clock.now()):
             raise FeedError(404, "subscription", "There is no such subscription of this user.")
 
     async def user_of_unsid(self, app: str, unsid: str, now: float | None = None) -> str | None:
         """Whom a live UNSID of this app addresses; None for an unknown, expired or another app's."""
-        found = await self._engine.storage.feed.subscription(app, unsid)
+        found = await self._facet.subscription(app, unsid)
         return found.user if found is not None and found.live(self._clock.now() if now is None else now) else None
 
     def state_of(self, subscription: Subscription) -> str:
@@ -291,7 +300,7 @@ class FeedService:
     ) -> Read:
         if action is not None and action not in ACTIONS:
             raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
-        feed, now = self._engine.storage.feed, self._clock.now()
+        feed, now = self._facet, self._clock.now()
         database = await self._database()
         place = None if cursor is None else parse(cursor)
         if place is not None and place.database != database:
@@ -322,19 +331,20 @@ class FeedService:
 
     async def find(self, app: str, user: str, id: str) -> FeedItem | None:
         """One item, by its id or its sender's; a tombstone by its id only. None for what is not hers or has expired."""
-        return await self._engine.storage.feed.item(app, user, id, self._clock.now())
+        return await self._facet.item(app, user, id, self._clock.now())
 
     async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
         """Note what a device has, where a fallback would be sent to it otherwise."""
         awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
         if unsid and awaited:
-            await self._engine.storage.feed.fetched(app, user, unsid, awaited, now)
+            await self._facet.fetched(app, user, unsid, awaited, now)
 
     async def change(self, app: str, user: str, change: FeedChange) -> tuple[FeedItem, str]:
         """Change or delete an item, and tell the user's other devices, in one commit; the item and the cursor of the change.
 
         Raises `FeedError` 403 (the writer is no device of hers), 404 and 412.
         """
+        self._engine.ensure_loop()
         now = self._clock.now()
         requests = change_requests(self._platforms_of(app), app, user, change, now)
         (written, *_) = [put.feed for put in await self._engine.accept(requests, app=app)]
@@ -356,7 +366,7 @@ class FeedService:
 
     async def _database(self) -> int:
         if self._identity is None:
-            self._identity = await self._engine.storage.feed.identity()
+            self._identity = await self._facet.identity()
         return self._identity
 
     # -- routes

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from fanout.core.lines import LineSplitter
 from fanout.core.model import Endpoint, EndpointState
-from fanout.core.records import EndpointFilter
+from fanout.engine.directory import endpoint_filter
 from fanout.errors import Conflict, StorageError
 from fanout.service.body import read_stream
 from fanout.service.call import AppCall, Call
@@ -74,12 +74,8 @@ async def _list(
 ) -> dict[str, Any]:
     if state not in _STATES:
         raise Refused(400, "invalidRequest", f"state: use one of {', '.join(_STATES)}.")
-    which = EndpointFilter(
-        app=call.known.app,
-        user=user,
-        binding=binding,
-        tag=tag,
-        state=None if state == "any" else EndpointState(state),
+    which = endpoint_filter(
+        app=call.known.app, user=user, binding=binding, tag=tag, state=None if state == "any" else state
     )
     page = await call.service.engine.storage.list_endpoints(which, after=position_of(cursor), limit=limit)
     return {

@@ -10,6 +10,7 @@ from fanout.core.codec import decode_envelope
 from fanout.core.model import Target
 from fanout.core.records import Put, Status, Step, Submission, Taken
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+from fanout.core.text import cleaned
 from fanout.enqueue import Statement, enqueue_async
 from fanout.errors import FanoutError, NotFound, UsageError
 from fanout.plugin import StorageContext
@@ -129,7 +130,7 @@ async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, lim
             sub, reasons[sub.id] = judge(sub)
             good.append(sub)
         except FanoutError as error:
-            outcomes[sub.id] = Taken(sub, refused=str(error))
+            outcomes[sub.id] = Taken(sub, refused=cleaned(error))
         except Exception as error:
             # A plugin's bug, or a content that nobody encoded: without an end to it, it would come back for ever.
             outcomes[sub.id] = Taken(sub, refused=f"it cannot be prepared ({type(error).__name__})")

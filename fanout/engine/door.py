@@ -1,0 +1,34 @@
+"""Who may call the engine: whoever runs in the event loop that it was entered in. Nothing of it may be used from two threads."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fanout.errors import WrongLoop
+
+__all__ = ["Door"]
+
+
+class Door:
+    """Knows the loop of an engine, from `enter` on. Before that, it lets everybody pass: nothing runs yet."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def enter(self) -> None:
+        """The running loop is the engine's."""
+        self._loop = asyncio.get_running_loop()
+
+    def check(self) -> None:
+        """Raise `WrongLoop` for a caller in another loop, or in none."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if self._loop is not None and here is not self._loop:
+            raise WrongLoop(
+                "The engine runs in another event loop than this call, and nothing was done: call it in the loop that entered "
+                "`async with fanout.open(…)`, open an engine in this loop, or from threads use fanout.sync."
+            )
