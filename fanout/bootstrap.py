@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import os
 import random
@@ -18,7 +19,7 @@ from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.engine import Engine, FleetLink, Renewer, Role
 from fanout.engine.chance import source
 from fanout.errors import ConfigurationError, UsageError
-from fanout.plugin import Clock, Context, Sealer, Storage, StorageContext, Transport
+from fanout.plugin import Clock, Context, Sealer, Storage, StorageContext, Transport, clock_of
 from fanout.registry import Registry
 
 __all__ = [
@@ -34,11 +35,15 @@ __all__ = [
 
 
 class SystemClock:
-    """The time of this machine."""
+    """The time of this machine. `monotonic` counts the time for which it was suspended too, where the system has such a clock (Linux)."""
 
     # The functions themselves, not methods around them: both are called for each delivery.
     now = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(
+        functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic
+    )
 
 
 def dedicate_process() -> None:
@@ -198,6 +203,7 @@ def prepare(
     clock = SystemClock() if clock is None else clock
     rng = source() if rng is None else rng
     storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock))
+    clock = clock_of(storage, clock)
     link = FleetLink(storage, clock) if storage.shared else None
     traces = settings.telemetry.traces
 

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from fanout.core.model import Endpoint, EndpointState, Notification, Target
@@ -104,6 +105,9 @@ def enqueue(
         random=os.urandom(10),
         zero_ttl_grace=Policy().zero_ttl_grace,
     )
+    if at is not None:
+        # As it was wished: whether that is past already, the database's clock decides.
+        submission = replace(submission, due_at=at, expires_at=submission.expires_at - submission.due_at + at)
     return Enqueued(*run(connection, Statement(submission, schema, now - Retention().idempotency_keys)))
 
 

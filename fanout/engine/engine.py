@@ -42,7 +42,7 @@ from fanout.engine.settler import Settler
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
 from fanout.errors import EngineClosed, NotFound, StorageError, UsageError
-from fanout.plugin import Clock, Diagnosis, Storage, Transport
+from fanout.plugin import Clock, Diagnosis, Storage, Transport, clock_of
 
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
 
@@ -75,6 +75,7 @@ class Engine:
         link: FleetLink | None = None,
     ) -> None:
         self.storage = storage
+        clock = clock_of(storage, clock)
         transports = dict(transports)
         self.transports: Mapping[tuple[str, str], Transport] = transports
         self.policy = policy or Policy()

@@ -38,7 +38,10 @@ WITH given AS (
 SELECT uuid, digest, true FROM known UNION ALL SELECT uuid, '', false FROM made LIMIT 1
 """
 """A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two transactions enter one
-key at once is not prevented: a unique index would make one wait for the end of the other, and two of them deadlock. The later is a replay."""
+key at once is not prevented: a unique index would make one wait for the end of the other, and two of them deadlock. The later is a replay.
+
+The caller's clock may be off: a row has the database's time too, and whoever takes it goes by that.
+"""
 
 
 class Answer(NamedTuple):
@@ -50,7 +53,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is to be run for one submission, whose `feed` and `audience` play no part.
+    """What is to be run for one submission, whose `feed` and `audience` play no part. A `due_at` other than `accepted_at` is a wish for
+    that time; of the other times only the differences count.
 
     `schema` is where the tables stand. `keys_since` (UNIX seconds) is from when on idempotency keys count. Raises `UsageError` for
     explicit addresses and a schema that is no name.

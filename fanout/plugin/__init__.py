@@ -83,7 +83,7 @@ from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
 from fanout.plugin.inbox import Inbox
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
-from fanout.plugin.storage import Storage, StorageContext, StoragePlugin
+from fanout.plugin.storage import Storage, StorageContext, StoragePlugin, clock_of
 from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Transport, TransportPlugin
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ __all__ = [
     "WorkerNote",
     "certificate_alert",
     "client_tls",
+    "clock_of",
     "fetch_token",
     "literal",
     "new_address_key",

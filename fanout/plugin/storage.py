@@ -33,7 +33,7 @@ from fanout.plugin.fleet import Fleet
 from fanout.plugin.inbox import Inbox
 from fanout.plugin.sealing import Sealer
 
-__all__ = ["Storage", "StorageContext", "StoragePlugin"]
+__all__ = ["Storage", "StorageContext", "StoragePlugin", "clock_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,10 @@ class Storage(Protocol):
     Every method is one transaction: done as a whole when it returns, or not at all. Concurrent calls may be committed together.
     Methods raise `StorageFull` when there is no room, `StorageError` for any other failure of the database; the opening raises
     `StorageRefused` for a database that cannot be used. Times are UNIX seconds and come from the caller.
+
+    All times that a storage compares are of one clock. Where several machines share a database, their clocks differ, and so such a
+    storage has an attribute `clock` (a `Clock`): the database's own, carried on in between by the monotonic clock of
+    `StorageContext.clock`. The engine goes by it, transports too, and passes times of no other (`clock_of`).
     """
 
     shared: bool
@@ -361,6 +365,11 @@ class Storage(Protocol):
     async def prune(self, now: float, *, limit: int) -> int:
         """Delete up to `limit` rows that their retention no longer covers; how many. 0 means there is nothing left to do."""
         ...
+
+
+def clock_of(storage: Storage, machine: Clock) -> Clock:
+    """The clock that callers of this storage go by: its own (see `Storage`), or else the machine's."""
+    return getattr(storage, "clock", None) or machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

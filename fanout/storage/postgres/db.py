@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fanout.plugin import Seal, StorageContext, place_of
+from fanout.storage.carried import CarriedClock
 from fanout.storage.packing import dumps, pack, unpack
 from fanout.storage.postgres.floors import Floors
 from fanout.storage.sealing import Seals
@@ -13,13 +14,16 @@ from fanout.storage.sealing import Seals
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["Db", "Known", "dumps", "pack", "unpack"]
+__all__ = ["CLOCK", "Db", "Known", "dumps", "pack", "unpack"]
+
+CLOCK = "extract(epoch FROM clock_timestamp())::float8"
+"""The database's UNIX seconds at the moment, not at the beginning of the transaction."""
 
 
 class Known:
     """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
-    __slots__ = ("apps", "bindings", "floors", "names", "places", "seals", "skew")
+    __slots__ = ("apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
 
     def __init__(self, context: StorageContext, location: str) -> None:
         self.places: dict[int, bytes] = {}
@@ -28,6 +32,7 @@ class Known:
         self.names: dict[int, str] = {}
         self.bindings: dict[tuple[int, str], int] = {}
         self.floors = Floors()
+        self.clock = CarriedClock(context.clock)
         self.skew = 0.0
 
 
@@ -37,7 +42,7 @@ class Db:
     `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
     lost after COMMIT had been sent, and nobody heard the answer. An operation that would then answer wrongly, or do something twice,
     looks first at what it finds. An operation that found nothing to do says so by `silent`: then nobody is told of a change.
-    `repeats` counts how often others have come in between, and the operation was run anew.
+    `carried`: callers' times are the database's own, from `PostgresStorage.clock`. `repeats` counts how often others have come in between, and the operation was run anew.
     """
 
     __slots__ = (
@@ -47,6 +52,7 @@ class Db:
         "_seal",
         "again",
         "believed",
+        "carried",
         "connection",
         "context",
         "repeats",
@@ -61,12 +67,14 @@ class Db:
         *,
         again: bool = False,
         believed: bool = True,
+        carried: bool = False,
         repeats: int = 0,
     ) -> None:
         self.connection = connection
         self.context = context
         self.again = again
         self.believed = believed
+        self.carried = carried
         self.silent = False
         self.repeats = repeats
         self._known = known
@@ -119,11 +127,22 @@ class Db:
 
     @property
     def skew(self) -> float:
-        """Seconds by which the database's clock is ahead of the caller's. 0 where the caller's times are `believed`."""
+        """Seconds by which the database's clock is ahead of the caller's. 0 where the caller's times are `believed`, as those are
+        that an engine takes from `PostgresStorage.clock`."""
         return self._known.skew
 
+    async def read_clock(self) -> None:
+        """Ask the database for the time, and go by it."""
+        before = self.context.clock.monotonic()
+        self.told(await self.value(f"SELECT {CLOCK}"), before)
+
+    def told(self, now: float, before: float) -> None:
+        """A statement that was sent at `before` (monotonic seconds) has just answered `CLOCK`."""
+        self._known.clock.told(now, before)
+        self.measured(now)
+
     def measured(self, database_now: float) -> None:
-        """A statement just read the database's clock: (`extract(epoch FROM clock_timestamp())`)."""
+        """A statement just read the database's clock, for a caller who has one of his own."""
         if not self.believed:
             self._known.skew = database_now - self.context.clock.now()
 

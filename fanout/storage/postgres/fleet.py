@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.fleet import Part, SharedToken, WorkerNote, forsaken, grant, outlived, supersedes
 from fanout.plugin import Clock
-from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.db import CLOCK, Db
 from fanout.storage.postgres.operations import Database
 from fanout.storage.tokens import kept_token, opened_token
 
@@ -63,23 +63,24 @@ class PostgresFleet:
 
 
 async def _beat(db: Db, worker: WorkerNote, now: float, until: float) -> bool:
+    before = db.context.clock.monotonic()
     # Of a row that was inserted no transaction has yet marked the end: its xmax is 0.
-    return bool(
-        await db.value(
-            "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-            "ON CONFLICT (id) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, "
-            "started_at = excluded.started_at, bindings = excluded.bindings, seen_at = excluded.seen_at, until = excluded.until "
-            "RETURNING xmax <> 0",
-            worker.id,
-            worker.host,
-            worker.pid,
-            worker.version,
-            worker.started_at,
-            list(worker.bindings),
-            now + db.skew,
-            until + db.skew,
-        )
+    known, clock = await db.row(
+        "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+        "ON CONFLICT (id) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, "
+        "started_at = excluded.started_at, bindings = excluded.bindings, seen_at = excluded.seen_at, until = excluded.until "
+        f"RETURNING xmax <> 0, {CLOCK}",
+        worker.id,
+        worker.host,
+        worker.pid,
+        worker.version,
+        worker.started_at,
+        list(worker.bindings),
+        now + db.skew,
+        until + db.skew,
     )
+    db.told(clock, before)
+    return bool(known)
 
 
 async def _forget(db: Db, workers: list[str]) -> None:

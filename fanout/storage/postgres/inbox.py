@@ -76,11 +76,30 @@ async def _interned(db: Db, submission: Submission, now: float) -> Submission:
     return replace(sub, target=Target.endpoints(ids))
 
 
+_DUE = "CASE WHEN due_at = accepted_at THEN entered_at ELSE greatest(due_at, entered_at) END"
+_EXPIRES = f"{_DUE} + expires_at - due_at"
+
+
+def _expires(db: Db) -> str:
+    """When a row's time is over, as SQL: see `_times`."""
+    return _EXPIRES if db.carried else "expires_at"
+
+
+def _times(db: Db) -> str:
+    """A row's `accepted_at`, `due_at` and `expires_at`, as SQL: where the database's clock counts, what its program meant by its own.
+
+    It was accepted when it was entered, and due then unless a later time was wished; it lives for as long as it was to.
+    """
+    if not db.carried:
+        return "accepted_at, due_at, expires_at"
+    return f"entered_at AS accepted_at, {_DUE} AS due_at, {_EXPIRES} AS expires_at"
+
+
 async def _due(db: Db, low: str, apps: list[str], now: float) -> Any:
     return await db.row(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, "
         "(SELECT xid::text FROM inbox WHERE xid >= $1::text::xid8 ORDER BY xid LIMIT 1), "
-        "EXISTS (SELECT 1 FROM inbox WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR expires_at <= $3))",
+        f"EXISTS (SELECT 1 FROM inbox WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR {_expires(db)} <= $3))",
         low,
         apps,
         now,
@@ -88,13 +107,13 @@ async def _due(db: Db, low: str, apps: list[str], now: float) -> Any:
 
 
 _TAKE = """
-SELECT id, uuid, app, key, digest, envelope, content, accepted_at, due_at, expires_at FROM inbox
-WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR expires_at <= $3) ORDER BY xid, id LIMIT $4 FOR UPDATE SKIP LOCKED
+SELECT id, uuid, app, key, digest, envelope, content, {} FROM inbox
+WHERE xid >= $1::text::xid8 AND (app = ANY ($2::text[]) OR {} <= $3) ORDER BY xid, id LIMIT $4 FOR UPDATE SKIP LOCKED
 """
 
 
 async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, limit: int) -> list[Taken]:
-    rows = await db.rows(_TAKE, low, apps, now, limit)
+    rows = await db.rows(_TAKE.format(_times(db), _expires(db)), low, apps, now, limit)
     if not rows:
         return []
     outcomes: dict[str, Taken] = {}
@@ -211,7 +230,7 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     if found is not None:
         return found
     row = await db.row(
-        "SELECT app, accepted_at, due_at, expires_at, NULL AS at, NULL AS became, NULL AS refused FROM inbox WHERE uuid = $1 "
+        f"SELECT app, {_times(db)}, NULL AS at, NULL AS became, NULL AS refused FROM inbox WHERE uuid = $1 "
         "UNION ALL SELECT app, accepted_at, due_at, expires_at, at, became, refused FROM enqueued WHERE uuid = $1",
         uuid,
     )
@@ -270,9 +289,7 @@ async def outstanding(db: Db, app: str | None) -> dict[str, int]:
 
 async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     """Stop it, before or after it was taken. Raises `NotFound`."""
-    row = await db.row(
-        "DELETE FROM inbox WHERE uuid = $1 AND app = $2 RETURNING accepted_at, due_at, expires_at", uuid, app
-    )
+    row = await db.row(f"DELETE FROM inbox WHERE uuid = $1 AND app = $2 RETURNING {_times(db)}", uuid, app)
     if row is None:
         known = await db.row("SELECT became, refused FROM enqueued WHERE uuid = $1 AND app = $2", uuid, app)
         if known is not None and known["became"] is None:

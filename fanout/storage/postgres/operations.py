@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
+from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
 from fanout.storage.postgres.pool import SETTINGS, Pool
@@ -56,9 +57,11 @@ class Database:
         self._pool = pool
         self._context = context
         self._believed = believed
+        self._carried = False
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._bumped = 0
+        self._timed = 0  # connections that there had been when the clock was last read for a new one
         options = pool.options
         # Through PgBouncer a session's settings would be somebody else's.
         local = "" if options.prepared else "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items())
@@ -93,9 +96,16 @@ class Database:
         value = int(await self.look(_changed))
         return value - self._bumped if others else value
 
+    @property
+    def clock(self) -> CarriedClock:
+        """The database's clock. Who asks for it goes by it from then on: callers' times are believed."""
+        self._carried = True
+        self._known.skew = 0.0
+        return self._known.clock
+
     async def measure(self) -> None:
-        """Learn how far the clocks are apart."""
-        await self.look(_measure)
+        """Learn what time it is."""
+        await self.look(Db.read_clock)
 
     # -- attempts
 
@@ -168,9 +178,13 @@ class Database:
             self._context,
             self._known,
             again=fate.again,
-            believed=self._believed,
+            believed=self._believed or self._carried,
+            carried=self._carried,
             repeats=fate.repeats,
         )
+        if self._known.clock.stale or self._timed != self._pool.made:
+            self._timed = self._pool.made
+            await db.read_clock()
         if begin is None or commit is None:
             result = await function(db, *arguments)
         else:
@@ -200,7 +214,3 @@ async def _roll_back(connection: Connection) -> bool:
 async def _changed(db: Db) -> int:
     # Of a sequence of which nothing was taken, the last value is the first one that will be.
     return int(await db.value("SELECT last_value + is_called::int FROM changed"))
-
-
-async def _measure(db: Db) -> None:
-    db.measured(float(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8")))

@@ -57,6 +57,8 @@ class Pool:
         self._free: list[Connection] = []
         self._used: set[Connection] = set()
         self._failures = self._failed = 0
+        self.made = 0
+        """Connections so far: a new one may be to another server, whose clock is another."""
         self._failure: Exception | None = None
         self._not_before = 0.0
         self._closed = True
@@ -145,6 +147,7 @@ class Pool:
             self._failed = 0
             self._failure = None
             self._not_before = 0.0
+            self.made += 1
             return connection
 
     async def connect(self) -> Connection:

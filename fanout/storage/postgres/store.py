@@ -26,7 +26,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
-from fanout.plugin import StorageContext
+from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     audience,
     collapsing,
@@ -82,10 +82,16 @@ class PostgresStorage:
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
         self._emptied = Emptied()
+        self._believe_callers = believe_callers
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
         self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
+
+    @property
+    def clock(self) -> Clock | None:
+        """See `Storage`: the database's, as known here; None where callers' times are believed."""
+        return None if self._believe_callers else self._database.clock
 
     async def __aenter__(self) -> Self:
         connection = await self._pool.connect()
