@@ -70,10 +70,21 @@ async def test_a_full_disk_stops_sending_until_results_can_be_stored() -> None:
         transport.capacities[""] = 10
         for n in range(50):
             await register(engine, f"u{n}", f"d{n}")
+        asked: list[tuple[bool, int]] = []
+        settle = storage.settle
+
+        async def watched(*arguments: Any) -> Any:
+            asked.append((bool(full), len(transport.sends)))
+            return await settle(*arguments)
+
+        storage.settle = watched
 
         status = await (await engine.send(HI, "all")).wait(20)
 
         assert not full
+        refused = [sent for failed, sent in asked if failed]
+        stored = next(sent for failed, sent in asked if not failed)
+        assert stored - refused[0] <= 10, "only what was under way when it was refused"
         assert status.counts["accepted"] == 50
         assert len(transport.sends) == 50, "nothing was sent twice"
 

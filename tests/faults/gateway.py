@@ -47,6 +47,8 @@ class Strain:
         """Pushes that arrived after their own expiry."""
         self.expirations: list[tuple[str, str, float]] = []
         """(delivery, apns-expiration, when) of each push."""
+        self.remaining: list[tuple[list[int], float]] = []
+        """(every TTL in seconds that it names, when) of each request, where a gateway is told seconds and no time."""
         self.remember = False
         self.tell_once: dict[str, str] = {}
         """By a part of the path: what a `Retry-After` says, once, in an answer with `error` ("-": says nothing)."""
@@ -91,6 +93,7 @@ def strained(base: type[Simulator], strain: Strain) -> type[Simulator]:
             if token := request.headers.get("authorization"):
                 strain.tokens.add(token)
             if strain.remember:
+                strain.remaining.append((_ttls(request), time.time()))
                 _look_at_expiry(strain, request)
             once = strain.once(request.path) if strain.tell_once else None
             after = strain.retry_after
@@ -125,6 +128,15 @@ def _look_at_expiry(strain: Strain, request: Request) -> None:
     strain.expirations.append((delivery, told, now))
     if told not in ("", "0") and float(told) < now - 1:
         strain.late.append(delivery)
+
+
+def _ttls(request: Request) -> list[int]:
+    """What FCM's body, and the headers of Web Push and WNS, name as the time that remains."""
+    found = [request.headers.get(name) for name in ("ttl", "x-wns-ttl")]
+    if request.headers.get("content-type", "").startswith("application/json"):
+        message = json.loads(request.body).get("message", {})
+        found += [message.get("android", {}).get("ttl"), message.get("webpush", {}).get("headers", {}).get("TTL")]
+    return [int(value.removesuffix("s")) for value in found if value is not None]
 
 
 def mutated(answer: Answer, rng: random.Random) -> Answer:

@@ -204,6 +204,14 @@ class World:
         """Wait until the ledger has more than `before` records, or one of these processes has ended."""
         await until(lambda: self.gateway.arrived > before or any(child.ended for child in unless), what="a push")
 
+    async def working(self, *workers: Child) -> None:
+        """Wait until each of these workers has opened its storage, or one has ended: what fails before that is a start that failed."""
+        await until(
+            lambda: all("Working on" in child.said for child in workers) or any(child.ended for child in workers),
+            60,
+            "workers",
+        )
+
     async def audit(self, *, unknown: bool = False) -> Audit:
         """Join the driver's log, the states and the ledger."""
         return await audit(self.engine, self.promised(), self.gateway.ledger, edges=self.edges, unknown=unknown)

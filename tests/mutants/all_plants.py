@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.mutants.plant import Plant
-from tests.mutants.plants import core, engine, http, outcomes, storage
+from tests.mutants.plants import core, engine, http, outcomes, rows, storage
 
 __all__ = ["PLANTS"]
 
-PLANTS: list[Plant] = [*core.PLANTS, *engine.PLANTS, *storage.PLANTS, *http.PLANTS, *outcomes.PLANTS]
+PLANTS: list[Plant] = [*core.PLANTS, *engine.PLANTS, *storage.PLANTS, *http.PLANTS, *outcomes.PLANTS, *rows.PLANTS]

@@ -36,12 +36,16 @@ def test_a_text_that_is_not_there_once_is_refused(count: int) -> None:
 def test_a_plant_that_no_test_notices_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes = {"a": [0, 1], "b": [0, 0], "c": [1], "d": [0, 4], "e": [0, None]}
+    codes = {"a": [0, 1], "b": [0, 0], "c": [1], "d": [0, 4], "e": [0, None], "f": [0]}
     file = "tests/mutants/plant.py"
     plants = [Plant(name, file, "import Path", "import  Path", f"tests/{name}.py") for name in codes]
+
+    def ran(name: str) -> tuple[int | None, str]:
+        return codes[name].pop(0), "1 skipped in 0.1s" if name == "f" else "1 passed in 0.1s"
+
     monkeypatch.setattr(Copy, "__enter__", lambda self: self)
     monkeypatch.setattr(Copy, "planted", lambda self, plant: self)
-    monkeypatch.setattr(Copy, "pytest", lambda self, tests: (codes[Path(tests).stem].pop(0), "said"))
+    monkeypatch.setattr(Copy, "pytest", lambda self, tests: ran(Path(tests).stem))
     assert main([], plants) == 1
     said = capsys.readouterr().out
     assert "noticed  a" in said
@@ -49,7 +53,8 @@ def test_a_plant_that_no_test_notices_is_said(
     assert "tests/c.py does not pass as it is" in said
     assert "BROKEN   d" in said
     assert "noticed  e" in said
-    assert "5 plants, 3 without a test that notices" in said
+    assert "not run  f" in said
+    assert "6 plants, 3 without a test that notices" in said
 
 
 def test_the_copy_is_what_is_tested_and_is_whole_again() -> None:

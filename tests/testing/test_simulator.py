@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -201,6 +202,21 @@ async def test_a_stall_never_answers(echo: Any, connect: Any, faults: Faults, ac
         await client.answer(client.request("/echo"))
         assert stalled not in client.done
         assert (simulator.counters.stalls, simulator.counters.accepted) == (1, accepted)
+
+
+async def test_a_late_decision_is_in_the_ledger_with_its_answer(echo: Any, connect: Any, tmp_path: Path) -> None:
+    """Not with the request: a client that believes in an acceptance before the answer is found out by it."""
+    ledger = tmp_path / "ledger"
+    late = Faults(delay=1.0, delay_seconds=3600, decide_late=True)
+    async with echo(faults=late, ledger=ledger) as simulator, connect(simulator) as client:
+        client.request(f"/push/{DIGEST}", b"{}")
+        await simulator.requested(1)
+        simulator.faults = Faults()
+        await client.answer(client.request(f"/push/{DIGEST}", b"{}"))
+        assert (simulator.counters.accepted, ledger.stat().st_size) == (1, 56)
+        simulator.faults = Faults(delay=1.0, delay_seconds=0.01, decide_late=True)
+        await client.answer(client.request(f"/push/{DIGEST}", b"{}"))
+        assert (simulator.counters.accepted, ledger.stat().st_size) == (2, 112)
 
 
 async def test_a_delay_holds_up_nobody_else(echo: Any, connect: Any) -> None:

@@ -56,7 +56,7 @@ class Push(NamedTuple):
 class Reply:
     """An answer with a status. `push` marks it as an acceptance; otherwise `reason` is what the counters file it under.
 
-    `after` is in seconds; other requests do not wait for it.
+    `after` is in seconds; other requests do not wait for it. `undecided` says that the push is accepted only when the answer leaves.
     """
 
     status: int = 200
@@ -65,6 +65,7 @@ class Reply:
     push: Push | None = None
     reason: str = ""
     after: float = 0.0
+    undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -223,15 +223,24 @@ class Simulator:
         return answer
 
     def _counted(self, reply: Reply) -> Reply:
+        late = self._injector.delay()
+        undecided = bool(late) and self.faults.decide_late
         if reply.push is not None:
-            self.counters.accepted += 1
-            self.record(reply.push)
+            if not undecided:
+                self.accept(reply.push)
         elif reply.status >= 300:
             self.counters.rejected[reply.reason or str(reply.status)] += 1
-        late = self._injector.delay()
-        if late:
-            return Reply(reply.status, reply.headers, reply.body, reply.push, reply.reason, reply.after + late)
-        return reply
+        return replace(reply, after=reply.after + late, undecided=undecided) if late else reply
+
+    def accept(self, push: Push) -> None:
+        """Count and record an accepted push."""
+        self.counters.accepted += 1
+        self.record(push)
+
+    def decided(self, reply: Reply) -> None:
+        """A late answer leaves: what was undecided until now is accepted."""
+        if reply.undecided and reply.push is not None:
+            self.accept(reply.push)
 
     def record(self, push: Push) -> None:
         """Add an accepted push to the ledger, if there is one."""

@@ -20,7 +20,8 @@ class Faults:
 
     `errors` maps a reason of the gateway (an APNs reason, say) to its fraction: answered instead of being handled. `refuse` resets
     with REFUSED_STREAM, never handled. `reset` resets with `reset_code`; `reset_after` does so after the push was accepted (and
-    written to the ledger). `stall` never answers, `stall_after` does not after accepting. `delay` answers `delay_seconds` later.
+    written to the ledger). `stall` never answers, `stall_after` does not after accepting. `delay` answers `delay_seconds` later,
+    and with `decide_late` it accepts the push then, and not if the connection has ended before.
     `kill_before` and `kill_after` cut the connection before the request is handled and after it was accepted.
 
     `goaway_every` sends GOAWAY after so many requests of a connection; the last stream id it names is too low by `goaway_short`
@@ -38,6 +39,7 @@ class Faults:
     stall_after: float = 0.0
     delay: float = 0.0
     delay_seconds: float = 0.05
+    decide_late: bool = False
     kill_before: float = 0.0
     kill_after: float = 0.0
     goaway_every: int = 0

@@ -127,8 +127,10 @@ class Http1Connection(Connection):
 
     def _reply(self, reply: Reply) -> None:
         self._timer = None
-        self.simulator.flush_ledger()
         self._pending = False
+        if not self.transport.is_closing():
+            self.simulator.decided(reply)
+        self.simulator.flush_ledger()
         if self.transport.is_closing():
             return
         lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}", f"Content-Length: {len(reply.body)}"]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import apsw
+
 from fanout.testing.faulty.audit import Audit
 from tests.faults.table import Finding, measured
-from tests.faults.world import Form, World, world
+from tests.faults.world import Form, World, until, world
 
 __all__ = ["ROWS"]
 
 IN_FLIGHT = 1000
 """Two connections of 500 streams: the APNs binding's defaults."""
 CHECKPOINT = 0.05
+_LATE = {"delay": 0.5, "delay_seconds": 0.4, "decide_late": True}
+"""Half of the answers come 0.4 s late, and only then is the push in the ledger: what a worker has booked accepted before its answer is
+found out by a kill in between."""
 _HONEST = "0 lost, 0 falsely accepted, duplicates <= in flight + rate x checkpoint per killed worker"
 
 
@@ -56,8 +62,10 @@ async def random_kills(form: Form) -> Finding:
     rng = form.rng
     drivers = 0
     async with world(form, devices=50, policy={"lease": 0.6}) as here:
+        await here.gateway.faults(**_LATE)
         for cycle in range(kills):
             rounds = [plan(rng, count // 4) for _ in range(4)]
+            settled = _settled(here)
             driver = here.drive(rounds)
             worker = here.work()
             if cycle % 3 == 2:
@@ -66,7 +74,11 @@ async def random_kills(form: Form) -> Finding:
                 driver.kill()
             before = here.gateway.arrived
             await here.pushed(before, worker, driver)
-            await asyncio.sleep(rng.uniform(0.0, longest) ** 2 / longest)
+            if cycle % 3:
+                await asyncio.sleep(rng.uniform(0.0, longest) ** 2 / longest)
+            else:
+                # At the moment of the first results: half of what is under way then has no answer yet.
+                await until(lambda: _settled(here) > settled + 20 or worker.ended, what="results")  # noqa: B023
             worker.kill()
             await asyncio.gather(worker.wait(), driver.wait())
             here.edges.append(here.gateway.arrived)
@@ -74,6 +86,12 @@ async def random_kills(form: Form) -> Finding:
         audit = await here.audit(unknown=True)
     scale = f"{kills} workers and {drivers} drivers killed, {audit.deliveries:,} deliveries"
     return Finding(words(audit), honest(audit), scale)
+
+
+def _settled(here: World) -> int:
+    """Results that are stored."""
+    with closing(apsw.Connection(str(here.database))) as connection:
+        return int(connection.execute("SELECT coalesce(sum(settled), 0) FROM notification").get)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +218,16 @@ async def double_kills(form: Form) -> Finding:
     pairs = form.pick(2, 200)
     rng = form.rng
     async with world(form, devices=50, policy={"lease": 0.6}) as here:
+        await here.gateway.faults(**_LATE)
         for cycle in range(pairs):
             await here.drive([plan(rng, 12)]).wait()
-            before = here.gateway.arrived
+            before, settled = here.gateway.arrived, _settled(here)
             first = here.work()
             await here.pushed(before, first)
-            await asyncio.sleep(rng.uniform(0.0, 0.05))
+            if cycle % 2:
+                await asyncio.sleep(rng.uniform(0.0, 0.05))
+            else:
+                await until(lambda: _settled(here) > settled + 20 or first.ended, what="results")  # noqa: B023
             first.kill()
             await first.wait()
             here.edges.append(here.gateway.arrived)

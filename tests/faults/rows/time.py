@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -20,6 +21,9 @@ from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
 from fanout.testing.simulator.ledger import read_ledger
 from fanout_apns.simulator import ApnsSimulator
+from fanout_fcm.simulator import FcmSimulator
+from fanout_webpush.simulator import WebPushSimulator
+from fanout_wns.simulator import WnsSimulator
 from tests.faults.endings import told_to_end
 from tests.faults.rows.kills import CHECKPOINT, IN_FLIGHT, words
 from tests.faults.table import Finding, measured
@@ -112,7 +116,57 @@ async def retry_after(form: Form) -> Finding:
 
 @measured(27, "TTL edges", "never sent after expiry by the gateway's clock; the gateway is told what remains")
 async def expiry(form: Form) -> Finding:
-    """TTL 0, one that runs out in the queue, in back-off, behind a gate, and in flight."""
+    """TTL 0, one that runs out in the queue, in back-off, behind a gate, and in flight; and what gateways are told that take seconds."""
+    apns, others = await asyncio.gather(_expiries(form), _remainders(form))
+    return replace(
+        apns,
+        measured=f"{apns.measured}; {others.measured}",
+        counts=apns.counts and others.counts,
+        details=apns.details + others.details,
+    )
+
+
+async def _remainders(form: Form) -> Finding:
+    """A message waits in the queue before a worker starts, and is then refused once: FCM, Web Push and WNS are told what remains of
+    its time, which is less each time, by the clocks of the worker and of the gateway."""
+    ttl = 100.0
+    bindings = {
+        "fcm": ("UNAVAILABLE", FcmSimulator.address(1), "messages:send"),
+        "webpush": ("503", WebPushSimulator.address(1), "/"),
+        "wns": ("ServiceUnavailable", WnsSimulator.address(1), "token="),
+    }
+    wrong: list[str] = []
+    told: dict[str, list[int]] = {}
+    async with world(form, {name: {} for name in bindings}, name="seconds") as here:
+        for name, (error, address, path) in bindings.items():
+            await here.engine.endpoints.register(user="u", binding=name, address=address)
+            await here.gateways[name].strain(remember=True, error=error, tell_once={path: "1"})
+        (id,) = await here.submit(1, "user:u", ttl=ttl)
+        expires_at = (await here.engine.status(id)).expires_at
+        await until(lambda: time.time() > expires_at - ttl + 1.2, what="the start of the worker")
+        # No request was made before this moment, nor the second one before the gateway had the first.
+        latest = time.time()
+        worker = here.work()
+        status = await here.engine.wait(id, 60)
+        worker.kill()
+        await worker.wait()
+        for name, gateway in here.gateways.items():
+            # Requests that name nothing are for tokens; a push without its TTL is missed below.
+            requests = [(named, when) for named, when in (await gateway.tell(get=["remaining"]))["remaining"] if named]
+            told[name] = [seconds for named, _ in requests for seconds in named]
+            at = latest
+            for named, when in requests:
+                # Whole seconds, rounded down, and once more by what waited for a token.
+                if not all(expires_at - when - 2 <= seconds <= expires_at - at for seconds in named):
+                    wrong.append(f"{name} told {named}, with {expires_at - at:.2f} to {expires_at - when:.2f} s left")
+                at = when
+            if len(requests) < 2:
+                wrong.append(f"{name} was asked {len(requests)} times, and is to be twice")
+    found = ", ".join(f"{name} told {' and '.join(map(str, seconds))} s" for name, seconds in told.items())
+    return Finding(f"of {ttl:g} s {found}", not wrong and status.counts["accepted"] == 3, details=tuple(wrong))
+
+
+async def _expiries(form: Form) -> Finding:
     async with world(form, devices=10, policy={"backoff_cap": 0.3}) as here:
         gateway, engine = here.gateway, here.engine
         await gateway.strain(remember=True)

@@ -39,13 +39,6 @@ PLANTS = [
         f"{_PATH} -k hangs",
     ),
     Plant(
-        "the gateway is told the whole TTL",
-        "fanout/engine/lease.py",
-        "ttl = 0 if prepared.once else int(prepared.expires_at - now)",
-        "ttl = 0 if prepared.once else int(prepared.notification.ttl)",
-        "tests/faults/test_time.py -k row_27",
-    ),
-    Plant(
         "a worker believes in its lease although its heartbeat has run out",
         "fanout/engine/lease.py",
         "self.until = min(self.granted, alive)",

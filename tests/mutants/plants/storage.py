@@ -88,11 +88,11 @@ PLANTS = [
         _SQLITE,
     ),
     Plant(
-        "PostgreSQL: epochs are merely counted",
+        "row 47: PostgreSQL: epochs are merely counted",
         "fanout/storage/postgres/leasing.py",
         '_NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"',
         '_NEXT = "c.epoch + 1"',
-        "tests/postgres/test_kills.py::test_row",
+        "tests/postgres/test_kills.py -k row_47",
     ),
     Plant(
         "PostgreSQL: a lease is extended by any epoch",

@@ -1,0 +1,61 @@
+"""Faults that a row of the fault run is there to find: each is planted, and the row must fail in its short form."""
+
+from __future__ import annotations
+
+from tests.mutants.plant import Plant
+
+__all__ = ["PLANTS"]
+
+_BOOKED = (
+    "fanout/engine/sender.py",
+    "                            outcome = await work.send(prepared.message, delivery)\n",
+    "                            lease.accept(position)\n"
+    "                            work.settler.wake()\n"
+    "                            await work.send(prepared.message, delivery)\n"
+    "                            continue\n",
+)
+
+PLANTS = [
+    Plant("row 1: a delivery is booked accepted before its answer", *_BOOKED, "tests/faults/test_kills.py -k row_01"),
+    Plant("row 3: a delivery is booked accepted before its answer", *_BOOKED, "tests/faults/test_kills.py -k row_03"),
+    Plant(
+        "benchmarks kills: a delivery is booked accepted before its answer",
+        *_BOOKED,
+        "tests/benchmarks/test_quick.py -k kills --soak",
+    ),
+    Plant(
+        "row 27: FCM, Web Push and WNS are told the whole TTL",
+        "fanout/engine/lease.py",
+        "ttl = 0 if prepared.once else int(prepared.expires_at - now)",
+        "ttl = 0 if prepared.once else int(prepared.notification.ttl)",
+        "tests/faults/test_time.py -k row_27",
+    ),
+    Plant(
+        "row 27: FCM is told at each attempt what it was told at the first",
+        "transports/fanout_fcm/payload.py",
+        "        if ttl != self._ttl:\n",
+        "        if self._ttl < 0:\n",
+        "tests/faults/test_time.py -k row_27",
+    ),
+    Plant(
+        "row 27: Web Push is told a day",
+        "transports/fanout_webpush/transport.py",
+        "fields = ttl_field(max(delivery.ttl, host.least_ttl)) + message.fields",
+        "fields = ttl_field(max(86_400, host.least_ttl)) + message.fields",
+        "tests/faults/test_time.py -k row_27",
+    ),
+    Plant(
+        "row 27: WNS is told a day",
+        "transports/fanout_wns/transport.py",
+        'headers["X-WNS-TTL"] = str(delivery.ttl)',
+        'headers["X-WNS-TTL"] = str(86_400)',
+        "tests/faults/test_time.py -k row_27",
+    ),
+    Plant(
+        "row 30: sending goes on while results cannot be stored",
+        "fanout/engine/settler.py",
+        "                    for work in self.works:\n                        work.hold()\n",
+        "",
+        "tests/faults/test_disk.py -k row_30",
+    ),
+]
