@@ -115,6 +115,8 @@ class Senders:
                     group.active -= 1
                 if not work.settler.awake:
                     work.settler.wake()
+                elif not (group.active or lease.left):
+                    work.settler.answered()
                 if group.limit < 8:
                     # Few are under way: the connection may just have been proven, and its capacity grown.
                     work.adjust(group)

@@ -31,6 +31,7 @@ class Settler:
     """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask twice."""
 
     __slots__ = (
+        "_answered",
         "_clock",
         "_finished",
         "_live",
@@ -54,6 +55,7 @@ class Settler:
         self._live = live
         self._finished = finished
         self._signal = Signal()
+        self._answered = Signal()
         self.works: list[Work] = []
         self.tally = Tally()
         self.awake = False
@@ -71,16 +73,24 @@ class Settler:
             self._signal.set()
 
     async def run(self) -> None:
-        """Settle at once when idle, and at most once a checkpoint under load. Raises `StorageError` when storage is lost."""
+        """Settle at once where no answer is to come, and at most once a checkpoint otherwise. Raises `StorageError` when storage is lost."""
         begun = -self._policy.checkpoint
         while True:
             await self._signal.wait()
-            pause = begun + self._policy.checkpoint - self._clock.monotonic()
-            if pause > 0:
-                await Signal().wait(pause)
+            while self._awaits() and (pause := begun + self._policy.checkpoint - self._clock.monotonic()) > 0:
+                await self._answered.wait(pause)
             begun = self._clock.monotonic()
             self.awake = False
             await self.settle()
+
+    def answered(self) -> None:
+        """A group has no answer to wait for: a settlement that waits for its checkpoint may go, if no other group has one either."""
+        if not self._awaits():
+            self._answered.set()
+
+    def _awaits(self) -> bool:
+        """Whether a delivery in hand has no result yet: a later settlement will have to be made anyway."""
+        return any(lease.left for work in self.works for lease in work.leases.values())
 
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""

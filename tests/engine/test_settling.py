@@ -1,0 +1,49 @@
+"""When results are settled: at once where no answer is to come, else once a checkpoint. No test here waits for a checkpoint of an hour."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from rig import register, running
+
+from fanout.core.delivery import Delivery
+from fanout.core.model import Notification
+from fanout.core.policy import Policy
+from fanout.plugin import ACCEPTED, Outcome
+from fanout.testing.scripted import ScriptedMessage
+
+pytestmark = pytest.mark.anyio
+HI = Notification(title="Hi")
+RARE = Policy(checkpoint=3600.0, lease=9000.0, request_timeout=4000.0)
+
+
+async def test_sends_one_after_the_other_are_each_settled_at_once() -> None:
+    async with running(policy=RARE) as (engine, _):
+        await register(engine, "alice", "phone")
+        for _ in range(5):
+            receipt = await engine.send(HI, "user:alice")
+            assert (await receipt.wait(timeout=60)).counts["accepted"] == 1
+
+
+async def test_the_last_answer_of_several_settles_all_of_them() -> None:
+    free = asyncio.Event()
+
+    async def script(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        if delivery.address == "tablet":
+            await free.wait()
+        return ACCEPTED
+
+    async with running(script, policy=RARE) as (engine, transport):
+        await register(engine, "alice", "phone")
+        await register(engine, "bob", "tablet")
+        first = await engine.send(HI, "user:alice")  # the checkpoint begins
+        await first.wait(timeout=60)
+        slow = await engine.send(HI, "user:bob")
+        quick = await engine.send(HI, "user:alice")
+        while transport.calls < 3:
+            await asyncio.sleep(0)
+        assert (await quick.status()).counts["accepted"] == 0  # an answer is to come, so the settlement waits for it
+        free.set()
+        for receipt in (slow, quick):
+            assert (await receipt.wait(timeout=60)).counts["accepted"] == 1
