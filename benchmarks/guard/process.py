@@ -15,7 +15,7 @@ from benchmarks.guard.counting import Calls, Counting
 from fanout import bootstrap
 from fanout.core.policy import Retention
 from fanout.engine import Engine
-from fanout.plugin import Context, StorageContext
+from fanout.plugin import Context, StorageContext, literal
 from fanout.registry import Registry
 from fanout.storage.sqlite import operations
 from fanout.storage.sqlite.store import Inline, SqliteStorage
@@ -172,12 +172,15 @@ class _Accepting(asyncio.Protocol):
 
 _FRAME = Struct("!IBI")
 
+ANSWER = b"\x88" + literal("apns-id", "6a5b1f0e-2d3c-5e4f-8a9b-0c1d2e3f4a5b")
+"""The header block of a gateway's yes, which has fields besides the status."""
+
 
 class Process:
     """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` what that answers."""
 
     def __init__(
-        self, folder: Path, transport: str, settings: Mapping[str, Any], *, answer: bytes = b"\x88", body: bytes = b""
+        self, folder: Path, transport: str, settings: Mapping[str, Any], *, answer: bytes = ANSWER, body: bytes = b""
     ) -> None:
         self.world = World(random.Random(1), _Silent())
         network = Network(

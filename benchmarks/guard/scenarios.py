@@ -16,6 +16,7 @@ import fanout
 from benchmarks.guard.counting import Blocks, Calls, Counting, Instructions, part_of
 from benchmarks.guard.process import Process
 from fanout.engine import Engine
+from fanout.plugin import literal
 
 __all__ = ["PASSES", "SCENARIOS", "Count", "measure"]
 
@@ -120,7 +121,12 @@ def _webpush(folder: Path) -> Process:
     from fanout_webpush.simulator import WebPushSimulator
 
     # `:status 201` as a literal, never indexed: 8 is the name's place in the static table (RFC 7541, appendix A).
-    return Process(folder, "webpush", WebPushSimulator(folder=folder).settings(), answer=b"\x18\x03201")
+    return Process(
+        folder,
+        "webpush",
+        WebPushSimulator(folder=folder).settings(),
+        answer=b"\x18\x03201" + literal("location", "https://push.example/m/1"),
+    )
 
 
 def _webpush_address(number: int) -> str:

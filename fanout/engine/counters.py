@@ -232,7 +232,7 @@ def _binding(work: Work, tally: Tally, now: float) -> BindingView:
         oldest=oldest,
         under_way=sum(group.active for group in groups),
         limit=sum(group.limit for group in groups),
-        capacity=sum(max(1, work.transport.capacity(group.name)) for group in groups),
+        capacity=sum(work.transport.capacity(group.name) for group in groups),
         budget=work.senders.budget.tokens,
         leases=len(work.leases),
         faults=work.faults,

@@ -133,8 +133,9 @@ class Work:
         if self.settler.stuck or self.paused:
             group.limit = 0
         else:
-            capacity = min(max(1, self.transport.capacity(group.name)), group.limiter.limit)
-            group.limit = max(1, int(capacity * self.gates.share(group, self.clock.now())))
+            capacity = min(self.transport.capacity(group.name), group.limiter.limit)
+            part = int(capacity * self.gates.share(group, self.clock.now()))
+            group.limit = max(1, part) if capacity > 0 else 0
         group.wake()
         wanted = min(group.limit, group.queued + group.active)
         for _ in range(wanted - group.senders):
@@ -149,11 +150,12 @@ class Work:
         for group in list(self.groups.values()):
             if group.queued or group.active:
                 group.idle_since = now
-                capacity = max(1, self.transport.capacity(group.name))
-                limit = group.limiter.adjust(group.peak, capacity)
+                capacity = self.transport.capacity(group.name)
+                limit = group.limiter.adjust(group.peak, max(1, capacity))
                 group.peak = group.active
                 self.adjust(group)
-                self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
+                narrow = limit < capacity // 2 or capacity <= 0
+                self.gates.narrowed(group, narrow and group.queued > 0, now, shut=capacity <= 0)
             elif now - group.idle_since > _IDLE_GROUP and group.gate.is_open:
                 group.dismiss()
                 del self.groups[group.name]

@@ -31,7 +31,7 @@ from fanout.http.frames import (
 )
 from fanout.http.hpack_encoder import LENGTHS, Head, integer
 from fanout.http.inbound import Fatal, Inbound, Partial
-from fanout.http.response import RequestFailed, Response
+from fanout.http.response import RequestFailed, Response, sound
 
 __all__ = ["Codec"]
 
@@ -197,7 +197,12 @@ class Codec(Inbound):
                 break
             if plain and not waiting and size <= SMALLEST_FRAME_LIMIT:
                 kind = word & 0xFF
-                if kind == _HEADERS and size and data[start] == _STATUS_200:
+                if (
+                    kind == _HEADERS
+                    and size
+                    and data[start] == _STATUS_200
+                    and (size == 1 or sound(data[start:position]))
+                ):
                     if flags == _WHOLE:
                         if stream not in partial and stream in streams:
                             answered.append((streams.pop(stream), Response(200, b"", data[start:position])))

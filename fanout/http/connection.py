@@ -7,10 +7,13 @@ the pool calls a few times a second; nothing here sets a timer per request.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
+from fanout.http.buffers import Buffered
 from fanout.http.codec import Codec
+from fanout.http.dial import DialFailed
 from fanout.http.frames import LAST_STREAM, ErrorCode
 from fanout.http.reading import Reading
 from fanout.http.response import RequestFailed
@@ -29,6 +32,10 @@ _GATHERED = 8192
 """Bytes that are worth a write of their own while more answers, and so more requests, come in the next turn."""
 _UNREAD = 262_144
 """Bytes that may lie unread before the transport is asked to wait."""
+_PATIENCE = 1.0
+"""Seconds that a request must have been out before its timeout tells anything about its connection."""
+_FRESH = 1.0
+"""Seconds for which an answer, or the opening, makes a connection fresh (`Delivery.fresh`)."""
 _FEW_IDS = LAST_STREAM - 2**21
 """A connection past this stream id is replaced: a million requests before the ids run out."""
 
@@ -54,7 +61,7 @@ class Owner(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Buffered):
     """`limit` is how many requests may be in flight now (0 while writing is paused, and for good once draining); `nominal` is
     the same without such pauses. `opened` resolves to "" at the gateway's first SETTINGS, else to the reason why it never came.
     """
@@ -69,6 +76,7 @@ class Connection(asyncio.Protocol):
         *,
         first_stream: int = 1,
     ) -> None:
+        super().__init__()
         self._owner = owner
         self._settings = settings
         self._stats = stats
@@ -80,6 +88,10 @@ class Connection(asyncio.Protocol):
         self._heartbeat = Heartbeat(settings, clock())
         self._heard = False
         self._answerable = first_stream
+        self._answered = 0  # the next stream's id at the last answer since the last tick; 0 without one
+        self._served = first_stream  # every stream below was opened before an answer came
+        self._served_at = clock()  # an answer came at this moment or later
+        self._ticked_at = self._served_at
         self._paused = False
         self._unread = bytearray()
         self._turns = Reading.on(self._loop)
@@ -93,6 +105,10 @@ class Connection(asyncio.Protocol):
         self.half = 0
         self.proved = False
         self.draining = False
+        self.mute = False
+        self.suspect = False
+        self.asked_at = float("inf")
+        self.shut_at: float | None = None
         self.retire_at = float("inf")
         self.address = ""
         self.missed_dns = 0
@@ -102,7 +118,7 @@ class Connection(asyncio.Protocol):
         self.opened: asyncio.Future[str] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -150,11 +166,11 @@ class Connection(asyncio.Protocol):
             if not self.proved or self.alone:
                 self._prove()
             answered.clear()
+            self._answered = codec.next_stream
         if codec.failed:
             self._fail()
-        if codec.out and not self.flushing:
-            self.flushing = True
-            self._loop.call_soon(self.flush)
+        if codec.out:
+            self.flush_soon()
         if codec.changed or codec.closed or self.draining or codec.next_stream > _FEW_IDS:
             self._move()
         elif self._owner.waiting:
@@ -193,6 +209,16 @@ class Connection(asyncio.Protocol):
             self.ended.set_result(None)
         self._owner.connection_ended(self)
 
+    async def ready(self, where: str) -> None:
+        """Return when the gateway's first SETTINGS are here. Raises `DialFailed`, and what TLS raised."""
+        if not self.speaks_h2:
+            raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
+        trouble = await self.opened
+        if isinstance(self.lost_by, ssl.SSLError):
+            raise self.lost_by  # with TLS 1.3 a client certificate is refused after the handshake
+        if trouble:
+            raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
+
     # -- what the pool asks
 
     def flush(self) -> None:
@@ -203,6 +229,12 @@ class Connection(asyncio.Protocol):
         self.flushing = False
         self.write()
 
+    def flush_soon(self) -> None:
+        """`flush` before the loop's iteration ends."""
+        if not self.flushing:
+            self.flushing = True
+            self._loop.call_soon(self.flush)
+
     def write(self) -> None:
         """The same before the end of the loop's iteration."""
         if self._transport is not None and self.codec.out and not self._paused:
@@ -211,9 +243,10 @@ class Connection(asyncio.Protocol):
     def settle(self) -> None:
         """Work out `limit` anew."""
         codec = self.codec
-        self.nominal = 1 if self.alone else min(self._settings.streams, codec.peer_streams)
+        self.nominal = min(1 if self.alone else self._settings.streams, codec.peer_streams)
         self.half = self.nominal // 2
-        if not codec.usable or self.draining or self._paused:
+        self.shut_at = None if self.nominal else self.shut_at or self._clock()
+        if not codec.usable or self.draining or self.suspect or self._paused:
             self.limit = 0
         elif codec.next_stream > _FEW_IDS:
             ids = (LAST_STREAM - codec.next_stream) // 2 + 1
@@ -236,6 +269,11 @@ class Connection(asyncio.Protocol):
             self._heard = False
             self._heartbeat.heard(now)
             self._answerable = self.codec.next_stream
+        if self._answered:
+            self._served = self._answered
+            self._served_at = self._ticked_at
+            self._answered = 0
+        self._ticked_at = now
         self.codec.calm()
         if self.codec.streams:
             self._drop_cancelled()
@@ -251,6 +289,27 @@ class Connection(asyncio.Protocol):
     def silence(self, now: float) -> float:
         """Seconds without a byte from the gateway."""
         return 0.0 if self._heard else self._heartbeat.silence(now)
+
+    def fresh(self, now: float) -> bool:
+        """Whether it was opened, or answered a request, within the last second: a PONG is no answer."""
+        return now - self.served_at <= _FRESH
+
+    @property
+    def served_at(self) -> float:
+        """When it was opened or last answered a request, to the precision of a tick and never too late."""
+        return self._ticked_at if self._answered else self._served_at
+
+    def doubt(self) -> None:
+        """The machine slept while nothing was under way here: no request goes out until `prove` has had its answer."""
+        if not self.codec.streams and not self.codec.closed:
+            self.suspect = True
+            self.settle()
+
+    def prove(self, now: float) -> None:
+        """Somebody would use it: ask whether the gateway lives, where that is in doubt."""
+        if self.suspect and self.codec.pinged is None:
+            self._ping(now)
+            self.flush()
 
     def drain(self) -> None:
         """Take no more requests, and close when the last answer is in."""
@@ -278,6 +337,9 @@ class Connection(asyncio.Protocol):
     def _move(self) -> None:
         codec = self.codec
         codec.changed = False
+        if self.suspect and codec.pinged is None and self.asked_at < float("inf"):
+            self.suspect = False
+            self.asked_at = float("inf")
         if codec.closed:
             if codec.fault:
                 self._stats.last_trouble = f"the gateway broke HTTP/2: {codec.fault}"
@@ -288,6 +350,7 @@ class Connection(asyncio.Protocol):
             codec.refusals = 0
             self.limit = min(self.limit, len(codec.streams))
         if codec.ready and not self.opened.done():
+            self._served_at = self._ticked_at = self._clock()
             self.opened.set_result("")
         self._owner.connection_moved(self)
         if self.draining:
@@ -334,6 +397,9 @@ class Connection(asyncio.Protocol):
                 break
             if stream not in own:
                 expired.append(stream)
+        told = max(below, self._marks.opened_by(now - _PATIENCE))
+        # Answers to what was sent later than an expired request show that the connection serves; without any it is mute.
+        self.mute = self.mute or any(self._served <= stream < told for stream in expired)
         for stream in expired:
             own.pop(stream, None)
             future = self.codec.streams.get(stream)
@@ -354,8 +420,16 @@ class Connection(asyncio.Protocol):
             now, waiting_for_pong=codec.pinged is not None, in_flight=oldest is not None, overdue=overdue
         )
         if health is Health.PING:
-            codec.ping(self._rng.getrandbits(64).to_bytes(8, "big"))
-            self._stats.pings += 1
+            self._ping(now)
         elif health is Health.DEAD:
             self._stats.last_trouble = "the gateway did not answer a PING"
             self.abort("ping")
+
+    def _ping(self, now: float) -> None:
+        """Ask whether the gateway lives, unless the question is out already."""
+        if self.codec.pinged is None:
+            self.codec.ping(self._rng.getrandbits(64).to_bytes(8, "big"))
+            self._heartbeat.pinged(now)
+            if self.suspect:
+                self.asked_at = now
+            self._stats.pings += 1

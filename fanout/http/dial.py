@@ -1,4 +1,4 @@
-"""From a URL to an open connection: name lookup, TCP, TLS, and the gateway's first SETTINGS, all within one time limit."""
+"""From a URL to an open connection: name lookup, TCP, a proxy's tunnel, TLS, and what the protocol waits for, by one deadline."""
 
 from __future__ import annotations
 
@@ -7,19 +7,43 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from fanout.http.connection import Connection
+from fanout.http.buffers import SmallTls
+from fanout.http.proxy import Proxy, ProxyFailed, tunnel
+from fanout.http.race import first_of, interleaved
 from fanout.http.tls import alert_of
 
-__all__ = ["DialFailed", "Origin", "Resolver", "dial", "resolve"]
+__all__ = ["DialFailed", "Dialled", "Origin", "Resolver", "Way", "dial", "resolve"]
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> IP addresses, best first. Raises `OSError` where there are none."""
 
 _SHUTDOWN = 1.0
 """Seconds for the TLS closing handshake; a dead peer never answers it."""
+
+
+_STAGES = {"dns": 0, "connect": 1, "proxy": 2, "tls": 3, "alpn": 4, "settings": 5}
+"""How far an attempt came, by the words of `RequestFailed`; an alert is one of TLS."""
+
+
+class Dialled(Protocol):
+    """What `dial` makes of a socket: a protocol of asyncio, with these besides."""
+
+    address: str
+
+    async def ready(self, where: str) -> None:
+        """Return when requests may be sent. Raises `DialFailed`, `ssl.SSLError` or `OSError`."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+P = TypeVar("P", bound=Dialled)
 
 
 class DialFailed(Exception):
@@ -48,6 +72,11 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = host if self.port == default else f"{host}:{self.port}"
 
+    @classmethod
+    def of(cls, host: str, port: int) -> Origin:
+        """The one of a host, as it stands in a URL, and a port."""
+        return cls(f"https://[{host}]:{port}" if ":" in host and host[0] != "[" else f"https://{host}:{port}")
+
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Ask the operating system, anew each time; an IP address is itself."""
@@ -59,65 +88,94 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def dial(
-    origin: Origin,
-    make: Callable[[], Connection],
-    *,
-    context: ssl.SSLContext | None,
-    resolver: Resolver,
-    timeout: float,
-) -> Connection:
-    """A connection whose gateway has sent its SETTINGS. Raises `DialFailed`; leaves no socket behind when it does.
+class Way:
+    """How connections to one origin are made: where the name is looked up, what is trusted, and through which proxy.
 
-    The addresses are tried one after the other, each with an equal share of the time that is left.
+    Without a proxy the connection goes to an address that `resolver` gives. Through one it goes to the name, where the configuration
+    named the gateway (`judged` is false); where a client did, to an address that the resolver has judged, unless the proxy is to judge.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+
+    __slots__ = ("by_name", "context", "proxy", "resolver")
+
+    def __init__(
+        self, context: ssl.SSLContext | None, resolver: Resolver, proxy: Proxy | None, *, judged: bool
+    ) -> None:
+        self.context = context
+        self.resolver = resolver
+        self.proxy = proxy
+        self.by_name = proxy is not None and (proxy.named or not judged)
+
+
+async def dial(origin: Origin, make: Callable[[], P], way: Way, timeout: float) -> P:
+    """A connection that is ready for requests. Raises `DialFailed`; leaves no socket behind when it does.
+
+    Several addresses are tried as RFC 8305 says: attempts overlap, and all have the same deadline.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout
+    places = [origin.host] if way.by_name else await _look_up(origin.host, origin.port, way.resolver, deadline, timeout)
+    proxy = way.proxy
+    hops = [""] if proxy is None else await _look_up(proxy.host, proxy.port, resolve, deadline, timeout)
+    attempts = [
+        partial(_attempt, origin, make, way, place, hop, deadline, timeout)
+        for place in interleaved(places)
+        for hop in interleaved(hops)
+    ]
+    try:
+        return await first_of(attempts, lambda connection: connection.abort())
+    except ExceptionGroup as group:
+        for error in group.exceptions:
+            if not isinstance(error, DialFailed):
+                raise error from None
+        # What came furthest tells most; of several, the last.
+        furthest = max(group.exceptions, key=lambda error: _STAGES.get(getattr(error, "reason", ""), 3))
+        raise furthest from None
+
+
+async def _look_up(host: str, port: int, resolver: Resolver, deadline: float, timeout: float) -> Sequence[str]:
     try:
         async with asyncio.timeout_at(deadline):
-            addresses = await resolver(origin.host, origin.port)
+            found = await resolver(host, port)
     except TimeoutError:
-        raise DialFailed("dns", f"looking up {origin.host} took more than {timeout:g} s") from None
+        raise DialFailed("dns", f"looking up {host} took more than {timeout:g} s") from None
     except OSError as error:
-        raise DialFailed("dns", f"{origin.host} cannot be resolved: {error.strerror or error}") from None
-    trouble = DialFailed("dns", f"{origin.host} has no address")
-    for position, address in enumerate(addresses):
-        share = (deadline - loop.time()) / (len(addresses) - position)
-        try:
-            return await _try(origin, address, make, context, share)
-        except DialFailed as failure:
-            trouble = failure
-    raise trouble
+        raise DialFailed("dns", f"{host} cannot be resolved: {error.strerror or error}") from None
+    if not found:
+        raise DialFailed("dns", f"{host} has no address")
+    return found
 
 
-async def _try(
-    origin: Origin, address: str, make: Callable[[], Connection], context: ssl.SSLContext | None, timeout: float
-) -> Connection:
-    connection: Connection | None = None
-    where = f"{origin.host} ({address} port {origin.port})"
+async def _attempt(
+    origin: Origin, make: Callable[[], P], way: Way, place: str, hop: str, deadline: float, timeout: float
+) -> P:
+    """One attempt: to `place`, an address or the name, through the proxy at the address `hop` where there is one."""
+    connection: P | None = None
+    proxy = way.proxy
+    where = f"{origin.host} (port {origin.port})" if way.by_name else f"{origin.host} ({place} port {origin.port})"
+    if proxy is not None:
+        where = f"{where} through the proxy {proxy.authority}"
     stage = "connect"
 
-    def made() -> Connection:
+    def made() -> P:
         nonlocal connection
         connection = make()
-        connection.address = address
+        connection.address = "" if way.by_name else place
         return connection
 
     try:
-        async with asyncio.timeout(timeout):
-            sock = await _tcp(address, origin.port)
-            if context is not None:
-                stage = "tls"
-            await _speak(sock, made, origin.host, context, timeout)
+        async with asyncio.timeout_at(deadline):
+            sock = await _tcp(place, origin.port) if proxy is None else await _tcp(hop, proxy.port)
+            if proxy is not None:
+                stage = "proxy"
+                try:
+                    await tunnel(sock, proxy, place, origin.port)
+                except BaseException:
+                    sock.close()
+                    raise
+            stage = "settings" if way.context is None else "tls"
+            await _speak(sock, made, origin.host, way.context, timeout)
             assert connection is not None
-            if context is not None and not connection.speaks_h2:
-                raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
             stage = "settings"
-            trouble = await connection.opened
-            if isinstance(connection.lost_by, ssl.SSLError):
-                raise connection.lost_by  # with TLS 1.3 a client certificate is refused after the handshake
-            if trouble:
-                raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
+            await connection.ready(where)
             return connection
     except ssl.SSLError as error:
         alert = alert_of(error)
@@ -129,6 +187,8 @@ async def _try(
         failure = DialFailed(alert or "tls", said)
     except TimeoutError:
         failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")
+    except ProxyFailed as error:
+        failure = DialFailed("proxy", f"{where}: {error}")
     except OSError as error:
         what = "cannot be reached" if stage == "connect" else "hung up while connecting"
         failure = DialFailed(stage, f"{where} {what}: {error.strerror or type(error).__name__}")
@@ -157,15 +217,37 @@ async def _tcp(address: str, port: int) -> socket.socket:
 
 
 async def _speak(
-    sock: socket.socket, make: Callable[[], Connection], host: str, context: ssl.SSLContext | None, timeout: float
+    sock: socket.socket,
+    make: Callable[[], Dialled],
+    host: str,
+    context: ssl.SSLContext | None,
+    timeout: float,
 ) -> None:
     """Hand the socket to a transport, through TLS where there is a context. The transport closes it, whatever happens."""
     loop = asyncio.get_running_loop()
+    factory: Callable[[], asyncio.BaseProtocol] = make  # type: ignore[assignment]  # each Dialled is a protocol of asyncio
     if context is None:
-        await loop.create_connection(make, sock=sock)
-    else:
+        await loop.create_connection(factory, sock=sock)
+    elif isinstance(loop, asyncio.BaseEventLoop):
+        handshake = loop.create_future()
+        tls = SmallTls(
+            loop,
+            factory(),
+            context,
+            handshake,
+            server_hostname=host,
+            ssl_handshake_timeout=timeout,  # type: ignore[arg-type]  # typeshed says int; asyncio takes seconds
+            ssl_shutdown_timeout=_SHUTDOWN,
+        )
+        transport, _ = await loop.create_connection(lambda: tls, sock=sock)
+        try:
+            await handshake
+        except BaseException:
+            transport.abort()
+            raise
+    else:  # uvloop, whose own TLS takes 30 KB for a connection
         await loop.create_connection(
-            make,
+            factory,
             sock=sock,
             ssl=context,
             server_hostname=host,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
+from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from fanout.http.dial import Resolver, resolve
+from fanout.http.proxy import Egress, direct
 from fanout.http.response import RequestFailed, Response
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class Http1Client:
 
     No redirect is followed, no proxy, cookie or password file of the environment used, no answer decompressed. `resolver` finds
     a host's addresses (a `GuardedResolver` for addresses that clients supply); the connection goes to one of the addresses that it
-    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone.
+    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone. `clock` gives monotonic
+    seconds, best those that pass while the machine sleeps. `egress` says through which proxy a host is reached: by its name, or by an
+    address that `resolver` has judged where one is given.
     """
 
     def __init__(
@@ -77,10 +81,14 @@ class Http1Client:
         ssl_context: ssl.SSLContext,
         settings: Http1Settings | None = None,
         resolver: Resolver = resolve,
+        clock: Callable[[], float] = monotonic,
+        egress: Egress = direct,
     ) -> None:
         self.settings = settings or Http1Settings()
         self._context = ssl_context
         self._resolver = resolver
+        self._clock = clock
+        self._egress = egress
         self._session: Session | None = None
         self._closed = False
 
@@ -105,19 +113,23 @@ class Http1Client:
         body: bytes = b"",
         *,
         timeout: float | None = None,
+        fresh: bool = False,
     ) -> Response:
         """One request, tried once. `url` must be canonical (as `GuardedUrl.url` is), since it is not changed in any way.
 
         `timeout` (seconds) replaces the settings' `request_timeout`. Raises `RequestFailed`, with `sent` "no" where no connection
         came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
-        what says whether a push was taken.
+        what says whether a push was taken, and what follows it is dropped with the connection.
+
+        `fresh`: over a new connection; or over one that answered within the last second, where the host has shown that it answers on
+        connections that were used before.
         """
         if timeout is not None and timeout <= 0:
             raise RequestFailed("no", "timeout", own=True)  # aiohttp would take it for no limit
         session = self._session
         if session is None:
             session = await self._open()
-        return await session.request(method, url, headers, body, timeout)
+        return await session.request(method, url, headers, body, timeout, fresh=fresh)
 
     async def _open(self) -> Session:
         if _SESSION not in sys.modules:
@@ -127,5 +139,5 @@ class Http1Client:
         if self._session is None:
             from fanout.http.http1_session import Session
 
-            self._session = Session(self._context, self.settings, self._resolver)
+            self._session = Session(self._context, self.settings, self._resolver, self._clock, self._egress)
         return self._session

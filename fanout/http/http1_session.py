@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from fanout.http.dial import Resolver
+from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.http1 import Http1Response, Http1Settings
+from fanout.http.http1_connection import Handler, NoAnswerCame, Wire
+from fanout.http.proxy import Egress
 from fanout.http.response import RequestFailed, Response
 
 __all__ = ["Session"]
@@ -23,6 +23,9 @@ _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add. Gateways ignore or refuse headers that they did not ask for."""
 
 
+_FRESH = 1.0
+"""Seconds for which an answer makes a connection fresh (`Delivery.fresh`)."""
+_MOST_HOSTS = 10_000
 _TICK = 0.1
 """Seconds between two looks at the deadlines: their precision."""
 
@@ -33,9 +36,12 @@ class _Attempt:
     A context manager around what comes before the request is written: `unsent` stays true when that fails.
     """
 
-    __slots__ = ("cancelling", "deadline", "expired", "task", "unsent")
+    __slots__ = ("cancelling", "deadline", "expired", "fresh", "handler", "key", "task", "unsent")
 
-    def __init__(self, task: asyncio.Task[Any], deadline: float) -> None:
+    def __init__(self, task: asyncio.Task[Any], deadline: float, *, fresh: bool) -> None:
+        self.fresh = fresh
+        self.handler: Handler | None = None
+        self.key: Any = None
         self.task = task
         self.deadline = deadline
         self.cancelling = task.cancelling()
@@ -56,53 +62,95 @@ class _Attempt:
 _attempt: ContextVar[_Attempt] = ContextVar("_attempt")
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Notes when a request waits for its connection: nothing of it can have reached the gateway then.
+class _Connector(aiohttp.BaseConnector):
+    """aiohttp's book of connections, which are made by `dial`; it decides which of them may carry a request.
 
-    And passes over idle connections on which something came unasked: aiohttp would take it for the answer to the next request,
-    and every answer after it for the one before.
+    It notes, too, when a request waits for its connection: nothing of it can have reached the gateway then.
     """
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        settings: Http1Settings,
+        resolver: Resolver,
+        clock: Callable[[], float],
+        egress: Egress,
+    ) -> None:
+        super().__init__(limit=0, limit_per_host=settings.connections, keepalive_timeout=settings.keep_alive)
+        self._context = context
+        self._settings = settings
+        self._resolver = resolver
+        self._clock = clock
+        self._egress = egress
+        # Hosts that have answered a second request on a connection, and failed none since.
+        self._reusing: set[Any] = set()
+        self._dialling: set[asyncio.Future[Wire]] = set()
+
+    async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         while True:
-            connection = await super().connect(*args, **kwargs)
-            protocol = connection.protocol
-            if protocol is None or not protocol.should_close:
+            connection = await super().connect(req, *args, **kwargs)
+            handler = cast("Handler", connection.protocol)
+            attempt = _attempt.get()
+            if not handler.requests or self._serves(handler, req.connection_key, fresh=attempt.fresh):
+                handler.begin()
+                attempt.handler, attempt.key = handler, req.connection_key
                 return connection
             connection.close()
 
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def _serves(self, handler: Handler, key: Any, *, fresh: bool) -> bool:
+        """Whether a connection that was used before may be used again."""
+        idle = handler.idle()
+        if handler.should_close or idle > self._settings.keep_alive:
+            return False
+        return not fresh or (idle <= _FRESH and key in self._reusing)
+
+    async def stop_dialling(self) -> None:
+        """Who waits for a new connection waits no longer."""
+        for dialling in self._dialling:
+            dialling.cancel()
+        if self._dialling:
+            await asyncio.wait(set(self._dialling))
+
+    def answered(self, attempt: _Attempt) -> None:
+        """A request was answered: where it was not the first on its connection, the host keeps connections."""
+        if attempt.handler is not None and attempt.handler.requests > 1:
+            if len(self._reusing) >= _MOST_HOSTS:
+                self._reusing.clear()
+            self._reusing.add(attempt.key)
+
+    def unanswered(self, attempt: _Attempt) -> None:
+        """A request got no answer: neither will those get one that are idle, are older, and have not answered since it was sent."""
+        failed = attempt.handler
+        if failed is None:
+            return
+        if failed.requests > 1 and failed.unanswered:
+            self._reusing.discard(attempt.key)
+        for idle, _ in list(self._conns.get(attempt.key, ())):
+            handler = cast("Handler", idle)
+            if handler.opened_at <= failed.opened_at and handler.answered_at <= failed.began_at:
+                handler.close()
+
+    async def _create_connection(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         with _attempt.get():
-            return await super()._create_connection(*args, **kwargs)
+            key = req.connection_key
+            way = Way(
+                self._context if key.is_ssl else None,
+                self._resolver,
+                self._egress(key.host, key.port),
+                judged=self._resolver is not resolve,
+            )
+            # The session's own limit is the deadline, and covers the wait for a free connection too.
+            timeout = self._settings.connect_timeout + 1.0
+            dialling = asyncio.ensure_future(
+                dial(Origin.of(key.host, key.port), lambda: Wire(self._clock), way, timeout)
+            )
+            self._dialling.add(dialling)
+            dialling.add_done_callback(self._dialling.discard)
+            return (await dialling).inner
 
     async def _wait_for_available_connection(self, *args: Any, **kwargs: Any) -> Any:
         with _attempt.get():
             return await super()._wait_for_available_connection(*args, **kwargs)
-
-
-class _Lookup(AbstractResolver):
-    """Our resolver, for aiohttp. It connects to what is returned here, without another lookup."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in await self._resolver(host, port)
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 class Session:
@@ -111,20 +159,22 @@ class Session:
     Deadlines are kept by one timer for all requests: aiohttp's own, one or more per request, cost a tenth of a request's CPU.
     """
 
-    def __init__(self, context: ssl.SSLContext, settings: Http1Settings, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        settings: Http1Settings,
+        resolver: Resolver,
+        clock: Callable[[], float],
+        egress: Egress,
+    ) -> None:
         self._settings = settings
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._under_way: set[_Attempt] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._connector = _Connector(context, settings, resolver, clock, egress)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(
-                ssl=context,
-                resolver=_Lookup(resolver),
-                limit=0,
-                limit_per_host=settings.connections,
-                keepalive_timeout=settings.keep_alive,
-            ),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_NO_EXTRAS,
             auto_decompress=False,
@@ -136,18 +186,26 @@ class Session:
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
+        await self._connector.stop_dialling()
         await self._session.close()
         if self._timer is not None and not self._under_way:
             self._timer.cancel()
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float | None,
+        *,
+        fresh: bool = False,
     ) -> Response:
         """As `Http1Client.request`."""
         task = asyncio.current_task()
         assert task is not None
         limit = self._settings.request_timeout if timeout is None else timeout
-        attempt = _Attempt(task, self._loop.time() + limit)
+        attempt = _Attempt(task, self._loop.time() + limit, fresh=fresh)
         _attempt.set(attempt)
         self._under_way.add(attempt)
         if self._timer is None:
@@ -181,8 +239,11 @@ class Session:
             if response is not None and not response.closed:  # a complete one has given its connection back by itself
                 response.close()
         if response is not None:
+            self._connector.answered(attempt)
             return Http1Response(response.status, bytes(read[: self._settings.max_body]), response.headers)
         assert failed is not None
+        if failed.sent == "unknown":
+            self._connector.unanswered(attempt)
         raise failed  # out here, so that it does not carry aiohttp's error, whose text may hold the whole URL
 
     async def _read(self, content: aiohttp.StreamReader, into: bytearray) -> None:
@@ -202,11 +263,7 @@ class Session:
 
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    (aiohttp.ClientConnectorCertificateError, "tls"),
-    (aiohttp.ClientSSLError, "tls"),
     (aiohttp.ConnectionTimeoutError, "connect"),
-    (aiohttp.ClientConnectorError, "connect"),
     (TimeoutError, "timeout"),
     (aiohttp.ClientResponseError, "malformed"),
     (aiohttp.ClientPayloadError, "malformed"),
@@ -218,11 +275,13 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 """aiohttp's errors in the words of `RequestFailed`; the first that fits."""
 
 
-_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_UNSENT = (DialFailed, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Raised before there is a connection, whatever else is known."""
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, DialFailed | NoAnswerCame):
+        return error.reason
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "protocol")
 
 

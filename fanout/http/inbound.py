@@ -29,7 +29,7 @@ from fanout.http.frames import (
     window_update,
 )
 from fanout.http.hpack_encoder import HeadTable
-from fanout.http.response import NotAResponse, RequestFailed, Response, status_of
+from fanout.http.response import NotAResponse, RequestFailed, Response, sound, status_of
 from fanout.http.sending import Outflow
 from fanout.http.states import ON_STREAM, Action, Got, StreamState
 
@@ -76,7 +76,7 @@ class Inbound:
     """The receiving half of a client connection and the state that both halves share.
 
     `streams` maps the ids in flight to the callers' tokens; `peer_streams` is how many of them the peer allows. `changed` is
-    set when a limit moved, a GOAWAY came or streams were reset, and is for the caller to clear. `until_update` is how much DATA
+    set when a limit moved, a GOAWAY or the answer to a PING came or streams were reset, and is for the caller to clear. `until_update` is how much DATA
     may come before the connection's window is topped up; half of the window is left then.
     """
 
@@ -209,6 +209,9 @@ class Inbound:
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
         end = flags & END_STREAM
         status, got = 0, Got.HEADERS_END if end else Got.HEADERS
+        if not sound(block):
+            self._keep_status(stream, block)
+            raise Fatal(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded")
         if stream in self.streams:
             try:
                 status = status_of(block)
@@ -228,6 +231,18 @@ class Inbound:
             self._malformed(stream)
         else:
             self._noisy()
+
+    def _keep_status(self, stream: int, block: bytes) -> None:
+        """The connection ends over this block; a delivery that has a final status, by it or by an earlier one, keeps that."""
+        if self._state(stream) is StreamState.RECEIVING:
+            self._finish(stream)
+        elif stream in self.streams:
+            try:
+                status = status_of(block)
+            except ValueError:
+                return
+            if status >= 200:
+                self._finish(stream, Response(status, b"", block))
 
     def _on_rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
         code = _u32(payload)
@@ -306,6 +321,7 @@ class Inbound:
             raise Fatal(ErrorCode.FRAME_SIZE_ERROR, "PING without 8 bytes")
         if flags & ACK and payload == self.pinged:
             self.pinged = None
+            self.changed = True
             return
         self._noisy()
         if not flags & ACK:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple, Self
+from typing import Self
 
 from fanout.http.connection import Connection
-from fanout.http.dial import DialFailed, Origin, Resolver, dial, resolve
+from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.frames import ErrorCode
 from fanout.http.hpack_encoder import Head
+from fanout.http.names import NameWatch
+from fanout.http.proxy import Proxy
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of
 from fanout.http.upkeep import Reconnect, wants_connection
+from fanout.http.waiting import Waiting, WaitingRoom
 
 __all__ = ["H2Pool"]
 
@@ -26,6 +28,9 @@ _STALL = 1.0
 
 _AT_ONCE = 0.001
 """Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and what it returns does not know its time."""
+
+_GAP = 5.0
+"""Seconds between two looks after which the machine is taken to have slept: what was connected before may be gone."""
 
 _DNS_MISSES = 3
 """Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
@@ -36,15 +41,6 @@ _FULL = 512
 the gateway has something to do while the rest is made."""
 
 
-class _Waiting(NamedTuple):
-    future: asyncio.Future[Response]
-    head: Head
-    path: bytes
-    fields: bytes
-    body: bytes
-    deadline: float
-
-
 class H2Pool:
     """HTTP/2 connections to one origin.
 
@@ -52,7 +48,8 @@ class H2Pool:
     connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to hear the answers it owes.
 
     `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
-    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. Raises `ValueError` for
+    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. `proxy` is what connections go through: to the
+    gateway by its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for
     a URL that is not an origin.
     """
 
@@ -65,6 +62,7 @@ class H2Pool:
         clock: Callable[[], float] = monotonic,
         rng: random.Random | None = None,
         resolver: Resolver | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._origin = Origin(url)
         if (self._origin.scheme == "https") != (ssl_context is not None):
@@ -74,21 +72,23 @@ class H2Pool:
         self._clock = clock
         self._rng = rng or random.Random()
         self._resolver = resolver or resolve
+        self._proxy = proxy
         self.stats = PoolStats()
         self._ready: list[Connection] = []
         self._draining: set[Connection] = set()
-        self._waiting: deque[_Waiting] = deque()
+        self._room = WaitingRoom(self._refuse)
         self._reconnect = Reconnect(self._settings)
         self._connecting: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._open = False
         self._used_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._ticked_at = float("inf")
+        self._names = NameWatch(self._origin, self._resolver, self._settings, self.stats)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._open = True
+        self._ticked_at = self._clock()
         self._timer = self._loop.call_later(self._settings.tick, self._tick)
         return self
 
@@ -101,7 +101,7 @@ class H2Pool:
         if self._timer is not None:
             self._timer.cancel()
         self._fail_waiting("closed")
-        tasks = [task for task in (self._connecting, self._looking) if task is not None]
+        tasks = [task for task in (self._connecting, self._names.task) if task is not None]
         for task in tasks:
             task.cancel()
         connections = [*self._ready, *self._draining]
@@ -130,13 +130,13 @@ class H2Pool:
     @property
     def waiting(self) -> bool:
         """Whether requests wait for a connection or a free stream."""
-        return bool(self._waiting)
+        return len(self._room) > 0
 
     @property
     def in_flight(self) -> int:
         """Requests on the wire or waiting for it."""
         streams = sum(len(connection.codec.streams) for connection in (*self._ready, *self._draining))
-        return streams + len(self._waiting)
+        return streams + len(self._room)
 
     def figures(self) -> dict[str, int]:
         """`connections` that take requests and `requests` under way, as they stand now, and what `stats` counts, `failed` in one sum."""
@@ -155,12 +155,13 @@ class H2Pool:
         }
 
     def capacity(self) -> int:
-        """How many requests may be in flight at once, as connections stand now: a total, not what is free; at least 1.
+        """How many requests may be in flight at once, as connections stand now: a total, not what is free.
 
-        More than that wait here for their turn, which is no better than with the caller. It grows when a second connection
+        At least 1, but for a gateway that allows no stream at present (SETTINGS_MAX_CONCURRENT_STREAMS = 0): then 0. More than that wait here for their turn, which is no better than with the caller. It grows when a second connection
         opens, which happens once the first is half used.
         """
-        return max(1, sum(connection.nominal for connection in self._ready))
+        ready = self._ready
+        return sum(connection.nominal for connection in ready) if ready else 1
 
     def request(
         self,
@@ -170,6 +171,7 @@ class H2Pool:
         body: bytes,
         timeout: float | None = None,
         future: asyncio.Future[Response] | None = None,
+        fresh: bool = False,
     ) -> asyncio.Future[Response]:
         """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
 
@@ -177,9 +179,14 @@ class H2Pool:
         setting's. Cancelling the future resets the stream within a tick. The pool must have been entered.
 
         `future`, where given, is the one that resolves: for a caller who handed it out before the request could be made.
+
+        `fresh`: over a connection that was opened, or answered a request, within the last second; one is opened if need be.
         """
         if future is None:
             future = self._loop.create_future()
+        if fresh:
+            self._wait(future, head, path, fields, body, timeout, fresh=True)
+            return future
         best = None
         least = 1 << 60
         for connection in self._ready:
@@ -187,7 +194,10 @@ class H2Pool:
             if load < least and load < connection.limit:
                 best = connection
                 least = load
-        if best is None:
+        if best is None or (
+            # Asked once in a turn of the loop, for the clock costs as much as all the rest here.
+            not best.flushing and self._clock() - self._ticked_at > _GAP and self._doubt()
+        ):
             self._wait(future, head, path, fields, body, timeout)
             return future
         stream = best.codec.request(future, head, path, fields, body)
@@ -226,17 +236,21 @@ class H2Pool:
         fields: bytes,
         body: bytes,
         timeout: float | None,
+        *,
+        fresh: bool = False,
     ) -> None:
         now = self._clock()
+        room = self._room
         if not self._open:
             self._refuse(future, "closed")
         elif not self._ready and self._connecting is None and now < self._reconnect.until:
             self._refuse(future, self._reconnect.reason)
-        elif len(self._waiting) >= self._settings.max_waiting:
+        elif len(room) >= self._settings.max_waiting:
             self._refuse(future, "overload")
         else:
             deadline = now + (self._settings.request_timeout if timeout is None else timeout)
-            self._waiting.append(_Waiting(future, head, path, fields, body, deadline))
+            (room.fresh if fresh else room.usual).append(Waiting(future, head, path, fields, body, deadline))
+            self._pump()
             self._consider()
 
     def _refuse(self, future: asyncio.Future[Response], reason: str) -> None:
@@ -247,27 +261,23 @@ class H2Pool:
             future.set_exception(RequestFailed("no", reason, own=own, connected=False))
 
     def _fail_waiting(self, reason: str) -> None:
-        while self._waiting:
-            self._refuse(self._waiting.popleft().future, reason)
+        """No connection is to be had: let go of what none of those that are left will carry."""
+        if not self._ready or not self._open:
+            self._room.refuse_all(self._room.usual, reason)
+        if not self._room.freshest(self._ready, self._clock()) or not self._open:
+            self._room.refuse_all(self._room.fresh, reason)
 
     def _pump(self) -> None:
         """Send what waits, as far as there is room."""
-        while self._waiting:
-            best = min(
-                (c for c in self._ready if len(c.codec.streams) < c.limit),
-                key=lambda connection: len(connection.codec.streams),
-                default=None,
-            )
-            if best is None:
-                return
-            item = self._waiting.popleft()
-            if item.future.done():
-                continue
-            stream = best.codec.request(item.future, item.head, item.path, item.fields, item.body)
-            best.deadlines[stream] = item.deadline
-            if not best.flushing:
-                best.flushing = True
-                self._loop.call_soon(best.flush)
+        room = self._room
+        if room.fresh:
+            room.pump(room.fresh, room.freshest(self._ready, self._clock()))
+        if room.usual:
+            room.pump(room.usual, self._ready)
+            if room.usual:
+                now = self._clock()
+                for connection in self._ready:
+                    connection.prove(now)
 
     # -- what connections tell (connection.Owner)
 
@@ -285,7 +295,7 @@ class H2Pool:
                 self._reconnect.failed(self._clock(), self._rng, "goaway" if codec.going else "closed")
             self._leave(connection)
             self._consider()
-        if self._waiting:
+        if self._room:
             self._pump()
 
     def connection_proved(self, connection: Connection) -> None:
@@ -320,21 +330,44 @@ class H2Pool:
             return
         now = self._clock()
         if now < self._reconnect.until:
-            if not self._ready:
-                self._fail_waiting(self._reconnect.reason)
+            self._fail_waiting(self._reconnect.reason)
             return
         ready = [connection for connection in self._ready if not self._ageing(connection, now)]
         if wants_connection(
             ready=len(self._ready),
             ageing=len(self._ready) - len(ready),
             limit=self._settings.connections,
-            waiting=bool(self._waiting),
+            waiting=self.waiting,
             crowded=all(len(connection.codec.streams) > connection.half for connection in self._ready),
             warm=now - self._used_at < self._settings.warm,
             on_trial=any(connection.alone for connection in self._ready),
+            stale=self._room.stale(self._ready, now),
         ):
             self._connecting = self._loop.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
+
+    def _doubt(self) -> bool:
+        """The machine slept since the last tick: every idle connection is to be proven before it is used. Whether one is."""
+        self._ticked_at = self._clock()
+        for connection in self._ready:
+            connection.doubt()
+        return any(connection.suspect for connection in self._ready)
+
+    def _drop_useless(self, now: float) -> None:
+        """Replace what answers no requests, although it may answer PINGs, and what allows none for as long as a request may take.
+
+        Where one is mute, the others that have not answered since its request was sent are believed no more than it.
+        """
+        patience = self._settings.request_timeout
+        if any(connection.mute for connection in self._ready):
+            self.stats.last_trouble = "a connection answered no request in time and was replaced"
+            for connection in [c for c in self._ready if c.mute or now - c.served_at >= patience]:
+                self._retire(connection)
+        for connection in [c for c in self._ready if c.shut_at is not None and now - c.shut_at >= patience]:
+            self.stats.last_trouble = (
+                "the gateway allowed no requests on a connection (SETTINGS_MAX_CONCURRENT_STREAMS 0)"
+            )
+            self._retire(connection)
 
     def _ageing(self, connection: Connection, now: float) -> bool:
         return now >= connection.retire_at or connection.ids_run_low or connection.missed_dns >= _DNS_MISSES
@@ -345,27 +378,23 @@ class H2Pool:
     async def _connect(self) -> None:
         """Open one connection and put it to use. The only task that does, so connects come one at a time."""
         try:
-            connection = await dial(
-                self._origin,
-                self._make,
-                context=self._context,
-                resolver=self._resolver,
-                timeout=self._settings.connect_timeout,
-            )
+            way = Way(self._context, self._resolver, self._proxy, judged=self._resolver is not resolve)
+            connection = await dial(self._origin, self._make, way=way, timeout=self._settings.connect_timeout)
         except DialFailed as failure:
             self.stats.connect_failures += 1
             self.stats.last_trouble = str(failure)
             self._reconnect.failed(self._clock(), self._rng, failure.reason)
-            if not self._ready:
-                self._fail_waiting(failure.reason)
+            self._fail_waiting(failure.reason)
             return
         self.stats.opened += 1
-        now = self._looked_at = self._clock()
+        now = self._names.looked_at = self._clock()
         if self._settings.max_age is not None:
             connection.retire_at = now + self._settings.max_age * self._rng.uniform(0.9, 1.1)
         for old in [old for old in self._ready if self._ageing(old, now)][:1]:
             self._retire(old)
         self._ready.append(connection)
+        if len(self._ready) > self._settings.connections:
+            self._retire(min(self._ready, key=lambda each: each.served_at))
         self.connection_moved(connection)
 
     def _connected(self, task: asyncio.Task[None]) -> None:
@@ -383,53 +412,27 @@ class H2Pool:
         now = self._clock()
         stalled = self._timer is not None and self._loop.time() - self._timer.when() > _STALL
         self._timer = self._loop.call_later(_AT_ONCE if stalled else self._settings.tick, self._tick)
+        if now - self._ticked_at > _GAP:
+            self._doubt()
+        self._ticked_at = now
         if stalled:
             # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came meanwhile
             # go first, or every one of them would count as late.
             return
-        self._drop_late(now)
+        self._room.drop_late(now)
         used = [connection.tick(now) for connection in (*self._ready, *self._draining)]
-        if self._waiting or any(used):
+        if self.waiting or any(used):
             self._used_at = now
+        self._drop_useless(now)
+        if self._room:
+            self._pump()
         self._close_idle(now)
-        self._look_up(now)
+        if self._proxy is None:
+            self._names.look(now, self._ready)
         self._consider()
-
-    def _drop_late(self, now: float) -> None:
-        if not any(item.deadline <= now or item.future.done() for item in self._waiting):
-            return
-        waiting, self._waiting = self._waiting, deque()
-        for item in waiting:
-            if item.deadline <= now:
-                self._refuse(item.future, "timeout")
-            elif not item.future.done():
-                self._waiting.append(item)
 
     def _close_idle(self, now: float) -> None:
         after = self._settings.idle_close
         if after is not None:
             for connection in [c for c in self._ready if not c.codec.streams and c.silence(now) >= after]:
                 self._retire(connection)
-
-    def _look_up(self, now: float) -> None:
-        """Now and then, see whether the connections' addresses are still among the host's."""
-        interval = self._settings.dns_interval
-        if interval is None or self._looking is not None or not self._ready or now - self._looked_at < interval:
-            return
-        self._looked_at = now
-        self._looking = self._loop.create_task(self._compare_addresses())
-        self._looking.add_done_callback(self._looked)
-
-    async def _compare_addresses(self) -> None:
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout):
-                addresses = await self._resolver(self._origin.host, self._origin.port)
-        except OSError:  # TimeoutError is one: a name service in trouble says nothing about where the host is
-            return
-        for connection in self._ready:
-            connection.missed_dns = 0 if connection.address in addresses else connection.missed_dns + 1
-
-    def _looked(self, task: asyncio.Task[None]) -> None:
-        self._looking = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.stats.last_trouble = f"the resolver raised {type(error).__name__}"

@@ -13,15 +13,24 @@ __all__ = ["Health", "Heartbeat", "Marks", "Reconnect", "wants_connection"]
 
 
 def wants_connection(
-    *, ready: int, ageing: int, limit: int, waiting: bool, crowded: bool, warm: bool, on_trial: bool
+    *,
+    ready: int,
+    ageing: int,
+    limit: int,
+    waiting: bool,
+    crowded: bool,
+    warm: bool,
+    on_trial: bool,
+    stale: bool = False,
 ) -> bool:
     """Whether one more connection should be opened now, given that none is being opened.
 
     `ready` connections take requests, `ageing` of these are to be replaced, `limit` is the most there should be. `waiting`:
     requests wait. `crowded`: the least used connection is more than half used. `warm`: the pool was used a short while ago.
-    `on_trial`: a connection has one request alone out, and its answer decides about the credential.
+    `on_trial`: a connection has one request alone out, and its answer decides about the credential. `stale`: something waits that
+    none of the ready connections may carry, however free it is.
     """
-    if ageing:
+    if ageing or stale:
         return True
     if not ready:
         return waiting or warm
@@ -115,6 +124,10 @@ class Heartbeat:
     def heard(self, now: float) -> None:
         """Bytes came since the last look."""
         self._heard = now
+
+    def pinged(self, now: float) -> None:
+        """A PING was sent."""
+        self._pinged = now
 
     def silence(self, now: float) -> float:
         """Seconds without a byte from the peer."""

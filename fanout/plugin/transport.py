@@ -116,7 +116,11 @@ class Transport(Protocol):
         ...
 
     def capacity(self, group: str) -> int:
-        """How many sends of this group may be under way at once, as its connections stand now; at least 1."""
+        """How many sends of this group may be under way at once, as its connections stand now.
+
+        0 makes the group wait, with the reason `limiter`: where connections are open and the gateway allows no request at present.
+        At least 1 where there is no connection yet, for the first send opens it.
+        """
         ...
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:

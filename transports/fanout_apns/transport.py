@@ -160,7 +160,8 @@ class ApnsTransport:
         generation = self._generation
         fields = b"".join((self._authorization, message.fields, _ID, delivery.id.encode()))
         try:
-            response = await self._request(message.head, _PATH + delivery.address.encode(), fields, message.payload)
+            path = _PATH + delivery.address.encode()
+            response = await self._request(message.head, path, fields, message.payload, fresh=delivery.fresh)
         except RequestFailed as failed:
             return self._act(*self._unanswered(failed), generation)
         if response.status == 200:
@@ -250,12 +251,12 @@ class ApnsTransport:
         """Wait for a token, for a request's time at most."""
         await asyncio.wait((self._renew(),), timeout=self._settings.request_timeout)
 
-    async def _first(self, head: Head, path: bytes, fields: bytes, payload: bytes) -> Response:
+    async def _first(self, head: Head, path: bytes, fields: bytes, payload: bytes, *, fresh: bool = False) -> Response:
         """A request from before there was a token: it waits for it."""
         await self._token_there()
         if self._pool is None or not self._authorization:
             raise RequestFailed("no", "closed", own=True)
-        return await self._pool.request(head, path, self._authorization + fields, payload)
+        return await self._pool.request(head, path, self._authorization + fields, payload, fresh=fresh)
 
     def _times(self) -> tuple[float, float]:
         clock = self._context.clock
@@ -320,7 +321,7 @@ class ApnsTransport:
             self._pool.retire()
 
 
-def _not_open(*_: object) -> asyncio.Future[Response]:
+def _not_open(*_: object, **__: object) -> asyncio.Future[Response]:
     raise RuntimeError("The APNs transport is not open: enter it with `async with` before sending.")
 
 

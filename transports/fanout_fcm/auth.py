@@ -71,6 +71,7 @@ class Credentials:
         self._client = Http1Client(
             ssl_context=ssl_context,
             settings=Http1Settings(connections=1, request_timeout=deadline, connect_timeout=deadline),
+            clock=context.clock.monotonic,
         )
         self.tokens = TokenSource(self._fetch, monotonic=context.clock.monotonic, rng=context.rng)
 

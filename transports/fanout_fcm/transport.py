@@ -198,7 +198,7 @@ class FcmTransport:
             return Deferred("no time left after waiting")
         body = message.body(delivery.kind, delivery.address, ttl)
         try:
-            response = await self._request(self._head, self._path, b"", body, left)
+            response = await self._request(self._head, self._path, b"", body, left, fresh=delivery.fresh)
         except RequestFailed as failed:
             return of_failure(failed.sent, failed.reason, **failed.evidence)
         if response.status == 200:
@@ -275,7 +275,7 @@ class FcmTransport:
 _CLOSED = "The FCM transport is not open: enter it with `async with` before sending."
 
 
-def _not_open(*_: object) -> Any:
+def _not_open(*_: object, **__: object) -> Any:
     raise RuntimeError(_CLOSED)
 
 

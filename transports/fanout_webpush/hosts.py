@@ -114,11 +114,12 @@ class Hosts:
         limits = Http1Settings(
             connections=self._settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
         )
+        clock = self._context.clock.monotonic
         if self._settings.gateway:  # named by the configuration, so there is nothing to guard against
-            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits)
+            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, clock=clock)
         else:
             resolver = GuardedResolver(self._guard)
-            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, resolver=resolver)
+            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, resolver=resolver, clock=clock)
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
@@ -147,7 +148,9 @@ class Hosts:
             await host.pool.__aenter__()  # does not suspend: nobody sees the host half made
         return host
 
-    async def over_http1(self, host: Host, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def over_http1(
+        self, host: Host, path: str, headers: Mapping[str, str], body: bytes, *, fresh: bool
+    ) -> Response:
         """One request over HTTP/1.1. Raises `RequestFailed`."""
         if self._http1 is None:
             raise RequestFailed("no", "closed", own=True)
@@ -156,7 +159,7 @@ class Hosts:
             headers = {**headers, "Host": host.name}
         host.active += 1
         try:
-            return await self._http1.request("POST", (gateway or host.origin) + path, headers, body)
+            return await self._http1.request("POST", (gateway or host.origin) + path, headers, body, fresh=fresh)
         finally:
             host.active -= 1
 

@@ -22,7 +22,7 @@ _MOST = 64
 """Messages in a slice at most, whatever the clock says: a virtual one stands still."""
 
 Encrypt = Callable[[bytes, bytes, bytes], bytes]
-_Job: TypeAlias = "tuple[asyncio.Future[Any], bytes, bytes, bytes, tuple[H2Pool, Head, bytes, bytes] | None]"
+_Job: TypeAlias = "tuple[asyncio.Future[Any], bytes, bytes, bytes, tuple[H2Pool, Head, bytes, bytes, bool] | None]"
 
 
 class Slices:
@@ -48,14 +48,22 @@ class Slices:
         return future
 
     def request(
-        self, pool: H2Pool, head: Head, path: bytes, fields: bytes, record: bytes, p256dh: bytes, auth: bytes
+        self,
+        pool: H2Pool,
+        head: Head,
+        path: bytes,
+        fields: bytes,
+        record: bytes,
+        p256dh: bytes,
+        auth: bytes,
+        fresh: bool = False,
     ) -> asyncio.Future[Response]:
         """Encrypt, and send the body at once: `pool.request` without waking the sender in between, which costs more than it looks.
 
         The future raises `ValueError` for keys that are none, and `RequestFailed`.
         """
         future: asyncio.Future[Response] = self._new_future()
-        self._enter((future, record, p256dh, auth, (pool, head, path, fields)))
+        self._enter((future, record, p256dh, auth, (pool, head, path, fields, fresh)))
         return future
 
     def _enter(self, job: _Job) -> None:
@@ -78,8 +86,8 @@ class Slices:
                 if to is None:
                     future.set_result(body)
                 else:
-                    pool, head, path, fields = to
-                    pool.request(head, path, fields, body, None, future)
+                    pool, head, path, fields, fresh = to
+                    pool.request(head, path, fields, body, None, future, fresh)
             except Exception as error:  # of this one; the others must not wait for ever
                 if not future.done():
                     future.set_exception(error)

@@ -172,9 +172,9 @@ class WebPushTransport:
         head = host.head(tokens, bool(message.record), self._now())
         fields = ttl_field(max(delivery.ttl, host.least_ttl)) + message.fields
         if not message.record:
-            return pool.request(head, path.encode(), fields, b"")
+            return pool.request(head, path.encode(), fields, b"", fresh=delivery.fresh)
         _, p256dh, auth = subscription
-        return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth)
+        return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth, delivery.fresh)
 
     async def _post_over_http1(
         self,
@@ -192,7 +192,7 @@ class WebPushTransport:
         if message.record:
             headers["Content-Encoding"] = "aes128gcm"
             body = await self._slices.encrypt(message.record, subscription.p256dh, subscription.auth)
-        return await self._hosts.over_http1(host, path, headers, body)
+        return await self._hosts.over_http1(host, path, headers, body, fresh=delivery.fresh)
 
     def _judge(self, host: Host, response: Response, delivery: Delivery) -> tuple[Outcome, Effect]:
         told = response.header("retry-after") if response.status >= 400 else None

@@ -76,10 +76,11 @@ class WnsTransport:
             connect_timeout=min(settings.connect_timeout, settings.request_timeout),
         )
         if settings.gateway:  # a test server, named by the configuration and not by a client
-            self._client = Http1Client(ssl_context=tls, settings=limits)
+            self._client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic)
         else:
-            self._client = Http1Client(ssl_context=tls, settings=limits, resolver=GuardedResolver(self._guard))
-        self._token_client = Http1Client(ssl_context=tls, settings=limits)
+            resolver = GuardedResolver(self._guard)
+            self._client = Http1Client(ssl_context=tls, settings=limits, resolver=resolver, clock=self._monotonic)
+        self._token_client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic)
         fetch = Fetcher(settings, self._token_client, self._context.clock)
         self._tokens = TokenSource(fetch, monotonic=self._monotonic, rng=self._context.rng)
         return self
@@ -146,7 +147,7 @@ class WnsTransport:
                 headers["Host"] = channel.authority
                 url = f"{gateway}{channel.target}"
             try:
-                response = await client.request("POST", url, headers, message.body, timeout=left)
+                response = await client.request("POST", url, headers, message.body, timeout=left, fresh=delivery.fresh)
             except RequestFailed as failed:
                 return of_failure(failed)
             if response.status == 401 and tried is None:
