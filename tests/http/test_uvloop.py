@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.http import test_healing, test_pool, test_trouble
+from tests.http import test_alerts, test_healing, test_pool, test_trouble
 
 pytest.importorskip("uvloop", reason="install uvloop (pip install 'fanout-push[speed]')")
 
@@ -36,6 +36,7 @@ test_no_http2 = test_trouble.test_a_server_without_http2_is_told_apart
 test_handshake = test_trouble.test_a_handshake_that_hangs_is_given_up
 test_closing_midway = test_trouble.test_closing_in_the_middle_of_a_handshake_leaves_nothing
 test_silence = test_trouble.test_a_silent_gateway_is_found_out_by_a_ping_within_fifteen_seconds
+test_refused_certificate = test_alerts.test_what_openssl_says_of_a_client_certificate
 test_breach = test_trouble.test_a_gateway_that_breaks_the_protocol_is_told_and_left
 
 
