@@ -19,6 +19,7 @@ from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
 from fanout.config import (
     AddressSettings,
+    Asked,
     BindingSettings,
     BindingTable,
     Document,
@@ -83,8 +84,9 @@ async def _examine(config: Path | None, *, json: bool) -> int:
                 {"distribution": plugin.distribution, "version": plugin.version},
             )
         )
+    environ = Asked(os.environ)
     try:
-        document = find_document(config, os.environ)
+        document = find_document(config, environ)
     except ConfigurationError as error:
         report(Finding("configuration", str(config or ""), str(error), code=2))
         return worst
@@ -97,19 +99,19 @@ async def _examine(config: Path | None, *, json: bool) -> int:
         except (ConfigurationError, PluginError) as error:
             report(Finding("binding", _name(table), str(error), code=2))
     try:
-        check_environment(good, os.environ)
+        check_environment(good, environ)
     except ConfigurationError as error:
         report(Finding("environment", "", str(error), code=2))
     bindings: dict[str, dict[str, BindingSettings]] = {}
     for table, cls in good:
         try:
-            bindings.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, os.environ)
+            bindings.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, environ)
         except ConfigurationError as error:
             report(Finding("binding", _name(table), str(error), code=2))
 
     addresses = AddressSettings()
     try:
-        addresses = address_settings(document.addresses, folder=document.folder, environ=os.environ)
+        addresses = address_settings(document.addresses, folder=document.folder, environ=environ)
         if addresses.key is not None:
             keys = Sealer.of(addresses.key).ids
             report(Finding("addresses", "", detail=f"encrypted with the key {keys[0]}; {len(keys)} in all"))
@@ -120,8 +122,12 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     for app, of_app in bindings.items():
         for binding, settings in of_app.items():
             report(await _binding(document, registry, app, binding, settings))
-    for finding in await _service(document):
+    for finding in await _service(document, environ):
         report(finding)
+    try:
+        environ.refuse_strays()
+    except ConfigurationError as error:
+        report(Finding("environment", "", str(error), code=2))
     return worst
 
 
@@ -150,12 +156,12 @@ async def _binding(
     return Finding("binding", name, diagnosis.problem, diagnosis.detail, code, warning=diagnosis.warning)
 
 
-async def _service(document: Document) -> list[Finding]:
+async def _service(document: Document, environ: Asked) -> list[Finding]:
     """What `[service]` needs, if there is one: its packages, and the keys of every issuer."""
     if not document.service:
         return []
     try:
-        settings = service_settings(document.service, folder=document.folder, environ=os.environ, apps=document.apps)
+        settings = service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps)
         absent = [name for name in _SERVICE_NEEDS if find_spec(name) is None]
         problem = f"fanout serve needs {' and '.join(absent)}: install the extra 'service'." if absent else ""
         known = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"

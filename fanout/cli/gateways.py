@@ -111,6 +111,6 @@ def toml(storage: str, bindings: Mapping[str, Mapping[str, Any]], policy: Mappin
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML writes it."""
+    """A value as TOML writes it, and `fanout.config` reads it: a dollar sign is doubled there."""
     # What JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans, arrays of them.
-    return json.dumps(value, ensure_ascii=True)
+    return json.dumps(value, ensure_ascii=True).replace("$", "$$")

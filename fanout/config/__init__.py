@@ -8,6 +8,7 @@ settings look like is asked of a function that the caller hands in.
 from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
+from fanout.config.environment import Asked
 from fanout.config.load import load, load_binding
 from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
 from fanout.config.service_table import service_settings
@@ -19,6 +20,7 @@ __all__ = [
     "EVERY",
     "AddressSettings",
     "ApiKeySettings",
+    "Asked",
     "BindingPart",
     "BindingSettings",
     "BindingTable",

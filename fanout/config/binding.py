@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
+from fanout.config.environment import credential_file, same_name
 from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError, UsageError
@@ -46,7 +46,7 @@ def environment_name(app: str, binding: str, name: str = "") -> str:
 
     Whatever is no letter or digit becomes an underscore: app `shop`, binding `apns-eu`, secret `key` is FANOUT_SHOP_APNS_EU_KEY.
     """
-    return re.sub(r"[^A-Z0-9]", "_", f"fanout_{app}_{binding}_{name}".upper())
+    return same_name(f"fanout_{app}_{binding}_{name}")
 
 
 def binding_settings(table: BindingTable, cls: type, folder: Path, environ: Mapping[str, str]) -> Any:
@@ -88,8 +88,11 @@ def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapp
         prefixes[environment_name(table.app, table.binding)] = table.place
         for name, kind in field_types(cls).items():
             if _holds(kind, Secret):
-                owners.setdefault(environment_name(table.app, table.binding, name), []).append(f"{table.place}.{name}")
+                for variable in (environment_name(table.app, table.binding, name + end) for end in ("", "_file")):
+                    owners.setdefault(variable, []).append(f"{table.place}.{name}")
     for variable in environ:
+        if "__" in variable and variable not in owners:
+            continue  # a level of the document, or a stray
         places = owners.get(variable, [])
         if len(places) > 1:
             raise ConfigurationError(
@@ -108,17 +111,24 @@ def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapp
 def find_secret(
     place: str, name: str, given: Mapping[str, Any], folder: Path, variable: str, environ: Mapping[str, str]
 ) -> Secret | None:
-    """The secret `name` of a table: written there, in the file that `name`_file names, or in the environment's `variable`."""
-    filed = f"{name}_file"
+    """The secret `name` of a table: written there, in the file that `name`_file names, in the environment's `variable`, in the file
+    that `variable`_FILE names, or in the systemd credential of that name in small letters."""
+    filed, pointer = f"{name}_file", f"{variable}_FILE"
+    credential = credential_file(variable.lower(), environ)
     sources = [key for key in (name, filed) if given.get(key) is not None]
-    if variable in environ:
-        sources.append(f"the environment variable {variable}")
+    sources += [f"the environment variable {each}" for each in (variable, pointer) if each in environ]
+    sources += [f"the credential {credential.name}"] if credential is not None else []
     if not sources:
         return None
     if len(sources) > 1:
         raise ConfigurationError(f"{place}.{name} is given more than once ({', '.join(sources)}): keep one of them.")
     if variable in environ:
         return _nonempty(environ[variable], f"The environment variable {variable}", variable)
+    if pointer in environ:
+        path = rooted(Path(environ[pointer]), folder)
+        return read_secret(path, f"The environment variable {pointer}: the file {path}")
+    if credential is not None:
+        return read_secret(credential, f"The credential {credential.name}")
     if sources == [filed]:
         return _from_file(f"{place}.{filed}", given[filed], folder)
     value = given[name]

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fanout.config.binding import BindingTable
+from fanout.config.binding import BindingTable, read_secret, rooted
+from fanout.config.environment import credential_file, expanded, overlaid
 from fanout.config.settings import Telemetry
-from fanout.config.tables import as_table, refuse_unknown, timed
+from fanout.config.tables import as_table, check_type, refuse_unknown, timed
 from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.errors import ConfigurationError
 
 __all__ = ["Document", "find_document", "storage_location"]
 
-_KEYS = ("storage", "apps", "policy", "retention", "backlog", "service", "telemetry", "addresses")
+_KEYS = ("storage", "storage_file", "apps", "policy", "retention", "backlog", "service", "telemetry", "addresses")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
@@ -44,8 +45,12 @@ class Document:
     """The `[addresses]` table as it stands there."""
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Document:
-        """The document in a TOML file. Relative paths in it are taken from its folder. Raises `ConfigurationError`."""
+    def read(cls, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Document:
+        """The document in a TOML file, with what the environment says of it. Relative paths in either are taken from the file's folder.
+
+        Raises `ConfigurationError`.
+        """
+        environ = os.environ if environ is None else environ
         file = Path(path).absolute()  # read again when it changes, wherever the program is then
         try:
             with file.open("rb") as stream:
@@ -69,15 +74,33 @@ class Document:
             raise ConfigurationError(f"{file} is not valid TOML: {error}. Correct that line.") from None
         except RecursionError:
             raise ConfigurationError(f"{file} is nested too deeply: a configuration has four levels.") from None
-        return cls.of(tables, folder=file.parent, origin=str(file))
+        return cls.of(
+            overlaid(expanded(tables, environ), environ, _KEYS), folder=file.parent, origin=str(file), environ=environ
+        )
 
     @classmethod
-    def of(cls, tables: Mapping[str, Any], *, folder: Path | None = None, origin: str = "") -> Document:
-        """The document in a mapping of the same shape as the TOML file. Raises `ConfigurationError`."""
+    def of_environment(cls, environ: Mapping[str, str]) -> Document | None:
+        """The document that environment variables make alone, or None where none is set. Relative paths start at the current folder."""
+        tables = overlaid({}, environ, _KEYS)
+        return cls.of(tables, environ=environ) if tables else None
+
+    @classmethod
+    def of(
+        cls,
+        tables: Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        origin: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> Document:
+        """The document in a mapping of the same shape as the TOML file. Raises `ConfigurationError`.
+
+        With `environ`, systemd's credentials of that environment are looked at too.
+        """
         folder = Path() if folder is None else folder
         refuse_unknown("", as_table("the configuration", tables), _KEYS)
         return cls(
-            storage=storage_location(tables.get("storage"), folder),
+            storage=storage_location(_storage_text(tables, folder, environ or {}), folder),
             bindings=tuple(_bindings(tables.get("apps", {}))),
             policy=timed("policy", as_table("policy", tables.get("policy", {})), Policy),
             retention=timed("retention", as_table("retention", tables.get("retention", {})), Retention),
@@ -92,16 +115,34 @@ class Document:
 
 
 def find_document(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Document:
-    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml."""
+    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml, else what the environment says."""
     named = path or environ.get("FANOUT_CONFIG")
     if named:
-        return Document.read(named)
-    if not Path("fanout.toml").exists():
+        return Document.read(named, environ)
+    if Path("fanout.toml").exists():
+        return Document.read("fanout.toml", environ)
+    document = Document.of_environment(environ)
+    if document is None:
         raise ConfigurationError(
-            "There is no configuration: create ./fanout.toml, or name a file with --config or FANOUT_CONFIG "
-            "(from Python: fanout.open(config=…) or its keyword arguments)."
+            "There is no configuration: create ./fanout.toml, name a file with --config or FANOUT_CONFIG, or set FANOUT_STORAGE and "
+            "FANOUT_APPS__… in the environment (from Python: fanout.open(config=…) or its keyword arguments)."
         )
-    return Document.read("fanout.toml")
+    return document
+
+
+def _storage_text(tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Any:
+    """Where the database is: a text that may hold a password, and may stand in a file of its own."""
+    credential = credential_file("fanout_storage", environ)
+    sources = [key for key in ("storage", "storage_file") if tables.get(key) is not None]
+    sources += ["the credential fanout_storage"] if credential is not None else []
+    if len(sources) > 1:
+        raise ConfigurationError(f"storage is given more than once ({', '.join(sources)}): keep one of them.")
+    if credential is not None:
+        return read_secret(credential, "The credential fanout_storage").reveal()
+    if sources != ["storage_file"]:
+        return tables.get("storage")
+    path = rooted(check_type("storage_file", tables["storage_file"], Path), folder)
+    return read_secret(path, f"storage_file: the file {path}").reveal()
 
 
 def storage_location(value: object, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, binding_settings, check_environment
 from fanout.config.document import Document, find_document
+from fanout.config.environment import Asked
 from fanout.config.service_table import service_settings
 from fanout.config.settings import BindingSettings, Settings
 
@@ -22,11 +23,13 @@ def load(
 ) -> Settings:
     """A whole configuration, checked.
 
-    `source` is a TOML file's path, a mapping of the same shape, a `Document`, or None for FANOUT_CONFIG and ./fanout.toml.
+    `source` is a TOML file's path, a mapping of the same shape, a `Document`, or None for FANOUT_CONFIG, ./fanout.toml, or the
+    environment alone.
     `settings_type` gives the settings dataclass of the transport named first; its second argument is the place that names it,
     for its error. Raises `ConfigurationError` for the first thing that is wrong, and what `settings_type` raises.
     """
-    environ = os.environ if environ is None else environ
+    given = os.environ if environ is None else environ
+    environ = Asked(given)
     match source:
         case Document():
             document = source
@@ -51,7 +54,9 @@ def load(
         folder=document.folder,
         origin=document.origin,
     )
-    object.__setattr__(settings, "again", lambda: load(document.origin or document, settings_type, environ))
+    if not isinstance(source, (Document, Mapping)):
+        environ.refuse_strays()
+    object.__setattr__(settings, "again", lambda: load(document.origin or document, settings_type, given))
     return settings
 
 

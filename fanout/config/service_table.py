@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from fanout.config.binding import environment_name, find_secret, rooted
 from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
 from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown, timed
+from fanout.config.written import opened
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError, UsageError
 
@@ -61,6 +62,7 @@ def service_settings(
 
 
 def _tables(place: str, value: object) -> list[object] | tuple[object, ...]:
+    value = opened(value)
     if not isinstance(value, (list, tuple)):
         raise ConfigurationError(f"{place} must be an array of tables: write [[{place}]] and its keys below it.")
     return value

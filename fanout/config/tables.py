@@ -10,6 +10,7 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from fanout.config.written import Untyped, candidates, opened
 from fanout.core.duration import parse_duration
 from fanout.errors import ConfigurationError, UsageError
 
@@ -39,6 +40,7 @@ def refuse_unknown(place: str, keys: Collection[str], known: Collection[str]) ->
 
 def as_table(place: str, value: object) -> Mapping[str, Any]:
     """`value`, if it is a table with names for keys. Raises `ConfigurationError`."""
+    value = opened(value)
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ConfigurationError(f"{place} must be a table of settings: write [{place}] and its keys below it.")
     return value
@@ -62,19 +64,21 @@ def check_type(place: str, value: object, wanted: Any) -> Any:
     """`value` as the type `wanted`. Raises `ConfigurationError`.
 
     Nothing is guessed: "5" is no number and 1 is not true. Only what TOML cannot write is converted: an array becomes a
-    tuple, a text a path, a whole number a float.
+    tuple, a text a path, a whole number a float. A text from the environment has no type, and is what the setting wants.
     """
     import orjson
     import pydantic
 
     if value is None and NoneType in get_args(wanted):
         return None
-    try:
-        # JSON mode: strict about everything that TOML tells apart, and still able to make tuples and paths.
-        document = orjson.dumps(value, default=_plain)
-        return _adapter(wanted).validate_json(document, strict=True)
-    except (TypeError, pydantic.ValidationError):
-        raise ConfigurationError(f"{place} must be {_describe(wanted)}; it is {_found(value)}.") from None
+    for meant in candidates(value) if isinstance(value, Untyped) else (value,):
+        try:
+            # JSON mode: strict about everything that TOML tells apart, and still able to make tuples and paths.
+            document = orjson.dumps(meant, default=_plain)
+            return _adapter(wanted).validate_json(document, strict=True)
+        except (TypeError, pydantic.ValidationError):
+            continue
+    raise ConfigurationError(f"{place} must be {_describe(wanted)}; it is {_found(value)}.")
 
 
 def timed(place: str, table: Mapping[str, Any], cls: type[T]) -> T:
