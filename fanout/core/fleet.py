@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 __all__ = ["Part", "SharedToken", "WorkerNote", "fair", "forsaken", "grant", "outlived", "supersedes"]
 
+_AHEAD = 1.0
+"""Seconds by which another process may be ahead of this one: both go by one clock, as each has read it last."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerNote:
@@ -38,6 +41,10 @@ class SharedToken:
     text: str
     made_at: float
     expires_at: float
+
+    def from_the_future(self, now: float) -> bool:
+        """Whether a clock that was ahead made it, and was put right since: such a token is adopted by nobody."""
+        return self.made_at > now + _AHEAD
 
     def __repr__(self) -> str:
         return f"SharedToken(<hidden>, made_at={self.made_at:g}, expires_at={self.expires_at:g})"

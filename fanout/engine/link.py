@@ -47,7 +47,12 @@ class FleetLink:
 
     async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
         """See `Fleetwide`."""
-        return await self._storage.fleet.token(name, self._clock.now(), offer=offer, spacing=spacing)
+        now = self._clock.now()
+        standing = await self._storage.fleet.token(name, now, offer=offer, spacing=spacing)
+        if standing is None or not standing.from_the_future(now):
+            return standing
+        # Where there is another, that one takes its place, for everybody.
+        return None if offer is None else await self._storage.fleet.token(name, now, offer=offer)
 
     # -- the engine's side
 

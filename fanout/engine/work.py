@@ -227,8 +227,18 @@ class Work:
     def retry_now(self) -> None:
         """Somebody says that what was wrong is mended: probe every closed gate, and believe the gateway again."""
         now = self.clock.now()
+        self.tell_mended()
         self.senders.retry_now(now)
         self.gates.retry_now(now)
+
+    def tell_mended(self) -> None:
+        """What the transport was refused with, a token say, need not be refused again (`plugin.Transport`)."""
+        mended: Callable[[], None] | None = getattr(self.transport, "mended", None)
+        try:
+            if mended is not None:
+                mended()
+        except Exception as error:
+            self.fault(f"{type(error).__name__} escaped from mended.", error)
 
     def surrender(self) -> None:
         """Nothing more is begun: what no sender has taken goes back to storage, due at once."""

@@ -134,6 +134,9 @@ class Transport(Protocol):
         """Prove the credentials without pushing to a user."""
         ...
 
+    # A transport may also have `mended()`: called, on the loop, when an operator says that what kept it from sending is mended
+    # (`fanout resume`), and when the clock was set. What the gateway has refused, a token say, is not presented again.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlugin:

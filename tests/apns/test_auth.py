@@ -108,6 +108,23 @@ def test_a_clock_set_back_makes_a_token_that_is_valid_again() -> None:
     assert claims(token)["iat"] < START - 7200
 
 
+def test_a_refused_token_is_dropped_when_somebody_says_so() -> None:
+    """Made while the clock was 8 h ahead, which was then put right: within the 20 minutes too."""
+    token = made(START + 8 * 3600)
+    assert token.expired(1, START + 8 * 3600 + 5, 5) is Expired.CLOCK
+    assert not token.refresh(START + 60, 60)
+    assert token.drop_refused()
+    assert token.refresh(START + 60, 60)
+    assert claims(token)["iat"] < START
+    assert not token.drop_refused(), "the present one was never refused"
+
+
+def test_a_token_that_was_not_refused_is_kept_whatever_is_said() -> None:
+    token = made()
+    assert not token.drop_refused()
+    assert not token.refresh(START + 1, 1)
+
+
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(
     st.lists(

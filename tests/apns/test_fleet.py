@@ -13,7 +13,17 @@ import pytest
 
 import fanout
 from fanout.core.fleet import supersedes
-from fanout.plugin import ACCEPTED, Context, Delivery, Notification, Outcome, SharedToken, StorageError, Unavailable
+from fanout.plugin import (
+    ACCEPTED,
+    Context,
+    Delivery,
+    Misconfigured,
+    Notification,
+    Outcome,
+    SharedToken,
+    StorageError,
+    Unavailable,
+)
 from fanout.testing.clock import VirtualClock
 from fanout_apns import auth
 from fanout_apns.simulator import ApnsSimulator
@@ -161,6 +171,45 @@ async def test_a_token_that_expired_while_one_slept_is_replaced_by_the_others(pr
     assert await fleet.send(sleeper) is ACCEPTED
     assert len(fleet.tokens) == 2
     assert fleet.shelf.offers == 2
+
+
+async def test_a_token_from_the_future_is_adopted_by_nobody(processes: Any) -> None:
+    """A worker signed it while its clock was 8 h ahead, and is gone: whoever finds it puts another in its place."""
+    fleet, clock = processes
+    clock.step(8 * 3600.0)
+    ahead = await fleet.start()
+    fleet._simulator.clock = lambda: clock.now() - 8 * 3600
+    await fleet.send(ahead)
+    clock.step(-8 * 3600.0)
+    fleet._simulator.clock = clock.now
+    (future,) = fleet.shelf.tokens.values()
+    assert future.made_at > clock.now()
+
+    others = [await fleet.start() for _ in range(3)]
+    assert [await fleet.send(other) for other in others] == [ACCEPTED] * 3
+
+    (standing,) = fleet.shelf.tokens.values()
+    assert standing.made_at <= clock.now()
+    assert len({other._token.text for other in others}) == 1, "one for all, again"
+
+
+async def test_what_was_refused_is_not_presented_again_after_resume(processes: Any) -> None:
+    """Dropped for everybody: the others find the next one, and it is made once."""
+    fleet, clock = processes
+    refused, others = await fleet.start(), [await fleet.start() for _ in range(2)]
+    fleet._simulator.clock = lambda: clock.now() + 4000
+    for transport in (refused, *others):
+        assert isinstance(await fleet.send(transport), Misconfigured)
+    before = len(fleet.seen)
+    (old,) = fleet.tokens
+    clock.step(4000.0)  # the machine's clock is put right
+    fleet._simulator.clock = clock.now
+    for transport in (refused, *others):
+        transport.mended()
+        assert await fleet.send(transport) is ACCEPTED
+
+    assert old not in fleet.seen[before:]
+    assert len(fleet.tokens) == 2
 
 
 async def test_another_key_has_another_name(processes: Any, settings_of: Any) -> None:

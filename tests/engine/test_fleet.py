@@ -24,8 +24,19 @@ from rig import running as running_alone
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.engine import Engine, FleetLink
-from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Policy, Scope, Storage, StorageContext, Throttled
+from fanout.plugin import (
+    ACCEPTED,
+    Misconfigured,
+    Outcome,
+    Policy,
+    Scope,
+    SharedToken,
+    Storage,
+    StorageContext,
+    Throttled,
+)
 from fanout.registry import Registry
+from fanout.testing.clock import VirtualClock
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")]
@@ -329,3 +340,17 @@ async def test_a_clock_that_is_set_buries_nobody(
         assert all(abs(worker.seen_at - Watch.now()) < 30 for worker in await first.workers())
         assert wish.share == 600
     assert "has not been heard of" not in caplog.text
+
+
+async def test_no_token_from_the_future_is_handed_to_a_transport(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with opened(tmp_path / "fleet.db") as storage:
+        link = FleetLink(storage, clock)
+        clock.step(8 * 3600.0)
+        ahead = SharedToken("ahead", clock.now(), clock.now() + 3600)
+        assert await link.token("x", offer=ahead, spacing=1200.0) == ahead
+        clock.step(-8 * 3600.0)
+        assert await link.token("x") is None
+        right = SharedToken("right", clock.now(), clock.now() + 3600)
+        assert await link.token("x", offer=right, spacing=1200.0) == right
+        assert await link.token("x") == right

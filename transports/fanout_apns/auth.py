@@ -58,6 +58,7 @@ class ProviderToken:
         "_key",
         "_made_at",
         "_previous",
+        "_refused",
         "generation",
         "key_id",
         "name",
@@ -74,6 +75,7 @@ class ProviderToken:
         self._made_at: float | None = None
         self._held_until: float | None = None
         self._previous: tuple[str, float] | None = None
+        self._refused = ""
         self.generation = 0
         self.text = ""
 
@@ -82,27 +84,24 @@ class ProviderToken:
 
     def refresh(self, now: float, monotonic: float) -> bool:
         """Make a new token if it is time. True if there is a new one. Signing takes about 50 microseconds."""
-        if self.text:
-            age = now - self._iat
-            # An iat in the future means that the clock was set back since: such a token is refused until the time comes again.
-            if 0 <= age < LIFETIME or not self._may_renew(monotonic):
-                return False
+        if self.text and (self._good(now) or not self._may_renew(monotonic)):
+            return False
         self._make(now, monotonic)
         return True
 
     async def refresh_shared(self, fleet: Fleetwide, now: float, monotonic: float) -> bool:
         """As `refresh`, with the token that all processes share. Signs for this process alone where storage does not answer."""
-        age = now - self._iat
-        if self.text and (-SPACING < age < LIFETIME or not self._may_renew(monotonic)):
+        if self.text and (self._good(now) or not self._may_renew(monotonic)):
             return False
         try:
             standing = await fleet.token(self.name)
-            if standing is None or now - (standing.expires_at - ENDS) >= LIFETIME:
+            spacing = SPACING if standing is None else self._in_the_way(standing, now)
+            if spacing is not None:
                 iat, text = self._signed(now)
-                standing = await fleet.token(self.name, offer=SharedToken(text, now, iat + ENDS), spacing=SPACING)
+                standing = await fleet.token(self.name, offer=SharedToken(text, now, iat + ENDS), spacing=spacing)
         except StorageError:
             standing = None
-        if standing is None:
+        if standing is None or standing.from_the_future(now):
             self._make(now, monotonic)
         elif standing.text == self.text:
             return False
@@ -114,6 +113,7 @@ class ProviderToken:
         """Apple refused the token of `generation` as expired. A `shared` one is not replaced here: `refresh_shared` is due."""
         if generation != self.generation:
             return Expired.REPLACED
+        self._refused = self.text
         if now - self._iat < OLD or not self._may_renew(monotonic):
             return Expired.CLOCK
         if not shared:
@@ -129,6 +129,30 @@ class ProviderToken:
             self.text, self._iat = self._previous
             self._previous = None
             self.generation += 1
+
+    def drop_refused(self) -> bool:
+        """Somebody says that what was wrong is mended, a clock perhaps: a token that was refused as expired is not presented again, and
+        another may be made at once. Whether there was one."""
+        if not self.text or self.text != self._refused:
+            return False
+        self.text, self._made_at = "", None
+        return True
+
+    def _good(self, now: float) -> bool:
+        """Whether the present token may be presented for a while. One from the future was made before the clock was set back: it is
+        refused until the time comes again."""
+        return 0 <= now - self._iat < LIFETIME and self.text != self._refused
+
+    def _in_the_way(self, standing: SharedToken, now: float) -> float | None:
+        """The spacing with which another is to be offered in place of the standing token; None where that is good.
+
+        One that was refused, or is from the future, gives way for all processes; one that a process has put there since does not.
+        """
+        if standing.from_the_future(now):
+            return 0.0
+        if standing.text == self._refused:
+            return max(0.0, min(SPACING, now - standing.made_at))
+        return SPACING if now - (standing.expires_at - ENDS) >= LIFETIME else None
 
     def _may_renew(self, monotonic: float) -> bool:
         if self._held_until is not None and monotonic < self._held_until:

@@ -166,6 +166,7 @@ class ApnsTransport:
             return self._act(*self._unanswered(failed), generation)
         if response.status == 200:
             return ACCEPTED
+        generation = generation or self._generation  # what was sent before there was a token has waited for this one
         reason, since = parse_body(response.body)
         told = response.header("retry-after")
         after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
@@ -181,6 +182,19 @@ class ApnsTransport:
         return (
             found if self._certificate is None else judge(found, self._certificate.validity, self._context.clock.now())
         )
+
+    def mended(self) -> None:
+        """See `Transport`: a token that was refused is not presented again."""
+        token = self._token
+        if token is None or not token.drop_refused():
+            return
+        if self._context.fleet is None:
+            token.refresh(*self._times())
+            self._adopt()
+        else:
+            self._authorization = b""
+            self._request = self._first  # waits for another
+            self._renew()
 
     # -- inside
 
