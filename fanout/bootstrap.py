@@ -198,11 +198,15 @@ def prepare(
     *,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    create: bool = True,
 ) -> Parts:
-    """The storage and the transports of `settings`, made and not opened. Raises `ConfigurationError` and `PluginError`."""
+    """The storage and the transports of `settings`, made and not opened. Raises `ConfigurationError` and `PluginError`.
+
+    Without `create` opening raises `StorageAbsent` where there is no database yet: for what only looks.
+    """
     clock = SystemClock() if clock is None else clock
     rng = source() if rng is None else rng
-    storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock))
+    storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock, create=create))
     clock = clock_of(storage, clock)
     link = FleetLink(storage, clock) if storage.shared else None
     traces = settings.telemetry.traces
@@ -224,10 +228,10 @@ def prepare(
     return Parts(settings, storage, transports, clock, rng, renewer, link)
 
 
-def storage_context(settings: Settings, registry: Registry, clock: Clock) -> StorageContext:
+def storage_context(settings: Settings, registry: Registry, clock: Clock, *, create: bool = True) -> StorageContext:
     """What the storage of `settings` is made with. Raises `ConfigurationError` for an address key that is none, or is of no use."""
     if settings.addresses.key is None:
-        return StorageContext(clock=clock, retention=settings.retention)
+        return StorageContext(clock=clock, retention=settings.retention, create=create)
     try:
         sealer = Sealer.of(settings.addresses.key)
     except UsageError as error:
@@ -237,7 +241,7 @@ def storage_context(settings: Settings, registry: Registry, clock: Clock) -> Sto
         raise ConfigurationError(
             f"addresses.key is set, and the storage {scheme} cannot seal addresses: take the key out, or use another storage."
         )
-    return StorageContext(clock=clock, retention=settings.retention, sealer=sealer)
+    return StorageContext(clock=clock, retention=settings.retention, sealer=sealer, create=create)
 
 
 def loop_factory() -> Callable[[], AbstractEventLoop] | None:

@@ -17,6 +17,7 @@ __all__ = [
     "MessageTooLarge",
     "NotFound",
     "PluginError",
+    "StorageAbsent",
     "StorageError",
     "StorageFull",
     "StorageRefused",
@@ -98,6 +99,10 @@ class StorageError(FanoutError):
 
 class StorageUnavailable(StorageError):
     """The database cannot do this at present: it is away, or too busy. A later call may succeed, and repeats nothing."""
+
+
+class StorageAbsent(StorageError):
+    """There is no database of that name, and the caller only looks: what looks makes none."""
 
 
 class StorageFull(StorageUnavailable):

@@ -31,7 +31,7 @@ from fanout.config import (
     load_binding,
     service_settings,
 )
-from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageError, UsageError
+from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageAbsent, StorageError, UsageError
 from fanout.plugin import Diagnosis, Sealer, Transport
 from fanout.registry import Registry
 
@@ -139,6 +139,8 @@ async def _storage(document: Document, registry: Registry, addresses: AddressSet
             return Finding("storage", scheme, detail=storage.location)
     except (ConfigurationError, PluginError, UsageError) as error:
         return Finding("storage", scheme, str(error), code=2)
+    except StorageAbsent as error:
+        return Finding("storage", scheme, detail=f"not made yet. {error}")
     except StorageError as error:
         return Finding("storage", scheme, str(error), code=1)
 
@@ -220,7 +222,7 @@ def _parts(
         folder=document.folder,
         origin=document.origin,
     )
-    return prepare(settings, registry)
+    return prepare(settings, registry, create=False)  # what looks makes no database
 
 
 def _name(table: BindingTable) -> str:

@@ -15,7 +15,6 @@ from fanout.cli.progress import Meter
 from fanout.cli.sealing import seal
 from fanout.cli.shell import emit, parts, run, say, table
 from fanout.core.model import Endpoint, EndpointState
-from fanout.engine import Engine
 from fanout.engine.directory import ImportReport
 from fanout.errors import UsageError
 
@@ -57,7 +56,7 @@ def add(
             raise UsageError(f"ADDRESS begins like JSON and is none: {error.msg}.") from None
 
     async def command() -> int:
-        async with parts(config, "endpoints").engine(role="submit") as engine:
+        async with parts(config, "endpoints", create=True).engine(role="submit") as engine:
             endpoint = await engine.endpoints.register(
                 user=user, binding=transport, address=raw, app=app, platform=platform, tags=tag or ()
             )
@@ -85,7 +84,7 @@ def import_(
     """
 
     async def command() -> int:
-        async with parts(config, "endpoints").engine(role="submit") as engine:
+        async with parts(config, "endpoints", create=True).engine(role="submit") as engine:
             with Meter("importing", total=file_size(file)) as meter:
 
                 def progress(report: ImportReport) -> None:
@@ -128,8 +127,7 @@ def list_(
         rows: list[list[object]] = []
         count = 0
         more = False
-        async with parts(config, "endpoints").engine(role="submit") as engine:
-            _check_app(engine, app)
+        async with parts(config, "endpoints", app=app).engine(role="submit") as engine:
             async for endpoint in engine.endpoints.list(app=app, user=user, binding=transport, tag=tag, state=chosen):
                 if limit and count == limit:
                     more = True
@@ -163,8 +161,7 @@ def show(
     """One endpoint in whatever state, without its address."""
 
     async def command() -> int:
-        async with parts(config, "endpoints").engine(role="submit") as engine:
-            _check_app(engine, app)
+        async with parts(config, "endpoints", app=app).engine(role="submit") as engine:
             endpoint = await engine.endpoints.get(id, app=app)
         report = _report(endpoint)
         if json:
@@ -193,8 +190,7 @@ def restore(ids: Ids, app: App = "default", config: Config = None, json: Json = 
 
 def _change(done: str, ids: list[int], app: str, config: Config, json: bool) -> None:
     async def command() -> int:
-        async with parts(config, "endpoints").engine(role="submit") as engine:
-            _check_app(engine, app)
+        async with parts(config, "endpoints", app=app).engine(role="submit") as engine:
             change = engine.endpoints.remove if done == "removed" else engine.endpoints.restore
             count = await change(ids, app=app)
         asked = len(set(ids))
@@ -207,12 +203,6 @@ def _change(done: str, ids: list[int], app: str, config: Config, json: bool) -> 
         return 0 if count == asked else 1
 
     run(command)
-
-
-def _check_app(engine: Engine, app: str) -> None:
-    known = sorted({name for name, _ in engine.transports})
-    if app not in known:
-        raise UsageError(f"--app {app!r} is no app of this configuration: it has {', '.join(known)}.")
 
 
 def _report(endpoint: Endpoint) -> dict[str, Any]:

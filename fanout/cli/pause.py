@@ -38,7 +38,8 @@ def pause(
     owner = chosen_app(id, binding, app)
 
     async def command() -> int:
-        async with parts(config, "pause").engine(role="submit") as engine:
+        of = owner if binding is not None else None
+        async with parts(config, "pause", app=of, binding=binding).engine(role="submit") as engine:
             if id is not None:
                 show(await engine.pause(id), json=json)
             elif binding is not None:

@@ -23,7 +23,8 @@ def resume(
     owner = chosen_app(id, binding, app)
 
     async def command() -> int:
-        async with parts(config, "resume").engine(role="submit") as engine:
+        of = owner if binding is not None else None
+        async with parts(config, "resume", app=of, binding=binding).engine(role="submit") as engine:
             if id is not None:
                 show(await engine.resume(id), json=json)
             elif binding is not None:

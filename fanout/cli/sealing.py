@@ -25,7 +25,7 @@ def seal(config: Config = None, json: Json = False) -> None:
         settings = make_settings(config, registry=registry)
         if settings.addresses.key is None:
             raise UsageError("addresses.key_file is not configured: `fanout keys address --out FILE` makes a key.")
-        context = storage_context(settings, registry, SystemClock())
+        context = storage_context(settings, registry, SystemClock(), create=False)
         scheme, _, location = settings.storage.partition(":")
         made = registry.make_storage(settings.storage, context)
         if not made.shared:

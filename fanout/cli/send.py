@@ -84,7 +84,7 @@ def send(
 
     async def command() -> int:
         following = Following(json=json)
-        made = parts(config, "send")
+        made = parts(config, "send", create=True)
         async with made.engine(role="both" if wait else "submit", hooks=[following] if wait else []) as engine:
             receipt = await engine.send(notification, target, app=app, at=due, idempotency_key=idempotency_key)
             _show_receipt(receipt, json=json)

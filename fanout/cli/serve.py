@@ -78,7 +78,7 @@ async def _simulate(folder: Path, host: str, port: int, listen: tuple[str, int] 
 async def _serve(
     config: Path | None, host: str, port: int, listen: tuple[str, int] | None, world: Simulation | None = None
 ) -> int:
-    made = parts(config, "serve")
+    made = parts(config, "serve", create=True)
     _check_exposure(made, host)
     try:
         from fanout.service.app import create_app

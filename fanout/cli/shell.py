@@ -27,16 +27,27 @@ _TWICE = 1.0
 """Seconds in which a second signal is the same wish: `timeout` and Ctrl-C under make both signal twice."""
 
 
-def parts(config: Path | None, command: str) -> Parts:
-    """What the configuration describes, not opened. Refuses a database that no second process can see."""
+def parts(
+    config: Path | None, command: str, *, create: bool = False, app: str | None = None, binding: str | None = None
+) -> Parts:
+    """What the configuration describes, not opened. Refuses a database that no second process can see, and an app or binding that is none.
+
+    A command that brings something makes the database (`create`); one that only looks at it, or changes what is there, does not.
+    """
     registry = Registry()
-    made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry)
+    made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry, create=create)
     if not made.storage.shared:
         scheme = made.settings.storage.partition(":")[0]
         raise UsageError(
             f'storage = "{scheme}:" lives in one process only, so `fanout {command}` would not see what others put there: '
             'use storage = "sqlite:fanout.db".'
         )
+    if app is not None and app not in {name for name, _ in made.transports}:
+        known = ", ".join(sorted({name for name, _ in made.transports}))
+        raise UsageError(f"--app {app!r} is no app of this configuration: it has {known}.")
+    if binding is not None and (app, binding) not in made.transports:
+        known = ", ".join(sorted(name for owner, name in made.transports if owner == app))
+        raise UsageError(f"The app {app} has no binding {binding!r}; it has {known}.")
     return made
 
 

@@ -82,7 +82,7 @@ def _nth(listen: tuple[str, int] | None, number: int) -> list[str]:
 
 
 async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: tuple[str, int] | None) -> int:
-    made = parts(config, "work")
+    made = parts(config, "work", create=True)
     dedicate_process()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
     async with AsyncExitStack() as stack:

@@ -196,7 +196,7 @@ def _explained(error: BaseException, statement: Statement) -> UsageError | None:
     if state in _NO_TABLES:
         return UsageError(
             f"This database has no schema {statement.schema} with fanout's tables of this version: name the database that `storage` names, "
-            "and open it once with fanout (`fanout doctor`)."
+            "and open it once with fanout (`fanout work`)."
         )
     if state == _NO_RIGHT:
         return UsageError(

@@ -42,12 +42,14 @@ class StorageContext:
 
     `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete. With a `sealer`, no address and no
     hash that could be made from a guessed one may reach the database: a storage that cannot do that refuses to open (`sealed_by`).
+    Without `create` a database that does not exist is not made: opening raises `StorageAbsent`, and leaves no file behind.
     """
 
     clock: Clock
     retention: Retention = field(default_factory=Retention)
     chunk: int = 1000
     sealer: Sealer | None = None
+    create: bool = True
 
 
 class Storage(Protocol):

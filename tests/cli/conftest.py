@@ -72,7 +72,7 @@ class Shell:
         return result.out.strip()
 
     def register(self, *devices: tuple[str, str]) -> list[int]:
-        """Endpoints of (user, address) on `pigeon`, made through the library."""
+        """Endpoints of (user, address) on `pigeon`, made through the library; without any, the database alone."""
 
         async def enter() -> list[int]:
             async with fanout.open(self.config, role="submit") as engine:

@@ -36,6 +36,7 @@ def test_the_address_is_shown_nowhere(shell: Any) -> None:
 
 
 def test_what_is_not_there(shell: Any) -> None:
+    shell.register()
     result = shell("endpoints", "show", "77")
     assert (result.code, result.out) == (1, "")
     assert "no endpoint 77" in result.err

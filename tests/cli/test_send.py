@@ -163,6 +163,7 @@ def test_cancel(shell: Any) -> None:
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
 def test_an_unknown_id(shell: Any, command: str) -> None:
+    shell.register()
     for id in ("0192f0c1-2345-7abc-8def-0123456789ab", "nonsense"):
         result = shell(command, id)
         assert result.code == 1

@@ -38,6 +38,7 @@ def wait_for(holds: Callable[[], Any]) -> Any:
 
 
 def test_nobody_works(shell: Any) -> None:
+    shell.register()
     assert shell("status", "--workers", "--json").lines == []
     assert "`fanout work` starts one" in shell.ok("status", "--workers")
 

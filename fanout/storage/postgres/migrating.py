@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from fanout.errors import FanoutError, StorageRefused
+from fanout.errors import FanoutError, StorageAbsent, StorageRefused
 from fanout.storage.postgres.failure import refusal, translate
 from fanout.storage.postgres.schema import STEPS
 from fanout.storage.postgres.url import Options
@@ -23,8 +23,12 @@ _LIMIT = 300.0
 """Seconds for all steps together, waiting for another process's included."""
 
 
-async def migrate(connection: Connection, options: Options, *, steps: tuple[str, ...] = STEPS) -> None:
+async def migrate(
+    connection: Connection, options: Options, *, steps: tuple[str, ...] = STEPS, create: bool = True
+) -> None:
     """Do what is missing of `steps`. Raises `StorageRefused` for a server too old, a database too new, and missing rights.
+
+    Without `create` no table is made where there is none yet: raises `StorageAbsent`.
 
     A database one version ahead is used as it is: a step only adds to what the version before knows (`schema`), so that during a
     rollout workers of both run together.
@@ -35,7 +39,12 @@ async def migrate(connection: Connection, options: Options, *, steps: tuple[str,
         )
     try:
         async with asyncio.timeout(_LIMIT):
-            while await _version(connection, options, len(steps)) < len(steps):
+            while (version := await _version(connection, options, len(steps))) < len(steps):
+                if version == 0 and not create:
+                    raise StorageAbsent(
+                        f"The database {options.shown} has no tables of fanout yet: correct `storage`, or begin with `fanout work` or "
+                        "`fanout send`, which make them."
+                    )
                 await _step(connection, options, steps)
     except TimeoutError:
         raise StorageRefused(

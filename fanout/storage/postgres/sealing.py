@@ -60,7 +60,7 @@ async def seal(location: str, context: StorageContext, progress: Callable[[int],
     options = parse(location)
     connection = await Pool(options).connect()
     try:
-        await migrate(connection, options)
+        await migrate(connection, options, create=context.create)
         await connection.execute(
             f"SET search_path = {options.schema}; SET statement_timeout = 0; SET lock_timeout = '{_PATIENCE}'"
         )

@@ -96,7 +96,7 @@ class PostgresStorage:
     async def __aenter__(self) -> Self:
         connection = await self._pool.connect()
         try:
-            await migrate(connection, self._pool.options)
+            await migrate(connection, self._pool.options, create=self._context.create)
             await begin(connection, self._context, self.location, self._pool.options.schema)
         finally:
             connection.terminate()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import apsw
 
-from fanout.errors import StorageRefused, StorageUnavailable
+from fanout.errors import StorageAbsent, StorageRefused, StorageUnavailable
 from fanout.storage.sqlite.schema import APPLICATION_ID, STEPS, VERSION
 
 __all__ = ["CannotOpen", "busy_wait", "connect", "held_too_long"]
@@ -71,9 +71,12 @@ def busy_wait(action: Callable[[], T], location: str) -> T:
             time.sleep(random.uniform(0.0005, 0.003))
 
 
-def connect(location: str, *, steps: tuple[str, ...] = STEPS) -> apsw.Connection:
-    """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and `StorageFull`."""
-    path = _examine(location)
+def connect(location: str, *, steps: tuple[str, ...] = STEPS, create: bool = True) -> apsw.Connection:
+    """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and `StorageFull`.
+
+    Without `create` one that does not exist is not made: raises `StorageAbsent`.
+    """
+    path = _examine(location, create)
     try:
         connection = apsw.Connection(
             str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, statementcachesize=200
@@ -81,7 +84,7 @@ def connect(location: str, *, steps: tuple[str, ...] = STEPS) -> apsw.Connection
     except (apsw.CantOpenError, apsw.PermissionsError) as error:
         raise _cannot_open(location) from error
     try:
-        _prepare(connection, location, steps)
+        _prepare(connection, location, steps, create)
     except BaseException:
         connection.close()
         raise
@@ -94,7 +97,13 @@ def _cannot_open(location: str) -> CannotOpen:
     )
 
 
-def _examine(location: str) -> Path:
+def _absent(location: str) -> StorageAbsent:
+    return StorageAbsent(
+        f"There is no database {location} yet: correct the path in `storage`, or begin with `fanout work` or `fanout send`, which make it."
+    )
+
+
+def _examine(location: str, create: bool) -> Path:
     """Refuse what can be seen to be no database of ours before SQLite touches it."""
     if not location or location.startswith((":", "file:")):
         raise StorageRefused('A SQLite storage needs a file, such as "sqlite:fanout.db"; without one use "memory:".')
@@ -107,6 +116,8 @@ def _examine(location: str) -> Path:
                 f"The folder {path.parent} does not exist: create it, or correct the path of the database."
             )
         if not path.exists():
+            if not create:
+                raise _absent(location)
             _make(path)
         if 0 < path.stat().st_size < _HEADER:
             # SQLite takes a file of one byte for an empty one.
@@ -145,13 +156,15 @@ def _damaged(location: str, how: str) -> StorageRefused:
     )
 
 
-def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
+def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...], create: bool) -> None:
     connection.set_busy_timeout(0)
     # Else SQLite looks at the values bound to a statement while it plans, and so compiles it anew for each call with others: most of
     # what a short operation cost (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     try:
-        busy_wait(lambda: _identify(connection, location, steps), location)
+        empty = busy_wait(lambda: _identify(connection, location, steps), location)
+        if empty and not create:
+            raise _absent(location)
         if connection.readonly("main"):
             raise _cannot_open(location)
         mode = busy_wait(lambda: connection.pragma("journal_mode", "wal"), location)
@@ -182,13 +195,13 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...])
         raise _cannot_open(location) from error
 
 
-def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
-    """Refuse another program's database, and one of a newer fanout. Reads only."""
+def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> bool:
+    """Refuse another program's database, and one of a newer fanout. Reads only; whether there is nothing in it yet."""
     application = connection.pragma("application_id")
     version = connection.pragma("user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if application == 0 and version == 0 and tables == 0:
-        return
+        return True
     if application & 0xFFFFFFFF != APPLICATION_ID:
         raise StorageRefused(
             f"The database {location} belongs to another program: it is left alone. Name another file."
@@ -198,6 +211,7 @@ def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]
             f"The database {location} is of schema version {version}, and this fanout knows {len(steps)}: "
             "install the newer fanout again, or name another file."
         )
+    return False
 
 
 def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:

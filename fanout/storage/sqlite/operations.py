@@ -73,7 +73,7 @@ class Database:
 
     def _open(self) -> None:
         try:
-            self._connection = connect(self._location)
+            self._connection = connect(self._location, create=self._context.create)
         except apsw.Error as error:
             raise translate(error, self._location) from error
         try:

@@ -69,7 +69,7 @@ async def seal(location: str, context: StorageContext, progress: Callable[[int],
 def _seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
     assert context.sealer is not None
     try:
-        connection = connect(location)
+        connection = connect(location, create=context.create)
     except apsw.Error as error:
         raise translate(error, location) from error
     try:

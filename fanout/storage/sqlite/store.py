@@ -27,6 +27,7 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.core.untraced import untraced
+from fanout.errors import ConfigurationError
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import (
     audience,
@@ -65,6 +66,12 @@ class SqliteStorage:
     inbox = None
 
     def __init__(self, location: str, context: StorageContext, *, offload: Callable[[], Offload] = Thread) -> None:
+        if location.startswith("//"):
+            # SQLAlchemy's form: three slashes for a relative path. Read as a path it would be one from the root.
+            raise ConfigurationError(
+                'storage: a location of SQLite does not begin with "//": write "sqlite:fanout.db" for a file in the configuration\'s folder, '
+                'or "sqlite:/var/lib/fanout.db".'
+            )
         self.location = location
         self._context = context
         self._offload = offload()
