@@ -70,7 +70,10 @@ class DemoPage:
         from fanout.service.server import serving
 
         app = create_app(engine, self.made.settings, clock=self.made.clock)
-        async with app.state.service as service, serving(app, _HOST, 0, service.limits) as url:
+        async with (
+            app.state.service as service,
+            serving(app, _HOST, 0, service.limits, proxies=service.edge.proxies) as url,
+        ):
             typer.echo(f"\nA page that shows it: {self._url(url)}\nCtrl-C ends it, and the gateways.")
             try:
                 await engine.failed()

@@ -99,7 +99,7 @@ async def _serve(
     dedicate_process()
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(app.state.service)
-        url = await stack.enter_async_context(serving(app, host, port, service.limits))
+        url = await stack.enter_async_context(serving(app, host, port, service.limits, proxies=service.edge.proxies))
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
         if world is not None:
             world.write_walk(url)

@@ -131,6 +131,10 @@ class Limits:
     """Of the content of one item of a feed, as JSON, whatever the gateways take."""
     import_bytes: int = 17_179_869_184
     """Of one bulk import, inflated where it is compressed."""
+    connections: int = 20_000
+    """Open at once in `fanout serve`; fewer where the process may have fewer descriptors."""
+    connections_per_peer: int = 1_000
+    """Of one IPv4 address or IPv6 network of 64 bits, which is none of `trusted_proxies`; at most a quarter of all."""
     posts_per_minute: int = 60_000
     """Of one app's own posts; and, counted apart, of the posts of all of its users together."""
     user_posts_per_minute: int = 60

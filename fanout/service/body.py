@@ -132,7 +132,6 @@ class Inflater:
                 413,
                 "invalidRequest",
                 f"The body inflates to more than {_RATIO} times its size: send it without Content-Encoding.",
-                {"connection": "close"},
             )
 
     def _next(self, data: bytes) -> tuple[bytes, bytes]:
@@ -166,13 +165,11 @@ def _inflater(headers: Headers, limit: int) -> Inflater | None:
 
 
 def _too_large(limit: int) -> Refused:
-    # The rest of the body is not read: the connection cannot be used again.
-    text = f"The body is larger than {limit:,} bytes."
-    return Refused(413, "invalidRequest", text, {"connection": "close"})
+    return Refused(413, "invalidRequest", f"The body is larger than {limit:,} bytes.")
 
 
 def _too_slow() -> Refused:
-    return Refused(408, "invalidRequest", "The body did not arrive in time.", {"connection": "close"})
+    return Refused(408, "invalidRequest", "The body did not arrive in time.")
 
 
 def _damaged() -> Refused:

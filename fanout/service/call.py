@@ -189,12 +189,14 @@ class Reply:
 class Call:
     """One request. `caller` is set before a route sees it, except on the few public paths."""
 
-    __slots__ = ("caller", "client_request_id", "receive", "request", "request_id", "scope", "service")
+    __slots__ = ("_receive", "caller", "client_request_id", "request", "request_id", "scope", "service", "unread")
 
     def __init__(self, service: Service, scope: MutableMapping[str, Any], receive: Receive) -> None:
         self.service = service
         self.scope = scope
-        self.receive = receive
+        self._receive = receive
+        self.unread = False
+        """Whether something of the body is yet to come: then nothing else can follow on its connection."""
         self.request: Request | None = None
         self.request_id = _next_id()
         self.client_request_id = ""
@@ -203,9 +205,18 @@ class Call:
     def enter(self, request: Request) -> None:
         """The request is one: what follows reads it and not the scope."""
         self.request = request
+        length = request.headers.get(b"content-length")
+        self.unread = b"transfer-encoding" in request.headers or length not in (None, b"0")
         given = request.headers.get(b"client-request-id", b"").decode("latin-1")
         if given.isascii() and given.isprintable() and len(given) <= 128:
             self.client_request_id = given
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next message of the request, as ASGI has it."""
+        message = await self._receive()
+        if not message.get("more_body"):
+            self.unread = False
+        return message
 
     @property
     def asked(self) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fanout.config import Limits
+from fanout.core.peer import Network, is_trusted, peer_of
 from fanout.errors import UsageError
+from fanout.service.connections import Connections, room
 
 __all__ = ["GRACE", "serving"]
 
@@ -23,8 +25,11 @@ GRACE = 2.5
 _BACKLOG = 2048
 _SLOW = 15.0
 """Seconds that a client may take for a request's line and headers, from the moment that it connects or sends the first byte."""
+_UNREAD = 30.0
+"""Seconds for which a client may leave all that was written to it unread."""
 _SWEEP = 10
 """Ticks of a tenth of a second between two looks for such clients."""
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n"
     b"connection: close\r\n\r\n"
@@ -37,9 +42,12 @@ _NOT_IMPLEMENTED = (
 
 
 @asynccontextmanager
-async def serving(app: Any, host: str, port: int, limits: Limits) -> AsyncIterator[str]:
+async def serving(
+    app: Any, host: str, port: int, limits: Limits, *, proxies: Sequence[Network] = ()
+) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
 
+    `proxies` are networks whose connections have no cap of their own: behind each of them are many clients.
     On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
     be listened on.
     """
@@ -47,7 +55,7 @@ async def serving(app: Any, host: str, port: int, limits: Limits) -> AsyncIterat
     name, number = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
-        http=_bounded(limits),
+        http=_bounded(limits, proxies),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -101,10 +109,10 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _SWEEP == 0:
-            late = asyncio.get_running_loop().time() - _SLOW
+            now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, _Bounded) and connection.waiting_since < late:
-                    connection.transport.close()
+                if isinstance(connection, _Bounded):
+                    connection.look_after(now)
         return await super().on_tick(counter)
 
 
@@ -115,14 +123,47 @@ class _Bounded(HttpToolsProtocol):
     """
 
     limit = 0
+    proxies: Sequence[Network] = ()
+    caps: Connections[_Bounded]
     waiting_since = float("inf")
     _overhead = 0
     _in_body = False
     _unknown_coding = False
+    _unread = 0, 0.0
+    """Bytes that the client had not taken when last looked, and since when it takes none."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waiting_since = self.loop.time()
+        direct = (self.client or ("",))[0]
+        peer = "" if is_trusted(direct, self.proxies) else peer_of(direct)
+        stays, victim = self.caps.admit(self, peer)
+        if victim is not None:
+            victim.transport.close()
+        if not stays:
+            transport.write(_FULL)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.caps.closed(self)
+        super().connection_lost(exc)
+
+    def look_after(self, now: float) -> None:
+        """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's time."""
+        if self.waiting_since < now - _SLOW:
+            self.transport.close()
+        unread = self.transport.get_write_buffer_size()
+        size, since = self._unread
+        if not unread or unread != size:
+            self._unread = unread, now
+        elif since < now - _UNREAD:
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        followed = bool(self.pipeline)
+        super().on_response_complete()
+        if not followed:
+            self.caps.waits(self)
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body and not self._overhead:
@@ -142,6 +183,7 @@ class _Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_body, self._overhead = True, 0
         self.waiting_since = float("inf")
+        self.caps.works(self)
         self._unknown_coding = _is_unknown_coding(self.headers)
         if self._unknown_coding or not _is_ours(self.url, self.headers):
             raise ValueError("answered by send_400_response")
@@ -187,6 +229,8 @@ def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
     return bool(codings) and codings != [b"chunked"]
 
 
-def _bounded(limits: Limits) -> type[_Bounded]:
+def _bounded(limits: Limits, proxies: Sequence[Network]) -> type[_Bounded]:
+    caps: Connections[_Bounded] = Connections(room(limits.connections), limits.connections_per_peer)
     # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
-    return type("_Bounded", (_Bounded,), {"limit": 2 * limits.header_bytes + 65_536})
+    limit = 2 * limits.header_bytes + 65_536
+    return type("_Bounded", (_Bounded,), {"limit": limit, "proxies": proxies, "caps": caps})

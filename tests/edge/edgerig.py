@@ -148,5 +148,8 @@ async def running(host: str = "127.0.0.1", *, limits: Limits | None = None, **se
     engine = engine_of()
     settings = settings_of(limits=limits or Limits(), **service)
     app = create_app(engine, settings)
-    async with app.state.service, serving(app, host, 0, settings.service.limits) as url:
+    async with (
+        app.state.service,
+        serving(app, host, 0, settings.service.limits, proxies=app.state.service.edge.proxies) as url,
+    ):
         yield Rig(app, engine, url)
