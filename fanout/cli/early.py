@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 from types import FrameType
 
-__all__ = ["code", "end", "ends_with", "listen"]
+__all__ = ["code", "end", "ends_with", "listen", "stops"]
 
 _GRACEFUL = ("work", "serve")
 """Commands for which being told to end is how they end."""
@@ -20,10 +20,18 @@ code = 0
 """The exit code of a process that a signal ends outside of the event loop."""
 
 
+def stops() -> tuple[signal.Signals, ...]:
+    """The signals that tell this process to end: SIGHUP too (its terminal is gone), unless it was started to ignore that one (`nohup`)."""
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGINT, signal.SIGTERM)
+    return (signal.SIGINT, signal.SIGTERM, hangup)
+
+
 def listen(words: Sequence[str]) -> None:
     """Install the handlers where `words`, the command line without the program, begin with one of those commands."""
     if words and words[0] in _GRACEFUL:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stops():
             signal.signal(number, end)
 
 

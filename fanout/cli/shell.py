@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from fanout.registry import Registry
 __all__ = ["emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
 
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 _TWICE = 1.0
 """Seconds in which a second signal is the same wish: `timeout` and Ctrl-C under make both signal twice."""
 
@@ -63,7 +62,7 @@ def execute(
 ) -> int:
     """Run `command` in an event loop of its own; the exit code that it returns. Logs are in `log_format` (`logs.configure`).
 
-    The first SIGINT or SIGTERM cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
+    The first SIGINT, SIGTERM or SIGHUP cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
     where being told to end is how the command ends (`graceful`). One that comes a second later ends the process at once.
     """
 
@@ -77,9 +76,9 @@ def execute(
             if not stopped:
                 stopped = True
                 task.cancel()
-                loop.call_later(_TWICE, _listen, loop, None)
+                loop.call_later(_TWICE, _listen, loop, before, None)
 
-        _listen(loop, stop)
+        _listen(loop, before, stop)
         try:
             code = await task
         except asyncio.CancelledError:
@@ -88,21 +87,23 @@ def execute(
             say("fanout: stopped; whatever was accepted is in the database.")
             code = 0 if graceful else 1
         finally:
-            _listen(loop, None)
+            _listen(loop, before, None)
         early.ends_with(code)
         for number, handler in before.items():
             signal.signal(number, handler)
         return code
 
     logs.configure(log_format)
-    before = {number: signal.getsignal(number) for number in _STOPS}
+    before = {number: signal.getsignal(number) for number in early.stops()}
     with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
         return runner.run(guarded())
 
 
-def _listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None] | None) -> None:
-    """Call `stop` on SIGINT and SIGTERM; None gives the signals back to Python."""
-    for number in _STOPS:
+def _listen(
+    loop: asyncio.AbstractEventLoop, signals: Iterable[signal.Signals], stop: Callable[[], None] | None
+) -> None:
+    """Call `stop` on these signals; None gives them back to Python."""
+    for number in signals:
         try:
             if stop is None:
                 loop.remove_signal_handler(number)

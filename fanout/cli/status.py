@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from fanout.cli.options import Config, Json
-from fanout.cli.shell import emit, parts, run
+from fanout.cli.shell import emit, parts, run, say
 from fanout.cli.workers import show_workers
 from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
 from fanout.engine import Engine
-from fanout.errors import UsageError
+from fanout.errors import StorageError, UsageError
+from fanout.plugin import Storage
 
 __all__ = ["MEANING", "Id", "describe", "show", "status", "when"]
 
@@ -37,6 +39,8 @@ MEANING: Mapping[str, str] = {
 """What each reason for waiting means, and what there is to do."""
 
 _LEASED = "leased"
+_PROMPT = 1.0
+"""Seconds for which `status` asks whether anything can be stored."""
 
 
 def status(
@@ -64,6 +68,8 @@ def status(
                 return 0
             found = await engine.status(id)
             show(found, json=json)
+            if found.counts.get("pending") and (problem := await unstorable(engine.storage)):
+                say(f"fanout: {problem}", level="warning")
             if not json and found.counts.get("pending"):
                 _echo(_gate_lines(gate for gate in await engine.gates() if gate.app == found.app))
         return 0
@@ -116,6 +122,7 @@ def describe(found: Status) -> str:
 
 async def _overview(engine: Engine, *, json: bool) -> None:
     """What waits in each app, the gates that are closed in whatever process, and what is paused."""
+    problem = await unstorable(engine.storage)
     gates = await engine.gates()
     controls = await engine.storage.controls()
     for app in dict.fromkeys(app for app, _ in engine.transports):
@@ -124,7 +131,7 @@ async def _overview(engine: Engine, *, json: bool) -> None:
         closed = [gate for gate in gates if gate.app == app]
         paused = sorted(binding for (owner, binding), control in controls.items() if owner == app and control.paused)
         if json:
-            emit(_report(app, waiting, backlog, closed, paused))
+            emit(_report(app, waiting, backlog, closed, paused) | {"storage": problem or "ok"})
             continue
         age = "" if backlog.oldest_at is None else f", the oldest due for {_long(time.time() - backlog.oldest_at)}"
         _echo(
@@ -135,6 +142,20 @@ async def _overview(engine: Engine, *, json: bool) -> None:
                 *(f"  paused      {binding}" for binding in paused),
             ]
         )
+    if problem and not json:
+        _echo([f"storage  {problem}"])
+
+
+async def unstorable(storage: Storage) -> str:
+    """Why nothing can be stored at present, though it can be read; empty where it can. Within a second."""
+    try:
+        async with asyncio.timeout(_PROMPT):
+            await storage.probe()
+    except TimeoutError:
+        return "Nothing can be stored at present: another program keeps the database locked, or it does not answer. See which, and end it."
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 def _report(

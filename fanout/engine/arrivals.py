@@ -13,9 +13,10 @@ from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.intake import Intake, Request
 from fanout.engine.keeper import Keeper
 from fanout.engine.live import Live
+from fanout.engine.patience import Trouble
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
-from fanout.errors import StorageError, StorageFull, StorageRefused, UsageError
+from fanout.errors import StorageError, StorageFull, UsageError
 from fanout.plugin import Clock, Inbox, Storage
 
 __all__ = ["Arrivals"]
@@ -23,7 +24,6 @@ __all__ = ["Arrivals"]
 _log = logging.getLogger("fanout.arrivals")
 _POLL = 0.05
 """Seconds between two looks into the inbox: no commit of another program's is announced."""
-_PATIENCE = 1.0
 _BATCH = 200
 """Notifications that are taken in one transaction: some 50 ms."""
 
@@ -35,11 +35,14 @@ Expected = list[tuple[Dispatcher, set[int], list[int] | None]]
 class Arrivals:
     """The engine's ear for notifications that are new, whoever put them."""
 
-    def __init__(self, storage: Storage, intake: Intake, apps: Sequence[str], *, clock: Clock) -> None:
+    def __init__(
+        self, storage: Storage, intake: Intake, apps: Sequence[str], *, clock: Clock, trouble: Trouble
+    ) -> None:
         self._storage = storage
         self._intake = intake
         self._apps = sorted(set(apps))
         self._clock = clock
+        self._patience = trouble.patience()
         self._dispatchers: Sequence[Dispatcher] = ()
         self._live: Live
         self._settler: Settler
@@ -104,20 +107,19 @@ class Arrivals:
     async def run(self) -> None:
         """Take what is committed into the inbox, where there is one."""
         inbox = self._storage.inbox
-        failing = False
+        pause = _POLL
         while inbox is not None:
-            await Signal().wait(_PATIENCE if failing else _POLL)
+            await Signal().wait(pause)
+            pause = _POLL
             try:
                 while await inbox.due(self._apps, self._clock.now()) and await self._take(inbox) == _BATCH:
                     pass
-                failing = False
-            except StorageRefused:
-                raise
+                self._patience.well()
             except StorageError as error:
-                if not failing:
+                pause = self._patience.failed(error)
+                if self._patience.first:
                     what = "The disk is full" if isinstance(error, StorageFull) else str(error)
                     _log.error("Enqueued notifications wait in the inbox: %s", what)
-                failing = True
 
     async def _take(self, inbox: Inbox) -> int:
         now = self._clock.now()

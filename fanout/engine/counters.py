@@ -184,7 +184,8 @@ class BindingView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
-    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored. `config`: changes of its configuration."""
+    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored. `config`: changes of its
+    configuration. `trouble`: of which kind is what storage refuses it at present (`patience.Trouble.kind`), and for how long."""
 
     now: float
     apps: Sequence[str]
@@ -193,6 +194,8 @@ class EngineView:
     unexpanded: Mapping[str, int]
     commits: Histogram
     stuck: bool
+    trouble: str
+    trouble_seconds: float
     config: ConfigState
 
 
@@ -208,6 +211,8 @@ def observe(engine: Engine) -> EngineView:
         unexpanded=settler.tally.unexpanded,
         commits=settler.tally.commits,
         stuck=settler.stuck,
+        trouble=engine.trouble.kind,
+        trouble_seconds=engine.trouble.seconds,
         config=engine.configuration,
     )
 

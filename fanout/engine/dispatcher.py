@@ -7,20 +7,21 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
-from fanout.core.states import DeliveryState, Waiting
+from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
-from fanout.engine.patience import AWAY
+from fanout.engine.patience import PASSING, patiently
 from fanout.engine.pulse import Pulse
 from fanout.engine.settler import Settler
 from fanout.engine.work import Work
-from fanout.errors import InvalidMessage, StorageFull, StorageUnavailable
+from fanout.errors import ContentRefused, InvalidMessage
 from fanout.plugin import Storage
 
 __all__ = ["JUMP", "Dispatcher"]
@@ -77,12 +78,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until `stopping`: expand, lease by lane, resolve, enqueue; then sleep until there is room or something is due."""
+        patience = self._settler.trouble.patience()
         try:
             while not self.stopping:
                 try:
                     wait = await self._round()
-                except StorageUnavailable as error:
-                    wait = 1.0 if isinstance(error, StorageFull) else AWAY
+                    patience.well()
+                except PASSING as error:
+                    wait = patience.failed(error)
+                    if patience.first and isinstance(error, ContentRefused):
+                        _log.error("Nothing of %s/%s can be leased: %s", self.work.app, self.work.binding, error)
                 if wait > 0 and not self.stopping:
                     await self.work.signal.wait(wait)
         finally:
@@ -196,10 +201,11 @@ class Dispatcher:
             ids.extend(chunk.ids)
         rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
         if any(chunk.rows is None for chunk in chunks):
-            rows = await self._storage.resolve(ids, work.clock.now())
+            # What is leased is in hand: were it dropped here, it would stand still until the lease runs out.
+            rows = await patiently(lambda: self._storage.resolve(ids, work.clock.now()), self._settler.trouble)
         # Usually they come back as they were named, all of them; else each is looked up.
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
-        ready = await self._ready(chunks)
+        ready = await patiently(lambda: self._ready(chunks), self._settler.trouble)
         begin = 0
         for chunk in chunks:
             prepared = ready[chunk.notification]
@@ -219,10 +225,13 @@ class Dispatcher:
                 continue
             lease = Lease(chunk, prepared, found, until)
             lease.believe(self._pulse.until)
-            if lease.doubtful and not await self._mark(lease, positions):
-                continue
+            if lease.doubtful:
+                marked = await self._mark(lease, positions)
+                if not marked:
+                    continue
+                positions = marked
             if prepared.notification.collapse_key is not None:
-                await self._look_for_later(lease)
+                await patiently(partial(self._look_for_later, lease), self._settler.trouble)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
             work.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:
@@ -279,10 +288,15 @@ class Dispatcher:
             self._prepared.popitem(last=False)
         self._prepared[id] = made
 
-    async def _mark(self, lease: Lease, positions: Sequence[int]) -> bool:
-        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; False if the lease is lost."""
-        (settled,) = await self._settler.store([lease.mark_doubtful([*positions])])
-        return not settled.stale
+    async def _mark(self, lease: Lease, positions: Sequence[int]) -> list[int]:
+        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; which are. None if the lease is lost."""
+        settlement = lease.mark_doubtful([*positions])
+        (settled,) = await self._settler.store([settlement])
+        return (
+            []
+            if settled.stale
+            else [p for (state, _), marked in settlement.results.items() if state == DOUBT for p in marked]
+        )
 
     async def _next_parts(self) -> None:
         """Of suspected chunks, those whose turn it is.
@@ -310,9 +324,10 @@ class Dispatcher:
         if alone:
             self._settler.suspect = self.work, lease
         # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
-        lease.left += len(settlement.marks)
+        part = len(settlement.marks)
+        lease.left += part
         (settled,) = await self._settler.store([settlement])
-        lease.left -= len(settlement.marks)
+        lease.left -= part
         if settled.stale:
             if alone:
                 self._settler.suspect = None

@@ -34,6 +34,7 @@ from fanout.engine.keeper import Keeper
 from fanout.engine.link import FleetLink
 from fanout.engine.live import Live, LiveEvent
 from fanout.engine.membership import Membership
+from fanout.engine.patience import Trouble
 from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview, drain, preview
 from fanout.engine.receipt import Receipt
@@ -92,16 +93,24 @@ class Engine:
         self._door = Door()
         self.ensure_loop = self._door.check
         self._fault: BaseException | None = None
-        self._settler = Settler(storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done)
+        self.trouble = trouble = Trouble(clock, rng)
+        """What storage refuses this engine at present (`problem` is empty while it refuses nothing)."""
+        self._settler = Settler(
+            storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done, trouble=trouble
+        )
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
         self.watcher = renewer.watcher if renewer is not None else None
         """What reads a changed configuration anew: owners of other parts register themselves there. None without a configuration."""
-        self._renewal = Renewal(storage, transports, self._settler.works, renewer, clock=clock, retire=retire)
+        self._renewal = Renewal(
+            storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
+        )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
         link, works = link or FleetLink(storage, clock), self._settler.works
-        self._membership = Membership(storage, works, self.worker, bindings, link, clock=clock, policy=self.policy)
+        self._membership = Membership(
+            storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble
+        )
         self._keeper = Keeper(
             storage,
             works,
@@ -113,8 +122,9 @@ class Engine:
             pulse=self._membership.pulse,
             renew=self._renewal.look,
             tally=self._settler.tally,
+            trouble=trouble,
         )
-        arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock)
+        arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
         self.endpoints = Endpoints(storage, transports, clock, self.ensure_open)
@@ -434,15 +444,7 @@ class Engine:
     async def explain(self, id: str, endpoint: int) -> list[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""
         self.ensure_open()
-        steps = await self.storage.explain(given.text("id", id), given.number("endpoint", endpoint))
-        if steps is None:
-            raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
-        if not steps:
-            raise NotFound(
-                f"The notification {id} has no delivery for the endpoint {endpoint}: `fanout endpoints show {endpoint}` says whether "
-                "it was registered in time and carries the tag."
-            )
-        return steps
+        return await listing.steps(self.storage, id, endpoint)
 
     async def gates(self) -> list[GateNote]:
         """The gates that are closed, in whatever process."""
@@ -477,7 +479,7 @@ class Engine:
 
         Ends early, and names them, when only deliveries are left that wait for somebody to mend a credential or lift a pause.
         """
-        return await drain(self.storage, self._settler.works, self.ensure_open, poll)
+        return await drain(self.storage, self._settler.works, self.ensure_open, poll, self.trouble)
 
     async def check(self) -> dict[str, Diagnosis]:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
-from fanout.core.records import Control
+from fanout.core.records import Control, GateNote
 from fanout.engine.counters import Tally
 from fanout.engine.dispatcher import JUMP, Dispatcher
-from fanout.engine.patience import AWAY, patiently
+from fanout.engine.patience import PASSING, Trouble, patiently
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import StorageUnavailable
+from fanout.errors import ContentRefused
 from fanout.plugin import Clock, Storage
 
 __all__ = ["Keeper"]
@@ -47,6 +47,7 @@ class Keeper:
         pulse: Pulse,
         renew: Callable[[], Awaitable[object]],
         tally: Tally,
+        trouble: Trouble,
     ) -> None:
         self._tally = tally
         self._worker = worker
@@ -64,15 +65,22 @@ class Keeper:
         self._others = -1
         self._drift = clock.now() - clock.monotonic()
         self.look = Signal()
+        self._trouble = trouble
 
     async def keep_leases(self) -> None:
         """Three times a lease: extend all, drop the lost, put back what stood still; and cancel sends that hang."""
+        patience = self._trouble.patience()
+        pause = self._policy.lease / 3
         while True:
-            await Signal().wait(self._policy.lease / 3)
+            await Signal().wait(pause)
+            pause = self._policy.lease / 3
             try:
                 await self.extend()
-            except StorageUnavailable as error:
-                _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
+                patience.well()
+            except PASSING as error:
+                pause = min(pause, patience.failed(error))
+                if patience.first:
+                    _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for work in self._works:
                 work.tick(self._clock.now())
                 work.senders.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
@@ -105,7 +113,8 @@ class Keeper:
 
         A process without workers looks only while somebody waits.
         """
-        await patiently(self._look_at_controls)
+        await patiently(self._look_at_controls, self._trouble)
+        patience = self._trouble.patience()
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
             if any(work.leases for work in self._works):
@@ -117,10 +126,11 @@ class Keeper:
                 await self.look.wait()
             try:
                 await self._look_around()
-            except StorageUnavailable:
+                patience.well()
+            except PASSING as error:
                 # What was missed is looked at when the database is back, whatever its number of changes then is.
                 self._seen = self._others = -1
-                await Signal().wait(AWAY)
+                await Signal().wait(patience.failed(error))
 
     def awaited(self) -> None:
         """Somebody has begun to wait for a notification. A process with workers looks often enough without being told."""
@@ -154,7 +164,7 @@ class Keeper:
             self._drift = drift
             try:
                 await self.extend()
-            except StorageUnavailable as error:
+            except PASSING as error:
                 _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for dispatcher in self._dispatchers:
                 dispatcher.work.signal.set()
@@ -195,13 +205,28 @@ class Keeper:
         for work in self._works:
             work.gates.notes = {}
         if notes:
-            await patiently(lambda: self._storage.post_gates(self._worker, notes, self._clock.now()))
+            await self._post(notes)
+
+    async def _post(self, notes: Sequence[GateNote]) -> None:
+        """All of them; where one cannot be stored, the others."""
+        try:
+            await patiently(lambda: self._storage.post_gates(self._worker, notes, self._clock.now()), self._trouble)
+        except ContentRefused as error:
+            if len(notes) == 1:
+                _log.error("Others are not told of a gate of %s/%s: %s", notes[0].app, notes[0].binding, error)
+                return
+            half = len(notes) // 2
+            await self._post(notes[:half])
+            await self._post(notes[half:])
 
     async def tidy(self) -> None:
         """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""
         pruned = self._clock.monotonic()
+        patience = self._trouble.patience()
+        pause = _EXPIRE_EVERY
         while True:
-            await Signal().wait(_EXPIRE_EVERY)
+            await Signal().wait(pause)
+            pause = _EXPIRE_EVERY
             try:
                 while True:
                     expired = await self._storage.expire(self._clock.now(), limit=_BATCH)
@@ -215,5 +240,6 @@ class Keeper:
                     pruned = self._clock.monotonic()
                     while await self._storage.prune(self._clock.now(), limit=_BATCH):
                         pass
-            except StorageUnavailable:
-                continue
+                patience.well()
+            except PASSING as error:
+                pause = patience.failed(error)

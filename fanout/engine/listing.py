@@ -1,17 +1,17 @@
-"""What storage lists in pages, as iterators. Each begins with `check`, which raises where the engine is not open."""
+"""What storage lists: in pages, as iterators, each of which begins with `check`, which raises where the engine is not open; or whole."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
 from fanout.core import given
-from fanout.core.records import Event
+from fanout.core.records import Event, Step
 from fanout.core.states import FINAL_STATES
 from fanout.engine.signal import Signal
-from fanout.errors import UsageError
+from fanout.errors import NotFound, UsageError
 from fanout.plugin import Storage
 
-__all__ = ["deliveries", "events"]
+__all__ = ["deliveries", "events", "steps"]
 
 _EVENTS_PAGE = 500
 
@@ -32,6 +32,19 @@ async def deliveries(
         if not page:
             return
         after = page[-1][0]
+
+
+async def steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
+    """What was decided about one delivery. Raises `NotFound`."""
+    found = await storage.explain(given.text("id", id), given.number("endpoint", endpoint))
+    if found is None:
+        raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
+    if not found:
+        raise NotFound(
+            f"The notification {id} has no delivery for the endpoint {endpoint}: `fanout endpoints show {endpoint}` says whether "
+            "it was registered in time and carries the tag."
+        )
+    return found
 
 
 async def events(storage: Storage, check: Callable[[], None], after: int, follow: bool) -> AsyncIterator[Event]:

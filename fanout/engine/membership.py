@@ -20,10 +20,11 @@ from fanout.core.policy import Policy
 from fanout.core.records import GateNote
 from fanout.engine.dispatcher import JUMP
 from fanout.engine.link import FleetLink
+from fanout.engine.patience import PASSING, Trouble
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
-from fanout.errors import StorageError, StorageUnavailable
+from fanout.errors import StorageError
 from fanout.plugin import Clock, Storage
 
 __all__ = ["Membership"]
@@ -55,6 +56,7 @@ class Membership:
         *,
         clock: Clock,
         policy: Policy,
+        trouble: Trouble,
     ) -> None:
         self._storage = storage
         self._works = works
@@ -79,6 +81,7 @@ class Membership:
         self._steady_since = self._last = self._beaten = clock.monotonic()
         self._patient_until = float("-inf")
         self.ended = False
+        self._patience = trouble.patience()
 
     async def join(self, extend: Callable[[], Awaitable[None]]) -> None:
         """The first beat, before anything is leased. On a full disk nothing is sent before there is room for it.
@@ -126,7 +129,9 @@ class Membership:
                 self._steady_since = monotonic
             elif monotonic - self._steady_since >= self._life:
                 await self._bury(now)
-        except StorageUnavailable:
+            self._patience.well()
+        except PASSING as error:
+            self._patience.failed(error)
             self._steady_since = monotonic
 
     def _look_at_clock(self, monotonic: float, now: float) -> None:

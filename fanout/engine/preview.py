@@ -9,7 +9,7 @@ from fanout.core.gate import GateState
 from fanout.core.model import Notification, Target
 from fanout.core.states import Waiting
 from fanout.engine.intake import Intake
-from fanout.engine.patience import patiently
+from fanout.engine.patience import Trouble, patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
 from fanout.plugin import Storage
@@ -80,11 +80,13 @@ class DrainReport:
         return not self.parked
 
 
-async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], None], poll: float) -> DrainReport:
+async def drain(
+    storage: Storage, works: Sequence[Work], check: Callable[[], None], poll: float, trouble: Trouble
+) -> DrainReport:
     """Wait until storage has nothing outstanding, or nothing but what is parked."""
     while True:
         check()
-        left = {reason: count for reason, count in (await patiently(storage.outstanding)).items() if count}
+        left = {reason: count for reason, count in (await patiently(storage.outstanding, trouble)).items() if count}
         if not left:
             return DrainReport({})
         broken = [
@@ -96,13 +98,13 @@ async def drain(storage: Storage, works: Sequence[Work], check: Callable[[], Non
             if broken:
                 stuck |= {Waiting.BREAKER.value, Waiting.READY.value, Waiting.LANE.value}
             healthy = [work for work in works if work not in broken]
-            if left.keys() <= stuck and not any([(await _ready(storage, work)) for work in healthy]):
+            if left.keys() <= stuck and not any([(await _ready(storage, work, trouble)) for work in healthy]):
                 rest = sum(left.values()) - paused
                 parked = {f"{work.app}/{work.binding}: {work.gate.reason}": rest for work in broken if rest}
                 return DrainReport(parked | ({"paused by an operator": paused} if paused else {}))
         await Signal().wait(poll)
 
 
-async def _ready(storage: Storage, work: Work) -> bool:
-    waiting, due = await patiently(lambda: storage.waiting(work.app, work.binding, work.clock.now()))
+async def _ready(storage: Storage, work: Work, trouble: Trouble) -> bool:
+    waiting, due = await patiently(lambda: storage.waiting(work.app, work.binding, work.clock.now()), trouble)
     return any(waiting) or due is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fanout.config import EVERY, BindingPart, BindingSettings, Owner, Watcher, binding_parts, in_thread
-from fanout.engine.patience import patiently
+from fanout.engine.patience import Trouble, patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
 from fanout.errors import ConfigurationError, FanoutError
@@ -43,6 +43,7 @@ class Renewal:
         *,
         clock: Clock,
         retire: float,
+        trouble: Trouble,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -50,6 +51,7 @@ class Renewal:
         self._works = works
         self._renewer = renewer
         self._retire = retire
+        self._trouble = trouble
         self._retired: list[Transport] = []
         self._made: list[Transport] = []
         self._due: list[tuple[str, str]] = []
@@ -67,7 +69,7 @@ class Renewal:
             await renewer.watcher.look()
             while self._due:
                 # What waits because of the old settings is due again; other workers hear of it with that, and look at the files too.
-                await patiently(partial(self._try_again, *self._due.pop()))
+                await patiently(partial(self._try_again, *self._due.pop()), self._trouble)
 
     async def _try_again(self, app: str, binding: str) -> None:
         await self._storage.retry_binding(app, binding, self._clock.now())

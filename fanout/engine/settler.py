@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import anyio
 
 from fanout.core.policy import Policy
 from fanout.core.records import EndpointGone, Settled, Settlement
+from fanout.core.refusal import UNSTORABLE, condemned, halves, joined
 from fanout.core.states import DOUBT
 from fanout.engine.counters import Tally
 from fanout.engine.lease import Lease
 from fanout.engine.live import Live, SettledDelivery
+from fanout.engine.patience import Trouble
 from fanout.engine.signal import Signal
-from fanout.errors import StorageFull, StorageUnavailable
+from fanout.errors import StorageFull, StorageUnavailable, UsageError
 from fanout.plugin import Clock, Storage
 
 if TYPE_CHECKING:
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Settler"]
 
 _log = logging.getLogger("fanout.settler")
-_FULL_RETRY = 0.5
 
 
 class Settler:
@@ -35,6 +37,7 @@ class Settler:
         "_clock",
         "_finished",
         "_live",
+        "_patience",
         "_policy",
         "_signal",
         "_storage",
@@ -43,11 +46,19 @@ class Settler:
         "stuck",
         "suspect",
         "tally",
+        "trouble",
         "works",
     )
 
     def __init__(
-        self, storage: Storage, *, clock: Clock, policy: Policy, live: Live, finished: Callable[[str], None]
+        self,
+        storage: Storage,
+        *,
+        clock: Clock,
+        policy: Policy,
+        live: Live,
+        finished: Callable[[str], None],
+        trouble: Trouble,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -56,6 +67,8 @@ class Settler:
         self._finished = finished
         self._signal = Signal()
         self._answered = Signal()
+        self.trouble = trouble
+        self._patience = trouble.patience()
         self.works: list[Work] = []
         self.tally = Tally()
         self.awake = False
@@ -130,6 +143,36 @@ class Settler:
                     each.signal.set()
 
     async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """Store them. Of one that the database refuses for its content, the delivery that it is about ends as dead, and the others as they
+        did; the settlement then says so. Holds everything back while the database cannot be used.
+        """
+        try:
+            return await self._stored(settlements)
+        except UsageError as error:
+            if len(settlements) > 1:
+                half = len(settlements) // 2
+                return await self.store(settlements[:half]) + await self.store(settlements[half:])
+            return [await self._refused(settlements[0], error)]
+
+    async def _refused(self, settlement: Settlement, error: UsageError) -> Settled:
+        """What can be stored of one that was refused, which becomes that; stale where nothing can: its lease is left to run out."""
+        lease = next((found for work in self.works if (found := work.leases.get(settlement.chunk)) is not None), None)
+        parts = halves(settlement, () if lease is None else lease.chunk.ids)
+        if parts is not None:
+            answers = [(await self.store([part]))[0] for part in parts]
+            _become(settlement, joined(parts))
+            return Settled(any(answer.stale for answer in answers), "".join(answer.finished for answer in answers))
+        instead = condemned(settlement)
+        if instead is None:
+            _log.error(
+                "A result cannot be stored, nor that it cannot: another worker tries its delivery again. %s", error
+            )
+            return Settled(True)
+        _log.error("A result cannot be stored, so its delivery ends as dead (%s): %s", UNSTORABLE, error)
+        _become(settlement, instead)
+        return (await self.store([settlement]))[0]
+
+    async def _stored(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Store, holding everything back while the disk is full or the database away: what was sent must be remembered before more is."""
         while True:
             try:
@@ -137,6 +180,7 @@ class Settler:
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
             except StorageUnavailable as error:
+                pause = self._patience.failed(error)
                 if not self.stuck:
                     self.stuck = True
                     for work in self.works:
@@ -145,8 +189,9 @@ class Settler:
                         _log.error("The disk is full: sending stops until results can be stored.")
                     else:
                         _log.error("Sending stops until results can be stored: %s", error)
-                await Signal().wait(_FULL_RETRY)
+                await Signal().wait(pause)
             else:
+                self._patience.well()
                 if self.stuck:
                     self.stuck = False
                     _log.warning("Results can be stored again: sending goes on.")
@@ -177,6 +222,12 @@ class Settler:
         if settled.finished:
             self._finished(settled.finished)
             self._live.emit("finished", now, **(data | {"notification": settled.finished}))
+
+
+def _become(settlement: Settlement, other: Settlement) -> None:
+    """Who took it from its lease tells what was stored, and not what was to be."""
+    for each in fields(Settlement):
+        setattr(settlement, each.name, getattr(other, each.name))
 
 
 def _deliveries(taken: Sequence[tuple[Work, Lease, Settlement]], results: Sequence[Settled]) -> list[SettledDelivery]:

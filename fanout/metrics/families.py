@@ -56,6 +56,15 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     up.add(int(storage_up))
     stuck = Family("fanout_results_stuck", "gauge", "1 while results cannot be stored (disk full): nothing is sent.")
     stuck.add(int(view.stuck))
+    trouble = Family(
+        "fanout_storage_trouble",
+        "gauge",
+        "1 while a loop of this process waits for storage: it is full, refuses (an operator mends it), is unavailable, or refuses a content.",
+    )
+    for kind in ("full", "refused", "unavailable", "content"):
+        trouble.add(int(view.trouble == kind), kind=kind)
+    since = Family("fanout_storage_trouble_seconds", "gauge", "For how long one has been waiting; 0 while none does.")
+    since.add(view.trouble_seconds)
     accepted = Family("fanout_notifications_accepted_total", "counter", "Notifications that this process accepted.")
     for app, count in view.accepted.items():
         accepted.add(count, app=app)
@@ -71,7 +80,7 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     loop = Family("fanout_loop_lag_seconds", "histogram", "How late the event loop woke a timer, twice a second.")
     if lag is not None:
         loop.add(lag)
-    return [info, up, stuck, accepted, unexpanded, commits, loop, *_config(view.config)]
+    return [info, up, stuck, trouble, since, accepted, unexpanded, commits, loop, *_config(view.config)]
 
 
 def _config(state: ConfigState) -> list[Family]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from fastapi import Request as HttpRequest
 from fanout.config import Settings
 from fanout.engine import Engine
 from fanout.engine.chance import source
-from fanout.errors import EngineClosed, StorageError, StorageFull
+from fanout.errors import EngineClosed, StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.metrics import LoopLag
 from fanout.plugin import Clock
 from fanout.service.auth import Authenticator, Caller
@@ -32,6 +33,11 @@ __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "U
 _JSON = (b"content-type", b"application/json")
 
 
+_PROMPT = 1.0
+"""Seconds within which `/ready` answers."""
+_LASTING = 1.0
+"""Seconds from which on what storage refuses a loop of the engine makes the service unready: a moment is nobody's concern."""
+_UNREADY = ("full", "refused", "unavailable")
 _FRESH = 1.0
 """Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
 
@@ -75,6 +81,7 @@ class Service:
         self.draining = False
         self._known_until = 0.0
         self._storage_word = self._engine_word = "ok"
+        self._looking: asyncio.Future[tuple[str, str]] | None = None
         self.lag = LoopLag()
         self._rates = Rates()
         self._apps_of_hosts = settings.service.host_names
@@ -93,6 +100,9 @@ class Service:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         if self._stack is not None:
             await self._stack.aclose()
 
@@ -109,15 +119,19 @@ class Service:
         """
         now = self.clock.monotonic()
         if now >= self._known_until:
-            self._storage_word, self._engine_word = await self._look()
+            self._storage_word, self._engine_word = await self._promptly()
             self._known_until = now + _FRESH
         engine = "failed" if self.engine.fault is not None else self._engine_word
         service = "draining" if self.draining else "ok"
-        ready = (self._storage_word, engine, service) == ("ok", "ok", "ok")
+        storage, trouble = self._storage_word, self.engine.trouble
+        if storage == "ok" and trouble.seconds >= _LASTING and trouble.kind in _UNREADY:
+            # It can be reached and written, and yet the engine waits for it: a right to one table, a lock on another.
+            storage = trouble.kind
+        ready = (storage, engine, service) == ("ok", "ok", "ok")
         issuers = self.authenticator.issuers if isinstance(self.authenticator, Authenticator) else "ok"
         return {
             "ready": ready,
-            "storage": self._storage_word,
+            "storage": storage,
             "engine": engine,
             "service": service,
             "issuers": issuers,
@@ -128,6 +142,13 @@ class Service:
         """Look again the next time that `readiness` is asked for."""
         self._known_until = 0.0
 
+    async def _promptly(self) -> tuple[str, str]:
+        """What storage says, within a second: whoever watches must hear of a database that does not answer, and not wait for it too."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        done, _ = await asyncio.wait({self._looking}, timeout=_PROMPT)
+        return self._looking.result() if done else ("unavailable", "ok")
+
     async def _look(self) -> tuple[str, str]:
         try:
             await (self.engine.probe() if self.engine.fault is None else self.engine.storage.probe())
@@ -135,6 +156,10 @@ class Service:
             return "ok", "closed"
         except StorageFull:
             return "full", "ok"
+        except StorageRefused:
+            return "refused", "ok"
+        except StorageUnavailable:
+            return "unavailable", "ok"
         except StorageError:
             return "failed", "ok"
         return "ok", "ok"

@@ -9,22 +9,22 @@ from typing import Any
 
 import orjson
 
-from fanout.errors import UsageError
+from fanout.errors import ContentRefused
 
 __all__ = ["dumps", "pack", "unfit", "unpack"]
 
 
 def dumps(value: Any) -> str:
-    """JSON for a database to keep. Raises `UsageError` for what no JSON text can hold, without saying what it was."""
+    """JSON for a database to keep. Raises `ContentRefused` for what no JSON text can hold, without saying what it was."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
         raise unfit() from None
 
 
-def unfit() -> UsageError:
+def unfit() -> ContentRefused:
     """What is raised for a value that no column can hold."""
-    return UsageError(
+    return ContentRefused(
         "A name, address or number cannot be stored: texts must be valid Unicode, and numbers within 64 bits."
     )
 

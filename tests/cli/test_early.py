@@ -58,12 +58,18 @@ def ended(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("name", ["typer", "fanout.bootstrap", "fanout.engine", "fanout.cli.work"])
 @pytest.mark.parametrize("words", [["work", "--drain"], ["serve"]])
 def test_being_told_to_end_while_importing_is_a_clean_end(words: list[str], name: str, number: signal.Signals) -> None:
     done = ended(_TOLD_WHILE_IMPORTING, int(number), name, *words)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_that_was_started_to_ignore_the_end_of_its_terminal_goes_on() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + _TOLD_WHILE_IMPORTING
+    done = ended(ignoring, int(signal.SIGHUP), "typer", "work", "--drain")
+    assert done.stderr, "it came to read its configuration, which is empty"
 
 
 def test_another_command_that_is_told_to_end_while_importing_does_not_claim_success() -> None:
@@ -72,7 +78,7 @@ def test_another_command_that_is_told_to_end_while_importing_does_not_claim_succ
     assert (interrupted.returncode, interrupted.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("code", [0, 1])
 def test_being_told_to_end_after_the_end_does_not_change_the_exit_code(code: int, number: signal.Signals) -> None:
     done = ended(_TOLD_AT_THE_END, code, int(number))

@@ -56,7 +56,7 @@ def wait_done(shell: Any, id: str) -> dict[str, Any]:
     return asyncio.run(wait())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_worker_delivers_what_another_process_sends_and_ends_when_told(shell: Any, number: signal.Signals) -> None:
     shell.register(("alice", "phone"))
     with running(shell, "work") as worker:

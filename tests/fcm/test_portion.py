@@ -43,6 +43,17 @@ class Others:
         return None
 
 
+def test_a_process_whose_part_is_nought_looks_back_without_fault() -> None:
+    """The database stood still: the part ran out, and a window of the ramp passed."""
+    shaper = Shaper(1000, 60, 0.0)
+    assert shaper.take(0.0, 10.0) == 0.0
+    shaper.resize(0.0)
+    assert shaper.take(1.0, 10.0) < 0
+    assert shaper.take(9.0, 10.0) < 0
+    shaper.resize(1000.0)
+    assert shaper.take(9.5, 10.0) == 0.0
+
+
 def test_a_part_of_the_rate_is_kept_to() -> None:
     shaper = Shaper(1000, 0, 0.0)
     shaper.resize(0.0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from fanout.errors import StorageFull, StorageRefused, StorageUnavailable
+from fanout.service import call
 from fanout.testing.issuer import Fault
 
 pytestmark = pytest.mark.anyio
@@ -35,3 +38,47 @@ async def test_while_the_last_keys_serve_it_is_only_stale(rig: Any) -> None:
     assert set((await rig.service.authenticator.refresh()).values()) != {""}
     assert await ready(rig) == (200, True, "stale")
     assert (await rig.call("GET", "/v1/me/feed", rig.user_token("bob"))).status_code == 200
+
+
+async def test_what_storage_refuses_the_engine_is_told_though_it_can_be_written(rig: Any) -> None:
+    patience = rig.engine.trouble.patience()
+
+    async def storage() -> tuple[int, str]:
+        rig.service.forget_readiness()
+        answer = await rig.http.get("/ready")
+        return answer.status_code, answer.json()["storage"]
+
+    assert await storage() == (200, "ok")
+    for error, word in (
+        (StorageRefused("/secret"), "refused"),
+        (StorageUnavailable("x"), "unavailable"),
+        (StorageFull("x"), "full"),
+    ):
+        patience.failed(error)
+        assert await storage() == (200, "ok"), "a moment is nobody's concern"
+        rig.engine.trouble._met[patience] = (-10.0, error)
+        assert await storage() == (503, word)
+        patience.well()
+        assert await storage() == (200, "ok")
+
+
+async def test_a_database_that_does_not_answer_is_told_within_a_second(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, silent = 0, asyncio.Event()
+
+    async def probe() -> None:
+        nonlocal asked
+        asked += 1
+        await silent.wait()
+
+    monkeypatch.setattr(call, "_PROMPT", 0.02)
+    monkeypatch.setattr(rig.engine.storage, "probe", probe)
+    for _ in range(3):
+        rig.service.forget_readiness()
+        answer = await rig.http.get("/ready")
+        assert (answer.status_code, answer.json()["storage"]) == (503, "unavailable")
+    assert asked == 1, "one question is under way, however often it is asked"
+    silent.set()
+    rig.service.forget_readiness()
+    assert (await rig.http.get("/ready")).json()["storage"] == "ok"

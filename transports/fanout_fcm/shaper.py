@@ -106,7 +106,8 @@ class Shaper:
         """A window has passed: grow warmer or colder by what was used in it."""
         if self._ramp:
             past = now - self._since
-            used = min(1.0, self._taken / (self.rate * past))
+            # A process whose part of the rate is 0 (it could not ask for one: the database was away) may send nothing, and cools down.
+            used = min(1.0, self._taken / (self.rate * past)) if self.rate else 0.0
             self._warm(min(1.0, max(0.0, self._heat + (2.0 * used - 1.0) * past / self._ramp)))
         self._since = now
         self._used += self._taken

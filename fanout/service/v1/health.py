@@ -32,7 +32,7 @@ class ReadyOut(BaseModel):
     """Whether requests should be sent here. Each part is `ok`, or one word for what is wrong."""
 
     ready: bool
-    storage: Literal["ok", "full", "failed"]
+    storage: Literal["ok", "full", "refused", "unavailable", "failed"]
     engine: Literal["ok", "closed", "failed"]
     service: Literal["ok", "draining"]
     issuers: Literal["ok", "stale", "failed"] = Field(

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import asyncpg
 
-from fanout.errors import FanoutError, StorageError, StorageFull, StorageRefused, StorageUnavailable
+from fanout.errors import (
+    ContentRefused,
+    FanoutError,
+    StorageError,
+    StorageFull,
+    StorageRefused,
+    StorageUnavailable,
+)
+from fanout.storage.kinds import Kind
 from fanout.storage.packing import unfit
 
-__all__ = ["Again", "Unknown", "lost", "refusal", "repeatable", "translate", "unknown"]
+__all__ = ["Again", "Unknown", "kind_of", "lost", "refusal", "repeatable", "translate", "unknown"]
 
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("XX001", Kind.FATAL),  # data_corrupted
+    ("XX002", Kind.FATAL),  # index_corrupted
+    ("53100", Kind.FULL),  # disk_full
+    ("22", Kind.CONTENT),  # data exception
+    ("23", Kind.CONTENT),  # integrity constraint violation
+    ("54", Kind.CONTENT),  # program limit exceeded: a text longer than an index holds
+)
+"""By the beginning of an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). All others are unavailable: rights,
+passwords, what is missing or renamed, and whatever else an operator or time ends."""
 _REPEATABLE = ("40001", "40P01", "23505", "55P03")
 """Serialization failure, deadlock; a unique key that another transaction entered between our look and our write; lock_timeout."""
-_FULL = ("53100",)
-"""Disk full."""
 _REFUSED = ("28000", "28P01", "3D000", "42501", "3F000")
 """Wrong user, wrong password, no such database, no right, no such schema."""
+_HINTS = {
+    "53200": "raise max_locks_per_transaction to 256",
+    "53300": "raise max_connections, or lower ?pool= in the URL",
+    "57014": "see what holds it up (pg_stat_activity)",
+    "42P01": "put back the tables and the right to use their schema",
+    "42501": "grant it to this user",
+    "55000": "see that the database accepts connections (ALTER DATABASE … ALLOW_CONNECTIONS true)",
+}
+"""What an operator can do, where that is known."""
 
 
 class Again(Exception):
@@ -38,6 +63,20 @@ def lost(error: BaseException) -> bool:
 def repeatable(error: BaseException) -> bool:
     """Whether the operation, run again, may well succeed."""
     return isinstance(error, Again) or getattr(error, "sqlstate", None) in _REPEATABLE
+
+
+def kind_of(error: BaseException) -> Kind | None:
+    """The class of a driver's or server's error; None for an error that is neither."""
+    if isinstance(error, (UnicodeEncodeError, OverflowError)) or (
+        isinstance(error, asyncpg.DataError) and not isinstance(error, asyncpg.PostgresError)
+    ):
+        return Kind.CONTENT
+    if isinstance(error, Again) or lost(error):
+        return Kind.UNAVAILABLE
+    if not isinstance(error, asyncpg.PostgresError):
+        return None
+    code = error.sqlstate or ""
+    return next((kind for prefix, kind in _KINDS if code.startswith(prefix)), Kind.UNAVAILABLE)
 
 
 def refusal(error: BaseException, shown: str) -> StorageRefused | None:
@@ -70,42 +109,52 @@ def translate(error: BaseException, shown: str) -> BaseException:
     """The error that a caller of the storage sees. Values that stand in the driver's and server's texts are left out."""
     if isinstance(error, FanoutError):
         return error
-    if isinstance(error, (UnicodeEncodeError, OverflowError)):
-        return unfit()
-    if isinstance(error, asyncpg.DataError) or getattr(error, "sqlstate", None) in ("22021", "22P05", "22003"):
-        return unfit()
+    kind = kind_of(error)
     code = getattr(error, "sqlstate", None)
-    if code == "53200":
-        made: StorageError = StorageError(
-            f"The server of {shown} has no room for locks or memory ({_said(error)}): raise max_locks_per_transaction to 256."
-        )
-    elif code in _FULL:
-        made = StorageFull(
-            f"The database {shown} has no room ({_said(error)}): nothing of this call was stored. Make room and repeat it."
-        )
-    elif isinstance(error, Again) or code in _REPEATABLE:
-        made = StorageUnavailable(
-            f"The database {shown} is too busy: other transactions came in between each time. Repeat the call."
-        )
-    elif code == "57014":
-        made = StorageUnavailable(
-            f"The database {shown} did not finish a statement in time: see what holds it up (pg_stat_activity)."
-        )
-    elif code == "53300":
-        made = StorageUnavailable(
-            f"The database {shown} has no connection left: raise max_connections, or lower ?pool= in the URL."
-        )
-    elif lost(error):
-        made = StorageUnavailable(
-            f"The database {shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."
-        )
-    elif isinstance(error, asyncpg.PostgresError):
-        made = StorageError(f"The database {shown} refused: {type(error).__name__}: {_said(error)}.")
-    else:
-        return error
+    made: StorageError
+    match kind:
+        case None:
+            return error
+        case Kind.CONTENT:
+            made = (
+                unfit()
+                if code is None or code in ("22021", "22P05", "22003")
+                else ContentRefused(
+                    # Of a data exception the server's text names the value.
+                    f"The database {shown} refused what it was to store: {type(error).__name__}"
+                    f"{'' if code.startswith('22') else f': {_said(error)}'}."
+                )
+            )
+        case Kind.FULL:
+            made = StorageFull(
+                f"The database {shown} has no room ({_said(error)}): nothing of this call was stored. Make room and repeat it."
+            )
+        case Kind.FATAL:
+            made = StorageError(
+                f"The database {shown} is damaged ({_said(error)}): restore it from a backup, and start again."
+            )
+        case _:
+            made = _passing(error, code, shown)
     # The driver's own error may hold values in its text and detail: it is not the cause that tracebacks print.
     made.__suppress_context__ = True
     return made
+
+
+def _passing(error: BaseException, code: str | None, shown: str) -> StorageUnavailable:
+    if repeatable(error):
+        return StorageUnavailable(
+            f"The database {shown} is too busy: other transactions came in between each time. Repeat the call."
+        )
+    if code == "25006":
+        return StorageUnavailable(
+            f"The database {shown} takes no writes ({_said(error)}): promote a standby, or end default_transaction_read_only."
+        )
+    if lost(error):
+        return StorageUnavailable(
+            f"The database {shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."
+        )
+    hint = _HINTS.get(code or "", "it is tried again; see the server's log")
+    return StorageUnavailable(f"The database {shown} does not do this at present ({_said(error)}): {hint}.")
 
 
 def _said(error: BaseException) -> str:

@@ -12,11 +12,12 @@ from fanout.core.records import Put, Status, Step, Submission, Taken
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
 from fanout.core.text import cleaned
 from fanout.enqueue import Statement, enqueue_async
-from fanout.errors import FanoutError, NotFound, UsageError
+from fanout.errors import ContentRefused, FanoutError, NotFound, StorageError, UsageError
 from fanout.plugin import StorageContext
+from fanout.storage.kinds import Kind
 from fanout.storage.postgres import explaining, pausing, standing, stopping, watching
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.failure import lost, repeatable
+from fanout.storage.postgres.failure import kind_of, repeatable
 from fanout.storage.postgres.intake import put
 from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.registration import intern
@@ -34,6 +35,9 @@ __all__ = [
     "resume",
     "status",
 ]
+
+_OFTEN = 6
+"""Runs of one transaction."""
 
 Judge = Callable[[Submission], tuple[Submission, Mapping[str, str]]]
 
@@ -172,7 +176,7 @@ async def _put(
         try:
             answers = await put(db, subs, now)
         except Exception as error:
-            if lost(error) or repeatable(error):
+            if not _its_own(db, error):
                 raise
             await db.run("ROLLBACK TO SAVEPOINT inbox")
             if len(subs) == 1:
@@ -197,6 +201,18 @@ async def _put(
         await db.run("ROLLBACK TO SAVEPOINT inbox")
         outcomes.update((sub.id, Taken(sub, refused=refused[sub.id])) for sub in subs if sub.id in refused)
         subs = [sub for sub in subs if sub.id not in refused]
+
+
+def _its_own(db: Db, error: Exception) -> bool:
+    """Whether a failure is one of what was to be put, and not of the database at this moment: a right, a key of addresses, a deadlock.
+
+    A unique value that is still taken after several runs is not taken by somebody who came in between.
+    """
+    if repeatable(error):
+        return kind_of(error) is Kind.CONTENT and db.repeats >= _OFTEN
+    if isinstance(error, StorageError):
+        return isinstance(error, ContentRefused)
+    return kind_of(error) in (None, Kind.CONTENT)
 
 
 async def _record(db: Db, taken: Sequence[Taken], now: float) -> None:

@@ -87,7 +87,9 @@ async def _step(connection: Connection, options: Options, steps: tuple[str, ...]
         version = await _version(connection, options, len(steps))
         if version >= len(steps):
             return
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        if await connection.fetchval("SELECT to_regnamespace($1)", schema) is None:
+            # With IF NOT EXISTS too, it asks for the right to make one, which the owner of one that is there need not have.
+            await connection.execute(f"CREATE SCHEMA {schema}")
         await connection.execute(f"SET LOCAL search_path = {schema}")
         await connection.execute(steps[version])
         if version == 0:

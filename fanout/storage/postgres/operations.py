@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
@@ -193,12 +195,21 @@ class Database:
             result = await function(db, *arguments)
             fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
-            await connection.execute(last)
+            await self._end(connection, last)
             fate.committing = False
             if last is self._commit:
                 self._bumped += 1
         db.keep()
         return result
+
+    async def _end(self, connection: Connection, last: str) -> None:
+        """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while."""
+        try:
+            await connection.execute(last)
+        except asyncpg.PostgresError as error:
+            # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
+            if last is not self._commit or error.sqlstate not in ("42501", "42P01", "3F000"):
+                raise
 
 
 async def _roll_back(connection: Connection) -> bool:

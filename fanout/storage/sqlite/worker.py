@@ -189,6 +189,13 @@ class Thread:
                 (reads if not writes and database.idle(each[0]) else writes).append(each)
         self._answer(reads)
         if writes and (self._closing or time.monotonic() >= database.free_until):
+            if self._closing:
+                # Nobody waits any more for what was given up, so a lock that somebody holds need not be waited for either.
+                given_up = [each for each in writes if each[1].cancelled()]
+                self._answer(given_up)
+                writes[:] = [each for each in writes if not each[1].cancelled()]
+                if not writes:
+                    return
             database.patient = self._closing
             if database.write([operation for operation, _ in writes]):
                 self._answer(writes)
