@@ -28,17 +28,27 @@ _AGAIN = frozenset((429, 502, 503, 504))
 
 
 class ServiceError(FanoutError):
-    """The service refused. `status` is HTTP's, `code` the service's word, `retry_after` seconds where it names any.
+    """The service refused. `status` is HTTP's, `code` Microsoft Graph's word for it, `retry_after` seconds where it names any.
+
+    `reason` is what a program decides by: a word of `fanout.core.reasons.REASONS` such as "device" or "resync", "" where the answer has none.
 
     `request_id` is for whoever runs the service: it stands in their log.
     """
 
     def __init__(
-        self, text: str, *, status: int, code: str = "", request_id: str = "", retry_after: float | None = None
+        self,
+        text: str,
+        *,
+        status: int,
+        code: str = "",
+        reason: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(text)
         self.status = status
         self.code = code
+        self.reason = reason
         self.request_id = request_id
         self.retry_after = retry_after
 
@@ -190,12 +200,14 @@ async def _refusal(answer: aiohttp.ClientResponse, method: str, path: str) -> Se
         said = orjson.loads(await _text(answer))["error"]
         code, message = str(said["code"]), str(said["message"])
     except (orjson.JSONDecodeError, LookupError, TypeError, ServiceUnavailable):
-        code, message = "", "it says nothing more"
+        said, code, message = {}, "", "it says nothing more"
+    inner = said.get("innerError")
     after = answer.headers.get("retry-after")
     return ServiceError(
         f"{method} {path}: {answer.status} {code}: {message}",
         status=answer.status,
         code=code,
+        reason=str(inner.get("code", "")) if isinstance(inner, dict) else "",
         request_id=answer.headers.get("request-id", ""),
         retry_after=None if after is None else parse_retry_after(after, time.time()),
     )

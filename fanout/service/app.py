@@ -37,7 +37,7 @@ _log = logging.getLogger("fanout.service")
 
 _ABOUT = """One post to a user reaches every device she has, and a feed that all of them read.
 
-Every refusal has one envelope, `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`, and every answer a
+Every refusal has one envelope, `{"error": {"code", "message", "innerError": {"code", "request-id", "date"}}}`, and every answer a
 `request-id`; a `client-request-id` is echoed."""
 
 

@@ -258,7 +258,10 @@ class Call:
         """Raise `Refused` 403 for a caller that does not act as an app."""
         if self.known.user is not None:
             raise Refused(
-                403, "accessDenied", "This is for the app itself: call it with an app's token or key, not a user's."
+                403,
+                "accessDenied",
+                "This is for the app itself: call it with an app's token or key, not a user's.",
+                reason="app_only",
             )
 
     @property
@@ -332,7 +335,8 @@ async def _app(request: HttpRequest) -> Call:
 async def _user(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
     if call.known.user is None:
-        raise Refused(403, "accessDenied", "This is for one user: call it with a user's token, not an app's.")
+        text = "This is for one user: call it with a user's token, not an app's."
+        raise Refused(403, "accessDenied", text, reason="user_only")
     return call
 
 

@@ -1,6 +1,6 @@
 """What a request is answered when it is refused: one table from exceptions to statuses, and one envelope.
 
-The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"request-id", "date"}}}`.
+The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"code", "request-id", "date"}}}`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from fanout.core.reasons import BY_STATUS
 from fanout.errors import (
     Backlogged,
     Conflict,
@@ -59,33 +60,46 @@ _RETRY = {"retry-after": "1"}
 
 
 class Refused(HTTPException):
-    """A request that is answered with `status` and a sentence. An `HTTPException`, so that FastAPI lets it through."""
+    """A request that is answered with `status` and a sentence. An `HTTPException`, so that FastAPI lets it through.
 
-    def __init__(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+    `reason` is a word of `fanout.core.reasons`, "" for that of the status.
+    """
+
+    def __init__(
+        self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None, *, reason: str = ""
+    ) -> None:
         super().__init__(status, text, dict(headers or {}))
         self.code = code
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What to answer."""
+    """What to answer: `code` is Graph's word, `reason` ours (`fanout.core.reasons`), "" for that of the status."""
 
     status: int
     code: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def word(self) -> str:
+        """The reason that the answer gives."""
+        return self.reason or BY_STATUS.get(self.status, "invalid" if self.status < 500 else "fault")
 
 
 def problem_of(error: BaseException) -> Problem:
     """What `error` means to a client. Nothing of what is our own fault is told; that is for the log."""
     match error:
         case Refused():
-            return Problem(error.status_code, error.code, str(error.detail), error.headers or {})
+            return Problem(error.status_code, error.code, str(error.detail), error.headers or {}, error.reason)
         case AuthError():
-            return Problem(error.status, CODES[error.status], str(error), _lower(error.headers))
+            return Problem(error.status, CODES[error.status], str(error), _lower(error.headers), error.reason)
         case HTTPException():
             code = CODES.get(error.status_code, "invalidRequest" if error.status_code < 500 else "generalException")
-            return Problem(error.status_code, code, str(error.detail), _lower(error.headers or {}))
+            reason = "route" if error.status_code == 404 else ""
+            return Problem(error.status_code, code, str(error.detail), _lower(error.headers or {}), reason)
         case RequestValidationError() | ValidationError():
             return Problem(400, CODES[400], sentence(error.errors()))
         case NotFound():
@@ -93,10 +107,10 @@ def problem_of(error: BaseException) -> Problem:
         case Conflict():
             return Problem(409, CODES[409], str(error))
         case FeedError():
-            return Problem(error.status, CODES[error.status], str(error))
+            return Problem(error.status, CODES[error.status], str(error), reason=error.reason)
         case Backlogged():
             after = str(max(1, math.ceil(error.retry_after)))
-            return Problem(429, CODES[429], str(error), {"retry-after": after})
+            return Problem(429, CODES[429], str(error), {"retry-after": after}, "backlog")
         case ContentRefused():
             return Problem(400, CODES[400], str(error))
         case StorageFull():
@@ -112,7 +126,7 @@ def problem_of(error: BaseException) -> Problem:
 
 def envelope(problem: Problem, request_id: str, client_request_id: str, date: str) -> bytes:
     """The body of the answer. `date` is in ISO 8601, UTC."""
-    inner = {"request-id": request_id, "date": date}
+    inner = {"code": problem.word, "request-id": request_id, "date": date}
     if client_request_id:
         inner["client-request-id"] = client_request_id
     return orjson.dumps({"error": {"code": problem.code, "message": problem.message, "innerError": inner}})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -112,7 +113,7 @@ def _problem(call: Call, error: Exception, path: str) -> Problem:
         _log.error("The request %s failed.", call.request_id, exc_info=error)
     if problem.status == 429 and is_graph(path):
         # Graph's notifications answered so, and not 429 ("Create and send a notification", error responses).
-        return Problem(406, problem.code, problem.message, problem.headers)
+        return replace(problem, status=406)
     return problem
 
 

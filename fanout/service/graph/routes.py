@@ -44,12 +44,14 @@ async def _user(call: Call) -> str:
                 400,
                 "invalidRequest",
                 "X-UNS-ID is missing: an app names the user by a user notification subscription id (UNSID).",
+                reason="unsid",
             )
         return caller.user
     user = await call.service.feed.user_of_unsid(caller.app, unsid)
     if user is None or caller.user not in (None, user):
         # One answer for unknown, expired and another app's: which of them it is is nobody's business.
-        raise Refused(403, "accessDenied", "X-UNS-ID is no live subscription of a user of this app.")
+        text = "X-UNS-ID is no live subscription of a user of this app."
+        raise Refused(403, "accessDenied", text, reason="unsid")
     return user
 
 
@@ -57,7 +59,8 @@ async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
     """Store it and what is to be pushed, and answer with the resource."""
     service, app = call.service, call.known.app
     if posted.targetHostName is not None and not service.host_allowed(app, posted.targetHostName):
-        raise Refused(403, "accessDenied", "targetHostName is none of this app's host names.")
+        text = "targetHostName is none of this app's host names."
+        raise Refused(403, "accessDenied", text, reason="host")
     plan = convert(posted, service.clock.now())
     done = await service.feed.post(
         app,

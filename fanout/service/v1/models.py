@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fanout.core import given
 from fanout.core.duration import parse_duration, parse_when
 from fanout.core.model import DEFAULT_TTL, Action, Lane, Notification, Repeat, Target
+from fanout.core.reasons import REASONS
 from fanout.service.feed import NewItem
 
 __all__ = [
@@ -390,6 +391,7 @@ class Erased(_Out):
 class InnerError(_Out):
     """For the log's sake."""
 
+    code: str = Field(description="What a client decides by.", json_schema_extra={"enum": list(REASONS)})
     request_id: str = Field(alias="request-id")
     date: str
     client_request_id: str | None = Field(None, alias="client-request-id")

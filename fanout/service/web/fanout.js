@@ -13,14 +13,16 @@
 
 const RETRY = 1000; // milliseconds; doubled with each failure in a row, up to
 const RETRY_CAP = 60_000;
+const REVOKED = ["device", "unsid"]; // reasons that say: this device's subscription is no more
 
-/** A refusal by the service. `status` is HTTP's, `code` the service's word for it. */
+/** A refusal by the service. `status` is HTTP's, `code` Microsoft Graph's word for it, `reason` what a program decides by. */
 export class FanoutError extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, reason = "") {
     super(message);
     this.name = "FanoutError";
     this.status = status;
     this.code = code;
+    this.reason = reason;
   }
 }
 
@@ -205,15 +207,16 @@ export class Fanout extends EventTarget {
       });
       if (answer.ok) return answer;
       const refusal = (await answer.json().catch(() => ({}))).error ?? {};
+      const reason = refusal.innerError?.code ?? "";
       if (answer.status === 401 && attempt === 0 && typeof this.#token === "function") continue;
       if (answer.status === 401) this.dispatchEvent(new CustomEvent("unauthorized"));
-      if (answer.status === 403 && this.unsid && refusal.code === "device") {
+      if (answer.status === 403 && this.unsid && REVOKED.includes(reason)) {
         this.unsid = null; // ended elsewhere: go on as a browser without a subscription
         await keep({ unsid: null, subscription: null });
         this.dispatchEvent(new CustomEvent("subscription", { detail: "expired" }));
         if (attempt < 2) continue;
       }
-      throw new FanoutError(answer.status, refusal.code ?? "", refusal.message ?? `The service answered ${answer.status}.`);
+      throw new FanoutError(answer.status, refusal.code ?? "", refusal.message ?? `The service answered ${answer.status}.`, reason);
     }
   }
 
