@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint type mypy pyright check bench bench-all soak faults flaky mutants clean
+.PHONY: demo test lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -48,6 +48,10 @@ soak: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
+
+# Every row in seconds, as `make test` runs some of them: counts are judged, times are not.
+faults-short: $(STAMP)
+	$(BIN)/python -m tests.faults --short
 
 # Ten runs in random order, half of them beside two busy processes. FLAKY="--runs 4 tests/core" is less of it.
 flaky: $(STAMP)

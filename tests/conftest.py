@@ -11,6 +11,9 @@ from blockbuster import blockbuster_ctx
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="the long form of the fault run (make faults)")
+    parser.addoption(
+        "--short-rows", action="store_true", help="every row of the fault run in its short form (make faults-short)"
+    )
     parser.addoption("--soak", action="store_true", help="the long form of the soak test (make soak)")
 
 

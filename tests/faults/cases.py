@@ -29,8 +29,9 @@ def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
     async def test_row(row: Row, tmp_path: Path, nursery: Nursery, request: pytest.FixtureRequest) -> None:
         if row.run is None:
             pytest.skip(row.why or f"see {', '.join(row.see)}")
-        if row.number in _LONG and not request.config.getoption("--faults"):
-            pytest.skip("takes too long for `make test`: run `make faults`")
+        option = request.config.getoption
+        if row.number in _LONG and not option("--faults") and not option("--short-rows"):
+            pytest.skip("takes too long for `make test`: run `make faults-short`, or `make faults`")
         if not hasattr(os, "pidfd_open"):
             pytest.skip("needs Linux: processes of the trial are awaited through pidfd_open")
         # A seed that is the same for each run of the tests; `python -m tests.faults` draws one, and prints it.

@@ -47,20 +47,22 @@ async def server(form: Form) -> AsyncIterator[PostgresServer]:
         await asyncio.to_thread(made.close)
 
 
-def _plan(rng: random.Random, count: int, key: str) -> list[list[object]]:
-    """Half to everybody, half to one user; no two alike."""
+def _plan(rng: random.Random, count: int, key: str, *, keyed: bool = True) -> list[list[object]]:
+    """Half to everybody, half to one user; no two alike. Without `keyed`, half have no idempotency key."""
     return [
         [
             "all" if n % 2 else f"user:u{rng.randrange(10)}",
             {"title": f"{key}-{n}", "lane": rng.choice(("urgent", "normal", "bulk"))},
-            f"{key}-{n}",
+            f"{key}-{n}" if keyed or n % 4 < 2 else None,
         ]
         for n in range(count)
     ]
 
 
-def _rounds(rng: random.Random, count: int, key: str, size: int = 10) -> list[list[list[object]]]:
-    plan = _plan(rng, count, key)
+def _rounds(
+    rng: random.Random, count: int, key: str, size: int = 10, *, keyed: bool = True
+) -> list[list[list[object]]]:
+    plan = _plan(rng, count, key, keyed=keyed)
     return [plan[first : first + size] for first in range(0, count, size)]
 
 
@@ -217,7 +219,8 @@ class Cutter:
 
 @measured(46, "commit unknown: the connection cut after COMMIT", "no loss, no double notification")
 async def cut(form: Form) -> Finding:
-    """Every connection of drivers and workers goes through a proxy that swallows the answer to some commits."""
+    """Every connection of drivers and workers goes through a proxy that swallows the answer to some commits. Half of the sends have no
+    key by which a second one would be found out."""
     cycles, count = form.pick(1, 20), form.pick(40, 100)
     rng = form.rng
     async with server(form) as database:
@@ -230,7 +233,7 @@ async def cut(form: Form) -> Finding:
                 cutter.share = 0.2
                 refused = 0
                 for cycle in range(cycles):
-                    driver = here.drive(_rounds(rng, count, f"c{cycle}", 4), single=bool(cycle % 2))
+                    driver = here.drive(_rounds(rng, count, f"c{cycle}", 4, keyed=False), single=bool(cycle % 2))
                     refused += await driver.wait(120) != 0
                 await until(lambda: cutter.cuts >= cycles, what="a connection that was cut")
                 cutter.share = 0.0
@@ -240,9 +243,10 @@ async def cut(form: Form) -> Finding:
                 await here.drain()
                 audit = await here.audit(unknown=True)
         twice = await _stored_twice(url)
-    found = f"lost {audit.lost}, false {audit.false}, stored twice {twice}, duplicates {audit.duplicates}, workers that failed {failed}"
-    good = audit.lost == audit.false == twice == failed == 0 and audit.deliveries > 0 and cuts > 0
-    return Finding(found, good, f"{cuts} connections cut, {refused} drivers refused, {audit.deliveries:,} deliveries")
+    found = f"lost {audit.lost}, false {audit.false}, stored twice {twice}, duplicates {audit.duplicates}, drivers refused {refused}, workers that failed {failed}"
+    # What was committed is found by its id when it is asked for again, with a key or without: no send is refused.
+    good = audit.lost == audit.false == twice == failed == refused == 0 and audit.deliveries > 0 and cuts > 0
+    return Finding(found, good, f"{cuts} connections cut, {audit.deliveries:,} deliveries")
 
 
 # -- the server is stopped

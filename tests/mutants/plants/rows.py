@@ -58,4 +58,25 @@ PLANTS = [
         "",
         "tests/faults/test_disk.py -k row_30",
     ),
+    Plant(
+        "row 18: what GOAWAY excludes is sent again at the cost of an attempt",
+        "fanout/http/inbound.py",
+        'sent: Literal["no", "unknown"] = "unknown" if excluded in self.partial else "no"',
+        'sent: Literal["no", "unknown"] = "unknown"',
+        "tests/faults/test_connections.py -k row_18",
+    ),
+    Plant(
+        "row 46: a commit in doubt is made once more",
+        "fanout/storage/postgres/intake.py",
+        "    if db.again:\n",
+        "    if False:\n",
+        "tests/postgres/test_kills.py -k row_46 --short-rows",
+    ),
+    Plant(
+        "row 6: a sender does not look at its lease",
+        "fanout/engine/sender.py",
+        "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
+        "if prepared.stopped or moment >= prepared.expires_at:",
+        "tests/faults/test_processes.py -k row_06 --short-rows",
+    ),
 ]
