@@ -12,6 +12,7 @@ from fanout.bootstrap import Parts, dedicate_process
 from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say
+from fanout.cli.systemd import Announcer
 from fanout.core.urls import is_loopback
 from fanout.errors import ConfigurationError, UsageError
 
@@ -114,7 +115,8 @@ async def _serve(
             from fanout.metrics import Exporter
 
             exporter = await stack.enter_async_context(Exporter(engine, *listen))
-            say(f"Metrics are at {exporter.url}.")
+            say(f"Metrics are at {exporter.url}, /health and /ready beside them.")
+        await stack.enter_async_context(Announcer(engine, f"Serving at {url}."))
         await engine.failed()
     return 1
 

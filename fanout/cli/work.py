@@ -15,6 +15,7 @@ from fanout.bootstrap import dedicate_process
 from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
+from fanout.cli.systemd import Announcer, Children
 from fanout.engine import Engine
 from fanout.errors import UsageError
 
@@ -36,14 +37,17 @@ def work(
         typer.Option(
             "--metrics",
             metavar="HOST:PORT",
-            help="Serve Prometheus metrics there; a port alone is on loopback. Of several processes each has the next port.",
+            help="Serve /metrics (Prometheus), /health and /ready there; a port alone is on loopback. Of several processes each has the next port.",
         ),
     ] = None,
     log_format: LogFormat = None,
     config: Config = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
-    """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends."""
+    """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.
+
+    Exit codes: 0 it was told to end, or has drained; 1 it failed, or only parked deliveries are left; 2 the configuration is wrong.
+    """
     logs.configure(log_format)
     listen = None
     if metrics is not None:
@@ -96,7 +100,8 @@ async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: 
             from fanout.metrics import Exporter
 
             exporter = await stack.enter_async_context(Exporter(engine, *listen))
-            say(f"Metrics are at {exporter.url}.")
+            say(f"Metrics are at {exporter.url}, /health and /ready beside them.")
+        await stack.enter_async_context(Announcer(engine, f"Working for {bindings}."))
         ends = [asyncio.ensure_future(_drained(engine) if drain else _failed(engine))]
         if until_eof:
             ends.append(asyncio.ensure_future(_eof()))
@@ -138,21 +143,30 @@ async def _eof() -> int:
 async def _parent(commands: Sequence[Sequence[str]], *, drain: bool) -> int:
     """Start the workers, and end them all when told to, when one of them ends unasked, or when all have drained."""
     children: list[asyncio.subprocess.Process] = []
+    async with Children(len(commands), f"Working in {len(commands)} processes.") as told:
+        return await _run_all(commands, children, told, drain=drain)
+
+
+async def _run_all(
+    commands: Sequence[Sequence[str]], children: list[asyncio.subprocess.Process], told: Children, *, drain: bool
+) -> int:
     try:
         for words in commands:
             # A session of its own: Ctrl-C on the terminal reaches this process only, which tells the children once.
-            child = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.PIPE, start_new_session=True)
+            child = await asyncio.create_subprocess_exec(
+                *words, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=told.environ
+            )
             children.append(child)
         say(
             f"{len(commands)} workers: {', '.join(str(child.pid) for child in children)}. "
             + ("End when done." if drain else "Ctrl-C ends.")
         )
-        return await _watch(children, drain=drain)
+        return await _watch(children, told, drain=drain)
     finally:
         await asyncio.gather(*(_end(child) for child in children))
 
 
-async def _watch(children: list[asyncio.subprocess.Process], *, drain: bool) -> int:
+async def _watch(children: list[asyncio.subprocess.Process], told: Children, *, drain: bool) -> int:
     waits = {asyncio.ensure_future(child.wait()): child for child in children}
     worst = 0
     try:
@@ -167,6 +181,7 @@ async def _watch(children: list[asyncio.subprocess.Process], *, drain: bool) -> 
                     )
                     return 1
                 worst = max(worst, code)
+                told.ended()
     finally:
         for wait in waits:
             wait.cancel()

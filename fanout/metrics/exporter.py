@@ -1,9 +1,10 @@
-"""Metrics over HTTP, for a process that serves nothing else: one route, in the engine's own loop."""
+"""Metrics and health over HTTP, for a process that serves nothing else, in the engine's own loop."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+import time
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from fanout.engine import Engine
 from fanout.errors import UsageError
 from fanout.metrics.collector import CONTENT_TYPE, LoopLag, render
+from fanout.metrics.readiness import Readiness
 
 __all__ = ["Exporter", "listen_address"]
 
@@ -31,9 +33,10 @@ def listen_address(text: str) -> tuple[str, int]:
 
 
 class Exporter:
-    """`GET /metrics` on `host`:`port` while this async context manager is entered, the loop's lag included.
+    """`GET /metrics`, `/health` and `/ready` on `host`:`port` while this async context manager is entered, the loop's lag included.
 
-    There is no authentication: metrics name apps, bindings and reasons, so listen on loopback or on a network of your own. Raises
+    `/health` is 200 as long as the loop turns and the engine has not failed; `/ready` is 200 where it can work, else 503, with a word for
+    each part (`Readiness`). There is no authentication: metrics name apps, bindings and reasons, so listen on loopback or on a network of your own. Raises
     `UsageError` where the address cannot be listened on. `url` is what to scrape, with the port that was found for 0.
     """
 
@@ -42,12 +45,15 @@ class Exporter:
         self._host = host
         self._port = port
         self._lag = LoopLag()
+        self._readiness = Readiness(engine, time.monotonic)
         self._turn = asyncio.Lock()
         self.url = ""
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=1024)
         app.router.add_get("/metrics", self._answer)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
@@ -65,9 +71,23 @@ class Exporter:
 
     async def __aexit__(self, *exc: object) -> None:
         self._lag.__exit__(*exc)
+        await self._readiness.aclose()
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
         async with self._turn:  # however many ask, storage is read by one of them at a time
             body = await render(self._engine, lag=self._lag)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        failed = self._engine.fault is not None
+        return _json({"status": "failed" if failed else "ok"}, 503 if failed else 200)
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        async with self._turn:
+            found = await self._readiness.look()
+        return _json(found, 200 if found["ready"] else 503)
+
+
+def _json(values: dict[str, Any], status: int) -> web.Response:
+    return web.json_response(values, status=status, headers={"Cache-Control": "no-store"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,8 +15,8 @@ from fastapi import Request as HttpRequest
 from fanout.config import Settings
 from fanout.engine import Engine
 from fanout.engine.chance import source
-from fanout.errors import EngineClosed, StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.metrics import LoopLag
+from fanout.metrics.readiness import Readiness
 from fanout.plugin import Clock
 from fanout.service.auth import Authenticator, Caller
 from fanout.service.body import Headers, Receive, read_body
@@ -31,15 +30,6 @@ from fanout.service.strict_json import parse
 __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall"]
 
 _JSON = (b"content-type", b"application/json")
-
-
-_PROMPT = 1.0
-"""Seconds within which `/ready` answers."""
-_LASTING = 1.0
-"""Seconds from which on what storage refuses a loop of the engine makes the service unready: a moment is nobody's concern."""
-_UNREADY = ("full", "refused", "unavailable")
-_FRESH = 1.0
-"""Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
 
 _draw = source().randbytes
 
@@ -79,9 +69,7 @@ class Service:
         self.feed = feed
         self.clock = clock
         self.draining = False
-        self._known_until = 0.0
-        self._storage_word = self._engine_word = "ok"
-        self._looking: asyncio.Future[tuple[str, str]] | None = None
+        self._readiness = Readiness(engine, clock.monotonic)
         self.lag = LoopLag()
         self._rates = Rates()
         self._apps_of_hosts = settings.service.host_names
@@ -100,9 +88,7 @@ class Service:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain()
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking})
+        await self._readiness.aclose()
         if self._stack is not None:
             await self._stack.aclose()
 
@@ -117,52 +103,14 @@ class Service:
         Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
         and as it is they who make its keys be fetched again, a service that nobody calls would never get well.
         """
-        now = self.clock.monotonic()
-        if now >= self._known_until:
-            self._storage_word, self._engine_word = await self._promptly()
-            self._known_until = now + _FRESH
-        engine = "failed" if self.engine.fault is not None else self._engine_word
+        found = await self._readiness.look()
         service = "draining" if self.draining else "ok"
-        storage, trouble = self._storage_word, self.engine.trouble
-        if storage == "ok" and trouble.seconds >= _LASTING and trouble.kind in _UNREADY:
-            # It can be reached and written, and yet the engine waits for it: a right to one table, a lock on another.
-            storage = trouble.kind
-        ready = (storage, engine, service) == ("ok", "ok", "ok")
         issuers = self.authenticator.issuers if isinstance(self.authenticator, Authenticator) else "ok"
-        return {
-            "ready": ready,
-            "storage": storage,
-            "engine": engine,
-            "service": service,
-            "issuers": issuers,
-            "configuration": "refused" if self.engine.configuration.problem else "ok",
-        }
+        return found | {"ready": found["ready"] and service == "ok", "service": service, "issuers": issuers}
 
     def forget_readiness(self) -> None:
         """Look again the next time that `readiness` is asked for."""
-        self._known_until = 0.0
-
-    async def _promptly(self) -> tuple[str, str]:
-        """What storage says, within a second: whoever watches must hear of a database that does not answer, and not wait for it too."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(self._look())
-        done, _ = await asyncio.wait({self._looking}, timeout=_PROMPT)
-        return self._looking.result() if done else ("unavailable", "ok")
-
-    async def _look(self) -> tuple[str, str]:
-        try:
-            await (self.engine.probe() if self.engine.fault is None else self.engine.storage.probe())
-        except EngineClosed:
-            return "ok", "closed"
-        except StorageFull:
-            return "full", "ok"
-        except StorageRefused:
-            return "refused", "ok"
-        except StorageUnavailable:
-            return "unavailable", "ok"
-        except StorageError:
-            return "failed", "ok"
-        return "ok", "ok"
+        self._readiness.forget()
 
     def take(self, kind: str, caller: Caller) -> float:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.

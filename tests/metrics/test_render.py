@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import fanout
 from fanout.engine import Engine
 from fanout.metrics import CONTENT_TYPE, Exporter, LoopLag, render
-from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, StorageError, Throttled
+from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, StorageError, StorageFull, Throttled
 
 pytestmark = pytest.mark.anyio
 
@@ -205,3 +206,34 @@ async def test_a_refused_configuration_is_a_metric(
         while not scrape(await render(engine))("fanout_config_restart_needed"):
             await asyncio.sleep(0.005)
         assert scrape(await render(engine))("fanout_config_refused") == 0
+
+
+async def test_probes_beside_the_metrics(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(script) as engine, Exporter(engine) as exporter, aiohttp.ClientSession() as http:
+
+        async def ask(path: str) -> tuple[int, Any]:
+            exporter._readiness.forget()
+            async with http.get(exporter.url.replace("/metrics", path)) as answer:
+                assert answer.headers["cache-control"] == "no-store"
+                return answer.status, await answer.json()
+
+        good = {"ready": True, "storage": "ok", "engine": "ok", "configuration": "ok"}
+        assert await ask("/health") == (200, {"status": "ok"})
+        assert await ask("/ready") == (200, good)
+
+        async def hangs() -> None:
+            await asyncio.Event().wait()
+
+        async def full() -> None:
+            raise StorageFull("the path is nobody's affair")
+
+        for probe, word in ((full, "full"), (hangs, "unavailable")):
+            monkeypatch.setattr("fanout.metrics.readiness._PROMPT", 0.01)
+            monkeypatch.setattr(engine.storage, "probe", probe)
+            assert await ask("/ready") == (503, {**good, "ready": False, "storage": word})
+        monkeypatch.undo()
+        await exporter._readiness.aclose()  # the look that hangs
+        monkeypatch.setattr(engine, "_fault", RuntimeError("the reason is nobody's affair"))
+        assert await ask("/health") == (503, {"status": "failed"})
+        assert await ask("/ready") == (503, {**good, "ready": False, "engine": "failed"})
+        monkeypatch.undo()

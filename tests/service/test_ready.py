@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fanout.errors import StorageFull, StorageRefused, StorageUnavailable
-from fanout.service import call
+from fanout.metrics import readiness
 from fanout.testing.issuer import Fault
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def test_a_database_that_does_not_answer_is_told_within_a_second(
         asked += 1
         await silent.wait()
 
-    monkeypatch.setattr(call, "_PROMPT", 0.02)
+    monkeypatch.setattr(readiness, "_PROMPT", 0.02)
     monkeypatch.setattr(rig.engine.storage, "probe", probe)
     for _ in range(3):
         rig.service.forget_readiness()

@@ -1,0 +1,85 @@
+"""Whether a process can do its work, for probes of a platform: one word for each part, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fanout.engine import Engine
+from fanout.errors import EngineClosed, StorageError, StorageFull, StorageRefused, StorageUnavailable
+
+__all__ = ["Readiness"]
+
+_PROMPT = 1.0
+"""Seconds within which it is answered."""
+_LASTING = 1.0
+"""Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is nobody's concern."""
+_UNREADY = ("full", "refused", "unavailable")
+_FRESH = 1.0
+"""Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
+
+
+class Readiness:
+    """What `/ready` says of an engine. `monotonic` is in seconds. To be closed by `aclose`."""
+
+    def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
+        self._engine = engine
+        self._monotonic = monotonic
+        self._known_until = float("-inf")
+        self._storage = self._state = "ok"
+        self._looking: asyncio.Future[tuple[str, str]] | None = None
+
+    async def aclose(self) -> None:
+        """End a look that is under way."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+
+    async def look(self) -> dict[str, Any]:
+        """`ready`, and for `storage`, `engine` and `configuration` what is wrong with it in a word, else `ok`.
+
+        A configuration that was refused makes nothing unready: the one from before serves.
+        """
+        now, engine = self._monotonic(), self._engine
+        if now >= self._known_until:
+            self._storage, self._state = await self._promptly()
+            self._known_until = now + _FRESH
+        state = "failed" if engine.fault is not None else self._state
+        storage, trouble = self._storage, engine.trouble
+        if storage == "ok" and trouble.seconds >= _LASTING and trouble.kind in _UNREADY:
+            # It can be reached and written, and yet the engine waits for it: a right to one table, a lock on another.
+            storage = trouble.kind
+        return {
+            "ready": (storage, state) == ("ok", "ok"),
+            "storage": storage,
+            "engine": state,
+            "configuration": "refused" if engine.configuration.problem else "ok",
+        }
+
+    def forget(self) -> None:
+        """Look again the next time."""
+        self._known_until = float("-inf")
+
+    async def _promptly(self) -> tuple[str, str]:
+        """What storage says, within a second: whoever watches must hear of a database that does not answer, and not wait for it too."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._ask())
+        done, _ = await asyncio.wait({self._looking}, timeout=_PROMPT)
+        return self._looking.result() if done else ("unavailable", "ok")
+
+    async def _ask(self) -> tuple[str, str]:
+        engine = self._engine
+        try:
+            await (engine.probe() if engine.fault is None else engine.storage.probe())
+        except EngineClosed:
+            return "ok", "closed"
+        except StorageFull:
+            return "full", "ok"
+        except StorageRefused:
+            return "refused", "ok"
+        except StorageUnavailable:
+            return "unavailable", "ok"
+        except StorageError:
+            return "failed", "ok"
+        return "ok", "ok"
