@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ import typer
 from fanout.bootstrap import Parts, dedicate_process
 from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
+from fanout.cli.serve_keys import OwnKeys
 from fanout.cli.shell import parts, run, say
 from fanout.cli.systemd import Announcer
 from fanout.core.urls import is_loopback
@@ -48,7 +51,7 @@ def serve(
 ) -> None:
     """Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.
 
-    Without an issuer or a key in [service] nobody can prove who they are, so the service listens on loopback only.
+    Without an issuer or a key in [service] it makes two keys of its own, and listens on loopback only.
     """
     logs.configure(log_format)
     listen = None
@@ -92,7 +95,13 @@ async def _serve(
         ) from None
 
     engine = made.engine(drain_timeout=_DRAIN)
-    app = create_app(engine, made.settings, clock=made.clock)
+    own = None if made.settings.service.authenticated else OwnKeys.made(made.settings)
+    if own is None:
+        app = create_app(engine, made.settings, clock=made.clock)
+    else:
+        settings = replace(made.settings, service=own.complete(made.settings.service))
+        app = create_app(engine, settings, clock=made.clock)
+        app.state.service.follows = own.complete
     if world is not None:
         from fanout.service.docs import show_tokens
 
@@ -100,17 +109,22 @@ async def _serve(
     dedicate_process()
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(app.state.service)
-        url = await stack.enter_async_context(serving(app, host, port, service.limits, proxies=service.edge.proxies))
+        url = await stack.enter_async_context(
+            serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies)
+        )
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
         if world is not None:
             world.write_walk(url)
         say(f"Serving {made.storage.location} at {url} (API: {url}/docs). Ctrl-C ends.")
         for line in world.lines(url) if world is not None else ():
             say(line)
-        if not made.settings.service.authenticated:
+        if own is not None:
+            file = stack.enter_context(own.left(made.settings.folder, url))
             say(
-                "No issuer and no key is configured in [service], so it listens on loopback only: whoever asks is believed."
+                "No caller is configured in [service], so it listens on loopback only, and has made an API key and a user key that end with it: "
+                f". {shlex.quote(str(file))} sets SERVICE, API_KEY, USER_KEY and USER_TOKEN in a shell."
             )
+            say(f"The page of a user: {own.page(url)}")
         if listen is not None:
             from fanout.metrics import Exporter
 

@@ -14,11 +14,21 @@ from fanout.core.secret import Secret
 from fanout.core.urls import is_host, url_problem
 from fanout.errors import UsageError
 
-__all__ = ["Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]
+__all__ = ["TENANT", "Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]
 
 Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """The signatures of RFC 7518 and RFC 8037 that are made with a private key. HS256 and `none` cannot be configured."""
 
+TENANT = "{tenantid}"
+"""What stands for the tenant in the `issuer` of Entra's discovery documents for many tenants."""
+
+_TENANT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NO_TENANT = re.compile(
+    r"https://(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|sts\.windows\.net)/"
+    r"(?:common|organizations|consumers)(?:/.*)?",
+    re.IGNORECASE,
+)
+"""Names under which Entra is asked to sign somebody in. They stand in no token's `iss`."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{12}")
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
@@ -31,7 +41,9 @@ class IssuerSettings:
     """One OAuth issuer whose access tokens are accepted."""
 
     issuer: str
-    """Exactly as the tokens' `iss` has it. Discovery is at `ISSUER/.well-known/openid-configuration`."""
+    """Exactly as the tokens' `iss` has it. Discovery is at `ISSUER/.well-known/openid-configuration`.
+
+    For Entra's tokens of many tenants it is the template that its discovery document has, with `{tenantid}`; `tenants` says of which."""
     audience: str | tuple[str, ...]
     """What the tokens' `aud` must be, or one of them: how the issuer knows this service, and no other service."""
     apps: dict[str, str]
@@ -45,6 +57,11 @@ class IssuerSettings:
     """The claim that is the client id; otherwise the first there is of azp, appid, client_id."""
     scopes: tuple[str, ...] = ("Notifications.ReadWrite.CreatedByApp",)
     """What a user must have granted: one of these."""
+    app_tokens: Literal["marked", "sub"] = "marked"
+    """What makes a token the app's own. `marked`: `idtyp` is `app`, or `gty` is `client-credentials`. `sub`: also a `sub` that is the client id,
+    or no user at all; only for an issuer where no user can choose or be given a `sub`."""
+    tenants: str | tuple[str, ...] = ()
+    """With `{tenantid}` in `issuer`: the ids of the tenants whose users and apps may call, or "any"."""
     jwks_uri: str | None = None
     """Where the keys are, for an issuer without discovery."""
     ca_file: Path | None = None
@@ -65,6 +82,7 @@ class IssuerSettings:
             raise UsageError("scopes must hold at least one scope, each without spaces and quotes.")
         if not self.apps:
             raise UsageError('apps is empty, so nobody could call: write { "CLIENT-ID" = "APP" }.')
+        _check_tenants(self)
         for name in ("user_claim", "app_claim"):
             if getattr(self, name) == "":
                 raise UsageError(f"{name} is empty: write a claim's name, or take the line out.")
@@ -73,6 +91,22 @@ class IssuerSettings:
     def audiences(self) -> tuple[str, ...]:
         """The audiences, however many were written."""
         return (self.audience,) if isinstance(self.audience, str) else self.audience
+
+    @property
+    def of_tenants(self) -> bool:
+        """Whether tokens of several tenants come from it, each with an `iss` of its own."""
+        return TENANT in self.issuer
+
+    def names(self, issuer: str, tenant: object) -> bool:
+        """Whether a token with this `iss` and `tid` may be one of this issuer's."""
+        if not self.of_tenants:
+            return issuer == self.issuer
+        known = isinstance(tenant, str) and _TENANT.fullmatch(tenant) is not None
+        return known and (self.tenants == "any" or tenant in self.tenants) and issuer == self.of(str(tenant))
+
+    def of(self, tenant: str) -> str:
+        """The issuer's name for one tenant."""
+        return self.issuer.replace(TENANT, tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +260,31 @@ def _is_origin(text: str) -> bool:
         return False
     parts = urlsplit(text)
     return parts.port != {"https": 443, "http": 80}[parts.scheme]
+
+
+def _check_tenants(issuer: IssuerSettings) -> None:
+    """Raise `UsageError` for an issuer that no token could match, or of whose tokens any tenant's administrator could write the user."""
+    if _NO_TENANT.fullmatch(issuer.issuer):
+        raise UsageError(
+            f"issuer {issuer.issuer!r} stands in no token: write https://login.microsoftonline.com/{TENANT}/v2.0 and tenants, or the "
+            "issuer of your own tenant."
+        )
+    if set(issuer.issuer.replace(TENANT, "", 1)) & set("{}"):
+        raise UsageError(f"issuer {issuer.issuer!r} holds a template that is not known: only {TENANT} is, once.")
+    if not issuer.of_tenants:
+        if issuer.tenants:
+            raise UsageError(f"tenants is for an issuer with {TENANT} in its name: take it out.")
+        return
+    if issuer.tenants != "any" and not (
+        isinstance(issuer.tenants, tuple) and issuer.tenants and all(map(_TENANT.fullmatch, issuer.tenants))
+    ):
+        raise UsageError(
+            f'tenants must say whose tokens are taken, as the issuer has {TENANT}: a list of tenant ids (GUIDs in lower case), or "any".'
+        )
+    if issuer.user_claim not in ("oid", "sub"):
+        raise UsageError(
+            f"user_claim {issuer.user_claim!r} is what a tenant's own administrator writes: with {TENANT} in the issuer use oid or sub."
+        )
 
 
 def _check_network(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Never
@@ -19,10 +19,11 @@ from starlette.types import Receive, Scope, Send
 from fanout import bootstrap
 from fanout.config import Settings
 from fanout.engine import Engine
-from fanout.errors import FanoutError
+from fanout.errors import ConfigurationError, FanoutError
 from fanout.plugin import Clock
 from fanout.registry import Registry
 from fanout.service.auth import Authenticator
+from fanout.service.auth.loopback import LoopbackCallers
 from fanout.service.call import Authenticates, Service
 from fanout.service.docs import describe
 from fanout.service.feed import FeedService, FeedSettings
@@ -48,28 +49,40 @@ def create_app(
     authenticator: Authenticates | None = None,
     clock: Clock | None = None,
     feed: FeedSettings | None = None,
+    unprotected: bool = False,
 ) -> FastAPI:
     """The service over `engine`, for uvicorn or to be mounted: `host.mount("/push", create_app(engine, settings))`.
 
-    `settings` is the configuration that the engine was made of; its `[service]` says who may call. Without it, and without an
-    `authenticator`, only the machine itself may. `authenticator` replaces the configured one by the host's own. `feed` says how long things of the
-    feed last.
+    `settings` is the configuration that the engine was made of; its `[service]` says who may call. Where the engine follows its file, the
+    service follows it too; a host's own settings are not read again. `authenticator` replaces the configured one by the host's own.
+    `feed` says how long things of the feed last. `unprotected` is for programs of one's own on one machine: without callers in `settings`
+    and without an authenticator, whoever asks from loopback, and through no proxy, is believed.
 
     Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is mounted is not
     told of start and end, so the host says it: `async with app.state.service:` in the host's own lifespan.
     Raises `ConfigurationError`.
     """
     settings = settings or Settings(storage="", apps={})
+    host_feed = feed is not None
     clock = bootstrap.SystemClock() if clock is None else clock
     apps = {app for app, _ in engine.transports}
     feed = feed or FeedSettings(
         content_bytes=settings.service.limits.content_bytes,
         subscriptions_per_user=settings.service.limits.subscriptions,
     )
-    known = authenticator or Authenticator(settings.service, clock, apps=apps)
+    if authenticator is not None and unprotected:
+        raise ConfigurationError("unprotected=True and an authenticator contradict each other: take one of them out.")
+    known = authenticator or _authenticator(settings, clock, apps, unprotected)
     service = Service(
         engine, settings, known, FeedService(engine, settings if settings.apps else None, feed, clock=clock), clock
     )
+
+    if engine.watcher is not None and engine.watcher.settings.service is settings.service and not host_feed:
+        service.follows = lambda part: part
+    elif engine.watcher is not None:
+        _log.info(
+            "The service's settings are its host's own: a change of [service] in %s is not taken.", settings.origin
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -113,11 +126,25 @@ def create_app(
     return app
 
 
-def from_config(config: str | os.PathLike[str] | None = None) -> FastAPI:
+def _authenticator(settings: Settings, clock: Clock, apps: Collection[str], unprotected: bool) -> Authenticates:
+    if settings.service.authenticated:
+        if unprotected:
+            raise ConfigurationError(
+                "unprotected=True and callers in [service] contradict each other: take one of them out."
+            )
+        return Authenticator(settings.service, clock)
+    if unprotected:
+        return LoopbackCallers(apps)
+    raise ConfigurationError(
+        "Nobody could call this service: make a key with `fanout keys api` and write what it prints into [service], or configure "
+        "[[service.issuers]]. fanout serve makes keys of its own for loopback."
+    )
+
+
+def from_config(config: str | os.PathLike[str] | None = None, *, unprotected: bool = False) -> FastAPI:
     """The service that a configuration describes, as `fanout.open` finds it. For `uvicorn --factory fanout.service:from_config`.
 
-    Without configured callers only requests that are addressed to loopback are taken. With `config` given, raises as `fanout.open`
-    does. Without, as servers call it, an error is told when the app starts: uvicorn ends with it then, where for a factory that
+    `unprotected` as for `create_app`. With `config` given, raises as `fanout.open` does, and where no caller is configured. Without, as servers call it, an error is told when the app starts: uvicorn ends with it then, where for a factory that
     raises `uvicorn --workers` would go on starting processes, and hold a port at which nobody answers.
     """
     try:
@@ -128,7 +155,7 @@ def from_config(config: str | os.PathLike[str] | None = None) -> FastAPI:
                 "uvicorn with httptools takes the trailers of a request for headers, and keeps them without a limit: run it with --http h11, "
                 "or use fanout serve."
             )
-        return create_app(made.engine(), made.settings, clock=made.clock)
+        return create_app(made.engine(), made.settings, clock=made.clock, unprotected=unprotected)
     except FanoutError as error:
         if config is not None:
             raise

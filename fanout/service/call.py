@@ -12,7 +12,7 @@ import orjson
 from fastapi import Depends
 from fastapi import Request as HttpRequest
 
-from fanout.config import Settings
+from fanout.config import ServiceSettings, Settings
 from fanout.engine import Engine
 from fanout.engine.chance import source
 from fanout.metrics import LoopLag
@@ -23,6 +23,7 @@ from fanout.service.body import Headers, Receive, read_body
 from fanout.service.edge import Edge
 from fanout.service.errors import Problem, Refused, envelope
 from fanout.service.feed import FeedService
+from fanout.service.following import Follows, owner_of
 from fanout.service.rates import Rates
 from fanout.service.request import Request
 from fanout.service.strict_json import parse
@@ -62,9 +63,6 @@ class Service:
         self, engine: Engine, settings: Settings, authenticator: Authenticates, feed: FeedService, clock: Clock
     ) -> None:
         self.engine = engine
-        self.settings = settings.service
-        self.limits = settings.service.limits
-        self.edge = Edge.of(settings.service)
         self.authenticator = authenticator
         self.feed = feed
         self.clock = clock
@@ -72,9 +70,18 @@ class Service:
         self._readiness = Readiness(engine, clock.monotonic)
         self.lag = LoopLag()
         self._rates = Rates()
-        self._apps_of_hosts = settings.service.host_names
-        self._named_apps = frozenset(self._apps_of_hosts.values())
         self._stack: AsyncExitStack | None = None
+        self.follows: Follows | None = None
+        """Set before it is entered: what a changed `[service]` of the engine's configuration is completed by, before it is taken into use."""
+        self.use(settings.service)
+
+    def use(self, settings: ServiceSettings) -> None:
+        """From now on these settings hold, for all but who is calling."""
+        self.settings = settings
+        self.limits = settings.limits
+        self.edge = Edge.of(settings)
+        self._apps_of_hosts = settings.host_names
+        self._named_apps = frozenset(settings.host_names.values())
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -83,6 +90,8 @@ class Service:
                 await stack.enter_async_context(self.engine)
             await stack.enter_async_context(self.feed)
             stack.enter_context(self.lag)
+            if self.follows is not None and self.engine.watcher is not None:
+                stack.callback(self.engine.watcher.register(owner_of(self, self.follows)))
             self._stack = stack.pop_all()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,11 +43,18 @@ _NOT_IMPLEMENTED = (
 
 @asynccontextmanager
 async def serving(
-    app: Any, host: str, port: int, limits: Limits, *, proxies: Sequence[Network] = ()
+    app: Any,
+    host: str,
+    port: int,
+    limits: Limits | Callable[[], Limits],
+    *,
+    proxies: Sequence[Network] | Callable[[], Sequence[Network]] = (),
 ) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
 
-    `proxies` are networks whose connections have no cap of their own: behind each of them are many clients.
+    `proxies` are networks whose connections have no cap of their own: behind each of them are many clients. What may change while it
+    serves is given as what returns it; the caps of connections are those of the start.
+
     On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
     be listened on.
     """
@@ -229,8 +236,18 @@ def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
     return bool(codings) and codings != [b"chunked"]
 
 
-def _bounded(limits: Limits, proxies: Sequence[Network]) -> type[_Bounded]:
-    caps: Connections[_Bounded] = Connections(room(limits.connections), limits.connections_per_peer)
-    # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
-    limit = 2 * limits.header_bytes + 65_536
-    return type("_Bounded", (_Bounded,), {"limit": limit, "proxies": proxies, "caps": caps})
+def _bounded(
+    limits: Limits | Callable[[], Limits], proxies: Sequence[Network] | Callable[[], Sequence[Network]]
+) -> type[_Bounded]:
+    def limits_now() -> Limits:
+        return limits() if callable(limits) else limits
+
+    def limit(_: _Bounded) -> int:
+        # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
+        return 2 * limits_now().header_bytes + 65_536
+
+    def proxies_now(_: _Bounded) -> Sequence[Network]:
+        return proxies() if callable(proxies) else proxies
+
+    caps: Connections[_Bounded] = Connections(room(limits_now().connections), limits_now().connections_per_peer)
+    return type("_Bounded", (_Bounded,), {"limit": property(limit), "proxies": property(proxies_now), "caps": caps})

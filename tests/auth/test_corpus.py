@@ -186,6 +186,9 @@ async def test_no_token_of_the_corpus_is_let_in_and_good_ones_are(rig: Rig) -> N
     seen = {}
     for name, (_, make) in ROWS.items():
         seen[name] = await rig.refused(make(rig))
+        if seen[name] == (503, "key"):
+            rig.clock.advance(11)  # within ten seconds of a fetch an unknown id's key may be a new one
+            seen[name] = await rig.refused(make(rig))
         assert (await rig.caller(rig.token(jti=name))).user == "alice", f"a good token was refused after {name}"
     assert seen == {name: (401, reason) for name, (reason, _) in ROWS.items()}
     assert len(ROWS) > 90

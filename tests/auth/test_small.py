@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from fanout.config import ApiKeySettings, ServiceSettings, UserKeySettings
 from fanout.core.secret import Secret
 from fanout.errors import UsageError
 from fanout.service.auth import SCOPE, Authenticator, AuthError, Caller, new_api_key, new_user_key, user_token
+from fanout.service.auth.loopback import LoopbackCallers
+from fanout.service.edge import Edge, read_request
+from fanout.service.request import Request
 from fanout.testing import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -164,10 +168,17 @@ def test_what_cannot_be_signed(arguments: tuple[Any, ...], word: str) -> None:
     assert USER_KEY.secret.reveal() not in str(caught.value)
 
 
-# -- without any credential
+# -- on one machine, where the host said `unprotected=True`
 
 
 HERE = {"host": "127.0.0.1:8080"}
+
+
+def asked(headers: dict[str, str], direct: str = "127.0.0.1", version: str = "1.1") -> Request:
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"method": "GET", "path": "/", "headers": [(b"host", b"x"), *pairs] if "host" not in headers else pairs}
+    found = read_request({**scope, "scheme": "http", "client": (direct, 1)}, Edge.of(ServiceSettings()))
+    return replace(found, version=version)
 
 
 @pytest.mark.parametrize(
@@ -182,24 +193,20 @@ HERE = {"host": "127.0.0.1:8080"}
     ],
 )  # fmt: skip
 async def test_an_unprotected_service_believes_its_own_machine(headers: dict[str, str], caller: Caller) -> None:
-    auth = Authenticator(ServiceSettings(), CLOCK, apps=("default", "shop"))
-    assert not auth.protected
-    assert await auth.authenticate(headers) == caller
+    auth = LoopbackCallers(("default", "shop"))
+    for direct in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
+        assert await auth.authenticate(asked(headers, direct)) == caller
 
 
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ({}, "unprotected"),
         ({"host": "push.example.com"}, "unprotected"),
         ({"host": "rebound.example.com:8080"}, "unprotected"),
         ({"host": "127.0.0.1.example.com"}, "unprotected"),
         ({"host": "0.0.0.0:8080"}, "unprotected"),
         ({"host": "10.0.0.1"}, "unprotected"),
-        ({"host": "[::1"}, "unprotected"),
-        ({"host": "x@127.0.0.1"}, "unprotected"),
-        ({**HERE, "x-forwarded-for": "1.2.3.4"}, "unprotected"),
-        ({**HERE, "forwarded": "for=1.2.3.4"}, "unprotected"),
+        *(({**HERE, name: "1.2.3.4"}, "unprotected") for name in ("x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-proto", "cf-connecting-ip", "true-client-ip", "x-envoy-external-address", "x-amzn-trace-id")),
         ({**HERE, "origin": "https://evil.example.com"}, "origin"),
         ({**HERE, "origin": "http://127.0.0.1:9090"}, "origin"),
         ({**HERE, "origin": "null"}, "origin"),
@@ -208,12 +215,26 @@ async def test_an_unprotected_service_believes_its_own_machine(headers: dict[str
         ({**HERE, "x-fanout-user": ""}, "user"),
         ({**HERE, "x-fanout-user": "u" * 513}, "user"),
     ],
-)
+)  # fmt: skip
 async def test_an_unprotected_service_serves_nobody_else(headers: dict[str, str], reason: str) -> None:
-    auth = Authenticator(ServiceSettings(), CLOCK, apps=("default", "shop"))
     with pytest.raises(AuthError) as caught:
-        await auth.authenticate(headers)
+        await LoopbackCallers(("default", "shop")).authenticate(asked(headers))
     assert (caught.value.status, caught.value.reason) == (403, reason)
+
+
+@pytest.mark.parametrize(("direct", "version"), [("10.0.0.1", "1.1"), ("::ffff:10.0.0.1", "1.1"), ("", "1.1"), ("127.0.0.1", "1.0")])  # fmt: skip
+async def test_an_unprotected_service_looks_at_the_connection_and_not_at_host(direct: str, version: str) -> None:
+    """nginx's bare `proxy_pass` rewrites Host, adds no mark, and speaks HTTP/1.0."""
+    with pytest.raises(AuthError, match="fanout keys api"):
+        await LoopbackCallers(("default",)).authenticate(asked(HERE, direct, version))
+
+
+async def test_without_callers_an_authenticator_knows_nobody() -> None:
+    auth = Authenticator(ServiceSettings(), CLOCK)
+    for headers in (HERE, {**HERE, "x-fanout-app": "shop"}, {**HERE, "authorization": f"Bearer {KEY.key.reveal()}"}):
+        with pytest.raises(AuthError) as caught:
+            await auth.authenticate(headers)
+        assert caught.value.status == 401
 
 
 async def test_a_protected_service_does_not_believe_these_headers() -> None:

@@ -50,7 +50,7 @@ def spare_collector() -> None:
 
 async def serve(database: str) -> None:
     """Serve until standard input ends."""
-    app = create_app(engine(database, "both"), clock=Clock(), feed=FeedSettings(streams=100_000))
+    app = create_app(engine(database, "both"), clock=Clock(), feed=FeedSettings(streams=100_000), unprotected=True)
     async with app.state.service, serving(app, "127.0.0.1", 0, Limits()) as url:
         spare_collector()
         sys.stdout.write(url + "\n")

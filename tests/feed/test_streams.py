@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -200,6 +201,82 @@ async def test_a_stream_ends_with_the_callers_token() -> None:
             with pytest.raises(StopAsyncIteration):
                 await stream.next()
         assert len(rig.feed.hub) == 0
+
+
+class Ending(Gate):
+    """An authenticator whose token says when it ends, and that is never asked again in time."""
+
+    def __init__(self, ends_at: float) -> None:
+        super().__init__()
+        self.ends_at = ends_at
+
+    async def authenticate(self, headers: Any) -> Caller:
+        return Caller("default", "alice", "client", frozenset(), "delegated", ends_at=self.ends_at)
+
+
+async def test_a_busy_stream_ends_with_its_token_all_the_same() -> None:
+    """With a change each second no heartbeat is due, at which the token was looked at."""
+    seldom = FeedSettings(poll=0.005, heartbeat=3600.0)
+    gate = Ending(time.time() + 600)
+    async with running("memory:", feed=seldom, authenticator=gate) as rig, rig.client("alice") as client:
+        async with events(client) as stream:
+            assert (await stream.next())[0] == "cursor"
+            for n in range(5):
+                rig.clock.ahead += 119
+                id = await put(rig, n=n)
+                assert await took(stream, 1) == [id]
+            rig.clock.ahead += 119
+            await put(rig, text="too late")
+            kind, _, data = await stream.next()
+            assert (kind, "too late" in str(data)) == ("unauthorized", False)
+            with pytest.raises(StopAsyncIteration):
+                await stream.next()
+        assert len(rig.feed.hub) == 0
+
+
+async def test_a_broadcast_does_not_reach_a_stream_whose_token_has_ended() -> None:
+    seldom = FeedSettings(poll=0.005, heartbeat=3600.0)
+    gate = Ending(time.time() + 600)
+    async with (
+        running("memory:", feed=seldom, authenticator=gate) as rig,
+        rig.client("alice") as client,
+        events(client) as stream,
+    ):
+        assert (await stream.next())[0] == "cursor"
+        rig.clock.ahead += 601
+        await rig.feed.post("default", "all", NewItem(content={"title": "x"}), Notification(data={"n": 1}))
+        assert (await stream.next())[0] == "unauthorized"
+
+
+async def test_a_token_that_is_good_by_the_clocks_difference_alone_opens_a_stream_for_that_long() -> None:
+    gate = Ending(time.time() - 30)
+    async with (
+        running("memory:", feed=QUICK, authenticator=gate) as rig,
+        rig.client("alice") as client,
+        events(client) as stream,
+    ):
+        assert (await stream.next())[0] == "cursor"
+        id = await put(rig)
+        assert await took(stream, 1) == [id]
+        rig.clock.ahead += 31
+        assert (await stream.next())[0] == "unauthorized"
+
+
+@pytest.mark.parametrize("how", ["expired", "ended"])
+async def test_a_stream_ends_with_its_subscription(how: str) -> None:
+    async with running("memory:", feed=QUICK) as rig:
+        device = await rig.subscribe("alice", "apns", expires_in=3600)
+        async with rig.client("alice", unsid=device["unsid"]) as client, events(client) as stream:
+            found = {(await stream.next())[0] for _ in range(2)}  # it is about to expire from the first
+            assert found == {"cursor", "subscription"}
+            if how == "ended":
+                assert (await client.delete(f"/v1/me/subscriptions/{device['id']}")).status_code == 204
+            else:
+                rig.clock.ahead += 3601
+            kind, _, data = await stream.next()
+            assert (kind, data["state"]) == ("subscription", how)
+            with pytest.raises(StopAsyncIteration):
+                await stream.next()
 
 
 async def test_streams_end_when_the_service_does() -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 
 import fanout
 from fanout.config import Limits, Settings
-from fanout.errors import StorageError, StorageFull
+from fanout.errors import ConfigurationError, StorageError, StorageFull
 from fanout.service import create_app
 from fanout.service.server import serving
 
@@ -108,19 +108,31 @@ async def test_a_host_brings_its_own_authentication(tmp_path: Path) -> None:
         assert answer.status_code == 200, answer.text
 
 
-async def test_without_authentication_only_the_machine_itself_is_served(tmp_path: Path) -> None:
-    app = create_app(engine_of(Gateways(), tmp_path))
-    async with app.state.service, httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
-        headers = {"x-fanout-app": "shop"}
-        for base, status in (
-            ("http://127.0.0.1:8080", 202),
-            ("http://localhost", 202),
-            ("http://push.example.com", 403),
+async def test_without_callers_there_is_no_service_unless_the_host_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="fanout keys api"):
+        create_app(engine_of(Gateways(), tmp_path))
+    for more in ({"authenticator": Stub()}, {"settings": settings_of()}):
+        with pytest.raises(ConfigurationError, match="unprotected=True"):
+            create_app(engine_of(Gateways(), tmp_path), unprotected=True, **more)
+    app = create_app(engine_of(Gateways(), tmp_path), unprotected=True)
+    body = {"json": POST, "headers": {"x-fanout-app": "shop"}}
+    async with app.state.service:
+        for peer, base, status in (
+            ("127.0.0.1", "http://127.0.0.1:8080", 202),
+            ("::1", "http://localhost", 202),
+            ("127.0.0.1", "http://push.example.com", 403),
+            ("192.0.2.1", "http://localhost", 403),
+            ("192.0.2.1", "http://127.0.0.1:8080", 403),
         ):
-            answer = await http.post(f"{base}/v1/notifications", json=POST, headers=headers)
-            assert answer.status_code == status
-        page = {**headers, "origin": "https://evil.example"}
-        assert (await http.post("http://127.0.0.1/v1/notifications", json=POST, headers=page)).status_code == 403
+            transport = httpx.ASGITransport(app, client=(peer, 5))
+            async with httpx.AsyncClient(transport=transport) as http:
+                assert (await http.post(f"{base}/v1/notifications", **body)).status_code == status, (peer, base)
+                marked = {**body["headers"], "x-forwarded-for": "1.2.3.4"}
+                refused = await http.delete(f"{base}/v1/users/alice", headers=marked)
+                assert refused.status_code == 403
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
+            page = {"x-fanout-app": "shop", "origin": "https://evil.example"}
+            assert (await http.post("http://127.0.0.1/v1/notifications", json=POST, headers=page)).status_code == 403
 
 
 async def test_the_hot_routes_and_fastapis_own_answer_alike(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ async def test_without_authentication_it_says_so(place: Place) -> None:
     file.write_text(file.read_text().partition("[[service")[0])
     server = await place.serve("--host", "localhost")
     async with httpx.AsyncClient(base_url=server.url) as http:
-        assert (await http.get("/v1/endpoints")).status_code == 200
-        assert (await http.get("/v1/endpoints", headers={"host": "evil.example"})).status_code == 403
+        assert (await http.get("/v1/endpoints")).status_code == 401
+        assert (await http.get("/v1/endpoints", headers={"host": "evil.example"})).status_code == 401
     _, _, said = await server.end(signal.SIGINT)
     assert "loopback only" in server.said + said
 

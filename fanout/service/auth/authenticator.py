@@ -7,15 +7,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
 
 from fanout.config import ServiceSettings
-from fanout.errors import ConfigurationError
 from fanout.plugin import Clock
 from fanout.service.auth.access_token import parse
 from fanout.service.auth.api_key import API_KEY_PREFIX, key_id, matches
+from fanout.service.auth.book import Book
 from fanout.service.auth.cache import Verified, VerifiedTokens, digest_of
 from fanout.service.auth.caller import SCOPE, Caller
 from fanout.service.auth.claims import SKEW, check_claims, decide_caller, ends_at
 from fanout.service.auth.errors import forbidden, unauthorized
-from fanout.service.auth.unprotected import unprotected_caller
 from fanout.service.auth.user_token import MAX_LIFE, USER_TOKEN_PREFIX, read_user_token, token_key_id
 from fanout.service.request import Request
 
@@ -31,20 +30,21 @@ Headers: TypeAlias = Request | Mapping[str, str] | Iterable[tuple[bytes, bytes]]
 class Authenticator:
     """Tells who sent a request: by an issuer's access token, an API key or a user token, each as `Authorization: Bearer`.
 
-    `apps` are the names of the configured apps, for a service without credentials (`protected` is False then). Use it on one event
-    loop, and close it: it is an async context manager. Nothing is fetched before the first token comes, or `refresh` is called.
+    With `apps`, a caller of any other app is refused. Use it on one event loop, and close it: it is an async context manager. Nothing is
+    fetched before the first token comes, or `refresh` is called.
     Raises `ConfigurationError` for a `ca_file` that cannot be used, and where the extra `service` is not installed.
     """
 
-    def __init__(self, settings: ServiceSettings, clock: Clock, *, apps: Collection[str] = ("default",)) -> None:
-        self.protected = settings.authenticated
+    def __init__(self, settings: ServiceSettings, clock: Clock, *, apps: Collection[str] | None = None) -> None:
         self._clock = clock
-        self._apps = frozenset(apps)
-        self._blocked = frozenset(settings.blocked)
-        self._keys = {key.id: key for key in settings.keys}
-        self._user_keys = {key.id: key for key in settings.user_keys}
-        self._issuers = _issuers(settings, clock) if settings.issuers else {}
+        self._apps = None if apps is None else frozenset(apps)
+        self._book = Book.of(settings, clock)
+        self._retired: set[asyncio.Task[None]] = set()
         self._verified = VerifiedTokens()
+
+    @property
+    def _issuers(self) -> Mapping[str, Issuer]:
+        return self._book.issuers
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,15 +54,26 @@ class Authenticator:
 
     async def aclose(self) -> None:
         """End what is being fetched. Idempotent."""
-        await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()))
+        await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()), *self._retired)
+
+    def changed(self, settings: ServiceSettings) -> Callers:
+        """What these settings make of the callers; `commit` of it takes them. Raises `ConfigurationError`."""
+        return Callers(self, Book.of(settings, self._clock, self._book))
+
+    def take(self, book: Book) -> None:
+        """From now on only these callers are known, for requests that are being judged as well."""
+        gone = set(self._issuers.values()) - set(book.issuers.values())
+        self._book, self._verified = book, VerifiedTokens()
+        for issuer in gone:
+            task = asyncio.get_running_loop().create_task(issuer.aclose())
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
 
     async def authenticate(self, headers: Headers) -> Caller:
         """The caller of a request with these headers.
 
         Raises `AuthError`. Of a token that has been seen before it costs a hash and a look; nothing is awaited then.
         """
-        if not self.protected:
-            return self._allowed(unprotected_caller(_by_name(headers), self._apps))
         token = _bearer(headers)
         if token.startswith(API_KEY_PREFIX):
             return self._allowed(self._by_key(token))
@@ -75,8 +86,9 @@ class Authenticator:
 
         Call it to warm up, and when an issuer's key has leaked.
         """
-        problems = await asyncio.gather(*(issuer.refresh() for issuer in self._issuers.values()))
-        return dict(zip(self._issuers, problems, strict=True))
+        issuers = self._issuers
+        problems = await asyncio.gather(*(issuer.refresh() for issuer in issuers.values()))
+        return dict(zip(issuers, problems, strict=True))
 
     def problems(self) -> dict[str, str]:
         """The issuers whose tokens cannot be judged at present, and why. Those that nobody has needed yet are not among them."""
@@ -95,16 +107,17 @@ class Authenticator:
 
     async def _by_access_token(self, text: str) -> Caller:
         digest = digest_of(text)
-        now = self._clock.now()
+        now, book = self._clock.now(), self._book
         known = self._verified.get(digest, now)
         if known is not None:
             if not known.issuer.fresh:
                 await known.issuer.ensure()
-            if known.issuer.trusts(known.key):
+            if book is self._book and known.issuer.trusts(known.key):
                 return known.caller
             self._verified.drop(digest)
+            book = self._book
         token = parse(text)
-        issuer = self._issuers.get(token.issuer)
+        issuer = book.issuer(token.issuer)
         if issuer is None:
             raise unauthorized("issuer", "The access token is of an issuer that is not configured.")
         if token.algorithm not in issuer.settings.algorithms:
@@ -112,23 +125,25 @@ class Authenticator:
         # What costs nothing comes first, so that nonsense makes no issuer be asked; nothing of it counts before the signature.
         check_claims(token.claims, issuer.settings, now)
         await issuer.ensure()
-        key = issuer.verify(await issuer.find(token.kid, token.algorithm), token)
+        key = issuer.verify(await issuer.find(token), token)
         if key is None:
             raise unauthorized("signature", "The access token's signature is wrong.")
+        if book is not self._book:
+            return await self._by_access_token(text)  # the callers have changed meanwhile
         caller = self._allowed(decide_caller(token.claims, issuer.settings))
         self._verified.put(digest, Verified(caller, ends_at(token.claims), issuer, key.print))
         return caller
 
     def _by_key(self, text: str) -> Caller:
         id = key_id(text)
-        key = self._keys.get(id) if id is not None else None
+        key = self._book.keys.get(id) if id is not None else None
         if key is None or not matches(text, key.hash):
             raise unauthorized("key", "The API key is not known here.")
         return Caller(key.app, None, key.id, frozenset(), "key")
 
     def _by_user_token(self, text: str) -> Caller:
         id = token_key_id(text)
-        key = self._user_keys.get(id) if id is not None else None
+        key = self._book.user_keys.get(id) if id is not None else None
         found = read_user_token(text, key.secret) if key is not None else None
         if key is None or found is None:
             raise unauthorized("signature", "The user token is not signed by a key that is known here.")
@@ -140,24 +155,28 @@ class Authenticator:
             raise unauthorized("not_yet", "The user token is not valid yet, or for longer than a day.")
         if now >= ends + SKEW:
             raise unauthorized("expired", "The user token has expired.")
-        return Caller(app, user, key.id, frozenset({SCOPE}), "delegated")
+        return Caller(app, user, key.id, frozenset({SCOPE}), "delegated", ends_at=float(ends))
 
     def _allowed(self, caller: Caller) -> Caller:
-        if caller.client_id in self._blocked or caller.app in self._blocked:
+        if caller.client_id in self._book.blocked or caller.app in self._book.blocked:
             raise forbidden("blocked", "This caller is blocked.")
+        if self._apps is not None and caller.app not in self._apps:
+            raise forbidden("app", "This caller's app is none of this service's.")
         return caller
 
 
-def _issuers(settings: ServiceSettings, clock: Clock) -> dict[str, Issuer]:
-    try:
-        from fanout.service.auth.issuer import Issuer
-    except ModuleNotFoundError as error:
-        if error.name != "jwt":
-            raise
-        raise ConfigurationError(
-            "service.issuers needs PyJWT: install the extra 'service' (from a checkout: pip install '.[service]')."
-        ) from None
-    return {issuer.issuer: Issuer(issuer, clock) for issuer in settings.issuers}
+class Callers:
+    """A change of an authenticator's callers that has been made and is not in use."""
+
+    __slots__ = ("_authenticator", "_book")
+
+    def __init__(self, authenticator: Authenticator, book: Book) -> None:
+        self._authenticator = authenticator
+        self._book = book
+
+    def commit(self) -> None:
+        """Use it from now on."""
+        self._authenticator.take(self._book)
 
 
 def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
@@ -165,10 +184,6 @@ def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
     if isinstance(headers, Mapping):
         return ((name.lower(), value) for name, value in cast("Mapping[str, str]", headers).items())
     return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-
-
-def _by_name(headers: Headers) -> dict[str, str]:
-    return dict(_pairs(headers))
 
 
 def _bearer(headers: Headers) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["SCOPE", "Caller"]
@@ -29,6 +29,8 @@ class Caller:
     client_id: str
     scopes: frozenset[str]
     kind: Literal["delegated", "app", "key"]
+    ends_at: float | None = field(default=None, compare=False)
+    """When the credential ends by its own word, in UNIX seconds; None where it has no end. The clocks' difference is not added."""
 
     @property
     def is_app(self) -> bool:

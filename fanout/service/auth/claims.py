@@ -5,14 +5,14 @@ the app's. So the rule believes explicit marks only, in this order:
 
 1. `idtyp` (Entra): `app` is the app's own, `user` a user's; any other is refused.
 2. `gty` is `client-credentials` (Auth0): the app's own.
-3. `sub` is the client id (RFC 9068, section 2.2: Okta, Cognito and others), or the client id and `@clients` (Auth0): the app's own.
-4. One of the configured scopes stands in `scp` or `scope`: a user's.
-5. Neither `scp` nor `scope` is there, and `sub` is `oid` (Entra, for an app's service principal; a user's `sub` differs from it, and a
-   user's access token has `scp`), or there is neither `sub` nor the claim for the user: the app's own.
-6. Anything else is a user's token without the scope, and is refused (403).
+3. The issuer's table says `app_tokens = "sub"`, so that no user can choose her `sub`: the app's own is a token whose `sub` is the client
+   id (RFC 9068, section 2.2: Okta, Cognito and others), or the client id and `@clients` (Auth0); and one with neither `scp` nor `scope`
+   whose `sub` is `oid` (Entra, an app's service principal), or that has neither `sub` nor the claim for the user.
+4. One of the configured scopes stands in `scp` or `scope`: a user's, whatever her name.
+5. Anything else is a user's token without the scope, and is refused (403).
 
-A Keycloak service account has a `sub` of its own and a scope, so that by 6 it is refused, or by 4 is a user without devices: give
-its client a mapper that adds the claim `idtyp` with the value `app`.
+A Keycloak service account has a `sub` of its own and a scope, so that by 5 it is refused, or by 4 is a user without devices: give
+its client a mapper that adds the claim `idtyp` with the value `app`. Entra adds `idtyp` where the app's manifest asks for that optional claim.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ends_at(claims: Mapping[str, Any]) -> float:
 
 def check_claims(claims: Mapping[str, Any], issuer: IssuerSettings, now: float) -> None:
     """Raise `AuthError` 401 for a token that is not of this issuer, not for this service, or not for this moment (UNIX seconds)."""
-    if claims.get("iss") != issuer.issuer:
+    if not issuer.names(str(claims.get("iss")), claims.get("tid")):
         raise unauthorized("issuer", "The access token is of an issuer that is not configured.")
     audience = claims.get("aud")
     named = [audience] if isinstance(audience, str) else audience
@@ -76,16 +76,17 @@ def decide_caller(claims: Mapping[str, Any], issuer: IssuerSettings) -> Caller:
         raise forbidden("client", "The access token's client is assigned to no app of this service.")
     scopes = _scopes(claims)
     granted = not scopes.isdisjoint(issuer.scopes)
-    if _is_app_only(claims, client, issuer.user_claim, granted):
-        return Caller(app, None, client, scopes, "app")
+    if _is_app_only(claims, client, issuer, granted):
+        return Caller(app, None, client, scopes, "app", ends_at=claims.get("exp"))
     if not granted:
-        raise forbidden(
-            "scope", f"A call on behalf of a user needs the scope {issuer.scopes[0]}.", scope=" ".join(issuer.scopes)
-        )
+        text = f"A call on behalf of a user needs the scope {issuer.scopes[0]}."
+        if claims.get("sub") in _as_subject(client):
+            text += " An app's own token needs idtyp app or gty client-credentials, or app_tokens sub in the issuer's table."
+        raise forbidden("scope", text, scope=" ".join(issuer.scopes))
     user = claims.get(issuer.user_claim)
     if not isinstance(user, str) or not user or "\x00" in user or len(issuer.user_prefix + user) > _USER_LIMIT:
         raise unauthorized("user", "The access token names no user in the claim that is configured for it.")
-    return Caller(app, issuer.user_prefix + user, client, scopes, "delegated")
+    return Caller(app, issuer.user_prefix + user, client, scopes, "delegated", ends_at=claims.get("exp"))
 
 
 def _client(claims: Mapping[str, Any], issuer: IssuerSettings) -> str:
@@ -96,7 +97,12 @@ def _client(claims: Mapping[str, Any], issuer: IssuerSettings) -> str:
     return found
 
 
-def _is_app_only(claims: Mapping[str, Any], client: str, user_claim: str, granted: bool) -> bool:
+def _as_subject(client: str) -> tuple[str, str]:
+    """What stands as `sub` of an app's own token."""
+    return client, f"{client}@clients"
+
+
+def _is_app_only(claims: Mapping[str, Any], client: str, issuer: IssuerSettings, granted: bool) -> bool:
     match claims.get("idtyp"):
         case None:
             pass
@@ -106,12 +112,16 @@ def _is_app_only(claims: Mapping[str, Any], client: str, user_claim: str, grante
             return False
         case _:
             raise unauthorized("type", "The access token is neither a user's nor an app's.")
+    if claims.get("gty") == "client-credentials":
+        return True
+    if issuer.app_tokens != "sub":
+        return False
     subject = claims.get("sub")
-    if claims.get("gty") == "client-credentials" or subject in (client, f"{client}@clients"):
+    if subject in _as_subject(client):
         return True
     if granted or "scp" in claims or "scope" in claims:
         return False
-    return user_claim not in claims if subject is None else subject == claims.get("oid")
+    return issuer.user_claim not in claims if subject is None else subject == claims.get("oid")
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:

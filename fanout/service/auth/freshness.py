@@ -64,4 +64,10 @@ class Freshness:
 
     def may_look_for_unknown(self, now: float) -> bool:
         """Whether an unknown key id may make the issuer be asked."""
-        return self.tried_at is None or (now - self.tried_at >= UNKNOWN_GAP and self.retry_in(now) <= 0)
+        return self.unknown_in(now) <= 0
+
+    def unknown_in(self, now: float) -> float:
+        """Seconds until an unknown key id may make the issuer be asked; 0 or less where it may now."""
+        if self.tried_at is None:
+            return 0.0
+        return max(self.tried_at + UNKNOWN_GAP - now, self.retry_in(now))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from fanout.config import IssuerSettings
+from fanout.config import TENANT, IssuerSettings
 from fanout.core.urls import url_problem
 from fanout.errors import ConfigurationError
 from fanout.plugin import Clock, Http1Client, Http1Settings, RequestFailed, Response, client_tls
@@ -86,14 +86,17 @@ class Issuer:
         if not self.usable:
             raise self._unavailable() if landed else _busy()
 
-    async def find(self, kid: str | None, algorithm: str) -> tuple[Key, ...]:
-        """The keys that may have signed a token with this header, asking the issuer for an id that is new.
+    async def find(self, token: AccessToken) -> tuple[Key, ...]:
+        """The keys that may have signed this token, asking the issuer for an id that is new.
 
-        Raises `AuthError`: 401 for an id that the issuer does not know, 503 where it cannot be asked.
+        Raises `AuthError`: 401 for an id that the issuer does not know, 503 where it cannot be asked, or not yet again.
         """
-        keys = self._keys.candidates(kid, algorithm)
+        kid = token.kid
+        keys = self._candidates(token)
         if keys or self._keys.knows(kid):
             return keys
+        if kid is None and self._keys.fits(token.algorithm):
+            raise unauthorized("key", "The access token does not say which of its issuer's keys it is signed with.")
         now = self._clock.monotonic()
         began = False
         if self._flight is None and self._freshness.may_look_for_unknown(now) and self._absent.get(kid, now) <= now:
@@ -101,14 +104,24 @@ class Issuer:
             began = True
         if self._flight is not None and not await self._landed(self._flight):
             raise _busy()
-        keys = self._keys.candidates(kid, algorithm)
-        if keys:
+        keys = self._candidates(token)
+        if keys or self._keys.knows(kid):
             return keys
         if self._freshness.failures:
             raise self._unavailable()
         if began:
             self._remember_absent(kid)
+        elif self._absent.get(kid, now) <= now:
+            # The set is from before this question, and may have been answered before the key was made.
+            after = self._freshness.unknown_in(self._clock.monotonic())
+            raise unavailable("key", "The access token's key is new, and its issuer is asked again in a moment.", after)
         raise unauthorized("key", "The access token's key is none of its issuer's.")
+
+    def _candidates(self, token: AccessToken) -> tuple[Key, ...]:
+        keys = self._keys
+        if self.settings.of_tenants:
+            keys = keys.of(token.issuer, str(token.claims.get("tid")))
+        return keys.candidates(token.kid, token.algorithm)
 
     async def refresh(self) -> str:
         """Fetch the keys now; the problem, or "". The former keys stay in use where there is one."""
@@ -163,6 +176,9 @@ class Issuer:
             self.problem = f"a fault of ours ({type(error).__name__})"
         else:
             self.problem = ""
+            for key in self._keys.keys:
+                if not keys.knows(key.kid):
+                    self._remember_absent(key.kid)  # taken out, and not one that is still to come
             self._keys = keys
         finally:
             self._flight = None
@@ -191,7 +207,8 @@ def _busy() -> AuthError:
 
 def discovery_url(issuer: str) -> str:
     """OpenID Connect Discovery 1.0, section 4: after the issuer, without a slash at its end."""
-    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+    # Entra has one document for all tenants, at this name.
+    return issuer.replace(TENANT, "common").removesuffix("/") + "/.well-known/openid-configuration"
 
 
 def key_set_url(response: Response, settings: IssuerSettings) -> str:

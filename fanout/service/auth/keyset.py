@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
+from fanout.config import TENANT
+
 __all__ = ["Key", "KeySet", "KeySetUnusable", "parse_key_set", "verify"]
 
 _NEEDS: dict[str, tuple[str, str]] = {
@@ -46,6 +48,8 @@ class Key:
     algorithms: frozenset[str]
     print: bytes
     public: Any = field(repr=False)
+    issuer: str | None = None
+    """The only issuer whose tokens it proves, with `{tenantid}` for that of any tenant (Entra). None: its set's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class KeySet:
 
     keys: tuple[Key, ...]
     prints: frozenset[bytes]
+
+    def of(self, issuer: str, tenant: str) -> KeySet:
+        """The keys that may prove a token with that `iss` and `tid`: a set that many tenants share has keys of single ones."""
+        keys = tuple(key for key in self.keys if key.issuer is None or key.issuer.replace(TENANT, tenant) == issuer)
+        return KeySet(keys, self.prints)
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[Key, ...]:
         """The keys that may have signed a token with this header.
@@ -65,6 +74,10 @@ class KeySet:
         if kid is not None:
             return tuple(key for key in fitting if key.kid == kid)
         return fitting if len(fitting) == 1 else ()
+
+    def fits(self, algorithm: str) -> bool:
+        """Whether some key is for this algorithm."""
+        return any(algorithm in key.algorithms for key in self.keys)
 
     def knows(self, kid: str | None) -> bool:
         """Whether some key has this id, if only for another algorithm."""
@@ -128,4 +141,5 @@ def _key(entry: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
     if isinstance(made, RSAPublicKey) and (made.key_size not in _RSA_BITS or made.public_numbers().e > 0xFFFFFFFF):
         return None
     thumb = hashlib.sha256(orjson.dumps(public, option=orjson.OPT_SORT_KEYS)).digest()
-    return Key(kid, algorithms, thumb, made)
+    issuer = entry.get("issuer")
+    return Key(kid, algorithms, thumb, made, issuer if isinstance(issuer, str) else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from fanout.core.cursor import Cursor, topics_digest
@@ -24,6 +24,8 @@ _READS = 32
 """Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
 _SLICE = 100
 """Streams that are woken before the loop turns."""
+_REREAD = 60.0
+"""Seconds after which a stream's subscription is read again, though nothing says that it has changed."""
 _SCANS = 1.0
 """Seconds between two looks at which streams want a sign of life."""
 
@@ -31,7 +33,7 @@ _SCANS = 1.0
 class Authenticates(Protocol):
     """What tells who is calling, and so whether a token is still good."""
 
-    async def authenticate(self, headers: Any) -> Any:
+    async def authenticate(self, request: Any, /) -> Any:
         """Raises an error with a `status` when it is not."""
         ...
 
@@ -126,9 +128,10 @@ class Hub:
         if place is None or resync:
             place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
         hello = told("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
-        await stream.send(b"retry: 2000\n" + hello, self._clock.monotonic())
-        await self._tell_state(stream)
-        stream.busy = False
+        stream.checked_at = stream.read_at = self._clock.monotonic()
+        await stream.send(b"retry: 2000\n" + hello, stream.checked_at)
+        await self._check_subscription(stream)
+        self._release(stream)
         self._push(stream)
 
     def _all(self) -> list[EventStream]:
@@ -189,6 +192,8 @@ class Hub:
         made: dict[int, bytes] = {}
 
         def tell(stream: EventStream) -> None:
+            if self._over(stream):
+                return
             place = stream.place
             if stream.busy or place is None or place.seq >= touched.head:
                 self._push(stream)
@@ -212,20 +217,20 @@ class Hub:
         try:
             await stream.send(data, self._clock.monotonic())
         finally:
-            stream.busy = False
+            self._release(stream)
         if stream.behind:
             self._push(stream)
 
     def _push(self, stream: EventStream) -> None:
         """Send it what it lacks; if something is just being sent to it, after that."""
         stream.behind = True
-        if not stream.busy:
+        if not self._over(stream) and not stream.busy:
             stream.busy = True
             self._spawn(self._catch_up(stream))
 
     async def _catch_up(self, stream: EventStream) -> None:
         try:
-            while stream.behind and stream.place is not None and not stream.closing:
+            while stream.behind and stream.place is not None and not self._over(stream):
                 stream.behind = False
                 async with self._reads:
                     page = await self._read(stream, stream.place.seq)
@@ -237,7 +242,7 @@ class Hub:
             stream.behind = True
             raise
         finally:
-            stream.busy = False
+            self._release(stream)
 
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
         """What a page comes to for that reader, who then stands after it. What its own device changed is not told to it."""
@@ -282,29 +287,72 @@ class Hub:
 
     def _look_after(self, stream: EventStream) -> None:
         now = self._clock.monotonic()
-        if stream.behind and not stream.busy:
+        if self._over(stream):
+            pass
+        elif not stream.checking and now - stream.checked_at >= self._settings.heartbeat:
+            stream.checking = True
+            self._spawn(self._check(stream))
+        elif stream.behind and not stream.busy:
             self._push(stream)
         if stream.sending_since is not None:
             if now - stream.sending_since > self._settings.patience:
                 stream.close()
-        elif now - stream.quiet_since >= self._settings.heartbeat and not stream.busy:
-            stream.busy = True
-            self._spawn(self._beat(stream))
+        elif now - stream.quiet_since >= self._settings.heartbeat:
+            self._say(stream, BEAT)
 
-    async def _beat(self, stream: EventStream) -> None:
-        data = BEAT
+    def _over(self, stream: EventStream) -> bool:
+        """Whether nothing more of the feed may go to it: it ends, or its token has ended, which is said now."""
+        if not stream.last and self._clock.now() >= stream.ends_at:
+            self._say(
+                stream,
+                told("unauthorized", {"message": "The token has ended: connect again with a new one."}),
+                last=True,
+            )
+        return stream.last or stream.closing
+
+    def _say(self, stream: EventStream, data: bytes, *, last: bool = False) -> None:
+        """Send it this as soon as nothing else is being sent; after the `last` it is closed."""
+        if stream.last or (data is BEAT and stream.busy):
+            return
+        stream.said += data
+        stream.last = last
+        if not stream.busy:
+            self._release(stream)
+
+    def _release(self, stream: EventStream) -> None:
+        """What was being sent has been; what was said meanwhile goes next."""
+        stream.busy = bool(stream.said) and not stream.closing
+        if stream.busy:
+            self._spawn(self._tell(stream))
+
+    async def _tell(self, stream: EventStream) -> None:
+        data, stream.said = stream.said, b""
+        await self._send(stream, data)
+        if stream.last and not stream.said:
+            stream.close()
+
+    def check_all(self) -> None:
+        """Who may call has changed: look at the credential and the subscription of every stream at the next turn."""
+        for stream in self._all():
+            stream.checked_at = stream.read_at = float("-inf")
+
+    def check(self, subscriptions: Collection[int]) -> None:
+        """These subscriptions have ended: so do their streams, within a second."""
+        for stream in self._all() if subscriptions else ():
+            if stream.subscription is not None and stream.subscription.id in subscriptions:
+                stream.checked_at = stream.read_at = float("-inf")
+
+    async def _check(self, stream: EventStream) -> None:
+        """Whether its caller and its subscription are still good, whatever goes through it meanwhile."""
         try:
+            stream.checked_at = self._clock.monotonic()
             refused = await self._refused(stream)
             if refused:
-                data = told("unauthorized", {"message": refused})
+                self._say(stream, told("unauthorized", {"message": refused}), last=True)
             else:
-                await self._tell_state(stream)
-        except BaseException:
-            stream.busy = False
-            raise
-        await self._send(stream, data)
-        if refused:
-            stream.close()
+                await self._check_subscription(stream)
+        finally:
+            stream.checking = False
 
     async def _refused(self, stream: EventStream) -> str:
         """Why the caller's credential is good no more; "" while it is, or while nobody can say."""
@@ -316,21 +364,24 @@ class Hub:
             return str(error) if getattr(error, "status", 503) in (401, 403) else ""
         return ""
 
-    async def _tell_state(self, stream: EventStream) -> None:
-        """Tell a device when its subscription is about to end, or has ended."""
-        held = stream.subscription
-        if held is None or (state := self._state(held)) == stream.state:
+    async def _check_subscription(self, stream: EventStream) -> None:
+        """Tell a device when its subscription is about to end. When it has ended, the stream ends too, after the event that says so."""
+        held, now = stream.subscription, self._clock.monotonic()
+        if held is None:
             return
-        if stream.state:
-            # It may have been renewed since.
+        state = self._state(held)
+        if stream.state and (state != stream.state or now - stream.read_at >= _REREAD):
+            # It may have been renewed since, or ended by another device or process.
+            stream.read_at = now
             found = await self._storage.feed.subscription(stream.app, held.unsid)
-            if found is None:
-                state = "expired"
+            if found is None or found.user != stream.user or found.endpoint_state in ("removed", "replaced"):
+                state = "ended"
             else:
-                stream.subscription, state = found, self._state(found)
+                held = stream.subscription = found
+                state = self._state(found)
         if state not in (stream.state or "active"):
             data = {"id": held.id, "state": state, "expires_at": held.expires_at}
-            await stream.send(told("subscription", data), self._clock.monotonic())
+            self._say(stream, told("subscription", data), last=state in ("expired", "ended"))
         stream.state = state
 
     def _state(self, held: Subscription) -> str:

@@ -230,6 +230,7 @@ class FeedService:
             ),
             now,
         )
+        self.hub.check(done.ended)
         return done.subscription, done.renewed
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
@@ -252,6 +253,7 @@ class FeedService:
         """End one. Raises `FeedError` 404."""
         if not await self._facet.unsubscribe(app, user, id, self._clock.now()):
             raise FeedError(404, "subscription", "There is no such subscription of this user.")
+        self.hub.check([id])
 
     async def user_of_unsid(self, app: str, unsid: str, now: float | None = None) -> str | None:
         """Whom a live UNSID of this app addresses; None for an unknown, expired or another app's."""

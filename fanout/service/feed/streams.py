@@ -62,19 +62,26 @@ class EventStream(Response):
     """An ASGI response that stays open. Its reader's place is a cursor; what is to be sent is read from storage when it can be
     sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
 
-    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. The task that
-    serves the request waits for the reader to go. Times are monotonic.
+    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `said` are events about
+    the stream itself that go next, and `last` means that it ends after them. The task that serves the request waits for the reader to
+    go. Times are monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
 
     __slots__ = (
         "app",
         "behind",
         "busy",
+        "checked_at",
+        "checking",
         "closing",
         "credentials",
+        "ends_at",
         "hub",
+        "last",
         "place",
         "quiet_since",
+        "read_at",
+        "said",
         "sending_since",
         "state",
         "subscription",
@@ -91,6 +98,7 @@ class EventStream(Response):
         place: Cursor | None,
         subscription: Subscription | None,
         credentials: Request,
+        ends_at: float,
     ) -> None:
         # Not the base's own beginning: it renders a body.
         self.hub = hub
@@ -104,7 +112,11 @@ class EventStream(Response):
         self.behind = False
         self.busy = True
         self.closing = False
-        self.quiet_since = 0.0
+        self.ends_at = ends_at
+        self.said = b""
+        self.last = False
+        self.checking = False
+        self.checked_at = self.read_at = self.quiet_since = 0.0
         self.sending_since: float | None = None
         self.task: asyncio.Task[Any] | None = None
         self.transmit: _Send | None = None

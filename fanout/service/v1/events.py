@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from fanout.core.cursor import Listing, parse
+from fanout.service.auth.claims import SKEW
 from fanout.service.call import UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedError
@@ -25,8 +27,8 @@ router = APIRouter(prefix="/v1/me/feed", tags=["feed"])
     summary="Changes as they happen",
     description="An event stream that goes on from `Last-Event-ID` (or `cursor`, of a page of the feed too), else from now. `cursor` comes first and says where. "
     "`change` is an item, deleted ones too; its id is the cursor from which to go on. `resync` says: read the feed anew, without a "
-    "cursor; the stream goes on from its id. `subscription` says that the calling device's is expiring or has expired. "
-    "`unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. What the calling "
+    "cursor; the stream goes on from its id. `subscription` says that the calling device's is expiring; before the end "
+    "of the stream, that it has `expired` or `ended`. `unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. What the calling "
     "device (`X-UNS-ID`) changes is not told to it.",
     responses={200: {"description": "The stream", "content": {"text/event-stream": {}}}, **errors(400, 403, 429)},
 )
@@ -49,4 +51,7 @@ async def _events(
         subscription = await feed.device(caller.app, user, device)
         if subscription is None:
             raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
-    return EventStream(feed.hub, caller.app, user, place, subscription, call.asked)
+    ends_at = math.inf if caller.ends_at is None else caller.ends_at
+    if call.service.clock.now() >= ends_at:
+        ends_at += SKEW  # let in because clocks differ, as any request would be
+    return EventStream(feed.hub, caller.app, user, place, subscription, call.asked, ends_at)

@@ -22,11 +22,12 @@ def user_id(user: str, style: Style) -> str:
 def app_claims(client: str, audience: str, style: Style) -> dict[str, Any]:
     """The claims of an app's own token, without issuer and times."""
     if style == "rfc9068":
-        return {"sub": client, "client_id": client, "aud": audience}
+        # RFC 9068 has no mark for an app's own token. Users choose their names here, so there must be one.
+        return {"sub": client, "client_id": client, "aud": audience, "gty": "client-credentials"}
     principal = str(uuid.uuid5(_SPACE, f"principal of {client}"))
     claims: dict[str, Any] = {"sub": principal, "oid": principal, "aud": audience, "tid": str(_SPACE), "roles": []}
     if style == "entra-v1":
-        return {**claims, "appid": client, "appidacr": "1", "ver": "1.0"}
+        return {**claims, "appid": client, "appidacr": "1", "idtyp": "app", "ver": "1.0"}
     return {**claims, "azp": client, "azpacr": "1", "idtyp": "app", "ver": "2.0"}
 
 

@@ -1,0 +1,53 @@
+"""The owner of `[service]`: takes a part that has changed in the file into use, while requests are served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from fanout.config import Owner, ServiceSettings
+from fanout.service.auth.authenticator import Authenticator, Callers
+
+if TYPE_CHECKING:
+    from fanout.service.call import Service
+
+__all__ = ["Follows", "owner_of"]
+
+Follows: TypeAlias = Callable[[ServiceSettings], ServiceSettings]
+"""What makes of the file's part the part that is used: the same one, or one with keys that stand in no file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    service: Service
+    settings: ServiceSettings
+    callers: Callers | None
+
+    def commit(self) -> None:
+        service, limits = self.service, self.settings.limits
+        if self.callers is not None:
+            self.callers.commit()
+        service.use(self.settings)
+        service.feed.settings = replace(
+            service.feed.settings, content_bytes=limits.content_bytes, subscriptions_per_user=limits.subscriptions
+        )
+        service.feed.hub.check_all()
+
+    def discard(self) -> None:
+        """Nothing was opened for it."""
+
+
+def owner_of(service: Service, follows: Follows) -> Owner[ServiceSettings]:
+    """What a `Watcher` is told: callers, limits, origins and proxies of this service change with the file.
+
+    A host's own authenticator knows its own callers, and keeps them.
+    """
+
+    async def prepare(parts: Mapping[str, ServiceSettings]) -> _Taken:
+        settings = follows(parts["service"])
+        authenticator = service.authenticator
+        callers = authenticator.changed(settings) if isinstance(authenticator, Authenticator) else None
+        return _Taken(service, settings, callers)
+
+    return Owner("service", parts=lambda settings: {"service": settings.service}, prepare=prepare)
