@@ -18,6 +18,9 @@ import pytest
 
 from fanout.errors import ConfigurationError
 from fanout.service import from_config
+from fanout.service.auth import new_api_key
+
+KEY = new_api_key()
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
@@ -29,6 +32,7 @@ def configure(folder: Path, subject: str) -> None:
     key = urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
     (folder / "fanout.toml").write_text(
         f'storage = "sqlite:fanout.db"\n[apps.default.transports.webpush]\nvapid_private_key = "{key}"\n{subject}\n'
+        f'[[service.keys]]\nid = "{KEY.id}"\nhash = "{KEY.hash}"\n'
     )
 
 
@@ -66,7 +70,9 @@ async def test_every_worker_of_a_server_answers(tmp_path: Path) -> None:
         assert found is not None, said
         ids = set()
         for _ in range(20):  # a connection each, so that either may take it
-            async with httpx.AsyncClient(base_url=found.group(1), timeout=20) as http:
+            async with httpx.AsyncClient(
+                base_url=found.group(1), headers={"authorization": f"Bearer {KEY.key.reveal()}"}, timeout=20
+            ) as http:
                 answer = await http.post("/v1/notifications", json={"target": {"user": "alice"}, "title": "Hi"})
                 assert answer.status_code == 202, answer.text
                 ids.add(answer.json()["id"])
