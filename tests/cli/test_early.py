@@ -12,8 +12,11 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 _TOLD_WHILE_IMPORTING = """
-import os, sys
+import os, signal, sys
 from importlib.abc import MetaPathFinder
+
+# A shell starts what runs in the background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 number, name, sys.argv[1:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 

@@ -87,7 +87,8 @@ async def test_a_server_with_a_wrong_configuration_ends_and_says_why(tmp_path: P
         await asyncio.wait_for(process.wait(), 60)
     assert "vapid_subject is missing" in said
     assert "Traceback" not in said
-    assert said.count("Started server process") == 2
+    # The server may have replaced one that ended before it heard of it; that it ends at all is what keeps it from doing so for ever.
+    assert said.count("Started server process") >= 2
 
 
 async def test_a_host_is_told_of_a_wrong_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

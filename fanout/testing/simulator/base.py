@@ -238,8 +238,8 @@ class Simulator:
         self.record(push)
 
     def decided(self, reply: Reply) -> None:
-        """A late answer leaves: what was undecided until now is accepted."""
-        if reply.undecided and reply.push is not None:
+        """An answer that was undecided until now leaves: its push is accepted."""
+        if reply.push is not None:
             self.accept(reply.push)
 
     def record(self, push: Push) -> None:

@@ -358,7 +358,8 @@ class StrictConnection(Connection):
     def _late(self, number: int, answer: Reply) -> None:
         stream = self._streams.get(number)
         if stream is not None and not self.simulator.silent:
-            self.simulator.decided(answer)
+            if answer.undecided:
+                self.simulator.decided(answer)
             self._reply(number, stream, answer)
             self._close_when_done()
             self._flush()

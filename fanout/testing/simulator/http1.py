@@ -128,7 +128,7 @@ class Http1Connection(Connection):
     def _reply(self, reply: Reply) -> None:
         self._timer = None
         self._pending = False
-        if not self.transport.is_closing():
+        if reply.undecided and not self.transport.is_closing():
             self.simulator.decided(reply)
         self.simulator.flush_ledger()
         if self.transport.is_closing():
