@@ -17,11 +17,14 @@ from enum import StrEnum
 
 from fanout.core.policy import Policy, backoff
 from fanout.core.states import Waiting
+from fanout.core.witness import FAULT, Witness, Witnesses
 
 __all__ = ["Gate", "GateState"]
 
 _STREAK = 16
 """Failures in a row, without one success, that close a gate although each alone would have been the endpoint's affair."""
+_LOSS = 8
+"""What a lost connection counts among them, however many requests it ended."""
 _RAMP_FROM = 0.1
 _PROBES = 3
 
@@ -36,17 +39,22 @@ class Gate:
     """Whether a scope takes deliveries. All times are UNIX seconds, given by the caller."""
 
     __slots__ = (
+        "_causes",
+        "_failures",
         "_out",
         "_policy",
         "_proven",
         "_ramp_since",
         "closures",
+        "heard_at",
+        "mark",
         "probe_until",
         "reason",
         "state",
         "streak",
         "until",
         "waiting",
+        "witnesses",
     )
 
     def __init__(self, policy: Policy) -> None:
@@ -61,6 +69,14 @@ class Gate:
         self._out = 0  # probes without a verdict
         self._proven = 0  # probes that succeeded
         self._ramp_since = 0.0
+        self._causes: set[str] = set()  # lost connections among the failures in a row
+        self._failures = Witnesses()  # of failures in a row
+        self.witnesses = Witnesses()
+        """Whose word has closed it, or would with another's."""
+        self.heard_at = 0.0
+        """For the caller: when it last failed."""
+        self.mark = 0
+        """For the caller: how many acceptances there had been at the last accusation."""
 
     @property
     def is_open(self) -> bool:
@@ -143,14 +159,75 @@ class Gate:
         self.state = GateState.OPEN
         self.closures = 0
         self._ramp_since = now
+        self.witnesses.clear()
         return True
 
-    def failed(self, now: float, rng: random.Random, reason: str) -> bool:
-        """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed."""
-        self.streak += 1
-        if self.state is GateState.PROBING or self.streak >= _STREAK:
-            return self.close(now, rng, reason=reason)
-        return False
+    def failed(
+        self, now: float, rng: random.Random, reason: str, testimony: Witness | None = None, *, others: bool = False
+    ) -> bool:
+        """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed.
+
+        With a `testimony` it closes only on the word of two independent witnesses, and what one connection ended counts once.
+        `others`: another notification waits, or was accepted lately.
+        """
+        if testimony is None:
+            self.streak += 1
+            if self.state is GateState.PROBING or self.streak >= _STREAK:
+                return self.close(now, rng, reason=reason)
+            return False
+        if testimony.cause == FAULT:
+            return False
+        if self.state is not GateState.OPEN:
+            agreed = self.accused(now, testimony, others=others)
+            return agreed and self.state is GateState.PROBING and self.close(now, rng, reason=reason)
+        self._begin_anew()
+        agreed = self._failures.hear(testimony, others=others)
+        if not testimony.cause:
+            self.streak += 1
+        elif testimony.cause not in self._causes:
+            self._causes.add(testimony.cause)
+            self.streak += _LOSS
+        if not agreed or self.streak < _STREAK:
+            return False
+        self.witnesses, self._failures = self._failures, Witnesses()
+        return self.close(now, rng, reason=reason)
+
+    def accused(self, now: float, testimony: Witness, *, others: bool) -> bool:
+        """One delivery's answer spoke of all this scope: whether that is enough to hold it, closed as it may be already.
+
+        While it is open, two independent witnesses must have said so since it last accepted anything. When it is probed, they have:
+        then one that was not asked before confirms it, unless one notification is behind all of it and there are others.
+        """
+        witnesses = self.witnesses
+        if self.state is GateState.OPEN:
+            self._begin_anew()
+            self.streak += 1
+            return witnesses.hear(testimony, others=others)
+        asked_before = witnesses.heard(testimony.endpoint)
+        witnesses.hear(testimony, others=others)
+        if self.shut(now):
+            return True
+        return not asked_before and not (others and witnesses.sole == testimony.notification)
+
+    def _begin_anew(self) -> None:
+        """Forget what was said before the last acceptance, which the senders make known by setting `streak` to 0."""
+        if not self.streak:
+            self.witnesses.clear()
+            self._failures.clear()
+            self._causes.clear()
+
+    def relent(self, now: float) -> None:
+        """Somebody is there whom the verdict was not about: the next delivery is a probe. The witnesses stay."""
+        self.state = GateState.CLOSED
+        self.until = now
+
+    def refuted(self) -> None:
+        """What closed it was one notification's fault, and another has been accepted: open at once."""
+        self.state = GateState.OPEN
+        self.closures = 0
+        self.streak = 0
+        self._ramp_since = 0.0
+        self.witnesses.clear()
 
     def close(
         self,
@@ -190,4 +267,5 @@ class Gate:
         self.state = GateState.CLOSED
         self.until = now
         self.closures = 0
+        self.witnesses.clear()
         return True

@@ -27,7 +27,19 @@ from fanout.core.outcome import (
 from fanout.core.policy import Policy, backoff
 from fanout.core.states import DeliveryState, Waiting
 
-__all__ = ["Again", "Attempted", "Decision", "Final", "Park", "Relocate", "Retry", "Wait", "decide"]
+__all__ = [
+    "Again",
+    "Attempted",
+    "Decision",
+    "Final",
+    "Park",
+    "Relocate",
+    "Retry",
+    "Wait",
+    "by_itself",
+    "charge",
+    "decide",
+]
 
 _OWN = 1.0
 """Seconds that a delivery waits at most after an event of our own for which no time is known."""
@@ -69,6 +81,8 @@ class Retry:
     attempt: int
     reason: str
     waiting: Waiting = Waiting.BACKOFF
+    alone: bool = False
+    """The endpoint's other deliveries wait too, although the gateway spoke of more than the endpoint: no other has said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,8 @@ class Again:
 class Park:
     """Everything in `scope` waits, `after` seconds at least; this delivery stays open in its chunk and spends nothing.
 
-    How long in the end is for the scope's gate to say, which knows how often it has closed before.
+    How long in the end is for the scope's gate to say, which knows how often it has closed before. That holds where the scope is
+    held, for which one endpoint's word is not enough (`named`, see `core.witness`); else `by_itself` says what becomes of it.
     """
 
     scope: Scope
@@ -90,6 +105,7 @@ class Park:
     reason: str
     waiting: Waiting
     alarm: bool = False
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +144,11 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             if not address.storable:
                 return Final(DeliveryState.REJECTED, f"{reason}, to an address that cannot be stored")
             return Relocate(address, Retry(now, tried.attempt + 1, reason))
-        case Throttled(after, scope, reason):
+        case Throttled(after, scope, reason, named):
             if scope is not Scope.ENDPOINT:
-                return Park(scope, _told(after, policy, rng), reason, Waiting.QUOTA)
+                return Park(
+                    scope, _told(after, policy, rng), reason, Waiting.QUOTA, named=named and scope is not Scope.RATE
+                )
             wait = _told(after, policy, rng)
             if wait is None:
                 wait = backoff(tried.attempt, base=policy.backoff_throttled, cap=policy.backoff_cap, rng=rng)
@@ -138,16 +156,15 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
         case Unavailable("no", scope, reason, after):
             if after is None and tried.free < policy.free_retries and not tried.group_failing:
                 return Again(reason)
-            return Park(_wide(scope), _told(after, policy, rng), reason, Waiting.GATE)
-        case Unavailable(_, scope, reason, after):
+            return charge(outcome, policy, rng)
+        case Unavailable(_, _, reason, after):
             if tried.repeat != "prefer_delivery":
                 return Final(DeliveryState.DEAD, f"unknown: {reason}")
-            if scope is not Scope.ENDPOINT or tried.group_failing:
-                return Park(_wide(scope), _told(after, policy, rng), reason, Waiting.GATE)
+            # An attempt of this one, whatever becomes of its scope: else one device is pushed to at each probe, without limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
             return _retry(now + max(jittered, _told(after, policy, rng) or 0.0), tried, policy, reason)
-        case Misconfigured(reason, scope):
-            return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True)
+        case Misconfigured(reason, scope, named):
+            return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True, named=named)
         case Deferred(reason, after, "no"):
             due_at = now + _moment(after, policy, rng)
             return Wait(due_at, reason) if due_at < tried.expires_at else Final(DeliveryState.EXPIRED, reason)
@@ -157,8 +174,30 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             return _retry(now + _moment(after, policy, rng), tried, policy, reason, Waiting.LIMITER)
 
 
-def _wide(scope: Scope) -> Scope:
-    return Scope.GROUP if scope is Scope.ENDPOINT else scope
+def charge(outcome: Unavailable, policy: Policy, rng: random.Random) -> Park:
+    """What a failure says of its scope, or of its group where it speaks of the endpoint: apart from what its delivery comes to."""
+    scope = Scope.GROUP if outcome.scope is Scope.ENDPOINT else outcome.scope
+    return Park(scope, _told(outcome.after, policy, rng), outcome.reason, Waiting.GATE, named=outcome.named)
+
+
+def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
+    """What becomes of a delivery whose endpoint alone accuses a wider scope, for the `times`-th time (from 1).
+
+    It waits for its own reason, twice as long each time, spends no attempt, and is asked once more before its TTL ends.
+    """
+    base = {Waiting.BREAKER: policy.probe, Waiting.QUOTA: policy.backoff_throttled}.get(
+        park.waiting, policy.backoff_base
+    )
+    ceiling = min(policy.backoff_cap, base * 2.0 ** min(times - 1, 30))
+    wait = max(park.after or 0.0, ceiling / 2 + rng.uniform(0.0, ceiling / 2))
+    left = tried.expires_at - now
+    if wait >= left:
+        told = 0.0 if park.alarm else park.after or 0.0  # by the gateway: it is not asked before
+        wait = max(told, left / 2)
+        if wait >= left or wait < min(policy.backoff_base, _OWN) / 2:
+            return Final(DeliveryState.EXPIRED, park.reason)
+    # Of a topic, the endpoint's other notifications may go.
+    return Retry(now + wait, tried.attempt, park.reason, park.waiting, alone=park.scope is not Scope.TOPIC)
 
 
 def _told(after: float | None, policy: Policy, rng: random.Random) -> float | None:

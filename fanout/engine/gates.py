@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from fanout.core.gate import Gate
 from fanout.core.outcome import Scope
 from fanout.core.records import GateNote
+from fanout.core.settlement import Park
+from fanout.core.standing import LATELY
 from fanout.core.states import Waiting
+from fanout.core.witness import FAULT, Witness
 from fanout.engine.group import Group
+from fanout.engine.lease import Lease, Prepared
 from fanout.engine.live import Live
 from fanout.engine.signal import Signal
 
@@ -25,6 +29,10 @@ _NARROW = 5.0
 """Seconds for which it is on record that a limiter holds work back."""
 _WIDE = frozenset((Scope.QUOTA, Scope.BINDING, Scope.APP))
 """What a gateway says of an account holds for everybody who uses it."""
+_NOTIFICATION = "notification"
+"""The scope of a gate that only one notification waits behind."""
+_ALONE = 20
+"""Endpoints that others are told of: more make no reader wiser."""
 _LOOKED_AT = 86_400.0
 """Seconds for which a stop of removals is on record, unless somebody lifts it."""
 
@@ -39,9 +47,12 @@ class Gates:
         self._news = news
         self.binding = Gate(work.policy)
         self.topics: dict[str, Gate] = {}
+        self.notifications: dict[tuple[str, str], Gate] = {}
+        """By (group, notification): what fails there while other notifications do not."""
         self.notes: dict[tuple[str, str], GateNote] = {}
         """What other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
+        self._alone: set[str] = set()  # endpoints that wait by themselves, of which others are told
         self._follows = False  # the binding's gate is closed because another worker's is
         self._told_until = 0.0  # to when an answer that this worker got itself has closed the binding's gate
         self.siblings: list[Gates] = [self]
@@ -76,15 +87,88 @@ class Gates:
                 self._shut_binding(scope, now, reason, after, waiting, alarm)
         return self.binding
 
-    def failed(self, group: Group, now: float, reason: str) -> None:
-        """An endpoint-sized failure. One too many in a row closes the group's gate."""
-        if group.gate.failed(now, self._rng, reason):
+    def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate:
+        """The gate of what an answer speaks of."""
+        if scope in (Scope.GROUP, Scope.ENDPOINT):
+            return group.gate
+        if scope is Scope.TOPIC:
+            self._work.wary = True
+            return self.topics.setdefault(topic, Gate(self._work.policy))
+        return self.binding
+
+    def failed(
+        self, group: Group, prepared: Prepared, testimony: Witness, now: float, reason: str, others: bool
+    ) -> None:
+        """An endpoint-sized failure. One too many in a row closes the group's gate, or that of a notification that fails alone."""
+        if group.gate.failed(now, self._rng, reason, testimony, others=others):
             self._say_closed(group.gate, Scope.GROUP, group.name, now, alarm=False)
             self.park_behind(group)
+        elif others or testimony.cause == FAULT:
+            self._blame(group, prepared, now, reason)
 
-    def succeeded(self, group: Group, topic: str, now: float) -> None:
+    def _blame(self, group: Group, prepared: Prepared, now: float, reason: str) -> None:
+        """Its notification failed, and nothing says that the gateway did."""
+        id = prepared.notification.id
+        gate = self.notifications.setdefault((group.name, id), Gate(self._work.policy))
+        self._work.wary = True
+        if self._work.senders.evidence.standing.since(group.name, id) >= gate.heard_at:
+            gate.streak = 0
+        gate.heard_at = now
+        if gate.failed(now, self._rng, reason):
+            self._say_closed(gate, _NOTIFICATION, id, now, alarm=False)
+
+    def of_notification(self, group: Group, prepared: Prepared) -> Gate | None:
+        """The gate of this notification in this group, if it has failed there alone."""
+        return self.notifications.get((group.name, prepared.notification.id))
+
+    def relents(self, group: Group, lease: Lease, now: float) -> bool:
+        """Whether a group's gate lets this lease try at once: one other notification alone has closed it."""
+        sole = group.gate.witnesses.sole
+        if not sole or sole == lease.prepared.notification.id:
+            return False
+        # The blamed one waits on, until the time that it was told.
+        gate = self.notifications.setdefault((group.name, sole), Gate(self._work.policy))
+        gate.close(now, self._rng, reason=group.gate.reason, after=group.gate.until - now, waiting=group.gate.waiting)
+        gate.heard_at = now
+        self._work.wary = True
+        group.gate.relent(now)
+        return True
+
+    def heard(self, endpoint: int) -> bool:
+        """Whether this endpoint is among those whose word has closed a gate."""
+        return any(gate.witnesses.heard(endpoint) for gate in self._all())
+
+    def blamed(self) -> set[str]:
+        """The notifications that alone have closed a gate."""
+        return {gate.witnesses.sole for gate in self._all() if not gate.is_open}
+
+    def _all(self) -> Iterator[Gate]:
+        yield self.binding
+        yield from self.topics.values()
+        for group in self._work.groups.values():
+            yield group.gate
+
+    def tidy(self, now: float) -> None:
+        """Forget notifications that have not failed for a while."""
+        if self.notifications:
+            self.notifications = {
+                key: gate for key, gate in self.notifications.items() if max(gate.heard_at, gate.until) + LATELY > now
+            }
+
+    def succeeded(self, group: Group, prepared: Prepared, now: float) -> None:
         """The gateway answered: probes that were out have done their work."""
         opened = False
+        topic, id = prepared.message.topic, prepared.notification.id
+        sole = group.gate.witnesses.sole
+        if not group.gate.is_open and sole and sole != id:
+            group.gate.refuted()
+            opened = True
+            self._say_opened(Scope.GROUP, group.name, now)
+        narrow = self.notifications.get((group.name, id))
+        if narrow is not None and (narrow.succeeded(now) or narrow.is_open):
+            del self.notifications[group.name, id]
+            opened = True
+            self._say_opened(_NOTIFICATION, id, now)
         if group.gate.succeeded(now):
             opened = True
             self._say_opened(Scope.GROUP, group.name, now)
@@ -120,8 +204,9 @@ class Gates:
     def retry_now(self, now: float) -> None:
         """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
         self._told_until = 0.0
-        for gate in (self.binding, *self.topics.values(), *(group.gate for group in self._work.groups.values())):
+        for gate in self._all():
             gate.reset(now)
+        self.notifications.clear()
         wide = [(scope, "") for scope in (Scope.BINDING, Scope.QUOTA, Scope.APP, Scope.RATE)]
         for scope, name in [*wide, *((Scope.TOPIC, topic) for topic in self.topics)]:
             self._tell(scope, name, "", now)
@@ -175,6 +260,19 @@ class Gates:
         """Deaths are believed again."""
         self._tell("removals", "", "", now)
 
+    def parked_alone(self, name: str, park: Park, now: float, until: float) -> None:
+        """One endpoint (of this short hash) alone says that a credential or the like is wrong: it waits by itself."""
+        if name in self._alone or len(self._alone) < _ALONE:
+            self._alone.add(name)
+            reason = f"{park.reason}: said of the {park.scope.value}, by this endpoint alone"
+            self._tell(Scope.ENDPOINT, name, park.waiting, now, reason, until)
+
+    def loners_asked(self, now: float) -> None:
+        """Endpoints that waited by themselves are asked again, or no longer alone with what they say."""
+        for name in self._alone:
+            self._tell(Scope.ENDPOINT, name, "", now)
+        self._alone.clear()
+
     def park_behind(self, group: Group | None = None) -> None:
         """What waits behind a gate that has closed goes back to storage with its reason, until it opens."""
         for each in [group] if group is not None else list(self._work.groups.values()):
@@ -210,34 +308,37 @@ class Gates:
 
     # -- who is told
 
-    def _say_closed(self, gate: Gate, scope: Scope, name: str, now: float, *, alarm: bool) -> None:
+    def _say_closed(self, gate: Gate, scope: str, name: str, now: float, *, alarm: bool) -> None:
         work = self._work
         self._log_closed(gate, scope, name, now, gate.until, alarm=alarm)
-        whole = scope not in (Scope.GROUP, Scope.TOPIC) or (scope is Scope.GROUP and len(work.groups) == 1)
+        whole = scope not in (Scope.GROUP, Scope.TOPIC, _NOTIFICATION) or (
+            scope is Scope.GROUP and len(work.groups) == 1
+        )
         if alarm:
-            self._alarm(scope.value, name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
+            self._alarm(str(scope), name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
         else:
-            self._tell(scope.value, name, gate.waiting, now, gate.reason, gate.until, whole=whole)
+            self._tell(str(scope), name, gate.waiting, now, gate.reason, gate.until, whole=whole)
 
-    def _log_closed(self, gate: Gate, scope: Scope, name: str, now: float, until: float, *, alarm: bool) -> None:
+    def _log_closed(self, gate: Gate, scope: str, name: str, now: float, until: float, *, alarm: bool) -> None:
         work = self._work
         _log.log(
             logging.ERROR if alarm else logging.WARNING,
             "%s/%s: gate of %s %s closed for %.1f s: %s",
             work.app,
             work.binding,
-            scope.value,
+            scope,
             name,
             until - now,
             gate.reason,
         )
-        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope.value, "until": until}
+        data = {"app": work.app, "binding": work.binding, "group": name, "scope": str(scope), "until": until}
+        data |= {"witnesses": gate.witnesses.names, "sole": gate.witnesses.sole}
         self._live.emit("gate.closed", now, reason=gate.reason, **data)
 
-    def _say_opened(self, scope: Scope, name: str, now: float) -> None:
+    def _say_opened(self, scope: str, name: str, now: float) -> None:
         work = self._work
-        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope.value, name)
-        self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=scope.value)
+        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name)
+        self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=str(scope))
         if scope is Scope.BINDING:
             for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):
                 self._tell(wide, name, "", now)

@@ -20,6 +20,8 @@ SAMPLED = 8
 """Of so many answers one tells the limiter how long it took."""
 _TURN = 32
 """Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
+_LOOKED_AT = 32
+"""Deliveries among which a probe is chosen."""
 _CREDIT = tuple(weight * 16 for weight in WEIGHTS)
 """Deliveries that each lane may send per round while others wait: deficit round robin, as between chunks."""
 
@@ -73,6 +75,19 @@ class LaneQueue:
                 batches.rotate(-1)
         return batch.lease, position
 
+    def best(self, rank: Callable[[Lease, int], int]) -> Item:
+        """Of the next deliveries the one that ranks highest; the others stay as they are. Only while `size` is not 0."""
+        looked = [self.pop() for _ in range(min(self.size, _LOOKED_AT))]
+        ranks = [rank(lease, position) for lease, position in looked]
+        chosen = looked.pop(ranks.index(max(ranks)))
+        for lease, position in reversed(looked):
+            self.put_back(lease, position)
+        return chosen
+
+    def others(self, lease: Lease) -> bool:
+        """Whether another notification than that of `lease` waits here."""
+        return any(batch.lease.prepared is not lease.prepared for batch in self._batches)
+
     def drain(self) -> Iterator[Item]:
         """Take everything."""
         batches, self._batches = self._batches, deque()
@@ -113,16 +128,23 @@ class Group:
         "peak",
         "probe_free",
         "queues",
+        "rank",
         "senders",
     )
 
     def __init__(
-        self, name: str, policy: Policy, binding_gate: Gate, probe_free: Callable[[], None] = lambda: None
+        self,
+        name: str,
+        policy: Policy,
+        binding_gate: Gate,
+        probe_free: Callable[[], None] = lambda: None,
+        rank: Callable[[Lease, int], int] = lambda lease, position: 0,
     ) -> None:
         self.name = name
         self.probe_free = (
             probe_free  # tells whoever waits, in any group or in storage, that the binding's gate takes a probe
         )
+        self.rank = rank  # how good a probe a delivery is
         self.gate = Gate(policy)
         self.binding_gate = binding_gate
         self.limiter = Limiter(SAMPLED)
@@ -164,11 +186,24 @@ class Group:
                 return None
             gate.admits(now)
             self.binding_gate.admits(now)
+            probe = queue.best(self.rank)
+            probe[0].probe, probe[0].fresh = probe[1], True
+            self._took(queue, active)
+            return probe
         queue.credit -= 1
         self.active = active = active + 1
         if active > self.peak:
             self.peak = active
         return queue.pop()
+
+    def _took(self, queue: LaneQueue, active: int) -> None:
+        queue.credit -= 1
+        self.active = active + 1
+        self.peak = max(self.peak, self.active)
+
+    def other_waits(self, lease: Lease) -> bool:
+        """Whether another notification than that of `lease` waits here."""
+        return any(queue.others(lease) for queue in self.queues)
 
     def no_verdict(self) -> None:
         """What was taken last told the gates nothing: if it was their probe, another may go."""

@@ -41,7 +41,7 @@ class Lease:
     """One chunk in hand. `left` counts deliveries that are queued or under way; at 0 the lease can end.
 
     `until` is in monotonic seconds: past it nothing may be sent, because another worker may hold the chunk. It is the end of the lease
-    (`granted`) or of this worker's heartbeat, whichever comes first.
+    (`granted`) or of this worker's heartbeat, whichever comes first. `begun` is the end that it was first granted.
     """
 
     __slots__ = (
@@ -51,16 +51,21 @@ class Lease:
         "_results",
         "_retries",
         "accepted",
+        "begun",
         "chunk",
         "doubtful",
         "free",
+        "fresh",
         "granted",
+        "group",
         "later",
         "left",
         "lost",
         "outdated",
         "parked",
         "prepared",
+        "probe",
+        "read",
         "reason",
         "release_at",
         "rows",
@@ -73,7 +78,7 @@ class Lease:
         self.chunk = chunk
         self.prepared = prepared
         self.rows = rows
-        self.granted = self.until = until
+        self.begun = self.granted = self.until = until
         self.left = 0
         self.lost = False
         self.doubtful = prepared.notification.repeat == "at_most_once"
@@ -88,6 +93,14 @@ class Lease:
         self.reason = ""
         self.waiting = Waiting.READY
         self.accepted: list[int] = []
+        self.group: str | None = None
+        """The group of all its endpoints, where they have one."""
+        self.read = 0
+        """How many of `accepted` count as evidence already."""
+        self.probe = -1
+        """The position that goes as a closed gate's probe."""
+        self.fresh = prepared.notification.repeat != "prefer_delivery"
+        """Whether a delivery may ask for a fresh connection: no second attempt may be allowed, or one goes as a probe."""
         self._results: dict[tuple[str, str], list[int]] = {}
         self._retries: list[RetryRow] = []
         self._changes: list[EndpointGone | AddressMoved] = []
@@ -97,6 +110,10 @@ class Lease:
     def believe(self, alive: float) -> None:
         """This worker counts as alive until `alive`, in monotonic seconds."""
         self.until = min(self.granted, alive)
+
+    def asks_fresh(self, position: int) -> bool:
+        """Whether this delivery goes over a connection that is known to be good: it decides about others, or has one attempt."""
+        return position == self.probe or self.prepared.notification.repeat != "prefer_delivery"
 
     def delivery(self, position: int, now: float) -> Delivery:
         """What the transport is handed for this attempt."""
@@ -127,9 +144,9 @@ class Lease:
         self._attempts += 1
         self.left -= 1
 
-    def hold(self, position: int, due_at: float) -> None:
-        """Into a retry row without an attempt: the endpoint is in back-off because of another delivery."""
-        self._retries.append(RetryRow(position, due_at, self.chunk.attempt, Waiting.BACKOFF.value, HELD))
+    def hold(self, position: int, due_at: float, waiting: Waiting = Waiting.BACKOFF, reason: str = HELD) -> None:
+        """Into a retry row without an attempt: the endpoint waits because of another delivery."""
+        self._retries.append(RetryRow(position, due_at, self.chunk.attempt, waiting.value, reason))
         self.left -= 1
 
     def park(self, position: int, until: float, waiting: Waiting, reason: str = "") -> None:
@@ -140,6 +157,13 @@ class Lease:
             self.reason = reason
         self.parked.append(position)
         self.left -= 1
+
+    def hurry(self, now: float) -> None:
+        """What waits for something that is said to be mended, and is not stored yet, is due now; back-off is not shortened."""
+        self._retries = [
+            row if row.waiting == Waiting.BACKOFF.value else row._replace(due_at=min(row.due_at, now))
+            for row in self._retries
+        ]
 
     def stop(self, position: int, now: float) -> None:
         """Its notification was cancelled, superseded or paused."""

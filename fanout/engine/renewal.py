@@ -67,9 +67,12 @@ class Renewal:
         while True:
             await Signal().wait(EVERY)
             await renewer.watcher.look()
-            while self._due:
-                # What waits because of the old settings is due again; other workers hear of it with that, and look at the files too.
-                await patiently(partial(self._try_again, *self._due.pop()), self._trouble)
+            await self._try_all_again()
+
+    async def _try_all_again(self) -> None:
+        """What waits because of the old settings is due again; other workers hear of it with that, and look at the files too."""
+        while self._due:
+            await patiently(partial(self._try_again, *self._due.pop()), self._trouble)
 
     async def _try_again(self, app: str, binding: str) -> None:
         await self._storage.retry_binding(app, binding, self._clock.now())
@@ -85,6 +88,8 @@ class Renewal:
             _log.warning(
                 "The files of the configuration were not read within %g s: they are looked at again.", _PATIENCE
             )
+        else:
+            await self._try_all_again()  # an endpoint may have been asked meanwhile, with what was in use before
 
     async def _prepare(self, parts: Mapping[str, BindingPart]) -> _Replacement:
         """The transports of changed bindings, open and not in use. Raises `FanoutError`."""

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from fanout.core.budget import RetryBudget
 from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
-from fanout.core.outcome import ACCEPTED, Deferred, Outcome, Scope, Throttled, Unavailable
+from fanout.core.outcome import ACCEPTED, Accepted, Deferred, Misconfigured, Outcome, Scope, Throttled, Unavailable
 from fanout.core.purge import PurgeGuard
-from fanout.core.records import AddressMoved, EndpointGone
-from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, Wait, decide
+from fanout.core.records import AddressMoved, EndpointGone, EndpointRow
+from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, Wait, charge, decide
 from fanout.core.states import DeliveryState, Waiting
+from fanout.core.witness import FAULT
+from fanout.engine.evidence import Evidence
 from fanout.engine.group import SAMPLED, Group
 from fanout.engine.lease import Lease
 
@@ -46,7 +48,8 @@ class Senders:
         self._guard = PurgeGuard()
         policy = work.policy
         self.budget = RetryBudget(ratio=policy.retry_ratio, burst=policy.retry_burst, floor=policy.retry_floor)
-        self._alive = 0  # accepted since guard and budget were last told
+        self.evidence = Evidence(work, rng)
+        self._counted = 0  # accepted, as guard and budget were last told
         self._under_way: dict[asyncio.Task[None], list[float]] = {}
         """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
 
@@ -61,6 +64,7 @@ class Senders:
         self._under_way[task] = begun_at
         loop = asyncio.get_running_loop()
         turns = 0
+        evidence = self.evidence
         try:
             while True:
                 turns += 1
@@ -72,6 +76,8 @@ class Senders:
                 if item is None:
                     if group.closing:
                         return
+                    # A sender that waits keeps nothing alive: a lease has up to a thousand rows.
+                    lease = prepared = delivery = outcome = None
                     parked = loop.create_future()
                     group.idle.append(parked)
                     await parked
@@ -84,11 +90,13 @@ class Senders:
                         self._withhold(lease, position)
                         group.no_verdict()
                     elif (lease.outdated or work.wary or lease.chunk.attempt > 1) and self._waits(
-                        lease, position, moment, begun
+                        group, lease, position, moment, begun
                     ):
                         group.no_verdict()
                     else:
                         delivery = lease.delivery(position, moment)
+                        if lease.fresh:
+                            delivery.fresh = lease.asks_fresh(position)
                         begun_at[0] = begun
                         try:
                             outcome = await work.send(prepared.message, delivery)
@@ -103,13 +111,14 @@ class Senders:
                         if answers % SAMPLED == 0 and not isinstance(outcome, Deferred):
                             group.limiter.answered(monotonic() - begun)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
+                            if not lease.accepted:
+                                evidence.unread.append(lease)
                             lease.accept(position)
-                            self._alive += 1
                             group.gate.streak = 0
                             if work.wary:
-                                work.proven(lease.chunk.ids[position])
+                                work.proven(group, lease, position, moment)
                         else:
-                            self.settle(group, lease, position, outcome)
+                            self.settle(group, lease, position, outcome, begun)
                 finally:
                     begun_at[0] = _IDLE
                     group.active -= 1
@@ -124,9 +133,11 @@ class Senders:
             del self._under_way[task]
             group.senders -= 1
 
-    def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome) -> None:
-        """Carry out what `decide` makes of an outcome."""
+    def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome, begun: float) -> None:
+        """Carry out what `decide` makes of an outcome. `begun` is when the attempt began, in monotonic seconds."""
         work = self._work
+        if isinstance(outcome, Misconfigured) and begun < self.evidence.renewed_at:
+            outcome = Deferred(f"{outcome.reason}, before the credential was replaced")
         now = work.clock.now()
         row = lease.rows[position]
         assert row is not None
@@ -139,16 +150,21 @@ class Senders:
             once=lease.prepared.once,
             group_failing=not group.gate.is_open,
         )
-        self._feel(group, lease.prepared.message.topic, outcome, now)
-        decision = self._guarded(decide(outcome, tried, work.policy, now, self._rng), group, tried, now)
+        self._feel(group, lease, position, row, outcome, now)
+        decision = decide(outcome, tried, work.policy, now, self._rng)
+        if isinstance(decision, Park):
+            decision = self.evidence.weigh(decision, group, lease, row, outcome, tried, now)
+        decision = self._guarded(decision, group, tried, now)
         match decision:
             case Final(state, reason, endpoint_gone):
                 if endpoint_gone:
                     lease.changed(EndpointGone(row.id, row.generation, now, reason))
                 lease.finish(position, state, reason, attempted=True)
-            case Retry(due_at, attempt, reason, waiting):
-                holds = waiting is Waiting.BACKOFF
-                if holds:
+            case Retry(due_at, attempt, reason, waiting, alone):
+                holds = alone or waiting is Waiting.BACKOFF
+                if alone:
+                    work.hold_alone(row.id, due_at, waiting, reason)
+                elif holds:
                     work.hold_endpoint(row.id, due_at)
                 lease.retry(position, due_at, attempt, waiting, reason, holds=holds)
             case Relocate(address, retry):
@@ -160,12 +176,12 @@ class Senders:
                 group.queues[lease.chunk.lane].put_back(lease, position)
             case Wait(due_at, reason, waiting):
                 lease.park(position, due_at, waiting, reason)
-            case Park(scope, after, reason, waiting, alarm):
+            case Park(scope):
                 lease.tried()
-                gate = work.gates.shut(scope, group, lease.prepared.message.topic, now, reason, after, waiting, alarm)
+                gate = work.gates.of_scope(scope, group, lease.prepared.message.topic)
                 lease.park(position, gate.until, gate.waiting, gate.reason)
 
-    def _waits(self, lease: Lease, position: int, now: float, begun: float) -> bool:
+    def _waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
         """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""
         work = self._work
         if position in lease.outdated:
@@ -179,12 +195,22 @@ class Senders:
                 )  # a probe is out: where it opens the gate, this one may go soon
             lease.park(position, until, gate.waiting, gate.reason)
             return True
+        if (gate := work.gates.of_notification(group, lease.prepared)) is not None and not gate.admits(now):
+            lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
+            return True
         row = lease.rows[position]
         assert row is not None
         held_until = work.held_until(row.id, now)
         if held_until and lease.chunk.lane != URGENT:
-            lease.hold(position, held_until + self._rng.uniform(0.0, work.policy.backoff_base))
-            return True
+            due_at = held_until + self._rng.uniform(0.0, work.policy.backoff_base)
+            alone = work.alone(row.id)
+            if alone is None:
+                lease.hold(position, due_at)
+                return True
+            before, waiting, reason = alone
+            if lease.begun < before:
+                lease.hold(position, due_at, waiting, reason)
+                return True
         if lease.chunk.attempt > 1:
             self.budget.deposit(self._count_alive())
             if not self.budget.take(begun):
@@ -195,7 +221,8 @@ class Senders:
 
     def _count_alive(self) -> int:
         """Tell the purge guard of what was accepted since it was last told; how many."""
-        alive, self._alive = self._alive, 0
+        self.evidence.read()
+        alive, self._counted = self.evidence.accepted - self._counted, self.evidence.accepted
         self._guard.saw_alive(alive)
         return alive
 
@@ -217,7 +244,7 @@ class Senders:
             lease.stalled.append(position)  # the lease has run out: the keeper extends it, or finds it lost
             lease.left -= 1
 
-    def _feel(self, group: Group, topic: str, outcome: Outcome, now: float) -> None:
+    def _feel(self, group: Group, lease: Lease, position: int, row: EndpointRow, outcome: Outcome, now: float) -> None:
         """Let the gates learn whether the gateway answers at all, and the limiter whether it keeps up."""
         if isinstance(outcome, Deferred):
             group.no_verdict()
@@ -226,23 +253,34 @@ class Senders:
             if outcome.scope is not Scope.ENDPOINT:
                 group.limiter.dropped()
         elif isinstance(outcome, Unavailable):
-            group.limiter.dropped()
-            self.budget.failed()
-            if outcome.sent == "unknown":
-                self._work.gates.failed(group, now, outcome.reason)
+            self._feel_failure(group, lease, row, outcome, now)
             group.no_verdict()
             return
         if getattr(outcome, "scope", Scope.ENDPOINT) is not Scope.ENDPOINT:
             group.no_verdict()
             return
-        self._work.gates.succeeded(group, topic, now)
+        if isinstance(outcome, Accepted):
+            self.evidence.accept(group, lease, position, now)
+            self._work.proven(group, lease, position, now)
+        self._work.gates.succeeded(group, lease.prepared, now)
+
+    def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
+        evidence, gates = self.evidence, self._work.gates
+        if outcome.cause != FAULT:
+            group.limiter.dropped()
+            self.budget.failed()
+        if outcome.sent == "no":
+            return
+        if outcome.scope is Scope.ENDPOINT:
+            others = evidence.others(group, lease, now)
+            gates.failed(group, lease.prepared, evidence.testimony(lease, row, outcome), now, outcome.reason, others)
+        else:
+            evidence.accuse(charge(outcome, self._work.policy, self._rng), group, lease, row, outcome, now)
 
     def _guarded(self, decision: Decision, group: Group, tried: Attempted, now: float) -> Decision:
         """What the purge guard makes of a verdict of death."""
         if not isinstance(decision, Final):
             return decision
-        if decision.state is DeliveryState.ACCEPTED:
-            self._alive += 1
         if not decision.endpoint_gone:
             return decision
         self._count_alive()
@@ -273,8 +311,9 @@ class Senders:
         if self._guard.stopped:
             self._work.gates.removals_resumed(now)
         self._guard.reset()
+        self.evidence.mended()
 
     def _fault(self, error: Exception) -> Outcome:
         name = type(error).__name__
         self._work.fault(f"{name} escaped from send; a transport returns outcomes and raises nothing.", error)
-        return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}")
+        return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)

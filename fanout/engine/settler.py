@@ -110,6 +110,8 @@ class Settler:
         taken: list[tuple[Work, Lease, Settlement]] = []
         now = self._clock.now()
         for work in self.works:
+            if work.senders.evidence.unread:
+                work.senders.evidence.read(settled=True)
             if work.leases:
                 work.tick(now)
                 taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)

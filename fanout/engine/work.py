@@ -13,7 +13,7 @@ from fanout.core.policy import Policy
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.gates import Gates
 from fanout.engine.group import Group
-from fanout.engine.lease import Lease
+from fanout.engine.lease import HELD, Lease
 from fanout.engine.live import Live
 from fanout.engine.sender import Senders
 from fanout.engine.settler import Settler
@@ -26,6 +26,7 @@ _log = logging.getLogger("fanout.work")
 _IDLE_GROUP = 30.0
 URGENT = LANES.index("urgent")
 _NOWHERE = ("", "removed", False)
+_IN_BACKOFF = (0.0, Waiting.BACKOFF, HELD)
 _HOLDS = 100_000
 """Endpoints in back-off that are known without asking storage; of more, the oldest are forgotten here."""
 
@@ -67,6 +68,9 @@ class Work:
         self.replaced = 0
         """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}
+        self._alone: dict[int, tuple[float, Waiting, str]] = {}
+        """Of these endpoints, those that wait for their own word against a wider scope: until when leases that know nothing of it
+        were begun (see `Lease.begun`), and why they wait."""
         self._rng = rng
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
@@ -90,12 +94,13 @@ class Work:
         lease.left += len(positions)
         if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
             # The usual chunk: one group, nobody gone. Handed over without a step of Python for each delivery.
+            lease.group = kind[0]
             group = touched[kind[0]] = self._group(kind[0], now)
             group.queues[lease.chunk.lane].add(lease, positions, len(positions))
         else:
             self._sort(lease, positions, touched, now)
         for group in touched.values():
-            if group.gate.shut(now):
+            if group.gate.shut(now) and not self.gates.relents(group, lease, now):
                 self.gates.park_behind(group)
             elif self.gate.shut(now):
                 self.gates.park_behind()
@@ -114,7 +119,8 @@ class Work:
             if row is None or row[6] != "active":
                 lease.finish(position, *_unreachable(row[6] if row else ""), attempted=False)
             elif row[7] > now and lane != URGENT:
-                lease.hold(position, row[7] + self._rng.uniform(0.0, self.policy.backoff_base))
+                _, waiting, reason = self._alone.get(row[0], _IN_BACKOFF)
+                lease.hold(position, row[7] + self._rng.uniform(0.0, self.policy.backoff_base), waiting, reason)
             else:
                 by_group.setdefault(row[3], []).append(position)
         for name, own in by_group.items():
@@ -124,7 +130,8 @@ class Work:
     def _group(self, name: str, now: float) -> Group:
         group = self.groups.get(name)
         if group is None:
-            group = self.groups[name] = Group(name, self.policy, self.gate, self.gates.probe_free)
+            probe_free, rank = self.gates.probe_free, self.senders.evidence.rank
+            group = self.groups[name] = Group(name, self.policy, self.gate, probe_free, rank)
             group.idle_since = now
         return group
 
@@ -146,7 +153,9 @@ class Work:
         """Every checkpoint: connections may have come or gone; twice a minute, groups without work are let go."""
         if self.wary:
             self._holds = {endpoint: until for endpoint, until in self._holds.items() if until > now}
-            self.wary = bool(self._holds or self.gates.topics)
+            self._alone = {endpoint: why for endpoint, why in self._alone.items() if endpoint in self._holds}
+            self.gates.tidy(now)
+            self.wary = bool(self._holds or self.gates.topics or self.gates.notifications)
         for group in list(self.groups.values()):
             if group.queued or group.active:
                 group.idle_since = now
@@ -179,14 +188,35 @@ class Work:
         self._holds[endpoint] = max(until, self._holds.get(endpoint, 0.0))
         self.wary = True
 
+    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str) -> None:
+        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later do not wait."""
+        self.hold_endpoint(endpoint, until)
+        self._alone[endpoint] = self.clock.monotonic() + self.policy.lease, waiting, reason
+
+    def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None:
+        """Of an endpoint that waits by itself, what `hold_alone` noted."""
+        return self._alone.get(endpoint)
+
+    def let_go(self) -> None:
+        """What endpoints waited for by themselves is said to be mended."""
+        for endpoint in self._alone:
+            self._holds.pop(endpoint, None)
+        self._alone.clear()
+        for lease in self.leases.values():
+            lease.hurry(self.clock.now())
+
     def held_until(self, endpoint: int, now: float) -> float:
         """When the endpoint's back-off ends; 0 where it is in none."""
         until = self._holds.get(endpoint, 0.0)
         return until if until > now else 0.0
 
-    def proven(self, endpoint: int) -> None:
-        """The gateway took a delivery for this endpoint: whatever was wrong is over."""
+    def proven(self, group: Group, lease: Lease, position: int, now: float) -> None:
+        """The gateway took this delivery: whatever was wrong with its endpoint, topic or notification is over."""
+        endpoint = lease.chunk.ids[position]
         self._holds.pop(endpoint, None)
+        self.senders.evidence.loners.accepted(endpoint)
+        if self.gates.topics or self.gates.notifications:
+            self.gates.succeeded(group, lease.prepared, now)
 
     def fault(self, text: str, error: Exception | None = None) -> None:
         """A plugin did what its contract forbids: counted apart and named."""
@@ -215,6 +245,7 @@ class Work:
         messages may name its topic, or be of its kind."""
         self.transport = transport
         self.send = transport.send
+        self.senders.evidence.renew()
         self.replaced += 1
         for prepared in {id(lease.prepared): lease.prepared for lease in self.leases.values()}.values():
             try:

@@ -101,7 +101,7 @@ async def test_an_answer_about_the_app_holds_back_all_its_bindings_and_no_other_
     refused = ScriptedTransport(lambda m, d: Throttled(25.0, Scope.APP))
     transports = {("default", "a"): refused, ("default", "b"): ScriptedTransport(), ("other", "a"): ScriptedTransport()}
     async with running(transports=transports, policy=SLOW) as (engine, _):
-        await register(engine, "alice", "one", binding="a")
+        await register(engine, "alice", "one", "other", binding="a")  # one endpoint's word is not enough
         await register(engine, "bob", "two", binding="b")
         await engine.endpoints.register(user="carol", binding="a", address="three", app="other")
         first = await engine.send(HI, "user:alice")

@@ -32,11 +32,10 @@ from fanout.plugin import (
     Throttled,
     Unavailable,
     literal,
+    unanswered,
 )
 
 __all__ = ["PushTransport"]
-
-_CONNECTING = {"connect", "dns", "tls", "alpn", "settings"}
 
 
 class _Push(Message):
@@ -95,9 +94,7 @@ class PushTransport:
         try:
             response = await pool.request(self._heads[host], b"/3/device/" + device.encode(), fields, message.payload)
         except RequestFailed as failed:
-            return Unavailable(
-                failed.sent, Scope.GROUP if failed.reason in _CONNECTING else Scope.ENDPOINT, failed.reason
-            )
+            return unanswered(failed.sent, failed.reason, **failed.evidence)
         return ACCEPTED if response.status == 200 else _outcome(response)
 
     async def _open(self, host: str) -> H2Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from fanout.plugin import Misconfigured, Scope, Throttled
+from fanout.plugin import Scope, Throttled
 from fanout.testing.simulation.checks.evidence import SLACK, Evidence, Violation
 from fanout.testing.simulation.history import Attempt
 
@@ -17,42 +17,51 @@ make room for a few more.
 """
 
 
-def closed_gates_hold(evidence: Evidence) -> Iterator[Violation]:
-    """After an answer that speaks of a whole group or binding, nothing more goes there for the time that it named (or that a
-    probe takes), but for what was under way.
+def accused_scopes_wait(evidence: Evidence) -> Iterator[Violation]:
+    """After an answer that speaks of a whole group or binding and names a time, nothing more goes to that endpoint before it. Where
+    an endpoint and a notification that had no part in the first answer say so too, and nothing was accepted there between, nothing
+    more goes to the group or binding, but for what was under way. An urgent one may go to an endpoint that waits alone.
     """
-    probe = evidence.history.plan.policy.probe
     longest = evidence.history.plan.policy.retry_after_cap
+    alone: dict[tuple[str, str, int], tuple[float, float]] = {}
     closed: dict[tuple[str, str, str | None], tuple[float, float]] = {}
+    said: dict[tuple[str, str, str | None], list[Attempt]] = defaultdict(list)
     moments: list[tuple[int, bool, Attempt]] = []
     for attempt in evidence.history.attempts:
         moments.append((attempt.line, True, attempt))
         if attempt.ended is not None:
             moments.append((attempt.last_line, False, attempt))
     for _, begins, attempt in sorted(moments, key=lambda moment: moment[:2]):
-        outcome = attempt.outcome
-        if not begins:
-            told = 0.0
-            if isinstance(outcome, Throttled) and outcome.scope is not Scope.ENDPOINT:
-                told = min(outcome.after or 0.0, longest)
-            elif isinstance(outcome, Misconfigured):
-                told = probe
-            if told:
-                group = attempt.group if getattr(outcome, "scope", None) is Scope.GROUP else None
-                place = (attempt.node, attempt.binding, group)
-                assert attempt.ended is not None
-                closed[place] = max(closed.get(place, (0.0, 0.0)), (attempt.ended_wall + told, attempt.ended))
-            continue
-        for group in (attempt.group, None):
-            until, since = closed.get((attempt.node, attempt.binding, group), (0.0, 0.0))
+        node, binding, outcome = attempt.node, attempt.binding, attempt.outcome
+        if begins:
+            lease, stored = evidence.lease_of(attempt), evidence.submissions.get(attempt.notification)
+            urgent = lease is None or stored is None or stored[0].lane == 0
+            holds = [closed.get((node, binding, group), (0.0, 0.0)) for group in (attempt.group, None)]
+            holds += [] if urgent else [alone.get((node, binding, attempt.endpoint), (0.0, 0.0))]
             wall = evidence.latest_wall(attempt.begun)
-            if wall < until - SLACK and not evidence.nudged(attempt.binding, since, attempt.begun):
-                text = f"{attempt.node} sent to {attempt.group or attempt.binding} {until - wall:.3f} s too early"
-                yield Violation("gate", text, attempt.begun)
+            for until, since in holds:
+                if wall < until - SLACK and not evidence.nudged(binding, since, attempt.begun):
+                    text = f"{node} sent to {attempt.group or binding} {until - wall:.3f} s too early"
+                    yield Violation("gate", text, attempt.begun)
+        elif evidence.accepted(attempt):
+            for group in (attempt.group, None):
+                said.pop((node, binding, group), None)
+        elif isinstance(outcome, Throttled) and outcome.scope is not Scope.ENDPOINT and outcome.after:
+            assert attempt.ended is not None
+            until = attempt.ended_wall + min(outcome.after, longest)
+            alone[node, binding, attempt.endpoint] = until, attempt.ended
+            place = (node, binding, attempt.group if outcome.scope is Scope.GROUP else None)
+            if any(
+                each.endpoint != attempt.endpoint and each.notification != attempt.notification for each in said[place]
+            ):
+                closed[place] = max(closed.get(place, (0.0, 0.0)), (until, attempt.ended))
+            said[place].append(attempt)
 
 
 def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
-    """What an engine says of its gates is so: after `gate.closed` nothing goes there before the time that it names."""
+    """What an engine says of its gates is so: after `gate.closed` nothing goes there before the time that it names, unless it is said to
+    have opened. Where it closed on the word of one notification, another may try at once.
+    """
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in evidence.history.attempts:
         attempts[attempt.node].append(attempt)
@@ -65,6 +74,13 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
             there = there and (data["scope"] == "binding" or data["group"] == attempt.group)
             wall = evidence.latest_wall(attempt.begun)
             early = attempt.line > line and wall < until - SLACK
+            early = early and data.get("sole") in ("", attempt.notification)
+            early = early and not any(
+                line < opened < attempt.line
+                and (at, what.data["scope"], what.data["group"]) == (node, data["scope"], data["group"])
+                for opened, at, what in evidence.history.live
+                if what.kind == "gate.opened"
+            )
             if there and early and not evidence.nudged(attempt.binding, 0.0, attempt.begun):
                 text = f"{node} sent to {attempt.group or attempt.binding} {until - wall:.3f} s before its gate's time"
                 yield Violation("gate", text, attempt.begun)
@@ -134,4 +150,4 @@ def _freed(evidence: Evidence, attempt: Attempt, commit: int, notification: str)
     return taken or stopped
 
 
-CHECKS = (closed_gates_hold, told_gates_hold, probes_are_few, held_endpoints_wait)
+CHECKS = (accused_scopes_wait, told_gates_hold, probes_are_few, held_endpoints_wait)

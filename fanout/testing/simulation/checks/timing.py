@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from fanout.plugin import Waiting
 from fanout.testing.simulation.checks.evidence import SLACK, Evidence, Violation
 from fanout.testing.simulation.history import Request
 
@@ -90,13 +91,19 @@ def _resumes(other: Request, since: float, binding: str | None, id: str | None) 
 
 
 def never_before_it_is_due(evidence: Evidence) -> Iterator[Violation]:
-    """A retry is leased no earlier than its time; a schedule is begun no earlier than its own."""
+    """A retry is leased no earlier than its time; a schedule is begun no earlier than its own.
+
+    What waits for something else than back-off is due when somebody says that it is mended.
+    """
+    mended = any(request.what == "resume_binding" for request in evidence.history.requests)
     due: dict[tuple[str, int, int], list[tuple[int, float]]] = defaultdict(list)
     for stored in evidence.settlements:
         lease = stored.lease
         if stored.settled.stale or lease is None:
             continue
         for row in stored.settlement.retries:
+            if row.waiting != Waiting.BACKOFF and mended:
+                continue
             due[lease.notification, lease.ids[row.position], row.attempt].append((stored.commit, row.due_at))
     for lease in evidence.leases:
         submission = evidence.submissions.get(lease.notification)

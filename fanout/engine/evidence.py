@@ -1,0 +1,165 @@
+"""What one binding's answers prove: who has been accepted, and whether an accusation has a second witness."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from fanout.core.outcome import Outcome, Scope
+from fanout.core.records import EndpointRow
+from fanout.core.settlement import Attempted, Decision, Park, Retry, by_itself
+from fanout.core.standing import Standing
+from fanout.core.witness import Loners, Witness
+from fanout.engine.group import Group
+from fanout.engine.lease import Lease
+from fanout.plugin import Transport
+
+if TYPE_CHECKING:
+    from fanout.engine.work import Work
+
+__all__ = ["Evidence", "short_hash"]
+
+_log = logging.getLogger("fanout.evidence")
+
+
+def short_hash(address: str) -> str:
+    """What stands for an address in logs and reports: the same for the same address, and no way back."""
+    return blake2b(address.encode(), digest_size=4).hexdigest()
+
+
+def _vouches(transport: Transport) -> Callable[[str, str], str] | None:
+    """How the transport names what vouches for an uncertain death, if it says (`fanout.plugin.Transport`)."""
+    return getattr(transport, "vouches", None)
+
+
+class Evidence:
+    """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
+
+    def __init__(self, work: Work, rng: random.Random) -> None:
+        self._work = work
+        self._rng = rng
+        self.standing = Standing()
+        self.vouches = _vouches(work.transport)
+        self.loners = Loners()
+        self.renewed_at = float("-inf")
+        """When the credential was last replaced, in monotonic seconds: answers to what began before speak of the old one."""
+        self.accepted = 0
+        """Deliveries accepted since ever, as far as they were read."""
+        self.unread: list[Lease] = []
+        """Leases with acceptances that `read` has not been told of. The senders enter one at its first acceptance."""
+
+    # -- acceptances
+
+    def read(self, *, settled: bool = False) -> None:
+        """Learn from what was accepted since the last call. `settled`: the leases are about to hand it over."""
+        now = self._work.clock.now()
+        for lease in self.unread:
+            positions = lease.accepted[lease.read :] if lease.read else lease.accepted
+            if positions:
+                self._learn(lease, positions, now)
+            lease.read = 0 if settled else len(lease.accepted)
+        if settled:
+            self.unread = []
+
+    def accept(self, group: Group, lease: Lease, position: int, now: float) -> None:
+        """One delivery was accepted, and did not take the senders' short way."""
+        self._learn(lease, [position], now)
+        self.loners.accepted(lease.chunk.ids[position])
+
+    def _learn(self, lease: Lease, positions: Sequence[int], now: float) -> None:
+        ids, rows, id, vouches = lease.chunk.ids, lease.rows, lease.prepared.notification.id, self.vouches
+        self.accepted += len(positions)
+        self.standing.know([ids[position] for position in positions])
+        if lease.group is not None and vouches is None:
+            self.standing.accepted(lease.group, lease.group, id, now)
+        else:
+            for kind, group in {rows[position][2:4] for position in positions}:  # type: ignore[index]
+                self.standing.accepted(group, group if vouches is None else vouches(group, kind), id, now)
+
+    def vouched(self, row: EndpointRow) -> bool:
+        """Whether the gateway of this endpoint has accepted the credential since it was loaded."""
+        self.read()
+        return self.standing.vouched(row.group if self.vouches is None else self.vouches(row.group, row.kind))
+
+    # -- accusations
+
+    def testimony(self, lease: Lease, row: EndpointRow, outcome: Outcome) -> Witness:
+        """What this outcome says, as the word of a witness."""
+        cause = getattr(outcome, "cause", "")
+        return Witness(row.id, lease.prepared.notification.id, cause, short_hash(row.address))
+
+    def others(self, group: Group | None, lease: Lease, now: float) -> bool:
+        """Whether another notification waits in the group (None: any), or was accepted there lately."""
+        self.read()
+        groups = self._work.groups.values() if group is None else [group]
+        if any(each.other_waits(lease) for each in groups):
+            return True
+        return self.standing.lately(group.name if group else None, now, but=lease.prepared.notification.id)
+
+    def weigh(
+        self, park: Park, group: Group, lease: Lease, row: EndpointRow, outcome: Outcome, tried: Attempted, now: float
+    ) -> Decision:
+        """Hold the scope that was accused, where that is proven, and else the endpoint alone."""
+        if self.accuse(park, group, lease, row, outcome, now):
+            return park
+        decision = by_itself(park, self.loners.again(row.id, now), tried, self._work.policy, now, self._rng)
+        work = self._work
+        name = short_hash(row.address)
+        _log.warning(
+            "%s/%s: endpoint %d (%s) alone says of the %s: %s. It waits by itself.",
+            *(work.app, work.binding, row.id, name, park.scope.value, park.reason),
+        )
+        if park.alarm and isinstance(decision, Retry):
+            work.gates.parked_alone(name, park, now, decision.due_at)
+        return decision
+
+    def accuse(self, park: Park, group: Group, lease: Lease, row: EndpointRow, outcome: Outcome, now: float) -> bool:
+        """Whether the scope is held: on the word of two independent witnesses, or where no endpoint has a part in it."""
+        gates = self._work.gates
+        if park.scope is Scope.ENDPOINT:
+            return False
+        after = park.after
+        topic = lease.prepared.message.topic
+        if park.named:
+            gate = gates.of_scope(park.scope, group, topic)
+            self.read()
+            if gate is not group.gate and gate.mark != self.accepted:
+                gate.mark, gate.streak = self.accepted, 0  # accepted since the last accusation
+            where = group if gate is group.gate else None
+            others = self.others(where, lease, now)
+            if not gate.accused(now, self.testimony(lease, row, outcome), others=others):
+                return False
+            if park.alarm and not gate.closures and self.standing.lately(where.name if where else None, now):
+                after = None  # contradicted lately: the first probe comes soon
+        if park.alarm:
+            gates.loners_asked(now)
+        gates.shut(park.scope, group, topic, now, park.reason, after, park.waiting, park.alarm)
+        return True
+
+    # -- probes
+
+    def rank(self, lease: Lease, position: int) -> int:
+        """How good a probe this delivery is, from 0: best is an endpoint that was accepted, worst one that has accused."""
+        id = lease.chunk.ids[position]
+        if self.loners.known(id) or self._work.gates.heard(id):
+            return 0
+        if self.standing.knows(id):
+            return 3
+        return 1 if lease.prepared.notification.id in self._work.gates.blamed() else 2
+
+    def mended(self) -> None:
+        """Somebody says that what was wrong is mended: endpoints that waited by themselves may be asked at once."""
+        self.loners.clear()
+        self._work.let_go()
+        self._work.gates.loners_asked(self._work.clock.now())
+
+    def renew(self) -> None:
+        """The credential is another: its acceptances begin anew."""
+        self.read()
+        self.standing.forget()
+        self.vouches = _vouches(self._work.transport)
+        self.renewed_at = self._work.clock.monotonic()
+        self.mended()
