@@ -128,7 +128,7 @@ async def _serve(
         if listen is not None:
             from fanout.metrics import Exporter
 
-            exporter = await stack.enter_async_context(Exporter(engine, *listen))
+            exporter = await stack.enter_async_context(Exporter(engine, *listen, refused=service.security.summed))
             say(f"Metrics are at {exporter.url}, /health and /ready beside them.")
         await stack.enter_async_context(Announcer(engine, f"Serving at {url}."))
         await engine.failed()

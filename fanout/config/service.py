@@ -177,6 +177,8 @@ class Limits:
     """Of one user: changes of items (read, dismissed, deleted) and of subscriptions."""
     user_streams_per_minute: int = 60
     """Of one user: event streams that her clients begin."""
+    failures_per_minute: int = 120
+    """Of one peer: credentials that are not good. Beyond them the answer is 429; a good credential is served all the same."""
     subscriptions: int = 50
     """Of one user of one app. With one more the subscription that was renewed longest ago ends."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Self
@@ -20,7 +21,9 @@ _LATE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _EVERY = 0.5
 
 
-async def render(engine: Engine, *, lag: LoopLag | None = None) -> bytes:
+async def render(
+    engine: Engine, *, lag: LoopLag | None = None, refused: Mapping[tuple[str, str], int] | None = None
+) -> bytes:
     """The metrics of an open engine in the Prometheus text format; serve them as `CONTENT_TYPE`.
 
     A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer is itself
@@ -37,7 +40,7 @@ async def render(engine: Engine, *, lag: LoopLag | None = None) -> bytes:
             workers = sum(not outlived(note.seen_at, note.until, view.now) for note in notes)
     except FanoutError:
         stored = None
-    return page(families(view, stored, lag.histogram if lag is not None else None, _version(), workers))
+    return page(families(view, stored, lag.histogram if lag is not None else None, _version(), workers, refused))
 
 
 @cache

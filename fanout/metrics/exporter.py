@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -37,11 +38,19 @@ class Exporter:
 
     `/health` is 200 as long as the loop turns and the engine has not failed; `/ready` is 200 where it can work, else 503, with a word for
     each part (`Readiness`). There is no authentication: metrics name apps, bindings and reasons, so listen on loopback or on a network of your own. Raises
-    `UsageError` where the address cannot be listened on. `url` is what to scrape, with the port that was found for 0.
+    `UsageError` where the address cannot be listened on. `refused` gives a service's security events by app and reason. `url` is what to scrape, with the port that was found for 0.
     """
 
-    def __init__(self, engine: Engine, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        refused: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
         self._engine = engine
+        self._refused = refused
         self._host = host
         self._port = port
         self._lag = LoopLag()
@@ -76,7 +85,7 @@ class Exporter:
 
     async def _answer(self, request: web.Request) -> web.Response:
         async with self._turn:  # however many ask, storage is read by one of them at a time
-            body = await render(self._engine, lag=self._lag)
+            body = await render(self._engine, lag=self._lag, refused=self._refused())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _health(self, request: web.Request) -> web.Response:

@@ -34,14 +34,17 @@ def families(
     lag: Histogram | None,
     version: str,
     workers: int | None = None,
+    refused: Mapping[tuple[str, str], int] | None = None,
 ) -> list[Family]:
     """Every metric. `stored` is None where storage could not say; `lag` is the event loop's, where it is measured.
 
-    `workers` are those that share the database and count as alive; None where it is not shared, or could not say.
+    `workers` are those that share the database and count as alive; None where it is not shared, or could not say. `refused` are the
+    service's security events by app and reason.
     """
     return [
         *_process(view, stored is not None, lag, version),
         *_fleet(workers),
+        *_refused(refused or {}),
         *_queue(view, stored or {}),
         *_counted(view.bindings),
         *_standing(view.bindings),
@@ -103,6 +106,13 @@ def _fleet(workers: int | None) -> list[Family]:
     if workers is not None:
         alive.add(workers)
     return [alive]
+
+
+def _refused(counts: Mapping[tuple[str, str], int]) -> list[Family]:
+    refusals = Family("fanout_refusals_total", "counter", "Requests that were refused as security events, by reason.")
+    for (app, reason), count in sorted(counts.items()):
+        refusals.add(count, app=app, reason=reason)
+    return [refusals]
 
 
 def _queue(view: EngineView, stored: Mapping[str, Stored]) -> list[Family]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Never
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fanout import bootstrap
@@ -29,6 +30,7 @@ from fanout.service.docs import describe
 from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
+from fanout.service.security import SecurityEvents
 from fanout.service.v1 import endpoints, health, notifications, users
 from fanout.service.web import routes as web
 
@@ -109,7 +111,7 @@ def create_app(
     app.state.service = service
     for error in (HTTPException, RequestValidationError, FanoutError):
         app.add_exception_handler(error, answer_error)
-    for router in (
+    routers: Sequence[APIRouter] = (
         graph.router,
         notifications.router,
         endpoints.router,
@@ -117,8 +119,12 @@ def create_app(
         *service.feed.routers(known),
         health.router,
         web.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router)
+    service.security = SecurityEvents(
+        route.path for router in routers for route in router.routes if isinstance(route, Route)
+    )
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
     app.add_middleware(Front, service=service, fast=fast, public=web.PATHS)

@@ -26,6 +26,7 @@ from fanout.service.feed import FeedService
 from fanout.service.following import Follows, owner_of
 from fanout.service.rates import Rates
 from fanout.service.request import Request
+from fanout.service.security import SecurityEvents
 from fanout.service.strict_json import parse
 
 __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall"]
@@ -70,6 +71,7 @@ class Service:
         self._readiness = Readiness(engine, clock.monotonic)
         self.lag = LoopLag()
         self._rates = Rates()
+        self.security = SecurityEvents()
         self._stack: AsyncExitStack | None = None
         self.follows: Follows | None = None
         """Set before it is entered: what a changed `[service]` of the engine's configuration is completed by, before it is taken into use."""
@@ -140,6 +142,14 @@ class Service:
         if wait == 0.0 and kind == "posts":
             wait = self._rates.take(("posts of users", app), limits.posts_per_minute, now)
         return wait
+
+    def failed(self, peer: str) -> float:
+        """Count a credential of that peer that was not good: 0.0, or where there were too many the seconds until the next may come."""
+        return (
+            self._rates.take(("failures", peer), self.limits.failures_per_minute, self.clock.monotonic())
+            if peer
+            else 0.0
+        )
 
     def host_allowed(self, app: str, host: str) -> bool:
         """Whether `host` may be the `targetHostName` of a notification of `app`.

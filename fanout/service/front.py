@@ -18,11 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fanout.core.peer import peer_of
 from fanout.errors import FanoutError
+from fanout.service.auth import AuthError, Caller
 from fanout.service.body import ClientGone
 from fanout.service.call import Call, Reply, Service
 from fanout.service.edge import read_request
 from fanout.service.errors import CODES, Problem, Refused, problem_of
+from fanout.service.security import is_security
 
 __all__ = ["GRAPH_PREFIXES", "Fast", "Front", "answer_error"]
 
@@ -60,7 +63,9 @@ class Front:
         try:
             call.enter(read_request(scope, self._service.edge))
         except Refused as error:
-            await _Answer(call, send).reply(call.refusal(problem_of(error)))
+            problem = problem_of(error)
+            _tell(call, problem, scope)
+            await _Answer(call, send).reply(call.refusal(problem))
             return
         # A list of our own: a server that appends trailers to its list (uvicorn with httptools) appends them for nobody.
         scope["headers"] = list(call.asked)
@@ -77,7 +82,7 @@ class Front:
         try:
             self._service.engine.ensure_loop()
             if not self._is_public(path):
-                call.caller = await self._service.authenticator.authenticate(call.asked)
+                call.caller = await self._authenticated(call)
             _check_address(path, scope["query_string"])
             fast = self._fast.get((call.asked.method, path))
             if fast is not None:
@@ -93,6 +98,16 @@ class Front:
             if answer.started:
                 raise
             await answer.reply(call.refusal(_problem(call, error, path)))
+
+    async def _authenticated(self, call: Call) -> Caller:
+        try:
+            return await self._service.authenticator.authenticate(call.asked)
+        except AuthError as error:
+            wait = self._service.failed(call.asked.peer) if error.status == 401 else 0.0
+            if not wait:
+                raise
+        text = "Too many credentials from this address were not good: wait as Retry-After says."
+        raise Refused(429, CODES[429], text, {"retry-after": str(max(1, int(wait + 0.999)))}, reason="failures")
 
     def _is_public(self, path: str) -> bool:
         return path in _PUBLIC or path.startswith(self._public)
@@ -113,8 +128,26 @@ def _problem(call: Call, error: Exception, path: str) -> Problem:
         _log.error("The request %s failed.", call.request_id, exc_info=error)
     if problem.status == 429 and is_graph(path):
         # Graph's notifications answered so, and not 429 ("Create and send a notification", error responses).
-        return replace(problem, status=406)
+        problem = replace(problem, status=406)
+    _tell(call, problem, call.scope)
     return problem
+
+
+def _tell(call: Call, problem: Problem, scope: Scope) -> None:
+    """A refusal that is a security event is one. Before the request could be read, the connection alone says the peer."""
+    asked = call.request
+    if not is_security(problem.status, ambiguous=asked is None):
+        return
+    call.service.security.refused(
+        reason=problem.word,
+        status=problem.status,
+        peer=peer_of((scope.get("client") or ("",))[0]) if asked is None else asked.peer,
+        method=scope["method"],
+        path=scope["path"] if asked is None else asked.path,
+        request_id=call.request_id,
+        caller=call.caller,
+        now=call.service.clock.monotonic(),
+    )
 
 
 def is_graph(path: str) -> bool:

@@ -70,4 +70,6 @@ async def _metrics(call: AnyCall) -> Response:
     # They tell of every app, so no app's credential may open them; a scraper of another machine has `[telemetry]`'s own address.
     if not is_loopback(call.asked.direct) or set_by_proxies(call.headers):
         raise Refused(403, "accessDenied", "Metrics are told to this machine only: scrape them from here.")
-    return Response(await render(call.service.engine, lag=call.service.lag), headers={"content-type": CONTENT_TYPE})
+    service = call.service
+    found = await render(service.engine, lag=service.lag, refused=service.security.summed())
+    return Response(found, headers={"content-type": CONTENT_TYPE})
