@@ -136,7 +136,7 @@ async def _storage(document: Document, registry: Registry, addresses: AddressSet
     try:
         storage = _parts(document, registry, {}, addresses).storage
         async with storage:
-            return Finding("storage", scheme, detail=storage.location)
+            return Finding("storage", scheme, detail=". ".join([storage.location, *getattr(storage, "remarks", ())]))
     except (ConfigurationError, PluginError, UsageError) as error:
         return Finding("storage", scheme, str(error), code=2)
     except StorageAbsent as error:

@@ -123,6 +123,7 @@ class Engine:
             renew=self._renewal.look,
             tally=self._settler.tally,
             trouble=trouble,
+            lapse=self._membership.lapse,
         )
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)

@@ -48,6 +48,7 @@ class Keeper:
         renew: Callable[[], Awaitable[object]],
         tally: Tally,
         trouble: Trouble,
+        lapse: Callable[[], None],
     ) -> None:
         self._tally = tally
         self._worker = worker
@@ -66,6 +67,8 @@ class Keeper:
         self._drift = clock.now() - clock.monotonic()
         self.look = Signal()
         self._trouble = trouble
+        self._lapse = lapse
+        self._incarnation: int | None = None
 
     async def keep_leases(self) -> None:
         """Three times a lease: extend all, drop the lost, put back what stood still; and cancel sends that hang."""
@@ -114,6 +117,7 @@ class Keeper:
         A process without workers looks only while somebody waits.
         """
         await patiently(self._look_at_controls, self._trouble)
+        self._incarnation = getattr(self._storage, "incarnation", 0)
         patience = self._trouble.patience()
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
@@ -137,9 +141,25 @@ class Keeper:
         if not self._works:
             self.look.set()
 
+    def _forget(self) -> None:
+        """Storage stands on another database than before: what was learned of that one says nothing of this."""
+        _log.warning(
+            "The database is another than before: what was known of it is forgotten, and all is looked at anew."
+        )
+        self._seen = self._others = -1
+        self._nudges.clear()
+        self._lapse()
+        for work in self._works:
+            work.forget()
+            work.signal.set()
+
     async def _look_around(self) -> None:
         await self._look_at_clock()
         changes = await self._storage.changes()
+        incarnation = getattr(self._storage, "incarnation", 0)
+        if incarnation != self._incarnation:
+            self._incarnation = incarnation
+            self._forget()
         if changes == self._seen:
             return
         self._seen = changes

@@ -105,6 +105,12 @@ class Membership:
                     await Signal().wait(pause)
             await self._round(short=short)
 
+    def lapse(self) -> None:
+        """Nobody there may know of this worker: it says at once that it lives, and asks anew for its parts of rates."""
+        self._link.lapse()
+        self._beaten = float("-inf")
+        self._link.short.set()
+
     async def leave(self) -> None:
         """In good order: everything has been given back."""
         if self._active:

@@ -179,6 +179,10 @@ class Work:
         for group in list(self.groups.values()):
             self.adjust(group)
 
+    def forget(self) -> None:
+        """Storage stands on another database: its numbers may be other endpoints'."""
+        self._holds.clear()
+
     # -- one endpoint's back-off
 
     def hold_endpoint(self, endpoint: int, until: float) -> None:

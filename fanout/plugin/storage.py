@@ -73,6 +73,10 @@ class Storage(Protocol):
     Then the engine asks for the lease without waiting for the put, and both may be one commit.
     """
 
+    # incarnation: int (optional)
+    #   Grows whenever what stands behind `location` is found to be another database than before (a standby was promoted, a backup
+    #   restored): the engine then forgets what it had learned. `remarks: list[str]` (optional): what `fanout doctor` says beside.
+
     location: str
     """Where it is, for people: a path or a URL without a password."""
 

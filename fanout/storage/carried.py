@@ -16,12 +16,13 @@ _PRECISE = 0.25
 class CarriedClock:
     """A `Clock` whose `now` is the database's, carried on by the machine's monotonic clock; the machine's until it was `told` once."""
 
-    __slots__ = ("_good_until", "_machine", "_offset", "monotonic")
+    __slots__ = ("_good_until", "_machine", "_offset", "_other", "monotonic")
 
     def __init__(self, machine: Clock) -> None:
         self._machine = machine
         self._offset: float | None = None
         self._good_until = 0.0
+        self._other = False
         self.monotonic = machine.monotonic
 
     def now(self) -> float:
@@ -32,8 +33,14 @@ class CarriedClock:
     def told(self, now: float, before: float) -> None:
         """A statement that was sent at `before` (monotonic seconds), and whose answer has just come, read the database's clock: `now`."""
         after = self.monotonic()
-        self._offset = carried(self._offset, now, before, after)
+        self._offset = carried(None if self._other else self._offset, now, before, after)
+        self._other = False
         self._good_until = after + _GOOD_FOR if after - before <= _PRECISE else after
+
+    def forget(self) -> None:
+        """The next reading is another clock's: nothing of what was believed of this one bounds it."""
+        self._good_until = 0.0
+        self._other = True
 
     @property
     def stale(self) -> bool:

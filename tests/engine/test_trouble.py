@@ -167,3 +167,21 @@ async def test_a_lease_that_is_refused_for_its_content_ends_no_engine() -> None:
     async with running(storage=storage) as (engine, _):
         await register(engine, "alice", "phone")
         assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 1
+
+
+async def test_another_database_than_before_is_looked_at_anew() -> None:
+    """Holds of endpoints, what operators had asked, parts of rates: they were of the old one."""
+    storage: Any = Failing(fresh_storage())
+    async with running(storage=storage) as (engine, _):
+        (phone,) = await register(engine, "alice", "phone")
+        (work,) = engine._settler.works
+        while engine._keeper._incarnation is None:
+            await asyncio.sleep(0)
+        work.hold_endpoint(phone, engine._clock.now() + 3600)
+        engine._keeper._nudges["default", "push"] = 7
+        storage.incarnation = 1
+        while engine._keeper._incarnation != 1:
+            await asyncio.sleep(0)
+        assert not work._holds
+        assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 1
+        assert engine._keeper._nudges.get(("default", "push"), 0) == 0

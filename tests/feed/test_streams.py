@@ -107,6 +107,29 @@ async def test_a_cursor_that_is_too_old_is_told_to_begin_anew(backend: str) -> N
             assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("told", ["incarnation", "number"])
+async def test_a_database_that_is_another_than_before_makes_readers_begin_anew(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage says so, or the number of changes is lower than it was."""
+    async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client, events(client) as stream:
+        assert (await stream.next())[0] == "cursor"
+        assert await took(stream, 0) == []
+        one = await put(rig)
+        assert await took(stream, 1) == [one]
+        if told == "incarnation":
+            monkeypatch.setattr(rig.engine.storage, "incarnation", 1, raising=False)
+        else:
+            rig.feed.hub._seq += 1000
+        await put(rig)
+        kind, fresh, _ = await stream.next()
+        assert kind == "resync"
+        again = await put(rig)
+        assert await took(stream, 1) == [again]
+        page = (await client.get("/v1/me/feed", params={"cursor": fresh})).json()
+        assert [item["id"] for item in page["items"]] == [again]
+
+
 async def test_another_process_is_heard_of(tmp_path: Any) -> None:
     where = f"sqlite:{tmp_path}/feed.db"
     async with (

@@ -20,6 +20,8 @@ __all__ = ["Authenticates", "Hub"]
 
 _log = logging.getLogger("fanout.service")
 
+_NOWHERE = 2**32
+"""Of a stream's place: no database's identity."""
 _READS = 32
 """Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
 _SLICE = 100
@@ -53,7 +55,7 @@ class Hub:
         self._count = 0
         self._seq = -1
         self._seen = -1
-        self._database = 0
+        self._database = self._incarnation = 0
         self._wake = asyncio.Event()
         self._reads = asyncio.Semaphore(_READS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +70,7 @@ class Hub:
     async def start(self) -> None:
         """Begin to look. Streams are taken from here on."""
         self._database = await self._storage.feed.identity()
+        self._incarnation = getattr(self._storage, "incarnation", 0)
         self._ended = False
         self._loops = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep())]
 
@@ -157,10 +160,16 @@ class Hub:
 
     async def _look(self) -> None:
         changes = await self._storage.changes()
+        if getattr(self._storage, "incarnation", 0) != self._incarnation:
+            await self._forget()
         if changes == self._seen or not self._streams:
             return
         first = self._seq < 0
         touched = await self._storage.feed.touched(2**62 if first else self._seq)
+        if touched.head < self._seq:
+            # It only grows: a backup was restored below us.
+            await self._forget()
+            return
         self._seen = changes
         self._seq = touched.head
         if first:
@@ -172,6 +181,16 @@ class Hub:
         await self._each([stream for place in alone for stream in self._streams[place]], self._push)
         for app in {app for app, user in touched.users if not user}:
             await self._tell_all(app, alone, touched)
+
+    async def _forget(self) -> None:
+        """Storage stands on another database than before: where streams stand there is not known, and each reader is told to begin anew."""
+        self._database = await self._storage.feed.identity()
+        self._incarnation = getattr(self._storage, "incarnation", 0)
+        self._seen = self._seq = -1
+        for stream in self._all():
+            if stream.place is not None:
+                stream.place = Cursor(_NOWHERE, stream.place.seq, stream.place.topics)
+        await self._each(self._all(), self._push)
 
     async def _tell_all(self, app: str, alone: set[tuple[str, str]], touched: Touched) -> None:
         """Hand what is of everybody to the streams of an app, but for those `alone`, which read for themselves.

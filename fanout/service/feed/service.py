@@ -105,6 +105,7 @@ class FeedService:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
         self._platforms: dict[str, Platforms] = {}
         self._identity: int | None = None
+        self._identity_of = 0
         self._together = Together(engine)
         self.hub = Hub(engine.storage, self.settings, self._clock)
 
@@ -367,8 +368,9 @@ class FeedService:
         return done
 
     async def _database(self) -> int:
-        if self._identity is None:
-            self._identity = await self._facet.identity()
+        incarnation = getattr(self._engine.storage, "incarnation", 0)
+        if self._identity is None or self._identity_of != incarnation:
+            self._identity, self._identity_of = await self._facet.identity(), incarnation
         return self._identity
 
     # -- routes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fanout.plugin import Seal, StorageContext, place_of
@@ -23,7 +24,7 @@ CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 class Known:
     """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
-    __slots__ = ("apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
+    __slots__ = ("_make", "apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
 
     def __init__(self, context: StorageContext, location: str) -> None:
         self.places: dict[int, bytes] = {}
@@ -34,6 +35,14 @@ class Known:
         self.floors = Floors()
         self.clock = CarriedClock(context.clock)
         self.skew = 0.0
+        self._make = partial(Known, context, location)
+
+    def renewed(self) -> Known:
+        """Of another database: nothing is known yet, and the clock, which others hold, goes by that one's as soon as it is told."""
+        made = self._make()
+        made.clock, made.skew = self.clock, self.skew
+        made.clock.forget()
+        return made
 
 
 class Db:

@@ -49,7 +49,7 @@ class PostgresInbox:
         self._database = database
         self._retention = context.retention
         self._schema = schema
-        self._low = 0
+        self._low = self._of = 0
         """Below this number of a transaction there is nothing left, and will be nothing."""
 
     async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
@@ -63,6 +63,10 @@ class PostgresInbox:
     async def due(self, apps: Sequence[str], now: float) -> bool:
         """See `Inbox`."""
         running, oldest, found = await self._database.look(_due, str(self._low), list(apps), now)
+        if int(running) < self._low or self._of != self._database.incarnation:
+            # Numbers of transactions only grow: this is another database, in which nothing has been looked at.
+            self._low, self._of = 0, self._database.incarnation
+            running, oldest, found = await self._database.look(_due, "0", list(apps), now)
         # Somebody else may be taking the oldest and die: it is passed when it is gone, and not before.
         self._low = min(int(running), int(running if oldest is None else oldest))
         return bool(found)

@@ -39,7 +39,7 @@ async def migrate(
         )
     try:
         async with asyncio.timeout(_LIMIT):
-            while (version := await _version(connection, options, len(steps))) < len(steps):
+            while (version := await _look(connection, options, len(steps))) < len(steps):
                 if version == 0 and not create:
                     raise StorageAbsent(
                         f"The database {options.shown} has no tables of fanout yet: correct `storage`, or begin with `fanout work` or "
@@ -54,6 +54,13 @@ async def migrate(
         raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise refusal(error, options.shown) or translate(error, options.shown) from None
+
+
+async def _look(connection: Connection, options: Options, known: int) -> int:
+    """`_version` in a transaction of its own: whatever is set for the user, and whatever pooler stands between."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout = '15s'")
+        return await _version(connection, options, known)
 
 
 async def _version(connection: Connection, options: Options, known: int) -> int:

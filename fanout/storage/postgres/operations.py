@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,8 @@ from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
-from fanout.storage.postgres.pool import SETTINGS, Pool
+from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity
+from fanout.storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -26,6 +28,7 @@ __all__ = ["Database", "Function"]
 
 Function = Callable[..., Awaitable[Any]]
 
+_log = logging.getLogger("fanout.postgres")
 _LIMIT = 20.0
 """Seconds that a call may take as a whole, whatever the database does."""
 _REPEATS = 12
@@ -47,6 +50,8 @@ class _Fate:
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_DURABLE = f"{_WRITE}; SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""What is acknowledged is on the disk of the server, though its operator may have set `off` for all; any other value stays."""
 
 
 class Database:
@@ -63,12 +68,17 @@ class Database:
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._bumped = 0
-        self._timed = 0  # connections that there had been when the clock was last read for a new one
-        options = pool.options
+        self._identity: Identity | None = None
+        self._highest = 0
+        self.incarnation = 0
+        """Grows whenever the connections lead to another database than before: nothing that was learned of that one holds."""
+        schema = pool.options.schema
+        self._commit = f"COMMIT; SELECT nextval('{schema}.changed')"
         # Through PgBouncer a session's settings would be somebody else's.
-        local = "" if options.prepared else "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items())
-        self._commit = f"COMMIT; SELECT nextval('{options.schema}.changed')"
-        self._local = local if options.prepared else f"{local}; SET LOCAL search_path = {options.schema}"
+        self._settings = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items()) + (
+            f"; SET LOCAL search_path = {schema}"
+        )
+        pool.greeted = self._greeted
 
     # -- what the storage calls
 
@@ -89,14 +99,41 @@ class Database:
 
         `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
         """
-        begin = _WRITE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
+        begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
         return await self._limited(function, arguments, begin, commit, again)
 
     async def changes(self, *, others: bool) -> int:
         """A number that is another after any commit; with `others`, after those of other processes."""
+        known = self._highest
         value = int(await self.look(_changed))
+        if value < known:
+            # It only grows. The tables were made anew, or those of a backup put in their place, below connections that stayed.
+            self._forget()
+            self._identity = None  # the next connection tells, and is no news then
+            self._pool.abort()
+        self._highest = max(self._highest, value)
         return value - self._bumped if others else value
+
+    def _greeted(self, greeting: Greeting, before: float) -> bool:
+        """A new connection has said where it leads; whether that is elsewhere than before."""
+        known, self._identity = self._identity, greeting.identity
+        another = known is not None and known != greeting.identity
+        if another:
+            self._forget()
+        self._known.clock.told(greeting.now, before)
+        if not self._believed and not self._carried:
+            self._known.skew = greeting.now - self._context.clock.now()
+        return another
+
+    def _forget(self) -> None:
+        """Numbers of apps and bindings, and how far the log of changes had come, were another database's."""
+        _log.warning(
+            "%s is another database than before: what was learned of that one is forgotten.", self._pool.options.shown
+        )
+        self._known = self._known.renewed()
+        self._bumped = self._highest = 0
+        self.incarnation += 1
 
     @property
     def clock(self) -> CarriedClock:
@@ -184,14 +221,15 @@ class Database:
             carried=self._carried,
             repeats=fate.repeats,
         )
-        if self._known.clock.stale or self._timed != self._pool.made:
-            self._timed = self._pool.made
-            await db.read_clock()
         if begin is None or commit is None:
+            if self._known.clock.stale:
+                await db.read_clock()
             result = await function(db, *arguments)
         else:
             fate.committing = False
-            await connection.execute(begin + self._local)
+            await connection.execute(begin if self._pool.options.prepared else begin + self._settings)
+            if self._known.clock.stale:
+                await db.read_clock()
             result = await function(db, *arguments)
             fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit

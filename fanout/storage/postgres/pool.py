@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from fanout.errors import StorageError, StorageUnavailable
+from fanout.errors import StorageError, StorageRefused, StorageUnavailable
 from fanout.storage.postgres.failure import refusal, translate
+from fanout.storage.postgres.greeting import SETTINGS, Greeting, greet, judge, pooled
 from fanout.storage.postgres.url import Options
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["SETTINGS", "Pool"]
-
-SETTINGS = {
-    "application_name": "fanout",
-    "statement_timeout": "15s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "10s",
-    "jit": "off",
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
-"""Of every session. Each statement here has an index made for it and takes its rows from arrays: so it has one plan, a loop over an index,
-whatever statistics say of a table that was empty when it was first planned. To compile one takes longer than to run it (`jit`).
-"""
+__all__ = ["Pool"]
 
 _CONNECT_TIMEOUT = 5
 _CLOSE_TIMEOUT = 2.0
 _CLOSE_LIMIT = 20.0
 """Seconds for which the closing of a pool waits for calls that are under way: as long as one may take."""
+_log = logging.getLogger("fanout.postgres")
 _CLOSED = "The storage is closed: use it inside its `async with`."
 _SILENCE = 10_000
 """Milliseconds for which the network may confirm nothing before a connection counts as dead."""
@@ -57,8 +47,10 @@ class Pool:
         self._free: list[Connection] = []
         self._used: set[Connection] = set()
         self._failures = self._failed = 0
-        self.made = 0
-        """Connections so far: a new one may be to another server, whose clock is another."""
+        self.greeted: Callable[[Greeting, float], bool] = lambda greeting, before: False
+        """Told of each new connection, and of when it was asked (monotonic seconds); whether it leads to another database than before."""
+        self.last: Greeting | None = None
+        """What the latest connection said."""
         self._failure: Exception | None = None
         self._not_before = 0.0
         self._closed = True
@@ -135,7 +127,9 @@ class Pool:
             if pause > 0:
                 await asyncio.sleep(pause)
             try:
-                connection = await self.connect()
+                connection, greeting, before = await self._greeted()
+                if self.greeted(greeting, before):
+                    self.abort()
             except Exception as error:
                 first, most = _BACKOFF
                 pause = min(most, first * 2.0 ** min(self._failed, 10)) * self._rng.uniform(0.5, 1.0)
@@ -147,14 +141,41 @@ class Pool:
             self._failed = 0
             self._failure = None
             self._not_before = 0.0
-            self.made += 1
             return connection
 
     async def connect(self) -> Connection:
         """A new connection, outside of the pool. Raises as `take` does."""
+        return (await self._greeted())[0]
+
+    async def _greeted(self) -> tuple[Connection, Greeting, float]:
+        """A new connection to a database that can be used, what it said, and when it was asked for that (monotonic seconds)."""
+        try:
+            connection, greeting, before = await self._open()
+        except Exception as error:
+            if not self.options.prepared or not pooled(error):
+                raise self._unreachable(error) from None
+            self.options = replace(self.options, prepared=False)
+            _log.warning(
+                "%s is reached through a pooler (PgBouncer): nothing is prepared there, as with ?prepared=off. Write that into the URL, "
+                "or reach the server directly, which is faster.",
+                self.options.shown,
+            )
+            try:
+                connection, greeting, before = await self._open()
+            except Exception as again:
+                raise self._unreachable(again) from None
+        problem = judge(greeting, self.options.shown)
+        if problem is not None:
+            connection.terminate()
+            raise problem
+        self.last = greeting
+        _watch(connection)
+        return connection, greeting, before
+
+    async def _open(self) -> tuple[Connection, Greeting, float]:
         options = self.options
         settings = {**SETTINGS, "search_path": options.schema} if options.prepared else None
-        try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT):
             connection = await asyncpg.connect(
                 options.dsn,
                 timeout=_CONNECT_TIMEOUT,
@@ -162,19 +183,34 @@ class Pool:
                 statement_cache_size=512 if options.prepared else 0,
                 max_cached_statement_lifetime=0,
                 max_cacheable_statement_size=65_536,
-                target_session_attrs="read-write",
+                target_session_attrs="read-write" if options.several else "any",
             )
-        except Exception as error:
-            raise self._unreachable(error) from None
-        _watch(connection)
-        return connection
+            try:
+                before = time.monotonic()
+                return connection, await greet(connection, options), before
+            except BaseException:
+                connection.terminate()
+                raise
+
+    def abort(self) -> None:
+        """All connections so far lead to a database that is not the one any more: those in use too are of no use."""
+        for connection in [*self._free, *self._used]:
+            connection.terminate()
+        self._free.clear()
 
     def _unreachable(self, error: Exception) -> BaseException:
         refused = refusal(error, self.options.shown)
         if refused is not None:
             return refused
         if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-            return StorageUnavailable(f"No server of {self.options.shown} takes writes: all are standbys. Promote one.")
+            return StorageUnavailable(
+                f"No server of {self.options.shown} takes writes: all are standbys, or read-only by default_transaction_read_only. "
+                "Promote one, or set that to off."
+            )
+        if pooled(error):
+            return StorageRefused(
+                f"The database {self.options.shown} is reached through a pooler (PgBouncer): write ?prepared=off into its URL."
+            )
         if isinstance(error, (TimeoutError, OSError)) or not isinstance(error, asyncpg.PostgresError):
             return StorageUnavailable(
                 f"The database {self.options.shown} cannot be reached ({type(error).__name__}): see that it runs and accepts connections."

@@ -32,10 +32,11 @@ _PATIENCE = "60s"
 
 async def begin(connection: Connection, context: StorageContext, location: str, schema: str) -> None:
     """Seal a database that has no endpoints yet, where a key is configured; otherwise see that the keys fit. Raises `StorageRefused`."""
-    await connection.execute(f"SET search_path = {schema}")
-    record = await connection.fetchval("SELECT record FROM seal")
-    if record is None and context.sealer is not None:
-        async with connection.transaction():
+    async with connection.transaction():
+        # For this transaction only: behind a pooler the session is somebody else's afterwards.
+        await connection.execute(f"SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = '15s'")
+        record = await connection.fetchval("SELECT record FROM seal")
+        if record is None and context.sealer is not None:
             await connection.execute("LOCK TABLE seal IN ACCESS EXCLUSIVE MODE")
             record = await connection.fetchval("SELECT record FROM seal")
             if record is None and not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM endpoint)"):

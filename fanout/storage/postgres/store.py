@@ -81,12 +81,27 @@ class PostgresStorage:
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
-        self._emptied = Emptied()
+        self._emptied, self._emptied_of = Emptied(), 0
         self._believe_callers = believe_callers
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
         self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
+
+    @property
+    def incarnation(self) -> int:
+        """See `Storage`."""
+        return self._database.incarnation
+
+    @property
+    def remarks(self) -> list[str]:
+        """What `fanout doctor` says of a database that can be used."""
+        last = self._pool.last
+        if last is not None and last.commits == "off":
+            return [
+                "synchronous_commit is off there: what is acknowledged is written with 'local' all the same; set it to on, or leave it."
+            ]
+        return []
 
     @property
     def clock(self) -> Clock | None:
@@ -321,6 +336,8 @@ class PostgresStorage:
         for module in (janitor, feed_tidy, inbox):
             if done < limit and await self._look(module.prunable, now):
                 done += await self._write(module.prune, now, limit - done)
+        if self._emptied_of != self.incarnation:
+            self._emptied, self._emptied_of = Emptied(), self.incarnation
         empty = await self._look(self._emptied.look, time.monotonic())
         if empty:
             await self._write(self._emptied.give_back, empty, durable=False, quiet=True)

@@ -32,6 +32,8 @@ class Options:
     pool: int = 4
     schema: str = "fanout"
     prepared: bool = True
+    several: bool = False
+    """Whether it names more than one host."""
 
 
 def parse(location: str) -> Options:
@@ -70,6 +72,7 @@ def parse(location: str) -> Options:
         pool=int(pool),
         schema=schema,
         prepared=prepared == "on",
+        several="," in parts.netloc.rpartition("@")[2] or "," in ours.get("host", ""),
     )
 
 

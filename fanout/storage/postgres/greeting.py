@@ -1,0 +1,124 @@
+"""What is asked of every new connection, in one statement: which database this is, what time it has, and whether it can be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from fanout.errors import StorageRefused, StorageUnavailable
+from fanout.storage.postgres.url import Options
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+__all__ = ["SETTINGS", "Greeting", "Identity", "Pooled", "greet", "judge", "pooled"]
+
+SETTINGS = {
+    "application_name": "fanout",
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+    "standard_conforming_strings": "on",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""Of every session. Each statement here has an index made for it and takes its rows from arrays: so it has one plan, a loop over an index,
+whatever statistics say of a table that was empty when it was first planned. To compile one takes longer than to run it (`jit`).
+"""
+_TELLTALE = "plan_cache_mode"
+"""A setting that a pooler neither follows nor hands on."""
+
+
+class Identity(NamedTuple):
+    """Which database a connection leads to. Another one of these is another database, whatever its name and address.
+
+    The timeline is another after a standby was promoted, the numbers of database and schema after those were made anew from a dump.
+    """
+
+    system: str
+    timeline: str
+    database: int
+    schema: int
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The answer. `now` is the database's clock, in UNIX seconds; `commits` its synchronous_commit."""
+
+    identity: Identity
+    now: float
+    encoding: str
+    commits: str
+    standby: bool
+    read_only: bool
+    telltale: str
+
+
+class Pooled(Exception):
+    """A pooler stands between that hands no settings on: what is set and prepared there is somebody else's afterwards."""
+
+
+_CONTROL = "(SELECT system_identifier::text FROM pg_control_system())"
+_GREETING = """
+SELECT {}, CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
+  (SELECT oid::int8 FROM pg_database WHERE datname = current_database()), coalesce(to_regnamespace('{}')::oid::int8, 0),
+  extract(epoch FROM clock_timestamp())::float8, current_setting('server_encoding'), current_setting('synchronous_commit'),
+  pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', current_setting('{}')
+"""
+"""`pg_control_checkpoint` goes on telling the old timeline for seconds after a promotion; the name of the present log file does not."""
+
+
+async def greet(connection: Connection, options: Options) -> Greeting:
+    """Ask. Raises `Pooled` where the settings of a `prepared` connection did not arrive, and what the driver raises.
+
+    In a transaction, for behind a pooler two statements may else go to two sessions.
+    """
+    try:
+        return await _ask(connection, options, _CONTROL)
+    except asyncpg.InsufficientPrivilegeError:
+        # Of pg_control_system, which some services keep to themselves: the rest tells most databases apart.
+        return await _ask(connection, options, "''")
+
+
+async def _ask(connection: Connection, options: Options, system: str) -> Greeting:
+    await connection.execute("BEGIN READ ONLY; SET LOCAL statement_timeout = '15s'")
+    try:
+        row = await connection.fetchrow(_GREETING.format(system, options.schema, _TELLTALE))
+        greeting = Greeting(Identity(*row[:4]), *row[4:])
+        if options.prepared and greeting.telltale != SETTINGS[_TELLTALE]:
+            await connection.execute("DEALLOCATE ALL")  # what was prepared just now is not ours alone
+            raise Pooled
+    finally:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+    return greeting
+
+
+def pooled(error: BaseException) -> bool:
+    """Whether a failure to connect comes from a pooler: it refuses settings at the start of a session, or mixes up what is prepared."""
+    if isinstance(error, Pooled):
+        return True
+    code = getattr(error, "sqlstate", None)
+    return code in ("26000", "42P05") or (code == "08P01" and "unsupported startup parameter" in str(error))
+
+
+def judge(greeting: Greeting, shown: str) -> StorageUnavailable | None:
+    """Why this database cannot be used, if so. Pure."""
+    if greeting.encoding != "UTF8":
+        return StorageRefused(
+            f"The database {shown} has the encoding {greeting.encoding}, which does not hold every text: make one with UTF8 "
+            "(createdb -E UTF8 -T template0)."
+        )
+    if greeting.standby:
+        return StorageUnavailable(f"No server of {shown} takes writes: all are standbys. Promote one.")
+    if greeting.read_only:
+        return StorageRefused(
+            f"The database {shown} is read-only: default_transaction_read_only is on for it, for this user or for its server. Set it to "
+            "off (ALTER DATABASE or ALTER ROLE … SET default_transaction_read_only = off)."
+        )
+    return None
