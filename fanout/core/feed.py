@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
+from fanout.core.address import Address
 from fanout.core.cursor import CURSOR_LENGTH
 from fanout.core.model import Registration
 
@@ -31,6 +33,7 @@ __all__ = [
     "SubscriptionRequest",
     "Touched",
     "change_item",
+    "proves",
     "user_digest",
 ]
 
@@ -235,8 +238,9 @@ class Touched:
 class SubscriptionRequest:
     """One device of a user wants the feed. `registration` is its address, None for one that only polls.
 
-    `device` is stable for an installation of the client. `unsid` is used where the device is new to this user. A user has at most `most`
-    subscriptions (0: any number). Times: UNIX seconds.
+    `device` is stable for an installation of the client, and names it among the user's own: another user's device of that name is another
+    device. `unsid` is used where the device is new to this user; `former` is one that it presents, from the user who had it before. A user
+    has at most `most` subscriptions (0: any number). Times: UNIX seconds.
     """
 
     app: str
@@ -248,6 +252,7 @@ class SubscriptionRequest:
     expires_at: float
     unsid: str
     most: int = 0
+    former: str = field(default="", repr=False)
 
 
 def crowded_out(id: int, user: str, device: str) -> tuple[str, dict[str, Any]]:
@@ -289,11 +294,43 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribed:
-    """What came of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of it."""
+    """What came of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of it.
+
+    `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and `subscription` is
+    what was asked for, with the id 0.
+    """
 
     subscription: Subscription
     renewed: bool
     ended: tuple[int, ...] = ()
+    refused: bool = False
+
+    @classmethod
+    def refusal(cls, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        """The answer to a request for another user's address without proof."""
+        asked = Subscription(
+            id=0,
+            unsid="",
+            app=wanted.app,
+            user=wanted.user,
+            device=wanted.device,
+            binding="",
+            platform=wanted.platform,
+            receive=wanted.receive,
+            created_at=now,
+            renewed_at=now,
+            expires_at=wanted.expires_at,
+        )
+        return cls(subscription=asked, renewed=False, refused=True)
+
+
+def proves(held: Address, presented: Address) -> bool:
+    """Whether `presented` proves that its sender is the device of the address `held`, which is the same by its digest.
+
+    An address of APNs, FCM or WNS is a secret of the device, and is its own proof. Of a Web Push subscription the URL is no secret of the
+    browser's alone; its keys are (RFC 8291, section 3.2), and are part of `value`.
+    """
+    return hmac.compare_digest(held.value.encode(), presented.value.encode())
 
 
 def change_item(item: FeedItem, change: FeedChange, *, seq: int, now: float, writer: int) -> FeedItem:

@@ -33,8 +33,10 @@ class Feed(Protocol):
         """Enter or renew. The same app, user and device keep their id and UNSID, also after expiry.
 
         A new address takes the place of the old one (the endpoint keeps its id where it can), and the endpoint keeps its tags.
-        Another user's subscription of the same device ends, with its endpoint; and so does any other subscription of the same
-        address. Of more than `wanted.most` subscriptions of the user those end that were renewed longest ago, each with the event
+        Another user's device of the same name is another device. A subscription of another user whose UNSID is `wanted.former` ends, with
+        its endpoint; and so does any other subscription of the same address. Where the address is an active endpoint of another user, that
+        endpoint must be of the subscription `wanted.former`, or the address must prove the device (`core.feed.proves`): else the answer is
+        `refused`, and nothing changes. Of more than `wanted.most` subscriptions of the user those end that were renewed longest ago, each with the event
         `subscription.ended`; the wanted one stays.
         """
         ...

@@ -23,7 +23,7 @@ _TEXTS = {
     405: "Not with this method",
     406: "Too much at once: wait as Retry-After says",
     408: "The body did not arrive in time",
-    409: "Idempotency-Key: used before, for another request",
+    409: "Idempotency-Key: used before, for another request; or the address is another user's device",
     410: "The cursor is too old: read anew, without it",
     412: "Changed meanwhile",
     413: "The body is too large",

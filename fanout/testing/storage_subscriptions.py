@@ -21,6 +21,7 @@ from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, s
 
 __all__ = [
     "subscriptions_are_bounded",
+    "subscriptions_are_of_their_user",
     "subscriptions_are_renewed",
     "subscriptions_choose_what_they_receive",
     "subscriptions_end",
@@ -44,9 +45,14 @@ async def subscribe(
     platform: str = "ios",
     lasts: float = 1000.0,
     most: int = 0,
+    former: str = "",
+    keys: str = "",
 ) -> Subscribed:
-    """Subscribe the device `name`, at the address `token` unless it only polls."""
+    """Subscribe the device `name`, at the address `token` unless it only polls; with other `keys` it is the same address, unproved."""
     registration = None if token is None else device(user, token, binding=binding, app=app)
+    if registration is not None and keys:
+        value = f"{registration.address.value} {keys}"
+        registration = replace(registration, address=replace(registration.address, value=value))
     return await storage.feed.subscribe(
         SubscriptionRequest(
             app=app,
@@ -58,6 +64,7 @@ async def subscribe(
             expires_at=now + lasts,
             unsid=f"unsid-{app}-{user}-{name}",
             most=most,
+            former=former,
         ),
         now,
     )
@@ -131,6 +138,49 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         law(await storage.feed.subscription("other", polls.unsid) is None, "in its own app only")
         quiet = (await subscribe(storage, token=None, now=T0 + 5001)).subscription
         law(quiet.endpoint == 0 and not await active(storage, "alice"), "one that polls from now on ends its endpoint")
+
+
+async def subscriptions_are_of_their_user(kit: Kit) -> None:
+    """A device's name is its user's own; an address moves to another user by proof, and a subscription by its UNSID."""
+    async with kit.open() as storage:
+        hers = (await subscribe(storage)).subscription
+        his = await subscribe(storage, "bob", token="2", now=T0 + 1)
+        law(not his.ended and not his.renewed, "another user's device of the same name is another device")
+        law(await storage.feed.subscription("default", hers.unsid) == hers, "and the first one's goes on")
+        law(await active(storage, "alice") == [hers.endpoint], "with its endpoint")
+        again = await subscribe(storage, now=T0 + 2)
+        law(again.renewed and again.subscription.id == hers.id and not again.ended, "each renews his own")
+
+        stolen = await subscribe(storage, "mallory", "laptop", keys="other keys", now=T0 + 3)
+        law(stolen.refused and stolen.subscription.id == 0, "an address without its keys is no proof")
+        law(not await storage.feed.subscriptions("default", "mallory"), "nothing is entered")
+        law(await active(storage, "alice") == [hers.endpoint] and not await active(storage, "mallory"), "nor moved")
+        renamed = await subscribe(storage, "mallory", keys="other keys", former=his.subscription.unsid, now=T0 + 3)
+        law(renamed.refused, "nor is the UNSID of another device")
+        law(await storage.feed.subscription("default", his.subscription.unsid) is not None, "which stays")
+        foreign = await subscribe(storage, "mallory", keys="x", former=hers.unsid, app="other", now=T0 + 3)
+        law(not foreign.refused and not foreign.ended, "another app's addresses and UNSIDs are others")
+
+        moved = await subscribe(storage, "carol", keys="new keys", former=hers.unsid, now=T0 + 4)
+        law(not moved.refused and moved.ended == (hers.id,), "with the device's UNSID it moves")
+        law(await active(storage, "carol") == [moved.subscription.endpoint], "address and all")
+        law(not await active(storage, "alice"), "and nothing more goes to the former user")
+        law(await storage.feed.subscription("default", hers.unsid) is None, "whose UNSID means nothing any more")
+
+        tv = (await subscribe(storage, "dave", "tv", None, now=T0 + 5)).subscription
+        law(
+            (await subscribe(storage, "dave", "tv", None, former=tv.unsid, now=T0 + 6)).ended == (),
+            "its own UNSID ends nothing",
+        )
+        polls = await subscribe(storage, "erin", "tv", None, former=tv.unsid, now=T0 + 7)
+        law(polls.ended == (tv.id,), "a device that only polls moves by its UNSID")
+        proved = await subscribe(storage, "frank", "tablet", "2", now=T0 + 8)
+        law(not proved.refused and proved.ended == (his.subscription.id,), "a whole address proves its device")
+        await storage.register([device("grace", "7")], T0 + 9)
+        law(
+            (await subscribe(storage, "mallory", "x", "7", keys="y", now=T0 + 9)).refused,
+            "also one that the host registered",
+        )
 
 
 async def subscriptions_end(kit: Kit) -> None:

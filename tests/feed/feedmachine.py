@@ -173,6 +173,8 @@ class Feeds(RuleBasedStateMachine):
         receive=RECEIVES,
         tags=st.sampled_from([(), ("x",)]),
         lasts=st.sampled_from([20.0, 1000.0]),
+        former=st.integers(1, 6),
+        keys=st.sampled_from(["", "", "other"]),
     )
     def subscribe(
         self,
@@ -183,9 +185,14 @@ class Feeds(RuleBasedStateMachine):
         receive: Receive,
         tags: tuple[str, ...],
         lasts: float,
+        former: int,
+        keys: str,
     ) -> None:
         self.number += 1
         registration = None if token is None else replace(device(user, token, binding=binding), tags=tags)
+        if registration is not None and keys:
+            address = replace(registration.address, value=f"{registration.address.value} {keys}")
+            registration = replace(registration, address=address)
         wanted = SubscriptionRequest(
             app="default",
             user=user,
@@ -195,9 +202,11 @@ class Feeds(RuleBasedStateMachine):
             receive=receive,
             expires_at=self.now + lasts,
             unsid=f"unsid-{self.number}",
+            former=self.subs[-former] if former <= len(self.subs) else "",
         )
         done = self.feed("subscribe", wanted, self.now)
-        self.subs.append(done.subscription.unsid)
+        if not done.refused:
+            self.subs.append(done.subscription.unsid)
 
     @rule(user=USERS, id=st.integers(1, 6))
     def unsubscribe(self, user: str, id: int) -> None:

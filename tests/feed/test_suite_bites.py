@@ -90,7 +90,23 @@ class NewUnsidEachTime(MemoryFeed):
 
 class SharesDevices(MemoryFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
-        return await super().subscribe(replace(wanted, device=f"{wanted.user}/{wanted.device}"), now)
+        feed = self._t.feed.subscriptions.values()
+        others = [s for s in feed if (s.app, s.device) == (wanted.app, wanted.device) and s.user != wanted.user]
+        done = await super().subscribe(wanted, now)
+        for other in others:
+            await self.unsubscribe(other.app, other.user, other.id, now)
+        return done
+
+
+class TakesAddresses(MemoryFeed):
+    async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
+        done = await super().subscribe(wanted, now)
+        if done.refused and wanted.registration is not None:
+            new = wanted.registration
+            id = self._t.directory.active[wanted.app, new.binding, new.address.digest]
+            held = self._t.directory.endpoints[id].address
+            done = await super().subscribe(replace(wanted, registration=replace(new, address=held)), now)
+        return done
 
 
 class AnybodyUnsubscribes(MemoryFeed):
@@ -144,7 +160,7 @@ class FallsBackAlways(Plain):
 
 
 FEEDS = [Repeats, NoTombstones, EverybodysFeed, NoFloor, CursorAhead, FindsAnybodys, TellsNobody]
-FEEDS += [NewUnsidEachTime, SharesDevices, AnybodyUnsubscribes, UnsidsOfAllApps, ForgetsWhoFetched]
+FEEDS += [NewUnsidEachTime, SharesDevices, TakesAddresses, AnybodyUnsubscribes, UnsidsOfAllApps, ForgetsWhoFetched]
 STORAGES = [NeverReplaces, IgnoresIfMatch, TellsTheWriter, PushesToEverybody, FallsBackAlways]
 OURS = [name for name in CHECKS if name.startswith(("feed_", "subscriptions_"))]
 

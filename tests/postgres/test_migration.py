@@ -102,3 +102,20 @@ async def test_other_programs_tables_are_left_alone(options: Options) -> None:
     async with PostgresStorage(location + "?schema=push", context) as storage:
         assert len(await storage.register([device("alice", "1")], T0)) == 1
     assert await ask(options, "SELECT count(*) FROM push.endpoint") == 1
+
+
+async def test_the_version_before_enters_a_device_whose_name_another_user_has_too(options: Options) -> None:
+    """Its statements go on while the tables are already newer: it finds by (app, device), and enters its own user's anew."""
+    before = next(number for number, step in enumerate(STEPS) if "subscription_anew" in step)
+    insert = (
+        "INSERT INTO fanout.subscription (platform, receive, endpoint, renewed_at, expires_at, created_at, app, usr, device, unsid) "
+        "VALUES ('ios', 'push', 0, 1, 2, 1, 1, '{user}', 'phone', '{unsid}') RETURNING id"
+    )
+    await attempt(options, STEPS[:before])
+    first = await ask(options, insert.format(user="alice", unsid="one"))
+    await attempt(options)
+    assert await ask(options, "SELECT unsid FROM fanout.subscription") == "one"
+    assert await ask(options, insert.format(user="bob", unsid="two")) != first
+    again = await ask(options, insert.format(user="alice", unsid="three"))
+    assert again not in (None, first)
+    assert await ask(options, "SELECT string_agg(unsid, ' ' ORDER BY id) FROM fanout.subscription") == "two three"

@@ -197,8 +197,13 @@ class FeedService:
         receive: Receive = "push",
         platform: str = "",
         expires_in: float | None = None,
+        former: str = "",
     ) -> tuple[Subscription, bool]:
-        """Enter or renew the device's subscription; whether it was renewed. Without a binding it only polls. Raises `UsageError`."""
+        """Enter or renew the device's subscription; whether it was renewed. Without a binding it only polls.
+
+        A device that was another user's presents that user's UNSID as `former`, or proves itself by its address. Raises `UsageError`, and
+        `FeedError` 409 where the address is another user's and nothing proves that the device is here now.
+        """
         self._engine.ensure_open()
         given.text("user", user)
         given.text("device_id", device, 256)
@@ -227,10 +232,17 @@ class FeedService:
                 receive=receive,
                 expires_at=expires_at,
                 unsid=secrets.token_urlsafe(24),
+                former=former,
                 most=self.settings.subscriptions_per_user,
             ),
             now,
         )
+        if done.refused:
+            raise FeedError(
+                409,
+                "address",
+                "The address is another user's device: send that device's X-UNS-ID, or its whole push subscription as the browser gives it.",
+            )
         self.hub.check(done.ended)
         return done.subscription, done.renewed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Header, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fanout.core.feed import Subscription
@@ -23,7 +23,9 @@ class SubscriptionIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     device_id: str = Field(
-        min_length=1, max_length=256, description="Stays the same for an installation of the client."
+        min_length=1,
+        max_length=256,
+        description="Stays the same for an installation of the client; the user's own name for it.",
     )
     binding: str | None = Field(None, min_length=1, max_length=128, description="None for a device that only polls.")
     address: str | dict[str, Any] | None = Field(None, description="What the platform hands the client.")
@@ -57,6 +59,15 @@ class SubscriptionList(BaseModel):
     subscriptions: list[SubscriptionOut]
 
 
+Former = Annotated[
+    str,
+    Header(
+        alias="X-UNS-ID",
+        max_length=128,
+        description="The UNSID that the device had under another user, whose subscription ends. A Web Push device needs it where its keys have "
+        "changed; every other address proves the device by itself.",
+    ),
+]
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
@@ -65,9 +76,12 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
     status_code=201,
     response_model=SubscriptionOut,
     summary="Subscribe a device, or renew it",
-    responses={200: {"model": SubscriptionOut, "description": "Renewed"}, **errors(400, 403, 413, 415, 429, 503, 507)},
+    responses={
+        200: {"model": SubscriptionOut, "description": "Renewed"},
+        **errors(400, 403, 409, 413, 415, 429, 503, 507),
+    },
 )
-async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response) -> dict[str, Any]:
+async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response, former: Former = "") -> dict[str, Any]:
     call.charge("changes")
     caller, feed = call.known, call.service.feed
     held, renewed = await feed.subscribe(
@@ -79,6 +93,7 @@ async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response)
         receive=wanted.receive,
         platform=wanted.platform,
         expires_in=wanted.expires_in,
+        former=former,
     )
     response.status_code = 200 if renewed else 201
     response.headers["location"] = f"{call.base}/v1/me/subscriptions/{held.id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
 from fanout.core.model import EndpointState
 from fanout.core.records import AddressMoved
 from fanout.storage.memory import directory
@@ -42,14 +42,32 @@ def expiring(t: Tables, app: str, after: float, until: float, limit: int) -> lis
 
 def subscribe(t: Tables, wanted: SubscriptionRequest, now: float) -> Subscribed:
     """Enter or renew, and end what it takes the place of."""
+    left = [
+        s
+        for s in t.feed.subscriptions.values()
+        if (s.app, s.unsid) == (wanted.app, wanted.former) and s.user != wanted.user
+    ]
+    new = wanted.registration
+    if new is not None:
+        holder = t.directory.endpoints.get(t.directory.active.get((wanted.app, new.binding, new.address.digest), 0))
+        another = holder is not None and holder.user not in ("", wanted.user)
+        if (
+            holder is not None
+            and another
+            and holder.id not in [s.endpoint for s in left]
+            and not proves(holder.address, new.address)
+        ):
+            return Subscribed.refusal(wanted, now)
+    ended = [s.id for s in left]
+    end(t, ended, now)
     held = next(
-        (s for s in t.feed.subscriptions.values() if (s.app, s.device) == (wanted.app, wanted.device)),
+        (
+            s
+            for s in t.feed.subscriptions.values()
+            if (s.app, s.user, s.device) == (wanted.app, wanted.user, wanted.device)
+        ),
         None,
     )
-    ended: list[int] = []
-    if held is not None and held.user != wanted.user:
-        end(t, [held.id], now)
-        ended, held = [held.id], None
     former = held.endpoint if held is not None else 0
     endpoint = _endpoint(t, wanted, former, now)
     if former and former != endpoint:

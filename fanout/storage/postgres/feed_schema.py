@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FEED"]
+__all__ = ["DEVICES", "FEED"]
 
 FEED = """
 -- One row: the last number of a change; up to where tombstones have been deleted; whose cursors are its own. It is locked as late
@@ -54,4 +54,17 @@ CREATE TABLE feed_fallback (notification bigint PRIMARY KEY, item bigint NOT NUL
 CREATE TABLE feed_erased (
   app int NOT NULL, seq bigint NOT NULL, at float8 NOT NULL, digest bytea NOT NULL, PRIMARY KEY (app, digest)
 );
+"""
+
+DEVICES = """
+-- A device's name is its user's own. The version before looks by (app, device), which the key begins with, and may find another user's row:
+-- it ends that one, as it always did, and enters its own user's anew, which then takes the place of hers.
+ALTER TABLE subscription DROP CONSTRAINT subscription_app_device_key;
+ALTER TABLE subscription ADD CONSTRAINT subscription_device UNIQUE (app, device, usr);
+CREATE FUNCTION subscription_anew() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  DELETE FROM subscription WHERE app = NEW.app AND device = NEW.device AND usr = NEW.usr;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER subscription_anew BEFORE INSERT ON subscription FOR EACH ROW EXECUTE FUNCTION subscription_anew();
 """

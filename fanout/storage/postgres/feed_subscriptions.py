@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.core.shard import SHARDS
@@ -57,19 +57,28 @@ async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> 
 async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     """Enter or renew, and end what it takes the place of."""
     app = await db.app(wanted.app, create=True)
+    left = await db.rows(
+        "SELECT id, endpoint FROM subscription WHERE unsid = $1 AND app = $2 AND usr <> $3 FOR UPDATE",
+        wanted.former,
+        app,
+        wanted.user,
+    )
+    holder = await _holder(db, wanted, app)
+    if holder is not None and not _may_take(holder, wanted, [row[1] for row in left]):
+        return Subscribed.refusal(wanted, now)
+    ended = [row[0] for row in left]
+    if ended:
+        await end(db, wanted.app, ended, now)
     row = await db.row(
-        "SELECT id, usr, endpoint, unsid FROM subscription WHERE app = $1 AND device = $2 FOR UPDATE",
+        "SELECT id, endpoint, unsid FROM subscription WHERE app = $1 AND device = $2 AND usr = $3 FOR UPDATE",
         app,
         wanted.device,
+        wanted.user,
     )
-    id, user, former, unsid = row if row is not None else (0, wanted.user, 0, "")
-    renewed = bool(id) and user == wanted.user
+    id, former, unsid = row if row is not None else (0, 0, "")
+    renewed = bool(id)
     if db.again and unsid == wanted.unsid:
         renewed = False  # an earlier run made it, and nobody heard
-    ended: list[int] = []
-    if user != wanted.user:
-        await end(db, wanted.app, [id], now)
-        ended, id, former = [id], 0, 0
     endpoint = await _endpoint(db, wanted, former, now)
     if former and former != endpoint:
         await endpoints.remove(db, wanted.app, [former], now)
@@ -120,6 +129,26 @@ async def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, n
         await end(db, wanted.app, ids, now)
         await db.log(now, [(app, *crowded_out(row[0], wanted.user, row[1])) for row in found])
     return ids
+
+
+async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | None:
+    """The active endpoint of another user that has the address."""
+    new = wanted.registration
+    if new is None:
+        return None
+    id = await db.value(
+        "SELECT e.id FROM address h JOIN endpoint e ON e.id = h.endpoint AND e.shard = (h.endpoint & 15)::smallint "
+        "WHERE h.binding = $1 AND h.digest = $2 AND e.usr <> $3 AND e.usr <> ''",
+        await db.binding(app, new.binding),
+        bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address)),
+        wanted.user,
+    )
+    return None if id is None else await endpoints.read(db, wanted.app, id)
+
+
+def _may_take(holder: Endpoint, wanted: SubscriptionRequest, left: Sequence[int]) -> bool:
+    assert wanted.registration is not None
+    return holder.id in left or proves(holder.address, wanted.registration.address)
 
 
 async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:

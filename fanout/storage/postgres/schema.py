@@ -7,7 +7,7 @@ column has a default, nothing is renamed or taken away that the version before u
 from __future__ import annotations
 
 from fanout.core.shard import SHARDS
-from fanout.storage.postgres.feed_schema import FEED
+from fanout.storage.postgres.feed_schema import DEVICES, FEED
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
 
@@ -198,5 +198,5 @@ ALTER TABLE notification ADD COLUMN unexpanded boolean NOT NULL DEFAULT false;
 ALTER TABLE inbox ADD COLUMN entered_at float8 NOT NULL DEFAULT extract(epoch FROM clock_timestamp())::float8;
 """
 
-STEPS = (_FIRST, _SECOND)
+STEPS = (_FIRST, _SECOND, DEVICES)
 VERSION = len(STEPS)

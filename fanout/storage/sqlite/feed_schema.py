@@ -1,8 +1,8 @@
-"""The tables of the feed: one step of `schema.STEPS`."""
+"""The tables of the feed: two steps of `schema.STEPS`."""
 
 from __future__ import annotations
 
-__all__ = ["FEED"]
+__all__ = ["DEVICES", "FEED"]
 
 FEED = """
 -- What a device wants pushed: push, signal or none. Only submissions with an audience look at it.
@@ -55,4 +55,24 @@ CREATE TABLE feed_fallback (notification INTEGER PRIMARY KEY, item INTEGER NOT N
 CREATE TABLE feed_erased (
   app INTEGER NOT NULL, digest BLOB NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (app, digest)
 ) WITHOUT ROWID;
+"""
+
+DEVICES = """
+-- A device's name is its user's own. The version before looks by (app, device), which the key begins with, and may find another user's row:
+-- it ends that one, as it always did, and enters its own user's anew, which then takes the place of hers.
+CREATE TABLE subscription_scoped (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  unsid TEXT NOT NULL UNIQUE, app INTEGER NOT NULL, user TEXT NOT NULL, device TEXT NOT NULL, platform TEXT NOT NULL,
+  receive TEXT NOT NULL, endpoint INTEGER NOT NULL, created_at REAL NOT NULL, renewed_at REAL NOT NULL,
+  expires_at REAL NOT NULL, UNIQUE (app, device, user) ON CONFLICT REPLACE
+);
+INSERT INTO subscription_scoped (id, unsid, app, user, device, platform, receive, endpoint, created_at, renewed_at, expires_at)
+  SELECT id, unsid, app, user, device, platform, receive, endpoint, created_at, renewed_at, expires_at FROM subscription;
+DELETE FROM sqlite_sequence WHERE name = 'subscription_scoped';
+INSERT INTO sqlite_sequence SELECT 'subscription_scoped', seq FROM sqlite_sequence WHERE name = 'subscription';
+DROP TABLE subscription;
+ALTER TABLE subscription_scoped RENAME TO subscription;
+CREATE INDEX subscription_user ON subscription (app, user);
+CREATE INDEX subscription_endpoint ON subscription (endpoint) WHERE endpoint > 0;
+CREATE INDEX subscription_expiry ON subscription (app, expires_at);
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out
+from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
@@ -62,12 +62,22 @@ def expiring(db: Db, app: str, after: float, until: float, limit: int) -> list[S
 def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     """Enter or renew, and end what it takes the place of."""
     app = db.app(wanted.app, create=True)
-    rows = db.rows("id, user, endpoint", "subscription WHERE app = ? AND device = ?", app, wanted.device)
-    id, user, former = rows[0] if rows else (0, wanted.user, 0)
-    ended: list[int] = []
-    if user != wanted.user:
-        end(db, wanted.app, [id], now)
-        ended, id, former = [id], 0, 0
+    left = db.rows(
+        "id, endpoint",
+        "subscription WHERE unsid = ? AND app = ? AND user <> ?",
+        wanted.former,
+        app,
+        wanted.user,
+    )
+    holder = _holder(db, wanted)
+    if holder is not None and not _may_take(holder, wanted, [endpoint for _, endpoint in left]):
+        return Subscribed.refusal(wanted, now)
+    ended = [id for id, _ in left]
+    end(db, wanted.app, ended, now)
+    rows = db.rows(
+        "id, endpoint", "subscription WHERE app = ? AND device = ? AND user = ?", app, wanted.device, wanted.user
+    )
+    id, former = rows[0] if rows else (0, 0)
     endpoint = _endpoint(db, wanted, former, now)
     if former and former != endpoint:
         endpoints.remove(db, wanted.app, [former], now)
@@ -113,6 +123,26 @@ def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, now: fl
         end(db, wanted.app, ids, now)
         db.log(now, [(app, *crowded_out(id, wanted.user, device)) for id, device in found])
     return ids
+
+
+def _holder(db: Db, wanted: SubscriptionRequest) -> Endpoint | None:
+    """The active endpoint of another user that has the address."""
+    new = wanted.registration
+    if new is None:
+        return None
+    rows = db.rows(
+        "e.id",
+        "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user NOT IN ('', ?)",
+        db.binding(db.app(wanted.app), new.binding),
+        looked_up(db.seal(), place_of(wanted.app, new.binding), new.address),
+        wanted.user,
+    )
+    return endpoints.read(db, wanted.app, rows[0][0]) if rows else None
+
+
+def _may_take(holder: Endpoint, wanted: SubscriptionRequest, left: Sequence[int]) -> bool:
+    assert wanted.registration is not None
+    return holder.id in left or proves(holder.address, wanted.registration.address)
 
 
 def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:
@@ -165,6 +195,8 @@ def _displaced(db: Db, app: str, endpoint: int, mine: int) -> list[int]:
 
 def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
     """These subscriptions end, with their endpoints."""
+    if not ids:
+        return
     held = db.json(
         "SELECT json_group_array(endpoint) FROM subscription WHERE endpoint > 0 AND id IN (SELECT value FROM json_each(?))",
         dumps(list(ids)),

@@ -5,7 +5,7 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 
 from __future__ import annotations
 
-from fanout.storage.sqlite.feed_schema import FEED
+from fanout.storage.sqlite.feed_schema import DEVICES, FEED
 from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
@@ -182,5 +182,5 @@ _TIMES = """
 ALTER TABLE notification ADD COLUMN unexpanded INTEGER NOT NULL DEFAULT 0;
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES)
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES)
 VERSION = len(STEPS)
