@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -31,8 +30,9 @@ from fanout.config import (
     load_binding,
     service_settings,
 )
+from fanout.engine.diagnose import diagnose, enter
 from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageAbsent, StorageError, UsageError
-from fanout.plugin import Diagnosis, Sealer, Transport
+from fanout.plugin import Diagnosis, Sealer
 from fanout.registry import Registry
 
 __all__ = ["doctor"]
@@ -139,8 +139,8 @@ async def _storage(document: Document, registry: Registry, addresses: AddressSet
             return Finding("storage", scheme, detail=". ".join([storage.location, *getattr(storage, "remarks", ())]))
     except (ConfigurationError, PluginError, UsageError) as error:
         return Finding("storage", scheme, str(error), code=2)
-    except StorageAbsent as error:
-        return Finding("storage", scheme, detail=f"not made yet. {error}")
+    except StorageAbsent:
+        return Finding("storage", scheme, detail="not made yet: `fanout work` or `fanout send` will make it")
     except StorageError as error:
         return Finding("storage", scheme, str(error), code=1)
 
@@ -153,7 +153,16 @@ async def _binding(
         transport = _parts(document, registry, {app: {binding: settings}}).transports[app, binding]
     except (ConfigurationError, PluginError) as error:
         return Finding("binding", name, str(error), code=2)
-    diagnosis = await _diagnose(transport)
+    try:
+        async with AsyncExitStack() as stack:
+            await enter(stack, app, binding, transport)
+            diagnosis = await diagnose(transport, _PATIENCE)
+    except ConfigurationError as error:
+        return Finding("binding", name, str(error), code=2)
+    except FanoutError as error:
+        diagnosis = Diagnosis(str(error))
+    except Exception as error:
+        diagnosis = Diagnosis(f"The plugin failed: {type(error).__name__} escaped from it; report it to its authors.")
     code = 0 if diagnosis.ok else 1
     return Finding("binding", name, diagnosis.problem, diagnosis.detail, code, warning=diagnosis.warning)
 
@@ -164,12 +173,14 @@ async def _service(document: Document, environ: Asked) -> list[Finding]:
         return []
     try:
         settings = service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps)
+        for key in settings.user_keys:
+            key.check()
         absent = [name for name in _SERVICE_NEEDS if find_spec(name) is None]
         problem = f"fanout serve needs {' and '.join(absent)}: install the extra 'service'." if absent else ""
         known = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"
         found = [Finding("service", "", problem, known, 1 if absent else 0)]
         return found + await _issuers(settings, document.apps) if settings.issuers else found
-    except ConfigurationError as error:
+    except (ConfigurationError, UsageError) as error:
         return [Finding("service", "", str(error), code=2)]
 
 
@@ -190,21 +201,6 @@ async def _issuers(settings: ServiceSettings, apps: tuple[str, ...]) -> list[Fin
         )
         for issuer, problem in problems.items()
     ]
-
-
-async def _diagnose(transport: Transport) -> Diagnosis:
-    try:
-        async with asyncio.timeout(_PATIENCE), AsyncExitStack() as stack:
-            await stack.enter_async_context(transport)
-            return await transport.check()
-    except TimeoutError:
-        return Diagnosis(
-            f"The gateway did not answer within {_PATIENCE:g} s: check the network and the gateway's address."
-        )
-    except FanoutError as error:
-        return Diagnosis(str(error))
-    except Exception as error:
-        return Diagnosis(f"The plugin failed: {type(error).__name__} escaped from check; report it to its authors.")
 
 
 def _parts(

@@ -19,6 +19,7 @@ __all__ = [
     "check_environment",
     "environment_name",
     "find_secret",
+    "later_secret",
     "read_secret",
     "rooted",
 ]
@@ -123,12 +124,12 @@ def find_secret(
     if len(sources) > 1:
         raise ConfigurationError(f"{place}.{name} is given more than once ({', '.join(sources)}): keep one of them.")
     if variable in environ:
-        return _nonempty(environ[variable], f"The environment variable {variable}", variable)
+        return Secret(_nonempty(environ[variable], f"The environment variable {variable}"), variable)
     if pointer in environ:
         path = rooted(Path(environ[pointer]), folder)
-        return read_secret(path, f"The environment variable {pointer}: the file {path}")
+        return later_secret(path, f"The environment variable {pointer}: the file {path}")
     if credential is not None:
-        return read_secret(credential, f"The credential {credential.name}")
+        return later_secret(credential, f"The credential {credential.name}")
     if sources == [filed]:
         return _from_file(f"{place}.{filed}", given[filed], folder)
     value = given[name]
@@ -136,16 +137,25 @@ def find_secret(
         return value
     if not isinstance(value, str):
         raise ConfigurationError(f"{place}.{name} must be a text in quotes.")
-    return _nonempty(value, f"{place}.{name}", f"{place}.{name}")
+    return Secret(_nonempty(value, f"{place}.{name}"), f"{place}.{name}")
 
 
 def _from_file(place: str, value: object, folder: Path) -> Secret:
     path = rooted(check_type(place, value, Path), folder)
-    return read_secret(path, f"{place}: the file {path}")
+    return later_secret(path, f"{place}: the file {path}")
+
+
+def later_secret(path: Path, what: str) -> Secret:
+    """The secret in a file, which `what` names in errors. It is read when it is revealed, which raises `ConfigurationError`."""
+    return Secret.later(lambda: _read(path, what), str(path), str(path))
 
 
 def read_secret(path: Path, what: str) -> Secret:
-    """The secret in a file, which `what` names in errors. Raises `ConfigurationError`."""
+    """The same, read now. Raises `ConfigurationError`."""
+    return Secret(_read(path, what), str(path), str(path))
+
+
+def _read(path: Path, what: str) -> str:
     try:
         with path.open("rb") as stream:
             raw = stream.read(_SECRET_LIMIT + 1)
@@ -161,14 +171,14 @@ def read_secret(path: Path, what: str) -> Secret:
         text = raw.decode()
     except UnicodeDecodeError:
         raise ConfigurationError(f"{what} is not text: give it in PEM or another text form.") from None
-    return _nonempty(text, what, str(path), str(path))
+    return _nonempty(text, what)
 
 
-def _nonempty(text: str, what: str, origin: str, path: str = "") -> Secret:
+def _nonempty(text: str, what: str) -> str:
     text = text.strip()
     if not text:
         raise ConfigurationError(f"{what} is empty: put the credential there.")
-    return Secret(text, origin, path)
+    return text
 
 
 def rooted(value: Any, folder: Path) -> Any:

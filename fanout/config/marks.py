@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fanout.core.secret import Secret
 
-__all__ = ["IRREGULAR", "Marks", "files_of", "marks_of"]
+__all__ = ["IRREGULAR", "Marks", "files_of", "marks_of", "secrets_of"]
 
 Marks: TypeAlias = Mapping[str, str]
 """Path to a digest of its text, or to a word that says why there is none."""
@@ -26,18 +26,28 @@ _LIMIT = 4 * 1024 * 1024
 
 def files_of(value: Any) -> frozenset[str]:
     """The files that a part of a configuration was made from or names: of its secrets and paths, however deep they stand."""
+    found = (leaf.path if isinstance(leaf, Secret) else str(leaf) for leaf in _leaves(value))
+    return frozenset(path for path in found if path)
+
+
+def secrets_of(value: Any) -> Iterator[Secret]:
+    """The secrets in a part of a configuration, however deep they stand."""
+    return (leaf for leaf in _leaves(value) if isinstance(leaf, Secret))
+
+
+def _leaves(value: Any) -> Iterator[Secret | Path]:
     match value:
-        case Secret():
-            return frozenset({value.path} if value.path else ())
-        case Path():
-            return frozenset({str(value)})
+        case Secret() | Path():
+            yield value
         case Mapping():
-            return frozenset().union(*(files_of(each) for each in value.values()))
+            for each in value.values():
+                yield from _leaves(each)
         case tuple() | list() | set() | frozenset():
-            return frozenset().union(*(files_of(each) for each in value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return frozenset().union(*(files_of(getattr(value, field.name)) for field in dataclasses.fields(value)))
-    return frozenset()
+            for each in value:
+                yield from _leaves(each)
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for field in dataclasses.fields(value):
+                yield from _leaves(getattr(value, field.name))
 
 
 def marks_of(paths: Iterable[str]) -> Marks:

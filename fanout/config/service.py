@@ -138,6 +138,11 @@ class UserKeySettings:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api --role user` printed.")
+        if self.secret.at_hand:
+            self.check()  # one in a file is looked at by the service that uses it
+
+    def check(self) -> None:
+        """Raise `UsageError` where the secret belongs to no key of this id, and `ConfigurationError` where it cannot be read."""
         if not self.secret.reveal().startswith(f"fus_{self.id}_") or len(self.secret.reveal()) != 60:
             raise UsageError(
                 f"secret is not that of the user key {self.id}: write what `fanout keys api --role user` printed."

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from fanout.config.marks import IRREGULAR, Marks, files_of, marks_of
+from fanout.config.marks import IRREGULAR, Marks, files_of, marks_of, secrets_of
 from fanout.config.renew import renewed
 from fanout.config.settings import BindingPart, Settings
 from fanout.config.thread import in_thread
@@ -204,6 +204,8 @@ class Watcher:
         """The configuration that stands in the files, and their marks. Read twice, so that no file changed during the second time."""
         marks = marks_of(self._origin | _files(self._again()))
         new = self._again()
+        for secret in secrets_of(_parts(new)):
+            secret.reveal()  # whoever looks for changes uses them
         if marks != marks_of(self._origin | _files(new)):
             raise _Moved
         return new, marks

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
+
+from fanout.errors import ConfigurationError
 
 __all__ = ["KeyPair", "Secret"]
 
@@ -12,26 +14,47 @@ __all__ = ["KeyPair", "Secret"]
 class Secret:
     """A key, password or credential. Its text leaves only by `reveal`; `repr`, `str` and pickling show nothing.
 
-    `origin` says where it came from (a key's name, a file's name), for error messages. `path` is the file that it was read from,
-    if it was: it is read again when that file is replaced.
+    `origin` says where it came from (a key's name, a file's name), for error messages. `path` is the file that it stands in, if it
+    does: that is read when the secret is first revealed, so a process that never sends needs no file that it may not read.
     """
 
-    __slots__ = ("_text", "origin", "path")
+    __slots__ = ("_read", "_text", "origin", "path")
 
     def __init__(self, text: str, origin: str = "", path: str = "") -> None:
-        self._text = text
+        self._text: str | None = text
+        self._read: Callable[[], str] | None = None
         self.origin = origin
         self.path = path
 
+    @classmethod
+    def later(cls, read: Callable[[], str], origin: str = "", path: str = "") -> Secret:
+        """A secret whose text `read` gives, once, when it is first revealed. `read` raises `ConfigurationError`."""
+        made = cls("", origin, path)
+        made._text, made._read = None, read
+        return made
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether its text is known here without reading anything."""
+        return self._text is not None
+
     def reveal(self) -> str:
-        """The secret itself."""
+        """The secret itself. Raises `ConfigurationError` where it cannot be read."""
+        if self._text is None:
+            assert self._read is not None
+            self._text = self._read()
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and compare_digest(self._text.encode(), other._text.encode())
+        if not isinstance(other, Secret):
+            return False
+        try:
+            return compare_digest(self.reveal().encode(), other.reveal().encode())
+        except ConfigurationError:
+            return bool(self.path) and self.path == other.path
 
     def __hash__(self) -> int:
-        return hash(("Secret", self._text))
+        return hash("Secret")  # the text may not be known yet
 
     def __repr__(self) -> str:
         return "Secret(<hidden>)"

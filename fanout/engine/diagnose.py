@@ -1,19 +1,31 @@
-"""A binding's own proof of its credentials, in bounded time, whatever its plugin does."""
+"""Opening a binding's transport, and its own proof of its credentials, in bounded time, whatever its plugin does."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
-from fanout.errors import FanoutError
+from fanout.errors import ConfigurationError, FanoutError
 from fanout.plugin import Diagnosis, Transport
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "enter"]
 
 
-async def diagnose(transport: Transport, timeout: float) -> Diagnosis:
-    """What its `check` says within `timeout` seconds; nothing is pushed to a user."""
+async def enter(stack: AsyncExitStack, app: str, binding: str, transport: Transport) -> None:
+    """Open a transport, to be closed with `stack`. Raises `ConfigurationError`, which names the place, for what it cannot use."""
     try:
-        async with asyncio.timeout(timeout):
+        await stack.enter_async_context(transport)
+    except ConfigurationError as error:
+        place, text = f"apps.{app}.transports.{binding}", str(error)
+        raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
+
+
+async def diagnose(transport: Transport, timeout: float, *, closed: bool = False) -> Diagnosis:
+    """What its `check` says within `timeout` seconds; nothing is pushed to a user. One that is `closed` is opened for that."""
+    try:
+        async with asyncio.timeout(timeout), AsyncExitStack() as stack:
+            if closed:
+                await stack.enter_async_context(transport)
             return await transport.check()
     except TimeoutError:
         return Diagnosis(

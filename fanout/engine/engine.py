@@ -24,7 +24,7 @@ from fanout.core.records import Event, GateNote, Put, Status, Step
 from fanout.core.text import cleaned
 from fanout.engine import listing
 from fanout.engine.arrivals import Arrivals
-from fanout.engine.diagnose import diagnose
+from fanout.engine.diagnose import diagnose, enter
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.door import Door
@@ -138,8 +138,9 @@ class Engine:
         self._door.enter()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.storage)
-            for transport in self.transports.values():
-                await stack.enter_async_context(transport)
+            if self.role != "submit":  # what only submits needs no credential
+                for (app, binding), transport in self.transports.items():
+                    await enter(stack, app, binding, transport)
             stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -486,7 +487,7 @@ class Engine:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""
         self.ensure_open()
         return {
-            f"{app}/{binding}": await diagnose(transport, self.policy.request_timeout * 2)
+            f"{app}/{binding}": await diagnose(transport, self.policy.request_timeout * 2, closed=self.role == "submit")
             for (app, binding), transport in self.transports.items()
         }
 

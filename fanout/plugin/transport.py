@@ -91,8 +91,8 @@ class Context:
 class Transport(Protocol):
     """One gateway, for one binding. Opened and closed as an async context manager; closing twice is harmless.
 
-    The engine calls `parse_address` and `prepare` in processes that never send, so neither may need a connection or a
-    credential, and neither may block. `send` is called concurrently, up to `capacity` at a time per group.
+    The engine calls `parse_address` and `prepare` in processes that never send, which do not open it and may not be able to read its
+    secrets: so neither may need a connection or a credential, and neither may block. A secret is revealed when it is opened. `send` is called concurrently, up to `capacity` at a time per group.
 
     A transport may also have `stats() -> Mapping[str, int]`, read at each scrape of metrics: `connections` that take requests and
     `requests` under way, as they stand now, and under other names (few, the same ever after, in lower case: `opened`, `lost`) how
@@ -100,7 +100,8 @@ class Transport(Protocol):
     """
 
     async def __aenter__(self) -> Self:
-        """Get ready. No connection is made yet: a process that only submits opens its transports too."""
+        """Get ready, in a process that sends, or for `check`. No connection is made yet. Raises `ConfigurationError` for a credential that
+        cannot be read or used."""
         ...
 
     async def __aexit__(self, *exc: object) -> None:

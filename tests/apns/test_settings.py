@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fanout.plugin import ConfigurationError, Secret, TransportPlugin
-from fanout_apns import plugin
+from fanout_apns import certificate, plugin
 from fanout_apns.auth import ProviderToken
 from fanout_apns.settings import ApnsSettings
 
@@ -87,8 +87,8 @@ def test_what_cannot_work_is_said_in_one_sentence(changes: dict[str, Any], words
 def test_team_and_key_belong_to_a_token(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="remove them, or set key_file"):
         ApnsSettings(team_id="ABCDE12345", cert_file=Path(__file__))
-    with pytest.raises(ConfigurationError, match="cert_file names no file"):
-        ApnsSettings(cert_file=tmp_path / "absent.pem")
+    with pytest.raises(ConfigurationError, match="cert_file or cert_key_file cannot be read"):
+        certificate.load(ApnsSettings(cert_file=tmp_path / "absent.pem"))
 
 
 def test_a_key_damaged_inside_is_found_when_it_is_loaded() -> None:

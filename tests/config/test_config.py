@@ -171,10 +171,6 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
         (binding('team_id = "T"\nkey = "K"\nca_file = 1'), ["apns.ca_file must be a path"]),
         (binding('team_id = "T"\nkey = "K"\nenvironment = "test"'), ["apns.environment", "'sandbox'"]),
         (binding('team_id = "T"\nkey = "K"\nkey_file = "x"'), ["apns.key is given more than once", "key_file"]),
-        (binding('team_id = "T"\nkey_file = "absent.p8"'), ["apns.key_file", "absent.p8", "does not exist"]),
-        (binding('team_id = "T"\nkey_file = "."'), ["apns.key_file", "cannot be read"]),
-        (binding('team_id = "T"\nkey_file = "binary"'), ["apns.key_file", "is not text"]),
-        (binding('team_id = "T"\nkey_file = "empty"'), ["apns.key_file", "is empty"]),
         (binding() + "[policy]\nattempt = 3\n", ["policy.attempt", "attempts"]),
         (binding() + '[policy]\nlease = "soon"\n', ["policy.lease", "'soon'", "1h30m"]),
         (binding() + '[policy]\nattempts = "3s"\n', ["policy.attempts must be a whole number"]),
@@ -186,10 +182,27 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_its_place(text: str, words: list[str], tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "empty").write_bytes(b"\n")
     said = refusal(text, tmp_path)
     assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (binding('team_id = "T"\nkey_file = "absent.p8"'), ["apns.key_file", "absent.p8", "does not exist"]),
+        (binding('team_id = "T"\nkey_file = "."'), ["apns.key_file", "cannot be read"]),
+        (binding('team_id = "T"\nkey_file = "binary"'), ["apns.key_file", "is not text"]),
+        (binding('team_id = "T"\nkey_file = "empty"'), ["apns.key_file", "is empty"]),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_told_to_whoever_needs_it(text: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty").write_bytes(b"\n")
+    (tmp_path / "fanout.toml").write_text(text)
+    settings = load(tmp_path / "fanout.toml", settings_type, {})
+    with pytest.raises(ConfigurationError) as caught:
+        shape(settings).key.reveal()
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_secret_under_the_wrong_key_is_not_repeated(tmp_path: Path) -> None:

@@ -184,7 +184,6 @@ def test_settings_already_made_are_taken_as_they_are() -> None:
         (USER_KEY + 'app = "nobody"\n', ["user_keys: 0123456789ab names the app 'nobody'"]),
         (USER_KEY.replace("ssss", ""), ["secret is not that of the user key 0123456789ab"]),
         (USER_KEY.replace(f'secret = "{SECRET}"', ""), ["user_keys[0].secret is missing", "secret_file"]),
-        (USER_KEY.replace(f'secret = "{SECRET}"', 'secret_file = "absent"'), ["secret_file", "absent"]),
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_its_place(text: str, words: list[str], tmp_path: Path) -> None:

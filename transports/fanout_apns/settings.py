@@ -68,10 +68,8 @@ class ApnsSettings:
             raise ConfigurationError("cert_key_file is set without cert_file: set both, or neither.")
         if self.cert_passphrase is not None and self.cert_file is None:
             raise ConfigurationError("cert_passphrase is set without cert_file: take it out, or set cert_file.")
-        for name in ("cert_file", "cert_key_file", "ca_file"):
-            path = getattr(self, name)
-            if path is not None and not path.is_file():
-                raise ConfigurationError(f"{name} names no file ({path}): put the file there or correct the path.")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ConfigurationError(f"ca_file names no file ({self.ca_file}): put the file there or correct the path.")
         if self.topic and not _TOPIC.fullmatch(self.topic):
             raise ConfigurationError(f"topic is {self.topic!r}: write the app's bundle id, such as com.example.app.")
         if self.environment not in GATEWAYS:
@@ -103,7 +101,7 @@ class ApnsSettings:
                 )
         if not self.topic:
             raise ConfigurationError("topic is missing: write the app's bundle id, such as com.example.app.")
-        if not _is_p256_key(key.reveal()):
+        if key.at_hand and not _is_p256_key(key.reveal()):  # one in a file is looked at when the transport is opened
             raise ConfigurationError(
                 f"key{f' ({key.origin})' if key.origin else ''} is no P-256 private key in PEM: "
                 "use the AuthKey_….p8 file as Apple gave it, unchanged."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fanout.plugin import ConfigurationError, Secret
@@ -19,7 +19,8 @@ _ORIGIN = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FcmSettings:
-    """One Firebase project. `service_account` is the text of the JSON file from the Firebase console.
+    """One Firebase project. `service_account` is the text of the JSON file from the Firebase console. What only submits does without it,
+    if `project_id` is set.
 
     `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint (a test server);
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
@@ -33,7 +34,7 @@ class FcmSettings:
     Raises `ConfigurationError` for what cannot work.
     """
 
-    service_account: Secret
+    service_account: Secret | None = None
     project_id: str = ""
     gateway: str = GATEWAY
     token_url: str = ""
@@ -44,16 +45,16 @@ class FcmSettings:
     ramp: float = 60.0
     validate_only: bool = False
     request_timeout: float = 15.0
-    account: ServiceAccount = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        account = read_service_account(self.service_account, any_token_url=bool(self.token_url))
-        object.__setattr__(self, "account", account)
-        if not self.project:
+        if self.service_account is None and not self.project_id:
             raise ConfigurationError(
-                "project_id is missing here and in the service account file: write the project's id."
+                "service_account is missing: set service_account_file to the JSON file from the Firebase console, or for programs that "
+                "only submit project_id."
             )
-        if not PROJECT.fullmatch(self.project):
+        if self.service_account is not None and self.service_account.at_hand:
+            self.check_account()  # one in a file is looked at when the transport is opened
+        if self.project_id and not PROJECT.fullmatch(self.project_id):
             raise ConfigurationError(f"project_id is {self.project_id!r}: write the id shown in the Firebase console.")
         if not _ORIGIN.fullmatch(self.gateway):
             raise ConfigurationError(
@@ -77,9 +78,26 @@ class FcmSettings:
             raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
 
     @property
+    def account(self) -> ServiceAccount:
+        """What signs for the project, read. Raises `ConfigurationError`."""
+        if self.service_account is None:
+            raise ConfigurationError(
+                "service_account is missing, and a program that sends needs it: set service_account_file to the JSON file from the "
+                "Firebase console."
+            )
+        return read_service_account(self.service_account, any_token_url=bool(self.token_url))
+
+    @property
     def project(self) -> str:
-        """The project in use."""
+        """The project in use. Raises `ConfigurationError` where it stands in a file that cannot be read."""
         return self.project_id or self.account.project
+
+    def check_account(self) -> None:
+        """Raise `ConfigurationError` where the service account cannot be used, or names no project and `project_id` neither."""
+        if not (self.account.project or self.project_id):
+            raise ConfigurationError(
+                "project_id is missing here and in the service account file: write the project's id."
+            )
 
     @property
     def token_endpoint(self) -> str:

@@ -63,7 +63,7 @@ class FcmTransport:
         self._settings = settings
         self._context = context
         self._monotonic = context.clock.monotonic
-        self._path = f"/v1/projects/{settings.project}/messages:send".encode()
+        self._path = b""
         self._portion: Portion | None = None
         self._shaper: Shaper | None = None
         self._credentials: Credentials | None = None
@@ -78,6 +78,8 @@ class FcmTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        settings.check_account()
+        self._path = f"/v1/projects/{settings.project}/messages:send".encode()
         self._portion = portion_of(settings, self._context)
         self._shaper = None if self._portion is None else self._portion.shaper
         try:

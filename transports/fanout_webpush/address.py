@@ -16,7 +16,7 @@ import orjson
 
 from fanout.plugin import AddressInvalid
 
-__all__ = ["Subscription", "application_server_key", "canonical", "on_curve", "parse", "take_apart"]
+__all__ = ["Subscription", "application_server_key", "canonical", "is_public_key", "on_curve", "parse", "take_apart"]
 
 _P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -92,6 +92,17 @@ def application_server_key(raw: str | Mapping[str, Any]) -> str | None:
     decoded = orjson.loads(raw) if isinstance(raw, str) else raw
     named = decoded.get("applicationServerKey")
     return named.rstrip("=").translate(_URL_SAFE) if isinstance(named, str) and named else None
+
+
+def is_public_key(text: str) -> bool:
+    """Whether it is an uncompressed P-256 point in base64url without padding: an applicationServerKey."""
+    if len(text) != 87:
+        return False
+    try:
+        point = base64.b64decode(text + "=", altchars=b"-_", validate=True)
+    except ValueError:
+        return False
+    return point[:1] == b"\x04" and on_curve(point)
 
 
 def canonical(subscription: Subscription) -> str:

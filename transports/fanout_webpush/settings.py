@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fanout.plugin import ConfigurationError, Secret
+from fanout_webpush.address import is_public_key
 
 __all__ = ["VENDOR_HOSTS", "WebPushSettings", "subject_problem"]
 
@@ -27,7 +28,8 @@ _GATEWAY = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebPushSettings:
     """One VAPID identity. `vapid_private_key` is PEM, or the 32 bytes of the key in base64url; `vapid_subject` says how the push
-    services reach you, `mailto:` or `https:`.
+    services reach you, `mailto:` or `https:`. `vapid_public_key` is the applicationServerKey (87 characters), for programs that only
+    submit and may not read the private key: a subscription that does not name its key was made with this one.
 
     `vapid_previous_key` is a key used before: subscriptions made with it stay reachable. `allowed_hosts` are the push services
     that may be contacted (a name stands for its subdomains too); `allow_public_hosts` admits every host whose addresses are all
@@ -41,8 +43,9 @@ class WebPushSettings:
     Raises `ConfigurationError` for what cannot work.
     """
 
-    vapid_private_key: Secret
+    vapid_private_key: Secret | None = None
     vapid_subject: str
+    vapid_public_key: str = ""
     vapid_previous_key: Secret | None = None
     allowed_hosts: tuple[str, ...] = VENDOR_HOSTS
     allow_public_hosts: bool = False
@@ -57,6 +60,16 @@ class WebPushSettings:
     request_timeout: float = 15.0
 
     def __post_init__(self) -> None:
+        if self.vapid_private_key is None and not self.vapid_public_key:
+            raise ConfigurationError(
+                "vapid_private_key is missing: set vapid_private_key_file to the file that `fanout keys vapid --out FILE` makes, or for "
+                "programs that only submit vapid_public_key."
+            )
+        if self.vapid_public_key and not is_public_key(self.vapid_public_key):
+            raise ConfigurationError(
+                "vapid_public_key is no P-256 public key in base64url (87 characters): write the applicationServerKey that the page subscribes "
+                "with, as `fanout keys vapid` prints it."
+            )
         problem = subject_problem(self.vapid_subject)
         if problem:
             raise ConfigurationError(f"vapid_subject is {self.vapid_subject!r}: {problem}")

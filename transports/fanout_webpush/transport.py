@@ -8,7 +8,6 @@ from typing import Any, Self
 from fanout.plugin import (
     ACCEPTED,
     Address,
-    AddressInvalid,
     ConfigurationError,
     Context,
     Deferred,
@@ -30,6 +29,7 @@ from fanout.plugin import (
 )
 from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
 from fanout_webpush.hosts import ForeignAddress, Host, Hosts
+from fanout_webpush.keyring import KnownKeys
 from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure
 from fanout_webpush.payload import WebPushMessage, encode, ttl_field
 from fanout_webpush.settings import WebPushSettings
@@ -58,13 +58,15 @@ class WebPushTransport:
         self._guard = HostGuard(
             settings.allowed_hosts, public_hosts=settings.allow_public_hosts, allow_private=settings.allow_private
         )
-        self._key = VapidKey.load(settings.vapid_private_key)
+        self._settings = settings
         self._subject = settings.vapid_subject
-        self._tokens = {self._key.id: VapidTokens(self._key, self._subject)}
-        if settings.vapid_previous_key is not None:
-            previous = VapidKey.load(settings.vapid_previous_key, "vapid_previous_key")
-            self._tokens.setdefault(previous.id, VapidTokens(previous, self._subject))
-        self._by_kind = {"": self._tokens[self._key.id], **self._tokens}  # "": an address made by hand
+        self._key: VapidKey
+        self._by_kind: dict[str, VapidTokens] = {}
+        self._keys = KnownKeys(settings)
+        if settings.vapid_private_key is not None and settings.vapid_private_key.at_hand:
+            VapidKey.load(settings.vapid_private_key)  # one in a file is looked at when this is opened
+        if settings.vapid_previous_key is not None and settings.vapid_previous_key.at_hand:
+            VapidKey.load(settings.vapid_previous_key, "vapid_previous_key")
         self._encrypt = _encryption(settings.encryption)
         self._hosts = Hosts(settings, context, self._guard)
         self._slices: Slices
@@ -73,6 +75,10 @@ class WebPushTransport:
         return f"<WebPushTransport {self._context.app}/{self._context.binding}>"
 
     async def __aenter__(self) -> Self:
+        present, *previous = self._keys.load()
+        self._key = present
+        tokens = {key.id: VapidTokens(key, self._subject) for key in (*previous, present)}
+        self._by_kind = {"": tokens[present.id], **tokens}  # "": an address made by hand
         await self._hosts.open()
         self._slices = Slices(self._encrypt, clock=self._monotonic)
         return self
@@ -91,7 +97,7 @@ class WebPushTransport:
         subscription = parse(raw)
         guarded = self._guard.check(subscription.endpoint)
         subscription = subscription._replace(endpoint=guarded.url)
-        return self._address(subscription, self._kind(raw), guarded.authority)
+        return self._address(subscription, self._keys.kind(application_server_key(raw)), guarded.authority)
 
     def prepare(self, notification: Notification) -> WebPushMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` above 3993 bytes, or `InvalidMessage`."""
@@ -243,18 +249,6 @@ class WebPushTransport:
 
     def _address(self, subscription: Subscription, kind: str, group: str) -> Address:
         return Address(canonical(subscription), kind=kind, group=group, identity=subscription.endpoint)
-
-    def _kind(self, raw: str | Mapping[str, Any]) -> str:
-        named = application_server_key(raw)
-        if named is None:
-            return self._key.id
-        for tokens in self._tokens.values():
-            if tokens.key.public == named:
-                return tokens.key.id
-        raise AddressInvalid(
-            "The subscription was made with an applicationServerKey that is not configured: let the page unsubscribe and "
-            "subscribe again with the present one, or configure that key's private half as vapid_previous_key."
-        )
 
 
 def _encryption(name: str) -> Encrypt:

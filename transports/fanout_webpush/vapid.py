@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fanout.plugin import ConfigurationError, Secret
 
-__all__ = ["LIFETIME", "MIN_AGE", "SLOT", "VapidKey", "VapidPair", "VapidTokens", "b64url", "make_vapid_keys"]
+__all__ = ["LIFETIME", "MIN_AGE", "SLOT", "VapidKey", "VapidPair", "VapidTokens", "b64url", "key_id", "make_vapid_keys"]
 
 LIFETIME = 12 * 3600
 """Seconds from the start of a token's slot to its `exp`. RFC 8292, section 2, allows 24 h; the rest is room for wrong clocks."""
@@ -44,6 +44,11 @@ _SHAPE = "use the file that `fanout keys vapid` makes (PEM, P-256), or the priva
 def b64url(raw: bytes) -> str:
     """Base64url without padding (RFC 7515, section 2)."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def key_id(public: str) -> str:
+    """What names the key of this applicationServerKey in the `kind` of an endpoint's address."""
+    return b64url(sha256(base64.urlsafe_b64decode(public + "=" * (-len(public) % 4))).digest())[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class VapidKey:
         self._key = key
         point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         self.public = b64url(point)
-        self.id = b64url(sha256(point).digest())[:8]
+        self.id = key_id(self.public)
 
     @classmethod
     def load(cls, secret: Secret, name: str = "vapid_private_key") -> VapidKey:

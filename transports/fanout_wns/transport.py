@@ -63,6 +63,7 @@ class WnsTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        settings.client_secret.reveal()  # if it cannot be read, that is told now
         try:
             tls = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
         except OSError as error:

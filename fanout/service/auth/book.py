@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from fanout.config import TENANT, ApiKeySettings, IssuerSettings, ServiceSettings, UserKeySettings
-from fanout.errors import ConfigurationError
+from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import Clock
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class Book:
 
         Raises `ConfigurationError`.
         """
+        for key in settings.user_keys:
+            try:
+                key.check()
+            except UsageError as error:
+                raise ConfigurationError(f"service.user_keys: {error}") from None
         known = [] if former is None else list(former.issuers.values())
         issuers = {
             each.issuer: next((one for one in known if one.settings == each), None) or _issuer(each, clock)
