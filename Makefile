@@ -42,9 +42,11 @@ bench: $(STAMP)
 bench-all: $(STAMP)
 	$(BIN)/python -m benchmarks --all
 
+# The long forms, and what needs over two seconds in any form.
 soak: $(STAMP)
 	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/feed \
-	  tests/benchmarks/test_quick.py tests/simulation tests/service/test_fuzz.py --soak
+	  tests/simulation tests/service/test_fuzz.py --soak
+	$(BIN)/python -m pytest -q -m long --soak --ignore tests/soak --ignore tests/simulation
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults

@@ -17,6 +17,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the long form of the soak test (make soak)")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs over two seconds is for `make soak`; the mark says what stands in for it meanwhile."""
+    if config.getoption("--soak"):
+        return
+    for item in items:
+        mark = item.get_closest_marker("long")
+        if mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"needs over 2 s: `make soak`; here {mark.args[0]}"))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": False}

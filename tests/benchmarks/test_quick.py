@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -18,7 +20,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="benchmarks pin processes to CPUs, as Linux can"),
 ]
-COMPOSED = ("macro", "growth", "lanes", "kills", "postgres", "steps")
 PROGRAMS = {
     "broadcast": ["nginx"],
     "engine": ["taskset"],
@@ -29,10 +30,16 @@ PROGRAMS = {
 """What a benchmark cannot do without; the others skip single rows and say so."""
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_it_is_there_and_takes_the_arguments_of_each_form(name: str) -> None:
+    run = inspect.signature(importlib.import_module(f"benchmarks.{name}").run)
+    for form in (QUICK, SHORT):
+        run.bind(**form[name])
+
+
+@pytest.mark.long("each is imported, and its arguments are looked at")
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "service"])
-def test_it_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if name in COMPOSED and not request.config.getoption("--soak"):
-        pytest.skip("made of what the others run: `make soak`")
+def test_it_runs(name: str, tmp_path: Path) -> None:
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]
     if missing:
         pytest.skip(f"install {' and '.join(missing)} (Debian: nginx-light, util-linux)")

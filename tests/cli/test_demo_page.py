@@ -62,6 +62,7 @@ def test_where_nobody_looks_it_ends_and_says_how_the_page_is_served(tmp_path: Pa
         server.communicate()
 
 
+@pytest.mark.long("the page is served where nobody looks")
 def test_on_a_terminal_it_serves_the_page_until_it_is_told_to_end(tmp_path: Path) -> None:
     import pty
 
@@ -86,6 +87,7 @@ def test_on_a_terminal_it_serves_the_page_until_it_is_told_to_end(tmp_path: Path
         os.close(ours)
 
 
+@pytest.mark.long("the page is served where nobody looks")
 def test_without_the_extra_it_says_so_and_goes_on(tmp_path: Path) -> None:
     """In a temporary folder, too: none is named."""
     words = [sys.executable, "-c", WITHOUT_THE_EXTRA, *WORDS[:-2]]

@@ -80,6 +80,7 @@ def secrets_of(table: dict[str, Any]) -> list[str]:
     return [part for part in parts if len(part) > 20 and not part.startswith(("-----", "{"))] or [whole]
 
 
+@pytest.mark.long("wrong credentials are told apart, which proves that they are looked at")
 async def test_right_credentials_are_proved_and_nobody_hears_of_it(
     gateways: dict[str, Simulator], tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ async def test_what_of_web_push_can_be_wrong_is_in_the_configuration(
         assert word in found["webpush"]["problem"]
 
 
+@pytest.mark.long("each transport's own tests have a gateway that is not there")
 async def test_gateways_that_are_not_there(gateways: dict[str, Simulator], tmp_path: Path) -> None:
     right = settings_of(gateways)
     for gateway in gateways.values():

@@ -41,6 +41,7 @@ def test_the_override_is_one_that_google_takes() -> None:
     assert not violations(orjson.loads(message)["message"])
 
 
+@pytest.mark.long("the README of APNs leads to one")
 @pytest.mark.anyio
 async def test_the_commands_lead_to_a_push(tmp_path: Path) -> None:
     """The configuration and commands of the README, with the file and the addresses of a simulator."""

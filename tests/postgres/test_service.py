@@ -76,6 +76,7 @@ async def test_what_is_posted_at_one_is_read_and_streamed_at_the_other(place: Pl
     assert status["counts"]["accepted"] == 2
 
 
+@pytest.mark.long("tests/feed kills a service, and row 1 of tests/faults four workers on PostgreSQL")
 async def test_what_a_killed_service_accepted_is_in_the_feed_once_and_is_delivered(place: Place) -> None:
     """Eight clients post at two services, and go to the other when theirs is gone; a reader's stream hears each item once."""
     servers = [await place.serve(), await place.serve()]

@@ -113,6 +113,7 @@ async def test_an_open_event_stream_ends_with_the_service(place: Place) -> None:
     assert (code, took < 10) == (0, True), said
 
 
+@pytest.mark.long("tests/faults restarts workers under load, row 42")
 async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
     """Two services on one file, each restarted in turn while clients post; a client that is turned away goes to the other."""
     key = new_user_key()

@@ -15,8 +15,9 @@ _TESTED = 200
 """Seeds that tests/simulation has run already, all of them with --soak."""
 
 
-def test_no_seed_breaks_a_promise(request: pytest.FixtureRequest) -> None:
-    many = 10_000 if request.config.getoption("--soak") else 20
+@pytest.mark.long("tests/simulation runs the first seeds")
+def test_no_seed_breaks_a_promise() -> None:
+    many = 10_000
     cores = os.cpu_count() or 1
     edges = [_TESTED + many * core // cores for core in range(cores + 1)]
     running = [

@@ -45,6 +45,7 @@ def test_the_override_passes_through() -> None:
     assert dict(message.headers) == {"urgency": "high"}
 
 
+@pytest.mark.long("the README of APNs leads to one")
 @pytest.mark.anyio
 async def test_the_commands_lead_to_a_push(tmp_path: Path) -> None:
     """The configuration and commands of the README, with the addresses of a simulator."""
