@@ -33,6 +33,8 @@ __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "U
 
 _JSON = (b"content-type", b"application/json")
 
+_ARRIVED = 16
+"""Messages of an unread body that are passed over for the sake of the connection."""
 _draw = source().randbytes
 
 
@@ -209,6 +211,21 @@ class Call:
         if not message.get("more_body"):
             self.unread = False
         return message
+
+    def still_unread(self) -> bool:
+        """Whether something of the body is yet to come, when all that has arrived is passed over. Nothing is waited for."""
+        for _ in range(_ARRIVED):
+            if not self.unread:
+                break
+            step = self._receive().__await__()
+            try:
+                next(step)
+            except StopIteration as done:
+                self.unread = bool(done.value.get("more_body"))
+            else:
+                step.close()  # it waits for the client
+                break
+        return self.unread
 
     @property
     def asked(self) -> Request:

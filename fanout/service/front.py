@@ -225,7 +225,7 @@ class _Answer:
         ids = [(b"request-id", self._call.request_id.encode())]
         if self._call.client_request_id:
             ids.append((b"client-request-id", self._call.client_request_id.encode()))
-        if self._call.unread and self._call.asked.version.startswith("1."):
+        if self._call.unread and self._call.asked.version.startswith("1.") and self._call.still_unread():
             # The rest of the body would be read, as long as it lasts, only to be thrown away.
             ids.append((b"connection", b"close"))
         return ids

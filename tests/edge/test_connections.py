@@ -155,3 +155,13 @@ async def test_a_client_that_reads_nothing_is_ended(monkeypatch: pytest.MonkeyPa
                         await loop.sock_sendall(client, asked)
                         await asyncio.sleep(0)
         assert await served(rig, "127.0.0.1") == 200
+
+
+@anyio
+@pytest.mark.parametrize("path", ["/v1/endpoints", "/me/notifications"])
+async def test_a_refused_body_that_has_arrived_leaves_the_connection_open(path: str) -> None:
+    async with running() as rig:
+        refused = request("POST", path, "Content-Length: 5", "Connection: keep-alive") + b"hello"
+        first, second = await rig.say(refused + request("GET", "/health"))
+        assert (first.status, second.status) == (401, 200)
+        assert "connection" not in first.headers
