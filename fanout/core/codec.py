@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import orjson
 
+from fanout.core.compact import compact
 from fanout.core.model import LANES, Action, Notification, Target
 from fanout.core.records import Submission
 from fanout.errors import UsageError
@@ -27,7 +28,7 @@ def encode(notification: Notification) -> bytes:
         if value != default and value not in ({}, ())
     }
     try:
-        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        encoded = compact(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
     except (TypeError, ValueError) as error:
         notification.check_json()
         notification.check_texts()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
+from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
 from fanout.core.feed import (
@@ -225,6 +226,7 @@ __all__ = [
     "certificate_alert",
     "client_tls",
     "clock_of",
+    "compact",
     "fetch_token",
     "literal",
     "new_address_key",

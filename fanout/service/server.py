@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from fanout.config import Limits
 from fanout.core.peer import Network, is_trusted, peer_of
 from fanout.errors import UsageError
+from fanout.http.buffers import Forwarding
 from fanout.service.connections import Connections, room
 
 __all__ = ["GRACE", "serving"]
@@ -62,7 +63,7 @@ async def serving(
     name, number = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
-        http=_bounded(limits, proxies),
+        http=_buffered(_bounded(limits, proxies)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -234,6 +235,11 @@ def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether the body is in another transfer coding than chunked: the parser would call that a mistake, and it is only not for us."""
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     return bool(codings) and codings != [b"chunked"]
+
+
+def _buffered(protocol: type[_Bounded]) -> Any:
+    """What uvicorn calls to make one, reading into the loop's buffer."""
+    return lambda **options: Forwarding(protocol(**options))
 
 
 def _bounded(

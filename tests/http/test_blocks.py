@@ -14,7 +14,7 @@ from fanout.http.response import decode_block, sound
 
 HEAD = Head("POST", "https", "gateway.test", [])
 _names = st.sampled_from(["apns-id", "date", "server", "x-" + "n" * 200, "location", "content-type"])
-_values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
+_values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300).map(str.strip)
 
 
 def started(requests: int = 1) -> Codec:

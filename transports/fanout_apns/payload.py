@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification
+from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, compact
 
 __all__ = ["COLLAPSE_LIMIT", "LIMIT", "SUFFIXES", "VOIP_LIMIT", "ApnsMessage", "Headers", "collapse_id", "encode"]
 
@@ -97,7 +97,7 @@ def encode(notification: Notification, topic: str, overrides: Mapping[str, Any])
     content = _content(notification, push_type, aps_override, _table(overrides, "payload"))
     headers = _headers(notification, push_type, topic, given)
     try:
-        payload = orjson.dumps(content)
+        payload = compact(orjson.dumps(content))
     except TypeError as error:
         raise InvalidMessage(f"data and overrides for APNs must be plain JSON: {error}.") from None
     limit = VOIP_LIMIT if push_type == "voip" else LIMIT

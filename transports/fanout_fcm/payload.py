@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification
+from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, compact
 from fanout_fcm.address import FID
 from fanout_fcm.merge import find, overlay
 
@@ -266,6 +266,6 @@ def _text(value: Any) -> str:
 
 def _dumps(value: Any) -> bytes:
     try:
-        return orjson.dumps(value)
+        return compact(orjson.dumps(value))
     except TypeError as error:
         raise InvalidMessage(f"data and overrides for FCM must be plain JSON: {error}.") from None

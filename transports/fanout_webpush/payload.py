@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, literal
+from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, compact, literal
 from fanout_webpush.encryption import BODY_LIMIT, DELIMITER, MAX_PLAINTEXT
 
 __all__ = ["URGENCIES", "WebPushMessage", "encode", "topic_of", "ttl_field"]
@@ -172,6 +172,6 @@ def _declarative(notification: Notification, declared: Any, extra: Mapping[str, 
 
 def _json(value: Any) -> bytes:
     try:
-        return orjson.dumps(value)
+        return compact(orjson.dumps(value))
     except TypeError as error:
         raise InvalidMessage(f"data and overrides for Web Push must be plain JSON: {error}.") from None

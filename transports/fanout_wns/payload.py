@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-from fanout.plugin import Action, InvalidMessage, Message, MessageTooLarge, Notification
+from fanout.plugin import Action, InvalidMessage, Message, MessageTooLarge, Notification, compact
 
 __all__ = ["KINDS", "LIMIT", "WnsMessage", "encode", "tag"]
 
@@ -276,7 +276,7 @@ def _clean(name: str, text: str) -> str:
 
 def _json(values: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(values)
+        return compact(orjson.dumps(values))
     except TypeError as error:
         raise InvalidMessage(f"data for WNS must be plain JSON: {error}.") from None
 

@@ -10,6 +10,7 @@ from hashlib import blake2b
 import orjson
 
 from fanout.core.codec import digest, encode
+from fanout.core.compact import compact
 from fanout.core.feed import Audience, FeedChange, FeedPost, Receive
 from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
@@ -58,7 +59,7 @@ def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, 
     that is too large.
     """
     try:
-        content = orjson.dumps(dict(item.content))
+        content = compact(orjson.dumps(dict(item.content)))
     except TypeError as error:
         raise UsageError(f"The item's content must be plain JSON: {error}.") from None
     if len(content) > settings.content_bytes:

