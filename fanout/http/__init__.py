@@ -10,6 +10,7 @@ imported by everything above core; it imports core and errors.
 
 from __future__ import annotations
 
+from fanout.http.buffers import Forwarding
 from fanout.http.dial import Resolver
 from fanout.http.guard import GuardedUrl, HostGuard, HostRefused
 from fanout.http.guard_resolver import GuardedResolver, NotPublic
@@ -25,6 +26,7 @@ from fanout.http.unanswered import unanswered
 
 __all__ = [
     "Fetched",
+    "Forwarding",
     "GuardedResolver",
     "GuardedUrl",
     "H2Pool",

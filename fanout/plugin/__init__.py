@@ -90,6 +90,7 @@ from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Tran
 if TYPE_CHECKING:
     from fanout.http import (
         Fetched,
+        Forwarding,
         GuardedResolver,
         GuardedUrl,
         H2Pool,
@@ -156,6 +157,7 @@ __all__ = [
     "Fetched",
     "Fleet",
     "Fleetwide",
+    "Forwarding",
     "GateNote",
     "Gone",
     "GuardedResolver",
@@ -237,6 +239,7 @@ __all__ = [
 
 _HTTP = (
     "Fetched",
+    "Forwarding",
     "GuardedResolver",
     "GuardedUrl",
     "H2Pool",

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from fanout.config import Limits
 from fanout.core.peer import Network, is_trusted, peer_of
 from fanout.errors import UsageError
-from fanout.http.buffers import Forwarding
+from fanout.plugin import Forwarding
 from fanout.service.connections import Connections, room
 
 __all__ = ["GRACE", "serving"]
