@@ -11,8 +11,9 @@ from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from fanout.core.proxy import Proxy
 from fanout.http.buffers import SmallTls
-from fanout.http.proxy import Proxy, ProxyFailed, tunnel
+from fanout.http.proxy import ProxyFailed, tunnel
 from fanout.http.race import first_of, interleaved
 from fanout.http.tls import alert_of
 

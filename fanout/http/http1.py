@@ -14,8 +14,8 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from fanout.core.proxy import Egress, direct
 from fanout.http.dial import Resolver, resolve
-from fanout.http.proxy import Egress, direct
 from fanout.http.response import RequestFailed, Response
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any, cast
 import aiohttp
 from yarl import URL
 
+from fanout.core.proxy import Egress
 from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.http1 import Http1Response, Http1Settings
 from fanout.http.http1_connection import Handler, NoAnswerCame, Wire
-from fanout.http.proxy import Egress
 from fanout.http.response import RequestFailed, Response
 
 __all__ = ["Session"]

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Self
 
+from fanout.core.proxy import Proxy
 from fanout.http.connection import Connection
 from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.frames import ErrorCode
 from fanout.http.hpack_encoder import Head
 from fanout.http.names import NameWatch
-from fanout.http.proxy import Proxy
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of

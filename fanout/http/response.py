@@ -201,6 +201,7 @@ class RequestFailed(Exception):
     |---|---|
     | connect, dns, tls, alpn, settings | no connection came about: refused or unreachable, name not found, handshake failed, no `h2`, no SETTINGS |
     | alert certificate_expired, … (`CERTIFICATE_ALERTS`) | the gateway's TLS refuses our certificate, or misses one |
+    | proxy | the egress proxy made no tunnel: it refused, asked for credentials, hung or broke off |
     | refused | REFUSED_STREAM |
     | goaway | the gateway's GOAWAY excluded this request |
     | reset | the gateway reset the stream; `code` says why |

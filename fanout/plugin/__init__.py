@@ -44,6 +44,7 @@ from fanout.core.outcome import (
     Unavailable,
 )
 from fanout.core.policy import Policy, Retention
+from fanout.core.proxy import Egress, Proxy, direct, egress_of, way_to
 from fanout.core.records import (
     AddressMoved,
     Backlog,
@@ -140,6 +141,7 @@ __all__ = [
     "DeliveryState",
     "Diagnosis",
     "Divided",
+    "Egress",
     "Endpoint",
     "EndpointFilter",
     "EndpointGone",
@@ -182,6 +184,7 @@ __all__ = [
     "Policy",
     "PoolSettings",
     "PoolStats",
+    "Proxy",
     "Put",
     "Registration",
     "Rejected",
@@ -229,12 +232,15 @@ __all__ = [
     "client_tls",
     "clock_of",
     "compact",
+    "direct",
+    "egress_of",
     "fetch_token",
     "literal",
     "new_address_key",
     "parse_retry_after",
     "place_of",
     "unanswered",
+    "way_to",
 ]
 
 _HTTP = (
