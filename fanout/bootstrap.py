@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import logging
 import os
 import random
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 from fanout.config import AddressSettings, BindingSettings, Document, Settings, Telemetry, Watcher, load
 from fanout.core.policy import BacklogLimits, Policy, Retention
+from fanout.core.proxy import way_to
+from fanout.core.secret import Secret
 from fanout.engine import Engine, FleetLink, Renewer, Role
 from fanout.engine.chance import source
 from fanout.errors import ConfigurationError, UsageError
@@ -44,6 +47,9 @@ class SystemClock:
         if hasattr(time, "CLOCK_BOOTTIME")
         else time.monotonic
     )
+
+
+_log = logging.getLogger("fanout")
 
 
 def dedicate_process() -> None:
@@ -100,6 +106,7 @@ def open(
     backlog: BacklogLimits | Mapping[str, Any] | None = None,
     telemetry: Telemetry | Mapping[str, Any] | None = None,
     addresses: AddressSettings | Mapping[str, Any] | None = None,
+    proxy: Secret | str | None = None,
     role: Role = "both",
     hooks: Sequence[object] = (),
     drain_timeout: float = 10.0,
@@ -111,7 +118,7 @@ def open(
 
     The configuration is a TOML file's path, a mapping of the same shape or `Settings`; or the keyword arguments `storage`,
     `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy`, `retention`,
-    `backlog`, `telemetry` and `addresses`; or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
+    `backlog`, `telemetry`, `addresses` and `proxy` (the egress proxy of all that name none); or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
     the current folder.
 
     `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
@@ -134,6 +141,7 @@ def open(
         backlog=backlog,
         telemetry=telemetry,
         addresses=addresses,
+        proxy=proxy,
         registry=registry,
     )
     return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
@@ -150,6 +158,7 @@ def make_settings(
     backlog: BacklogLimits | Mapping[str, Any] | None = None,
     telemetry: Telemetry | Mapping[str, Any] | None = None,
     addresses: AddressSettings | Mapping[str, Any] | None = None,
+    proxy: Secret | str | None = None,
     registry: Registry,
 ) -> Settings:
     """The configuration that the arguments of `open` mean. Raises `ConfigurationError`, `PluginError` and `UsageError`."""
@@ -162,6 +171,7 @@ def make_settings(
         "backlog": backlog,
         "telemetry": telemetry,
         "addresses": addresses,
+        "proxy": proxy,
     }
     given = [name for name, value in keywords.items() if value is not None]
     if config is not None and given:
@@ -189,6 +199,8 @@ def make_settings(
             tables[name] = value
     if addresses is not None:
         tables["addresses"] = addresses
+    if proxy is not None:
+        tables["proxy"] = proxy
     return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
 
 
@@ -217,6 +229,9 @@ def prepare(
             made = registry.make_transport(chosen.type, chosen.settings, context)
         except (UsageError, ConfigurationError) as error:
             raise ConfigurationError(f"apps.{app}.transports.{binding}: {error}") from None
+        for host, way in ways_of(made).items():
+            if way != way_to(None):
+                _log.info("%s/%s: %s is reached %s.", app, binding, host, way)
         if not traces:
             return made
         from fanout.metrics.tracing import traced
@@ -226,6 +241,15 @@ def prepare(
     transports = {(app, binding): make(app, binding, chosen) for app, binding, chosen in settings.bindings()}
     renewer = Renewer(Watcher(settings), make)
     return Parts(settings, storage, transports, clock, rng, renewer, link)
+
+
+def ways_of(transport: Transport) -> Mapping[str, str]:
+    """By which way a transport's hosts are reached, as far as it says."""
+    ways: Callable[[], Mapping[str, str]] | None = getattr(transport, "ways", None)
+    try:
+        return {} if ways is None else ways()
+    except ConfigurationError:
+        return {}  # the proxy stands in a file that cannot be read, and who needs it says so
 
 
 def storage_context(settings: Settings, registry: Registry, clock: Clock, *, create: bool = True) -> StorageContext:

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from fanout.bootstrap import Parts, SystemClock, prepare
+from fanout.bootstrap import Parts, SystemClock, prepare, ways_of
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
 from fanout.config import (
@@ -32,7 +32,7 @@ from fanout.config import (
 )
 from fanout.engine.diagnose import diagnose, enter
 from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageAbsent, StorageError, UsageError
-from fanout.plugin import Diagnosis, Sealer
+from fanout.plugin import Diagnosis, Sealer, egress_of, place_of_url, way_to
 from fanout.registry import Registry
 
 __all__ = ["doctor"]
@@ -153,6 +153,7 @@ async def _binding(
         transport = _parts(document, registry, {app: {binding: settings}}).transports[app, binding]
     except (ConfigurationError, PluginError) as error:
         return Finding("binding", name, str(error), code=2)
+    ways = ways_of(transport)
     try:
         async with AsyncExitStack() as stack:
             await enter(stack, app, binding, transport)
@@ -164,7 +165,9 @@ async def _binding(
     except Exception as error:
         diagnosis = Diagnosis(f"The plugin failed: {type(error).__name__} escaped from it; report it to its authors.")
     code = 0 if diagnosis.ok else 1
-    return Finding("binding", name, diagnosis.problem, diagnosis.detail, code, warning=diagnosis.warning)
+    told = "; ".join(f"{host} {way}" for host, way in ways.items())
+    detail = "; ".join(part for part in (diagnosis.detail, told) if part)
+    return Finding("binding", name, diagnosis.problem, detail, code, {"ways": ways}, warning=diagnosis.warning)
 
 
 async def _service(document: Document, environ: Asked) -> list[Finding]:
@@ -172,7 +175,9 @@ async def _service(document: Document, environ: Asked) -> list[Finding]:
     if not document.service:
         return []
     try:
-        settings = service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps)
+        settings = service_settings(
+            document.service, folder=document.folder, environ=environ, apps=document.apps, proxy=document.proxy
+        )
         for key in settings.user_keys:
             key.check()
         absent = [name for name in _SERVICE_NEEDS if find_spec(name) is None]
@@ -196,11 +201,16 @@ async def _issuers(settings: ServiceSettings, apps: tuple[str, ...]) -> list[Fin
             f"Its keys could not be fetched: {problem}. Without them its tokens are refused: mend that, or correct service.issuers."
             if problem
             else "",
-            "" if problem else "its keys were fetched",
+            "" if problem else f"its keys were fetched{_by_proxy(settings, issuer)}",
             1 if problem else 0,
         )
         for issuer, problem in problems.items()
     ]
+
+
+def _by_proxy(settings: ServiceSettings, issuer: str) -> str:
+    proxy = egress_of(settings.proxy, os.environ)(*place_of_url(issuer))
+    return "" if proxy is None else f", {way_to(proxy)}"
 
 
 def _parts(

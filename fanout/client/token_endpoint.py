@@ -14,7 +14,9 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from fanout.client.egress import egress_from, proxied
 from fanout.core.duration import parse_retry_after
+from fanout.core.secret import Secret
 from fanout.core.urls import url_problem
 from fanout.errors import FanoutError, UsageError
 
@@ -66,11 +68,12 @@ class Granted:
 class TokenEndpoint:
     """One token endpoint. Its connection is made by the first request; close it. Raises `UsageError` for an unusable argument."""
 
-    def __init__(self, url: str, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, ca_file: Path | None = None, proxy: Secret | str | None = None) -> None:
         problem = url_problem(url, query=True)
         if problem:
             raise UsageError(f"token_url {problem}.")
         self._url = url
+        self._egress = egress_from(proxy)
         self._context = ssl.create_default_context()
         if ca_file is not None:
             try:
@@ -110,7 +113,8 @@ class TokenEndpoint:
                 trust_env=False,
             )
         headers = {"Accept": "application/json"}
-        async with self._session.post(self._url, data=form, headers=headers, allow_redirects=False) as response:
+        more = proxied(self._egress, self._url, headers)
+        async with self._session.post(self._url, data=form, allow_redirects=False, **more) as response:
             body = bytearray()
             async for piece in response.content.iter_any():
                 body += piece

@@ -28,6 +28,7 @@ from fanout.client.token_endpoint import (
     TokenRefused,
     TokenUnavailable,
 )
+from fanout.core.secret import Secret
 from fanout.errors import UsageError
 
 __all__ = [
@@ -155,12 +156,13 @@ class ClientCredentials:
         resource: str | None = None,
         extra: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
+        proxy: Secret | str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._form = {**form, **_given(scope=scope, resource=resource), **(extra or {})}
-        self._endpoint = TokenEndpoint(token_url, ca_file)
+        self._endpoint = TokenEndpoint(token_url, ca_file, proxy)
         self._kept = _Kept(self._exchange, monotonic, rng or random.Random())
 
     async def __aenter__(self) -> Self:
@@ -227,6 +229,7 @@ class OnBehalfOf:
         scope: str,
         users: int = 1_000,
         ca_file: Path | None = None,
+        proxy: Secret | str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -234,7 +237,7 @@ class OnBehalfOf:
             raise UsageError(f"users is {users}: remember at least one.")
         self._form = {"client_id": client_id, "client_secret": client_secret, "scope": scope}
         self._most = users
-        self._endpoint = TokenEndpoint(token_url, ca_file)
+        self._endpoint = TokenEndpoint(token_url, ca_file, proxy)
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         self._users: OrderedDict[bytes, _Kept] = OrderedDict()

@@ -14,8 +14,10 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from fanout.client.egress import egress_from, proxied
 from fanout.client.tokens import BearerSource
 from fanout.core.duration import parse_retry_after
+from fanout.core.secret import Secret
 from fanout.errors import FanoutError, UsageError
 
 __all__ = ["ServiceError", "ServiceUnavailable", "Wire"]
@@ -60,11 +62,18 @@ class ServiceUnavailable(FanoutError):
 class Wire:
     """The connection to a service, as an async context manager. `bearer` is a token (such as an API key) or a source of tokens.
 
-    `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities.
+    `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities. `proxy` is the egress
+    proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say.
     """
 
     def __init__(
-        self, url: str, bearer: BearerSource | str, *, timeout: float = 30.0, ca_file: str | Path | None = None
+        self,
+        url: str,
+        bearer: BearerSource | str,
+        *,
+        timeout: float = 30.0,
+        ca_file: str | Path | None = None,
+        proxy: Secret | str | None = None,
     ) -> None:
         if not url.startswith(("https://", "http://")):
             raise UsageError(f"{url!r} is no address of a service: write it as https://push.example.com.")
@@ -72,6 +81,7 @@ class Wire:
         self._bearer = bearer
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 10.0))
         self._ca_file = ca_file
+        self._egress = egress_from(proxy)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +89,7 @@ class Wire:
         if self._ca_file is not None:
             context.load_verify_locations(self._ca_file)
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        # No proxy, redirect or cookie: a bearer goes to this service and to nobody else.
+        # No proxy that was not named, no redirect or cookie: a bearer goes to this service and to nobody else.
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -156,9 +166,9 @@ class Wire:
                     self.url + path,
                     data=data,
                     params=params,
-                    headers=given,
                     allow_redirects=False,
                     timeout=timeout,
+                    **proxied(self._egress, self.url, given),
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ServiceUnavailable(

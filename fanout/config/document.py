@@ -15,11 +15,25 @@ from fanout.config.environment import credential_file, expanded, overlaid
 from fanout.config.settings import Telemetry
 from fanout.config.tables import as_table, check_type, refuse_unknown, timed
 from fanout.core.policy import BacklogLimits, Policy, Retention
+from fanout.core.proxy import egress_of
+from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError
 
 __all__ = ["Document", "find_document", "storage_location"]
 
-_KEYS = ("storage", "storage_file", "apps", "policy", "retention", "backlog", "service", "telemetry", "addresses")
+_KEYS = (
+    "storage",
+    "storage_file",
+    "proxy",
+    "proxy_file",
+    "apps",
+    "policy",
+    "retention",
+    "backlog",
+    "service",
+    "telemetry",
+    "addresses",
+)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
@@ -41,6 +55,8 @@ class Document:
     """The `[service]` table as it stands there."""
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    proxy: Secret | None = None
+    """The egress proxy of everything that names none of its own."""
     addresses: Any = field(default_factory=dict, repr=False)
     """The `[addresses]` table as it stands there."""
 
@@ -101,6 +117,7 @@ class Document:
         refuse_unknown("", as_table("the configuration", tables), _KEYS)
         return cls(
             storage=storage_location(_storage_text(tables, folder, environ or {}), folder),
+            proxy=_proxy(tables, folder, environ or {}),
             bindings=tuple(_bindings(tables.get("apps", {}))),
             policy=timed("policy", as_table("policy", tables.get("policy", {})), Policy),
             retention=timed("retention", as_table("retention", tables.get("retention", {})), Retention),
@@ -132,17 +149,31 @@ def find_document(path: str | os.PathLike[str] | None, environ: Mapping[str, str
 
 def _storage_text(tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Any:
     """Where the database is: a text that may hold a password, and may stand in a file of its own."""
-    credential = credential_file("fanout_storage", environ)
-    sources = [key for key in ("storage", "storage_file") if tables.get(key) is not None]
-    sources += ["the credential fanout_storage"] if credential is not None else []
+    found = _secret_of("storage", tables, folder, environ)
+    return found.reveal() if isinstance(found, Secret) else found
+
+
+def _proxy(tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Secret | None:
+    found = _secret_of("proxy", tables, folder, environ)
+    secret = found if isinstance(found, Secret) or found is None else Secret(check_type("proxy", found, str), "proxy")
+    if secret is not None and secret.at_hand:
+        egress_of(secret, os.environ)  # raises for what is no proxy
+    return secret
+
+
+def _secret_of(name: str, tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Any:
+    """What a key of the document says that may hold a password: as it stands there, or a `Secret` from a file or a credential."""
+    credential = credential_file(f"fanout_{name}", environ)
+    sources = [key for key in (name, f"{name}_file") if tables.get(key) is not None]
+    sources += [f"the credential fanout_{name}"] if credential is not None else []
     if len(sources) > 1:
-        raise ConfigurationError(f"storage is given more than once ({', '.join(sources)}): keep one of them.")
+        raise ConfigurationError(f"{name} is given more than once ({', '.join(sources)}): keep one of them.")
     if credential is not None:
-        return read_secret(credential, "The credential fanout_storage").reveal()
-    if sources != ["storage_file"]:
-        return tables.get("storage")
-    path = rooted(check_type("storage_file", tables["storage_file"], Path), folder)
-    return read_secret(path, f"storage_file: the file {path}").reveal()
+        return read_secret(credential, f"The credential fanout_{name}")
+    if sources != [f"{name}_file"]:
+        return tables.get(name)
+    path = rooted(check_type(f"{name}_file", tables[f"{name}_file"], Path), folder)
+    return read_secret(path, f"{name}_file: the file {path}")
 
 
 def storage_location(value: object, folder: Path) -> str:

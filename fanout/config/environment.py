@@ -97,6 +97,10 @@ def credential_file(name: str, environ: Mapping[str, str]) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+_TEXTS = {"storage": "storage_file", "storage_file": "storage", "proxy": "proxy_file", "proxy_file": "proxy"}
+"""The keys of the first level that are no tables, each with the other way to give the same."""
+
+
 def same_name(key: str) -> str:
     """How a variable writes a key: in capitals, and whatever is no letter or digit as an underscore."""
     return re.sub(r"[^A-Z0-9]", "_", key.upper())
@@ -165,15 +169,15 @@ def _put(whole: dict[str, Any], path: list[str], text: str, variable: str) -> No
             )
         table = inner
     key = _key(table, path[-1], variable) if len(path) > 1 else path[-1]
-    for other in {"storage", "storage_file"} - {key} if len(path) == 1 and key in ("storage", "storage_file") else ():
-        table.pop(other, None)  # the environment's word for the file's
+    if len(path) == 1 and key in _TEXTS:
+        table.pop(_TEXTS[key], None)  # the environment's word for the file's
     value = Untyped(text, variable)
     table[key] = parse_json(value, variable) if _is_table(path) else value
 
 
 def _is_table(path: list[str]) -> bool:
     """Whether a table must stand there, whatever the transport."""
-    return len(path) <= 4 if path[0] == "apps" else len(path) == 1 and not path[0].startswith("storage")
+    return len(path) <= 4 if path[0] == "apps" else len(path) == 1 and path[0] not in _TEXTS
 
 
 def _key(table: Mapping[str, Any], part: str, variable: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from fanout.config.document import Document, find_document
 from fanout.config.environment import Asked
 from fanout.config.service_table import service_settings
 from fanout.config.settings import BindingSettings, Settings
+from fanout.config.tables import field_types
+from fanout.errors import ConfigurationError
 
 __all__ = ["load", "load_binding"]
 
@@ -48,7 +51,9 @@ def load(
         policy=document.policy,
         retention=document.retention,
         backlog=document.backlog,
-        service=service_settings(document.service, folder=document.folder, environ=environ, apps=document.apps),
+        service=service_settings(
+            document.service, folder=document.folder, environ=environ, apps=document.apps, proxy=document.proxy
+        ),
         telemetry=document.telemetry,
         addresses=address_settings(document.addresses, folder=document.folder, environ=environ),
         folder=document.folder,
@@ -61,5 +66,11 @@ def load(
 
 
 def load_binding(table: BindingTable, cls: type, document: Document, environ: Mapping[str, str]) -> BindingSettings:
-    """The settings of one binding of `document`. Raises `ConfigurationError`."""
-    return BindingSettings(table.type, binding_settings(table, cls, document.folder, environ))
+    """The settings of one binding of `document`; the proxy of all, where it names none. Raises `ConfigurationError`."""
+    made = binding_settings(table, cls, document.folder, environ)
+    if document.proxy is not None and "proxy" in field_types(cls) and made.proxy is None:
+        try:
+            made = dataclasses.replace(made, proxy=document.proxy)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{table.place}: {error}") from None
+    return BindingSettings(table.type, made)

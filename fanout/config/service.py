@@ -217,6 +217,8 @@ class ServiceSettings:
     public_url: str | None = None
     """What clients call this service, for the links in its answers: scheme, host, and a path where a proxy takes one away."""
     limits: Limits = field(default_factory=Limits)
+    proxy: Secret | None = None
+    """The egress proxy through which issuers are asked for their keys: that of the whole configuration."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host_names", {host.lower(): app for host, app in self.host_names.items()})

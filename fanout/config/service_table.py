@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,18 +20,23 @@ T = TypeVar("T")
 
 
 def service_settings(
-    value: object, *, folder: Path, environ: Mapping[str, str], apps: Collection[str]
+    value: object,
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    apps: Collection[str],
+    proxy: Secret | None = None,
 ) -> ServiceSettings:
     """The settings in a `[service]` table, or `ServiceSettings` as they are. `apps` are the configured apps.
 
-    Relative paths start at `folder`. The secret of a user key may come from the environment's FANOUT_SERVICE_<ID>_SECRET. Raises
+    `proxy` is that of the whole configuration, through which issuers' keys are fetched. Relative paths start at `folder`. The secret of a user key may come from the environment's FANOUT_SERVICE_<ID>_SECRET. Raises
     `ConfigurationError`, without a secret in its text.
     """
     if isinstance(value, ServiceSettings):
         settings = value
     else:
         given = as_table("service", value)
-        refuse_unknown("service", given, field_types(ServiceSettings))
+        refuse_unknown("service", given, set(field_types(ServiceSettings)) - {"proxy"})
         parts: dict[str, Any] = {
             name: check_type(f"service.{name}", given[name], kind)
             for name, kind in (
@@ -54,6 +60,8 @@ def service_settings(
             )
         parts["limits"] = timed("service.limits", as_table("service.limits", given.get("limits", {})), Limits)
         settings = _make("service", ServiceSettings, parts)
+    if settings.proxy is None and proxy is not None:
+        settings = dataclasses.replace(settings, proxy=proxy)
     try:
         settings.check_apps(apps)
     except UsageError as error:

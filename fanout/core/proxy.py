@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError
 
-__all__ = ["Egress", "Proxy", "direct", "egress_of", "named_in_environment", "parse_proxy", "way_to"]
+__all__ = ["Egress", "Proxy", "direct", "egress_of", "named_in_environment", "parse_proxy", "place_of_url", "way_to"]
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 _FORM = "write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
@@ -133,6 +133,12 @@ def _naming(egress: Egress) -> Egress:
         return None if proxy is None else replace(proxy, named=True)
 
     return named
+
+
+def place_of_url(url: str) -> tuple[str, int]:
+    """Host and port of an https URL of the configuration."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 443
 
 
 def way_to(proxy: Proxy | None, *, judged: bool = False) -> str:

@@ -116,6 +116,11 @@ class HostGuard:
                 ", ".join(names) or "every host",
             )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts of the allow-list, in order."""
+        return tuple(sorted(self._exact))
+
     def check(self, url: str) -> GuardedUrl:
         """The parts of `url`, if it may be used. Raises `HostRefused`, without the address in its text."""
         if isinstance(url, str) and self.port == 443 and len(url) <= MOST_URL:

@@ -39,7 +39,8 @@ async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *,
             urlencode(form).encode(),
         )
     except RequestFailed as failed:
-        raise TokenError("unavailable", f"The token endpoint gave no answer ({failed.reason}).") from None
+        why = failed.debug.decode() if failed.reason == "proxy" and failed.debug else failed.reason
+        raise TokenError("unavailable", f"The token endpoint gave no answer ({why}).") from None
     return read_token(response, now=now)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Self
 
-from fanout.core.proxy import Proxy
+from fanout.core.proxy import Egress, direct
 from fanout.http.connection import Connection
 from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.frames import ErrorCode
@@ -48,8 +48,8 @@ class H2Pool:
     connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to hear the answers it owes.
 
     `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
-    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. `proxy` is what connections go through: to the
-    gateway by its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for
+    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. `egress` says through which proxy connections go: to the gateway by
+    its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for
     a URL that is not an origin.
     """
 
@@ -62,7 +62,7 @@ class H2Pool:
         clock: Callable[[], float] = monotonic,
         rng: random.Random | None = None,
         resolver: Resolver | None = None,
-        proxy: Proxy | None = None,
+        egress: Egress = direct,
     ) -> None:
         self._origin = Origin(url)
         if (self._origin.scheme == "https") != (ssl_context is not None):
@@ -72,7 +72,7 @@ class H2Pool:
         self._clock = clock
         self._rng = rng or random.Random()
         self._resolver = resolver or resolve
-        self._proxy = proxy
+        self._egress = egress
         self.stats = PoolStats()
         self._ready: list[Connection] = []
         self._draining: set[Connection] = set()
@@ -378,7 +378,8 @@ class H2Pool:
     async def _connect(self) -> None:
         """Open one connection and put it to use. The only task that does, so connects come one at a time."""
         try:
-            way = Way(self._context, self._resolver, self._proxy, judged=self._resolver is not resolve)
+            proxy = self._egress(self._origin.host, self._origin.port)
+            way = Way(self._context, self._resolver, proxy, judged=self._resolver is not resolve)
             connection = await dial(self._origin, self._make, way=way, timeout=self._settings.connect_timeout)
         except DialFailed as failure:
             self.stats.connect_failures += 1
@@ -427,7 +428,7 @@ class H2Pool:
         if self._room:
             self._pump()
         self._close_idle(now)
-        if self._proxy is None:
+        if self._egress is direct:
             self._names.look(now, self._ready)
         self._consider()
 

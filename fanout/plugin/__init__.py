@@ -44,7 +44,7 @@ from fanout.core.outcome import (
     Unavailable,
 )
 from fanout.core.policy import Policy, Retention
-from fanout.core.proxy import Egress, Proxy, direct, egress_of, way_to
+from fanout.core.proxy import Egress, Proxy, direct, egress_of, place_of_url, way_to
 from fanout.core.records import (
     AddressMoved,
     Backlog,
@@ -239,6 +239,7 @@ __all__ = [
     "new_address_key",
     "parse_retry_after",
     "place_of",
+    "place_of_url",
     "unanswered",
     "way_to",
 ]

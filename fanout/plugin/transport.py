@@ -97,6 +97,9 @@ class Transport(Protocol):
     A transport may also have `stats() -> Mapping[str, int]`, read at each scrape of metrics: `connections` that take requests and
     `requests` under way, as they stand now, and under other names (few, the same ever after, in lower case: `opened`, `lost`) how
     often something happened since the opening. `H2Pool.figures` makes such a mapping; one over several pools adds them up.
+
+    And `ways() -> Mapping[str, str]`: by which way each host is reached that is known before anything is sent (`way_to`), for `fanout doctor`.
+    A setting `proxy: Secret | None = None` is given the proxy of the whole configuration where the binding names none (`egress_of`).
     """
 
     async def __aenter__(self) -> Self:

@@ -19,6 +19,7 @@ from fanout.client import (
     OnBehalfOf,
     ServiceError,
     ServiceUnavailable,
+    TokenUnavailable,
     UserClient,
 )
 from fanout.config import ApiKeySettings, BindingSettings, IssuerSettings, ServiceSettings, Settings, UserKeySettings
@@ -33,6 +34,7 @@ from fanout.service.auth.user_token import new_user_key, user_token
 from fanout.service.server import serving
 from fanout.testing.issuer import LoopbackIssuer
 from fanout.testing.scripted import ScriptedTransport
+from tests.http.proxies import tunnels
 
 pytestmark = pytest.mark.anyio
 
@@ -294,3 +296,31 @@ async def test_what_is_no_answer_of_the_service_is_said_so() -> None:
     with pytest.raises(UsageError):
         AppClient("push.example.com", "fak_key")
     assert "fak_key" not in repr(AppClient("https://push.example.com", "fak_key"))
+
+
+async def test_a_client_goes_through_the_proxy_that_it_is_given() -> None:
+    async with served() as it, tunnels() as proxy:
+        seen: list[bytes] = []
+
+        async def say(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(head)
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+        proxy.say = say
+        where = f"http://user:hunter2@127.0.0.1:{proxy.port}"
+        async with AppClient(it.url, it.key, proxy=where) as app:
+            with pytest.raises((ServiceError, ServiceUnavailable)) as caught:
+                await app.status("no-such-id")
+            assert "hunter2" not in f"{caught.value} {app!r}"
+        assert b"Proxy-Authorization: Basic dXNlcjpodW50ZXIy" in seen[0]
+        source = ClientCredentials("https://login.example.com/token", "id", "secret", proxy=where)
+        with pytest.raises(TokenUnavailable):
+            await source.token()
+        await source.aclose()
+        assert seen[-1].startswith(b"CONNECT login.example.com:443 ")
+        with pytest.raises(UsageError, match="proxy"):
+            AppClient(it.url, it.key, proxy="socks5://x")
+        async with AppClient(it.url, it.key, proxy="direct") as app:
+            with pytest.raises(ServiceError):
+                await app.status("no-such-id")

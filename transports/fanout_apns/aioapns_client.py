@@ -170,6 +170,7 @@ class AioapnsTransport(ApnsTransport):
             self._distrust(connection)
 
     async def _open(self) -> None:
+        self._settings.check_client()
         try:
             from aioapns.connection import APNsBaseConnectionPool, APNsTLSClientProtocol
         except ImportError as error:

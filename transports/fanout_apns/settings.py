@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Secret
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, place_of_url
 
 __all__ = ["GATEWAYS", "ApnsSettings"]
 
@@ -34,6 +35,9 @@ class ApnsSettings:
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
     Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
 
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
+    none where the configuration has one for all.
+
     Raises `ConfigurationError` for what cannot work.
     """
 
@@ -51,8 +55,11 @@ class ApnsSettings:
     streams: int = 500
     client: Literal["fanout", "aioapns"] = "fanout"
     request_timeout: float = 15.0
+    proxy: Secret | None = None
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.proxy.at_hand:
+            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
         if self.key is None and self.cert_file is None:
             raise ConfigurationError(
                 "key is missing: set key_file to the AuthKey_….p8 file from Apple's developer site "
@@ -78,6 +85,8 @@ class ApnsSettings:
             raise ConfigurationError(
                 f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
             )
+        if self.proxy is None or self.proxy.at_hand:
+            self.check_client()
         if self.client not in ("fanout", "aioapns"):
             raise ConfigurationError(f"client is {self.client!r}: write fanout or aioapns.")
         for name, most in (("connections", 100), ("streams", 10_000)):
@@ -85,6 +94,18 @@ class ApnsSettings:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}.")
         if not 0 < self.request_timeout <= 300:
             raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    def check_client(self) -> None:
+        """Raise `ConfigurationError` where the client cannot go through the proxy."""
+        if self.client == "aioapns" and self.egress(*place_of_url(self.url)) is not None:
+            raise ConfigurationError(
+                'client = "aioapns" knows no proxy: leave client out, or write proxy = "direct" where Apple is reached without.'
+            )
+
+    @property
+    def egress(self) -> Egress:
+        """Through which proxy a host is reached."""
+        return egress_of(self.proxy, os.environ)
 
     @property
     def url(self) -> str:

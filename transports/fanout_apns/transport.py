@@ -29,6 +29,8 @@ from fanout.plugin import (
     client_tls,
     literal,
     parse_retry_after,
+    place_of_url,
+    way_to,
 )
 from fanout_apns.diagnosis import PROBE, diagnose, judge
 from fanout_apns.outcome import UNCONNECTED, Answer, Effect, of_answer, of_failure, parse_body
@@ -173,6 +175,11 @@ class ApnsTransport:
         answer = Answer(response.status, reason, since, after)
         return self._act(*of_answer(answer, own_topic=message.headers.own_topic), generation)
 
+    def ways(self) -> dict[str, str]:
+        """By which way Apple is reached."""
+        host, port = place_of_url(self._settings.url)
+        return {host: way_to(self._settings.egress(host, port))}
+
     async def check(self) -> Diagnosis:
         """Post to a device token that cannot exist: that Apple calls it bad proves everything else right."""
         message = self.prepare(PROBE)
@@ -227,6 +234,7 @@ class ApnsTransport:
             ),
             clock=self._context.clock.monotonic,
             rng=self._context.rng,
+            egress=settings.egress,
         )
         await self._pool.__aenter__()
         self._request = self._pool.request if self._token is None or self._authorization else self._first

@@ -72,6 +72,7 @@ class Credentials:
             ssl_context=ssl_context,
             settings=Http1Settings(connections=1, request_timeout=deadline, connect_timeout=deadline),
             clock=context.clock.monotonic,
+            egress=settings.egress,
         )
         self.tokens = TokenSource(self._fetch, monotonic=context.clock.monotonic, rng=context.rng)
 

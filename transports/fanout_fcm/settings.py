@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanout.plugin import ConfigurationError, Secret
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
 from fanout_fcm.credential import GOOGLE_TOKEN_URL, PROJECT, ServiceAccount, read_service_account
 
 __all__ = ["GATEWAY", "FcmSettings"]
@@ -31,6 +32,9 @@ class FcmSettings:
     message and delivers none. `request_timeout` is in seconds; Google asks for at least 10 ("Best practices when sending FCM
     messages at scale").
 
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
+    none where the configuration has one for all.
+
     Raises `ConfigurationError` for what cannot work.
     """
 
@@ -45,8 +49,11 @@ class FcmSettings:
     ramp: float = 60.0
     validate_only: bool = False
     request_timeout: float = 15.0
+    proxy: Secret | None = None
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.proxy.at_hand:
+            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
         if self.service_account is None and not self.project_id:
             raise ConfigurationError(
                 "service_account is missing: set service_account_file to the JSON file from the Firebase console, or for programs that "
@@ -76,6 +83,11 @@ class FcmSettings:
             raise ConfigurationError(f"ramp is {self.ramp!r}: write seconds from 0 to 86400.")
         if not 0 < self.request_timeout <= 300:
             raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    @property
+    def egress(self) -> Egress:
+        """Through which proxy a host is reached."""
+        return egress_of(self.proxy, os.environ)
 
     @property
     def account(self) -> ServiceAccount:

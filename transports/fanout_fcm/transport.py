@@ -32,6 +32,8 @@ from fanout.plugin import (
     Unavailable,
     client_tls,
     parse_retry_after,
+    place_of_url,
+    way_to,
 )
 from fanout_fcm.address import RELAYED, parse_address
 from fanout_fcm.auth import Credentials
@@ -103,6 +105,7 @@ class FcmTransport:
             ),
             clock=self._monotonic,
             rng=self._context.rng,
+            egress=settings.egress,
         )
         await self._pool.__aenter__()
         self._request = self._pool.request
@@ -225,6 +228,11 @@ class FcmTransport:
         if isinstance(outcome, Misconfigured) and outcome.scope is Scope.GROUP and delivery.group != RELAYED:
             return Moved(Address(delivery.address, delivery.kind, RELAYED), outcome.reason)
         return outcome
+
+    def ways(self) -> dict[str, str]:
+        """By which way Google and its token endpoint are reached."""
+        places = map(place_of_url, (self._settings.gateway, self._settings.token_endpoint))
+        return {host: way_to(self._settings.egress(host, port)) for host, port in places}
 
     async def check(self) -> Diagnosis:
         """Fetch a token, and have Google check a message that goes to nobody."""

@@ -114,12 +114,14 @@ class Hosts:
         limits = Http1Settings(
             connections=self._settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
         )
-        clock = self._context.clock.monotonic
+        clock, egress = self._context.clock.monotonic, self._settings.egress
         if self._settings.gateway:  # named by the configuration, so there is nothing to guard against
-            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, clock=clock)
+            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, clock=clock, egress=egress)
         else:
             resolver = GuardedResolver(self._guard)
-            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, resolver=resolver, clock=clock)
+            self._http1 = Http1Client(
+                ssl_context=http1_tls, settings=limits, resolver=resolver, clock=clock, egress=egress
+            )
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
@@ -198,6 +200,7 @@ class Hosts:
             ),
             clock=context.clock.monotonic,
             rng=context.rng,
+            egress=settings.egress,
             resolver=None if settings.gateway else GuardedResolver(self._guard),
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Secret
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
 from fanout_webpush.address import is_public_key
 
 __all__ = ["VENDOR_HOSTS", "WebPushSettings", "subject_problem"]
@@ -40,6 +41,12 @@ class WebPushSettings:
     Per host there are at most `connections` of HTTP/2 with `streams` each, or `http1_connections` where a host has no HTTP/2;
     at most `max_hosts` hosts have connections at a time. `encryption` chooses who encrypts. `request_timeout` is in seconds.
 
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
+    none where the configuration has one for all.
+
+    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
+    over, and it is the proxy that judges whether it may be reached.
+
     Raises `ConfigurationError` for what cannot work.
     """
 
@@ -58,8 +65,12 @@ class WebPushSettings:
     max_hosts: int = 64
     encryption: Literal["fanout", "pywebpush"] = "fanout"
     request_timeout: float = 15.0
+    proxy: Secret | None = None
+    proxy_judges: bool = False
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.proxy.at_hand:
+            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
         if self.vapid_private_key is None and not self.vapid_public_key:
             raise ConfigurationError(
                 "vapid_private_key is missing: set vapid_private_key_file to the file that `fanout keys vapid --out FILE` makes, or for "
@@ -94,6 +105,11 @@ class WebPushSettings:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}.")
         if not 0 < self.request_timeout <= 300:
             raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    @property
+    def egress(self) -> Egress:
+        """Through which proxy a host is reached."""
+        return egress_of(self.proxy, os.environ, named=self.proxy_judges)
 
 
 def subject_problem(subject: str) -> str:

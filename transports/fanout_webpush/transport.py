@@ -26,6 +26,8 @@ from fanout.plugin import (
     Scope,
     Throttled,
     parse_retry_after,
+    place_of_url,
+    way_to,
 )
 from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
 from fanout_webpush.hosts import ForeignAddress, Host, Hosts
@@ -52,6 +54,7 @@ class WebPushTransport:
     """
 
     def __init__(self, settings: WebPushSettings, context: Context) -> None:
+        self._settings = settings
         self._context = context
         self._now = context.clock.now
         self._monotonic = context.clock.monotonic
@@ -102,6 +105,15 @@ class WebPushTransport:
     def prepare(self, notification: Notification) -> WebPushMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` above 3993 bytes, or `InvalidMessage`."""
         return encode(notification, notification.override(self._context.binding, "webpush"))
+
+    def ways(self) -> dict[str, str]:
+        """By which way the push services are reached."""
+        settings = self._settings
+        if settings.gateway:
+            host, port = place_of_url(settings.gateway)
+            return {host: way_to(settings.egress(host, port))}
+        names = [*self._guard.names, *(["other hosts"] if settings.allow_public_hosts else [])]
+        return {name: way_to(settings.egress(name, 443), judged=True) for name in names}
 
     async def check(self) -> Diagnosis:
         """Sign a token and verify it. That needs no network; whether the push services like the subject is known before."""

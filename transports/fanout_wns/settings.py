@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Secret
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
 
 __all__ = ["HOSTS", "WnsSettings"]
 
@@ -39,6 +40,12 @@ class WnsSettings:
     trusted besides the system's authorities. `connections` are kept per host at most. With `request_for_status` every answer tells
     what became of the notification and whether the device is connected. Times are in seconds.
 
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
+    none where the configuration has one for all.
+
+    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
+    over, and it is the proxy that judges whether it may be reached.
+
     Raises `ConfigurationError` for what cannot work.
     """
 
@@ -54,9 +61,13 @@ class WnsSettings:
     connections: int = 64
     request_for_status: bool = False
     request_timeout: float = 15.0
+    proxy: Secret | None = None
+    proxy_judges: bool = False
     connect_timeout: float = 10.0
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.proxy.at_hand:
+            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
         if self.auth not in ("entra", "live"):
             raise ConfigurationError(
                 f"auth is {self.auth!r}: write entra (Windows App SDK) or live (Package SID from Partner Center)."
@@ -83,6 +94,11 @@ class WnsSettings:
         for name in ("request_timeout", "connect_timeout"):
             if not 0 < getattr(self, name) <= 300:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write seconds from above 0 to 300.")
+
+    @property
+    def egress(self) -> Egress:
+        """Through which proxy a host is reached."""
+        return egress_of(self.proxy, os.environ, named=self.proxy_judges)
 
     @property
     def token_endpoint(self) -> str:

@@ -31,6 +31,8 @@ from fanout.plugin import (
     TokenError,
     TokenSource,
     client_tls,
+    place_of_url,
+    way_to,
 )
 from fanout_wns.auth import Fetcher
 from fanout_wns.diagnosis import diagnose
@@ -77,11 +79,15 @@ class WnsTransport:
             connect_timeout=min(settings.connect_timeout, settings.request_timeout),
         )
         if settings.gateway:  # a test server, named by the configuration and not by a client
-            self._client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic)
+            self._client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic, egress=settings.egress)
         else:
             resolver = GuardedResolver(self._guard)
-            self._client = Http1Client(ssl_context=tls, settings=limits, resolver=resolver, clock=self._monotonic)
-        self._token_client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic)
+            self._client = Http1Client(
+                ssl_context=tls, settings=limits, resolver=resolver, clock=self._monotonic, egress=settings.egress
+            )
+        self._token_client = Http1Client(
+            ssl_context=tls, settings=limits, clock=self._monotonic, egress=settings.egress
+        )
         fetch = Fetcher(settings, self._token_client, self._context.clock)
         self._tokens = TokenSource(fetch, monotonic=self._monotonic, rng=self._context.rng)
         return self
@@ -161,6 +167,16 @@ class WnsTransport:
                 self._complained = True
                 _log.error("%s/%s: WNS answers 405 to POST; something between changes requests.", *self._names())
             return of_answer(answer)
+
+    def ways(self) -> dict[str, str]:
+        """By which way the token endpoint and the channels' hosts are reached."""
+        settings = self._settings
+        host, port = place_of_url(settings.token_endpoint)
+        ways = {host: way_to(settings.egress(host, port))}
+        if settings.gateway:
+            host, port = place_of_url(settings.gateway)
+            return ways | {host: way_to(settings.egress(host, port))}
+        return ways | {name: way_to(settings.egress(name, 443), judged=True) for name in self._guard.names}
 
     async def check(self) -> Diagnosis:
         """Fetch a token, whether there is one already or not: that proves the credential."""

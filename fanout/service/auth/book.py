@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from fanout.config import TENANT, ApiKeySettings, IssuerSettings, ServiceSettings, UserKeySettings
 from fanout.errors import ConfigurationError, UsageError
-from fanout.plugin import Clock
+from fanout.plugin import Clock, Secret
 
 if TYPE_CHECKING:
     from fanout.service.auth.issuer import Issuer
@@ -38,7 +38,8 @@ class Book:
                 raise ConfigurationError(f"service.user_keys: {error}") from None
         known = [] if former is None else list(former.issuers.values())
         issuers = {
-            each.issuer: next((one for one in known if one.settings == each), None) or _issuer(each, clock)
+            each.issuer: next((one for one in known if (one.settings, one.proxy) == (each, settings.proxy)), None)
+            or _issuer(each, clock, settings.proxy)
             for each in settings.issuers
         }
         return cls(
@@ -61,7 +62,7 @@ class Book:
         return None
 
 
-def _issuer(settings: IssuerSettings, clock: Clock) -> Issuer:
+def _issuer(settings: IssuerSettings, clock: Clock, proxy: Secret | None) -> Issuer:
     try:
         from fanout.service.auth.issuer import Issuer
     except ModuleNotFoundError as error:
@@ -70,4 +71,4 @@ def _issuer(settings: IssuerSettings, clock: Clock) -> Issuer:
         raise ConfigurationError(
             "service.issuers needs PyJWT: install the extra 'service' (from a checkout: pip install '.[service]')."
         ) from None
-    return Issuer(settings, clock)
+    return Issuer(settings, clock, proxy)

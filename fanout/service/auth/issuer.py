@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ import orjson
 from fanout.config import TENANT, IssuerSettings
 from fanout.core.urls import url_problem
 from fanout.errors import ConfigurationError
-from fanout.plugin import Clock, Http1Client, Http1Settings, RequestFailed, Response, client_tls
+from fanout.plugin import Clock, Http1Client, Http1Settings, RequestFailed, Response, Secret, client_tls, egress_of
 from fanout.service.auth.access_token import AccessToken
 from fanout.service.auth.errors import AuthError, unauthorized, unavailable
 from fanout.service.auth.freshness import Freshness
@@ -37,8 +38,9 @@ class Issuer:
     Raises `ConfigurationError` for a `ca_file` that cannot be used.
     """
 
-    def __init__(self, settings: IssuerSettings, clock: Clock) -> None:
+    def __init__(self, settings: IssuerSettings, clock: Clock, proxy: Secret | None = None) -> None:
         self.settings = settings
+        self.proxy = proxy
         self._clock = clock
         try:
             context = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
@@ -46,7 +48,9 @@ class Issuer:
             raise ConfigurationError(
                 f"service.issuers: the ca_file {settings.ca_file} cannot be used ({error.strerror or error}): it is a PEM file."
             ) from None
-        self._client = Http1Client(ssl_context=context, settings=_HTTP)
+        self._client = Http1Client(
+            ssl_context=context, settings=_HTTP, clock=clock.monotonic, egress=egress_of(proxy, os.environ)
+        )
         self._keys = KeySet((), frozenset())
         self._freshness = Freshness()
         self._absent: dict[str | None, float] = {}
