@@ -271,7 +271,8 @@ class Event:
     """One line of the durable event log. `id` grows and is the cursor.
 
     Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
-    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`, `subscription.ended` (a user had more than the limit).
+    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`, `subscription.ended` (a user had more than the limit),
+    `database.switched` (it is another than before, such as a promoted standby: it may lack what was accepted last).
     """
 
     id: int

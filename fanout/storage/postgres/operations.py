@@ -20,6 +20,7 @@ from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity
 from fanout.storage.postgres.pool import Pool
+from fanout.storage.postgres.switching import admit
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -68,7 +69,8 @@ class Database:
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._bumped = 0
-        self._identity: Identity | None = None
+        self._place: tuple[Identity, int] | None = None
+        self._suspect = False
         self._highest = 0
         self.incarnation = 0
         """Grows whenever the connections lead to another database than before: nothing that was learned of that one holds."""
@@ -78,7 +80,7 @@ class Database:
         self._settings = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items()) + (
             f"; SET LOCAL search_path = {schema}"
         )
-        pool.greeted = self._greeted
+        pool.met = self._met
 
     # -- what the storage calls
 
@@ -109,22 +111,30 @@ class Database:
         value = int(await self.look(_changed))
         if value < known:
             # It only grows. The tables were made anew, or those of a backup put in their place, below connections that stayed.
-            self._forget()
-            self._identity = None  # the next connection tells, and is no news then
-            self._pool.abort()
+            self._suspect = True
+            self._elsewhere()
         self._highest = max(self._highest, value)
         return value - self._bumped if others else value
 
-    def _greeted(self, greeting: Greeting, before: float) -> bool:
-        """A new connection has said where it leads; whether that is elsewhere than before."""
-        known, self._identity = self._identity, greeting.identity
-        another = known is not None and known != greeting.identity
-        if another:
-            self._forget()
+    async def _met(self, connection: Connection, greeting: Greeting, before: float) -> None:
+        """A new connection has said where it leads. Where that is elsewhere than before, nothing is done there before its numbers are safe."""
+        identity = greeting.identity
+        if self._place is not None and self._place[0] != identity:
+            self._elsewhere()
         self._known.clock.told(greeting.now, before)
         if not self._believed and not self._carried:
             self._known.skew = greeting.now - self._context.clock.now()
-        return another
+        place = identity, await admit(connection, self._pool.options, identity, suspect=self._suspect)
+        self._suspect = False
+        if self._place is not None and self._place != place:
+            # Another process has found out, and has moved the numbers ahead.
+            self._elsewhere()
+        self._place = place
+
+    def _elsewhere(self) -> None:
+        self._place = None
+        self._forget()
+        self._pool.abort()
 
     def _forget(self) -> None:
         """Numbers of apps and bindings, and how far the log of changes had come, were another database's."""

@@ -8,7 +8,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,8 @@ class Pool:
         self._free: list[Connection] = []
         self._used: set[Connection] = set()
         self._failures = self._failed = 0
-        self.greeted: Callable[[Greeting, float], bool] = lambda greeting, before: False
-        """Told of each new connection, and of when it was asked (monotonic seconds); whether it leads to another database than before."""
+        self.met: Callable[[Connection, Greeting, float], Awaitable[None]] | None = None
+        """Told of each new connection before it is used, with what it said, and when it was asked for that (monotonic seconds)."""
         self.last: Greeting | None = None
         """What the latest connection said."""
         self._failure: Exception | None = None
@@ -128,8 +128,14 @@ class Pool:
                 await asyncio.sleep(pause)
             try:
                 connection, greeting, before = await self._greeted()
-                if self.greeted(greeting, before):
-                    self.abort()
+                if self.met is not None:
+                    try:
+                        await self.met(connection, greeting, before)
+                    except BaseException as error:
+                        connection.terminate()
+                        if isinstance(error, Exception):
+                            raise self._unreachable(error) from None
+                        raise
             except Exception as error:
                 first, most = _BACKOFF
                 pause = min(most, first * 2.0 ** min(self._failed, 10)) * self._rng.uniform(0.5, 1.0)
@@ -199,6 +205,8 @@ class Pool:
         self._free.clear()
 
     def _unreachable(self, error: Exception) -> BaseException:
+        if isinstance(error, StorageError):
+            return error
         refused = refusal(error, self.options.shown)
         if refused is not None:
             return refused

@@ -10,6 +10,7 @@ from fanout.core.shard import SHARDS
 from fanout.storage.postgres.feed_schema import DEVICES, FEED
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
+from fanout.storage.postgres.switching import ORIGIN
 
 __all__ = ["STEPS", "VERSION"]
 
@@ -198,5 +199,5 @@ ALTER TABLE notification ADD COLUMN unexpanded boolean NOT NULL DEFAULT false;
 ALTER TABLE inbox ADD COLUMN entered_at float8 NOT NULL DEFAULT extract(epoch FROM clock_timestamp())::float8;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES)
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN)
 VERSION = len(STEPS)
