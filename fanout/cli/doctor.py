@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from fanout.bootstrap import Parts, SystemClock, prepare, ways_of
+from fanout.cli.doctor_files import exposed
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
 from fanout.config import (
@@ -122,8 +123,11 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     for app, of_app in bindings.items():
         for binding, settings in of_app.items():
             report(await _binding(document, registry, app, binding, settings))
-    for finding in await _service(document, environ):
+    findings, service = await _service(document, environ)
+    for finding in findings:
         report(finding)
+    for path, warning in exposed((bindings, addresses, service), document.origin).items():
+        report(Finding("secret file", path, warning=warning))
     try:
         environ.refuse_strays()
     except ConfigurationError as error:
@@ -170,10 +174,10 @@ async def _binding(
     return Finding("binding", name, diagnosis.problem, detail, code, {"ways": ways}, warning=diagnosis.warning)
 
 
-async def _service(document: Document, environ: Asked) -> list[Finding]:
-    """What `[service]` needs, if there is one: its packages, and the keys of every issuer."""
+async def _service(document: Document, environ: Asked) -> tuple[list[Finding], ServiceSettings]:
+    """What `[service]` needs, if there is one: its packages, and the keys of every issuer; and its settings."""
     if not document.service:
-        return []
+        return [], ServiceSettings()
     try:
         settings = service_settings(
             document.service, folder=document.folder, environ=environ, apps=document.apps, proxy=document.proxy
@@ -184,9 +188,9 @@ async def _service(document: Document, environ: Asked) -> list[Finding]:
         problem = f"fanout serve needs {' and '.join(absent)}: install the extra 'service'." if absent else ""
         known = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"
         found = [Finding("service", "", problem, known, 1 if absent else 0)]
-        return found + await _issuers(settings, document.apps) if settings.issuers else found
+        return (found + await _issuers(settings, document.apps) if settings.issuers else found), settings
     except (ConfigurationError, UsageError) as error:
-        return [Finding("service", "", str(error), code=2)]
+        return [Finding("service", "", str(error), code=2)], ServiceSettings()
 
 
 async def _issuers(settings: ServiceSettings, apps: tuple[str, ...]) -> list[Finding]:

@@ -32,6 +32,7 @@ from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
 from fanout.service.v1 import endpoints, health, notifications, users
+from fanout.service.web import reference
 from fanout.service.web import routes as web
 
 __all__ = ["create_app", "from_config"]
@@ -98,6 +99,8 @@ def create_app(
         lifespan=lifespan,
         # One path, one resource: a redirect would turn a post with a wrong slash into two requests.
         redirect_slashes=False,
+        docs_url=None,  # pages of our own, which load nothing from elsewhere
+        redoc_url=None,
         openapi_tags=[
             {"name": "Microsoft Graph", "description": "Notifications in the shape of Microsoft Graph."},
             {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
@@ -119,6 +122,7 @@ def create_app(
         *service.feed.routers(known),
         health.router,
         web.router,
+        reference.router,
     )
     for router in routers:
         app.include_router(router)
@@ -127,7 +131,7 @@ def create_app(
     )
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
-    app.add_middleware(Front, service=service, fast=fast, public=web.PATHS)
+    app.add_middleware(Front, service=service, fast=fast, public=(*web.PATHS, *reference.PATHS))
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

@@ -34,7 +34,7 @@ _log = logging.getLogger("fanout.service")
 Fast = Callable[[Call], Awaitable[Reply]]
 
 GRAPH_PREFIXES = ("", "/beta", "/v1.0")
-_PUBLIC = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+_PUBLIC = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/redoc"})
 _STREAMS = frozenset({"/v1/endpoints/import"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")

@@ -56,7 +56,7 @@ def test_each_issuer_is_asked_for_its_keys(shell: Any) -> None:
     asyncio.run(ask())
 
 
-def test_without_a_service_nothing_is_said_of_it(shell: Any) -> None:
+def test_without_that_table_nothing_is_said_of_it(shell: Any) -> None:
     assert "service" not in shell.ok("doctor", "--json")
 
 

@@ -59,6 +59,9 @@ class SubscriptionList(BaseModel):
     subscriptions: list[SubscriptionOut]
 
 
+_UNSTORED = {"cache-control": "no-store"}
+"""Of answers that hold an UNSID, which addresses all of a user's devices."""
+
 Former = Annotated[
     str,
     Header(
@@ -96,19 +99,22 @@ async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response,
         former=former,
     )
     response.status_code = 200 if renewed else 201
+    response.headers.update(_UNSTORED)
     response.headers["location"] = f"{call.base}/v1/me/subscriptions/{held.id}"
     return _shown(feed, held)
 
 
 @router.get("", response_model=SubscriptionList, summary="The user's subscriptions", responses=errors(403))
-async def _list(call: UserCall) -> dict[str, Any]:
+async def _list(call: UserCall, response: Response) -> dict[str, Any]:
+    response.headers.update(_UNSTORED)
     caller, feed = call.known, call.service.feed
     found = await feed.subscriptions(caller.app, caller.user or "")
     return {"subscriptions": [_shown(feed, held) for held in found]}
 
 
 @router.get("/{id}", response_model=SubscriptionOut, summary="One subscription", responses=errors(403, 404))
-async def _get(call: UserCall, id: Id) -> dict[str, Any]:
+async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
+    response.headers.update(_UNSTORED)
     caller, feed = call.known, call.service.feed
     return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
 

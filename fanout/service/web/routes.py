@@ -47,7 +47,7 @@ def _answer(name: str, if_none_match: str | None) -> Response:
     content, etag = _file(name)
     headers = {"etag": etag, "cache-control": "no-cache", "x-content-type-options": "nosniff"}
     if name.endswith(".html"):
-        headers["content-security-policy"] = _POLICY
+        headers |= {"content-security-policy": _POLICY, "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
     else:
         # Pages of other sites import the module, and may give the worker any scope of theirs.
         headers |= {"access-control-allow-origin": "*", "service-worker-allowed": "/"}
