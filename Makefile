@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants clean
+.PHONY: demo test lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -63,5 +63,12 @@ flaky: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
+# The lowest versions that pyproject.toml allows, and other Pythons that are installed; what cannot be run is named.
+test-floors: $(STAMP)
+	$(BIN)/python -m tests.environments floors
+
+test-pythons: $(STAMP)
+	$(BIN)/python -m tests.environments pythons $(PYTHONS)
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
