@@ -92,6 +92,7 @@ class Parts:
             backlog=self.settings.backlog,
             renewer=self.renewer,
             link=self.link,
+            apps=self.settings.apps,
         )
 
 

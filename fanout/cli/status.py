@@ -125,7 +125,7 @@ async def _overview(engine: Engine, *, json: bool) -> None:
     problem = await unstorable(engine.storage)
     gates = await engine.gates()
     controls = await engine.storage.controls()
-    for app in dict.fromkeys(app for app, _ in engine.transports):
+    for app in engine.apps:
         waiting = {reason: n for reason, n in (await engine.storage.outstanding(app)).items() if n}
         backlog = await engine.storage.backlog(app)
         closed = [gate for gate in gates if gate.app == app]

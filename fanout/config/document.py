@@ -208,9 +208,10 @@ def _bindings(apps: object) -> list[BindingTable]:
                     raise ConfigurationError(f'{where}.type must be the name of a transport in quotes, such as "apns".')
                 values = {key: value for key, value in values.items() if key != "type"}
             found.append(BindingTable(app, binding, kind, values))
-    if not found:
+    if not as_table("apps", apps):
         raise ConfigurationError(
-            "No transport is configured: add a table [apps.default.transports.NAME] with its settings."
+            "No transport is configured: add a table [apps.default.transports.NAME] with its settings, or [apps.default] alone for a feed "
+            "that pushes nothing."
         )
     return found
 

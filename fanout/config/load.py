@@ -42,9 +42,9 @@ def load(
             document = find_document(source, environ)
     typed = [(table, settings_type(table.type, table.place)) for table in document.bindings]
     check_environment(typed, environ)
-    apps: dict[str, dict[str, BindingSettings]] = {}
+    apps: dict[str, dict[str, BindingSettings]] = {app: {} for app in document.apps}
     for table, cls in typed:
-        apps.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, environ)
+        apps[table.app][table.binding] = load_binding(table, cls, document, environ)
     settings = Settings(
         storage=document.storage,
         apps=apps,

@@ -205,7 +205,7 @@ def observe(engine: Engine) -> EngineView:
     now = engine._clock.now()
     return EngineView(
         now=now,
-        apps=tuple(dict.fromkeys(app for app, _ in engine.transports)),
+        apps=engine.apps,
         bindings=[_binding(work, settler.tally, now) for work in settler.works],
         accepted=settler.tally.accepted,
         unexpanded=settler.tally.unexpanded,

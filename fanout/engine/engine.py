@@ -74,6 +74,7 @@ class Engine:
         backlog: BacklogLimits | None = None,
         renewer: Renewer | None = None,
         link: FleetLink | None = None,
+        apps: Iterable[str] = (),
     ) -> None:
         self.storage = storage
         clock = clock_of(storage, clock)
@@ -85,7 +86,8 @@ class Engine:
         self._rng = rng
         self._live = Live(hooks)
         self._drain_timeout = drain_timeout
-        self._intake = Intake(transports, clock=clock, rng=rng, policy=self.policy)
+        self._intake = Intake(transports, apps, clock=clock, rng=rng, policy=self.policy)
+        self.apps = self._intake.apps
         self._waiters = Waiters()
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
@@ -159,14 +161,12 @@ class Engine:
         return await self._stack.__aexit__(kind, error, trace)
 
     def _start(self) -> None:
-        self._spawn(self._keeper.watch())
-        self._spawn(self._renewal.watch())
-        self._spawn(self._renewal.close_retired())
+        for loop in (self._keeper.watch, self._renewal.watch, self._renewal.close_retired):
+            self._spawn(loop())
         if self.role == "submit":
             return
-        self._spawn(self._keeper.keep_leases())
-        self._spawn(self._keeper.tidy())
-        self._spawn(self._keeper.post_gates())
+        for loop in (self._keeper.keep_leases, self._keeper.tidy, self._keeper.post_gates):
+            self._spawn(loop())
         self._spawn(self._membership.run())
         self._spawn(self._settler.run())
         self._spawn(self._arrivals.run())

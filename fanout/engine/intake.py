@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -48,6 +48,7 @@ class Intake:
     def __init__(
         self,
         transports: Mapping[tuple[str, str], Transport],
+        apps: Iterable[str] = (),
         *,
         clock: Clock,
         rng: random.Random,
@@ -57,6 +58,10 @@ class Intake:
         self._bindings: dict[str, list[str]] = {}
         for app, binding in transports:
             self._bindings.setdefault(app, []).append(binding)
+        for app in apps:
+            self._bindings.setdefault(app, [])
+        self.apps = tuple(self._bindings)
+        """Those with a transport, and `apps` besides, which have a feed that pushes nothing."""
         self._clock = clock
         self._rng = rng
         self._policy = policy

@@ -68,7 +68,7 @@ def create_app(
     settings = settings or Settings(storage="", apps={})
     host_feed = feed is not None
     clock = bootstrap.SystemClock() if clock is None else clock
-    apps = {app for app, _ in engine.transports}
+    apps = set(engine.apps)
     feed = feed or FeedSettings(
         content_bytes=settings.service.limits.content_bytes,
         subscriptions_per_user=settings.service.limits.subscriptions,
