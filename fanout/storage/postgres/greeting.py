@@ -13,7 +13,7 @@ from fanout.storage.postgres.url import Options
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["SETTINGS", "Greeting", "Identity", "Pooled", "greet", "judge", "pooled"]
+__all__ = ["SETTINGS", "Greeting", "Identity", "Pooled", "greet", "judge", "pooled", "unless_same"]
 
 SETTINGS = {
     "application_name": "fanout",
@@ -97,6 +97,15 @@ async def _ask(connection: Connection, options: Options, system: str) -> Greetin
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
     return greeting
+
+
+def unless_same(identity: Identity, schema: str) -> str:
+    """A statement that fails with a division by zero in any other database: behind a pooler it goes along with each transaction."""
+    return (
+        "SELECT 1 / (CASE WHEN pg_is_in_recovery() THEN false ELSE "
+        f"substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) = '{identity.timeline}' AND coalesce(to_regnamespace('{schema}')::oid::int8, 0) "
+        f"= {identity.schema} AND (SELECT oid::int8 FROM pg_database WHERE datname = current_database()) = {identity.database} END)::int"
+    )
 
 
 def pooled(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
-from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity
+from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
 
@@ -237,7 +237,7 @@ class Database:
             result = await function(db, *arguments)
         else:
             fate.committing = False
-            await connection.execute(begin if self._pool.options.prepared else begin + self._settings)
+            await self._begin(connection, begin)
             if self._known.clock.stale:
                 await db.read_clock()
             result = await function(db, *arguments)
@@ -249,6 +249,18 @@ class Database:
                 self._bumped += 1
         db.keep()
         return result
+
+    async def _begin(self, connection: Connection, begin: str) -> None:
+        """Behind a pooler also what is set for a session, and whether its server is still the one that was greeted."""
+        if self._pool.options.prepared:
+            await connection.execute(begin)
+            return
+        place = self._place
+        same = "" if place is None else f"; {unless_same(place[0], self._pool.options.schema)}"
+        try:
+            await connection.execute(begin + self._settings + same)
+        except asyncpg.DivisionByZeroError:
+            raise ConnectionResetError("the pooler leads to another database") from None
 
     async def _end(self, connection: Connection, last: str) -> None:
         """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from fanout.errors import StorageError, StorageRefused, StorageUnavailable
+from fanout.storage.postgres.dialing import race
 from fanout.storage.postgres.failure import refusal, translate
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, greet, judge, pooled
 from fanout.storage.postgres.url import Options
@@ -30,7 +31,7 @@ _CLOSE_LIMIT = 20.0
 """Seconds for which the closing of a pool waits for calls that are under way: as long as one may take."""
 _log = logging.getLogger("fanout.postgres")
 _CLOSED = "The storage is closed: use it inside its `async with`."
-_SILENCE = 10_000
+_SILENCE = 4_000
 """Milliseconds for which the network may confirm nothing before a connection counts as dead."""
 _BACKOFF = (0.05, 2.0)
 """Seconds until the next try after the first failure to connect, and at most. Doubles, with jitter."""
@@ -49,6 +50,7 @@ class Pool:
         self._failures = self._failed = 0
         self.met: Callable[[Connection, Greeting, float], Awaitable[None]] | None = None
         """Told of each new connection before it is used, with what it said, and when it was asked for that (monotonic seconds)."""
+        self._good = ""
         self.last: Greeting | None = None
         """What the latest connection said."""
         self._failure: Exception | None = None
@@ -170,33 +172,42 @@ class Pool:
                 connection, greeting, before = await self._open()
             except Exception as again:
                 raise self._unreachable(again) from None
-        problem = judge(greeting, self.options.shown)
-        if problem is not None:
-            connection.terminate()
-            raise problem
         self.last = greeting
         _watch(connection)
         return connection, greeting, before
 
     async def _open(self) -> tuple[Connection, Greeting, float]:
+        """To the first of the hosts that can be used; the one that could be the last time is tried first."""
+        hosts = sorted(self.options.hosts, key=lambda host: host != self._good)
+        host, made = await race(hosts, self._dial, lambda made: made[0].terminate(), limit=_CONNECT_TIMEOUT)
+        if self._good not in ("", host):
+            # Another server: what is under way on the one before may wait for an answer for as long as the network is silent.
+            self.abort()
+        self._good = host
+        return made
+
+    async def _dial(self, dsn: str) -> tuple[Connection, Greeting, float]:
         options = self.options
         settings = {**SETTINGS, "search_path": options.schema} if options.prepared else None
-        async with asyncio.timeout(_CONNECT_TIMEOUT):
-            connection = await asyncpg.connect(
-                options.dsn,
-                timeout=_CONNECT_TIMEOUT,
-                server_settings=settings,
-                statement_cache_size=512 if options.prepared else 0,
-                max_cached_statement_lifetime=0,
-                max_cacheable_statement_size=65_536,
-                target_session_attrs="read-write" if options.several else "any",
-            )
-            try:
-                before = time.monotonic()
-                return connection, await greet(connection, options), before
-            except BaseException:
-                connection.terminate()
-                raise
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=_CONNECT_TIMEOUT,
+            server_settings=settings,
+            statement_cache_size=512 if options.prepared else 0,
+            max_cached_statement_lifetime=0,
+            max_cacheable_statement_size=65_536,
+            target_session_attrs="any",  # asked in `greet`, which tells a standby from what is read-only
+        )
+        try:
+            before = time.monotonic()
+            greeting = await greet(connection, options)
+            problem = judge(greeting, options.shown)
+            if problem is not None:
+                raise problem
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection, greeting, before
 
     def abort(self) -> None:
         """All connections so far lead to a database that is not the one any more: those in use too are of no use."""
@@ -210,11 +221,6 @@ class Pool:
         refused = refusal(error, self.options.shown)
         if refused is not None:
             return refused
-        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-            return StorageUnavailable(
-                f"No server of {self.options.shown} takes writes: all are standbys, or read-only by default_transaction_read_only. "
-                "Promote one, or set that to off."
-            )
         if pooled(error):
             return StorageRefused(
                 f"The database {self.options.shown} is reached through a pooler (PgBouncer): write ?prepared=off into its URL."

@@ -3,7 +3,8 @@
     postgresql://USER:PASSWORD@HOST:PORT/DATABASE?pool=4&schema=fanout&prepared=on
 
 Everything that libpq's URLs may hold is passed on (`sslmode`, several hosts with commas, `host=/var/run/postgresql` for a Unix
-socket, `passfile`), and what is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and the like. Ours, and not passed on:
+socket, `passfile`); of several hosts, which are tried overlapping, the first that takes writes is used, so that `target_session_attrs` may
+say `read-write` or `primary` and nothing else. What is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and the like. Ours, and not passed on:
 `pool` is how many connections one storage may have (1 to 100), `schema` is the name under which the tables stand, and
 `prepared=off` makes it fit for PgBouncer in transaction mode: nothing is prepared by name, and what is set for a connection is set
 in each transaction instead.
@@ -11,7 +12,9 @@ in each transaction instead.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -21,6 +24,9 @@ __all__ = ["Options", "parse"]
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _POOL_LIMIT = 100
+_OURS = ("pool", "schema", "prepared", "target_session_attrs")
+_WISHES = ("read-write", "primary")
+"""Values of libpq's `target_session_attrs` that a storage can be served with: the server that is found is asked in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +38,8 @@ class Options:
     pool: int = 4
     schema: str = "fanout"
     prepared: bool = True
-    several: bool = False
-    """Whether it names more than one host."""
+    hosts: tuple[str, ...] = field(default=(), repr=False)
+    """The same address once for each of its hosts, in their order."""
 
 
 def parse(location: str) -> Options:
@@ -51,7 +57,12 @@ def parse(location: str) -> Options:
             "password as % and two digits."
         ) from None
     ours = dict(query)
-    others = [(key, value) for key, value in query if key not in ("pool", "schema", "prepared")]
+    wish = ours.get("target_session_attrs", "read-write")
+    if wish not in _WISHES:
+        raise ConfigurationError(
+            f"storage: target_session_attrs={wish!r} in its URL: write read-write or primary, or leave it out, for a storage is written to."
+        )
+    others = [(key, value) for key, value in query if key not in _OURS]
     schema = ours.get("schema", "fanout")
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise ConfigurationError(
@@ -72,8 +83,25 @@ def parse(location: str) -> Options:
         pool=int(pool),
         schema=schema,
         prepared=prepared == "on",
-        several="," in parts.netloc.rpartition("@")[2] or "," in ours.get("host", ""),
+        hosts=tuple(_each_host(parts.netloc, parts.path, others)),
     )
+
+
+def _each_host(netloc: str, path: str, query: list[tuple[str, str]]) -> Iterator[str]:
+    """An address for each host that is named: in front, in the query, or else by the environment (PGHOST), with its own port."""
+    user, at, hosts = netloc.rpartition("@")
+    named = dict(query)
+    rest = [(key, value) for key, value in query if key not in ("host", "port")]
+    if hosts:
+        places = [(host, "") for host in hosts.split(",")]
+    else:
+        several = (named.get("host") or os.environ.get("PGHOST", "")).split(",")
+        ports = (named.get("port") or os.environ.get("PGPORT", "")).split(",")
+        places = [(host, ports[min(number, len(ports) - 1)]) for number, host in enumerate(several)]
+    for host, port in places:
+        more = [] if hosts else [(key, value) for key, value in (("host", host), ("port", port)) if value]
+        tail = urlencode([*(query if hosts else rest), *more])
+        yield f"postgresql://{user}{at}{host if hosts else ''}{path}{'?' + tail if tail else ''}"
 
 
 def _shown(netloc: str, path: str, query: list[tuple[str, str]]) -> str:

@@ -1,0 +1,67 @@
+"""Connecting where several hosts are named: overlapping, so that one that is dark keeps nobody from the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import asyncpg
+
+from fanout.errors import StorageError
+
+__all__ = ["race"]
+
+STAGGER = 0.25
+"""Seconds after which the next host is tried too (RFC 8305, section 5, for addresses)."""
+
+T = TypeVar("T")
+
+
+async def race(
+    places: Sequence[str],
+    connect: Callable[[str], Awaitable[T]],
+    discard: Callable[[T], None],
+    *,
+    limit: float,
+) -> tuple[str, T]:
+    """The first of `places` that `connect` comes through to, and what it made. Raises the most telling of its errors, or `TimeoutError`.
+
+    They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all within `limit`
+    seconds. What another makes that comes later is handed to `discard`.
+    """
+    waiting = list(places)
+    under_way: dict[asyncio.Task[T], str] = {}
+    errors: list[BaseException] = []
+    try:
+        async with asyncio.timeout(limit):
+            while waiting or under_way:
+                if waiting:
+                    place = waiting.pop(0)
+                    under_way[asyncio.ensure_future(connect(place))] = place
+                done, _ = await asyncio.wait(
+                    under_way, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    place = under_way.pop(task)
+                    error = task.exception()
+                    if error is None:
+                        return place, task.result()
+                    errors.append(error)
+    except TimeoutError:
+        if not errors:
+            raise
+    finally:
+        for task in under_way:
+            task.cancel()
+        for made in await asyncio.gather(*under_way, return_exceptions=True):
+            if not isinstance(made, BaseException):
+                discard(made)
+    raise max(errors, key=_telling)
+
+
+def _telling(error: BaseException) -> int:
+    """What a server has said tells more than that another was not to be reached."""
+    if isinstance(error, StorageError):
+        return 1
+    return 2 if isinstance(error, asyncpg.PostgresError) else 0
