@@ -37,7 +37,11 @@ def _holding(configuration: str, secrets: Iterable[Secret]) -> list[str]:
         text = Path(configuration).read_text(encoding="utf-8") if configuration else ""
     except (OSError, UnicodeError):
         return []
-    return [configuration] if any(not each.path and each.reveal() in text for each in secrets) and text else []
+    return (
+        [configuration]
+        if any(not each.path and each.at_hand and each.reveal() in text for each in secrets) and text
+        else []
+    )
 
 
 def _secrets(value: Any) -> Iterator[Secret]:

@@ -39,6 +39,24 @@ def serve(
             help="Serve Prometheus metrics there too; a port alone is on loopback. The service's own /metrics is for this machine.",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-cert", metavar="FILE", help="Speak https with this certificate chain (PEM). Needs --tls-key."
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", metavar="FILE", help="Its key (PEM). A changed pair is taken within seconds."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-client-ca",
+            metavar="FILE",
+            help="Authorities (PEM) of clients that may show a certificate: one in [[service.certificates]] is an app's server.",
+        ),
+    ] = None,
     log_format: LogFormat = None,
     simulate: Annotated[
         bool,
@@ -59,11 +77,16 @@ def serve(
         from fanout.metrics import listen_address
 
         listen = listen_address(metrics)
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise UsageError("--tls-cert and --tls-key go together, and --tls-client-ca with both.")
+    if simulate and tls_cert is not None:
+        raise UsageError("--simulate serves http on loopback: leave --tls-cert out.")
+    tls = (tls_cert, tls_key, tls_client_ca)
     if simulate and config is not None:
         raise UsageError("--simulate makes a configuration of its own: leave --config out.")
     if simulate:
         run(lambda: _simulate(folder.absolute(), host, port, listen), graceful=True, log_format=log_format)
-    run(lambda: _serve(config, host, port, listen), graceful=True, log_format=log_format)
+    run(lambda: _serve(config, host, port, listen, tls=tls), graceful=True, log_format=log_format)
 
 
 async def _simulate(folder: Path, host: str, port: int, listen: tuple[str, int] | None) -> int:
@@ -80,13 +103,22 @@ async def _simulate(folder: Path, host: str, port: int, listen: tuple[str, int] 
 
 
 async def _serve(
-    config: Path | None, host: str, port: int, listen: tuple[str, int] | None, world: Simulation | None = None
+    config: Path | None,
+    host: str,
+    port: int,
+    listen: tuple[str, int] | None,
+    world: Simulation | None = None,
+    *,
+    tls: tuple[Path | None, Path | None, Path | None] = (None, None, None),
 ) -> int:
     made = parts(config, "serve", create=True)
     _check_exposure(made, host)
+    if made.settings.service.certificates and tls[2] is None:
+        raise UsageError("[[service.certificates]] are asked for with --tls-client-ca: give it, or take them out.")
     try:
         from fanout.service.app import create_app
         from fanout.service.server import serving
+        from fanout.service.tls import ServerTls
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "httptools", "starlette"):
             raise
@@ -94,6 +126,7 @@ async def _serve(
             f"fanout serve needs {error.name}: install the extra 'service' (from a checkout: pip install '.[service]')."
         ) from None
 
+    secured = ServerTls(tls[0], tls[1], tls[2]) if tls[0] is not None and tls[1] is not None else None
     engine = made.engine(drain_timeout=_DRAIN)
     own = None if made.settings.service.authenticated else OwnKeys.made(made.settings)
     if own is None:
@@ -110,7 +143,7 @@ async def _serve(
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(app.state.service)
         url = await stack.enter_async_context(
-            serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies)
+            serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies, tls=secured)
         )
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
         if world is not None:

@@ -10,7 +10,15 @@ from fanout.config.binding import BindingTable, check_environment, environment_n
 from fanout.config.document import Document, find_document
 from fanout.config.environment import Asked
 from fanout.config.load import load, load_binding
-from fanout.config.service import TENANT, ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
+from fanout.config.service import (
+    TENANT,
+    ApiKeySettings,
+    CertificateSettings,
+    IssuerSettings,
+    Limits,
+    ServiceSettings,
+    UserKeySettings,
+)
 from fanout.config.service_table import service_settings
 from fanout.config.settings import AddressSettings, BindingPart, BindingSettings, Settings, Telemetry
 from fanout.config.thread import in_thread
@@ -25,6 +33,7 @@ __all__ = [
     "BindingPart",
     "BindingSettings",
     "BindingTable",
+    "CertificateSettings",
     "Change",
     "ConfigState",
     "Document",

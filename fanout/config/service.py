@@ -14,7 +14,16 @@ from fanout.core.secret import Secret
 from fanout.core.urls import is_host, url_problem
 from fanout.errors import UsageError
 
-__all__ = ["TENANT", "Algorithm", "ApiKeySettings", "IssuerSettings", "Limits", "ServiceSettings", "UserKeySettings"]
+__all__ = [
+    "TENANT",
+    "Algorithm",
+    "ApiKeySettings",
+    "CertificateSettings",
+    "IssuerSettings",
+    "Limits",
+    "ServiceSettings",
+    "UserKeySettings",
+]
 
 Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """The signatures of RFC 7518 and RFC 8037 that are made with a private key. HS256 and `none` cannot be configured."""
@@ -30,6 +39,7 @@ _NO_TENANT = re.compile(
 )
 """Names under which Entra is asked to sign somebody in. They stand in no token's `iss`."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{12}")
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 _DEEPEST = 128
@@ -128,6 +138,23 @@ class ApiKeySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSettings:
+    """A client's certificate by which an app's server is known, where `fanout serve` speaks TLS itself (`--tls-client-ca`)."""
+
+    sha256: str
+    """Its fingerprint, as `openssl x509 -noout -fingerprint -sha256` prints it."""
+    app: str = "default"
+
+    def __post_init__(self) -> None:
+        plain = self.sha256.replace(":", "").lower()
+        if not _FINGERPRINT.fullmatch(plain):
+            raise UsageError(
+                "sha256 must be the 64 hexadecimal digits that `openssl x509 -noout -fingerprint -sha256` prints."
+            )
+        object.__setattr__(self, "sha256", plain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserKeySettings:
     """One key with which an app signs tokens for its own users, as `fanout keys api --role user` prints it."""
 
@@ -208,6 +235,7 @@ class ServiceSettings:
     issuers: tuple[IssuerSettings, ...] = ()
     keys: tuple[ApiKeySettings, ...] = ()
     user_keys: tuple[UserKeySettings, ...] = ()
+    certificates: tuple[CertificateSettings, ...] = ()
     blocked: tuple[str, ...] = ()
     """OAuth clients, keys or apps, by id or name, that are refused (403) whatever credential they have."""
     origins: tuple[str, ...] = ()
@@ -244,11 +272,12 @@ class ServiceSettings:
         _once("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
         _once("keys", "id", (key.id for key in self.keys))
         _once("user_keys", "id", (key.id for key in self.user_keys))
+        _once("certificates", "sha256", (each.sha256 for each in self.certificates))
 
     @property
     def authenticated(self) -> bool:
         """Whether there is any way to tell callers apart. Where there is none, the service must listen on loopback only."""
-        return bool(self.issuers or self.keys or self.user_keys)
+        return bool(self.issuers or self.keys or self.user_keys or self.certificates)
 
     def check_apps(self, known: Collection[str]) -> None:
         """Raise `UsageError` for an app that is named here and is none of `known`."""
@@ -256,6 +285,7 @@ class ServiceSettings:
         named += [(f"issuers: apps.{client}", app) for issuer in self.issuers for client, app in issuer.apps.items()]
         named += [(f"keys: {key.id}", key.app) for key in self.keys]
         named += [(f"user_keys: {key.id}", key.app) for key in self.user_keys]
+        named += [(f"certificates: {each.sha256[:12]}…", each.app) for each in self.certificates]
         for place, app in named:
             if app not in known:
                 raise UsageError(

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fanout.config.binding import environment_name, find_secret, rooted
-from fanout.config.service import ApiKeySettings, IssuerSettings, Limits, ServiceSettings, UserKeySettings
+from fanout.config.service import (
+    ApiKeySettings,
+    CertificateSettings,
+    IssuerSettings,
+    Limits,
+    ServiceSettings,
+    UserKeySettings,
+)
 from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown, timed
 from fanout.config.written import opened
 from fanout.core.secret import Secret
@@ -52,6 +59,7 @@ def service_settings(
             ("issuers", IssuerSettings),
             ("keys", ApiKeySettings),
             ("user_keys", UserKeySettings),
+            ("certificates", CertificateSettings),
         )
         for name, cls in records:
             parts[name] = tuple(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import uvicorn
@@ -17,6 +18,7 @@ from fanout.core.peer import Network, is_trusted, peer_of
 from fanout.errors import UsageError
 from fanout.plugin import Forwarding
 from fanout.service.connections import Connections, room
+from fanout.service.tls import HANDSHAKE, ServerTls
 
 __all__ = ["GRACE", "serving"]
 
@@ -50,11 +52,12 @@ async def serving(
     limits: Limits | Callable[[], Limits],
     *,
     proxies: Sequence[Network] | Callable[[], Sequence[Network]] = (),
+    tls: ServerTls | None = None,
 ) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
 
     `proxies` are networks whose connections have no cap of their own: behind each of them are many clients. What may change while it
-    serves is given as what returns it; the caps of connections are those of the start.
+    serves is given as what returns it; the caps of connections are those of the start. With `tls` it speaks https.
 
     On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
     be listened on.
@@ -75,10 +78,12 @@ async def serving(
         timeout_keep_alive=75,
         backlog=_BACKLOG,
     )
-    server = _Server(config)
+    server = _Server(config, tls)
     running = asyncio.create_task(server.serve([listener]))
+    scheme = "http" if tls is None else "https"
     try:
-        yield f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
+        async with nullcontext() if tls is None else tls.followed():
+            yield f"{scheme}://[{name}]:{number}" if ":" in name else f"{scheme}://{name}:{number}"
     finally:
         server.should_exit = True
         try:
@@ -111,6 +116,29 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, tls: ServerTls | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for listener in sockets or ():
+            # Not by uvicorn, which leaves a handshake a minute.
+            self.servers.append(
+                await asyncio.get_running_loop().create_server(
+                    lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                        config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                    ),
+                    sock=listener,
+                    backlog=_BACKLOG,
+                    ssl=self._tls.context,
+                    ssl_handshake_timeout=HANDSHAKE,
+                )
+            )
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -137,11 +165,15 @@ class _Bounded(HttpToolsProtocol):
     _overhead = 0
     _in_body = False
     _unknown_coding = False
+    _certificate = ""
     _unread = 0, 0.0
     """Bytes that the client had not taken when last looked, and since when it takes none."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        secured = transport.get_extra_info("ssl_object")
+        shown = secured.getpeercert(binary_form=True) if secured is not None else None
+        self._certificate = ssl.DER_cert_to_PEM_cert(shown) if shown else ""
         self.waiting_since = self.loop.time()
         direct = (self.client or ("",))[0]
         peer = "" if is_trusted(direct, self.proxies) else peer_of(direct)
@@ -182,6 +214,11 @@ class _Bounded(HttpToolsProtocol):
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.write(_REFUSAL)
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._certificate:
+            self.scope["extensions"] = {"tls": {"client_cert_chain": (self._certificate,), "client_cert_error": None}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # A trailer is no header (RFC 9110, section 6.5.1), and nothing here has a use for one. uvicorn would add it to the headers.

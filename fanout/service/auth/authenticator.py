@@ -28,7 +28,8 @@ Headers: TypeAlias = Request | Mapping[str, str] | Iterable[tuple[bytes, bytes]]
 
 
 class Authenticator:
-    """Tells who sent a request: by an issuer's access token, an API key or a user token, each as `Authorization: Bearer`.
+    """Tells who sent a request: by an issuer's access token, an API key or a user token, each as `Authorization: Bearer`; or, without
+    any of these, by the client's certificate.
 
     With `apps`, a caller of any other app is refused. Use it on one event loop, and close it: it is an async context manager. Nothing is
     fetched before the first token comes, or `refresh` is called.
@@ -74,6 +75,8 @@ class Authenticator:
 
         Raises `AuthError`. Of a token that has been seen before it costs a hash and a look; nothing is awaited then.
         """
+        if isinstance(headers, Request) and headers.certificate and b"authorization" not in headers.headers:
+            return self._allowed(self._by_certificate(headers))
         token = _bearer(headers)
         if token.startswith(API_KEY_PREFIX):
             return self._allowed(self._by_key(token))
@@ -140,6 +143,15 @@ class Authenticator:
         if key is None or not matches(text, key.hash):
             raise unauthorized("key", "The API key is not known here.")
         return Caller(key.app, None, key.id, frozenset(), "key")
+
+    def _by_certificate(self, request: Request) -> Caller:
+        known = self._book.certificates.get(request.certificate)
+        if known is None:
+            raise unauthorized("certificate", "The client's certificate is not known here.")
+        if b"origin" in request.headers:
+            # A browser shows a certificate for whatever page asks it to, as it would a cookie.
+            raise forbidden("origin", "A client's certificate is for an app's server, and not for web pages.")
+        return Caller(known.app, None, known.sha256, frozenset(), "key")
 
     def _by_user_token(self, text: str) -> Caller:
         id = token_key_id(text)

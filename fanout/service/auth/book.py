@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from fanout.config import TENANT, ApiKeySettings, IssuerSettings, ServiceSettings, UserKeySettings
+from fanout.config import TENANT, ApiKeySettings, CertificateSettings, IssuerSettings, ServiceSettings, UserKeySettings
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import Clock, Secret
 
@@ -23,6 +23,7 @@ class Book:
     blocked: frozenset[str]
     keys: Mapping[str, ApiKeySettings]
     user_keys: Mapping[str, UserKeySettings]
+    certificates: Mapping[str, CertificateSettings]
     issuers: Mapping[str, Issuer] = field(repr=False)
 
     @classmethod
@@ -46,6 +47,7 @@ class Book:
             frozenset(settings.blocked),
             {key.id: key for key in settings.keys},
             {key.id: key for key in settings.user_keys},
+            {each.sha256: each for each in settings.certificates},
             issuers,
         )
 

@@ -19,9 +19,9 @@ class Caller:
 
     - `delegated`: on behalf of `user`, who is never None then, and with one of the scopes that the configuration asks for;
     - `app`: the app itself, by an issuer's token; `user` is None;
-    - `key`: the app itself, by an API key; `user` is None.
+    - `key`: the app itself, by an API key or a client's certificate; `user` is None.
 
-    `client_id` is the OAuth client's id; for an API key or a user token the id of the key. `scopes` is what the token grants.
+    `client_id` is the OAuth client's id; for an API key or a user token the id of the key, for a certificate its SHA-256. `scopes` is what the token grants.
     """
 
     app: str
