@@ -15,7 +15,7 @@ from fanout.core.proxy import Proxy
 from fanout.http.buffers import SmallTls
 from fanout.http.proxy import ProxyFailed, tunnel
 from fanout.http.race import first_of, interleaved
-from fanout.http.tls import alert_of
+from fanout.http.tls import alert_of, fault_of
 
 __all__ = ["DialFailed", "Dialled", "Origin", "Resolver", "Way", "dial", "resolve"]
 
@@ -180,11 +180,7 @@ async def _attempt(
             return connection
     except ssl.SSLError as error:
         alert = alert_of(error)
-        said = (
-            f"{where} refused our certificate ({alert})"
-            if alert
-            else f"TLS with {where} failed: {error.reason or error}"
-        )
+        said = f"{where} refused our certificate ({alert})" if alert else f"TLS with {where} failed: {fault_of(error)}"
         failure = DialFailed(alert or "tls", said)
     except TimeoutError:
         failure = DialFailed(stage, f"{where} did not answer within {timeout:.3g} s")

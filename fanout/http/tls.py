@@ -14,7 +14,15 @@ from typing import NoReturn
 
 from fanout.core.alerts import certificate_alert
 
-__all__ = ["alert_of", "client_tls"]
+__all__ = ["alert_of", "client_tls", "fault_of"]
+
+_STRICT = (
+    "Missing Authority Key Identifier",
+    "Missing Subject Key Identifier",
+    "CA cert does not include key usage",
+    "Basic Constraints of CA",
+)
+"""What OpenSSL says of a certificate only under its strict check (X509_V_FLAG_X509_STRICT), the default from Python 3.13 on."""
 
 
 def client_tls(
@@ -48,6 +56,21 @@ def client_tls(
 def alert_of(error: BaseException | None) -> str:
     """The peer's alert about our certificate that an error of a connection is (`CERTIFICATE_ALERTS`), else ""."""
     return certificate_alert(getattr(error, "reason", "") or str(error)) if isinstance(error, ssl.SSLError) else ""
+
+
+def fault_of(error: ssl.SSLError) -> str:
+    """What is wrong, in OpenSSL's words; for a certificate that was not believed, with what to do about it."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return error.reason or str(error)
+    said: str = error.verify_message
+    if said.startswith(_STRICT):
+        return (
+            f"{said}: a certificate of the private authority lacks an extension that Python asks for from 3.13 on. Issue it anew with "
+            "subjectKeyIdentifier, authorityKeyIdentifier, and for the authority basicConstraints and keyUsage, both critical"
+        )
+    if "self-signed" in said or "unable to get local issuer" in said:
+        return f"{said}: name the authority that signed it in ca_file"
+    return said
 
 
 def _no_prompt() -> NoReturn:

@@ -22,7 +22,13 @@ def _name(text: str) -> x509.Name:
 
 
 def _certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, ca: bool
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    ca: bool,
+    old: bool = False,
 ) -> bytes:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -35,6 +41,14 @@ def _certificate(
         .not_valid_after(now + datetime.timedelta(hours=12))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if not old:
+        # From Python 3.13 on, the default is OpenSSL's strict check, which asks for these (RFC 5280, sections 4.2.1.1 to 4.2.1.3).
+        usage = x509.KeyUsage(True, False, False, False, False, ca, ca, False, False)
+        builder = (
+            builder.add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        )
     if not ca:
         names = x509.SubjectAlternativeName(
             [
@@ -49,10 +63,19 @@ def _certificate(
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder: Path = tmp_path_factory.mktemp("tls")
+    return _made(tmp_path_factory.mktemp("tls"), old=False)
+
+
+@pytest.fixture(scope="session")
+def old_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """As a private authority issued them that was set up before anybody asked for key identifiers."""
+    return _made(tmp_path_factory.mktemp("old-tls"), old=True)
+
+
+def _made(folder: Path, *, old: bool) -> Certificates:
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    (folder / "ca.pem").write_bytes(_certificate("Test CA", ca_key, "Test CA", ca_key, ca=True))
-    (folder / "cert.pem").write_bytes(_certificate("gateway.test", key, "Test CA", ca_key, ca=False))
+    (folder / "ca.pem").write_bytes(_certificate("Test CA", ca_key, "Test CA", ca_key, ca=True, old=old))
+    (folder / "cert.pem").write_bytes(_certificate("gateway.test", key, "Test CA", ca_key, ca=False, old=old))
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

@@ -68,3 +68,30 @@ async def test_without_its_client_certificate_no_connection_comes_about(
 ) -> None:
     async with gateway(demanding(certificates, version)) as server, pool_to(server.url, trusting) as pool:
         assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", reason)
+
+
+def strict(certificates: Certificates) -> ssl.SSLContext:
+    """As it is by default from Python 3.13 on."""
+    context = client_tls(ca_file=certificates.ca)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+async def test_certificates_of_the_tests_pass_the_strict_check(certificates: Certificates) -> None:
+    async with gateway(certificates.server()) as server, pool_to(server.url, strict(certificates)) as pool:
+        future = pool.request(HEAD, b"/", b"", b"x")
+        await answer_one(server)
+        assert (await future).status == 200
+
+
+async def test_what_a_private_authority_lacks_is_named_with_what_to_do(old_certificates: Certificates) -> None:
+    async with gateway(old_certificates.server()) as server, pool_to(server.url, strict(old_certificates)) as pool:
+        assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", "tls")
+        assert "lacks an extension that Python asks for from 3.13 on" in pool.stats.last_trouble
+        assert "authorityKeyIdentifier" in pool.stats.last_trouble
+
+
+async def test_an_authority_that_is_not_known_is_to_be_named(certificates: Certificates) -> None:
+    async with gateway(certificates.server()) as server, pool_to(server.url, client_tls()) as pool:
+        assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", "tls")
+        assert "name the authority that signed it in ca_file" in pool.stats.last_trouble
