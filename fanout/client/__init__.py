@@ -16,7 +16,7 @@ from fanout.client.tokens import (
     TokenUnavailable,
     UserTokens,
 )
-from fanout.client.user import Changed, FeedEvent, FeedPage, Item, SubscriptionInfo, UserClient
+from fanout.client.user import Changed, FeedEvent, FeedPage, Item, Me, SubscriptionInfo, UserClient
 from fanout.client.wire import ServiceError, ServiceUnavailable
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "FeedPage",
     "GraphAccepted",
     "Item",
+    "Me",
     "NotificationStatus",
     "OnBehalfOf",
     "Posted",

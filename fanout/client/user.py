@@ -13,9 +13,17 @@ import orjson
 from fanout.client.tokens import BearerSource
 from fanout.client.wire import ServiceUnavailable, Wire
 
-__all__ = ["Changed", "FeedEvent", "FeedPage", "Item", "SubscriptionInfo", "UserClient"]
+__all__ = ["Changed", "FeedEvent", "FeedPage", "Item", "Me", "SubscriptionInfo", "UserClient"]
 
 Action = Literal["none", "activated", "dismissed", "snoozed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """The app and the user of a token. `key` stands for this user of this app, always, and tells nobody who she is."""
+
+    app: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,10 @@ class UserClient(Wire):
     @property
     def _device(self) -> dict[str, str]:
         return {"x-uns-id": self.unsid} if self.unsid else {}
+
+    async def me(self) -> Me:
+        """As whom this client calls: what is kept for the user is kept by `key`."""
+        return Me(**await self.call("GET", "/v1/me"))
 
     # -- subscriptions
 

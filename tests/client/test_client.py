@@ -158,6 +158,7 @@ async def test_a_device_reads_and_changes_the_feed_and_the_others_hear_of_it() -
                 await phone.subscribe("phone", binding="push", address="phone-2", receive="none")
             ).unsid == held.unsid
             await laptop.subscribe("laptop")
+            assert (await phone.me()) == (await laptop.me())
             assert {each.device_id for each in await laptop.subscriptions()} == {"phone", "laptop"}
             start = (await laptop.feed()).cursor
             heard = laptop.events(start)
