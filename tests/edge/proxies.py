@@ -34,17 +34,21 @@ NGINX = "location / {{ proxy_pass http://{host}:{port}; }}"
 
 
 @asynccontextmanager
-async def nginx(folder: Path, to: Address, server: str = NGINX, http: str = "") -> AsyncIterator[Address]:
-    """nginx with this `server` block: by default the bare `proxy_pass`, which is HTTP/1.0, rewrites Host and adds no mark."""
+async def nginx(folder: Path, to: Address, server: str = NGINX, block: str = "") -> AsyncIterator[Address]:
+    """nginx with these lines of a server: by default the bare `proxy_pass`, which is HTTP/1.0, rewrites Host and adds no mark.
+
+    `block` is a whole `server { … }` instead, in which LISTEN stands for the address.
+    """
     path, port = program("nginx"), free_port()
+    lines = server.format(host=to[0], port=to[1])
+    block = block or f"server {{\nlisten LISTEN;\n{lines}\n}}"
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr notice; {user}\nevents {{}}\n"
-        f"http {{\naccess_log off;\n{temporary}{http}\nserver {{\nlisten 127.0.0.1:{port};\n"
-        f"{server.format(host=to[0], port=to[1])}\n}}\n}}\n"
+        f"http {{\naccess_log off;\n{temporary}\n{block.replace('LISTEN', f'127.0.0.1:{port}')}\n}}\n"
     )
     process = await asyncio.create_subprocess_exec(
         *(path, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"), stderr=asyncio.subprocess.PIPE
@@ -65,13 +69,18 @@ async def nginx(folder: Path, to: Address, server: str = NGINX, http: str = "") 
 
 
 @asynccontextmanager
-async def haproxy(folder: Path, to: Address, frontend: str = "") -> AsyncIterator[Address]:
-    """haproxy in HTTP mode, with more lines for its frontend: by default it passes everything on as it is."""
+async def haproxy(folder: Path, to: Address, frontend: str = "", whole: str = "") -> AsyncIterator[Address]:
+    """haproxy in HTTP mode, with more lines for its frontend: by default it passes everything on as it is.
+
+    `whole` is a configuration instead, in which LISTEN stands for the address.
+    """
     path = program("haproxy")
     with socket.create_server(("127.0.0.1", 0)) as listener:  # handed on, so that nobody has to wait until it listens
+        listen = f"fd@{listener.fileno()}"
         (folder / "haproxy.cfg").write_text(
-            "defaults\n mode http\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n"
-            f"frontend f\n bind fd@{listener.fileno()}\n{frontend}\n default_backend b\nbackend b\n server s {to[0]}:{to[1]}\n"
+            whole.replace("LISTEN", listen)
+            or "defaults\n mode http\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n"
+            f"frontend f\n bind {listen}\n{frontend}\n default_backend b\nbackend b\n server s {to[0]}:{to[1]}\n"
         )
         process = await asyncio.create_subprocess_exec(
             *(path, "-db", "-f", str(folder / "haproxy.cfg")),
@@ -89,6 +98,30 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+@asynccontextmanager
+async def caddy(folder: Path, block: str) -> AsyncIterator[Address]:
+    """Caddy with this site, in which LISTEN stands for the address."""
+    path, port = program("caddy"), free_port()
+    (folder / "Caddyfile").write_text(
+        f"{{\nadmin off\nauto_https off\n}}\n{block.replace('LISTEN', f'127.0.0.1:{port}')}\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(path, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    said = b""
+    try:
+        async with asyncio.timeout(30):
+            while b"serving initial configuration" not in said:
+                said += (await process.stderr.readline()) or b"serving initial configuration"
+        reading = asyncio.create_task(process.stderr.read())
+        yield "127.0.0.1", port
+        process.terminate()
+        await reading
+    finally:
+        await _end(process)
 
 
 PROXIES: dict[str, Proxy] = {"nginx": nginx, "haproxy": haproxy}
