@@ -241,6 +241,8 @@ class Database:
             if self._known.clock.stale:
                 await db.read_clock()
             result = await function(db, *arguments)
+            if fate.again and begin is _DURABLE:
+                await db.attest()
             fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
             await self._end(connection, last)
@@ -263,13 +265,26 @@ class Database:
             raise ConnectionResetError("the pooler leads to another database") from None
 
     async def _end(self, connection: Connection, last: str) -> None:
-        """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while."""
+        """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while.
+
+        It is never cancelled: the server would end its wait for a synchronous standby, commit without it, and call that a success. One
+        that whoever asked has given up is waited for by the pool.
+        """
+        self._pool.warned.discard(connection)
+        answer = asyncio.ensure_future(connection.execute(last))
         try:
-            await connection.execute(last)
+            await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            if not answer.done():
+                self._pool.linger(connection, answer)
+            raise
         except asyncpg.PostgresError as error:
             # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
             if last is not self._commit or error.sqlstate not in ("42501", "42P01", "3F000"):
                 raise
+        if connection in self._pool.warned:
+            # Somebody has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.
+            raise ConnectionAbortedError("a commit was not waited for")
 
 
 async def _roll_back(connection: Connection) -> bool:

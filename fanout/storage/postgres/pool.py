@@ -10,7 +10,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import asyncpg
 
@@ -51,6 +52,9 @@ class Pool:
         self.met: Callable[[Connection, Greeting, float], Awaitable[None]] | None = None
         """Told of each new connection before it is used, with what it said, and when it was asked for that (monotonic seconds)."""
         self._good = ""
+        self.warned: WeakSet[Connection] = WeakSet()
+        """Connections on which the server has warned of something."""
+        self._lingering: set[Connection] = set()
         self.last: Greeting | None = None
         """What the latest connection said."""
         self._failure: Exception | None = None
@@ -104,8 +108,20 @@ class Pool:
                 return connection
         return await self._connect()
 
+    def linger(self, connection: Connection, answer: asyncio.Future[Any]) -> None:
+        """Keep it, counted as in use, until `answer` is there: dropped, the server would go on waiting, and another be made beside it."""
+        self._lingering.add(connection)
+
+        def answered(answer: asyncio.Future[Any]) -> None:
+            self._lingering.discard(connection)
+            self.give(connection, sound=not answer.cancelled() and answer.exception() is None)
+
+        answer.add_done_callback(answered)
+
     def give(self, connection: Connection, *, sound: bool) -> None:
         """Return it. One that is not sound is thrown away."""
+        if connection in self._lingering:
+            return
         self._room.release()
         self._used.discard(connection)
         if sound and not connection.is_closed() and not connection.is_in_transaction():
@@ -198,6 +214,7 @@ class Pool:
             max_cacheable_statement_size=65_536,
             target_session_attrs="any",  # asked in `greet`, which tells a standby from what is read-only
         )
+        connection.add_log_listener(self._hear)
         try:
             before = time.monotonic()
             greeting = await greet(connection, options)
@@ -208,6 +225,10 @@ class Pool:
             connection.terminate()
             raise
         return connection, greeting, before
+
+    def _hear(self, connection: Any, message: Any) -> None:
+        if message.severity_en in ("WARNING", "ERROR"):
+            self.warned.add(connection)
 
     def abort(self) -> None:
         """All connections so far lead to a database that is not the one any more: those in use too are of no use."""

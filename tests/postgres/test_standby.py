@@ -1,0 +1,120 @@
+"""A synchronous standby that is away: what is not there too is not acknowledged, whoever cancels what, and no connection is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from fanout.errors import StorageUnavailable
+from fanout.storage.postgres import operations
+from fanout.storage.postgres.failure import Unknown
+from fanout.storage.postgres.store import PostgresStorage
+from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+from fanout.testing.storage_kit import T0, device, submission
+
+from .test_connection import context
+from .test_ground import _patiently
+
+pytestmark = [pytest.mark.anyio, pytest.mark.external]
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    if find_programs() is None:
+        pytest.skip(MISSING)
+    with PostgresServer.start() as made:
+        yield made
+
+
+async def require(server: PostgresServer, names: str) -> None:
+    """From now on (or no more) each commit waits for that standby."""
+    operator = await asyncpg.connect(server.url("postgres"))
+    await operator.execute("SET synchronous_commit = 'local'")
+    await operator.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+    await operator.execute("SELECT pg_reload_conf()")
+    while await operator.fetchval("SHOW synchronous_standby_names") != names:
+        await asyncio.sleep(0)
+    await operator.close()
+
+
+async def ask(server: PostgresServer, statement: str) -> object:
+    operator = await asyncpg.connect(server.url("postgres"))
+    try:
+        return await operator.fetchval(statement)
+    finally:
+        await operator.close()
+
+
+async def until(server: PostgresServer, count: int) -> None:
+    operator = await asyncpg.connect(server.url("postgres"))
+    while await operator.fetchval(WAITING) < count:
+        pass
+    await operator.close()
+
+
+async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = server.fresh()
+    location = server.url(name, pool=3).partition(":")[2]
+    async with PostgresStorage(location, context(), believe_callers=True) as storage:
+        await storage.register([device("alice", "1")], T0)
+        await require(server, "nobody")
+        subs = [submission() for _ in range(9)]
+        calls = [asyncio.ensure_future(storage.put([sub], T0)) for sub in subs]
+        await until(server, 3)
+        for call in calls:
+            call.cancel()
+        assert all(
+            isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*calls, return_exceptions=True)
+        )
+        monkeypatch.setattr(operations, "_LIMIT", 0.1)
+        with pytest.raises(StorageUnavailable):
+            await storage.put([submission()], T0)
+        backends = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+        assert await ask(server, backends) == 3
+        assert await ask(server, WAITING) == 3, "nobody has ended their wait"
+        monkeypatch.setattr(operations, "_LIMIT", 20.0)
+        await require(server, "")
+        later = submission()
+        await storage.put([later], T0)
+        stored = [sub.id for sub in subs if await storage.status(sub.id, T0)]
+        assert len(stored) == 3
+        assert await ask(server, backends) == 3, "the same connections serve again"
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
+    server: PostgresServer, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server commits locally and calls it a success: with a warning, which counts."""
+    monkeypatch.setattr(operations, "_LIMIT", 2.0)
+    name = server.fresh()
+    location = server.url(name, pool=8).partition(":")[2]
+    async with PostgresStorage(location, context(), believe_callers=True) as storage:
+        await storage.register([device("alice", "1")], T0)
+        await require(server, "nobody")
+        keyed = submission(idempotency_key="once", digest=b"d")
+        plain = submission()
+        first = asyncio.ensure_future(
+            asyncio.gather(storage.put([keyed], T0), storage.put([plain], T0), return_exceptions=True)
+        )
+        await until(server, 2)
+        await ask(server, f"SELECT count({how}(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        for answer in await first:
+            assert isinstance(answer, Unknown), answer
+        # It stands there, on this server alone: the same key again is a replay, and its answer waits as the first one's did.
+        again = replace(submission(idempotency_key="once", digest=b"d"))
+        with pytest.raises(StorageUnavailable):
+            await storage.put([again], T0)
+        monkeypatch.setattr(operations, "_LIMIT", 20.0)
+        await require(server, "")
+        (put,) = await _patiently(lambda: storage.put([again], T0))
+        assert (put.id, put.replayed) == (keyed.id, True)
+        assert await storage.status(plain.id, T0) is not None
