@@ -36,7 +36,7 @@ def test_a_text_that_is_not_there_once_is_refused(count: int) -> None:
 def test_a_plant_that_no_test_notices_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes = {"a": [0, 1], "b": [0, 0], "c": [1], "d": [0, 4], "e": [0, None], "f": [0]}
+    codes = {"a": [0, 1], "b": [0, 0], "c": [1], "d": [0, 4], "e": [0, None], "f": [0], "g": []}
     file = "tests/mutants/plant.py"
     plants = [Plant(name, file, "import Path", "import  Path", f"tests/{name}.py") for name in codes]
 
@@ -45,6 +45,7 @@ def test_a_plant_that_no_test_notices_is_said(
 
     monkeypatch.setattr(Copy, "__enter__", lambda self: self)
     monkeypatch.setattr(Copy, "planted", lambda self, plant: self)
+    monkeypatch.setattr(Copy, "fits", lambda self, plant: plant.name != "g")
     monkeypatch.setattr(Copy, "pytest", lambda self, tests: ran(Path(tests).stem))
     assert main([], plants) == 1
     said = capsys.readouterr().out
@@ -54,7 +55,8 @@ def test_a_plant_that_no_test_notices_is_said(
     assert "BROKEN   d" in said
     assert "noticed  e" in said
     assert "not run  f" in said
-    assert "6 plants, 3 without a test that notices" in said
+    assert "MISFIT   g" in said
+    assert "7 plants, 4 without a test that notices" in said
 
 
 def test_the_copy_is_what_is_tested_and_is_whole_again() -> None:

@@ -111,8 +111,8 @@ PLANTS = [
     Plant(
         "doubt is retried although the caller forbade it",
         "fanout/core/settlement.py",
-        '        case Unavailable(_, scope, reason, after):\n            if tried.repeat != "prefer_delivery":',
-        '        case Unavailable(_, scope, reason, after):\n            if tried.repeat == "at_most_once":',
+        '        case Unavailable(_, _, reason, after):\n            if tried.repeat != "prefer_delivery":',
+        '        case Unavailable(_, _, reason, after):\n            if tried.repeat == "at_most_once":',
         _SETTLEMENT,
     ),
     Plant(

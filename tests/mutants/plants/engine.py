@@ -97,8 +97,8 @@ PLANTS = [
     Plant(
         "a lane that has used up its turn goes on",
         "fanout/engine/group.py",
-        "        queue.credit -= 1\n",
-        "",
+        "        queue.credit -= 1\n        self.active = active = active + 1\n",
+        "        self.active = active = active + 1\n",
         "tests/engine",
     ),
     Plant(
