@@ -22,7 +22,17 @@ from fanout.core.secret import Secret
 from fanout.engine import Engine, FleetLink, Renewer, Role
 from fanout.engine.chance import source
 from fanout.errors import ConfigurationError, UsageError
-from fanout.plugin import Clock, Context, Sealer, Storage, StorageContext, Transport, clock_of
+from fanout.plugin import (
+    Clock,
+    Context,
+    Sealer,
+    Storage,
+    StorageContext,
+    StoragePlugin,
+    Transport,
+    TransportPlugin,
+    clock_of,
+)
 from fanout.registry import Registry
 
 __all__ = [
@@ -99,7 +109,7 @@ class Parts:
 def open(
     config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     *,
-    storage: str | None = None,
+    storage: str | Storage | StoragePlugin | tuple[StoragePlugin, str] | None = None,
     transports: Mapping[str, Any] | None = None,
     apps: Mapping[str, Mapping[str, Any]] | None = None,
     policy: Policy | Mapping[str, Any] | None = None,
@@ -122,6 +132,10 @@ def open(
     `backlog`, `telemetry`, `addresses` and `proxy` (the egress proxy of all that name none); or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
     the current folder.
 
+    In the place of a binding's settings may stand a transport object, or a `TransportPlugin` with its settings, `(plugin, {…})`: a test, a
+    notebook or a program of one file needs no distribution with entry points. So may a storage object or `(StoragePlugin, location)` in the
+    place of `storage`. Give each open engine objects of its own. Commands of the shell cannot load them.
+
     `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
     are told of events in batches. On leaving, sends that are under way have `drain_timeout` seconds to be answered. `clock` and `rng` replace the machine's time and chance, in tests. `registry` replaces the
     installed plugins.
@@ -132,6 +146,13 @@ def open(
     if role not in ("submit", "work", "both"):
         raise UsageError(f"role is {role!r}: use submit, work or both.")
     registry = Registry() if registry is None else registry
+    hand = _Hand()
+    if isinstance(config, Mapping):
+        config = hand.document(config)
+    storage = None if storage is None else hand.storage(storage)
+    transports = None if transports is None else hand.bindings("default", transports)
+    apps = None if apps is None else {app: hand.bindings(app, each) for app, each in apps.items()}
+    registry = registry.holding(hand.given)
     settings = make_settings(
         config,
         storage=storage,
@@ -146,6 +167,81 @@ def open(
         registry=registry,
     )
     return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """The settings of a transport that is made already."""
+
+    get: Callable[[], Transport] = dataclasses.field(repr=False)
+
+
+class _Hand:
+    """Takes objects out of a configuration and leaves what can be read in their place. `given` are their descriptors, by place."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, TransportPlugin | StoragePlugin] = {}
+        self._seen: dict[int, str] = {}
+
+    def document(self, tables: Mapping[str, Any]) -> Mapping[str, Any]:
+        changed = dict(tables)
+        if "storage" in tables:
+            changed["storage"] = self.storage(tables["storage"])
+        if isinstance(apps := tables.get("apps"), Mapping):
+            changed["apps"] = {
+                app: {**table, "transports": self.bindings(app, table["transports"])}
+                if isinstance(table, Mapping) and "transports" in table
+                else table
+                for app, table in apps.items()
+            }
+        return changed
+
+    def storage(self, value: Any) -> Any:
+        if isinstance(value, StoragePlugin):
+            value = (value, "")
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], StoragePlugin):
+            self.given["storage"] = value[0]
+            return f"{value[0].name}:{value[1]}"
+        if isinstance(value, type) or not hasattr(value, "lease"):
+            return value
+        self._check("storage", value, _STORAGE)
+        self.given["storage"] = StoragePlugin(name="object", factory=lambda location, context: value)
+        return f"object:{type(value).__name__}"
+
+    def bindings(self, app: str, bindings: Any) -> Any:
+        if not isinstance(bindings, Mapping):
+            return bindings
+        return {
+            binding: self._binding(f"apps.{app}.transports.{binding}", binding, each)
+            for binding, each in bindings.items()
+        }
+
+    def _binding(self, place: str, binding: str, value: Any) -> Any:
+        if isinstance(value, TransportPlugin):
+            value = (value, {})
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], TransportPlugin):
+            plugin, settings = value
+            self.given[place] = plugin
+            return {**settings, "type": plugin.name} if isinstance(settings, Mapping) else settings
+        if isinstance(value, (Mapping, type)) or not (hasattr(value, "prepare") or hasattr(value, "send")):
+            return value
+        self._check(place, value, _TRANSPORT)
+        self.given[place] = TransportPlugin(name=binding, settings=_Ready, factory=lambda ready, context: ready.get())
+        return _Ready(lambda: value)
+
+    def _check(self, place: str, value: object, members: Sequence[str]) -> None:
+        missing = [name for name in members if not hasattr(value, name)]
+        if missing:
+            raise UsageError(
+                f"{place} is a {type(value).__name__} without {', '.join(missing)}: see fanout.plugin for what it has to have."
+            )
+        if id(value) in self._seen:
+            raise UsageError(f"{place} is the same object as {self._seen[id(value)]}: give each an object of its own.")
+        self._seen[id(value)] = place
+
+
+_TRANSPORT = ("__aenter__", "__aexit__", "parse_address", "prepare", "capacity", "send", "check")
+_STORAGE = ("__aenter__", "__aexit__", "shared", "register", "put", "lease", "settle")
 
 
 def make_settings(

@@ -7,7 +7,7 @@ disables itself and nothing else, and says why when it is asked for. Levels abov
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -50,6 +50,7 @@ class Registry:
     def __init__(self, installed: Iterable[Distribution] | None = None) -> None:
         """`installed` are the distributions to look at; None means all that Python can see."""
         self._plugins: list[_Plugin] = []
+        self._given: Mapping[str, Descriptor] = {}
         seen: set[str] = set()
         for distribution in distributions() if installed is None else installed:
             entries = [entry for entry in distribution.entry_points if entry.group in _GROUPS]
@@ -64,6 +65,16 @@ class Registry:
                 info = PluginInfo(_GROUPS[entry.group], entry.name, name, distribution.version)
                 self._plugins.append(_Plugin(info, entry))
         self._plugins.sort(key=lambda plugin: (plugin.info.kind, plugin.info.name, plugin.info.distribution))
+
+    def holding(self, given: Mapping[str, Descriptor]) -> Registry:
+        """This registry and the descriptors that a program gave itself, by the place in its configuration: `storage`, or
+        `apps.APP.transports.BINDING`. Raises `PluginError` for one that cannot be used."""
+        for place, descriptor in given.items():
+            if problem := _flaw("storage" if place == "storage" else "transport", descriptor):
+                raise PluginError(f"{place}: {problem}")
+        more = Registry(())
+        more._plugins, more._given = self._plugins, {**self._given, **given}
+        return more
 
     def names(self, kind: Kind) -> list[str]:
         """The names of one kind, each once, in order."""
@@ -115,11 +126,15 @@ class Registry:
         """What a descriptor names as "module:attribute", imported. Raises `PluginError` when that fails."""
         if not isinstance(part, str):
             return part
-        plugin = self._matching(kind, name)[0]
         try:
             module, _, attribute = part.partition(":")
             found: Callable[..., Any] = getattr(import_module(module), attribute)
         except Exception as error:
+            plugin = next(iter(self._matching(kind, name)), None)
+            if plugin is None:
+                raise PluginError(
+                    f"The {kind} {name} that the program gave cannot import {part} ({_cause(error)})."
+                ) from error
             extra = plugin.descriptor.extra if plugin.descriptor else ""
             remedy = (
                 f"install its extra {extra!r} (from a checkout: pip install '.[{extra}]')" if extra else "reinstall it"
@@ -130,6 +145,8 @@ class Registry:
         return found
 
     def _find(self, kind: Kind, name: str, place: str) -> Descriptor:
+        if place in self._given:
+            return self._given[place]
         plugins = self._matching(kind, name)
         if not plugins:
             what = "storage backend" if kind == "storage" else "transport"

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from fanout.bootstrap import Parts, SystemClock, prepare, ways_of
+from fanout.cli.contents import reserved_tags, strangers
 from fanout.cli.doctor_files import exposed
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, run
@@ -41,6 +42,8 @@ __all__ = ["doctor"]
 _PATIENCE = 30.0
 """Seconds for one binding's check: twice the usual request deadline, for a token and a request."""
 
+
+_ELSEWHERE = "not checked: a running worker serves it, as an object of its program or by another configuration, and the shell cannot load it"
 
 _SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
 """What `fanout serve` imports of the extra `service`; PyJWT is missed by the issuers themselves."""
@@ -119,7 +122,8 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     except (ConfigurationError, UsageError) as error:
         report(Finding("addresses", "", str(error), code=2))
         addresses = AddressSettings()
-    report(await _storage(document, registry, addresses))
+    for finding in await _storage(document, registry, addresses):
+        report(finding)
     for app, of_app in bindings.items():
         for binding, settings in of_app.items():
             report(await _binding(document, registry, app, binding, settings))
@@ -135,18 +139,21 @@ async def _examine(config: Path | None, *, json: bool) -> int:
     return worst
 
 
-async def _storage(document: Document, registry: Registry, addresses: AddressSettings) -> Finding:
+async def _storage(document: Document, registry: Registry, addresses: AddressSettings) -> list[Finding]:
     scheme = document.storage.partition(":")[0]
     try:
         storage = _parts(document, registry, {}, addresses).storage
         async with storage:
-            return Finding("storage", scheme, detail=". ".join([storage.location, *getattr(storage, "remarks", ())]))
+            detail = ". ".join([storage.location, *getattr(storage, "remarks", ())])
+            finding = Finding("storage", scheme, detail=detail, warning=await reserved_tags(storage, document.apps))
+            known = {f"{table.app}/{table.binding}" for table in document.bindings}
+            return [finding, *(Finding("binding", name, detail=_ELSEWHERE) for name in await strangers(storage, known))]
     except (ConfigurationError, PluginError, UsageError) as error:
-        return Finding("storage", scheme, str(error), code=2)
+        return [Finding("storage", scheme, str(error), code=2)]
     except StorageAbsent:
-        return Finding("storage", scheme, detail="not made yet: `fanout work` or `fanout send` will make it")
+        return [Finding("storage", scheme, detail="not made yet: `fanout work` or `fanout send` will make it")]
     except StorageError as error:
-        return Finding("storage", scheme, str(error), code=1)
+        return [Finding("storage", scheme, str(error), code=1)]
 
 
 async def _binding(
@@ -160,7 +167,7 @@ async def _binding(
     ways = ways_of(transport)
     try:
         async with AsyncExitStack() as stack:
-            await enter(stack, app, binding, transport)
+            await enter(stack, {(app, binding): transport})
             diagnosis = await diagnose(transport, _PATIENCE)
     except ConfigurationError as error:
         return Finding("binding", name, str(error), code=2)

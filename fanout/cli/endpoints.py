@@ -20,7 +20,11 @@ from fanout.errors import UsageError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Device endpoints: add, import, list, show, remove, restore, seal.", no_args_is_help=True)
+app = typer.Typer(
+    help="Device endpoints: add, import, list, show, remove, restore, seal.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 app.command()(seal)
 
@@ -56,7 +60,8 @@ def add(
             raise UsageError(f"ADDRESS begins like JSON and is none: {error.msg}.") from None
 
     async def command() -> int:
-        async with parts(config, "endpoints", create=True).engine(role="submit") as engine:
+        made = parts(config, "endpoints", create=True, app=app, binding=transport)
+        async with made.engine(role="submit") as engine:
             endpoint = await engine.endpoints.register(
                 user=user, binding=transport, address=raw, app=app, platform=platform, tags=tag or ()
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 import orjson
@@ -77,7 +78,7 @@ def send(
         async with parts(config, "send").engine(role="submit") as engine:
             preview = await engine.preview(notification, target, app=app)
         if dry_run:
-            _show_preview(preview, target, json=json)
+            _show_preview(preview, target, due, json=json)
         else:
             counted.append(preview.total)
         return 0
@@ -135,7 +136,7 @@ def _confirm(total: int, app: str) -> None:
         raise typer.Exit(1)
 
 
-def _show_preview(preview: Preview, target: Target, *, json: bool) -> None:
+def _show_preview(preview: Preview, target: Target, due: float | None, *, json: bool) -> None:
     if json:
         emit(
             {
@@ -145,10 +146,14 @@ def _show_preview(preview: Preview, target: Target, *, json: bool) -> None:
                 "total": preview.total,
                 "rate": preview.rate,
                 "eta_s": preview.eta_s,
+                "due_at": due,
             }
         )
         return
     typer.echo(f"{target}: {preview.total:,} endpoints; nothing was sent")
+    if due is not None:
+        moment = datetime.fromtimestamp(due, UTC)
+        typer.echo(f"  due {moment:%Y-%m-%d %H:%M:%S} UTC, which is {moment.astimezone():%Y-%m-%d %H:%M:%S %Z} here")
     for binding, count in preview.endpoints.items():
         typer.echo(f"  {binding}: {count:,} endpoints, {preview.sizes[binding]:,} bytes each")
     if preview.eta_s is not None and preview.rate is not None:

@@ -46,7 +46,10 @@ def parts(
         raise UsageError(f"--app {app!r} is no app of this configuration: it has {known}.")
     if binding is not None and (app, binding) not in made.transports:
         known = ", ".join(sorted(name for owner, name in made.transports if owner == app))
-        raise UsageError(f"The app {app} has no binding {binding!r}; it has {known}.")
+        raise UsageError(
+            f"The app {app} of this configuration has no binding {binding!r}; it has {known}. What a program hands over as an object, the "
+            "shell cannot load."
+        )
     return made
 
 

@@ -10,6 +10,7 @@ from fanout.config.binding import BindingTable, check_environment, environment_n
 from fanout.config.document import Document, find_document
 from fanout.config.environment import Asked
 from fanout.config.load import load, load_binding
+from fanout.config.renew import prove
 from fanout.config.service import (
     TENANT,
     ApiKeySettings,
@@ -53,5 +54,6 @@ __all__ = [
     "in_thread",
     "load",
     "load_binding",
+    "prove",
     "service_settings",
 ]

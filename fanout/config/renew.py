@@ -7,9 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from fanout.config.binding import read_secret
+from fanout.config.marks import secrets_of
+from fanout.config.settings import Settings
 from fanout.core.secret import Secret
+from fanout.errors import ConfigurationError, UsageError
 
-__all__ = ["renewed"]
+__all__ = ["prove", "renewed"]
+
+
+def prove(settings: Settings) -> None:
+    """Read every secret of every binding, and check its settings with it. Raises `ConfigurationError`, which names the place.
+
+    For a program that is about to send, before it opens anything.
+    """
+    for app, binding, chosen in settings.bindings():
+        place = f"apps.{app}.transports.{binding}"
+        secrets = [secret for secret in secrets_of(chosen.settings) if not secret.at_hand]
+        try:
+            for secret in secrets:
+                secret.reveal()
+            if secrets:
+                dataclasses.replace(chosen.settings)  # looks at itself again, now with the texts
+        except (UsageError, ConfigurationError) as error:
+            text = str(error)
+            raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
 
 
 def renewed(settings: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from fanout.errors import ConfigurationError, FanoutError
@@ -11,13 +12,14 @@ from fanout.plugin import Diagnosis, Transport
 __all__ = ["diagnose", "enter"]
 
 
-async def enter(stack: AsyncExitStack, app: str, binding: str, transport: Transport) -> None:
-    """Open a transport, to be closed with `stack`. Raises `ConfigurationError`, which names the place, for what it cannot use."""
-    try:
-        await stack.enter_async_context(transport)
-    except ConfigurationError as error:
-        place, text = f"apps.{app}.transports.{binding}", str(error)
-        raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
+async def enter(stack: AsyncExitStack, transports: Mapping[tuple[str, str], Transport]) -> None:
+    """Open transports, to be closed with `stack`. Raises `ConfigurationError`, which names the place, for what one cannot use."""
+    for (app, binding), transport in transports.items():
+        try:
+            await stack.enter_async_context(transport)
+        except ConfigurationError as error:
+            place, text = f"apps.{app}.transports.{binding}", str(error)
+            raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
 
 
 async def diagnose(transport: Transport, timeout: float, *, closed: bool = False) -> Diagnosis:

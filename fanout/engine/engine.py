@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from fanout.config import ConfigState
+from fanout.config import ConfigState, prove
 from fanout.core import given
 from fanout.core.fleet import WorkerNote
 from fanout.core.model import Notification, Target
@@ -42,7 +42,7 @@ from fanout.engine.renewal import Renewal, Renewer
 from fanout.engine.settler import Settler
 from fanout.engine.waiters import Waiters
 from fanout.engine.work import Work
-from fanout.errors import EngineClosed, NotFound, StorageError, UsageError
+from fanout.errors import EngineClosed, NotFound, StorageError
 from fanout.plugin import Clock, Diagnosis, Storage, Transport, clock_of
 
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
@@ -138,11 +138,12 @@ class Engine:
         if self._stack is not None:
             raise EngineClosed("An engine is opened once; make another with fanout.open.")
         self._door.enter()
+        if self.watcher is not None and self.role != "submit":
+            prove(self.watcher.settings)  # before the database is opened, and perhaps made
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.storage)
             if self.role != "submit":  # what only submits needs no credential
-                for (app, binding), transport in self.transports.items():
-                    await enter(stack, app, binding, transport)
+                await enter(stack, self.transports)
             stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -322,16 +323,7 @@ class Engine:
 
     async def _put(self, messages: Sequence[Any], *, idempotency_keys: Sequence[Any], **more: Any) -> list[Receipt]:
         self.ensure_open()
-        if not all(isinstance(each, (tuple, list)) and len(each) == 2 for each in messages):
-            raise UsageError("messages must be a list of (notification, target) pairs.")
-        if len(idempotency_keys) != len(messages):
-            raise UsageError(
-                f"idempotency_keys has {len(idempotency_keys)} for {len(messages)} messages: name one for each, or None."
-            )
-        requests = [
-            self._intake.request(notification, target, idempotency_key=key, **more)
-            for (notification, target), key in zip(messages, idempotency_keys, strict=True)
-        ]
+        requests = self._intake.requests(messages, idempotency_keys, **more)
         puts = await self.accept(requests, app=more["app"])
         return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
 

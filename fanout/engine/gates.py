@@ -323,11 +323,10 @@ class Gates:
         work = self._work
         _log.log(
             logging.ERROR if alarm else logging.WARNING,
-            "%s/%s: gate of %s %s closed for %.1f s: %s",
+            "%s/%s: gate of %s closed for %.1f s: %s",
             work.app,
             work.binding,
-            scope,
-            name,
+            f"{scope} {name}".rstrip(),
             until - now,
             gate.reason,
         )
@@ -337,7 +336,7 @@ class Gates:
 
     def _say_opened(self, scope: str, name: str, now: float) -> None:
         work = self._work
-        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name)
+        _log.info("%s/%s: gate of %s opened", work.app, work.binding, f"{scope} {name}".rstrip())
         self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=str(scope))
         if scope is Scope.BINDING:
             for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from fanout.core import given
 from fanout.core.delivery import Message
@@ -105,6 +106,19 @@ class Intake:
             zero_ttl_grace=self._policy.zero_ttl_grace,
         )
         return self.judged(submission, notification)
+
+    def requests(self, messages: Sequence[Any], keys: Sequence[Any], **more: Any) -> list[Request]:
+        """A request for each (notification, target), with its idempotency key. Raises `UsageError`."""
+        if not all(isinstance(each, (tuple, list)) and len(each) == 2 for each in messages):
+            raise UsageError("messages must be a list of (notification, target) pairs.")
+        if len(keys) != len(messages):
+            raise UsageError(
+                f"idempotency_keys has {len(keys)} for {len(messages)} messages: name one for each, or None."
+            )
+        return [
+            self.request(notification, target, idempotency_key=key, **more)
+            for (notification, target), key in zip(messages, keys, strict=True)
+        ]
 
     def _fault(self, app: str, binding: str, error: Exception) -> None:
         self._faults += 1

@@ -37,12 +37,12 @@ def test_configuration(shell: Any) -> None:
     assert "did you mean team_id" in said
 
     shell.config.write_text(APNS + 'key_file = "AuthKey.p8"\n')
-    said = refused(shell, *send)
+    said = refused(shell, *send, "--wait")  # without, nothing is sent and no key is needed
     assert "apps.default.transports.apns.key_file" in said
     assert "AuthKey.p8" in said
 
     (shell.folder / "AuthKey.p8").write_text("-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----\n")
-    said = refused(shell, *send)
+    said = refused(shell, *send, "--wait")
     assert "apps.default.transports.apns" in said
     assert "AuthKey.p8" in said
     assert ".p8 file" in said

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 import fanout
@@ -12,6 +17,7 @@ import fanout.bootstrap
 from fanout.errors import ConfigurationError, StorageAbsent
 from fanout.plugin import StorageContext
 from fanout.registry import Registry
+from fanout.testing.scripted import ScriptedTransport
 
 LOOKING = [
     ("status",),
@@ -87,3 +93,23 @@ async def test_a_storage_that_is_only_looked_at_is_absent(tmp_path: Any) -> None
         async with Registry().make_storage(f"sqlite:{tmp_path}/fanout.db", context):
             pass
     assert os.listdir(tmp_path) == []
+
+
+def test_doctor_counts_tags_from_before_and_names_what_it_cannot_load(shell: Any) -> None:
+    async def use() -> Any:
+        async with fanout.open(shell.config, role="submit") as engine:
+            plain = engine.endpoints.registration(user="alice", binding="pigeon", address="phone")
+            await engine.endpoints.register_many([replace(plain, tags=("old & odd", "fine"))])
+        storage = f"sqlite:{shell.folder}/fanout.db"
+        async with fanout.open(storage=storage, transports={"door": ScriptedTransport()}):
+            words = [sys.executable, "-m", "fanout", "doctor", "--json"]
+            given: Any = {"cwd": shell.folder, "env": shell.environ, "capture_output": True, "timeout": 60}
+            return await asyncio.to_thread(lambda: subprocess.run(words, **given).stdout)
+
+    lines = [orjson.loads(line) for line in asyncio.run(use()).splitlines()]
+    (found,) = [line for line in lines if line["kind"] == "storage"]
+    assert found["ok"]
+    assert found["warning"].startswith("1 endpoints have tags (1 different ones)")
+    (door,) = [line for line in lines if line["name"] == "default/door"]
+    assert "cannot load it" in door["detail"]
+    assert "cannot load" in shell("endpoints", "add", "--user", "a", "--transport", "door", "x").err

@@ -112,6 +112,37 @@ print(push().status(first["notification"]).total)
     assert run(folder, EXAMPLES["django"] + drive).strip() == "1"
 
 
+def test_the_django_example_opens_one_engine_for_sixteen_first_requests(folder: Path) -> None:
+    package = folder / "django"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "http.py").write_text("class JsonResponse(dict):\n    pass\n")
+    drive = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+class Request:
+    POST = {"user": "alice"}
+
+def counted(*given, real=fanout.sync.open, **named):
+    opened.append(given)
+    return real(*given, **named)
+
+opened, gate = [], Barrier(16)
+fanout.sync.open = counted
+
+def first(order):
+    gate.wait()
+    return shipped(Request, order)["notification"]
+
+with ThreadPoolExecutor(16) as threads:
+    assert len(set(threads.map(first, range(16)))) == 16
+print(len(opened))
+push().close()
+"""
+    assert run(folder, EXAMPLES["django"] + drive).strip() == "1"
+
+
 @pytest.fixture
 def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
     """A street of doors on loopback: its URL and what was rung."""

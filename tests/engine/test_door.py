@@ -21,19 +21,6 @@ from fanout.testing.scripted import ScriptedTransport
 pytestmark = pytest.mark.anyio
 
 HI = Notification(title="Hi")
-NOT_CALLS = {
-    "configuration",
-    "fault",
-    "opened",
-    "storage",
-    "transports",
-    "policy",
-    "role",
-    "worker",
-    "endpoints",
-    "watcher",
-}
-"""What is merely looked at."""
 
 
 def calls(engine: Engine, id: str, endpoint: int) -> dict[str, Callable[[], Any]]:
@@ -65,7 +52,7 @@ def calls(engine: Engine, id: str, endpoint: int) -> dict[str, Callable[[], Any]
         (directory, "endpoints.", of_directory, directory_named),
     ):
         for name in dir(owner):
-            if name.startswith("_") or name in NOT_CALLS or f"{prefix}{name}" == "endpoints.change":
+            if name.startswith("_") or not callable(getattr(owner, name)) or f"{prefix}{name}" == "endpoints.change":
                 continue
             found[f"{prefix}{name}"] = _bound(getattr(owner, name), plain.get(name, ()), keyed.get(name, {}))
     return found

@@ -1,0 +1,61 @@
+"""What the shell says of itself, completion for three shells, and what a dry run understood."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import typer
+
+from fanout.cli.commands import app
+
+
+def _commands() -> list[list[str]]:
+    root: Any = typer.main.get_command(app)
+    found: list[list[str]] = [[]]
+    for name, command in root.commands.items():
+        found.append([name])
+        found += [[name, inner] for inner in getattr(command, "commands", {})]
+    return found
+
+
+@pytest.mark.parametrize("words", _commands(), ids=lambda words: " ".join(words) or "fanout")
+def test_help_is_plain_text(shell: Any, words: list[str]) -> None:
+    text = shell.ok(*words, "--help")
+    assert "<bool>" not in text
+    assert "Usage:" in text
+
+
+def test_a_table_is_named_in_help(shell: Any) -> None:
+    assert "[service]" in shell.ok("serve", "--help")
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion(name: str) -> None:
+    def fanout(**environ: str) -> str:
+        words = [sys.executable, "-c", "import sys; sys.argv[0] = 'fanout'; from fanout.cli import main; main()"]
+        found = subprocess.run(words, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    assert "_FANOUT_COMPLETE" in fanout(_FANOUT_COMPLETE=f"source_{name}")
+    asked = {"COMP_WORDS": "fanout exp", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "fanout exp"}
+    asked |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "explain" in fanout(_FANOUT_COMPLETE=f"complete_{name}", **asked)
+
+
+def test_a_dry_run_says_which_instant_it_understood(shell: Any) -> None:
+    shell.register(("alice", "phone"))
+    at = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+    zoned = at.astimezone(tz=None).isoformat()
+    words = ("send", "--to", "user:alice", "--title", "Hi", "--dry-run", "--at", zoned)
+
+    assert f"due {at:%Y-%m-%d %H:%M:%S} UTC" in shell.ok(*words)
+    (line,) = shell(*words, "--json").lines
+    assert line["due_at"] == at.timestamp()
+    (line,) = shell(*words[:-2], "--json").lines
+    assert line["due_at"] is None
