@@ -57,6 +57,7 @@ class SystemClock:
         if hasattr(time, "CLOCK_BOOTTIME")
         else time.monotonic
     )
+    awake = staticmethod(time.monotonic)
 
 
 _log = logging.getLogger("fanout")

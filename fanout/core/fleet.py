@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fanout.core.span import outlived
+
 __all__ = ["Part", "SharedToken", "WorkerNote", "fair", "forsaken", "grant", "outlived", "supersedes"]
 
 _AHEAD = 1.0
@@ -77,14 +79,6 @@ def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
     others = list(others)
     mine = fair(rate, [demand, *(part.demand for part in others)])[0]
     return max(0.0, min(mine, rate - math.fsum(part.counted for part in others)))
-
-
-def outlived(seen_at: float, until: float, now: float) -> bool:
-    """Whether the heartbeat of a worker that was last heard of at `seen_at`, and is alive until `until`, has run out.
-
-    Also where it was heard of later than `now` by more than a heartbeat: the clock was set back since, and a living one has beaten anew.
-    """
-    return until <= now or seen_at - now >= until - seen_at
 
 
 def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:

@@ -16,6 +16,7 @@ import random
 from enum import StrEnum
 
 from fanout.core.policy import Policy, backoff
+from fanout.core.span import ends_at, outlived
 from fanout.core.states import Waiting
 from fanout.core.witness import FAULT, Witness, Witnesses
 
@@ -49,7 +50,9 @@ class Gate:
         "heard_at",
         "mark",
         "probe_until",
+        "probed_at",
         "reason",
+        "since",
         "state",
         "streak",
         "until",
@@ -61,8 +64,8 @@ class Gate:
         self._policy = policy
         self.streak = 0
         self.state = GateState.OPEN
-        self.until = 0.0
-        self.probe_until = 0.0
+        self.since = self.until = 0.0  # closed from when to when
+        self.probed_at = self.probe_until = 0.0
         self.closures = 0
         self.reason = ""
         self.waiting = Waiting.GATE
@@ -85,15 +88,15 @@ class Gate:
 
     def shut(self, now: float) -> bool:
         """Whether nothing may go before `until`, which is still to come."""
-        return self.state is GateState.CLOSED and now < self.until
+        return self.state is GateState.CLOSED and not outlived(self.since, self.until, now)
 
     def ready(self, now: float) -> bool:
         """Whether `admits` would say yes, without becoming a probe."""
         if self.state is GateState.OPEN:
             return True
         if self.state is GateState.CLOSED:
-            return now >= self.until
-        return self._out < self._allowed or now >= self.probe_until
+            return outlived(self.since, self.until, now)
+        return self._out < self._allowed or outlived(self.probed_at, self.probe_until, now)
 
     @property
     def _allowed(self) -> int:
@@ -112,9 +115,10 @@ class Gate:
         if self.state is GateState.CLOSED:
             self.state = GateState.PROBING
             self._out = self._proven = 0
-        elif now >= self.probe_until:
+        elif outlived(self.probed_at, self.probe_until, now):
             self._out = 0
         self._out += 1
+        self.probed_at = now
         self.probe_until = now + 2 * self._policy.request_timeout
         return True
 
@@ -132,15 +136,17 @@ class Gate:
     def opens_at(self, now: float) -> float:
         """When the next probe may go, if nobody says so before: the time of a closed gate, or that by which a probe that is out is lost."""
         if self.state is GateState.CLOSED:
-            return max(self.until, now)
-        return now if self.ready(now) else self.probe_until
+            return ends_at(self.since, self.until, now)
+        return now if self.ready(now) else ends_at(self.probed_at, self.probe_until, now)
 
     def share(self, now: float) -> float:
         """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""
         if not self._ramp_since:
             return 1.0
         interval = self._policy.ramp
-        passed = max(0.0, now - self._ramp_since)
+        if now < self._ramp_since:
+            self._ramp_since = now  # the clock was set back
+        passed = now - self._ramp_since
         share: float = _RAMP_FROM * 2.0 ** min(passed / interval if interval else 60.0, 60.0)
         if share >= 1.0:
             self._ramp_since = 0.0
@@ -242,9 +248,9 @@ class Gate:
 
         An already closed gate is only ever moved to a later time, by a gateway that named one.
         """
-        if self.state is GateState.CLOSED and now < self.until:
-            if after is not None and now + after > self.until:
-                self.until = now + after
+        if self.shut(now):
+            if after is not None and now + after > self.opens_at(now):
+                self.since, self.until = now, now + after
             return False
         self.closures += 1
         if after is None:
@@ -253,7 +259,7 @@ class Gate:
             ceiling = min(self._policy.backoff_cap, base * 2.0 ** min(self.closures - 1, 30))
             after = ceiling / 2 + backoff(self.closures, base=base / 2, cap=self._policy.backoff_cap / 2, rng=rng)
         self.state = GateState.CLOSED
-        self.until = now + after
+        self.since, self.until = now, now + after
         self.reason = reason
         self.waiting = waiting
         self.streak = 0
@@ -265,7 +271,7 @@ class Gate:
         if self.state is GateState.OPEN:
             return False
         self.state = GateState.CLOSED
-        self.until = now
+        self.since = self.until = now
         self.closures = 0
         self.witnesses.clear()
         return True

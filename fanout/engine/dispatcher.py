@@ -17,14 +17,14 @@ from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
+from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, patiently
-from fanout.engine.pulse import Pulse
 from fanout.engine.settler import Settler
 from fanout.engine.work import Work
 from fanout.errors import ContentRefused, InvalidMessage
 from fanout.plugin import Storage
 
-__all__ = ["JUMP", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
 _log = logging.getLogger("fanout.dispatcher")
 
@@ -37,8 +37,8 @@ _FULL = 0.005
 """Seconds between two looks at a full window: it holds far more than is sent in that time."""
 _PREPARED = 1024
 """Prepared notifications kept per binding."""
-JUMP = 1.0
-"""Seconds by which the wall clock must part from the monotonic one to count as set anew, and for which leasing then pauses."""
+_PATIENCE = 1.0
+"""Seconds for which leasing pauses after the clock was set."""
 _POLL = 30.0
 """Seconds after which an idle dispatcher looks again although nothing told it to. A safety net: nothing may depend on it."""
 _LOOK = 0.05
@@ -56,15 +56,16 @@ class Dispatcher:
         *,
         worker: str,
         extend: Callable[[], Awaitable[None]],
-        pulse: Pulse,
+        member: Membership,
     ) -> None:
         self.work = work
         self._storage = storage
         self._settler = settler
         self._worker = worker
         self._extend = extend
-        self._pulse = pulse
-        self._drift = work.clock.now() - work.clock.monotonic()
+        self._pulse = member.pulse
+        self._watch = member.watch
+        self._steps = self._watch.steps
         self._patient_until = float("-inf")
         self._lanes = Lanes()
         self._waiting = [False] * len(LANES)  # what storage said last
@@ -104,12 +105,11 @@ class Dispatcher:
             return 0.25
         if work.paused:
             return _POLL
-        drift = now - work.clock.monotonic()
-        if abs(drift - self._drift) > JUMP:
+        if self._watch.look() != self._steps:
             # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
             # any takes over another's.
-            self._drift = drift
-            self._patient_until = work.clock.monotonic() + JUMP
+            self._steps = self._watch.steps
+            self._patient_until = work.clock.monotonic() + _PATIENCE
             await self._extend()
         patience = self._patient_until - work.clock.monotonic()
         if patience > 0:
@@ -174,7 +174,7 @@ class Dispatcher:
         monotonic = work.clock.monotonic()
         until = monotonic + work.policy.lease
         now = work.clock.now()
-        if abs(now - monotonic - self._drift) > JUMP:
+        if self._watch.look() != self._steps:
             return False  # the clock was set on the way here: the next round sees to it first
         self.asked[lane] += 1
         chunks = await self._storage.lease(

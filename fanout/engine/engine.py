@@ -126,6 +126,7 @@ class Engine:
             tally=self._settler.tally,
             trouble=trouble,
             lapse=self._membership.lapse,
+            watch=self._membership.watch,
         )
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
@@ -187,8 +188,8 @@ class Engine:
             )
             siblings.setdefault(app, []).append(work.gates)
             work.gates.siblings = siblings[app]
-            extend, pulse = self._keeper.extend, self._membership.pulse
-            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, pulse=pulse)
+            extend, member = self._keeper.extend, self._membership
+            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, member=member)
             self._settler.works.append(work)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())

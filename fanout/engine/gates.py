@@ -11,6 +11,7 @@ from fanout.core.gate import Gate
 from fanout.core.outcome import Scope
 from fanout.core.records import GateNote
 from fanout.core.settlement import Park
+from fanout.core.span import ends_at, outlived
 from fanout.core.standing import LATELY
 from fanout.core.states import Waiting
 from fanout.core.witness import FAULT, Witness
@@ -54,7 +55,7 @@ class Gates:
         self._narrow: dict[str, float] = {}
         self._alone: set[str] = set()  # endpoints that wait by themselves, of which others are told
         self._follows = False  # the binding's gate is closed because another worker's is
-        self._told_until = 0.0  # to when an answer that this worker got itself has closed the binding's gate
+        self._told = 0.0, 0.0  # from when to when an answer that this worker got itself has closed the binding's gate
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
@@ -128,7 +129,9 @@ class Gates:
             return False
         # The blamed one waits on, until the time that it was told.
         gate = self.notifications.setdefault((group.name, sole), Gate(self._work.policy))
-        gate.close(now, self._rng, reason=group.gate.reason, after=group.gate.until - now, waiting=group.gate.waiting)
+        gate.close(
+            now, self._rng, reason=group.gate.reason, after=group.gate.opens_at(now) - now, waiting=group.gate.waiting
+        )
         gate.heard_at = now
         self._work.wary = True
         group.gate.relent(now)
@@ -203,7 +206,7 @@ class Gates:
 
     def retry_now(self, now: float) -> None:
         """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
-        self._told_until = 0.0
+        self._told = 0.0, 0.0
         for gate in self._all():
             gate.reset(now)
         self.notifications.clear()
@@ -221,12 +224,12 @@ class Gates:
         note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
         gate = self.binding
         if note is None:
-            if self._follows and now < self._told_until:
-                gate.until = self._told_until
+            if self._follows and not outlived(*self._told, now):
+                gate.since, gate.until = self._told
             elif self._follows and gate.reset(now):
                 self._work.signal.set()
             self._follows = False
-        elif now < (until := note.until + grace) and not (gate.shut(now) and gate.until >= until):
+        elif now < (until := note.until + grace) and not (gate.shut(now) and gate.opens_at(now) >= until):
             self._follows = True
             waiting = Waiting(note.waiting)
             if gate.close(now, self._rng, reason=note.reason, after=until - now, waiting=waiting):
@@ -277,8 +280,9 @@ class Gates:
         """What waits behind a gate that has closed goes back to storage with its reason, until it opens."""
         for each in [group] if group is not None else list(self._work.groups.values()):
             gate = each.gate if group is not None else self.binding
+            until = gate.opens_at(self._work.clock.now())
             for lease, position in each.drain():
-                lease.park(position, gate.until, gate.waiting, gate.reason)
+                lease.park(position, until, gate.waiting, gate.reason)
         self._work.settler.wake()
 
     def _shut_binding(
@@ -300,7 +304,9 @@ class Gates:
     ) -> None:
         closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting)
         if gate is self.binding and (closes or after is not None):
-            self._told_until = max(self._told_until, gate.until if after is None else now + after)
+            until = gate.until if after is None else now + after
+            if until >= ends_at(*self._told, now):
+                self._told = now, until
         if closes:
             if gate is self.binding:
                 self._follows = False

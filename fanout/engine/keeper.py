@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from fanout.core.policy import Policy
 from fanout.core.records import Control, GateNote
 from fanout.engine.counters import Tally
-from fanout.engine.dispatcher import JUMP, Dispatcher
+from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.patience import PASSING, Trouble, patiently
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
+from fanout.engine.watch import ClockWatch
 from fanout.engine.work import Work
 from fanout.errors import ContentRefused
 from fanout.plugin import Clock, Storage
@@ -49,6 +50,7 @@ class Keeper:
         tally: Tally,
         trouble: Trouble,
         lapse: Callable[[], None],
+        watch: ClockWatch,
     ) -> None:
         self._tally = tally
         self._worker = worker
@@ -64,7 +66,9 @@ class Keeper:
         self._policy = policy
         self._seen = -1
         self._others = -1
-        self._drift = clock.now() - clock.monotonic()
+        self._watch = watch
+        self._steps, self._suspends = watch.steps, watch.suspends
+        self._ahead = False  # the clock was set back, and storage has not been told yet
         self.look = Signal()
         self._trouble = trouble
         self._lapse = lapse
@@ -118,6 +122,7 @@ class Keeper:
         """
         await patiently(self._look_at_controls, self._trouble)
         self._incarnation = getattr(self._storage, "incarnation", 0)
+        await patiently(self._retime, self._trouble)
         patience = self._trouble.patience()
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
@@ -179,13 +184,32 @@ class Keeper:
 
         The dispatchers are woken: they are patient for a while too, and what was due later may be due now, though nothing was committed.
         """
-        drift = self._clock.now() - self._clock.monotonic()
-        if abs(drift - self._drift) > JUMP:
-            self._drift = drift
+        self._watch.look()
+        if self._watch.suspends != self._suspends:
+            self._suspends = self._watch.suspends
+            for work in self._works:
+                work.woke()
+        if self._watch.steps != self._steps:
+            self._steps = self._watch.steps
+            for work in self._works:
+                work.clock_was_set()
             try:
                 await self.extend()
             except PASSING as error:
                 _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
+            self._ahead = self._ahead or self._watch.set_back
+            for dispatcher in self._dispatchers:
+                dispatcher.work.signal.set()
+        if self._ahead:
+            await self._retime(stepped=True)
+            self._ahead = False
+
+    async def _retime(self, *, stepped: bool = False) -> None:
+        """What was written while the clock was ahead waits no longer than it was to (`Storage.retime`)."""
+        if self._works and await self._storage.retime(self._clock.now(), stepped=stepped):
+            _log.warning(
+                "The clock was set back: what was to wait by it waits for as long as was meant, and no longer."
+            )
             for dispatcher in self._dispatchers:
                 dispatcher.work.signal.set()
 

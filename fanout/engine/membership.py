@@ -13,16 +13,17 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from fanout.core.fleet import WorkerNote
 from fanout.core.policy import Policy
 from fanout.core.records import GateNote
-from fanout.engine.dispatcher import JUMP
 from fanout.engine.link import FleetLink
 from fanout.engine.patience import PASSING, Trouble
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
+from fanout.engine.watch import ClockWatch
 from fanout.engine.work import Work
 from fanout.errors import StorageError
 from fanout.plugin import Clock, Storage
@@ -77,7 +78,8 @@ class Membership:
         self._notes: list[GateNote] = []
         """What others say of gates."""
         self.pulse = Pulse()
-        self._drift = clock.now() - clock.monotonic()
+        self.watch = ClockWatch(clock)
+        self._steps = self.watch.steps
         self._steady_since = self._last = self._beaten = clock.monotonic()
         self._patient_until = float("-inf")
         self.ended = False
@@ -89,7 +91,9 @@ class Membership:
         `extend` extends every lease of this worker, and lets go of those that are lost.
         """
         self._extend = extend
+        self.watch.begin()
         if self._active:
+            self._note = replace(self._note, started_at=self._clock.now())
             self.pulse.until = self._clock.monotonic()
             await self._round()
 
@@ -120,7 +124,7 @@ class Membership:
 
     async def _round(self, *, short: bool = False) -> None:
         monotonic, now = self._clock.monotonic(), self._clock.now()
-        self._look_at_clock(monotonic, now)
+        self._look_at_clock(monotonic)
         try:
             if short or self._is_due(monotonic):
                 await self._beat(monotonic, now)
@@ -140,10 +144,10 @@ class Membership:
             self._patience.failed(error)
             self._steady_since = monotonic
 
-    def _look_at_clock(self, monotonic: float, now: float) -> None:
+    def _look_at_clock(self, monotonic: float) -> None:
         """Where the wall clock was set anew, everybody looks dead: each says first that it lives, before any judges by the new time."""
-        if abs(now - monotonic - self._drift) > JUMP:
-            self._drift = now - monotonic
+        if self.watch.look() != self._steps:
+            self._steps = self.watch.steps
             self._steady_since = monotonic
             self._patient_until = monotonic + self._life / 2
             self._beaten = float("-inf")

@@ -179,7 +179,7 @@ class Senders:
             case Park(scope):
                 lease.tried()
                 gate = work.gates.of_scope(scope, group, lease.prepared.message.topic)
-                lease.park(position, gate.until, gate.waiting, gate.reason)
+                lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
 
     def _waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
         """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""

@@ -262,18 +262,27 @@ class Work:
     def retry_now(self) -> None:
         """Somebody says that what was wrong is mended: probe every closed gate, and believe the gateway again."""
         now = self.clock.now()
-        self.tell_mended()
+        self._tell("mended")
         self.senders.retry_now(now)
         self.gates.retry_now(now)
 
-    def tell_mended(self) -> None:
-        """What the transport was refused with, a token say, need not be refused again (`plugin.Transport`)."""
-        mended: Callable[[], None] | None = getattr(self.transport, "mended", None)
+    def clock_was_set(self) -> None:
+        """Back-offs are known here by a clock that was: storage knows them for good. A refused token may be right now, or wrong."""
+        self._holds = {}
+        self._tell("mended")
+
+    def woke(self) -> None:
+        """The machine was suspended: connections from before are not sent over unproven."""
+        self._tell("woke")
+
+    def _tell(self, what: str) -> None:
+        """Call an optional method of the transport (see `plugin.Transport`)."""
+        method: Callable[[], None] | None = getattr(self.transport, what, None)
         try:
-            if mended is not None:
-                mended()
+            if method is not None:
+                method()
         except Exception as error:
-            self.fault(f"{type(error).__name__} escaped from mended.", error)
+            self.fault(f"{type(error).__name__} escaped from {what}.", error)
 
     def surrender(self) -> None:
         """Nothing more is begun: what no sender has taken goes back to storage, due at once."""

@@ -18,5 +18,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never jump: deadlines and durations."""
+        """Seconds that never jump: deadlines and durations. Those for which the machine was suspended count, where that can be known."""
         ...
+
+    # A clock whose `monotonic` counts a suspend may also have `awake()`: seconds that never jump and stand still in a suspend.

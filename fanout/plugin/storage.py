@@ -368,6 +368,16 @@ class Storage(Protocol):
         """
         ...
 
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        """The clock may have been set back: of instants of our own making no more may be left than they were made for.
+
+        Retries, what was given back until some time, and gates (`settle`, `post_gates`) that were written later than `now` by more than a
+        second are due as long after `now` as they were after they had been written; whether there were any. Wishes (due times of
+        submissions, expiries) stay. `stepped`: the caller has seen the clock being set; without it storage looks only where what was
+        written last is from the future. Asked when a worker starts, and when the clock was set.
+        """
+        ...
+
     async def prune(self, now: float, *, limit: int) -> int:
         """Delete up to `limit` rows that their retention no longer covers; how many. 0 means there is nothing left to do."""
         ...

@@ -139,7 +139,8 @@ class Transport(Protocol):
         ...
 
     # A transport may also have `mended()`: called, on the loop, when an operator says that what kept it from sending is mended
-    # (`fanout resume`), and when the clock was set. What the gateway has refused, a token say, is not presented again.
+    # (`fanout resume`), and when the clock was set. What the gateway has refused, a token say, is not presented again. And `woke()`: called
+    # after the machine was suspended. Connections from before it are replaced, or proven, before anything is sent over them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

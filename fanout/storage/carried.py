@@ -16,7 +16,7 @@ _PRECISE = 0.25
 class CarriedClock:
     """A `Clock` whose `now` is the database's, carried on by the machine's monotonic clock; the machine's until it was `told` once."""
 
-    __slots__ = ("_good_until", "_machine", "_offset", "_other", "monotonic")
+    __slots__ = ("_good_until", "_machine", "_offset", "_other", "awake", "monotonic")
 
     def __init__(self, machine: Clock) -> None:
         self._machine = machine
@@ -24,6 +24,7 @@ class CarriedClock:
         self._good_until = 0.0
         self._other = False
         self.monotonic = machine.monotonic
+        self.awake = getattr(machine, "awake", None)
 
     def now(self) -> float:
         """UNIX seconds by the database's clock."""

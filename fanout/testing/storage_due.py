@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
+
 from fanout.core.model import Target
-from fanout.core.records import Release, RetryRow, Settlement
+from fanout.core.records import Expired, GateNote, Release, RetryRow, Settlement
 from fanout.core.states import Waiting
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, post, standing, submission
+from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, post, settle_all, standing, submission
 
-__all__ = ["waiting_names_the_next_due_time", "what_expires_before_it_is_expanded_says_so"]
+__all__ = [
+    "waiting_names_the_next_due_time",
+    "what_expires_before_it_is_expanded_says_so",
+    "what_we_made_is_retimed",
+]
+
+_AHEAD = 28_800.0
+"""Seconds by which the clock was ahead."""
 
 
 async def _next(storage: Storage, at: float, *, binding: str = "apns", app: str = "default") -> float | None:
@@ -16,6 +25,11 @@ async def _next(storage: Storage, at: float, *, binding: str = "apns", app: str 
     law(not any(ready), f"nothing is work at this moment: {ready} for {binding}")
     law(later is None or later > at, f"what is due later is later: {later}")
     return later
+
+
+def _unexpanded(expired: int) -> dict[str, int]:
+    law(isinstance(expired, Expired), "expire answers an Expired")
+    return dict(getattr(expired, "unexpanded", {}))
 
 
 async def waiting_names_the_next_due_time(kit: Kit) -> None:
@@ -76,10 +90,10 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         for sub in never.values():
             await post(storage, sub, T0)
         expired = await storage.expire(T0 + 14.9, limit=100)
-        law((expired, dict(expired.unexpanded)) == (0, {}), "nothing expires before its time")
+        law((expired, _unexpanded(expired)) == (0, {}), "nothing expires before its time")
         expired = await storage.expire(T0 + 15, limit=100)
         law(expired == 0, f"no delivery has ended, for there was none: {expired}")
-        law(dict(expired.unexpanded) == {"default": 3}, f"the notifications are counted, by app: {expired.unexpanded}")
+        law(_unexpanded(expired) == {"default": 3}, f"the notifications are counted, by app: {_unexpanded(expired)}")
         for what, sub in never.items():
             status = await standing(storage, sub.id)
             law((status.state, status.total) == ("done", 0), f"the {what} is done, with nothing: {status}")
@@ -88,7 +102,7 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         ends = [e.data["notification"] for e in await storage.events() if e.kind == "notification.finished"]
         law(sorted(ends) == sorted(sub.id for sub in never.values()), f"each has its event: {ends}")
         again = await storage.expire(T0 + 16, limit=100)
-        law((again, dict(again.unexpanded)) == (0, {}), "and is ended once")
+        law((again, _unexpanded(again)) == (0, {}), "and is ended once")
 
         # Of a broadcast that was expanded in part, the part is counted.
         part = submission(Target.all(), now=T0 + 20, ttl=10)
@@ -96,7 +110,7 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         await storage.expand("default", "apns", T0 + 20, ahead=1)
         expired = await storage.expire(T0 + 30, limit=100)
         law(
-            (expired, dict(expired.unexpanded)) == (10, {"default": 1}),
+            (expired, _unexpanded(expired)) == (10, {"default": 1}),
             f"ten deliveries, and one notification: {expired}",
         )
         status = await standing(storage, part.id)
@@ -109,6 +123,56 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         await post(storage, dropped, T0 + 40)
         await storage.cancel("default", dropped.id, T0 + 41)
         expired = await storage.expire(T0 + 50, limit=100)
-        law((expired, dict(expired.unexpanded)) == (30, {}), f"every one of them: {expired}, {expired.unexpanded}")
+        law((expired, _unexpanded(expired)) == (30, {}), f"every one of them: {expired}, {_unexpanded(expired)}")
         law(dict((await standing(storage, whole.id)).reasons["expired"]) == {"ttl": 30}, "for ttl, and nothing besides")
         law(not (await standing(storage, dropped.id)).reasons, "what was cancelled has not expired")
+
+
+async def what_we_made_is_retimed(kit: Kit) -> None:
+    """The clock was hours ahead, and was put right: what was to wait for seconds waits for seconds, and a wish stays what it was."""
+    async with kit.open(chunk=10) as storage:
+        ahead = T0 + _AHEAD
+        await storage.register([device("alice", f"a{n}") for n in range(20)] + [device("bob", "b")], T0)
+        law(await storage.retime(T0) is False, "where nothing was written there is nothing to do")
+        sub = submission(now=ahead, ttl=_AHEAD)
+        await post(storage, sub)
+        wish = submission(Target.user("bob"), now=ahead, due_at=ahead + 60)
+        await post(storage, wish, ahead)
+        early, late = await lease_all(storage, ahead)
+        retry = RetryRow(0, ahead + 5, 2, Waiting.BACKOFF.value, "busy", holds=True)
+        rest = Settlement(
+            early.id, early.epoch, retries=[retry], release=Release(ahead + 8, Waiting.GATE.value, "shut")
+        )
+        await storage.settle([rest], ahead)
+        gate = GateNote("default", "apns", "binding", "", "gate", "shut", ahead + 8, False, True)
+        await storage.post_gates("w1", [gate], ahead)
+        law(await storage.retime(ahead + 0.5) is False, "while the clock goes on, nothing is moved")
+        law(await _next(storage, ahead + 1) == ahead + 5, "and each is due at its time")
+
+        now = T0 + 100
+        law(await storage.retime(now) is True, "what was written last is from the future: it is looked at")
+        law(await storage.retime(now) is False, "once")
+        law(await _next(storage, now) == now + 5, "a retry is due as long after as it was to be")
+        (row,) = await storage.resolve(array("q", early.ids[:1]), now)
+        law(row[7] == now + 5, "and holds its endpoint for as long")
+        law([each.until for each in await storage.gates(now)] == [now + 8], "so is a gate closed")
+        (again,) = await lease_all(storage, now + 5)
+        law((again.attempt, len(again.ids)) == (2, 1), "then it can be leased")
+        await settle_all(storage, [again], now + 5)
+        law(await _next(storage, now + 7) == now + 8, "what was given back, too")
+        (back,) = await lease_all(storage, now + 8)
+        law(back.id == early.id, "at its time")
+        law(late.lease_until > now, "a lease is its holder's own affair")
+        await settle_all(storage, [back, late], now + 9)
+        law((await storage.waiting("default", "apns", now + 9))[1] == ahead + 60, "a wish stays where it is")
+
+        # Who saw the clock being set says so: others may have written by the right one since.
+        sub = submission(now=ahead, ttl=_AHEAD)
+        await post(storage, sub)
+        chunks = await lease_all(storage, ahead)
+        park = Release(ahead + 30, Waiting.QUOTA.value, "quota")
+        await storage.settle([Settlement(chunk.id, chunk.epoch, release=park) for chunk in chunks], ahead)
+        await storage.pause("default", sub.id, ahead)
+        await storage.resume("default", sub.id, now + 20)
+        law(await storage.retime(now + 20, stepped=True) is True, "it looks everywhere")
+        law(await _next(storage, now + 20) == now + 50, "and finds it")

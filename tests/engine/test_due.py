@@ -123,7 +123,7 @@ async def test_a_gate_wakes_who_waits_for_its_probe(verdict: Outcome) -> None:
         nonlocal closed
         if closed:
             closed = False
-            return Misconfigured("InvalidProviderToken", Scope.BINDING)
+            return Misconfigured("InvalidProviderToken", Scope.BINDING, named=False)
         return ACCEPTED if delivery.attempt > 1 else verdict
 
     # A minute between two looks, were they looks.
@@ -139,7 +139,7 @@ async def test_a_gate_wakes_who_waits_for_its_probe(verdict: Outcome) -> None:
 
 async def test_what_expires_behind_a_closed_gate_says_so() -> None:
     async def refuse(message: ScriptedMessage, delivery: Delivery) -> Outcome:
-        return Misconfigured("InvalidProviderToken", Scope.BINDING)
+        return Misconfigured("InvalidProviderToken", Scope.BINDING, named=False)
 
     async with running(refuse, policy=Policy(probe=600.0, request_timeout=2.0)) as (engine, transport):
         await register(engine, "alice", "phone")

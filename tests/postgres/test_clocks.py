@@ -127,7 +127,7 @@ async def test_a_gate_that_a_wrong_clock_closes_stays_for_as_long_as_it_says(mac
     refuse = True
 
     async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
-        return Misconfigured("InvalidProviderToken", Scope.BINDING) if refuse else ACCEPTED
+        return Misconfigured("InvalidProviderToken", Scope.BINDING, named=False) if refuse else ACCEPTED
 
     async with machines.engine(Off()) as (right, transport):
         await _register(right, "phone")

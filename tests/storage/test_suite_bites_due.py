@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fanout.core.records import Expired
@@ -12,6 +14,7 @@ from fanout.testing.storage import run_check
 pytestmark = pytest.mark.anyio
 
 TIMES = "waiting_names_the_next_due_time"
+RETIMED = "what_we_made_is_retimed"
 UNEXPANDED = "what_expires_before_it_is_expanded_says_so"
 
 
@@ -53,6 +56,27 @@ class CountsNone(MemoryStorage):
         return Expired(await super().expire(now, limit=limit))
 
 
+class LeavesItAhead(MemoryStorage):
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        return False
+
+
+class RetimesWishes(MemoryStorage):
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        moved = await super().retime(now, stepped=stepped)
+        for note in self._t.unfinished.values():
+            note.sub = replace(note.sub, due_at=min(note.sub.due_at, now))
+        return moved
+
+
+class MakesItAllDue(MemoryStorage):
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        for note in self._t.unfinished.values():
+            for retry in note.retries.values():
+                retry.due_at = min(retry.due_at, retry.since)
+        return await super().retime(now, stepped=stepped)
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -62,6 +86,9 @@ class CountsNone(MemoryStorage):
         (SleepsBesideWork, TIMES),
         (EndsThemInSilence, UNEXPANDED),
         (CountsNone, UNEXPANDED),
+        (LeavesItAhead, RETIMED),
+        (RetimesWishes, RETIMED),
+        (MakesItAllDue, RETIMED),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -203,6 +203,11 @@ class ApnsTransport:
             self._request = self._first  # waits for another
             self._renew()
 
+    def woke(self) -> None:
+        """See `Transport`: nothing is sent over a connection from before the machine was suspended."""
+        if self._pool is not None:
+            self._pool.retire()
+
     # -- inside
 
     def _encode(self, notification: Notification) -> ApnsMessage:

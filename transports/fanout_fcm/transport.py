@@ -234,6 +234,11 @@ class FcmTransport:
         places = map(place_of_url, (self._settings.gateway, self._settings.token_endpoint))
         return {host: way_to(self._settings.egress(host, port)) for host, port in places}
 
+    def woke(self) -> None:
+        """See `Transport`: nothing is sent over a connection from before the machine was suspended."""
+        if self._pool is not None:
+            self._pool.retire()
+
     async def check(self) -> Diagnosis:
         """Fetch a token, and have Google check a message that goes to nobody."""
         if self._pool is None:

@@ -171,6 +171,12 @@ class Hosts:
         if pool is not None:
             self._close_later(pool)
 
+    def retire(self) -> None:
+        """Replace every connection."""
+        for host in self._hosts.values():
+            if host.pool is not None:
+                host.pool.retire()
+
     def capacity(self, name: str) -> int:
         """How many requests the connections of this host take at once."""
         host = self._hosts.get(name)

@@ -115,6 +115,10 @@ class WebPushTransport:
         names = [*self._guard.names, *(["other hosts"] if settings.allow_public_hosts else [])]
         return {name: way_to(settings.egress(name, 443), judged=True) for name in names}
 
+    def woke(self) -> None:
+        """See `Transport`: nothing is sent over a connection from before the machine was suspended."""
+        self._hosts.retire()
+
     async def check(self) -> Diagnosis:
         """Sign a token and verify it. That needs no network; whether the push services like the subject is known before."""
         header = self._key.sign("https://push.invalid", self._subject, int(self._now()) + 60)

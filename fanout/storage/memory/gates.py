@@ -31,7 +31,7 @@ def post(t: Tables, worker: str, notes: Sequence[GateNote], now: float) -> None:
         if note.alarm and not parked:
             more = {"waiting": note.waiting, "reason": note.reason, "until": note.until}
             log(t, now, note.app, "binding.parked", about | more)
-        t.gates[key] = Posted(replace(note, worker=worker), parked or note.alarm)
+        t.gates[key] = Posted(replace(note, worker=worker), parked or note.alarm, now)
     t.changes += bool(notes)
 
 

@@ -46,7 +46,9 @@ def add_retry(t: Tables, piece: Piece, row: RetryRow, now: float) -> None:
     what = "retry" if row.attempt > piece.attempt else "held"
     line = t.line(Step(now, what, row.reason, row.attempt, row.due_at, waiting=waiting))
     note.trails.setdefault(endpoint, []).append(line)
-    retry = Retry(line.number, note, piece.binding, endpoint, row.due_at, row.attempt, waiting, row.reason, row.holds)
+    retry = Retry(
+        line.number, note, piece.binding, endpoint, row.due_at, row.attempt, waiting, row.reason, row.holds, now
+    )
     note.retries[endpoint] = retry
     if row.holds:
         t.holding.setdefault(endpoint, {})[note.row] = retry

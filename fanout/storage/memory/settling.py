@@ -44,7 +44,7 @@ def _store(t: Tables, settlement: Settlement, piece: Piece, applied: Applied, no
     back = settlement.release
     if back is not None and piece.open:
         piece.owner = ""
-        piece.ready_at, piece.waiting = back.due_at, stored_word(back.waiting)
+        piece.ready_at, piece.waiting, piece.since = back.due_at, stored_word(back.waiting), now
         step = Step(now, "parked", back.reason, piece.attempt, back.due_at, waiting=piece.waiting)
         piece.trail.append(t.line(step, piece.states))
         binding_tables(t, note.sub.app, piece.binding)[note.sub.lane].push(piece)

@@ -38,6 +38,7 @@ from fanout.storage.memory import (
     janitor,
     pause,
     queue,
+    retiming,
     settling,
     stop,
     watch,
@@ -254,6 +255,10 @@ class MemoryStorage:
     async def expire(self, now: float, *, limit: int) -> Expired:
         """See `Storage`."""
         return janitor.expire(self._t, self._context, now, limit)
+
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        """See `Storage`."""
+        return retiming.retime(self._t, now)
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`."""

@@ -57,6 +57,8 @@ class Retry:
     waiting: str
     reason: str
     holds: bool
+    since: float = 0.0
+    """When `due_at` was written."""
 
 
 @dataclass(slots=True)
@@ -146,6 +148,8 @@ class Piece:
     back: bool = False
     crashes: int = 0
     part: int = 0
+    since: float = 0.0
+    """When it was last given back."""
     ended_at: float = 0.0
     queued: Line | None = None
     trail: list[Line] = field(default_factory=list)
@@ -173,6 +177,7 @@ class Posted:
 
     note: GateNote
     parked: bool
+    since: float
 
 
 @dataclass(slots=True)

@@ -40,11 +40,12 @@ async def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> No
         words.opened,
     )
     await db.many(
-        "INSERT INTO gate (binding, scope, name, waiting, reason, until, alarm, whole, worker) SELECT * FROM unnest($1::int[], "
+        "INSERT INTO gate (binding, scope, name, waiting, reason, until, alarm, whole, worker, since) SELECT *, $10::float8 FROM unnest($1::int[], "
         "$2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::smallint[], $8::boolean[], $9::text[]) "
         "ON CONFLICT (binding, scope, name) DO UPDATE SET waiting = excluded.waiting, reason = excluded.reason, "
-        "until = excluded.until, alarm = excluded.alarm, whole = excluded.whole, worker = excluded.worker",
+        "until = excluded.until, alarm = excluded.alarm, whole = excluded.whole, worker = excluded.worker, since = excluded.since",
         words.closed.values(),
+        now,
     )
     await db.log(now, words.events)
 

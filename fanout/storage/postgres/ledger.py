@@ -165,6 +165,7 @@ _WRITE = f"""
 WITH m AS (
   UPDATE chunk c SET states = j.states, open = j.open, settled_at = CASE WHEN j.ended THEN $19 ELSE c.settled_at END,
     owner = CASE WHEN j.open > 0 AND j.due_at IS NULL THEN c.owner END, ready_at = coalesce(j.due_at, c.ready_at),
+    since = CASE WHEN j.due_at IS NULL THEN c.since ELSE $19 END,
     waiting = coalesce(j.waiting, c.waiting), crashes = coalesce(j.crashes, c.crashes), part = coalesce(j.part, c.part)
   FROM unnest($1::bigint[], $2::bytea[], $3::int[], $4::boolean[], $5::float8[], $6::text[], $7::int[], $8::int[])
     j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = j.id

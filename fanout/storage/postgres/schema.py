@@ -195,6 +195,10 @@ _FIRST = _DIRECTORY + _QUEUE + _CONTROL + FEED + INBOX
 _SECOND = """
 -- It expired before all of its audience was counted.
 ALTER TABLE notification ADD COLUMN unexpanded boolean NOT NULL DEFAULT false;
+-- When the instant beside it was written: `due_at`, `ready_at` of a chunk that was given back, `until`. See `retiming`.
+ALTER TABLE retry ADD COLUMN since float8;
+ALTER TABLE chunk ADD COLUMN since float8;
+ALTER TABLE gate ADD COLUMN since float8;
 -- When a row was entered by the database's clock: the times beside it are by that of the program that entered it.
 ALTER TABLE inbox ADD COLUMN entered_at float8 NOT NULL DEFAULT extract(epoch FROM clock_timestamp())::float8;
 """

@@ -19,7 +19,7 @@ __all__ = ["settle"]
 
 _COPY = 100
 """From so many retry rows on they are copied: COPY needs two turns more, and a tenth of the time for each row."""
-_RETRY = ("notification", "endpoint", "binding", "lane", "due_at", "attempt", "waiting", "reason", "holds")
+_RETRY = ("notification", "endpoint", "binding", "lane", "due_at", "attempt", "waiting", "reason", "holds", "since")
 
 
 async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
@@ -37,7 +37,7 @@ async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[
         settling.take(settlement)
     if settling.changes:
         await change(db, settling.changes, now)
-    await _add_retries(db, settling)
+    await _add_retries(db, settling, now)
     await ledger.write(now, releases=settling.releases)
     await decisions.write(now)
     return settling.finished(await ledger.finish(now))
@@ -102,7 +102,7 @@ def _done(settlement: Settlement, row: Any) -> bool:
     return bool(left) and all(states[position] not in (0, 253) for position in left)
 
 
-async def _add_retries(db: Db, settling: Settling) -> None:
+async def _add_retries(db: Db, settling: Settling, now: float) -> None:
     if not settling.retries:
         return
     await add_backlog(db, settling.backlog())
@@ -122,6 +122,7 @@ async def _add_retries(db: Db, settling: Settling) -> None:
             row.waiting,
             row.reason,
             row.holds,
+            now,
         )
         for chunk, number, rows in settling.retries
         for row in rows
@@ -131,6 +132,6 @@ async def _add_retries(db: Db, settling: Settling) -> None:
         return
     await db.many(
         f"INSERT INTO retry ({', '.join(_RETRY)}) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::smallint[], "
-        "$5::float8[], $6::int[], $7::text[], $8::text[], $9::boolean[])",
+        "$5::float8[], $6::int[], $7::text[], $8::text[], $9::boolean[], $10::float8[])",
         rows,
     )

@@ -41,6 +41,7 @@ from fanout.storage.postgres import (
     pausing,
     registration,
     resolving,
+    retiming,
     settling,
     standing,
     watching,
@@ -329,6 +330,12 @@ class PostgresStorage:
         if done < limit and await self._look(feed_tidy.expirable, now):
             done += await self._write(feed_tidy.expire, now, limit - done)
         return Expired(done, expired.unexpanded)
+
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        """See `Storage`."""
+        if not await self._look(retiming.retimable, now, stepped):
+            return False
+        return bool(await self._write(retiming.retime, now, stepped, durable=False))
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""

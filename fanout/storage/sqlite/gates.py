@@ -37,9 +37,10 @@ def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> None:
         words.opened,
     )
     db.many(
-        f"INSERT OR REPLACE INTO gate ({_COLUMNS}) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, "
-        "value->>6, value->>7, value->>8 FROM jsonb_each(?)",
+        f"INSERT OR REPLACE INTO gate ({_COLUMNS}, since) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, "
+        "value->>6, value->>7, value->>8, ?2 FROM jsonb_each(?1)",
         words.closed.values(),
+        now,
     )
     db.log(now, words.events)
 

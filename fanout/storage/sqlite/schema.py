@@ -180,6 +180,10 @@ CREATE TABLE seal (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL, 
 _TIMES = """
 -- It expired before all of its audience was counted.
 ALTER TABLE notification ADD COLUMN unexpanded INTEGER NOT NULL DEFAULT 0;
+-- When the instant beside it was written: `due_at`, `ready_at` of a chunk that was given back, `until`. See `retiming`.
+ALTER TABLE retry ADD COLUMN since REAL;
+ALTER TABLE chunk ADD COLUMN since REAL;
+ALTER TABLE gate ADD COLUMN since REAL;
 """
 
 STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES)

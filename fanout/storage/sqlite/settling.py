@@ -26,13 +26,14 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
         settling.take(settlement)
     if settling.changes:
         change(db, settling.changes, now)
-    _add_retries(db, settling)
+    _add_retries(db, settling, now)
     ledger.write(now)
     decisions.write(now)
     db.many(
-        "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2 "
-        "FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
+        "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2, since = ?2 "
+        "FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
         settling.releases,
+        now,
     )
     return settling.finished(ledger.finish(now))
 
@@ -58,7 +59,7 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, Held], d
     return held, codes
 
 
-def _add_retries(db: Db, settling: Settling) -> None:
+def _add_retries(db: Db, settling: Settling, now: float) -> None:
     if not settling.retries:
         return
     add_backlog(db, settling.backlog())
@@ -70,8 +71,8 @@ def _add_retries(db: Db, settling: Settling) -> None:
         )
     }
     db.many(
-        "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason, holds) SELECT "
-        "value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8 FROM jsonb_each(?)",
+        "INSERT INTO retry (notification, endpoint, binding, lane, due_at, attempt, waiting, reason, holds, since) SELECT "
+        "value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, ?2 FROM jsonb_each(?1)",
         (
             [
                 chunk.notification,
@@ -87,4 +88,5 @@ def _add_retries(db: Db, settling: Settling) -> None:
             for chunk, number, rows in settling.retries
             for row in rows
         ),
+        now,
     )

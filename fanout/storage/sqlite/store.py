@@ -41,6 +41,7 @@ from fanout.storage.sqlite import (
     leasing,
     pausing,
     registration,
+    retiming,
     settling,
     standing,
     stopping,
@@ -329,6 +330,10 @@ class SqliteStorage:
         run, probe = partial(janitor.expire, now=now, limit=limit), partial(janitor.expirable, now=now)
         expired: Expired = await self._run(Operation(run, write=True, probe=probe, idle=Expired(0)))
         return expired
+
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        """See `Storage`."""
+        return bool(await self._write_if(retiming.retimable, False, retiming.retime, now, stepped))
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`."""

@@ -1,0 +1,51 @@
+"""Clocks that are set, and machines that are suspended: seen once for the whole engine, by reading clocks against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fanout.plugin import Clock
+
+__all__ = ["ClockWatch"]
+
+JUMP = 1.0
+"""Seconds by which two clocks must part to count as one that was set, or as a suspend."""
+
+
+class ClockWatch:
+    """How often the wall clock was set (`steps`), and the machine suspended (`suspends`), since this was made. `look` finds out.
+
+    A step is what the wall clock parts from the monotonic one, which counts a suspend as time that passed. A suspend is what that one parts
+    from the system's clock of time awake (`Clock.awake`, where there is one: Linux). What slews slowly adds up to a step.
+    """
+
+    __slots__ = ("_asleep", "_clock", "_wall", "set_back", "steps", "suspends")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.steps = self.suspends = 0
+        self.set_back = False
+        """Whether the last step was backwards."""
+        self.begin()
+
+    def begin(self) -> None:
+        """What the clocks say now is how they stand: what was before, until a database's clock was known perhaps, is no step."""
+        self._wall = self._clock.now() - self._clock.monotonic()
+        self._asleep = self._slept()
+
+    def look(self) -> int:
+        """Read the clocks; how many steps there have been so far."""
+        wall = self._clock.now() - self._clock.monotonic()
+        if abs(wall - self._wall) > JUMP:
+            self.set_back = wall < self._wall
+            self._wall = wall
+            self.steps += 1
+        asleep = self._slept()
+        if asleep - self._asleep > JUMP:
+            self.suspends += 1
+        self._asleep = asleep
+        return self.steps
+
+    def _slept(self) -> float:
+        awake: Callable[[], float] | None = getattr(self._clock, "awake", None)
+        return 0.0 if awake is None else self._clock.monotonic() - awake()

@@ -1,0 +1,42 @@
+"""The clock was set back: what we made ourselves, a retry's time or a gate's, lies no further off than it was when it was written."""
+
+from __future__ import annotations
+
+from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.ledger import hold
+
+__all__ = ["retimable", "retime"]
+
+# By binding and lane, paused and held back ones too, so that an index is gone through and no table.
+_EVERYWHERE = "binding = ANY (SELECT id FROM binding) AND lane BETWEEN -8 AND 8"
+_LATER = "since > $1::float8 + 1"
+
+
+async def retimable(db: Db, now: float, stepped: bool) -> bool:
+    """Whether to look: the last decision about a delivery, or a gate, is from the future."""
+    return stepped or bool(
+        await db.value(
+            "SELECT EXISTS (SELECT 1 FROM decision WHERE id = (SELECT max(id) FROM decision) AND at > $1::float8 + 1) "
+            f"OR EXISTS (SELECT 1 FROM gate WHERE {_LATER})",
+            now,
+        )
+    )
+
+
+async def retime(db: Db, now: float, stepped: bool) -> bool:
+    """See `Storage.retime`."""
+    open_chunks = f"{_EVERYWHERE} AND NOT done AND owner IS NULL AND {_LATER}"
+    found = await db.rows(
+        f"SELECT notification FROM retry WHERE {_EVERYWHERE} AND {_LATER} UNION SELECT notification FROM chunk WHERE {open_chunks}",
+        now,
+    )
+    await hold(db, [row[0] for row in found])
+    moved = 0
+    for statement in (
+        f"UPDATE retry SET due_at = due_at - since + $1, since = $1 WHERE {_EVERYWHERE} AND {_LATER}",
+        f"UPDATE chunk SET ready_at = ready_at - since + $1, since = $1 WHERE {open_chunks}",
+        f"UPDATE gate SET until = until - since + $1, since = $1 WHERE {_LATER}",
+    ):
+        moved += int((await db.run(statement, now)).rpartition(" ")[2])
+    db.silent = not moved
+    return moved > 0
