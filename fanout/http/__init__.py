@@ -16,7 +16,7 @@ from fanout.http.guard import GuardedUrl, HostGuard, HostRefused
 from fanout.http.guard_resolver import GuardedResolver, NotPublic
 from fanout.http.hpack_encoder import Head, literal
 from fanout.http.http1 import Http1Client, Http1Settings
-from fanout.http.oauth import fetch_token
+from fanout.http.oauth import fetch_token, read_token
 from fanout.http.pool import H2Pool
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolSettings, PoolStats
@@ -47,5 +47,6 @@ __all__ = [
     "client_tls",
     "fetch_token",
     "literal",
+    "read_token",
     "unanswered",
 ]

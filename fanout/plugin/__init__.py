@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         client_tls,
         fetch_token,
         literal,
+        read_token,
         unanswered,
     )
 
@@ -240,6 +241,7 @@ __all__ = [
     "parse_retry_after",
     "place_of",
     "place_of_url",
+    "read_token",
     "unanswered",
     "way_to",
 ]
@@ -267,6 +269,7 @@ _HTTP = (
     "client_tls",
     "fetch_token",
     "literal",
+    "read_token",
     "unanswered",
 )
 

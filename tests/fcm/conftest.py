@@ -29,7 +29,8 @@ class RealClock:
 
 def settings_of(simulator: FcmSimulator, **changes: Any) -> FcmSettings:
     values = simulator.settings() | {"rate_per_minute": 600_000, "ramp": 0.0} | changes
-    values["service_account"] = Secret(values["service_account"])
+    if values["service_account"] is not None:
+        values["service_account"] = Secret(values["service_account"])
     values["ca_file"] = Path(values["ca_file"])
     return FcmSettings(**values)
 

@@ -45,8 +45,9 @@ def test_the_override_is_one_that_google_takes() -> None:
 @pytest.mark.anyio
 async def test_the_commands_lead_to_a_push(tmp_path: Path) -> None:
     """The configuration and commands of the README, with the file and the addresses of a simulator."""
-    (config,) = blocks("toml")
+    config, keyless = blocks("toml")
     tomllib.loads(config)
+    FcmSettings(**tomllib.loads(keyless)["apps"]["default"]["transports"]["fcm"])
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("fanout ")]
     async with FcmSimulator(folder=tmp_path / "google") as google:
         settings: dict[str, Any] = google.settings()

@@ -1,109 +1,77 @@
-"""Access tokens: an assertion signed with the service account's key (RS256), exchanged for a token that lives an hour.
+"""Access tokens of one binding. When to fetch, and what is used meanwhile, is `TokenSource`'s affair:
 
-"Using OAuth 2.0 for server to server applications" and RFC 7523. When to fetch, and what is used meanwhile, is `TokenSource`'s affair:
-it renews about five minutes early, one fetch at a time and off the path of any send, and an old token serves as long as it is valid.
+it renews about five minutes early, one fetch at a time and off the path of any send, and an old token serves as long as it is valid. How a
+token is got is a grant's: a service account's key signs for it, or it comes with the credentials that Google's libraries would find.
 """
 
 from __future__ import annotations
 
-import base64
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
-
-from fanout.plugin import ConfigurationError, Context, Fetched, Http1Client, Http1Settings, TokenSource, fetch_token
-from fanout_fcm.credential import GOOGLE_TOKEN_URL, ServiceAccount
+from fanout.plugin import (
+    ConfigurationError,
+    Context,
+    Fetched,
+    Http1Client,
+    Http1Settings,
+    Response,
+    TokenError,
+    TokenSource,
+)
+from fanout_fcm.defaults import find, grant_of, quota_project
+from fanout_fcm.grants import Grant, ServiceAccountGrant
 from fanout_fcm.settings import FcmSettings
+from fanout_fcm.signer import LIFETIME, SCOPE, Signer
 
 if TYPE_CHECKING:
     import ssl
 
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 __all__ = ["LIFETIME", "Credentials", "Signer"]
-
-LIFETIME = 3600
-"""Seconds from `iat` to `exp`: the most that Google takes."""
-_CLOCK_SLACK = 30
-"""Seconds by which `iat` lies back, so that a clock slightly ahead of Google's signs nothing of the future."""
-_SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
-_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-
-class Signer:
-    """Makes assertions for one service account. Raises `ConfigurationError` for a key that cannot be loaded."""
-
-    def __init__(self, account: ServiceAccount) -> None:
-        self._account = account
-        self._key = _load(account)
-        header = {"alg": "RS256", "typ": "JWT", "kid": account.key_id}
-        self._header = _encode(orjson.dumps(header))
-
-    def __repr__(self) -> str:
-        return "<Signer of a service account>"
-
-    def assertion(self, now: float) -> str:
-        """A signed assertion for `now` (UNIX seconds). Signing takes about a millisecond, once an hour."""
-        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        issued = int(now) - _CLOCK_SLACK
-        claims = {
-            "iss": self._account.email,
-            "scope": _SCOPE,
-            # Google's own address also where `token_url` leads to another: it names for whom the assertion is meant.
-            "aud": GOOGLE_TOKEN_URL,
-            "iat": issued,
-            "exp": issued + LIFETIME,
-        }
-        signed = self._header + b"." + _encode(orjson.dumps(claims))
-        return (signed + b"." + _encode(self._key.sign(signed, PKCS1v15(), SHA256()))).decode()
 
 
 class Credentials:
-    """The access token of one binding, and the HTTP client that fetches it."""
+    """The access token of one binding, and the HTTP client that fetches it. Raises `ConfigurationError` for a credential that cannot be used."""
 
     def __init__(self, settings: FcmSettings, context: Context, ssl_context: ssl.SSLContext) -> None:
-        self._signer = Signer(settings.account)
-        self._url = settings.token_endpoint
+        self._settings = settings
+        self.quota_project = ""
+        self._grant: Grant | None = None
+        if settings.auth == "service_account":
+            self._grant = ServiceAccountGrant(Signer(settings.account), settings.token_endpoint)
+        else:
+            self._default()
         self._clock = context.clock
         deadline = min(10.0, settings.request_timeout)
-        self._client = Http1Client(
-            ssl_context=ssl_context,
-            settings=Http1Settings(connections=1, request_timeout=deadline, connect_timeout=deadline),
-            clock=context.clock.monotonic,
-            egress=settings.egress,
-        )
+        limits = Http1Settings(connections=1, request_timeout=deadline, connect_timeout=deadline)
+        clock = context.clock.monotonic
+        self._client = Http1Client(ssl_context=ssl_context, settings=limits, clock=clock, egress=settings.egress)
+        self._near = Http1Client(ssl_context=ssl_context, settings=limits, clock=clock)
         self.tokens = TokenSource(self._fetch, monotonic=context.clock.monotonic, rng=context.rng)
 
     async def aclose(self) -> None:
         """End a fetch that is under way and close the connection. Idempotent."""
         await self.tokens.aclose()
         await self._client.aclose()
+        await self._near.aclose()
+
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+        # In the clear are only the metadata server and others beside this machine: no proxy leads to them, or should see what they give.
+        client = self._near if url.startswith("http://") else self._client
+        return await client.request(method, url, headers, body)
 
     async def _fetch(self) -> Fetched:
-        now = self._clock.now()
-        form = {"grant_type": _GRANT, "assertion": self._signer.assertion(now)}
-        return await fetch_token(self._client, self._url, form, now=now)
+        try:
+            grant = self._grant or self._default()
+        except ConfigurationError as error:
+            raise TokenError("misconfigured", str(error)) from None
+        return await grant.fetch(self._ask, self._clock.now(), SCOPE)
 
-
-def _load(account: ServiceAccount) -> RSAPrivateKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(account.private_key.reveal().encode(), None)
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < 2048:
-        origin = account.private_key.origin
-        raise ConfigurationError(
-            f"service_account{f' ({origin})' if origin else ''} has no usable RSA key of 2,048 bits or more under private_key: "
-            "make a new one in the Firebase console and use the file unchanged."
-        )
-    return key
-
-
-def _encode(raw: bytes) -> bytes:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+    def _default(self) -> Grant:
+        """How tokens are got without a key of our own. Looked for anew at each fetch, for what was found may have been replaced."""
+        settings = self._settings
+        secret = settings.credentials if settings.credentials is not None else find(os.environ, Path.home())
+        self.quota_project = quota_project(secret)
+        return grant_of(secret, os.environ, token_url=settings.token_url, iam_url=settings.iam_url)

@@ -50,7 +50,7 @@ def read_service_account(secret: Secret, *, any_token_url: bool = False) -> Serv
     kind = values.get("type")
     if kind == "external_account":
         raise ConfigurationError(
-            f"{what} is of type external_account, which names addresses that this machine would have to call: {_HINT}."
+            f'{what} is of type external_account: write auth = "application_default" and credentials_file instead, or {_HINT}.'
         )
     if kind != "service_account":
         raise ConfigurationError(f"{what} is not of type service_account (a google-services.json is not): {_HINT}.")

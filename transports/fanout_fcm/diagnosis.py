@@ -23,8 +23,10 @@ _REMEDIES = {
 }
 
 
-def of_token(error: TokenError) -> Diagnosis:
+def of_token(error: TokenError, settings: FcmSettings) -> Diagnosis:
     """What it says that no access token was to be had."""
+    if settings.auth == "application_default":
+        return Diagnosis(f"No access token with auth = application_default: {error}", error.kind)
     if error.kind == "misconfigured":
         return Diagnosis(
             "Google does not accept the service account's key: set this machine's clock right (NTP), or make a new key under "

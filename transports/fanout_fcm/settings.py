@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
 from fanout_fcm.credential import GOOGLE_TOKEN_URL, PROJECT, ServiceAccount, read_service_account
@@ -21,9 +22,11 @@ _ORIGIN = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FcmSettings:
     """One Firebase project. `service_account` is the text of the JSON file from the Firebase console. What only submits does without it,
-    if `project_id` is set.
+    if `project_id` is set. Where no key is wanted, `auth` is `application_default`: credentials are found as Google's own libraries find
+    them, or are those in `credentials` (the text of a file of type external_account, impersonated_service_account or authorized_user),
+    and `project_id` must be given.
 
-    `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint (a test server);
+    `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint, `iam_url` its IAM credentials API (test servers);
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
     Google's own may be lower; a thousand in flight are 10,000 a second at answers of 100 ms, and more only cost memory.
 
@@ -39,9 +42,12 @@ class FcmSettings:
     """
 
     service_account: Secret | None = None
+    auth: Literal["service_account", "application_default"] = "service_account"
+    credentials: Secret | None = None
     project_id: str = ""
     gateway: str = GATEWAY
     token_url: str = ""
+    iam_url: str = ""
     ca_file: Path | None = None
     connections: int = 10
     streams: int = 100
@@ -54,11 +60,7 @@ class FcmSettings:
     def __post_init__(self) -> None:
         if self.proxy is not None and self.proxy.at_hand:
             _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
-        if self.service_account is None and not self.project_id:
-            raise ConfigurationError(
-                "service_account is missing: set service_account_file to the JSON file from the Firebase console, or for programs that "
-                "only submit project_id."
-            )
+        self._check_auth()
         if self.service_account is not None and self.service_account.at_hand:
             self.check_account()  # one in a file is looked at when the transport is opened
         if self.project_id and not PROJECT.fullmatch(self.project_id):
@@ -67,6 +69,8 @@ class FcmSettings:
             raise ConfigurationError(
                 f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
             )
+        if self.iam_url and not _ORIGIN.fullmatch(self.iam_url):
+            raise ConfigurationError(f"iam_url is {self.iam_url!r}: write https://HOST, or leave it out for Google's.")
         origin, slash, _ = self.token_url.removeprefix("https://").partition("/")
         if self.token_url and not (slash and _ORIGIN.fullmatch(f"https://{origin}")):
             raise ConfigurationError(
@@ -83,6 +87,27 @@ class FcmSettings:
             raise ConfigurationError(f"ramp is {self.ramp!r}: write seconds from 0 to 86400.")
         if not 0 < self.request_timeout <= 300:
             raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+
+    def _check_auth(self) -> None:
+        if self.auth not in ("service_account", "application_default"):
+            raise ConfigurationError(f"auth is {self.auth!r}: write service_account or application_default.")
+        if self.auth == "application_default":
+            if self.service_account is not None:
+                raise ConfigurationError("auth is application_default, and service_account is set: keep one of them.")
+            if not self.project_id:
+                raise ConfigurationError(
+                    "project_id is missing: write the project's id, which the credential may not name."
+                )
+        elif self.credentials is not None:
+            raise ConfigurationError(
+                'credentials is set: write auth = "application_default" beside it, or take it out.'
+            )
+        elif self.service_account is None and not self.project_id:
+            raise ConfigurationError(
+                "service_account is missing: set service_account_file to the JSON file from the Firebase console, or write "
+                'auth = "application_default" to use the credentials of the machine or workload; programs that only submit need only '
+                "project_id."
+            )
 
     @property
     def egress(self) -> Egress:

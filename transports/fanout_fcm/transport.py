@@ -80,7 +80,8 @@ class FcmTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        settings.check_account()
+        if settings.auth == "service_account":
+            settings.check_account()
         self._path = f"/v1/projects/{settings.project}/messages:send".encode()
         self._portion = portion_of(settings, self._context)
         self._shaper = None if self._portion is None else self._portion.shaper
@@ -251,7 +252,7 @@ class FcmTransport:
                 await self._adopt(None, refused=token)
                 response = await self._request(self._head, self._path, b"", PROBE)
         except TokenError as error:
-            return of_token(error)
+            return of_token(error, self._settings)
         except RequestFailed as failed:
             outcome: Outcome = of_failure(failed.sent, failed.reason, **failed.evidence)
         else:
@@ -282,7 +283,9 @@ class FcmTransport:
             assert self._pool is not None
             # In the head, so that it enters the gateway's header table: a token of Google's has a kilobyte, and nobody who
             # could guess at it has a say in what else stands on this connection (RFC 7541, section 7.1).
-            fields = (("content-type", "application/json"), ("authorization", f"Bearer {token.text}"))
+            fields = [("content-type", "application/json"), ("authorization", f"Bearer {token.text}")]
+            if self._credentials is not None and self._credentials.quota_project:
+                fields.append(("x-goog-user-project", self._credentials.quota_project))
             self._head = Head("POST", "https", self._pool.authority, fields)
         return token
 

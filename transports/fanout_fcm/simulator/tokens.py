@@ -70,6 +70,14 @@ class TokenEndpoint(Http1Simulator):
         """Forget every token that was given out."""
         self._given.clear()
 
+    def issue(self) -> str:
+        """A new access token: also for another endpoint that gives out Google's tokens, such as a metadata server."""
+        now = self.clock()
+        self._given = {token: end for token, end in self._given.items() if end > now}
+        token = f"ya29.simulated-{uuid4().hex}{uuid4().hex}"
+        self._given[token] = now + self.lifetime
+        return token
+
     def handle(self, request: Request) -> Answer:
         if (request.method, request.path) != ("POST", PATH):
             return Reply(404, reason="not_found")
@@ -81,11 +89,7 @@ class TokenEndpoint(Http1Simulator):
         wrong = self._wrong(form.get("assertion", [""])[0])
         if wrong:
             return self.error(wrong, request)
-        now = self.clock()
-        self._given = {token: end for token, end in self._given.items() if end > now}
-        token = f"ya29.simulated-{uuid4().hex}{uuid4().hex}"
-        self._given[token] = now + self.lifetime
-        body = {"access_token": token, "expires_in": self.lifetime, "token_type": "Bearer"}
+        body = {"access_token": self.issue(), "expires_in": self.lifetime, "token_type": "Bearer"}
         return Reply(200, {"content-type": "application/json"}, orjson.dumps(body))
 
     def error(self, reason: str, request: Request) -> Reply:
