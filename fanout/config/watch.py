@@ -116,6 +116,8 @@ class Watcher:
         self._seen: Marks = marks
         self._refused_at: Marks | None = None
         self._pause = self._left = 0
+        self.reads_secrets = True
+        """Whether credentials are used here; a process that only submits may not be allowed to read them."""
         self.settings = settings
         """The configuration in use."""
         self.state = ConfigState(origin=settings.origin)
@@ -174,9 +176,7 @@ class Watcher:
         return marks_of(self._files)
 
     async def _take(self) -> bool:
-        new, marks = await in_thread(self._read)
-        parts = _marked(_parts(new), marks)
-        changed = {name for name, part in parts.items() if name in self._in_use and self._in_use[name] != part}
+        new, marks, parts, changed = await in_thread(self._read)
         made: list[Change] = []
         taken: set[str] = set()
         try:
@@ -200,15 +200,21 @@ class Watcher:
         self._accepted(taken, (changed - taken) | (parts.keys() ^ self._in_use.keys()))
         return bool(taken)
 
-    def _read(self) -> tuple[Settings, Marks]:
-        """The configuration that stands in the files, and their marks. Read twice, so that no file changed during the second time."""
+    def _read(self) -> tuple[Settings, Marks, dict[str, tuple[Any, Marks]], set[str]]:
+        """The configuration that stands in the files, their marks, its parts, and which of those in use have changed.
+
+        Read twice, so that no file changed during the second time. Compared here and not on the loop: a secret that was not used
+        yet is read for it.
+        """
         marks = marks_of(self._origin | _files(self._again()))
         new = self._again()
-        for secret in secrets_of(_parts(new)):
-            secret.reveal()  # whoever looks for changes uses them
+        if self.reads_secrets:
+            for secret in secrets_of(_parts(new)):
+                secret.reveal()  # now, while the files stand still
         if marks != marks_of(self._origin | _files(new)):
             raise _Moved
-        return new, marks
+        parts = _marked(_parts(new), marks)
+        return new, marks, parts, {name for name, part in parts.items() if self._in_use.get(name, part) != part}
 
     # -- what is said
 

@@ -106,7 +106,14 @@ class Engine:
         self.watcher = renewer.watcher if renewer is not None else None
         """What reads a changed configuration anew: owners of other parts register themselves there. None without a configuration."""
         self._renewal = Renewal(
-            storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
+            storage,
+            transports,
+            self._settler.works,
+            renewer,
+            clock=clock,
+            retire=retire,
+            trouble=trouble,
+            opened=role != "submit",
         )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
         link, works = link or FleetLink(storage, clock), self._settler.works

@@ -44,7 +44,9 @@ class Renewal:
         clock: Clock,
         retire: float,
         trouble: Trouble,
+        opened: bool = True,
     ) -> None:
+        """`opened` is whether this engine opens its transports: one that only submits makes them, and reads no credential."""
         self._storage = storage
         self._clock = clock
         self._transports = transports
@@ -56,7 +58,9 @@ class Renewal:
         self._made: list[Transport] = []
         self._due: list[tuple[str, str]] = []
         """Bindings whose waiting deliveries are to be tried again."""
+        self._opened = opened
         if renewer is not None:
+            renewer.watcher.reads_secrets = opened
             renewer.watcher.register(Owner("bindings", parts=binding_parts, prepare=self._prepare))
 
     async def watch(self) -> None:
@@ -98,7 +102,7 @@ class Renewal:
         try:
             for place, part in parts.items():
                 try:
-                    await replacement.add(part, self._renewer.make)
+                    await replacement.add(part, self._renewer.make, opened=self._opened)
                 except FanoutError as error:
                     text = str(error)
                     raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
@@ -112,7 +116,8 @@ class Renewal:
         old, self._transports[key] = self._transports[key], fresh
         _log.info("%s/%s: new settings or a new credential are in use", key[0], key[1])
         self.retire(old)
-        self._made.append(fresh)
+        if self._opened:
+            self._made.append(fresh)
         self._due.append(key)
         for work in self._works:
             if (work.app, work.binding) == key:
@@ -120,7 +125,8 @@ class Renewal:
 
     def retire(self, transport: Transport) -> None:
         """Close it, once what it has under way has been answered."""
-        self._retired.append(transport)
+        if self._opened:
+            self._retired.append(transport)
 
     async def close_retired(self) -> None:
         """Close the transports that were replaced, once what they had under way has been answered."""
@@ -146,9 +152,12 @@ class _Replacement:
         self._renewal = renewal
         self._fresh: dict[tuple[str, str], Transport] = {}
 
-    async def add(self, part: BindingPart, make: Callable[[str, str, BindingSettings], Transport]) -> None:
+    async def add(
+        self, part: BindingPart, make: Callable[[str, str, BindingSettings], Transport], *, opened: bool
+    ) -> None:
         fresh = await in_thread(lambda: make(part.app, part.binding, part.settings))
-        await fresh.__aenter__()
+        if opened:
+            await fresh.__aenter__()
         self._fresh[part.app, part.binding] = fresh
 
     def commit(self) -> None:

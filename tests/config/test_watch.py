@@ -399,3 +399,16 @@ async def test_without_a_file_there_is_nothing_to_look_at() -> None:
     watcher = Watcher(Settings(storage="memory:", apps={}))
     assert watcher.idle
     assert not await watcher.look()
+
+
+async def test_what_only_submits_reads_no_credential_and_follows_the_rest(world: World) -> None:
+    (world.folder / "a.key").unlink()  # not for this process
+    settings = load(world.file, settings_type, {})
+    watcher, owner = Watcher(settings), Recorder()
+    watcher.reads_secrets = False
+    watcher.register(Owner("bindings", parts=binding_parts, prepare=owner.prepare))
+    assert not any([await watcher.look() for _ in range(3)])
+    assert watcher.state.problem == ""
+    world.replaced(world.file, text_of(team="U", key_file="a.key"))
+    assert any([await watcher.look() for _ in range(3)])
+    assert owner.last.team == "U"
