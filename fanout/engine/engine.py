@@ -103,17 +103,11 @@ class Engine:
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
-        self.watcher = renewer.watcher if renewer is not None else None
-        """What reads a changed configuration anew: owners of other parts register themselves there. None without a configuration."""
+        self.watcher = (
+            renewer.watcher if renewer is not None else None
+        )  # owners of parts of it register themselves there
         self._renewal = Renewal(
-            storage,
-            transports,
-            self._settler.works,
-            renewer,
-            clock=clock,
-            retire=retire,
-            trouble=trouble,
-            opened=role != "submit",
+            storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
         )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
         link, works = link or FleetLink(storage, clock), self._settler.works
@@ -151,6 +145,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.storage)
             if self.role != "submit":  # what only submits needs no credential
+                self._renewal.opens()
                 await enter(stack, self.transports)
             stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()

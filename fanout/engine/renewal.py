@@ -44,9 +44,7 @@ class Renewal:
         clock: Clock,
         retire: float,
         trouble: Trouble,
-        opened: bool = True,
     ) -> None:
-        """`opened` is whether this engine opens its transports: one that only submits makes them, and reads no credential."""
         self._storage = storage
         self._clock = clock
         self._transports = transports
@@ -58,10 +56,16 @@ class Renewal:
         self._made: list[Transport] = []
         self._due: list[tuple[str, str]] = []
         """Bindings whose waiting deliveries are to be tried again."""
-        self._opened = opened
+        self._opened = False
         if renewer is not None:
-            renewer.watcher.reads_secrets = opened
+            renewer.watcher.reads_secrets = False
             renewer.watcher.register(Owner("bindings", parts=binding_parts, prepare=self._prepare))
+
+    def opens(self) -> None:
+        """This engine opens its transports: one that only submits makes them, and reads no credential."""
+        self._opened = True
+        if self._renewer is not None:
+            self._renewer.watcher.reads_secrets = True
 
     async def watch(self) -> None:
         """Look at the files of the configuration, and take what has changed into use."""
