@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,9 +188,14 @@ def rooted(value: Any, folder: Path) -> Any:
         return folder / value.expanduser()
     if isinstance(value, tuple):
         return tuple(rooted(part, folder) for part in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        return dataclasses.replace(value, **{name: rooted(part, folder) for name, part in parts.items()})
     return value
 
 
 def _holds(kind: Any, wanted: type) -> bool:
     """Whether `kind` is the type, or a union or array with it."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return any(_holds(part, wanted) for part in field_types(kind).values())
     return kind is wanted or any(_holds(part, wanted) for part in get_args(kind) if part is not NoneType)

@@ -129,6 +129,8 @@ def _describe(wanted: Any) -> str:
     if origin in (tuple, list, set, frozenset):
         part = _describe(arguments[0]) if arguments else "value"
         return f"an array, each of it {part}"
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+        return f"a table of {', '.join(field_types(wanted))}"
     if isinstance(wanted, type) and issubclass(wanted, PurePath):
         return "a path in quotes"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from fanout.core.allowed import AllowedHost
 from fanout.errors import AddressInvalid, ConfigurationError
-from fanout.http.guard_addresses import why_not_public
+from fanout.http.guard_addresses import PRIVATE, why_not_public
 
 __all__ = ["GuardedUrl", "HostGuard", "HostRefused"]
 
@@ -82,16 +83,16 @@ class HostGuard:
     An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or `*.` is
     the same. With `public_hosts` every host with a proper public name passes as well, and then what counts is that each
     address that it resolves to is public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
-    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so.
+    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An `AllowedHost` admits what it says, and no more.
 
     Raises `ConfigurationError` for an entry that is no host, and for an empty list without `public_hosts`.
     """
 
-    __slots__ = ("_exact", "_suffixes", "_usual", "allow_private", "port", "public_hosts")
+    __slots__ = ("_exact", "_suffixes", "_usual", "allow_private", "named", "port", "public_hosts")
 
     def __init__(
         self,
-        allowed_hosts: Iterable[str] = (),
+        allowed_hosts: Iterable[str | AllowedHost] = (),
         *,
         public_hosts: bool = False,
         allow_private: bool = False,
@@ -100,13 +101,17 @@ class HostGuard:
         self.public_hosts = public_hosts
         self.allow_private = allow_private
         self.port = port
-        names = [_entry(entry, allow_private=allow_private) for entry in allowed_hosts]
+        entries = list(allowed_hosts)
+        self.named = tuple(entry for entry in entries if isinstance(entry, AllowedHost))
+        for entry in self.named:
+            entry.check()
+        names = [_entry(entry, allow_private=allow_private) for entry in entries if isinstance(entry, str)]
         self._exact = frozenset(names)
         self._suffixes = tuple(f".{name}" for name in names if not _is_literal(name))
         # Addresses in canonical form on a listed host, in one look: what every send asks about.
         listed = "|".join(re.escape(name) for name in names if not _is_literal(name)) or "(?!)"
         self._usual = re.compile(rf"https://((?:{_LABEL}\.)*(?:{listed}))({_TARGET})")
-        if not names and not public_hosts:
+        if not entries and not public_hosts:
             raise ConfigurationError(
                 "allowed_hosts is empty: name the push service's host, such as notify.windows.com."
             )
@@ -119,7 +124,11 @@ class HostGuard:
     @property
     def names(self) -> tuple[str, ...]:
         """The hosts of the allow-list, in order."""
-        return tuple(sorted(self._exact))
+        return tuple(sorted({*self._exact, *(entry.host for entry in self.named)}))
+
+    def entry(self, host: str, port: int) -> AllowedHost | None:
+        """The entry of the configuration that names this host and port by themselves, if one does."""
+        return next((entry for entry in self.named if entry.admits(host, port)), None)
 
     def check(self, url: str) -> GuardedUrl:
         """The parts of `url`, if it may be used. Raises `HostRefused`, without the address in its text."""
@@ -146,14 +155,14 @@ class HostGuard:
             raise HostRefused("host", "The address's host and port are malformed.")
         host = parts.group(1).lower()
         port = int(parts.group(2) or 443)
-        self.check_host(host)
-        if port != self.port and not (self.allow_private and port < 65_536):
+        self.check_host(host, port)
+        if port != self.port and self.entry(host, port) is None and not (self.allow_private and port < 65_536):
             raise HostRefused("port", f"The address names another port than {self.port}.")
         return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
 
-    def check_host(self, host: str) -> None:
+    def check_host(self, host: str, port: int = 443) -> None:
         """Raise `HostRefused` unless `host` (lower-case) is a proper name that may be connected to."""
-        if self.allow_private and host in self._exact:
+        if (self.allow_private and host in self._exact) or self.entry(host, port) is not None:
             return
         if _is_literal(host):
             raise HostRefused("literal", "The address's host is an IP address; push services have names.")
@@ -166,15 +175,19 @@ class HostGuard:
         if not self.public_hosts or host.rpartition(".")[2] in _SPECIAL:
             raise HostRefused("list", "The address's host is none of the allowed push services (allowed_hosts).")
 
-    def addresses(self, found: Sequence[str]) -> Sequence[str]:
+    def addresses(self, found: Sequence[str], host: str = "", port: int = 443) -> Sequence[str]:
         """`found`, the IP addresses of a host, if we may connect to them: every one must be public.
+
+        Where an entry says that the host is private, they may be of a private network or of this machine.
 
         One that is not condemns the others, for it shows that whoever answers for the name means us no good. Raises `HostRefused`.
         """
         if not self.allow_private:
+            entry = self.entry(host, port)
+            private = entry is not None and entry.private
             for address in found:
                 what = why_not_public(address)
-                if what:
+                if what and not (private and what in PRIVATE):
                     raise HostRefused("literal", f"The host resolves to an address that is not public ({what}).")
         return found
 

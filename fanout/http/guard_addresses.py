@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["why_not_public"]
+__all__ = ["PRIVATE", "why_not_public"]
+
+PRIVATE = frozenset({"private", "loopback", "unique local", "carrier-grade NAT", "site-local"})
+"""Answers of `why_not_public` for what may stand in a network of one's own."""
 
 _V4: tuple[tuple[IPv4Network, str], ...] = tuple(
     (IPv4Network(network), what)

@@ -31,8 +31,9 @@ class GuardedResolver:
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """The IP addresses of `host`. Raises `NotPublic` where the guard refuses, `OSError` where the lookup fails."""
         try:
-            self._guard.check_host(_written(host.lower()))
-            return self._guard.addresses(await self._resolve(host, port))
+            name = _written(host.lower())
+            self._guard.check_host(name, port)
+            return self._guard.addresses(await self._resolve(host, port), name, port)
         except HostRefused as refused:
             raise NotPublic(str(refused)) from None
 

@@ -80,13 +80,13 @@ class Http1Client:
         *,
         ssl_context: ssl.SSLContext,
         settings: Http1Settings | None = None,
-        resolver: Resolver = resolve,
+        resolver: Resolver | None = None,
         clock: Callable[[], float] = monotonic,
         egress: Egress = direct,
     ) -> None:
         self.settings = settings or Http1Settings()
         self._context = ssl_context
-        self._resolver = resolver
+        self._resolver = resolver or resolve
         self._clock = clock
         self._egress = egress
         self._session: Session | None = None

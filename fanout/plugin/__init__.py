@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
+from fanout.core.allowed import AllowedHost
 from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
@@ -129,6 +130,7 @@ __all__ = [
     "Address",
     "AddressInvalid",
     "AddressMoved",
+    "AllowedHost",
     "Audience",
     "Backlog",
     "Chunk",

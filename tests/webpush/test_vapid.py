@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from base64 import urlsafe_b64decode
 from pathlib import Path
@@ -250,3 +251,50 @@ def test_settings_name_what_is_wrong(changes: dict[str, object], says: str) -> N
 
 def test_settings_show_no_key() -> None:
     assert "SECRET" not in repr(WebPushSettings(vapid_private_key=Secret("SECRET"), vapid_subject=SUBJECT))
+
+
+def _forms() -> dict[str, str]:
+    """One key in every form that senders of Web Push write it."""
+    key = ec.derive_private_key(int.from_bytes(bytes(range(1, 33)), "big"), ec.SECP256R1())
+    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    sec1 = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    der8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    der1 = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    scalar = bytes(range(1, 33))
+    public = VapidKey(key).public
+    url = base64.urlsafe_b64encode
+    return {
+        "PEM": pkcs8,
+        "PEM of OpenSSL": sec1,
+        "PEM of OpenSSL behind its parameters": "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+        + sec1,
+        "PEM with escaped ends of lines": pkcs8.replace("\n", "\\n"),
+        "PEM with carriage returns escaped": pkcs8.replace("\n", "\\r\\n"),
+        "PEM in quotes": f'"{pkcs8.strip()}"',
+        "PEM in one line": pkcs8.replace("\n", " "),
+        "PEM with the ends of lines of Windows": pkcs8.replace("\n", "\r\n"),
+        "number in base64url (web-push, web-push-php, pywebpush)": url(scalar).decode().rstrip("="),
+        "number in base64url, padded": url(scalar).decode(),
+        "number in base64": base64.b64encode(scalar).decode(),
+        "DER in base64url (py-vapid)": url(der8).decode().rstrip("="),
+        "DER in base64": base64.b64encode(der8).decode(),
+        "DER of OpenSSL in base64url": url(der1).decode().rstrip("="),
+        "DER in lines": base64.encodebytes(der8).decode(),
+        "JSON of web-push": f'{{"publicKey":"{public}","privateKey":"{url(scalar).decode().rstrip("=")}"}}',
+        "text of web-push": f"\n=====\n\nPublic Key:\n{public}\n\nPrivate Key:\n{url(scalar).decode().rstrip('=')}\n\n=====\n",
+        "JWK": f'{{"kty":"EC","crv":"P-256","d":"{url(scalar).decode().rstrip("=")}"}}',
+    }
+
+
+@pytest.mark.parametrize("form", _forms())
+def test_a_key_is_read_in_every_form(form: str) -> None:
+    forms = _forms()
+    assert VapidKey.load(Secret(forms[form])).public == VapidKey.load(Secret(forms["PEM"])).public
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"privateKey": 5}', "A" * 42, "Private Key:", "-----BEGIN PRIVATE KEY-----", "!" * 43, "AA", ""]
+)
+def test_what_is_no_key_in_any_form_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no VAPID private key"):
+        VapidKey.load(Secret(text))

@@ -16,7 +16,17 @@ import orjson
 
 from fanout.plugin import AddressInvalid
 
-__all__ = ["Subscription", "application_server_key", "canonical", "is_public_key", "on_curve", "parse", "take_apart"]
+__all__ = [
+    "AESGCM",
+    "Subscription",
+    "application_server_key",
+    "canonical",
+    "ended_at",
+    "is_public_key",
+    "on_curve",
+    "parse",
+    "take_apart",
+]
 
 _P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -24,7 +34,11 @@ _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 _MAX_URL = 2048
 _MAX_TEXT = 8192
+AESGCM = "aesgcm"
+"""The encryption of the older draft (draft-ietf-webpush-encryption-04), of browsers such as KaiOS's and of old servers."""
+
 _HEAD = '{"endpoint":"'
+_OLDER = '{"contentEncoding":"aesgcm","endpoint":"'
 _TO_P256DH, _TO_AUTH, _END = b'","keys":{"p256dh":"', b'","auth":"', b'"}}'
 _HEAD_SIZE = len(_HEAD)
 _TAIL_SIZE = len(_TO_P256DH) + 87 + len(_TO_AUTH) + 22 + len(_END)
@@ -40,18 +54,20 @@ _HELP = "register what pushManager.subscribe() gives, as JSON.stringify(subscrip
 
 
 class Subscription(NamedTuple):
-    """A subscription, checked: its URL and the browser's public key (65 bytes) and secret (16 bytes)."""
+    """A subscription, checked: its URL and the browser's public key (65 bytes) and secret (16 bytes). `older`: it wants aesgcm."""
 
     endpoint: str
     p256dh: bytes
     auth: bytes
+    older: bool = False
 
     def __repr__(self) -> str:
         return "<Subscription, hidden>"
 
 
 def parse(raw: str | Mapping[str, Any]) -> Subscription:
-    """The subscription in the browser's JSON, as text or already decoded. Other members, such as expirationTime, are ignored.
+    """The subscription in the browser's JSON, as text or already decoded. Its `contentEncoding` is aes128gcm where it names none. Other members
+    are ignored.
 
     Raises `AddressInvalid`, without the address in its text. The URL's host is not looked at here.
     """
@@ -81,7 +97,19 @@ def parse(raw: str | Mapping[str, Any]) -> Subscription:
         )
     if len(auth) != 16:
         raise AddressInvalid(f"The subscription's keys.auth has {len(auth)} bytes, not 16: {_HELP}.")
-    return Subscription(endpoint, p256dh, auth)
+    coding = decoded.get("contentEncoding")
+    if coding not in (None, "", "aes128gcm", AESGCM):
+        raise AddressInvalid(
+            "The subscription's contentEncoding is neither aes128gcm nor aesgcm: nothing else can be sent."
+        )
+    return Subscription(endpoint, p256dh, auth, coding == AESGCM)
+
+
+def ended_at(raw: str | Mapping[str, Any]) -> float | None:
+    """When a parsed subscription ends, in UNIX seconds (`expirationTime`, which browsers give in milliseconds); None if it does not say."""
+    decoded = orjson.loads(raw) if isinstance(raw, str) else raw
+    told = decoded.get("expirationTime")
+    return told / 1000 if isinstance(told, (int, float)) and not isinstance(told, bool) else None
 
 
 def application_server_key(raw: str | Mapping[str, Any]) -> str | None:
@@ -108,7 +136,8 @@ def is_public_key(text: str) -> bool:
 def canonical(subscription: Subscription) -> str:
     """The one text for a subscription: its URL and two keys, in this order, the keys in base64url without padding."""
     keys = {"p256dh": _text(subscription.p256dh), "auth": _text(subscription.auth)}
-    return orjson.dumps({"endpoint": subscription.endpoint, "keys": keys}).decode()
+    older = {"contentEncoding": AESGCM} if subscription.older else {}
+    return orjson.dumps({**older, "endpoint": subscription.endpoint, "keys": keys}).decode()
 
 
 def take_apart(value: str) -> Subscription:
@@ -117,8 +146,9 @@ def take_apart(value: str) -> Subscription:
     Its end has a fixed form, so it is cut rather than parsed: this is done for every attempt, and JSON would take four times as long.
     """
     tail = value[-_TAIL_SIZE:].encode().translate(_STANDARD)
+    older = value.startswith(_OLDER)
     if (
-        value[:_HEAD_SIZE] == _HEAD
+        (older or value[:_HEAD_SIZE] == _HEAD)
         and tail[_BEFORE] == _TO_P256DH
         and tail[_BETWEEN] == _TO_AUTH
         and tail[_AFTER] == _END
@@ -126,7 +156,7 @@ def take_apart(value: str) -> Subscription:
         # Letters that are not of the alphabet are skipped, and then the sizes are wrong.
         p256dh, auth = a2b_base64(tail[_P256DH] + b"="), a2b_base64(tail[_AUTH] + b"==")
         if len(p256dh) == 65 and len(auth) == 16:
-            return Subscription(value[_HEAD_SIZE:-_TAIL_SIZE], p256dh, auth)
+            return Subscription(value[len(_OLDER) if older else _HEAD_SIZE : -_TAIL_SIZE], p256dh, auth, older)
     raise ValueError("This is no subscription in the form that parse_address gives.")
 
 

@@ -20,7 +20,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-__all__ = ["AUTH_SIZE", "BODY_LIMIT", "DELIMITER", "MAX_PLAINTEXT", "OVERHEAD", "POINT_SIZE", "encrypt", "seal"]
+__all__ = [
+    "AUTH_SIZE",
+    "BODY_LIMIT",
+    "DELIMITER",
+    "MAX_PLAINTEXT",
+    "OVERHEAD",
+    "POINT_SIZE",
+    "encrypt",
+    "hmac_sha256",
+    "seal",
+]
 
 BODY_LIMIT = 4096
 """Bytes of an encrypted body that every push service must take (RFC 8030, section 7.2); more is refused with 413."""
@@ -62,15 +72,15 @@ def seal(record: bytes, p256dh: bytes, auth: bytes, key: EllipticCurvePrivateKey
     ours = key.public_key().public_bytes(*_POINT)
     shared = key.exchange(_ECDH, EllipticCurvePublicKey.from_encoded_point(_CURVE, p256dh))
     # RFC 8291, section 3.4, then RFC 8188, section 2.2. Each expansion is one block of HKDF, hence the \1 at the end.
-    ikm = _hmac(_hmac(auth, shared), _KEY_INFO + p256dh + ours + b"\1")
-    prk = _hmac(salt, ikm).ljust(64, b"\0")
+    ikm = hmac_sha256(hmac_sha256(auth, shared), _KEY_INFO + p256dh + ours + b"\1")
+    prk = hmac_sha256(salt, ikm).ljust(64, b"\0")
     inner, outer = prk.translate(_INNER), prk.translate(_OUTER)
     cek = sha256(outer + sha256(inner + _CEK_INFO).digest()).digest()[:16]
     nonce = sha256(outer + sha256(inner + _NONCE_INFO).digest()).digest()[:12]
     return salt + _SIZES + ours + AESGCM(cek).encrypt(nonce, record, None)
 
 
-def _hmac(key: bytes, message: bytes) -> bytes:
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
     """HMAC-SHA-256 (RFC 2104) for a key of at most 64 bytes."""
     block = key.ljust(64, b"\0")
     return sha256(block.translate(_OUTER) + sha256(block.translate(_INNER) + message).digest()).digest()

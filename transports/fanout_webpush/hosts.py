@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from fanout.plugin import (
     ConfigurationError,
@@ -21,10 +22,11 @@ from fanout.plugin import (
     Response,
     client_tls,
 )
+from fanout_webpush.address import AESGCM
 from fanout_webpush.outcome import Crowd
 from fanout_webpush.settings import WebPushSettings
 from fanout_webpush.vapid import VapidTokens
-from fanout_webpush.vendors import HTTP1_ONLY, least_ttl, vendor_of
+from fanout_webpush.vendors import HTTP1_ONLY, least_ttl, most_ttl, vendor_of
 
 __all__ = ["ForeignAddress", "Host", "Hosts"]
 
@@ -39,19 +41,31 @@ class ForeignAddress(Exception):
 class Host:
     """One push service host. `name` is its authority, which names the group; `pool` is None where it speaks HTTP/1.1 only."""
 
-    __slots__ = ("_heads", "accepted", "active", "crowd", "least_ttl", "name", "origin", "pool", "prefix", "vendor")
+    __slots__ = (
+        "_heads",
+        "_least_ttl",
+        "_most_ttl",
+        "accepted",
+        "active",
+        "crowd",
+        "name",
+        "origin",
+        "pool",
+        "prefix",
+        "vendor",
+    )
 
     def __init__(self, name: str, pool: H2Pool | None) -> None:
         self.name = name
         self.origin = f"https://{name}"
         self.prefix = f"https://{name}/"
         self.vendor = vendor_of(name)
-        self.least_ttl = least_ttl(self.vendor)
+        self._least_ttl, self._most_ttl = least_ttl(self.vendor), most_ttl(self.vendor)
         self.pool = pool
         self.active = 0  # requests over HTTP/1.1
         self.accepted = 0
         self.crowd = Crowd()
-        self._heads: dict[tuple[VapidTokens, bool], tuple[str, Head]] = {}
+        self._heads: dict[tuple[VapidTokens, str, str], tuple[str, Head]] = {}
 
     def path_of(self, endpoint: str) -> str:
         """The path and query of an endpoint's URL. Raises `ForeignAddress` unless it is one of this host, in plain characters.
@@ -63,20 +77,26 @@ class Host:
             return path
         raise ForeignAddress
 
-    def head(self, tokens: VapidTokens, has_body: bool, now: float) -> Head:
+    def ttl(self, seconds: int) -> int:
+        """The TTL to send, within what the service takes."""
+        return min(max(seconds, self._least_ttl), self._most_ttl)
+
+    def head(self, tokens: VapidTokens, coding: str, content_type: str, now: float) -> Head:
         """The shared part of requests under the token of `tokens` for this host, made anew when that is. `now` is UNIX seconds.
 
-        The token is in the part that enters the peer's header table: RFC 8292, section 4, means tokens to be reused so.
+        `coding` is the body's encryption, "" without a body. The token is in the part that enters the peer's header table: RFC 8292,
+        section 4, means tokens to be reused so.
         """
         authorization = tokens.header(self.origin, now)
-        known = self._heads.get((tokens, has_body))
+        known = self._heads.get((tokens, coding, content_type))
         if known is not None and known[0] is authorization:
             return known[1]
-        fields = [("authorization", authorization)]
-        if has_body:
-            fields.append(("content-encoding", "aes128gcm"))
+        said = tokens.older(authorization)[0] if coding == AESGCM else authorization
+        fields = [("authorization", said), ("content-type", content_type)]
+        if coding:
+            fields.append(("content-encoding", coding))
         head = Head("POST", "https", self.name, fields)
-        self._heads[tokens, has_body] = (authorization, head)
+        self._heads[tokens, coding, content_type] = (authorization, head)
         return head
 
     @property
@@ -95,47 +115,61 @@ class Hosts:
         self._hosts: dict[str, Host] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed: Counter[str] = Counter()  # what pools that are gone had counted
-        self._tls: ssl.SSLContext | None = None
-        self._http1: Http1Client | None = None
+        self._tls: dict[Path | None, ssl.SSLContext] = {}
+        self._http1: dict[Path | None, Http1Client] = {}
         self.get = self._hosts.get
 
     async def open(self) -> None:
         """Get ready; no connection is made. Raises `ConfigurationError` for a `ca_file` that cannot be loaded."""
-        ca_file = str(self._settings.ca_file) if self._settings.ca_file is not None else None
-        try:
+        settings = self._settings
+        timeout = settings.request_timeout
+        limits = Http1Settings(
+            connections=settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
+        )
+        # The configuration names the gateway, so there is nothing to guard against.
+        resolver = None if settings.gateway else GuardedResolver(self._guard)
+        for own in {None, *(entry.ca_file for entry in self._guard.named)}:
             # A host that speaks no HTTP/2 is to choose HTTP/1.1, not to break off with an alert: then it can be told apart.
-            self._tls = client_tls(ca_file=ca_file, alpn=("h2", "http/1.1"))
-            http1_tls = client_tls(ca_file=ca_file, alpn=("http/1.1",))
+            self._tls[own] = self._trusting(own, ("h2", "http/1.1"))
+            self._http1[own] = Http1Client(
+                ssl_context=self._trusting(own, ("http/1.1",)),
+                settings=limits,
+                resolver=resolver,
+                clock=self._context.clock.monotonic,
+                egress=settings.egress,
+            )
+
+    def _trusting(self, own: Path | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """A context that trusts the binding's authority, and a host's own, besides the system's."""
+        try:
+            context = client_tls(ca_file=_text(self._settings.ca_file), alpn=alpn)
+            if own is not None:
+                context.load_verify_locations(own)
         except OSError as error:
             raise ConfigurationError(
-                f"ca_file ({ca_file}) cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
+                f"ca_file ({own or self._settings.ca_file}) cannot be loaded ({error.strerror or type(error).__name__}): "
+                "use certificates in PEM."
             ) from None
-        timeout = self._settings.request_timeout
-        limits = Http1Settings(
-            connections=self._settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
-        )
-        clock, egress = self._context.clock.monotonic, self._settings.egress
-        if self._settings.gateway:  # named by the configuration, so there is nothing to guard against
-            self._http1 = Http1Client(ssl_context=http1_tls, settings=limits, clock=clock, egress=egress)
-        else:
-            resolver = GuardedResolver(self._guard)
-            self._http1 = Http1Client(
-                ssl_context=http1_tls, settings=limits, resolver=resolver, clock=clock, egress=egress
-            )
+        return context
+
+    def _authority_of(self, name: str) -> Path | None:
+        """The file of the authority that the configuration names for this host alone."""
+        entry = None if self._settings.gateway else self._guard.entry(*_place(name))
+        return None if entry is None else entry.ca_file
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
-        self._tls = None
+        self._tls = {}
         for host in list(self._hosts.values()):
             self._dismiss(host)
         if self._closing:
             await asyncio.wait(self._closing)
-        if self._http1 is not None:
-            await self._http1.aclose()
+        for client in self._http1.values():
+            await client.aclose()
 
     async def admit(self, name: str) -> Host | None:
         """The host of this authority, entered if it is new; None where `max_hosts` are busy. Raises `HostRefused`."""
-        if self._tls is None:
+        if not self._tls:
             raise RuntimeError("The Web Push transport is not open: enter it with `async with` before sending.")
         host = self._hosts.get(name)
         if host is not None:
@@ -154,14 +188,15 @@ class Hosts:
         self, host: Host, path: str, headers: Mapping[str, str], body: bytes, *, fresh: bool
     ) -> Response:
         """One request over HTTP/1.1. Raises `RequestFailed`."""
-        if self._http1 is None:
+        client = self._http1.get(self._authority_of(host.name))
+        if client is None:
             raise RequestFailed("no", "closed", own=True)
         gateway = self._settings.gateway
         if gateway:
             headers = {**headers, "Host": host.name}
         host.active += 1
         try:
-            return await self._http1.request("POST", (gateway or host.origin) + path, headers, body, fresh=fresh)
+            return await client.request("POST", (gateway or host.origin) + path, headers, body, fresh=fresh)
         finally:
             host.active -= 1
 
@@ -196,7 +231,7 @@ class Hosts:
         settings, context = self._settings, self._context
         return H2Pool(
             settings.gateway or f"https://{name}",
-            ssl_context=self._tls,
+            ssl_context=self._tls[self._authority_of(name)],
             settings=PoolSettings(
                 connections=settings.connections,
                 streams=settings.streams,
@@ -226,3 +261,13 @@ class Hosts:
         task = asyncio.get_running_loop().create_task(pool.aclose())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _place(authority: str) -> tuple[str, int]:
+    """Host, as it stands in a URL, and port of an authority."""
+    host, colon, port = authority.rpartition(":")
+    return (host, int(port)) if colon and port.isdigit() else (authority, 443)

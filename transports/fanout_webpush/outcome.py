@@ -7,6 +7,7 @@ push notifications in web apps and browsers", and for Google and Edge what sende
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,25 +28,40 @@ from fanout.plugin import (
 from fanout.plugin import unanswered as of_failure
 from fanout_webpush.vendors import Vendor
 
-__all__ = ["ANY", "FALLBACK", "TABLE", "Answer", "Crowd", "Effect", "Row", "code_of", "of_answer", "of_failure"]
+__all__ = [
+    "ANY",
+    "FALLBACK",
+    "TABLE",
+    "Answer",
+    "Crowd",
+    "Effect",
+    "Row",
+    "code_of",
+    "of_answer",
+    "of_failure",
+    "text_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. `code` is the vendor's own, "" where it gave none; `after` what `Retry-After` said (seconds); `attempt` from 1."""
+    """One answer. `code` is the vendor's own, "" where it gave none; `after` what `Retry-After` said (seconds); `attempt` from 1; `text` what it
+    said, cleaned, for where there is no code."""
 
     vendor: Vendor
     status: int
     code: str = ""
     after: float | None = None
     attempt: int = 1
+    text: str = ""
 
     @property
     def word(self) -> str:
         """The answer in a word or two, for reports."""
         if self.vendor is Vendor.MOZILLA and self.code:
             return f"errno {self.code}"
-        return self.code or f"status {self.status}"
+        said = f": {self.text}" if self.text else ""
+        return self.code or f"status {self.status}{said}"
 
 
 class Effect(StrEnum):
@@ -258,6 +274,20 @@ class Crowd:
             self._since, self._accepted, self._throttled = now, accepted, 0
         self._throttled += 1
         return self._throttled >= self._least and self._throttled > accepted - self._accepted
+
+
+def text_of(body: bytes) -> str:
+    """What an answer without a known code says, for people: its first 200 characters, without markup, control characters, and whatever
+    is long enough to be an address, a token or a number of its own."""
+    text = _MARKUP.sub(" ", body[:_MOST_BODY].decode("utf-8", "replace"))
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(_SECRET.sub("…", text).split())[:200].strip()
+
+
+_MARKUP = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^<>]{0,400}>", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://\S+|[A-Za-z0-9_=+/.-]{24,}|[0-9a-fA-F]*[0-9][0-9a-fA-F]{5,}[0-9a-fA-F-]*"
+)
 
 
 def _member(body: bytes, name: str) -> Any:

@@ -26,6 +26,7 @@ URGENCIES = ("very-low", "low", "normal", "high")
 
 _BY_LANE = {"urgent": "high", "normal": "normal", "bulk": "low"}
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_ENCRYPTED = "application/octet-stream"
 _DECLARATIVE = "application/notification+json"
 _CONTROLS = ("urgency", "topic", "payload", "declarative")
 
@@ -33,15 +34,18 @@ _CONTROLS = ("urgency", "topic", "payload", "declarative")
 class WebPushMessage(Message):
     """A notification for one binding: `record` is the plaintext with its delimiter (empty: no body), the rest are headers.
 
-    `fields` are the headers that do not differ between endpoints, as HPACK literals; `headers` the same as text, for HTTP/1.1.
+    `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse what does not say it. `fields` are the headers that do not differ between endpoints, as HPACK literals; `headers` the same as text, for HTTP/1.1.
     """
 
-    __slots__ = ("fields", "headers", "record")
+    __slots__ = ("content_type", "fields", "headers", "record")
 
-    def __init__(self, plaintext: bytes | None, headers: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, plaintext: bytes | None, headers: tuple[tuple[str, str], ...], content_type: str = _ENCRYPTED
+    ) -> None:
         super().__init__(len(plaintext) if plaintext is not None else 0)
         self.record = plaintext + DELIMITER if plaintext is not None else b""
         self.headers = headers
+        self.content_type = content_type
         self.fields = b"".join(literal(name, value) for name, value in headers)
 
     @property
@@ -68,8 +72,6 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
     headers = [] if urgency == "normal" else [("urgency", urgency)]
     if topic:
         headers.append(("topic", topic))
-    if declared is not False:
-        headers.append(("content-type", _DECLARATIVE))
     plaintext = _plaintext(notification, overrides, declared)
     if plaintext is not None and len(plaintext) > MAX_PLAINTEXT:
         raise MessageTooLarge(
@@ -78,7 +80,7 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
             size=len(plaintext),
             limit=MAX_PLAINTEXT,
         )
-    return WebPushMessage(plaintext, tuple(headers))
+    return WebPushMessage(plaintext, tuple(headers), _DECLARATIVE if declared is not False else _ENCRYPTED)
 
 
 def topic_of(key: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
+from fanout.plugin import AllowedHost, ConfigurationError, Egress, Secret, egress_of
 from fanout_webpush.address import is_public_key
 
 __all__ = ["VENDOR_HOSTS", "WebPushSettings", "subject_problem"]
@@ -54,7 +54,7 @@ class WebPushSettings:
     vapid_subject: str
     vapid_public_key: str = ""
     vapid_previous_key: Secret | None = None
-    allowed_hosts: tuple[str, ...] = VENDOR_HOSTS
+    allowed_hosts: tuple[str | AllowedHost, ...] = VENDOR_HOSTS
     allow_public_hosts: bool = False
     allow_private: bool = False
     gateway: str = ""
@@ -95,6 +95,9 @@ class WebPushSettings:
             )
         if self.encryption not in ("fanout", "pywebpush"):
             raise ConfigurationError(f"encryption is {self.encryption!r}: write fanout or pywebpush.")
+        for entry in self.allowed_hosts:
+            if isinstance(entry, AllowedHost):
+                entry.check()
         if self.ca_file is not None and not self.ca_file.is_file():
             raise ConfigurationError(
                 f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."

@@ -22,7 +22,9 @@ _MOST = 64
 """Messages in a slice at most, whatever the clock says: a virtual one stands still."""
 
 Encrypt = Callable[[bytes, bytes, bytes], bytes]
-_Job: TypeAlias = "tuple[asyncio.Future[Any], bytes, bytes, bytes, tuple[H2Pool, Head, bytes, bytes, bool] | None]"
+_Job: TypeAlias = (
+    "tuple[asyncio.Future[Any], bytes, bytes, bytes, tuple[H2Pool, Head, bytes, bytes, bool] | Encrypt | None]"
+)
 
 
 class Slices:
@@ -41,10 +43,10 @@ class Slices:
         self._jobs: deque[_Job] = deque()
         self._scheduled = False
 
-    def encrypt(self, record: bytes, p256dh: bytes, auth: bytes) -> asyncio.Future[bytes]:
-        """The body for one browser, soon. The future raises `ValueError` for keys that are none."""
+    def encrypt(self, record: bytes, p256dh: bytes, auth: bytes, other: Encrypt | None = None) -> asyncio.Future[bytes]:
+        """The body for one browser, soon; by `other` in place of the usual encryption. The future raises `ValueError` for keys that are none."""
         future: asyncio.Future[bytes] = self._new_future()
-        self._enter((future, record, p256dh, auth, None))
+        self._enter((future, record, p256dh, auth, other))
         return future
 
     def request(
@@ -82,12 +84,15 @@ class Slices:
             if future.done():  # its sender was cancelled
                 continue
             try:
-                body = encrypt(record, p256dh, auth)
-                if to is None:
-                    future.set_result(body)
+                if not isinstance(to, tuple):
+                    future.set_result((to or encrypt)(record, p256dh, auth))
                 else:
+                    body = encrypt(record, p256dh, auth)
                     pool, head, path, fields, fresh = to
-                    pool.request(head, path, fields, body, None, future, fresh)
+                    if fresh:
+                        pool.request(head, path, fields, body, None, future, fresh)
+                    else:
+                        pool.request(head, path, fields, body, None, future)
             except Exception as error:  # of this one; the others must not wait for ever
                 if not future.done():
                     future.set_exception(error)

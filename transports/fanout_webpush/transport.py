@@ -8,6 +8,7 @@ from typing import Any, Self
 from fanout.plugin import (
     ACCEPTED,
     Address,
+    AddressInvalid,
     ConfigurationError,
     Context,
     Deferred,
@@ -25,18 +26,21 @@ from fanout.plugin import (
     Response,
     Scope,
     Throttled,
+    literal,
     parse_retry_after,
     place_of_url,
     way_to,
 )
-from fanout_webpush.address import Subscription, application_server_key, canonical, parse, take_apart
+from fanout_webpush.address import AESGCM, Subscription, application_server_key, canonical, ended_at, parse, take_apart
 from fanout_webpush.hosts import ForeignAddress, Host, Hosts
 from fanout_webpush.keyring import KnownKeys
-from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure
+from fanout_webpush.older_encryption import encrypt as encrypt_older
+from fanout_webpush.older_encryption import take_apart as take_apart_older
+from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure, text_of
 from fanout_webpush.payload import WebPushMessage, encode, ttl_field
 from fanout_webpush.settings import WebPushSettings
 from fanout_webpush.slices import Slices
-from fanout_webpush.vapid import VapidKey, VapidTokens
+from fanout_webpush.vapid import VapidKey, VapidTokens, b64url
 from fanout_webpush.vendors import Vendor, edge_headers, vendor_of
 
 __all__ = ["WebPushTransport"]
@@ -98,6 +102,9 @@ class WebPushTransport:
         present one: a browser keeps its subscription when the server's key changes.
         """
         subscription = parse(raw)
+        ends = ended_at(raw)
+        if ends is not None and ends <= self._now():
+            raise AddressInvalid("The subscription has expired (expirationTime is past): let the page subscribe again.")
         guarded = self._guard.check(subscription.endpoint)
         subscription = subscription._replace(endpoint=guarded.url)
         return self._address(subscription, self._keys.kind(application_server_key(raw)), guarded.authority)
@@ -191,11 +198,13 @@ class WebPushTransport:
         pool = host.pool
         if pool is None:
             return self._post_over_http1(host, tokens, message, delivery, subscription, path)
-        head = host.head(tokens, bool(message.record), self._now())
-        fields = ttl_field(max(delivery.ttl, host.least_ttl)) + message.fields
+        if subscription.older and message.record:
+            return self._post_older(host, tokens, message, delivery, subscription, path)
+        head = host.head(tokens, "aes128gcm" if message.record else "", message.content_type, self._now())
+        fields = ttl_field(host.ttl(delivery.ttl)) + message.fields
         if not message.record:
             return pool.request(head, path.encode(), fields, b"", fresh=delivery.fresh)
-        _, p256dh, auth = subscription
+        _, p256dh, auth, _ = subscription
         return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth, delivery.fresh)
 
     async def _post_over_http1(
@@ -207,24 +216,67 @@ class WebPushTransport:
         subscription: Subscription,
         path: str,
     ) -> Response:
-        ttl = max(delivery.ttl, host.least_ttl)
-        headers = {"Authorization": tokens.header(host.origin, self._now()), "TTL": str(ttl), **dict(message.headers)}
+        ttl = host.ttl(delivery.ttl)
+        headers = {
+            "Authorization": tokens.header(host.origin, self._now()),
+            "Content-Type": message.content_type,
+            "TTL": str(ttl),
+            **dict(message.headers),
+        }
         headers |= edge_headers(host.vendor, ttl)
         body = b""
-        if message.record:
+        if message.record and subscription.older:
+            told, body = await self._seal_older(host, tokens, message, subscription)
+            headers |= {name.title(): value for name, value in told.items()}
+        elif message.record:
             headers["Content-Encoding"] = "aes128gcm"
             body = await self._slices.encrypt(message.record, subscription.p256dh, subscription.auth)
         return await self._hosts.over_http1(host, path, headers, body, fresh=delivery.fresh)
 
+    async def _post_older(
+        self,
+        host: Host,
+        tokens: VapidTokens,
+        message: WebPushMessage,
+        delivery: Delivery,
+        subscription: Subscription,
+        path: str,
+    ) -> Response:
+        """Over HTTP/2 to a browser that knows aesgcm alone."""
+        told, body = await self._seal_older(host, tokens, message, subscription)
+        pool = host.pool
+        if pool is None:
+            raise RequestFailed("no", "alpn")
+        head = host.head(tokens, AESGCM, message.content_type, self._now())
+        own = b"".join(literal(name, told[name]) for name in ("encryption", "crypto-key"))
+        fields = ttl_field(host.ttl(delivery.ttl)) + message.fields + own
+        return await pool.request(head, path.encode(), fields, body, fresh=delivery.fresh)
+
+    async def _seal_older(
+        self, host: Host, tokens: VapidTokens, message: WebPushMessage, subscription: Subscription
+    ) -> tuple[dict[str, str], bytes]:
+        """The headers and the body of the older draft; keys and salt stand in its headers."""
+        sealed = await self._slices.encrypt(message.record, subscription.p256dh, subscription.auth, encrypt_older)
+        salt, ours, body = take_apart_older(sealed)
+        authorization, signed_by = tokens.older(tokens.header(host.origin, self._now()))
+        return {
+            "authorization": authorization,
+            "content-encoding": AESGCM,
+            "encryption": f"salt={b64url(salt)}",
+            "crypto-key": f"dh={b64url(ours)};{signed_by}",
+        }, body
+
     def _judge(self, host: Host, response: Response, delivery: Delivery) -> tuple[Outcome, Effect]:
         told = response.header("retry-after") if response.status >= 400 else None
+        code = code_of(host.vendor, response.body, response.header)
         return of_answer(
             Answer(
                 host.vendor,
                 response.status,
-                code_of(host.vendor, response.body, response.header),
+                code,
                 parse_retry_after(told, self._now()) if told is not None else None,
                 delivery.attempt,
+                "" if code or response.status < 300 else text_of(response.body),
             )
         )
 

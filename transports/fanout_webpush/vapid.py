@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
+    load_der_private_key,
 )
 
 from fanout.plugin import ConfigurationError, Secret
@@ -82,14 +83,14 @@ class VapidKey:
 
     @classmethod
     def load(cls, secret: Secret, name: str = "vapid_private_key") -> VapidKey:
-        """From PEM or raw base64url. Raises `ConfigurationError`, without the key in its text."""
-        text = secret.reveal().strip()
+        """From any form that senders of Web Push write (see `_der_or_scalar`). Raises `ConfigurationError`, without the key in its text."""
         place = f"{name} ({secret.origin})" if secret.origin and secret.origin != name else name
         try:
-            if text.startswith("-----"):
-                key = load_pem_private_key(text.encode(), None)
+            raw = _der_or_scalar(secret.reveal())
+            if len(raw) == _SCALAR:
+                key: object = ec.derive_private_key(int.from_bytes(raw, "big"), _CURVE)
             else:
-                key = ec.derive_private_key(int.from_bytes(_scalar(text), "big"), _CURVE)
+                key = load_der_private_key(raw, None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ConfigurationError(f"{place} is no VAPID private key: {_SHAPE}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -124,14 +125,45 @@ class VapidKey:
         return f"<VapidKey {self.id}>"
 
 
-def _scalar(text: str) -> bytes:
-    try:
-        raw = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
-    except binascii.Error:
-        raise ValueError("not base64url") from None
-    if len(raw) != 32:
-        raise ValueError("not 32 bytes")
+def _der_or_scalar(text: str) -> bytes:
+    """A private key as DER (PKCS #8 or SEC 1), or the 32 bytes of its number. Raises `ValueError`.
+
+    PEM, also in one line or with "\\n" for its line ends, as environment variables hold it, and behind other blocks (openssl); base64 or
+    base64url of either (py-vapid, pywebpush, web-push-php, web-push for Node); the JSON and the text that web-push prints; a JWK.
+    """
+    text = text.replace("\\r", "").replace("\\n", "\n").strip().strip("\"'").strip()
+    pem = _PEM.search(text)
+    if pem is not None:
+        return _decoded(pem[2])
+    if text.startswith("{"):
+        values = orjson.loads(text)
+        text = next(
+            (values[name] for name in ("privateKey", "private_key", "d") if isinstance(values.get(name), str)), ""
+        )
+    else:
+        printed = _PRINTED.search(text)
+        text = text if printed is None else printed[1]
+    raw = _decoded(text)
+    if len(raw) == _SCALAR + 1 and raw[0] == 0:
+        raw = raw[1:]  # a number as ASN.1 writes it
+    if len(raw) <= _SCALAR and len(raw) != _SCALAR:
+        raise ValueError("too short for a key")
     return raw
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 of either alphabet, with or without padding."""
+    bare = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+
+
+_SCALAR = 32
+_PEM = re.compile(r"-----BEGIN ((?:EC )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
+_PRINTED = re.compile(r"(?i)private key\s*[:=]\s*([A-Za-z0-9_+/=-]+)")
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +197,11 @@ class VapidTokens:
             slot = now // SLOT * SLOT
             token = self._sign(origin, now, int(slot) + LIFETIME, slot + SLOT)
         return token.header
+
+    def older(self, header: str) -> tuple[str, str]:
+        """The same token as the draft said it that goes with aesgcm: the values of `Authorization` and, in part, of `Crypto-Key`."""
+        token, _, key = header.removeprefix("vapid t=").partition(", k=")
+        return f"WebPush {token}", f"p256ecdsa={key}"
 
     def renew(self, origin: str, now: float) -> bool:
         """A push service called the token bad. Whether there is a new one now: not if the last is younger than an hour."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["HTTP1_ONLY", "Vendor", "edge_headers", "least_ttl", "vendor_of"]
+__all__ = ["HTTP1_ONLY", "Vendor", "edge_headers", "least_ttl", "most_ttl", "vendor_of"]
 
 
 class Vendor(StrEnum):
@@ -40,6 +40,16 @@ def vendor_of(host: str) -> Vendor:
 def least_ttl(vendor: Vendor) -> int:
     """The smallest TTL that the vendor takes: Apple answers BadTtl to 0, where RFC 8030 means "now or never" by it."""
     return 1 if vendor is Vendor.APPLE else 0
+
+
+_MONTH = 30 * 86_400
+_FOUR_WEEKS = 28 * 86_400
+
+
+def most_ttl(vendor: Vendor) -> int:
+    """The largest TTL that the vendor takes: Mozilla and Apple keep for 30 days, Google for four weeks ("Message options"), and of the others,
+    which say nothing, the least of these is expected."""
+    return _MONTH if vendor in (Vendor.MOZILLA, Vendor.APPLE) else _FOUR_WEEKS
 
 
 def edge_headers(vendor: Vendor, ttl: int) -> dict[str, str]:

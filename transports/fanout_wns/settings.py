@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
+from fanout.plugin import AllowedHost, ConfigurationError, Egress, Secret, egress_of
 
 __all__ = ["HOSTS", "WnsSettings"]
 
@@ -53,7 +53,7 @@ class WnsSettings:
     client_secret: Secret
     auth: Literal["entra", "live"] = "entra"
     tenant_id: str = ""
-    allowed_hosts: tuple[str, ...] = HOSTS
+    allowed_hosts: tuple[str | AllowedHost, ...] = HOSTS
     allow_private: bool = False
     gateway: str = ""
     token_url: str = ""
@@ -85,6 +85,9 @@ class WnsSettings:
             raise ConfigurationError(
                 f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Microsoft's."
             )
+        for entry in self.allowed_hosts:
+            if isinstance(entry, AllowedHost):
+                entry.check()
         if self.ca_file is not None and not self.ca_file.is_file():
             raise ConfigurationError(
                 f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from base64 import b64encode
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from fanout.plugin import (
@@ -27,6 +28,7 @@ from fanout.plugin import (
     Outcome,
     Rejected,
     RequestFailed,
+    Resolver,
     Token,
     TokenError,
     TokenSource,
@@ -55,7 +57,7 @@ class WnsTransport:
         self._context = context
         self._guard = HostGuard(settings.allowed_hosts, allow_private=settings.allow_private)
         self._monotonic = context.clock.monotonic
-        self._client: Http1Client | None = None
+        self._clients: dict[Path | None, Http1Client] = {}
         self._token_client: Http1Client | None = None
         self._tokens: TokenSource | None = None
         self._complained = False
@@ -66,34 +68,38 @@ class WnsTransport:
     async def __aenter__(self) -> Self:
         settings = self._settings
         settings.client_secret.reveal()  # if it cannot be read, that is told now
-        try:
-            tls = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
-        except OSError as error:
-            raise ConfigurationError(
-                f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
-            ) from None
         limits = Http1Settings(
             # A test server stands for all hosts, which do not share connections otherwise.
             connections=settings.connections * (_HOSTS if settings.gateway else 1),
             request_timeout=settings.request_timeout,
             connect_timeout=min(settings.connect_timeout, settings.request_timeout),
         )
-        if settings.gateway:  # a test server, named by the configuration and not by a client
-            self._client = Http1Client(ssl_context=tls, settings=limits, clock=self._monotonic, egress=settings.egress)
-        else:
-            resolver = GuardedResolver(self._guard)
-            self._client = Http1Client(
-                ssl_context=tls, settings=limits, resolver=resolver, clock=self._monotonic, egress=settings.egress
-            )
-        self._token_client = Http1Client(
-            ssl_context=tls, settings=limits, clock=self._monotonic, egress=settings.egress
-        )
+        # A test server is named by the configuration and not by a client.
+        resolver = None if settings.gateway else GuardedResolver(self._guard)
+        for own in {None, *(entry.ca_file for entry in self._guard.named)}:
+            self._clients[own] = self._client_for(limits, own, resolver)
+        self._token_client = self._client_for(limits, None, None)
         fetch = Fetcher(settings, self._token_client, self._context.clock)
         self._tokens = TokenSource(fetch, monotonic=self._monotonic, rng=self._context.rng)
         return self
 
+    def _client_for(self, limits: Http1Settings, own: Path | None, resolver: Resolver | None) -> Http1Client:
+        """A client that trusts the binding's authority, and a host's own, besides the system's."""
+        settings = self._settings
+        try:
+            tls = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
+            if own is not None:
+                tls.load_verify_locations(own)
+        except OSError as error:
+            raise ConfigurationError(
+                f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use certificates in PEM."
+            ) from None
+        return Http1Client(
+            ssl_context=tls, settings=limits, resolver=resolver, clock=self._monotonic, egress=settings.egress
+        )
+
     async def __aexit__(self, *exc: object) -> None:
-        tokens, clients = self._tokens, (self._client, self._token_client)
+        tokens, clients = self._tokens, (*self._clients.values(), self._token_client)
         if tokens is not None:
             await tokens.aclose()
         for client in clients:
@@ -126,13 +132,16 @@ class WnsTransport:
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once; with another token a second time if WNS does not know the first."""
         assert isinstance(message, WnsMessage)
-        client, tokens, gateway = self._client, self._tokens, self._settings.gateway
+        client, tokens, gateway = self._clients.get(None), self._tokens, self._settings.gateway
         if client is None or tokens is None:
             raise RuntimeError("The WNS transport is not open: enter it with `async with` before sending.")
         try:
             channel = self._guard.check(delivery.address)
         except HostRefused as refused:
             return Rejected(f"address refused ({refused.reason})")
+        entry = self._guard.entry(channel.host, channel.port) if self._guard.named and not gateway else None
+        if entry is not None:
+            client = self._clients[entry.ca_file]
         asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
         begun = self._monotonic()
         token = tokens.current()
