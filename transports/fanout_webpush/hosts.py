@@ -92,7 +92,9 @@ class Host:
         if known is not None and known[0] is authorization:
             return known[1]
         said = tokens.older(authorization)[0] if coding == AESGCM else authorization
-        fields = [("authorization", said), ("content-type", content_type)]
+        fields = [("authorization", said)]
+        if content_type:
+            fields.append(("content-type", content_type))
         if coding:
             fields.append(("content-encoding", coding))
         head = Head("POST", "https", self.name, fields)
@@ -115,29 +117,34 @@ class Hosts:
         self._hosts: dict[str, Host] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed: Counter[str] = Counter()  # what pools that are gone had counted
-        self._tls: dict[Path | None, ssl.SSLContext] = {}
-        self._http1: dict[Path | None, Http1Client] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._http1: Http1Client | None = None
+        self._own: dict[Path, tuple[ssl.SSLContext, Http1Client]] = {}  # of hosts with an authority of their own
         self.get = self._hosts.get
 
     async def open(self) -> None:
         """Get ready; no connection is made. Raises `ConfigurationError` for a `ca_file` that cannot be loaded."""
+        self._tls, self._http1 = self._speaking(None)
+        for own in {entry.ca_file for entry in self._guard.named} - {None}:
+            assert own is not None
+            self._own[own] = self._speaking(own)
+
+    def _speaking(self, own: Path | None) -> tuple[ssl.SSLContext, Http1Client]:
+        """The context for HTTP/2 and the client of HTTP/1.1, both trusting `own` besides."""
         settings = self._settings
         timeout = settings.request_timeout
-        limits = Http1Settings(
-            connections=settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
+        client = Http1Client(
+            ssl_context=self._trusting(own, ("http/1.1",)),
+            settings=Http1Settings(
+                connections=settings.http1_connections, request_timeout=timeout, connect_timeout=min(10.0, timeout)
+            ),
+            # The configuration names the gateway, so there is nothing to guard against.
+            resolver=None if settings.gateway else GuardedResolver(self._guard),
+            clock=self._context.clock.monotonic,
+            egress=settings.egress,
         )
-        # The configuration names the gateway, so there is nothing to guard against.
-        resolver = None if settings.gateway else GuardedResolver(self._guard)
-        for own in {None, *(entry.ca_file for entry in self._guard.named)}:
-            # A host that speaks no HTTP/2 is to choose HTTP/1.1, not to break off with an alert: then it can be told apart.
-            self._tls[own] = self._trusting(own, ("h2", "http/1.1"))
-            self._http1[own] = Http1Client(
-                ssl_context=self._trusting(own, ("http/1.1",)),
-                settings=limits,
-                resolver=resolver,
-                clock=self._context.clock.monotonic,
-                egress=settings.egress,
-            )
+        # A host that speaks no HTTP/2 is to choose HTTP/1.1, not to break off with an alert: then it can be told apart.
+        return self._trusting(own, ("h2", "http/1.1")), client
 
     def _trusting(self, own: Path | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """A context that trusts the binding's authority, and a host's own, besides the system's."""
@@ -152,24 +159,26 @@ class Hosts:
             ) from None
         return context
 
-    def _authority_of(self, name: str) -> Path | None:
-        """The file of the authority that the configuration names for this host alone."""
-        entry = None if self._settings.gateway else self._guard.entry(*_place(name))
-        return None if entry is None else entry.ca_file
+    def _spoken(self, name: str) -> tuple[ssl.SSLContext | None, Http1Client | None]:
+        """The context and the client for this host."""
+        entry = None if self._settings.gateway or not self._own else self._guard.entry(*_place(name))
+        found = self._own.get(entry.ca_file) if entry is not None and entry.ca_file is not None else None
+        return (self._tls, self._http1) if found is None else found
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
-        self._tls = {}
+        self._tls = None
         for host in list(self._hosts.values()):
             self._dismiss(host)
         if self._closing:
             await asyncio.wait(self._closing)
-        for client in self._http1.values():
-            await client.aclose()
+        for client in (self._http1, *(client for _, client in self._own.values())):
+            if client is not None:
+                await client.aclose()
 
     async def admit(self, name: str) -> Host | None:
         """The host of this authority, entered if it is new; None where `max_hosts` are busy. Raises `HostRefused`."""
-        if not self._tls:
+        if self._tls is None:
             raise RuntimeError("The Web Push transport is not open: enter it with `async with` before sending.")
         host = self._hosts.get(name)
         if host is not None:
@@ -188,7 +197,7 @@ class Hosts:
         self, host: Host, path: str, headers: Mapping[str, str], body: bytes, *, fresh: bool
     ) -> Response:
         """One request over HTTP/1.1. Raises `RequestFailed`."""
-        client = self._http1.get(self._authority_of(host.name))
+        client = self._spoken(host.name)[1]
         if client is None:
             raise RequestFailed("no", "closed", own=True)
         gateway = self._settings.gateway
@@ -231,7 +240,7 @@ class Hosts:
         settings, context = self._settings, self._context
         return H2Pool(
             settings.gateway or f"https://{name}",
-            ssl_context=self._tls[self._authority_of(name)],
+            ssl_context=self._spoken(name)[0],
             settings=PoolSettings(
                 connections=settings.connections,
                 streams=settings.streams,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -276,12 +277,17 @@ class Crowd:
         return self._throttled >= self._least and self._throttled > accepted - self._accepted
 
 
-def text_of(body: bytes) -> str:
+def text_of(status: int, body: bytes) -> str:
     """What an answer without a known code says, for people: its first 200 characters, without markup, control characters, and whatever
-    is long enough to be an address, a token or a number of its own."""
+    is long enough to be an address, a token or a number of its own. Empty where that says no more than the status does."""
     text = _MARKUP.sub(" ", body[:_MOST_BODY].decode("utf-8", "replace"))
     text = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(_SECRET.sub("…", text).split())[:200].strip()
+    text = " ".join(_SECRET.sub("…", text).split())[:200].strip()
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return "" if len(text) < 3 or text.lower().strip(".!") in (phrase.lower(), f"{status} {phrase}".lower()) else text
+
+
+_STATUSES = frozenset(each.value for each in HTTPStatus)
 
 
 _MARKUP = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^<>]{0,400}>", re.IGNORECASE | re.DOTALL)

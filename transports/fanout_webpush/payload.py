@@ -34,7 +34,8 @@ _CONTROLS = ("urgency", "topic", "payload", "declarative")
 class WebPushMessage(Message):
     """A notification for one binding: `record` is the plaintext with its delimiter (empty: no body), the rest are headers.
 
-    `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse what does not say it. `fields` are the headers that do not differ between endpoints, as HPACK literals; `headers` the same as text, for HTTP/1.1.
+    `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse what does not say it; "" where the
+    headers say it. `fields` are the headers that do not differ between endpoints, as HPACK literals; `headers` the same as text, for HTTP/1.1.
     """
 
     __slots__ = ("content_type", "fields", "headers", "record")
@@ -72,6 +73,8 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
     headers = [] if urgency == "normal" else [("urgency", urgency)]
     if topic:
         headers.append(("topic", topic))
+    if declared is not False:
+        headers.append(("content-type", _DECLARATIVE))
     plaintext = _plaintext(notification, overrides, declared)
     if plaintext is not None and len(plaintext) > MAX_PLAINTEXT:
         raise MessageTooLarge(
@@ -80,7 +83,7 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
             size=len(plaintext),
             limit=MAX_PLAINTEXT,
         )
-    return WebPushMessage(plaintext, tuple(headers), _DECLARATIVE if declared is not False else _ENCRYPTED)
+    return WebPushMessage(plaintext, tuple(headers), "" if declared is not False else _ENCRYPTED)
 
 
 def topic_of(key: str) -> str:

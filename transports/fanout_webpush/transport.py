@@ -219,10 +219,11 @@ class WebPushTransport:
         ttl = host.ttl(delivery.ttl)
         headers = {
             "Authorization": tokens.header(host.origin, self._now()),
-            "Content-Type": message.content_type,
             "TTL": str(ttl),
             **dict(message.headers),
         }
+        if message.content_type:
+            headers["Content-Type"] = message.content_type
         headers |= edge_headers(host.vendor, ttl)
         body = b""
         if message.record and subscription.older:
@@ -276,7 +277,7 @@ class WebPushTransport:
                 code,
                 parse_retry_after(told, self._now()) if told is not None else None,
                 delivery.attempt,
-                "" if code or response.status < 300 else text_of(response.body),
+                "" if code or response.status < 300 else text_of(response.status, response.body),
             )
         )
 

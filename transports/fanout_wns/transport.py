@@ -57,7 +57,8 @@ class WnsTransport:
         self._context = context
         self._guard = HostGuard(settings.allowed_hosts, allow_private=settings.allow_private)
         self._monotonic = context.clock.monotonic
-        self._clients: dict[Path | None, Http1Client] = {}
+        self._client: Http1Client | None = None
+        self._clients: dict[Path, Http1Client] = {}  # of hosts with an authority of their own
         self._token_client: Http1Client | None = None
         self._tokens: TokenSource | None = None
         self._complained = False
@@ -76,8 +77,10 @@ class WnsTransport:
         )
         # A test server is named by the configuration and not by a client.
         resolver = None if settings.gateway else GuardedResolver(self._guard)
-        for own in {None, *(entry.ca_file for entry in self._guard.named)}:
-            self._clients[own] = self._client_for(limits, own, resolver)
+        self._client = self._client_for(limits, None, resolver)
+        for entry in self._guard.named:
+            if entry.ca_file is not None:
+                self._clients[entry.ca_file] = self._client_for(limits, entry.ca_file, resolver)
         self._token_client = self._client_for(limits, None, None)
         fetch = Fetcher(settings, self._token_client, self._context.clock)
         self._tokens = TokenSource(fetch, monotonic=self._monotonic, rng=self._context.rng)
@@ -99,7 +102,7 @@ class WnsTransport:
         )
 
     async def __aexit__(self, *exc: object) -> None:
-        tokens, clients = self._tokens, (*self._clients.values(), self._token_client)
+        tokens, clients = self._tokens, (self._client, *self._clients.values(), self._token_client)
         if tokens is not None:
             await tokens.aclose()
         for client in clients:
@@ -132,7 +135,7 @@ class WnsTransport:
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once; with another token a second time if WNS does not know the first."""
         assert isinstance(message, WnsMessage)
-        client, tokens, gateway = self._clients.get(None), self._tokens, self._settings.gateway
+        client, tokens, gateway = self._client, self._tokens, self._settings.gateway
         if client is None or tokens is None:
             raise RuntimeError("The WNS transport is not open: enter it with `async with` before sending.")
         try:
@@ -140,7 +143,7 @@ class WnsTransport:
         except HostRefused as refused:
             return Rejected(f"address refused ({refused.reason})")
         entry = self._guard.entry(channel.host, channel.port) if self._guard.named and not gateway else None
-        if entry is not None:
+        if entry is not None and entry.ca_file is not None:
             client = self._clients[entry.ca_file]
         asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
         begun = self._monotonic()
