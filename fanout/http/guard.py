@@ -10,13 +10,13 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from fanout.core.allowed import AllowedHost
 from fanout.errors import AddressInvalid, ConfigurationError
 from fanout.http.guard_addresses import PRIVATE, why_not_public
 
-__all__ = ["GuardedUrl", "HostGuard", "HostRefused"]
+__all__ = ["AllowedEntry", "GuardedUrl", "HostGuard", "HostRefused"]
 
 _log = logging.getLogger("fanout.http")
 
@@ -77,13 +77,41 @@ class GuardedUrl(NamedTuple):
         return f"https://{self.authority}{self.target}"
 
 
+class AllowedEntry(Protocol):
+    """An entry of `allowed_hosts` that says more than a name."""
+
+    @property
+    def host(self) -> str:
+        """The host as it was written."""
+        ...
+
+    @property
+    def private(self) -> bool:
+        """Whether its addresses may be of a private network."""
+        ...
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The authority of its certificate, besides the system's."""
+        ...
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for an entry that cannot be meant."""
+        ...
+
+    def admits(self, host: str, port: int) -> bool:
+        """Whether a URL may name this host and port."""
+        ...
+
+
 class HostGuard:
     """Admits https URLs on `port` whose host is on the allow-list.
 
     An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or `*.` is
     the same. With `public_hosts` every host with a proper public name passes as well, and then what counts is that each
     address that it resolves to is public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
-    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An `AllowedHost` admits what it says, and no more.
+    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An entry that is no text
+    (`fanout.plugin.AllowedHost`) admits what it says, and no more.
 
     Raises `ConfigurationError` for an entry that is no host, and for an empty list without `public_hosts`.
     """
@@ -92,7 +120,7 @@ class HostGuard:
 
     def __init__(
         self,
-        allowed_hosts: Iterable[str | AllowedHost] = (),
+        allowed_hosts: Iterable[str | AllowedEntry] = (),
         *,
         public_hosts: bool = False,
         allow_private: bool = False,
@@ -102,7 +130,7 @@ class HostGuard:
         self.allow_private = allow_private
         self.port = port
         entries = list(allowed_hosts)
-        self.named = tuple(entry for entry in entries if isinstance(entry, AllowedHost))
+        self.named = tuple(entry for entry in entries if not isinstance(entry, str))
         for entry in self.named:
             entry.check()
         names = [_entry(entry, allow_private=allow_private) for entry in entries if isinstance(entry, str)]
@@ -126,7 +154,7 @@ class HostGuard:
         """The hosts of the allow-list, in order."""
         return tuple(sorted({*self._exact, *(entry.host for entry in self.named)}))
 
-    def entry(self, host: str, port: int) -> AllowedHost | None:
+    def entry(self, host: str, port: int) -> AllowedEntry | None:
         """The entry of the configuration that names this host and port by themselves, if one does."""
         return next((entry for entry in self.named if entry.admits(host, port)), None)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
-from fanout.core.allowed import AllowedHost
 from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_retry_after
@@ -81,6 +80,7 @@ from fanout.errors import (
     StorageRefused,
     StorageUnavailable,
 )
+from fanout.plugin.allowed import AllowedHost
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.core.allowed import AllowedHost
 from fanout.http import GuardedResolver, HostGuard, HostRefused, NotPublic
+from fanout.plugin import AllowedHost
 
 LAN = AllowedHost("push.lan:5443", private=True)
 OTHER = AllowedHost("up.example.org:8443")
