@@ -43,16 +43,31 @@ def keys(
         typer.Option(
             "--role",
             metavar="ROLE",
-            help="api: app, a key that acts as the app (the default), or user, a key to sign user tokens with.",
+            help="api: what the caller may do: app (all, the default), send, devices, read or operator.",
+        ),
+    ] = None,
+    which: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="api: caller, a key that calls the service (the default), or signer, a key to sign users' tokens with.",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires", metavar="WHEN", help="api: until when the key serves, as 2030-01-31.", show_default=False
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Make a new key, and print what belongs to the clients and the lines for the configuration."""
     if kind == "api":
-        api_key("default" if app is None else app, "app" if role is None else role, out, json=json)
+        owner = "default" if app is None else app
+        api_key(owner, out, kind=which or "caller", role=role, expires=expires, json=json)
         return
-    for flag, value in (("--app", app), ("--role", role)):
+    for flag, value in (("--app", app), ("--role", role), ("--kind", which), ("--expires", expires)):
         if value is not None:
             raise UsageError(f"{flag} is for `fanout keys api`: leave it out.")
     if kind == "address":

@@ -36,7 +36,7 @@ def serve(
         typer.Option(
             "--metrics",
             metavar="HOST:PORT",
-            help="Serve Prometheus metrics there too; a port alone is on loopback. The service's own /metrics is for this machine.",
+            help="Serve Prometheus metrics there, those of all apps; a port alone is on loopback.",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -146,8 +146,14 @@ async def _serve(
             serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies, tls=secured)
         )
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
-        if world is not None:
-            world.write_walk(url)
+        exporter = None
+        if listen is not None or world is not None:
+            from fanout.metrics import Exporter
+
+            where = ("127.0.0.1", 0) if listen is None else listen
+            exporter = await stack.enter_async_context(Exporter(engine, *where, refused=service.security.summed))
+        if world is not None and exporter is not None:
+            world.write_walk(url, exporter.url)
         say(f"Serving {made.storage.location} at {url} (API: {url}/docs). Ctrl-C ends.")
         for line in world.lines(url) if world is not None else ():
             say(line)
@@ -158,10 +164,7 @@ async def _serve(
                 f". {shlex.quote(str(file))} sets SERVICE, API_KEY, USER_KEY and USER_TOKEN in a shell."
             )
             say(f"The page of a user: {own.page(url)}")
-        if listen is not None:
-            from fanout.metrics import Exporter
-
-            exporter = await stack.enter_async_context(Exporter(engine, *listen, refused=service.security.summed))
+        if exporter is not None:
             say(f"Metrics are at {exporter.url}, /health and /ready beside them.")
         await stack.enter_async_context(Announcer(engine, f"Serving at {url}."))
         await engine.failed()

@@ -49,13 +49,13 @@ class Simulation:
         """Where `write_walk` leaves its file."""
         return self.config.parent / "walk.sh"
 
-    def write_walk(self, url: str) -> None:
+    def write_walk(self, url: str, metrics: str) -> None:
         """Leave a file for a shell to read (`. FILE`) that sets what README's walk uses, each device address by its binding's name."""
         addresses = {
             name.upper().replace("-", "_"): found if isinstance(found, str) else json.dumps(found)
             for name, found in self.addresses.items()
         }
-        values = {"SERVICE": url, "ISSUER": self.issuer.url, "PAGE": self.page(url), **addresses}
+        values = {"SERVICE": url, "METRICS": metrics, "ISSUER": self.issuer.url, "PAGE": self.page(url), **addresses}
         write_private(self.walk, "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
 
     def lines(self, url: str) -> list[str]:

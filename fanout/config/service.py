@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from fanout.core.peer import network
+from fanout.core.roles import Role
 from fanout.core.secret import Secret
 from fanout.core.urls import is_host, url_problem
 from fanout.errors import UsageError
@@ -126,15 +128,35 @@ class ApiKeySettings:
     id: str
     hash: str = field(repr=False)
     app: str = "default"
-    role: Literal["app"] = "app"
+    role: Role = "app"
+    """What it may do (`fanout.core.roles`)."""
+    expires: str | None = None
+    """Until when it serves, a date (its end, UTC) or a time with its zone, in ISO 8601; None without an end."""
 
     def __post_init__(self) -> None:
+        if self.expires is not None:
+            _ = self.ends_at
         if not _ID.fullmatch(self.id):
             raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api` printed.")
         if not _HASH.fullmatch(self.hash):
             raise UsageError(
                 'hash must be "sha256:" and 64 hexadecimal digits: write what `fanout keys api` printed, not the key.'
             )
+
+    @property
+    def ends_at(self) -> float | None:
+        """`expires` in UNIX seconds. Raises `UsageError`."""
+        if self.expires is None:
+            return None
+        try:
+            if len(self.expires) == 10:
+                return datetime.fromisoformat(self.expires).replace(tzinfo=UTC).timestamp() + 86_400
+            moment = datetime.fromisoformat(self.expires)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise UsageError(f"expires {self.expires!r} is no time: write 2030-01-31, or 2030-01-31T12:00:00Z.")
+        return moment.timestamp()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +178,7 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserKeySettings:
-    """One key with which an app signs tokens for its own users, as `fanout keys api --role user` prints it."""
+    """One key with which an app signs tokens for its own users, as `fanout keys api --kind signer` prints it."""
 
     id: str
     secret: Secret
@@ -164,7 +186,7 @@ class UserKeySettings:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api --role user` printed.")
+            raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api --kind signer` printed.")
         if self.secret.at_hand:
             self.check()  # one in a file is looked at by the service that uses it
 
@@ -172,7 +194,7 @@ class UserKeySettings:
         """Raise `UsageError` where the secret belongs to no key of this id, and `ConfigurationError` where it cannot be read."""
         if not self.secret.reveal().startswith(f"fus_{self.id}_") or len(self.secret.reveal()) != 60:
             raise UsageError(
-                f"secret is not that of the user key {self.id}: write what `fanout keys api --role user` printed."
+                f"secret is not that of the user key {self.id}: write what `fanout keys api --kind signer` printed."
             )
 
 
@@ -244,6 +266,8 @@ class ServiceSettings:
     """Networks, such as 10.0.0.0/8 or ::1, whose word in `Forwarded` and `X-Forwarded-*` is believed. Nobody's without."""
     public_url: str | None = None
     """What clients call this service, for the links in its answers: scheme, host, and a path where a proxy takes one away."""
+    metrics: bool = False
+    """Whether `/metrics` is answered beside everything else, to keys of the role `operator`."""
     limits: Limits = field(default_factory=Limits)
     proxy: Secret | None = None
     """The egress proxy through which issuers are asked for their keys: that of the whole configuration."""

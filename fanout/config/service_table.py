@@ -52,6 +52,7 @@ def service_settings(
                 ("origins", tuple[str, ...]),
                 ("trusted_proxies", tuple[str, ...]),
                 ("public_url", str),
+                ("metrics", bool),
             )
             if name in given
         }

@@ -32,6 +32,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "algorithm": "The access token is signed with an algorithm that is not configured.",
         "issuer": "The access token is of an issuer that is not configured.",
         "key": "The key that signed or is presented is not known.",
+        "certificate": "The client's certificate is not known.",
         "signature": "The token's signature is wrong.",
         "expired": "The token has expired.",
         "not_yet": "The token is not valid yet.",
@@ -48,6 +49,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         # what the credential allows
         "unprotected": "The service knows no callers, and serves its own machine only.",
         "denied": "The credential does not allow this.",
+        "role": "The key's role does not allow this.",
         "app_only": "This is for the app itself.",
         "user_only": "This is for one user.",
         "host": "The host name is none of this app.",
@@ -57,6 +59,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "item": "There is no such item in this user's feed.",
         "subscription": "There is no such subscription of this user.",
         "device": "X-UNS-ID is no subscription of this user: subscribe again.",
+        "address": "The device belongs to somebody else, and nothing proves that it has moved.",
         "conflict": "What is asked contradicts what is there, such as another request with this Idempotency-Key.",
         "stale": "The item has changed since: read it again.",
         "resync": "The cursor is too old: read anew, without it.",

@@ -22,25 +22,32 @@ _EVERY = 0.5
 
 
 async def render(
-    engine: Engine, *, lag: LoopLag | None = None, refused: Mapping[tuple[str, str], int] | None = None
+    engine: Engine,
+    *,
+    lag: LoopLag | None = None,
+    refused: Mapping[tuple[str, str], int] | None = None,
+    app: str | None = None,
 ) -> bytes:
     """The metrics of an open engine in the Prometheus text format; serve them as `CONTENT_TYPE`.
 
     A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer is itself
-    a metric (`fanout_storage_up`), and what it would have said is left out.
+    a metric (`fanout_storage_up`), and what it would have said is left out. With `app` only its series, and those that are of no app.
+    `refused` are a service's security events by app and reason.
     """
     view = observe(engine)
     workers = None
     try:
         stored: dict[str, Stored] | None = {
-            app: Stored(await engine.storage.outstanding(app), await engine.storage.backlog(app)) for app in view.apps
+            each: Stored(await engine.storage.outstanding(each), await engine.storage.backlog(each))
+            for each in view.apps
         }
         if engine.storage.shared:
             notes = await engine.storage.fleet.workers(view.now)
             workers = sum(not outlived(note.seen_at, note.until, view.now) for note in notes)
     except FanoutError:
         stored = None
-    return page(families(view, stored, lag.histogram if lag is not None else None, _version(), workers, refused))
+    found = families(view, stored, lag.histogram if lag is not None else None, _version(), workers, refused)
+    return page(found if app is None else [family.of(app) for family in found])
 
 
 @cache

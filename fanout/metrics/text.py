@@ -6,7 +6,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fanout.engine.counters import Histogram
@@ -31,6 +31,11 @@ class Family:
     def add(self, value: float | Histogram, **labels: str) -> None:
         """One more sample."""
         self.samples.append((labels, value))
+
+    def of(self, app: str) -> Family:
+        """The samples of that app, and those of none."""
+        kept = [(labels, value) for labels, value in self.samples if labels.get("app", "") in ("", app)]
+        return replace(self, samples=kept)
 
 
 def page(families: Iterable[Family]) -> bytes:

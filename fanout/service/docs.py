@@ -47,7 +47,7 @@ SECURITY: dict[str, Any] = {
     "userToken": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token that the app signed for one of its users (`fanout keys api --role user`).",
+        "description": "A token that the app signed for one of its users (`fanout keys api --kind signer`).",
     },
 }
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fanout.core.peer import peer_of
+from fanout.core.roles import ROLES, may
 from fanout.errors import FanoutError
 from fanout.service.auth import AuthError, Caller
 from fanout.service.body import ClientGone
@@ -33,8 +34,10 @@ _log = logging.getLogger("fanout.service")
 
 Fast = Callable[[Call], Awaitable[Reply]]
 
+METRICS = "/metrics"
+_NO_METRICS = "Nothing is here for this caller: metrics are served by `fanout serve --metrics`, or here with [service] metrics = true and a key of the role operator."
 GRAPH_PREFIXES = ("", "/beta", "/v1.0")
-_PUBLIC = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/redoc"})
+_PUBLIC = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/redoc"})
 _STREAMS = frozenset({"/v1/endpoints/import"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
@@ -82,7 +85,10 @@ class Front:
         try:
             self._service.engine.ensure_loop()
             if not self._is_public(path):
+                if path == METRICS and not self._service.settings.metrics:
+                    raise Refused(404, CODES[404], _NO_METRICS, reason="route")
                 call.caller = await self._authenticated(call)
+                _check_role(call, path)
             _check_address(path, scope["query_string"])
             fast = self._fast.get((call.asked.method, path))
             if fast is not None:
@@ -153,6 +159,18 @@ def _tell(call: Call, problem: Problem, scope: Scope) -> None:
 def is_graph(path: str) -> bool:
     """Whether the path is of Microsoft Graph's shape."""
     return path.rstrip("/").removeprefix("/beta").removeprefix("/v1.0").startswith("/me/")
+
+
+def _check_role(call: Call, path: str) -> None:
+    """Raise `Refused` for an app's credential whose role does not allow this; `/metrics` is there for nobody but an operator."""
+    caller = call.known
+    if caller.user is None and may(caller.role, call.asked.method, path):
+        return
+    if path == METRICS:
+        raise Refused(404, CODES[404], _NO_METRICS, reason="route")
+    if caller.user is None:
+        text = f"A key of the role {caller.role} may {ROLES[caller.role]}, and not this."
+        raise Refused(403, CODES[403], text, reason="role")
 
 
 def _check_address(path: str, query: bytes) -> None:

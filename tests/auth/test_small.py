@@ -151,8 +151,8 @@ async def test_no_other_user_token_is_let_in(wrong: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("short", "shop", "alice", 900), "fanout keys api --role user"),
-        ((KEY.key, "shop", "alice", 900), "fanout keys api --role user"),
+        (("short", "shop", "alice", 900), "fanout keys api --kind signer"),
+        ((KEY.key, "shop", "alice", 900), "fanout keys api --kind signer"),
         ((USER_KEY.secret, "", "alice", 900), "one app"),
         ((USER_KEY.secret, "shop", "", 900), "one user"),
         ((USER_KEY.secret, "shop", "u" * 513, 900), "512"),

@@ -11,7 +11,7 @@ import pytest
 
 from fanout.bootstrap import SystemClock, make_settings
 from fanout.registry import Registry
-from fanout.service.auth import Authenticator, Caller, user_token
+from fanout.service.auth import Authenticator, AuthError, Caller, user_token
 
 STORAGE = 'storage = "sqlite:fanout.db"\n[apps.default.transports.pigeon]\n[apps.shop.transports.pigeon]\n'
 
@@ -53,7 +53,7 @@ def test_a_key_of_the_app_in_a_file(shell: Any) -> None:
 
 @pytest.mark.parametrize("out", [[], ["--out", "user.key"]])
 def test_a_key_to_sign_user_tokens_with(shell: Any, out: list[str]) -> None:
-    result = shell("keys", "api", "--role", "user", "--app", "shop", *out)
+    result = shell("keys", "api", "--kind", "signer", "--app", "shop", *out)
     assert result.code == 0
     secret = next(line for line in result.out.splitlines() if line.startswith("secret")).partition('"')[2][:-1]
     if out:
@@ -64,12 +64,23 @@ def test_a_key_to_sign_user_tokens_with(shell: Any, out: list[str]) -> None:
     assert (found.app, found.user, found.kind) == ("shop", "alice", "delegated")
 
 
+def test_a_key_with_a_role_and_an_end(shell: Any) -> None:
+    (said,) = shell("keys", "api", "--json", "--role", "send", "--expires", "2100-01-31").lines
+    lines = [f"{name} = '{value}'" for name, value in said["settings"].items()]
+    found = caller(shell, "\n".join(["[[service.keys]]", *lines]), said["key"])
+    assert (found.role, found.ends_at) == ("send", 4_105_123_200.0)
+    (over,) = shell("keys", "api", "--json", "--expires", "2020-01-31T00:00:00Z").lines
+    lines = [f"{name} = '{value}'" for name, value in over["settings"].items()]
+    with pytest.raises(AuthError, match="expired"):
+        caller(shell, "\n".join(["[[service.keys]]", *lines]), over["key"])
+
+
 def test_the_json_form(shell: Any) -> None:
     (said,) = shell("keys", "api", "--json").lines
     assert (said["kind"], said["role"], said["table"]) == ("api", "app", "service.keys")
     assert sorted(said["settings"]) == ["app", "hash", "id"]
     assert said["key"].startswith(f"fak_{said['settings']['id']}_")
-    (filed,) = shell("keys", "api", "--json", "--role", "user", "--out", "u.key").lines
+    (filed,) = shell("keys", "api", "--json", "--kind", "signer", "--out", "u.key").lines
     assert (filed["key"], filed["table"]) == (None, "service.user_keys")
     assert filed["settings"]["secret_file"] == "u.key"
 
@@ -77,7 +88,11 @@ def test_the_json_form(shell: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["api", "--role", "admin"], ["--role 'admin'", "app or user"]),
+        (["api", "--role", "admin"], ["--role 'admin'", "app, send, devices, read, operator"]),
+        (["api", "--role", "user"], ["--role user", "--kind signer"]),
+        (["api", "--kind", "admin"], ["--kind 'admin'", "caller or signer"]),
+        (["api", "--kind", "signer", "--role", "send"], ["--role and --expires are for --kind caller"]),
+        (["api", "--expires", "soon"], ["--expires 'soon'", "2030-01-31"]),
         (["api", "--app", ""], ["--app is empty"]),
         (["api", "--out", "fanout.toml"], ["--out fanout.toml exists already"]),
         (["vapid", "--app", "shop"], ["--app is for `fanout keys api`"]),

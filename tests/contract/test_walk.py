@@ -132,7 +132,7 @@ def test_the_walk(served: str, shell: Shell) -> None:
     (event,) = changes(said)
     assert (event["external_id"], event["action"]) == ("order-42", "none")
 
-    (metrics,) = [line for line in look.splitlines() if "/metrics" in line]
+    (metrics,) = [line for line in look.splitlines() if "$METRICS" in line]
     ends = monotonic() + PATIENCE
     while not all(f'binding="{name}"' in shell(f"{metrics}; :") for name in ("apns", "fcm")):
         assert monotonic() < ends, "not pushed"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.config import Limits
+from fanout.metrics import render
 from fanout.service.auth import Caller
 from fanout.service.security import LINES_OF_PEER, LINES_PER_MINUTE, SecurityEvents
 
@@ -55,8 +56,8 @@ async def test_an_event_names_reason_route_and_peer_and_nothing_that_was_written
             assert written not in line
         app = "default" if reason == "user_only" else ""
         assert rig.app.state.service.security.summed() == {(app, reason): 1}
-        metrics = await rig.one(request("GET", "/metrics"))
-        assert f'fanout_refusals_total{{app="{app}",reason="{reason}"}} 1' in metrics.body.decode()
+        metrics = await render(rig.engine, refused=rig.app.state.service.security.summed())
+        assert f'fanout_refusals_total{{app="{app}",reason="{reason}"}} 1' in metrics.decode()
 
 
 @anyio

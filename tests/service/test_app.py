@@ -249,16 +249,6 @@ async def test_a_database_that_is_read_only_is_not_ready(tmp_path: Path) -> None
         (tmp_path / "elsewhere.db").rename(tmp_path / "fanout.db")
 
 
-async def test_metrics_are_for_the_machine_itself(rig: Rig) -> None:
-    await rig.as_app("POST", "/v1/notifications", json=POST)
-    answer = await rig.call("GET", "/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert 'fanout_notifications_accepted_total{app="shop"} 1' in answer.text
-    assert "fanout_storage_up 1" in answer.text
-    assert (await rig.call("GET", "/metrics", headers={"x-forwarded-for": "1.2.3.4"})).status_code == 403
-
-
 async def test_everything_else_needs_a_credential(rig: Rig) -> None:
     for path in (
         "/v1/endpoints",
@@ -272,7 +262,7 @@ async def test_everything_else_needs_a_credential(rig: Rig) -> None:
         answer = await rig.call("GET", path)
         assert answer.status_code == 401, path
         assert answer.json()["error"]["code"] == "unauthenticated"
-    for path in ("/health", "/ready", "/openapi.json", "/docs", "/metrics"):
+    for path in ("/health", "/ready", "/openapi.json", "/docs"):
         assert (await rig.call("GET", path)).status_code == 200, path
     assert (await rig.as_app("GET", "/nowhere")).status_code == 404
 

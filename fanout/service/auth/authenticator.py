@@ -142,7 +142,10 @@ class Authenticator:
         key = self._book.keys.get(id) if id is not None else None
         if key is None or not matches(text, key.hash):
             raise unauthorized("key", "The API key is not known here.")
-        return Caller(key.app, None, key.id, frozenset(), "key")
+        ends_at = key.ends_at
+        if ends_at is not None and self._clock.now() >= ends_at:
+            raise unauthorized("expired", "The API key has expired.")
+        return Caller(key.app, None, key.id, frozenset(), "key", role=key.role, ends_at=ends_at)
 
     def _by_certificate(self, request: Request) -> Caller:
         known = self._book.certificates.get(request.certificate)

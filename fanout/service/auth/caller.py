@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fanout.core.roles import Role
+
 __all__ = ["SCOPE", "Caller"]
 
 SCOPE = "Notifications.ReadWrite.CreatedByApp"
@@ -29,6 +31,8 @@ class Caller:
     client_id: str
     scopes: frozenset[str]
     kind: Literal["delegated", "app", "key"]
+    role: Role = "app"
+    """What the app's credential may do; of no meaning for a user."""
     ends_at: float | None = field(default=None, compare=False)
     """When the credential ends by its own word, in UNIX seconds; None where it has no end. The clocks' difference is not added."""
 

@@ -67,7 +67,7 @@ def user_key_id(secret: Secret) -> str:
     """The id of a user key. Raises `UsageError` for what is none."""
     found = _SECRET.fullmatch(secret.reveal())
     if found is None:
-        raise UsageError("The secret is no user key: make one with `fanout keys api --role user`.")
+        raise UsageError("The secret is no user key: make one with `fanout keys api --kind signer`.")
     return found.group(1)
 
 

@@ -8,16 +8,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from fanout.core.urls import is_loopback
 from fanout.metrics import CONTENT_TYPE, render
 from fanout.service.call import AnyCall
 from fanout.service.docs import errors
-from fanout.service.errors import Refused
-from fanout.service.request import set_by_proxies
 
 __all__ = ["PATHS", "router"]
 
-PATHS = ("/health", "/ready", "/metrics", "/openapi.json")
+PATHS = ("/health", "/ready", "/openapi.json")
 
 router = APIRouter(tags=["operation"])
 
@@ -63,13 +60,13 @@ async def _ready(call: AnyCall) -> JSONResponse:
 @router.get(
     "/metrics",
     response_class=Response,
-    summary="Metrics in the Prometheus text format, for the machine itself",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(403)},
+    summary="Metrics in the Prometheus text format, for a key of the role operator",
+    description="With `[service] metrics = true`: the series of the key's own app, and those that are of no app. To anybody else there is nothing "
+    "here; `fanout serve --metrics` serves those of all apps at an address of their own.",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(404)},
 )
 async def _metrics(call: AnyCall) -> Response:
-    # They tell of every app, so no app's credential may open them; a scraper of another machine has `[telemetry]`'s own address.
-    if not is_loopback(call.asked.direct) or set_by_proxies(call.headers):
-        raise Refused(403, "accessDenied", "Metrics are told to this machine only: scrape them from here.")
     service = call.service
-    found = await render(service.engine, lag=service.lag, refused=service.security.summed())
-    return Response(found, headers={"content-type": CONTENT_TYPE})
+    refused = service.security.summed()
+    found = await render(service.engine, lag=service.lag, refused=refused, app=call.known.app)
+    return Response(found, headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
