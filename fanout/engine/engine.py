@@ -23,6 +23,7 @@ from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
 from fanout.core.text import cleaned
 from fanout.engine import listing
+from fanout.engine.apart import apart, begin_apart
 from fanout.engine.arrivals import Arrivals
 from fanout.engine.diagnose import diagnose, enter
 from fanout.engine.directory import Endpoints
@@ -143,10 +144,10 @@ class Engine:
         if self.watcher is not None and self.role != "submit":
             prove(self.watcher.settings)  # before the database is opened, and perhaps made
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.storage)
+            await apart(stack.enter_async_context(self.storage))
             if self.role != "submit":  # what only submits needs no credential
                 self._renewal.opens()
-                await enter(stack, self.transports)
+                await apart(enter(stack, self.transports))
             stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -198,7 +199,7 @@ class Engine:
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         assert self._tasks is not None
-        self._tasks.start_soon(self._guard, coroutine)
+        begin_apart(self._tasks.start_soon, self._guard, coroutine)
 
     async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run one of the engine's loops. If it fails, the engine takes nothing more and says why to everyone who waits."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Protocol, Self
 from weakref import WeakSet
 
+from fanout.core import given
 from fanout.engine.door import Door
+from fanout.errors import UsageError
 
 __all__ = ["Hooks", "Listener", "Live", "LiveEvent", "SettledDelivery"]
 
 _log = logging.getLogger("fanout.live")
 _BUFFER = 10_000
+_HOOKS = ("on_settled", "on_event")
+_PLAIN = {name.replace("_", ""): name for name in _HOOKS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ class SettledDelivery:
 
 
 class Hooks(Protocol):
-    """What a host may be told in batches. Every method is optional; one that raises is logged and harms nothing."""
+    """What a host may be told in batches. Each method is optional, plain (not `async def`), and called in the engine's loop; one that
+    raises is logged and harms nothing. An object with neither, or with a misspelt one, is refused when the engine is made."""
 
     def on_settled(self, batch: Sequence[SettledDelivery]) -> None:
         """These deliveries have ended, and it is stored."""
@@ -59,6 +66,7 @@ class Live:
     """Hands live events to listeners and hooks. A listener that falls 10,000 behind loses the oldest, and is told how many."""
 
     def __init__(self, hooks: Sequence[object] = ()) -> None:
+        hooks = [_checked(hook) for hook in given.collection("hooks", hooks)]
         self._settled: list[Callable[[Sequence[SettledDelivery]], None]] = _methods(hooks, "on_settled")
         self._events: list[Callable[[LiveEvent], None]] = _methods(hooks, "on_event")
         self._listeners: WeakSet[Listener] = WeakSet()
@@ -136,6 +144,36 @@ class Listener:
             lost, self._lost = self._lost, 0
             return LiveEvent("lost", self._buffer[0].at, {"events": lost})
         return self._buffer.popleft()
+
+
+def _checked(hook: object) -> object:
+    """A hook object with at least one method of `Hooks`, plain functions all, and none that is misspelt. Raises `UsageError`."""
+    name = type(hook).__name__
+    if isinstance(hook, type):
+        raise UsageError(f"hooks holds the class {hook.__name__}: give an object of it.")
+    for called in dir(hook):
+        if called in _HOOKS or not called.lower().startswith("on") or not callable(getattr(hook, called, None)):
+            continue
+        near = get_close_matches(called.lower().replace("_", ""), _PLAIN, n=1, cutoff=0.8)
+        if not near and not called.startswith("on_"):
+            continue
+        meant = f"did you mean {_PLAIN[near[0]]}?" if near else f"there is {' and '.join(_HOOKS)}."
+        raise UsageError(f"{name}.{called} is no hook, so it would never be called: {meant}")
+    methods = [(called, getattr(hook, called)) for called in _HOOKS if hasattr(hook, called)]
+    if not methods:
+        raise UsageError(f"hooks holds a {name}, which has neither {' nor '.join(_HOOKS)}.")
+    for called, method in methods:
+        if not callable(method):
+            raise UsageError(f"{name}.{called} is no method.")
+        if any(map(_awaited, (method, getattr(method, "__call__", None)))):  # noqa: B004
+            raise UsageError(
+                f"{name}.{called} is `async def`, and a hook is called, not awaited: start a task in a plain method."
+            )
+    return hook
+
+
+def _awaited(method: object) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def _methods(hooks: Sequence[object], name: str) -> list[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fanout.storage.sqlite import plugin
+from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
 from fanout.testing.storage import CHECKS, Maker, check_storage, run_check
@@ -29,3 +31,12 @@ async def test_whole_suite(makers: Makers) -> None:
 def test_descriptor_is_light() -> None:
     assert plugin.name == "sqlite"
     assert plugin.factory == "fanout.storage.sqlite.store:SqliteStorage"
+
+
+def test_a_commit_reaches_the_disk_itself_on_macos_too(tmp_path: Path) -> None:
+    """Other systems ignore both; on macOS fsync alone ends in the disk's cache (fcntl(2), F_FULLFSYNC)."""
+    connection = connect(str(tmp_path / "x.db"))
+    try:
+        assert [connection.pragma(name) for name in ("synchronous", "fullfsync", "checkpoint_fullfsync")] == [2, 1, 1]
+    finally:
+        connection.close()

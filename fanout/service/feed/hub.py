@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextvars import Context
 from typing import Any, Protocol
 
 from fanout.core.cursor import Cursor, topics_digest
@@ -72,7 +73,8 @@ class Hub:
         self._database = await self._storage.feed.identity()
         self._incarnation = getattr(self._storage, "incarnation", 0)
         self._ended = False
-        self._loops = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep())]
+        # Not in the context of whoever starts it: that may be a request.
+        self._loops = [asyncio.create_task(loop(), context=Context()) for loop in (self._watch, self._keep)]
 
     async def stop(self) -> None:
         """End the streams and the looking."""

@@ -174,6 +174,9 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
             )
         for name, value in (
             ("synchronous", "FULL"),
+            # macOS: fsync leaves what it writes in the disk's own cache (fcntl(2), F_FULLFSYNC). Other systems ignore both.
+            ("fullfsync", "ON"),
+            ("checkpoint_fullfsync", "ON"),
             ("mmap_size", 0),
             ("cache_size", -32768),
             ("temp_store", "MEMORY"),

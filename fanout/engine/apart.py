@@ -1,0 +1,22 @@
+"""Work of the engine's own, apart from whoever happened to ask for it: what a request's context holds (a span, a tenant) is not its."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
+
+__all__ = ["apart", "begin_apart"]
+
+T = TypeVar("T")
+
+
+async def apart(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await it in an empty context: tasks that it starts, and callbacks that it leaves, keep that one."""
+    return await asyncio.get_running_loop().create_task(coroutine, context=Context())
+
+
+def begin_apart(start: Callable[..., object], *arguments: object) -> None:
+    """Call `start` in an empty context: the task that it starts has that one."""
+    Context().run(start, *arguments)
