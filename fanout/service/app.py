@@ -80,12 +80,9 @@ def create_app(
         engine, settings, known, FeedService(engine, settings if settings.apps else None, feed, clock=clock), clock
     )
 
-    if engine.watcher is not None and engine.watcher.settings.service is settings.service and not host_feed:
+    service.feed_is_hosts = host_feed
+    if engine.watcher is not None and engine.watcher.settings.service is settings.service:
         service.follows = lambda part: part
-    elif engine.watcher is not None:
-        _log.info(
-            "The service's settings are its host's own: a change of [service] in %s is not taken.", settings.origin
-        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
@@ -30,6 +31,8 @@ from fanout.service.security import SecurityEvents
 from fanout.service.strict_json import parse
 
 __all__ = ["AnyCall", "AppCall", "Authenticates", "Call", "Reply", "Service", "UserCall"]
+
+_log = logging.getLogger("fanout.service")
 
 _JSON = (b"content-type", b"application/json")
 
@@ -75,6 +78,8 @@ class Service:
         self._rates = Rates()
         self.security = SecurityEvents()
         self._stack: AsyncExitStack | None = None
+        self.feed_is_hosts = False
+        """Whether the host has given settings of the feed, which a change of `[service]` leaves as they are."""
         self.follows: Follows | None = None
         """Set before it is entered: what a changed `[service]` of the engine's configuration is completed by, before it is taken into use."""
         self.use(settings.service)
@@ -96,6 +101,11 @@ class Service:
             stack.enter_context(self.lag)
             if self.follows is not None and self.engine.watcher is not None:
                 stack.callback(self.engine.watcher.register(owner_of(self, self.follows)))
+            elif self.engine.watcher is not None and self.engine.watcher.settings.origin:
+                _log.warning(
+                    "The service's settings are its host's own: a change of [service] in %s is not taken.",
+                    self.engine.watcher.settings.origin,
+                )
             self._stack = stack.pop_all()
         return self
 

@@ -29,9 +29,10 @@ class _Taken:
         if self.callers is not None:
             self.callers.commit()
         service.use(self.settings)
-        service.feed.settings = replace(
-            service.feed.settings, content_bytes=limits.content_bytes, subscriptions_per_user=limits.subscriptions
-        )
+        if not service.feed_is_hosts:
+            service.feed.settings = replace(
+                service.feed.settings, content_bytes=limits.content_bytes, subscriptions_per_user=limits.subscriptions
+            )
         service.feed.hub.check_all()
 
     def discard(self) -> None:

@@ -134,18 +134,20 @@ def settings_of(**service: Any) -> Settings:
     return Settings(storage="", apps=apps, service=ServiceSettings(**given))
 
 
-def engine_of() -> Engine:
-    """An engine in memory that delivers nowhere."""
+def engine_of(where: str = "memory:") -> Engine:
+    """An engine, in memory unless it is told where, that delivers to scripted transports."""
     clock = SystemClock()
-    storage = Registry().make_storage("memory:", StorageContext(clock=clock))
+    storage = Registry().make_storage(where, StorageContext(clock=clock))
     transports: Any = {(app, name): ScriptedTransport() for app in ("default", "other") for name in ("apns", "webpush")}
     return Engine(storage, transports, clock=clock, rng=random.Random(1))
 
 
 @asynccontextmanager
-async def running(host: str = "127.0.0.1", *, limits: Limits | None = None, **service: Any) -> AsyncIterator[Rig]:
+async def running(
+    host: str = "127.0.0.1", *, limits: Limits | None = None, where: str = "memory:", **service: Any
+) -> AsyncIterator[Rig]:
     """The service as `fanout serve` runs it."""
-    engine = engine_of()
+    engine = engine_of(where)
     settings = settings_of(limits=limits or Limits(), **service)
     app = create_app(engine, settings)
     async with (

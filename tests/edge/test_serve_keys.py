@@ -17,6 +17,8 @@ import pytest
 from edgerig import POST, request, say
 from proxies import PROXIES
 
+from fanout.service.auth import new_api_key
+
 pytestmark = pytest.mark.anyio
 
 CONFIG = 'storage = "sqlite:fanout.db"\n[apps.default.transports.scripted]\n'
@@ -44,7 +46,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     (folder / "site" / "scripted_post.py").write_text(
         "from fanout.testing.scripted import plugin as made\nplugin = made()\n"
     )
-    (folder / "fanout.toml").write_text(CONFIG)
+    (folder / "fanout.toml").write_text(CONFIG + "[service.limits]\nfailures_per_minute = 1000000\n")
     environ = {**os.environ, "PYTHONPATH": str(folder / "site")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fanout", "serve", "--port", "0"),
@@ -103,6 +105,31 @@ async def test_it_makes_keys_and_asks_everybody_for_one(tmp_path: Path) -> None:
         rig.process.send_signal(signal.SIGTERM)
         await rig.process.wait()
         assert not file.exists(), "the keys are good for nothing any more"
+
+
+async def test_a_key_that_is_configured_takes_the_place_of_its_own_within_seconds(tmp_path: Path) -> None:
+    """The running program looks at the file by itself; each request is answered by what is in use at that moment."""
+    made = new_api_key()
+    async with served(tmp_path) as rig:
+        own = request("GET", "/v1/endpoints", f"Authorization: Bearer {rig.values['API_KEY']}")
+        configured = request("GET", "/v1/endpoints", f"Authorization: Bearer {made.key.reveal()}")
+
+        async def statuses() -> list[int]:
+            return [(await say(rig.address, said))[0].status for said in (own, configured)]
+
+        async def until(wanted: list[int]) -> None:
+            async with asyncio.timeout(60):
+                while await statuses() != wanted:
+                    pass
+
+        assert await statuses() == [200, 401]
+        key = f'[[service.keys]]\nid = "{made.id}"\nhash = "{made.hash}"\n[service.limits]\nfailures_per_minute = 1000000\n'
+        (tmp_path / "fanout.toml").write_text(CONFIG + key)
+        await until([401, 200])
+        (tmp_path / "fanout.toml").write_text(CONFIG + key.replace("hash", "hsah"))
+        assert await statuses() == [401, 200]
+        (tmp_path / "fanout.toml").write_text(CONFIG + "[service.limits]\nfailures_per_minute = 1000000\n")
+        await until([200, 401])
 
 
 @pytest.mark.external

@@ -300,6 +300,7 @@ async def test_a_stream_ends_with_its_subscription(how: str) -> None:
             assert (kind, data["state"]) == ("subscription", how)
             with pytest.raises(StopAsyncIteration):
                 await stream.next()
+            assert (await client.get("/v1/me/feed/events")).status_code == 403, "and it does not begin again"
 
 
 async def test_streams_end_when_the_service_does() -> None:

@@ -49,7 +49,7 @@ async def _events(
     subscription = None
     if device:
         subscription = await feed.device(caller.app, user, device)
-        if subscription is None:
+        if subscription is None or not subscription.live(call.service.clock.now()):
             raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
     ends_at = math.inf if caller.ends_at is None else caller.ends_at
     if call.service.clock.now() >= ends_at:

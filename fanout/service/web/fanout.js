@@ -9,7 +9,7 @@
 //   await fanout.dismiss(id);                           // and it leaves the tray of every other device
 //
 // Events: `change` (detail: the items that differ), `status` (detail: "offline", "synchronizing" or "synchronized"), `subscription`
-// (detail: "expiring" or "expired": call subscribe again), `unauthorized` (the token was refused although it was asked for anew).
+// (detail: "expiring", "expired" or "ended": call subscribe again), `unauthorized` (the token was refused although it was asked for anew).
 
 const RETRY = 1000; // milliseconds; doubled with each failure in a row, up to
 const RETRY_CAP = 60_000;
