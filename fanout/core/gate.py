@@ -169,36 +169,47 @@ class Gate:
         return True
 
     def failed(
-        self, now: float, rng: random.Random, reason: str, testimony: Witness | None = None, *, others: bool = False
+        self, now: float, rng: random.Random, reason: str, witness: Witness | None = None, *, others: bool = False
     ) -> bool:
         """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed.
 
-        With a `testimony` it closes only on the word of two independent witnesses, and what one connection ended counts once.
+        With a `witness` it closes only on the word of two independent witnesses, and what one connection ended counts once.
         `others`: another notification waits, or was accepted lately.
         """
-        if testimony is None:
+        if witness is None:
             self.streak += 1
             if self.state is GateState.PROBING or self.streak >= _STREAK:
                 return self.close(now, rng, reason=reason)
             return False
-        if testimony.cause == FAULT:
+        if witness.cause == FAULT:
             return False
         if self.state is not GateState.OPEN:
-            agreed = self.accused(now, testimony, others=others)
+            agreed = self.accused(now, witness, others=others)
             return agreed and self.state is GateState.PROBING and self.close(now, rng, reason=reason)
         self._begin_anew()
-        agreed = self._failures.hear(testimony, others=others)
-        if not testimony.cause:
+        agreed = self._failures.hear(witness, others=others)
+        if not witness.cause:
             self.streak += 1
-        elif testimony.cause not in self._causes:
-            self._causes.add(testimony.cause)
+        elif witness.cause not in self._causes:
+            self._causes.add(witness.cause)
             self.streak += _LOSS
         if not agreed or self.streak < _STREAK:
             return False
         self.witnesses, self._failures = self._failures, Witnesses()
         return self.close(now, rng, reason=reason)
 
-    def accused(self, now: float, testimony: Witness, *, others: bool) -> bool:
+    def blamed(self, now: float, rng: random.Random, reason: str, witness: Witness) -> bool:
+        """One delivery of the notification that this gate is for failed, while others do not. True if the gate closed.
+
+        What one connection ended counts once: the notification happened to be under way on it.
+        """
+        if witness.cause and witness.cause != FAULT:
+            if witness.cause in self._causes:
+                return False
+            self._causes.add(witness.cause)
+        return self.failed(now, rng, reason)
+
+    def accused(self, now: float, witness: Witness, *, others: bool) -> bool:
         """One delivery's answer spoke of all this scope: whether that is enough to hold it, closed as it may be already.
 
         While it is open, two independent witnesses must have said so since it last accepted anything. When it is probed, they have:
@@ -208,12 +219,12 @@ class Gate:
         if self.state is GateState.OPEN:
             self._begin_anew()
             self.streak += 1
-            return witnesses.hear(testimony, others=others)
-        asked_before = witnesses.heard(testimony.endpoint)
-        witnesses.hear(testimony, others=others)
+            return witnesses.hear(witness, others=others)
+        asked_before = witnesses.heard(witness.endpoint)
+        witnesses.hear(witness, others=others)
         if self.shut(now):
             return True
-        return not asked_before and not (others and witnesses.sole == testimony.notification)
+        return not asked_before and not (others and witnesses.sole == witness.notification)
 
     def _begin_anew(self) -> None:
         """Forget what was said before the last acceptance, which the senders make known by setting `streak` to 0."""

@@ -12,6 +12,8 @@ from collections import deque
 
 __all__ = ["PurgeGuard"]
 
+_FEW = 0.4
+_NEXT_TO_ALL = 0.9
 _ALIVE, _GONE, _UNCERTAIN = 0, 1, 2
 
 
@@ -23,7 +25,7 @@ class PurgeGuard:
     removals until the share has fallen to half of that, or `reset`.
     """
 
-    __slots__ = ("_counts", "_minimum", "_recent", "_share", "_wave", "stopped")
+    __slots__ = ("_counts", "_minimum", "_recent", "_share", "_wave", "doubts", "stopped")
 
     def __init__(self, *, window: int = 400, share: float = 0.5, minimum: int = 20, wave: int = 50) -> None:
         self._recent: deque[int] = deque(maxlen=window)
@@ -33,12 +35,21 @@ class PurgeGuard:
         self._wave = wave
         self.stopped = False
         """Whether removals have stopped because of a wave of deaths."""
+        self.doubts = False
+        """Whether uncertain deaths are not believed: from when they are too many until they are clearly few again, so that a share
+        that sways about its bound does not remove a few more each time."""
 
     @property
     def tripped(self) -> bool:
         """Whether uncertain deaths are at present too many to be believed."""
         seen = len(self._recent)
         return seen >= self._minimum and self._counts[_UNCERTAIN] > self._share * seen
+
+    @property
+    def holds(self) -> bool:
+        """Whether next to nothing but uncertain deaths comes back: what is sent to endpoints of unknown standing is lost."""
+        seen = len(self._recent)
+        return seen >= self._minimum and self._counts[_UNCERTAIN] > _NEXT_TO_ALL * seen
 
     def saw_alive(self, count: int = 1) -> None:
         """So many verdicts that show the configuration to be right."""
@@ -59,7 +70,7 @@ class PurgeGuard:
         """Somebody has looked: believe the gateway again."""
         self._recent.clear()
         self._counts = [0, 0, 0]
-        self.stopped = False
+        self.stopped = self.doubts = False
 
     def _push(self, verdict: int) -> None:
         recent, counts = self._recent, self._counts
@@ -67,6 +78,10 @@ class PurgeGuard:
             counts[recent[0]] -= 1
         recent.append(verdict)
         counts[verdict] += 1
+        if self.tripped:
+            self.doubts = True
+        elif counts[_UNCERTAIN] <= _FEW * len(recent) or len(recent) == recent.maxlen:
+            self.doubts = False
         deaths = counts[_GONE] + counts[_UNCERTAIN]
         if len(recent) >= self._wave and deaths > self._share * len(recent):
             self.stopped = True

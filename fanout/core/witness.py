@@ -55,15 +55,15 @@ class Witnesses:
         self.agreed = False
         """Whether two independent witnesses have said the same."""
 
-    def hear(self, testimony: Witness, *, others: bool) -> bool:
+    def hear(self, witness: Witness, *, others: bool) -> bool:
         """Whether two independent witnesses agree, this one included."""
-        if testimony.cause != FAULT:
-            if any(independent(testimony, said, others=others) for said in self._said.values()):
+        if witness.cause != FAULT:
+            if any(independent(witness, said, others=others) for said in self._said.values()):
                 self.agreed = True
             if len(self._about) < 2:
-                self._about.add(testimony.notification)
-            self._said.pop(testimony.endpoint, None)
-            self._said[testimony.endpoint] = testimony
+                self._about.add(witness.notification)
+            self._said.pop(witness.endpoint, None)
+            self._said[witness.endpoint] = witness
             while len(self._said) > _KEPT:
                 self._said.popitem(last=False)
         return self.agreed
@@ -95,13 +95,13 @@ class Loners:
     __slots__ = ("_times",)
 
     def __init__(self) -> None:
-        self._times: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._times: OrderedDict[int, tuple[int, float, int]] = OrderedDict()
 
-    def again(self, endpoint: int, now: float) -> int:
-        """One time more; how many that makes. What was long ago does not count."""
-        times, at = self._times.pop(endpoint, (0, now))
+    def again(self, endpoint: int, now: float, accepted: int = 0) -> int:
+        """One time more; how many that makes. What was long ago does not count. `accepted` counts the binding's acceptances."""
+        times, at, _ = self._times.pop(endpoint, (0, now, 0))
         times = times + 1 if now - at < _LONG_AGO else 1
-        self._times[endpoint] = times, now
+        self._times[endpoint] = times, now, accepted
         while len(self._times) > _LONERS:
             self._times.popitem(last=False)
         return times
@@ -109,6 +109,10 @@ class Loners:
     def accepted(self, endpoint: int) -> None:
         """The gateway took a delivery for it."""
         self._times.pop(endpoint, None)
+
+    def refuted(self, endpoint: int, accepted: int) -> bool:
+        """Whether others were accepted since it accused alone: what it said then it says of itself, and its word counts for nothing."""
+        return endpoint in self._times and accepted > self._times[endpoint][2]
 
     def known(self, endpoint: int) -> bool:
         """Whether it has accused alone since it was last accepted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from fanout.core.standing import Standing
 from fanout.core.witness import Loners, Witness
 from fanout.engine.group import Group
 from fanout.engine.lease import Lease
-from fanout.plugin import Transport
 
 if TYPE_CHECKING:
     from fanout.engine.work import Work
@@ -30,11 +29,6 @@ def short_hash(address: str) -> str:
     return blake2b(address.encode(), digest_size=4).hexdigest()
 
 
-def _vouches(transport: Transport) -> Callable[[str, str], str] | None:
-    """How the transport names what vouches for an uncertain death, if it says (`fanout.plugin.Transport`)."""
-    return getattr(transport, "vouches", None)
-
-
 class Evidence:
     """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
 
@@ -42,7 +36,7 @@ class Evidence:
         self._work = work
         self._rng = rng
         self.standing = Standing()
-        self.vouches = _vouches(work.transport)
+        self._one_gateway = bool(getattr(work.transport, "one_gateway", False))
         self.loners = Loners()
         self.renewed_at = float("-inf")
         """When the credential was last replaced, in monotonic seconds: answers to what began before speak of the old one."""
@@ -70,23 +64,32 @@ class Evidence:
         self.loners.accepted(lease.chunk.ids[position])
 
     def _learn(self, lease: Lease, positions: Sequence[int], now: float) -> None:
-        ids, rows, id, vouches = lease.chunk.ids, lease.rows, lease.prepared.notification.id, self.vouches
+        ids, rows, id = lease.chunk.ids, lease.rows, lease.prepared.notification.id
         self.accepted += len(positions)
         self.standing.know([ids[position] for position in positions])
-        if lease.group is not None and vouches is None:
-            self.standing.accepted(lease.group, lease.group, id, now)
+        if lease.group is not None:
+            self.standing.accepted(lease.group, self._name(lease.group), id, now)
         else:
-            for kind, group in {rows[position][2:4] for position in positions}:  # type: ignore[index]
-                self.standing.accepted(group, group if vouches is None else vouches(group, kind), id, now)
+            for group in {rows[position][3] for position in positions}:  # type: ignore[index]
+                self.standing.accepted(group, self._name(group), id, now)
 
-    def vouched(self, row: EndpointRow) -> bool:
-        """Whether the gateway of this endpoint has accepted the credential since it was loaded."""
+    def _name(self, group: str) -> str:
+        """What vouches for an uncertain death in this group: its host, or the one gateway of all groups."""
+        return "" if self._one_gateway else group
+
+    def vouched(self, group: Group) -> bool:
+        """Whether the gateway of this group has accepted the credential since it was loaded."""
         self.read()
-        return self.standing.vouched(row.group if self.vouches is None else self.vouches(row.group, row.kind))
+        return self.standing.vouched(self._name(group.name))
+
+    def known(self, endpoint: int) -> bool:
+        """Whether this endpoint is among the last that were accepted."""
+        self.read()
+        return self.standing.knows(endpoint)
 
     # -- accusations
 
-    def testimony(self, lease: Lease, row: EndpointRow, outcome: Outcome) -> Witness:
+    def witness(self, lease: Lease, row: EndpointRow, outcome: Outcome) -> Witness:
         """What this outcome says, as the word of a witness."""
         cause = getattr(outcome, "cause", "")
         return Witness(row.id, lease.prepared.notification.id, cause, short_hash(row.address))
@@ -105,7 +108,9 @@ class Evidence:
         """Hold the scope that was accused, where that is proven, and else the endpoint alone."""
         if self.accuse(park, group, lease, row, outcome, now):
             return park
-        decision = by_itself(park, self.loners.again(row.id, now), tried, self._work.policy, now, self._rng)
+        decision = by_itself(
+            park, self.loners.again(row.id, now, self.accepted), tried, self._work.policy, now, self._rng
+        )
         work = self._work
         name = short_hash(row.address)
         _log.warning(
@@ -124,13 +129,15 @@ class Evidence:
         after = park.after
         topic = lease.prepared.message.topic
         if park.named:
+            if self.loners.refuted(row.id, self.accepted):
+                return False
             gate = gates.of_scope(park.scope, group, topic)
             self.read()
             if gate is not group.gate and gate.mark != self.accepted:
                 gate.mark, gate.streak = self.accepted, 0  # accepted since the last accusation
             where = group if gate is group.gate else None
             others = self.others(where, lease, now)
-            if not gate.accused(now, self.testimony(lease, row, outcome), others=others):
+            if not gate.accused(now, self.witness(lease, row, outcome), others=others):
                 return False
             if park.alarm and not gate.closures and self.standing.lately(where.name if where else None, now):
                 after = None  # contradicted lately: the first probe comes soon
@@ -138,6 +145,23 @@ class Evidence:
             gates.loners_asked(now)
         gates.shut(park.scope, group, topic, now, park.reason, after, park.waiting, park.alarm)
         return True
+
+    # -- deaths
+
+    def say_dead(self, row: EndpointRow, reason: str) -> None:
+        """An uncertain death is believed."""
+        work = self._work
+        _log.info(
+            "%s/%s: endpoint %d (%s) is removed: %s", work.app, work.binding, row.id, short_hash(row.address), reason
+        )
+
+    def say_not_believed(self, row: EndpointRow, reason: str, why: str) -> None:
+        """An uncertain death is not believed."""
+        work = self._work
+        _log.warning(
+            "%s/%s: that endpoint %d (%s) is dead (%s) is not believed: %s. It stays.",
+            *(work.app, work.binding, row.id, short_hash(row.address), reason, why),
+        )
 
     # -- probes
 
@@ -160,6 +184,6 @@ class Evidence:
         """The credential is another: its acceptances begin anew."""
         self.read()
         self.standing.forget()
-        self.vouches = _vouches(self._work.transport)
+        self._one_gateway = bool(getattr(self._work.transport, "one_gateway", False))
         self.renewed_at = self._work.clock.monotonic()
         self.mended()

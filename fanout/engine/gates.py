@@ -30,6 +30,8 @@ _NARROW = 5.0
 """Seconds for which it is on record that a limiter holds work back."""
 _WIDE = frozenset((Scope.QUOTA, Scope.BINDING, Scope.APP))
 """What a gateway says of an account holds for everybody who uses it."""
+_UNCERTAIN = "uncertain endpoints"
+"""The scope of the gate for endpoints that were never accepted."""
 _NOTIFICATION = "notification"
 """The scope of a gate that only one notification waits behind."""
 _ALONE = 20
@@ -53,6 +55,8 @@ class Gates:
         self.notes: dict[tuple[str, str], GateNote] = {}
         """What other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
+        self.uncertain = Gate(work.policy)
+        """What endpoints wait behind that were never accepted, while next to nothing but uncertain deaths comes back."""
         self._alone: set[str] = set()  # endpoints that wait by themselves, of which others are told
         self._follows = False  # the binding's gate is closed because another worker's is
         self._told = 0.0, 0.0  # from when to when an answer that this worker got itself has closed the binding's gate
@@ -97,17 +101,15 @@ class Gates:
             return self.topics.setdefault(topic, Gate(self._work.policy))
         return self.binding
 
-    def failed(
-        self, group: Group, prepared: Prepared, testimony: Witness, now: float, reason: str, others: bool
-    ) -> None:
+    def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:
         """An endpoint-sized failure. One too many in a row closes the group's gate, or that of a notification that fails alone."""
-        if group.gate.failed(now, self._rng, reason, testimony, others=others):
+        if group.gate.failed(now, self._rng, reason, witness, others=others):
             self._say_closed(group.gate, Scope.GROUP, group.name, now, alarm=False)
             self.park_behind(group)
-        elif others or testimony.cause == FAULT:
-            self._blame(group, prepared, now, reason)
+        elif others or witness.cause == FAULT:
+            self._blame(group, prepared, witness, now, reason)
 
-    def _blame(self, group: Group, prepared: Prepared, now: float, reason: str) -> None:
+    def _blame(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str) -> None:
         """Its notification failed, and nothing says that the gateway did."""
         id = prepared.notification.id
         gate = self.notifications.setdefault((group.name, id), Gate(self._work.policy))
@@ -115,12 +117,20 @@ class Gates:
         if self._work.senders.evidence.standing.since(group.name, id) >= gate.heard_at:
             gate.streak = 0
         gate.heard_at = now
-        if gate.failed(now, self._rng, reason):
+        if gate.blamed(now, self._rng, reason, witness):
             self._say_closed(gate, _NOTIFICATION, id, now, alarm=False)
 
-    def of_notification(self, group: Group, prepared: Prepared) -> Gate | None:
-        """The gate of this notification in this group, if it has failed there alone."""
-        return self.notifications.get((group.name, prepared.notification.id))
+    @property
+    def narrow(self) -> bool:
+        """Whether anything narrower than a group may hold a delivery back."""
+        return bool(self.topics or self.notifications) or not self.uncertain.is_open
+
+    def around(self, group: Group, prepared: Prepared) -> Iterator[Gate]:
+        """The gates of the notification itself and of its topic, where there are such."""
+        if (gate := self.topics.get(prepared.message.topic)) is not None:
+            yield gate
+        if (gate := self.notifications.get((group.name, prepared.notification.id))) is not None:
+            yield gate
 
     def relents(self, group: Group, lease: Lease, now: float) -> bool:
         """Whether a group's gate lets this lease try at once: one other notification alone has closed it."""
@@ -167,9 +177,8 @@ class Gates:
             group.gate.refuted()
             opened = True
             self._say_opened(Scope.GROUP, group.name, now)
-        narrow = self.notifications.get((group.name, id))
-        if narrow is not None and (narrow.succeeded(now) or narrow.is_open):
-            del self.notifications[group.name, id]
+        narrow = self.notifications.pop((group.name, id), None)
+        if narrow is not None and not narrow.is_open:
             opened = True
             self._say_opened(_NOTIFICATION, id, now)
         if group.gate.succeeded(now):
@@ -196,10 +205,6 @@ class Gates:
         for group in self._work.groups.values():
             group.wake()
 
-    def of_topic(self, topic: str) -> Gate | None:
-        """The gate of this topic, if an answer ever spoke of it."""
-        return self.topics.get(topic)
-
     def share(self, group: Group, now: float) -> float:
         """The part of the capacity that a group may use while it comes back from an outage."""
         return min(group.gate.share(now), self.binding.share(now))
@@ -210,6 +215,8 @@ class Gates:
         for gate in self._all():
             gate.reset(now)
         self.notifications.clear()
+        if self.uncertain.reset(now):
+            self._tell(_UNCERTAIN, "", "", now)
         wide = [(scope, "") for scope in (Scope.BINDING, Scope.QUOTA, Scope.APP, Scope.RATE)]
         for scope, name in [*wide, *((Scope.TOPIC, topic) for topic in self.topics)]:
             self._tell(scope, name, "", now)
@@ -254,6 +261,20 @@ class Gates:
         elif not so and until is not None:
             del self._narrow[group.name]
             self._tell("limiter", group.name, "", now)
+
+    def shut_uncertain(self, now: float, reason: str) -> None:
+        """Endpoints of unknown standing wait: a probe a time tries whether they are still called dead."""
+        policy = self._work.policy
+        self._work.wary = True
+        if self.uncertain.close(now, self._rng, reason=reason, after=policy.probe, waiting=Waiting.BREAKER):
+            self._log_closed(self.uncertain, _UNCERTAIN, "", now, self.uncertain.until, alarm=True)
+            self._alarm(_UNCERTAIN, "", reason, self.uncertain.until, now)
+
+    def accepted(self, now: float) -> None:
+        """Something was accepted while endpoints of unknown standing wait."""
+        if self.uncertain.succeeded(now):
+            self._say_opened(_UNCERTAIN, "", now)
+            self._work.signal.set()
 
     def removals_stopped(self, reason: str, now: float) -> None:
         """A wave of deaths: endpoints stay in the directory until somebody has looked."""
@@ -317,7 +338,7 @@ class Gates:
     def _say_closed(self, gate: Gate, scope: str, name: str, now: float, *, alarm: bool) -> None:
         work = self._work
         self._log_closed(gate, scope, name, now, gate.until, alarm=alarm)
-        whole = scope not in (Scope.GROUP, Scope.TOPIC, _NOTIFICATION) or (
+        whole = scope not in (Scope.GROUP, Scope.TOPIC, _NOTIFICATION, _UNCERTAIN) or (
             scope is Scope.GROUP and len(work.groups) == 1
         )
         if alarm:

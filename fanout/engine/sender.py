@@ -49,6 +49,7 @@ class Senders:
         policy = work.policy
         self.budget = RetryBudget(ratio=policy.retry_ratio, burst=policy.retry_burst, floor=policy.retry_floor)
         self.evidence = Evidence(work, rng)
+        self._cause = ""  # of the latest failure that one event had in common with others
         self._counted = 0  # accepted, as guard and budget were last told
         self._under_way: dict[asyncio.Task[None], list[float]] = {}
         """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
@@ -154,7 +155,7 @@ class Senders:
         decision = decide(outcome, tried, work.policy, now, self._rng)
         if isinstance(decision, Park):
             decision = self.evidence.weigh(decision, group, lease, row, outcome, tried, now)
-        decision = self._guarded(decision, group, tried, now)
+        decision = self._guarded(decision, group, row, now)
         match decision:
             case Final(state, reason, endpoint_gone):
                 if endpoint_gone:
@@ -187,19 +188,16 @@ class Senders:
         if position in lease.outdated:
             lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
             return True
-        if (gate := work.gates.of_topic(lease.prepared.message.topic)) is not None and not gate.admits(now):
-            until = gate.opens_at(now)
-            if not gate.shut(now):
-                until = min(
-                    until, now + work.policy.backoff_base
-                )  # a probe is out: where it opens the gate, this one may go soon
-            lease.park(position, until, gate.waiting, gate.reason)
-            return True
-        if (gate := work.gates.of_notification(group, lease.prepared)) is not None and not gate.admits(now):
-            lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
-            return True
         row = lease.rows[position]
         assert row is not None
+        for gate in work.gates.around(group, lease.prepared):
+            if not gate.admits(now):
+                self._park_at(gate, lease, position, now)
+                return True
+        gate = work.gates.uncertain
+        if not gate.is_open and lease.chunk.lane != URGENT and not self.evidence.known(row.id) and not gate.admits(now):
+            self._park_at(gate, lease, position, now)
+            return True
         held_until = work.held_until(row.id, now)
         if held_until and lease.chunk.lane != URGENT:
             due_at = held_until + self._rng.uniform(0.0, work.policy.backoff_base)
@@ -218,6 +216,13 @@ class Senders:
                 lease.park(position, until, Waiting.BUDGET, "retry budget")
                 return True
         return False
+
+    def _park_at(self, gate: Gate, lease: Lease, position: int, now: float) -> None:
+        until = gate.opens_at(now)
+        if not gate.shut(now):
+            # A probe is out: where it opens the gate, this one may go soon.
+            until = min(until, now + self._work.policy.backoff_base)
+        lease.park(position, until, gate.waiting, gate.reason)
 
     def _count_alive(self) -> int:
         """Tell the purge guard of what was accepted since it was last told; how many."""
@@ -266,45 +271,44 @@ class Senders:
 
     def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
         evidence, gates = self.evidence, self._work.gates
-        if outcome.cause != FAULT:
+        if not outcome.cause or outcome.cause not in (FAULT, self._cause):
+            # What one connection ended is one failure: else 200 under way on it would empty the budget and shrink the limit.
+            self._cause = outcome.cause
             group.limiter.dropped()
             self.budget.failed()
         if outcome.sent == "no":
             return
         if outcome.scope is Scope.ENDPOINT:
             others = evidence.others(group, lease, now)
-            gates.failed(group, lease.prepared, evidence.testimony(lease, row, outcome), now, outcome.reason, others)
+            gates.failed(group, lease.prepared, evidence.witness(lease, row, outcome), now, outcome.reason, others)
         else:
             evidence.accuse(charge(outcome, self._work.policy, self._rng), group, lease, row, outcome, now)
 
-    def _guarded(self, decision: Decision, group: Group, tried: Attempted, now: float) -> Decision:
-        """What the purge guard makes of a verdict of death."""
-        if not isinstance(decision, Final):
-            return decision
-        if not decision.endpoint_gone:
+    def _guarded(self, decision: Decision, group: Group, row: EndpointRow, now: float) -> Decision:
+        """What the evidence and the purge guard make of a verdict of death."""
+        if not isinstance(decision, Final) or not decision.endpoint_gone:
             return decision
         self._count_alive()
-        stopped = self._guard.stopped
-        believed = self._guard.saw_death() if decision.certain else self._guard.saw_uncertain_death()
-        if self._guard.stopped and not stopped:
-            self._work.gates.removals_stopped(
-                f"most deliveries end as {decision.reason}: endpoints are no longer removed", now
-            )
-        elif stopped and not self._guard.stopped:
-            self._work.gates.removals_resumed(now)
-        if believed:
+        guard, gates, evidence = self._guard, self._work.gates, self.evidence
+        stopped = guard.stopped
+        removed = guard.saw_death() if decision.certain else guard.saw_uncertain_death()
+        if guard.stopped and not stopped:
+            gates.removals_stopped(f"most deliveries end as {decision.reason}: endpoints are no longer removed", now)
+        elif stopped and not guard.stopped:
+            gates.removals_resumed(now)
+        if decision.certain:
+            return decision if removed else replace(decision, endpoint_gone=False)
+        if removed and not guard.doubts and evidence.vouched(group):
+            evidence.say_dead(row, decision.reason)
             return decision
-        if decision.certain or not self._guard.tripped:
-            return replace(decision, endpoint_gone=False)
-        # Most of what this binding sends is refused so: our topic or environment is wrong, not every device dead.
-        # This delivery waits its turn elsewhere, so that the next probe tries another.
-        reason = f"{decision.reason} (held by the purge guard)"
-        self._work.gates.shut(
-            Scope.BINDING, group, "", now, reason, self._work.policy.probe, Waiting.BREAKER, alarm=True
-        )
-        if tried.attempt >= self._work.policy.attempts:
-            return Final(DeliveryState.DEAD, reason)
-        return Retry(now + self._work.policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
+        # Also the answer to every token where our topic or environment is wrong: the endpoint stays.
+        why = "too many are" if guard.doubts or not removed else "nothing was accepted there yet"
+        evidence.say_not_believed(row, decision.reason, why)
+        if guard.holds and not evidence.known(row.id):
+            gates.shut_uncertain(now, f"{decision.reason} (held by the purge guard)")
+        else:
+            gates.uncertain.unused()
+        return Final(DeliveryState.REJECTED, f"{decision.reason} (not believed)")
 
     def retry_now(self, now: float) -> None:
         """Somebody says that the cause of what was held back is mended."""

@@ -155,7 +155,7 @@ class Work:
             self._holds = {endpoint: until for endpoint, until in self._holds.items() if until > now}
             self._alone = {endpoint: why for endpoint, why in self._alone.items() if endpoint in self._holds}
             self.gates.tidy(now)
-            self.wary = bool(self._holds or self.gates.topics or self.gates.notifications)
+            self.wary = bool(self._holds or self.gates.narrow)
         for group in list(self.groups.values()):
             if group.queued or group.active:
                 group.idle_since = now
@@ -219,7 +219,9 @@ class Work:
         endpoint = lease.chunk.ids[position]
         self._holds.pop(endpoint, None)
         self.senders.evidence.loners.accepted(endpoint)
-        if self.gates.topics or self.gates.notifications:
+        if not self.gates.uncertain.is_open:
+            self.gates.accepted(now)
+        if self.gates.narrow:
             self.gates.succeeded(group, lease.prepared, now)
 
     def fault(self, text: str, error: Exception | None = None) -> None:

@@ -100,6 +100,9 @@ class Transport(Protocol):
 
     And `ways() -> Mapping[str, str]`: by which way each host is reached that is known before anything is sent (`way_to`), for `fanout doctor`.
     A setting `proxy: Secret | None = None` is given the proxy of the whole configuration where the binding names none (`egress_of`).
+
+    `one_gateway = True` says that all its groups are answered by one gateway under one credential: what that has accepted in one of
+    them vouches for uncertain deaths (`Gone.certain`) in all. Without it each group has to be accepted by itself.
     """
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Witnesses over the whole space of testimonies: who vouches for whom, and what closes a gate."""
+"""Witnesses over the whole space of witnesses_drawn: who vouches for whom, and what closes a gate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fanout.core.witness import FAULT, Loners, Witness, Witnesses, independent
 
 NOW = 1_800_000_000.0
 POLICY = Policy()
-testimonies = st.builds(
+witnesses_drawn = st.builds(
     Witness,
     endpoint=st.integers(1, 5),
     notification=st.sampled_from("NM"),
@@ -26,7 +26,7 @@ testimonies = st.builds(
 )
 
 
-@given(testimonies, testimonies, st.booleans())
+@given(witnesses_drawn, witnesses_drawn, st.booleans())
 def test_two_are_independent_if_they_have_nothing_in_common(one: Witness, two: Witness, others: bool) -> None:
     agree = independent(one, two, others=others)
 
@@ -42,24 +42,24 @@ def test_two_are_independent_if_they_have_nothing_in_common(one: Witness, two: W
         assert one.notification == two.notification
 
 
-@given(st.lists(st.tuples(testimonies, st.booleans()), max_size=12))
+@given(st.lists(st.tuples(witnesses_drawn, st.booleans()), max_size=12))
 def test_witnesses_agree_as_soon_as_two_of_them_are_independent(said: list[tuple[Witness, bool]]) -> None:
     witnesses = Witnesses()
     latest: dict[int, Witness] = {}
     agreed = False
-    for testimony, others in said:
-        agreed = agreed or any(independent(testimony, each, others=others) for each in latest.values())
-        if testimony.cause != FAULT:
-            latest[testimony.endpoint] = testimony
-        assert witnesses.hear(testimony, others=others) == agreed
-    about = {testimony.notification for testimony, _ in said if testimony.cause != FAULT}
+    for witness, others in said:
+        agreed = agreed or any(independent(witness, each, others=others) for each in latest.values())
+        if witness.cause != FAULT:
+            latest[witness.endpoint] = witness
+        assert witnesses.hear(witness, others=others) == agreed
+    about = {witness.notification for witness, _ in said if witness.cause != FAULT}
     assert witnesses.sole == (about.pop() if len(about) == 1 else "")
     witnesses.clear()
     assert (witnesses.agreed, witnesses.sole, witnesses.names) == (False, "", [])
 
 
 @settings(max_examples=500)
-@given(st.lists(st.one_of(st.just("accepted"), st.tuples(st.booleans(), testimonies, st.booleans())), max_size=60))
+@given(st.lists(st.one_of(st.just("accepted"), st.tuples(st.booleans(), witnesses_drawn, st.booleans())), max_size=60))
 def test_an_open_gate_closes_only_on_the_word_of_two(events: list[str | tuple[bool, Witness, bool]]) -> None:
     """Whether a scope is accused or deliveries fail one by one; an acceptance lets all that was said before be forgotten."""
     gate, rng = Gate(POLICY), random.Random(1)
@@ -70,12 +70,10 @@ def test_an_open_gate_closes_only_on_the_word_of_two(events: list[str | tuple[bo
             gate.streak = 0  # as the senders do
             accused, failed = [], []
             continue
-        wide, testimony, others = event
-        (accused if wide else failed).append((testimony, others))
+        wide, witness, others = event
+        (accused if wide else failed).append((witness, others))
         held = (
-            gate.accused(NOW, testimony, others=others)
-            if wide
-            else gate.failed(NOW, rng, "503", testimony, others=others)
+            gate.accused(NOW, witness, others=others) if wide else gate.failed(NOW, rng, "503", witness, others=others)
         )
         if held:
             said = accused if wide else failed
@@ -86,8 +84,8 @@ def test_an_open_gate_closes_only_on_the_word_of_two(events: list[str | tuple[bo
 
 
 def _weight(said: list[tuple[Witness, bool]]) -> int:
-    causes = {testimony.cause for testimony, _ in said} - {"", FAULT}
-    return sum(not testimony.cause for testimony, _ in said) + 8 * len(causes)
+    causes = {witness.cause for witness, _ in said} - {"", FAULT}
+    return sum(not witness.cause for witness, _ in said) + 8 * len(causes)
 
 
 def test_a_lost_connection_with_two_hundred_under_way_closes_nothing() -> None:

@@ -18,10 +18,27 @@ from fanout_webpush.vendors import Vendor
 
 pytestmark = pytest.mark.anyio
 
-GONE = {"errno 108", "errno 109", "errno 102", "errno 103", "errno 105", "errno 106", "UnauthorizedRegistration"}
-GONE |= {"key mismatch", "MismatchSenderId", "stale endpoint", "unsubscribed", "unauthorized", "gone", "Unregistered"}
-GONE |= {"VapidPkHashMismatch", "VapidPkHashMismatch 403", "BadPath"}
-STOP = {"aud claim", "Domain Blocked", "BadAuthorizationHeader", "BadJwtToken", "BadVapidPublicKey"}
+GONE = {
+    "errno 102",
+    "errno 103",
+    "errno 105",
+    "errno 106",
+    "stale endpoint",
+    "unsubscribed",
+    "gone",
+    "Unregistered",
+    "BadPath",
+}
+STOP = {
+    "errno 109",
+    "UnauthorizedRegistration",
+    "key mismatch",
+    "MismatchSenderId",
+    "unauthorized",
+    "VapidPkHashMismatch",
+}
+STOP |= {"VapidPkHashMismatch 403"}
+STOP |= {"aud claim", "Domain Blocked", "BadAuthorizationHeader", "BadJwtToken", "BadVapidPublicKey"}
 AGAIN = {"errno 999", "errno 900", "errno 901", "errno 902", "errno 903", "errno 201", "errno 202", "IdleTimeout"}
 AGAIN |= {"InternalServerError", "ServiceUnavailable", "Shutdown"}
 LATER = {"invalid endpoint", "appthrottled", "channelthrottled", "throttled", "TooManyRequests"}

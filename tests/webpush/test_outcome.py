@@ -42,13 +42,13 @@ def later(reason: str, after: float | None = None, scope: Scope = Scope.ENDPOINT
 
 EXPECTED: dict[tuple[Vendor, str], Outcome] = {
     (M, "errno 101"): Rejected("errno 101"),
-    (M, "errno 108"): Gone("errno 108"),
+    (M, "errno 108"): Rejected("errno 108"),
     (M, "errno 110"): Rejected("errno 110"),
     (M, "errno 111"): Rejected("errno 111"),
     (M, "errno 112"): Rejected("errno 112"),
     (M, "errno 113"): Rejected("errno 113"),
     (M, "errno 114"): Rejected("errno 114"),
-    (M, "errno 109"): uncertain("errno 109"),
+    (M, "errno 109"): stop("errno 109"),
     (M, "errno 102"): Gone("errno 102"),
     (M, "errno 103"): Gone("errno 103"),
     (M, "errno 105"): Gone("errno 105"),
@@ -70,7 +70,7 @@ EXPECTED: dict[tuple[Vendor, str], Outcome] = {
     (G, "unsubscribed"): Gone("unsubscribed"),
     (E, "dropped"): Rejected("dropped"),
     (E, "ttl conflict"): Rejected("ttl conflict"),
-    (E, "unauthorized"): uncertain("status 401"),
+    (E, "unauthorized"): stop("status 401"),
     (E, "gone"): Gone("status 410"),
     (E, "appthrottled"): later("appthrottled", 900.0, Scope.GROUP),
     (E, "channelthrottled"): later("channelthrottled", 900.0),
@@ -104,8 +104,8 @@ PLAINLY: dict[str, Outcome] = {
     "307": Rejected("status 307"),
     "308": Rejected("status 308"),
     "400": Rejected("status 400"),
-    "401": uncertain("status 401"),
-    "403": uncertain("status 403"),
+    "401": stop("status 401"),
+    "403": stop("status 403"),
     "404": Gone("status 404"),
     "408": failed("status 408"),
     "410": Gone("status 410"),
@@ -180,7 +180,7 @@ def test_a_reason_decides_before_the_status() -> None:
 
 def test_an_endpoint_that_chrome_calls_invalid_is_believed_the_third_time() -> None:
     outcomes = [of_answer(Answer(G, 403, "invalid endpoint", attempt=n))[0] for n in (1, 2, 3)]
-    assert outcomes == [later("invalid endpoint"), later("invalid endpoint"), Gone("invalid endpoint")]
+    assert outcomes == [later("invalid endpoint"), later("invalid endpoint"), Rejected("invalid endpoint")]
 
 
 def test_which_answers_ask_for_a_new_token() -> None:

@@ -16,8 +16,8 @@ from fanout_wns.transport import WnsTransport
 pytestmark = pytest.mark.anyio
 
 EXPECTED = {
-    Gone: {"Forbidden", "NotFound", "Gone"},
-    Misconfigured: {"Unauthorized", "DomainBlocked", "MonthlyQuota"},
+    Gone: {"NotFound", "Gone"},
+    Misconfigured: {"Unauthorized", "Forbidden", "DomainBlocked", "MonthlyQuota"},
     Throttled: {"channelthrottled", "appthrottled", "NotAcceptable", "AppThrottled", "TooMany"},
     Unavailable: {"RequestTimeout", "InternalError", "Down", "DownFor"},
 }

@@ -53,7 +53,7 @@ ROWS: list[tuple[int, dict[str, str], bytes, Outcome]] = [
         Rejected("status 400: Ttl value conflicts with X-WNS-Cache-Policy."),
     ),
     (401, {}, b"", Misconfigured("status 401", Scope.BINDING)),
-    (403, {}, b"", Gone("status 403", certain=False)),
+    (403, {}, b"", Misconfigured("status 403", Scope.BINDING)),
     (404, {}, b"", Gone("status 404")),
     (405, {}, b"", Rejected("status 405")),
     (406, {}, b"", Throttled(900.0, Scope.ENDPOINT, "status 406")),

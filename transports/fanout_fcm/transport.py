@@ -61,6 +61,9 @@ class FcmTransport:
     Opening raises `ConfigurationError` for a key or a `ca_file` that cannot be loaded.
     """
 
+    one_gateway = True
+    """Google takes the same token for all platforms."""
+
     def __init__(self, settings: FcmSettings, context: Context) -> None:
         self._settings = settings
         self._context = context

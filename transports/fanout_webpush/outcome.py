@@ -87,16 +87,19 @@ def _gone(answer: Answer) -> Outcome:
     return Gone(answer.word)
 
 
-def _not_our_key(answer: Answer) -> Outcome:
-    """Of one endpoint: it was subscribed under another VAPID key. Of all: ours is wrong, which the purge guard notices."""
-    return Gone(answer.word, certain=False)
-
-
 def _rejected(answer: Answer) -> Outcome:
     return Rejected(answer.word)
 
 
+def _not_our_key(answer: Answer) -> Outcome:
+    """The gateway says in so many words that this endpoint was subscribed under another key; it may be ours that is wrong."""
+    return Gone(answer.word, certain=False)
+
+
 def _stop(answer: Answer) -> Outcome:
+    """Of all endpoints: our key, token or clock is wrong, or something between refuses us. Of one: it may be bound to another key.
+    Which it is, other endpoints show; the death of an endpoint it is not (RFC 8030, section 7.3: that is 404 or 410).
+    """
     return Misconfigured(answer.word, Scope.GROUP)
 
 
@@ -116,9 +119,9 @@ def _not_taken(answer: Answer) -> Outcome:
     return Unavailable("no", Scope.ENDPOINT, answer.word, answer.after)
 
 
-def _passing_then_gone(answer: Answer) -> Outcome:
-    """Seen to pass by itself (zaru/webpush issue 89): tried twice more, and then believed."""
-    return Throttled(answer.after, Scope.ENDPOINT, answer.word) if answer.attempt < 3 else Gone(answer.word)
+def _passing(answer: Answer) -> Outcome:
+    """Seen to pass by itself (zaru/webpush issue 89): tried twice more, and then given up."""
+    return Throttled(answer.after, Scope.ENDPOINT, answer.word) if answer.attempt < 3 else Rejected(answer.word)
 
 
 _M, _G, _A, _E = Vendor.MOZILLA, Vendor.GOOGLE, Vendor.APPLE, Vendor.EDGE
@@ -127,13 +130,13 @@ TABLE: dict[tuple[Vendor, int, str], Row] = {
     # Mozilla: errno
     (_M, 301, ""): (_rejected, Effect.FOLLOW),
     (_M, 400, "101"): (_rejected, Effect.NONE),  # encryption headers
-    (_M, 400, "108"): (_gone, Effect.NONE),  # router type: the URL is damaged
+    (_M, 400, "108"): (_rejected, Effect.NONE),  # router type: the URL is damaged
     (_M, 400, "110"): (_rejected, Effect.NONE),  # encryption
     (_M, 400, "111"): (_rejected, Effect.NONE),  # TTL or a header missing
     (_M, 400, "112"): (_rejected, Effect.NONE),  # TTL malformed
     (_M, 400, "113"): (_rejected, Effect.NONE),  # Topic malformed
     (_M, 400, "114"): (_rejected, Effect.NONE),  # TTL below zero
-    (_M, 401, "109"): (_not_our_key, Effect.RENEW),
+    (_M, 401, "109"): (_stop, Effect.RENEW),
     (_M, 404, "102"): (_gone, Effect.NONE),
     (_M, 410, "103"): (_gone, Effect.NONE),
     (_M, 410, "105"): (_gone, Effect.NONE),
@@ -151,13 +154,13 @@ TABLE: dict[tuple[Vendor, int, str], Row] = {
     (_G, 403, "key mismatch"): (_not_our_key, Effect.NONE),
     (_G, 403, "MismatchSenderId"): (_not_our_key, Effect.NONE),
     (_G, 403, "aud claim"): (_stop, Effect.NONE),
-    (_G, 403, "invalid endpoint"): (_passing_then_gone, Effect.NONE),
+    (_G, 403, "invalid endpoint"): (_passing, Effect.NONE),
     (_G, 404, "stale endpoint"): (_gone, Effect.NONE),
     (_G, 410, "unsubscribed"): (_gone, Effect.NONE),
     # Edge: X-WNS-Status, or a word for a sentence
     (_E, 201, "dropped"): (_rejected, Effect.NONE),
     (_E, 400, "ttl conflict"): (_rejected, Effect.NONE),
-    (_E, 401, ""): (_not_our_key, Effect.RENEW),
+    (_E, 401, ""): (_stop, Effect.RENEW),
     (_E, 406, "appthrottled"): (_all_throttled, Effect.NONE),
     (_E, 406, "channelthrottled"): (_throttled, Effect.NONE),
     (_E, 406, ""): (_throttled, Effect.NONE),
@@ -186,15 +189,15 @@ TABLE: dict[tuple[Vendor, int, str], Row] = {
 """A row with the code "" holds for every code of that status that has no row of its own."""
 
 FALLBACK: dict[int, Row] = {
-    401: (_not_our_key, Effect.RENEW),
-    403: (_not_our_key, Effect.NONE),
+    401: (_stop, Effect.RENEW),
+    403: (_stop, Effect.NONE),
     404: (_gone, Effect.NONE),
     408: (_failed, Effect.NONE),
     410: (_gone, Effect.NONE),
     413: (_rejected, Effect.NONE),
     429: (_throttled, Effect.NONE),
 }
-"""RFC 8030 and 8292, for every vendor. Any other 3xx and 4xx is rejected (redirects are not followed), everything else failed."""
+"""RFC 8030 and 8292, for every vendor; only 404 and 410 mean for certain that an endpoint is gone. Any other 3xx and 4xx is rejected (redirects are not followed), everything else failed."""
 
 _SENTENCES: dict[Vendor, tuple[tuple[str, str], ...]] = {
     Vendor.GOOGLE: (

@@ -60,11 +60,6 @@ def _gone(answer: Answer) -> Outcome:
     return Gone(answer.reason)
 
 
-def _gone_or_ours(answer: Answer) -> Outcome:
-    """One channel belongs to another app; if all do, our credential does: the purge guard watches it."""
-    return Gone(answer.reason, certain=False)
-
-
 def _throttled_channel(answer: Answer) -> Outcome:
     return Throttled(answer.after, Scope.ENDPOINT, answer.reason)
 
@@ -78,6 +73,7 @@ def _throttled_app(answer: Answer) -> Outcome:
 
 
 def _stopped(answer: Answer) -> Outcome:
+    """Also 403: one channel belongs to another app, or all do: our credential is wrong, or the app has no package mapping."""
     return Misconfigured(answer.reason, Scope.BINDING)
 
 
@@ -99,7 +95,7 @@ TABLE: dict[tuple[int, str], Callable[[Answer], Outcome]] = {
     (200, ""): _accepted,
     (400, ""): _rejected,
     (401, ""): _stopped,  # with a fresh token too: the transport has tried
-    (403, ""): _gone_or_ours,
+    (403, ""): _stopped,
     (404, ""): _gone,
     (405, ""): _rejected,
     (406, ""): _refused_channel,
