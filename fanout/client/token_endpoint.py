@@ -121,7 +121,8 @@ class TokenEndpoint:
                 if len(body) > _LIMIT:
                     raise TokenUnavailable(f"The token endpoint's answer is over {_LIMIT} bytes.")
             told = response.headers.get("Retry-After")
-            return response.status, parse_retry_after(told, time.time()) if told is not None else None, bytes(body)
+            after = None if told is None else parse_retry_after(told, time.time(), response.headers.get("Date"))
+            return response.status, after, bytes(body)
 
 
 def read_answer(status: int, body: bytes, after: float | None) -> Granted:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from fanout.errors import UsageError
 
-__all__ = ["parse_duration", "parse_retry_after", "parse_when"]
+__all__ = ["parse_duration", "parse_http_date", "parse_retry_after", "parse_when"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -40,18 +40,29 @@ def parse_when(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def parse_retry_after(value: str, now: float) -> float | None:
-    """Seconds from `now` in a `Retry-After` header (RFC 9110, section 10.2.3): a number or an HTTP date; None for nonsense.
+def parse_retry_after(value: str, now: float, date: str | None = None) -> float | None:
+    """Seconds to wait by a `Retry-After` header (RFC 9110, section 10.2.3): a number or an HTTP date; None for nonsense.
 
-    A past date is 0. A number too large to be meant is returned as it is: the policy caps it.
+    `date` is the same answer's own `Date` header: a date is so long after that, whatever our clock says; without one, after `now`. A past
+    date is 0. A number too large to be meant is returned as it is: the policy caps it.
     """
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
         return float(value)
+    moment = parse_http_date(value)
+    if moment is None:
+        return None
+    said_at = parse_http_date(date) if date is not None else None
+    return max(0.0, moment - (now if said_at is None else said_at))
+
+
+def parse_http_date(value: str) -> float | None:
+    """UNIX seconds of a date in one of the three forms of HTTP (RFC 9110, section 5.6.7); None for nonsense."""
+    value = value.strip()
     for form in ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"):
         try:
             moment = datetime.strptime(value, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-        return max(0.0, (moment - datetime.fromtimestamp(now, UTC)) / timedelta(seconds=1))
+        return (moment - datetime.fromtimestamp(0, UTC)) / timedelta(seconds=1)
     return None

@@ -14,7 +14,7 @@ from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
 from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
-from fanout.core.duration import parse_retry_after
+from fanout.core.duration import parse_http_date, parse_retry_after
 from fanout.core.feed import (
     Audience,
     FeedChange,
@@ -240,6 +240,7 @@ __all__ = [
     "fetch_token",
     "literal",
     "new_address_key",
+    "parse_http_date",
     "parse_retry_after",
     "place_of",
     "place_of_url",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import ACCEPTED, Gone, Misconfigured, Rejected, Scope, Throttled, Unavailable
-from fanout_apns.outcome import FALLBACK, TABLE, Answer, Effect, of_answer, of_failure, parse_body
+from fanout_apns.outcome import FALLBACK, TABLE, Answer, Effect, by_our_clock, of_answer, of_failure, parse_body
 from fanout_apns.simulator import REASONS
 
 OUTCOMES = (type(ACCEPTED), Gone, Misconfigured, Rejected, Throttled, Unavailable)
@@ -118,3 +118,14 @@ def test_no_body_raises(body: bytes) -> None:
     reason, since = parse_body(body)
     assert isinstance(reason, str)
     assert since is None or isinstance(since, float)
+
+
+@pytest.mark.parametrize("off", [0.0, 8 * 3600.0, -8 * 3600.0])
+def test_when_a_token_died_is_told_by_our_clock(off: float) -> None:
+    """Apple's answer says when the token died and what time it is: registrations are dated by ours, which may be another."""
+    died, answered = 1_798_761_600.0 - 100, "Fri, 01 Jan 2027 00:00:00 GMT"
+    assert by_our_clock(died, answered, 1_798_761_600.0 + off) == died + off
+    assert by_our_clock(died, None, 5.0) == died
+    assert by_our_clock(died, "soon", 5.0) == died
+    assert by_our_clock(None, answered, 5.0) is None
+    assert by_our_clock(died + 3600, answered, 1_798_761_600.0 + off) == 1_798_761_600.0 + off, "not in the future"

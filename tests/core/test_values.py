@@ -98,6 +98,25 @@ def test_retry_after(value: str, seconds: float | None) -> None:
     assert parse_retry_after(value, now) == seconds
 
 
+@pytest.mark.parametrize("off", [0.0, 8 * 3600.0, -8 * 3600.0])
+def test_a_date_to_wait_for_counts_from_the_answers_own(off: float) -> None:
+    """Ours may be hours off: what the gateway dates is so long after its answer, and not after what we think of the time."""
+    ours = datetime(2027, 1, 1, tzinfo=UTC).timestamp() + off
+    said = "Fri, 01 Jan 2027 00:00:10 GMT"
+
+    assert parse_retry_after("Fri, 01 Jan 2027 00:01:00 GMT", ours, said) == 50
+    assert parse_retry_after("Fri, 01 Jan 2027 00:00:00 GMT", ours, said) == 0
+    assert parse_retry_after("120", ours, said) == 120
+    assert parse_retry_after("Fri, 01 Jan 2027 00:01:00 GMT", ours, "soon") == max(0.0, 60 - off)
+
+
+@given(st.text(max_size=40), st.none() | st.text(max_size=40))
+def test_retry_after_never_raises_whatever_the_date(value: str, date: str | None) -> None:
+    parsed = parse_retry_after(value, 0.0, date)
+
+    assert parsed is None or parsed >= 0
+
+
 @given(st.text(max_size=40))
 def test_retry_after_never_raises(value: str) -> None:
     parsed = parse_retry_after(value, 0.0)

@@ -22,10 +22,22 @@ from fanout.plugin import (
     Scope,
     Throttled,
     Unavailable,
+    parse_http_date,
     unanswered,
 )
 
-__all__ = ["FALLBACK", "TABLE", "UNCONNECTED", "Answer", "Effect", "Row", "of_answer", "of_failure", "parse_body"]
+__all__ = [
+    "FALLBACK",
+    "TABLE",
+    "UNCONNECTED",
+    "Answer",
+    "Effect",
+    "Row",
+    "by_our_clock",
+    "of_answer",
+    "of_failure",
+    "parse_body",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,15 @@ def of_failure(
     if reason in CERTIFICATE_ALERTS:
         return Misconfigured(reason, Scope.BINDING, named=False), Effect.NONE
     return unanswered(sent, named or reason, own=own, cause=cause, connected=connected), Effect.NONE
+
+
+def by_our_clock(since: float | None, date: str | None, now: float) -> float | None:
+    """When a token died (UNIX seconds by Apple's clock, of which `date` is the answer's own `Date` header), by the clock that says `now`.
+
+    It was so long ago; and registrations, which it is compared with, are dated by ours.
+    """
+    said_at = parse_http_date(date) if date is not None else None
+    return since if since is None or said_at is None else now - max(0.0, said_at - since)
 
 
 def parse_body(body: bytes) -> tuple[str, float | None]:

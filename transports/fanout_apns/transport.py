@@ -33,7 +33,7 @@ from fanout.plugin import (
     way_to,
 )
 from fanout_apns.diagnosis import PROBE, diagnose, judge
-from fanout_apns.outcome import UNCONNECTED, Answer, Effect, of_answer, of_failure, parse_body
+from fanout_apns.outcome import UNCONNECTED, Answer, Effect, by_our_clock, of_answer, of_failure, parse_body
 from fanout_apns.payload import ApnsMessage, Headers, encode
 from fanout_apns.settings import ApnsSettings
 
@@ -170,9 +170,9 @@ class ApnsTransport:
             return ACCEPTED
         generation = generation or self._generation  # what was sent before there was a token has waited for this one
         reason, since = parse_body(response.body)
-        told = response.header("retry-after")
-        after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
-        answer = Answer(response.status, reason, since, after)
+        told, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
+        after = parse_retry_after(told, now, date) if told is not None else None
+        answer = Answer(response.status, reason, by_our_clock(since, date, now), after)
         return self._act(*of_answer(answer, own_topic=message.headers.own_topic), generation)
 
     def ways(self) -> dict[str, str]:

@@ -272,7 +272,8 @@ class FcmTransport:
             response.status == 429 or response.status >= 500
         ):  # decoding headers costs more than all the rest of an answer
             told = response.header("retry-after")
-            after = parse_retry_after(told, self._context.clock.now()) if told is not None else None
+            now = self._context.clock.now()
+            after = parse_retry_after(told, now, response.header("date")) if told is not None else None
         return Answer.parse(response.status, response.body, after=after, attempt=attempt)
 
     async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:

@@ -275,7 +275,7 @@ class WebPushTransport:
                 host.vendor,
                 response.status,
                 code,
-                parse_retry_after(told, self._now()) if told is not None else None,
+                parse_retry_after(told, self._now(), response.header("date")) if told is not None else None,
                 delivery.attempt,
                 "" if code or response.status < 300 else text_of(response.status, response.body),
             )

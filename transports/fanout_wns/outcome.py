@@ -163,7 +163,7 @@ def _told(*statuses: str | None) -> str:
 def _after(response: Response, now: float) -> float | None:
     for name in ("retry-after", "x-wns-continue-after"):  # the second is of an older page, in seconds
         told = response.header(name)
-        after = parse_retry_after(told, now) if told is not None else None
+        after = parse_retry_after(told, now, response.header("date")) if told is not None else None
         if after is not None:
             return after
     return None

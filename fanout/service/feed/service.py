@@ -27,7 +27,7 @@ from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
 from fanout.errors import UsageError
-from fanout.plugin import Clock, Feed
+from fanout.plugin import Clock, Feed, clock_of
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
@@ -99,7 +99,7 @@ class FeedService:
     ) -> None:
         self.settings = feed or FeedSettings()
         self._engine = engine
-        self._clock = clock or SystemClock()
+        self._clock = clock_of(engine.storage, clock or SystemClock())
         self._types = {(app, binding): binding for app, binding in engine.transports}
         if settings is not None:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
