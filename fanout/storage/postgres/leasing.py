@@ -42,9 +42,20 @@ _DUE = "ready_at <= greatest($3::float8, $4::float8) AND ready_at <= CASE WHEN o
 
 
 async def lease(
-    db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float
+    db: Db,
+    worker: str,
+    app: str,
+    binding: str,
+    lane: int,
+    limit: int,
+    now: float,
+    until: float,
+    doubts: Sequence[float] = (),
 ) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way.
+
+    `doubts` are the times of earlier calls of this worker that nobody heard the answer of.
+    """
     place = await db.binding(await db.app(app), binding)
     clock, retries = (
         await db.rows(
@@ -63,7 +74,8 @@ async def lease(
             await add_chunks(db, await gather(db, taken), now)
     rows: list[Any] = []
     if db.again:
-        rows = await db.rows(_MINE, place, lane, worker, now)
+        rows = await db.rows(_MINE, place, lane, worker, [now, *doubts], until + db.skew)
+        db.silent = db.silent and not rows
     if not rows:
         rows = await _claim(db, place, lane, limit, now, worker, until + db.skew)
     chunks = [
@@ -107,10 +119,13 @@ WITH c AS (
 SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification
 """
 _MINE = f"""
-SELECT {_COLUMNS.format("c")} FROM chunk c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification
-WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = $4 ORDER BY c.id
+WITH c AS (
+  UPDATE chunk c SET ready_at = $5 WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = ANY($4::float8[])
+  RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
+)
+SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification ORDER BY c.id
 """
-"""What an earlier run of the same lease took, whose answer nobody heard."""
+"""What an earlier run of the same lease took, whose answer nobody heard: in this worker's hands from now on."""
 
 
 async def _claim(

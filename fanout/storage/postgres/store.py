@@ -58,6 +58,9 @@ from fanout.storage.postgres.url import parse
 
 __all__ = ["PostgresStorage", "make"]
 
+_DOUBTS = 16
+"""Unheard leases of one lane that are remembered: each took some seconds to fail, and ends after thirty."""
+
 
 def make(location: str, context: StorageContext) -> PostgresStorage:
     """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers' times are believed."""
@@ -82,6 +85,8 @@ class PostgresStorage:
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
         self._in_doubt = False
+        self._unheard: dict[tuple[str, str, str, int], tuple[float, ...]] = {}
+        """When this worker asked for leases whose answer was never heard, by worker, app, binding and lane."""
         self._emptied, self._emptied_of = Emptied(), 0
         self._believe_callers = believe_callers
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
@@ -190,14 +195,25 @@ class PostgresStorage:
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        lease = leasing.lease
-        chunks: list[Chunk] = await self._write(lease, worker, app, binding, lane, limit, now, until, durable=False)
+        place = (worker, app, binding, lane)
+        doubts = self._unheard.get(place, ())
+        again, asked = bool(doubts), (worker, app, binding, lane, limit, now, until, doubts)
+        try:
+            chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False, again=again)
+        except Unknown:
+            # What it took is this worker's without its knowing: the next lease takes that in hand, instead of waiting for its end.
+            self._unheard[place] = (*doubts, now)[-_DOUBTS:]
+            raise
+        self._unheard.pop(place, None)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-        """See `Storage`."""
-        answer: tuple[list[bool], float | None] = await self._look(leasing.waiting, app, binding, now)
-        return answer
+        """See `Storage`. Where the answer to a lease was not heard, what it took waits to be taken in hand."""
+        ready, due = await self._look(leasing.waiting, app, binding, now)
+        for _, of, name, lane in self._unheard:
+            if (of, name) == (app, binding):
+                ready[lane] = True
+        return ready, due
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
