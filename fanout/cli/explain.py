@@ -17,6 +17,11 @@ from fanout.core.states import Waiting
 
 __all__ = ["explain"]
 
+_TWICE = (
+    "A worker was lost with it in hand, so it may have been sent twice: after a crash what was in flight, and what was sent in one "
+    "checkpoint; of a worker that lost its database, in one checkpoint and a second more."
+)
+
 
 def explain(
     id: Id,
@@ -45,6 +50,8 @@ def explain(
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
     for step in steps:
         yield f"{_moment(step.at)}  {step.what:<10}  {_detail(step)}".rstrip()
+    if any(step.what == "taken over" for step in steps):
+        yield _TWICE
     if waiting := _waiting(steps):
         yield f"Waits as {waiting}: {MEANING[waiting]}."
 

@@ -57,6 +57,7 @@ EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "A lease of %s/%s was taken over: its results are dropped.": ("lease.lost", ("app", "binding")),
     "The worker %s has not been heard of for %g s: its leases are taken over.": ("worker.lost", ("worker", "seconds")),
     "The disk is full: sending stops until results can be stored.": ("storage.full", ()),
+    "Sending stops: storage has not answered for a second.": ("storage.silent", ()),
     "Sending stops until results can be stored: %s": ("storage.away", ("reason",)),
     "Results can be stored again: sending goes on.": ("storage.room", ()),
     "The engine has failed and does nothing more: %s": ("engine.failed", ()),

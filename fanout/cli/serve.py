@@ -16,6 +16,7 @@ from fanout.cli.options import Config, LogFormat
 from fanout.cli.serve_keys import OwnKeys
 from fanout.cli.shell import parts, run, say
 from fanout.cli.systemd import Announcer
+from fanout.cli.waiting import entered
 from fanout.core.urls import is_loopback
 from fanout.errors import ConfigurationError, UsageError
 
@@ -141,7 +142,7 @@ async def _serve(
         show_tokens(app, world.tokens)
     dedicate_process()
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(app.state.service)
+        service = await entered(stack, app.state.service)
         url = await stack.enter_async_context(
             serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies, tls=secured)
         )

@@ -16,6 +16,7 @@ from fanout.cli import logs
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
 from fanout.cli.systemd import Announcer, Children
+from fanout.cli.waiting import entered
 from fanout.engine import Engine
 from fanout.errors import UsageError
 
@@ -90,7 +91,7 @@ async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: 
     dedicate_process()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(made.engine(role="work"))
+        engine = await entered(stack, made.engine(role="work"))
         if not until_eof:
             say(
                 f"Working on {made.storage.location} for {bindings}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Settler"]
 
 _log = logging.getLogger("fanout.settler")
+OVERDUE = 1.0
+"""Seconds for which a settlement may be under way before nothing more is sent."""
 
 
 class Settler:
@@ -176,23 +179,26 @@ class Settler:
 
     async def _stored(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Store, holding everything back while the disk is full or the database away: what was sent must be remembered before more is."""
+        loop = asyncio.get_running_loop()
         while True:
+            overdue = loop.call_later(OVERDUE, self._hold, "Sending stops: storage has not answered for a second.")
             try:
                 # What was sent must be remembered, even if the engine is being closed at this moment.
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
             except StorageUnavailable as error:
+                overdue.cancel()
                 pause = self._patience.failed(error)
-                if not self.stuck:
-                    self.stuck = True
-                    for work in self.works:
-                        work.hold()
-                    if isinstance(error, StorageFull):
-                        _log.error("The disk is full: sending stops until results can be stored.")
-                    else:
-                        _log.error("Sending stops until results can be stored: %s", error)
+                if isinstance(error, StorageFull):
+                    self._hold("The disk is full: sending stops until results can be stored.")
+                else:
+                    self._hold("Sending stops until results can be stored: %s", error)
                 await Signal().wait(pause)
+            except BaseException:
+                overdue.cancel()
+                raise
             else:
+                overdue.cancel()
                 self._patience.well()
                 if self.stuck:
                     self.stuck = False
@@ -200,6 +206,15 @@ class Settler:
                     for work in self.works:
                         work.resume()
                 return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing
+
+    def _hold(self, text: str, *arguments: object) -> None:
+        """Nothing more is sent: what comes of it could not be remembered. Whatever storage does meanwhile, this comes a second after it was
+        asked, so that a worker that silently loses its database repeats no more than it sends in that time."""
+        if not self.stuck:
+            self.stuck = True
+            for work in self.works:
+                work.hold()
+            _log.error(text, *arguments)
 
     def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from fanout.core.fleet import outlived
 from fanout.engine import Engine
@@ -19,6 +21,8 @@ __all__ = ["CONTENT_TYPE", "LoopLag", "render"]
 
 _LATE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _EVERY = 0.5
+_PROMPT = 1.0
+"""Seconds within which a scrape is answered: the alert for a database that is dark must not wait for it."""
 
 
 async def render(
@@ -30,24 +34,57 @@ async def render(
 ) -> bytes:
     """The metrics of an open engine in the Prometheus text format; serve them as `CONTENT_TYPE`.
 
-    A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer is itself
-    a metric (`fanout_storage_up`), and what it would have said is left out. With `app` only its series, and those that are of no app.
-    `refused` are a service's security events by app and reason.
+    A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer within a second is
+    itself a metric (`fanout_storage_up`): then what it said last is told, with how old that is (`fanout_storage_stale_seconds`). With `app`
+    only its series, and those that are of no app. `refused` are a service's security events by app and reason.
     """
     view = observe(engine)
-    workers = None
-    try:
-        stored: dict[str, Stored] | None = {
-            each: Stored(await engine.storage.outstanding(each), await engine.storage.backlog(each))
-            for each in view.apps
-        }
-        if engine.storage.shared:
-            notes = await engine.storage.fleet.workers(view.now)
-            workers = sum(not outlived(note.seen_at, note.until, view.now) for note in notes)
-    except FanoutError:
-        stored = None
-    found = families(view, stored, lag.histogram if lag is not None else None, _version(), workers, refused)
+    asked = _asked.get(engine)
+    if asked is None:
+        asked = _asked[engine] = _Asked()
+    up = await asked.within(_PROMPT, engine)
+    stored, workers = asked.last
+    age = 0.0 if up else time.monotonic() - asked.at
+    found = families(view, stored, lag.histogram if lag is not None else None, _version(), workers, refused, age=age)
     return page(found if app is None else [family.of(app) for family in found])
+
+
+class _Asked:
+    """One engine's questions to storage: one at a time, and what the latest answer was."""
+
+    def __init__(self) -> None:
+        self.last: tuple[dict[str, Stored] | None, int | None] = (None, None)
+        self.at = time.monotonic()
+        self._task: asyncio.Future[None] | None = None
+
+    async def within(self, seconds: float, engine: Engine) -> bool:
+        """Ask, or wait for the answer to what was asked before; whether it came."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._ask(engine))
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        task = self._task
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            return False
+        try:
+            task.result()
+        except FanoutError:
+            return False
+        return True
+
+    async def _ask(self, engine: Engine) -> None:
+        storage = engine.storage
+        apps = dict.fromkeys(app for app, _ in engine.transports)
+        stored = {app: Stored(await storage.outstanding(app), await storage.backlog(app)) for app in apps}
+        workers = None
+        if storage.shared:
+            now = observe(engine).now
+            notes = await storage.fleet.workers(now)
+            workers = sum(not outlived(note.seen_at, note.until, now) for note in notes)
+        self.last, self.at = (stored, workers), time.monotonic()
+
+
+_asked: WeakKeyDictionary[Engine, _Asked] = WeakKeyDictionary()
 
 
 @cache

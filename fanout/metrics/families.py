@@ -35,14 +35,16 @@ def families(
     version: str,
     workers: int | None = None,
     refused: Mapping[tuple[str, str], int] | None = None,
+    *,
+    age: float = 0.0,
 ) -> list[Family]:
-    """Every metric. `stored` is None where storage could not say; `lag` is the event loop's, where it is measured.
+    """Every metric. `stored` is what storage said `age` seconds ago (0: just now), or None where it has not said anything yet; `lag` is the event loop's, where it is measured.
 
     `workers` are those that share the database and count as alive; None where it is not shared, or could not say. `refused` are the
     service's security events by app and reason.
     """
     return [
-        *_process(view, stored is not None, lag, version),
+        *_process(view, stored is not None and not age, age, lag, version),
         *_fleet(workers),
         *_refused(refused or {}),
         *_queue(view, stored or {}),
@@ -52,11 +54,17 @@ def families(
     ]
 
 
-def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version: str) -> list[Family]:
+def _process(view: EngineView, storage_up: bool, age: float, lag: Histogram | None, version: str) -> list[Family]:
     info = Family("fanout_info", "gauge", "The version of fanout.")
     info.add(1, version=version)
     up = Family("fanout_storage_up", "gauge", "Whether storage answered this scrape.")
     up.add(int(storage_up))
+    stale = Family(
+        "fanout_storage_stale_seconds",
+        "gauge",
+        "How old is what is told of the database; 0 where it has just been asked.",
+    )
+    stale.add(age)
     stuck = Family("fanout_results_stuck", "gauge", "1 while results cannot be stored (disk full): nothing is sent.")
     stuck.add(int(view.stuck))
     trouble = Family(
@@ -83,7 +91,7 @@ def _process(view: EngineView, storage_up: bool, lag: Histogram | None, version:
     loop = Family("fanout_loop_lag_seconds", "histogram", "How late the event loop woke a timer, twice a second.")
     if lag is not None:
         loop.add(lag)
-    return [info, up, stuck, trouble, since, accepted, unexpanded, commits, loop, *_config(view.config)]
+    return [info, up, stale, stuck, trouble, since, accepted, unexpanded, commits, loop, *_config(view.config)]
 
 
 def _config(state: ConfigState) -> list[Family]:

@@ -12,13 +12,13 @@ from rig import fresh_storage, register, running
 from test_faults import Failing
 
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, settler
 from fanout.engine.counters import observe
 from fanout.engine.patience import Trouble
 from fanout.errors import ContentRefused, StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.metrics.families import families
 from fanout.metrics.text import page
-from fanout.plugin import ACCEPTED, Settlement
+from fanout.plugin import ACCEPTED, Outcome, Settlement
 from fanout.testing.clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -185,3 +185,39 @@ async def test_another_database_than_before_is_looked_at_anew() -> None:
         assert not work._holds
         assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 1
         assert engine._keeper._nudges.get(("default", "push"), 0) == 0
+
+
+async def test_nothing_more_is_sent_once_a_settlement_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that says nothing at all: no error comes that would tell."""
+    monkeypatch.setattr(settler, "OVERDUE", 0.1)
+    silent, asked = asyncio.Event(), asyncio.Event()
+    storage: Any = Failing(fresh_storage())
+    real = storage._storage.settle
+
+    async def settle(settlements: Any, now: float) -> Any:
+        asked.set()
+        await silent.wait()
+        return await real(settlements, now)
+
+    async def slowly() -> Outcome:
+        await asyncio.sleep(0.005)
+        return ACCEPTED
+
+    storage.settle = settle
+    async with running(storage=storage) as (engine, transport):
+        transport.capacities[""] = 8
+        transport.script = lambda message, delivery: slowly()
+        for n in range(400):
+            await register(engine, f"u{n}", f"d{n}")
+        receipt = await engine.send(HI, "all")
+        await asked.wait()
+        while not engine._settler.stuck:
+            await asyncio.sleep(0)
+        so_far = len(transport.sends)
+        while transport.in_flight:
+            await asyncio.sleep(0)
+        assert so_far < 400, "or nothing was left to hold"
+        assert len(transport.sends) <= so_far + 8, "what was under way, and nothing more"
+        silent.set()
+        assert (await receipt.wait(60)).counts["accepted"] == 400
+        assert len(transport.sends) == 400

@@ -12,7 +12,7 @@ import pytest
 
 import fanout
 from fanout.engine import Engine
-from fanout.metrics import CONTENT_TYPE, Exporter, LoopLag, render
+from fanout.metrics import CONTENT_TYPE, Exporter, LoopLag, collector, render
 from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, StorageError, StorageFull, Throttled
 
 pytestmark = pytest.mark.anyio
@@ -237,3 +237,33 @@ async def test_probes_beside_the_metrics(running: Callable[..., Any], monkeypatc
         assert await ask("/health") == (503, {"status": "failed"})
         assert await ask("/ready") == (503, {**good, "ready": False, "engine": "failed"})
         monkeypatch.undo()
+
+
+async def test_a_database_that_is_dark_keeps_no_scrape_waiting(
+    running: Callable[..., Any], scrape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "_PROMPT", 0.02)
+    async with running() as engine:
+        found = scrape(await render(engine))
+        while not found("fanout_storage_up"):  # a machine under load may need more than that
+            found = scrape(await render(engine))
+        assert found("fanout_storage_stale_seconds") == 0
+        asked, dark = 0, asyncio.Event()
+        backlog = engine.storage.backlog
+
+        async def silent(app: str) -> Any:
+            nonlocal asked
+            asked += 1
+            await dark.wait()
+            return await backlog(app)
+
+        monkeypatch.setattr(engine.storage, "backlog", silent)
+        for _ in range(3):
+            found = scrape(await render(engine))
+            assert found("fanout_storage_up") == 0
+            assert found("fanout_storage_stale_seconds") > 0
+            assert found("fanout_backlog_deliveries", app="default") == 0, "the last value that was known"
+        assert asked == 1, "one question is under way, however often it is scraped"
+        dark.set()
+        while not scrape(await render(engine))("fanout_storage_up"):
+            pass
