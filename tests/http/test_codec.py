@@ -353,6 +353,19 @@ def test_a_goodbye_in_two_steps_excludes_at_the_second() -> None:
     assert (failure.sent, failure.reason, failure.debug, failure.code) == ("unknown", "closed", b"hurry", 0xB)
 
 
+@pytest.mark.parametrize("later", [5, 7, 2**31 - 1])
+def test_a_later_goodbye_does_not_raise_the_last_id(later: int) -> None:
+    """RFC 9113, section 6.8: the number must not increase. What the first one excluded stays excluded, also where it was sent since."""
+    codec = opened(requests=2)
+    codec.receive(bye(3))
+    late = codec.request("late", HEAD, b"/", b"", b"")
+    codec.take()
+    assert late == 5
+    codec.receive(bye(later))
+    assert [(token, failure.sent) for token, failure in codec.failed] == [("late", "no")]
+    assert set(codec.streams) == {1, 3}
+
+
 def test_what_was_never_handed_over_was_not_sent() -> None:
     codec = opened(requests=1)
     codec.request(3, HEAD, b"/", b"", b"")
