@@ -47,6 +47,31 @@ def codec_in(state: StreamState) -> tuple[Codec, int]:
     return codec, stream
 
 
+_LATE = dict.fromkeys(Got, Action.IGNORE) | {Got.PUSH_PROMISE: Action.FATAL}
+_OPEN = {
+    Got.RST_STREAM: Action.FAIL,
+    Got.WINDOW_UPDATE: Action.CREDIT,
+    Got.PRIORITY: Action.IGNORE,
+    Got.PUSH_PROMISE: Action.FATAL,
+}
+_BEGINS = {Got.INTERIM: Action.IGNORE, Got.HEADERS: Action.BEGIN, Got.HEADERS_END: Action.FINISH}
+_GOES_ON = {Got.DATA: Action.ADD, Got.DATA_END: Action.ADD_FINISH, Got.TRAILERS_END: Action.FINISH}
+STANDARD = {
+    # Section 5.1: anything but PRIORITY is a connection error; late frames are expected.
+    StreamState.IDLE: dict.fromkeys(Got, Action.FATAL) | {Got.PRIORITY: Action.IGNORE},
+    StreamState.CLOSED: _LATE,
+    # Section 8.1: interim heads, one final head, data, trailers that end the stream; anything else is malformed (8.1.1).
+    StreamState.WAITING: dict.fromkeys(Got, Action.MALFORMED) | _OPEN | _BEGINS,
+    StreamState.RECEIVING: dict.fromkeys(Got, Action.MALFORMED) | _OPEN | _GOES_ON,
+}
+"""RFC 9113, written down apart from the table."""
+
+
+@pytest.mark.parametrize("state", StreamState)
+def test_the_table_says_what_the_standard_says(state: StreamState) -> None:
+    assert ON_STREAM[state] == STANDARD[state]
+
+
 def test_the_table_is_total() -> None:
     assert set(ON_STREAM) == set(StreamState)
     for row in ON_STREAM.values():
