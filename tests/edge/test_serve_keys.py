@@ -107,6 +107,7 @@ async def test_it_makes_keys_and_asks_everybody_for_one(tmp_path: Path) -> None:
         assert not file.exists(), "the keys are good for nothing any more"
 
 
+@pytest.mark.long("test_following tells the watcher to look")
 async def test_a_key_that_is_configured_takes_the_place_of_its_own_within_seconds(tmp_path: Path) -> None:
     """The running program looks at the file by itself; each request is answered by what is in use at that moment."""
     made = new_api_key()
@@ -133,7 +134,9 @@ async def test_a_key_that_is_configured_takes_the_place_of_its_own_within_second
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize(
+    "name", ["nginx", pytest.param("haproxy", marks=pytest.mark.long("nginx is the one that leaves no mark"))]
+)
 async def test_a_proxy_that_rewrites_host_lets_nobody_in(name: str, tmp_path: Path) -> None:
     """nginx's bare `proxy_pass` names the upstream in Host, speaks HTTP/1.0, and adds no mark."""
     async with served(tmp_path) as rig, PROXIES[name](tmp_path, rig.address) as address:

@@ -348,9 +348,11 @@ class Hub:
 
     async def _tell(self, stream: EventStream) -> None:
         data, stream.said = stream.said, b""
-        await self._send(stream, data)
-        if stream.last and not stream.said:
-            stream.close()
+        try:
+            await self._send(stream, data)
+        finally:
+            if stream.last and not stream.said:
+                stream.close()
 
     def check_all(self) -> None:
         """Who may call has changed: look at the credential and the subscription of every stream at the next turn."""
