@@ -185,14 +185,12 @@ def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: flo
 
     It waits for its own reason, twice as long each time, spends no attempt, and is asked once more before its TTL ends.
     """
-    base = {Waiting.BREAKER: policy.probe, Waiting.QUOTA: policy.backoff_throttled}.get(
-        park.waiting, policy.backoff_base
-    )
+    base = policy.backoff_throttled if park.waiting is Waiting.QUOTA else policy.backoff_base
+    told = 0.0 if park.alarm else park.after or 0.0  # by the gateway: it is not asked before
     ceiling = min(policy.backoff_cap, base * 2.0 ** min(times - 1, 30))
-    wait = max(park.after or 0.0, ceiling / 2 + rng.uniform(0.0, ceiling / 2))
+    wait = max(told, ceiling / 2 + rng.uniform(0.0, ceiling / 2))
     left = tried.expires_at - now
     if wait >= left:
-        told = 0.0 if park.alarm else park.after or 0.0  # by the gateway: it is not asked before
         wait = max(told, left / 2)
         if wait >= left or wait < min(policy.backoff_base, _OWN) / 2:
             return Final(DeliveryState.EXPIRED, park.reason)

@@ -155,7 +155,7 @@ class Senders:
         decision = decide(outcome, tried, work.policy, now, self._rng)
         if isinstance(decision, Park):
             decision = self.evidence.weigh(decision, group, lease, row, outcome, tried, now)
-        decision = self._guarded(decision, group, row, now)
+        decision = self._guarded(decision, group, row, tried, now)
         match decision:
             case Final(state, reason, endpoint_gone):
                 if endpoint_gone:
@@ -284,7 +284,7 @@ class Senders:
         else:
             evidence.accuse(charge(outcome, self._work.policy, self._rng), group, lease, row, outcome, now)
 
-    def _guarded(self, decision: Decision, group: Group, row: EndpointRow, now: float) -> Decision:
+    def _guarded(self, decision: Decision, group: Group, row: EndpointRow, tried: Attempted, now: float) -> Decision:
         """What the evidence and the purge guard make of a verdict of death."""
         if not isinstance(decision, Final) or not decision.endpoint_gone:
             return decision
@@ -305,7 +305,13 @@ class Senders:
         why = "too many are" if guard.doubts or not removed else "nothing was accepted there yet"
         evidence.say_not_believed(row, decision.reason, why)
         if guard.holds and not evidence.known(row.id):
-            gates.shut_uncertain(now, f"{decision.reason} (held by the purge guard)")
+            reason = f"{decision.reason} (held by the purge guard)"
+            had_closed = not gates.uncertain.is_open
+            gates.shut_uncertain(now, reason)
+            policy = self._work.policy
+            if had_closed and tried.attempt < policy.attempts and now + policy.probe < tried.expires_at:
+                # It was under way when nothing but such answers came back: tried again behind that gate, or all in flight would be lost.
+                return Retry(now + policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
         else:
             gates.uncertain.unused()
         return Final(DeliveryState.REJECTED, f"{decision.reason} (not believed)")

@@ -278,7 +278,7 @@ async def test_before_the_first_acceptance_nothing_uncertain_is_removed(
             assert await dead_of(engine) == 0
     refused = status.reasons["rejected"]["BadDeviceToken (not believed)"]
     assert refused == devices or refused >= 20
-    assert len([record for record in caplog.records if "not believed" in record.message]) == refused
+    assert len([record for record in caplog.records if "not believed" in record.message]) >= refused
     assert "device-" not in caplog.text
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import AddressInvalid
-from fanout_fcm.address import FID, RELAYED, TOKEN, parse_address
+from fanout_fcm.address import APPLE, FID, TOKEN, WEB, parse_address
 from fanout_fcm.simulator import FcmSimulator
 
 FID_TEXT = FcmSimulator.address(1, "fid")
@@ -28,7 +28,9 @@ def test_a_mapping_says_which_it_is() -> None:
     assert parse_address(orjson.dumps({"token": TOKEN_TEXT}).decode()) == parse_address(TOKEN_TEXT)
 
 
-@pytest.mark.parametrize(("platform", "group"), [("android", ""), ("ios", RELAYED), ("Web", RELAYED), ("", "")])
+@pytest.mark.parametrize(
+    ("platform", "group"), [("android", ""), ("ios", APPLE), ("Apple", APPLE), ("Web", WEB), ("", "")]
+)
 def test_the_platform_decides_with_whom_it_shares_fate(platform: str, group: str) -> None:
     assert parse_address({"token": TOKEN_TEXT, "platform": platform}).group == group
 

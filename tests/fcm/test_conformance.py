@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fanout.plugin import Gone, Misconfigured, Moved, Rejected, Throttled, Unavailable
+from fanout.plugin import Gone, Misconfigured, Rejected, Throttled, Unavailable
 from fanout.testing.simulator.gateway import SimulatorGateway
 from fanout.testing.transport import CHECKS, SILENT, Subject
 from fanout_fcm.simulator import REASONS, FcmSimulator
@@ -21,7 +21,7 @@ EXPECTED: dict[str, type] = {
     "INVALID_ARGUMENT": Rejected,
     "INVALID_TOKEN": Gone,
     "UNAUTHENTICATED": Misconfigured,
-    "THIRD_PARTY_AUTH_ERROR": Moved,
+    "THIRD_PARTY_AUTH_ERROR": Misconfigured,
     "PERMISSION_DENIED": Misconfigured,
     "SENDER_ID_MISMATCH": Gone,
     "NOT_FOUND": Misconfigured,

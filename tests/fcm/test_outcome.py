@@ -223,9 +223,11 @@ async def test_row_end_to_end(opened: Any, name: str) -> None:
         address = transport.parse_address(google.address(1))
         outcome = await transport.send(message, Delivery.of(address))
         if isinstance(expected, Misconfigured) and expected.scope is Scope.GROUP:
+            assert outcome == Misconfigured(expected.reason, Scope.ENDPOINT), "one device alone"
+            outcome = await transport.send(message, Delivery.of(address, endpoint=2))
             assert isinstance(outcome, Moved)
             assert (outcome.address.value, outcome.address.group) == (address.value, RELAYED)
-            outcome = await transport.send(message, Delivery.of(outcome.address))
+            outcome = await transport.send(message, Delivery.of(outcome.address, endpoint=2))
         assert outcome == expected
         assert google.tokens.counters.requests == 1
         if name == "accepted":

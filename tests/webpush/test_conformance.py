@@ -28,17 +28,21 @@ GONE = {
     "gone",
     "Unregistered",
     "BadPath",
-}
-STOP = {
-    "errno 109",
     "UnauthorizedRegistration",
     "key mismatch",
     "MismatchSenderId",
-    "unauthorized",
     "VapidPkHashMismatch",
+    "VapidPkHashMismatch 403",
 }
-STOP |= {"VapidPkHashMismatch 403"}
-STOP |= {"aud claim", "Domain Blocked", "BadAuthorizationHeader", "BadJwtToken", "BadVapidPublicKey"}
+STOP = {
+    "errno 109",
+    "unauthorized",
+    "aud claim",
+    "Domain Blocked",
+    "BadAuthorizationHeader",
+    "BadJwtToken",
+    "BadVapidPublicKey",
+}
 AGAIN = {"errno 999", "errno 900", "errno 901", "errno 902", "errno 903", "errno 201", "errno 202", "IdleTimeout"}
 AGAIN |= {"InternalServerError", "ServiceUnavailable", "Shutdown"}
 LATER = {"invalid endpoint", "appthrottled", "channelthrottled", "throttled", "TooManyRequests"}

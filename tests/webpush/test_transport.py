@@ -274,6 +274,28 @@ async def test_no_more_hosts_at_a_time_than_configured(rig: Any) -> None:
         assert isinstance(await each.send(addresses[2]), Accepted)  # one of the two that are idle has made room
 
 
+async def test_many_hosts_take_turns_and_none_is_in_trouble(rig: Any) -> None:
+    """Sixty hosts where four may be busy: each has its turn within the patience of a delivery, and none is closed while it is busy."""
+    async with rig(max_hosts=4, allowed_hosts=("push.example",)) as each:
+        hosts = each.transport._hosts
+        busy: set[str] = set()
+
+        async def use(name: str) -> bool:
+            host = await hosts.admit(name)
+            if host is None:
+                return False
+            busy.add(name)
+            assert len(busy) <= 4
+            await asyncio.sleep(0)
+            assert hosts.get(name) is host, "a host is busy from its admission to its answer"
+            busy.discard(name)
+            hosts.leave(host)
+            return True
+
+        assert all(await asyncio.gather(*[use(f"h{n}.push.example") for n in range(60)]))
+        assert not hosts._waiting
+
+
 # -- trouble
 
 

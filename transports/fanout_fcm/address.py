@@ -10,20 +10,39 @@ import orjson
 
 from fanout.plugin import Address, AddressInvalid
 
-__all__ = ["FID", "RELAYED", "TOKEN", "parse_address"]
+__all__ = ["APPLE", "FID", "RELAYED", "TOKEN", "WEB", "Relays", "parse_address"]
 
 TOKEN = "token"
 FID = "fid"
 """The kinds of endpoint, named as the message's fields are. Google prefers `fid` since 2026 (discovery revision 20261023)."""
 
+APPLE = "apple"
+WEB = "web"
+"""The groups of the devices that Google reaches through Apple or a browser vendor, each with a credential of its own that the project's
+owner gave to Firebase. When that is wrong, its group is parked, and the others go on."""
+
 RELAYED = "relayed"
-"""The group of the devices that Google reaches through somebody else (Apple, a browser vendor) with a credential that the project's
-owner gave to Firebase. When that credential is wrong, this group is parked and Android goes on."""
+"""As these, for devices whose address does not name a platform, and that were found to be reached through somebody else."""
 
 _FID_FORM = re.compile(r"[c-f][A-Za-z0-9_-]{21}")
 """22 characters of base64url that begin with the four bits 0111 (Firebase installations: "FID format")."""
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9_:.=%+/~|-]{23,4096}")
-_GROUPS = {"": "", "android": "", "ios": RELAYED, "apple": RELAYED, "web": RELAYED}
+_GROUPS = {"": "", "android": "", "ios": APPLE, "apple": APPLE, "web": WEB}
+
+
+class Relays:
+    """Tells a device that is reached through somebody else from one whose own credential Google means: two devices say so, or none."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: set[int] = set()
+
+    def agree(self, endpoint: int) -> bool:
+        """This device without a platform was refused for a third party's sake; whether another was as well."""
+        if len(self._said) < 2:
+            self._said.add(endpoint)
+        return len(self._said) > 1
 
 
 def parse_address(raw: str | Mapping[str, Any]) -> Address:

@@ -134,7 +134,8 @@ def _project(answer: Answer) -> Outcome:
 def _third_party(answer: Answer) -> Outcome:
     """The credential by which Google reaches Apple or a browser vendor is wrong: those devices wait, Android goes on.
 
-    A device met outside their group cannot be an Android device, so it is moved there first: see `fanout_fcm.address.RELAYED`.
+    A device whose address names no platform cannot be an Android device then. It waits alone until a second one is answered so; then
+    both move to a group of their own: see `fanout_fcm.address.RELAYED`.
     """
     return Misconfigured(answer.word, Scope.GROUP)
 

@@ -35,7 +35,7 @@ from fanout.plugin import (
     place_of_url,
     way_to,
 )
-from fanout_fcm.address import RELAYED, parse_address
+from fanout_fcm.address import RELAYED, Relays, parse_address
 from fanout_fcm.auth import Credentials
 from fanout_fcm.diagnosis import PROBE, of_probe, of_token
 from fanout_fcm.outcome import Answer, Reauthenticate, of_answer, of_failure
@@ -69,6 +69,7 @@ class FcmTransport:
         self._context = context
         self._monotonic = context.clock.monotonic
         self._path = b""
+        self._relays = Relays()
         self._portion: Portion | None = None
         self._shaper: Shaper | None = None
         self._credentials: Credentials | None = None
@@ -229,8 +230,10 @@ class FcmTransport:
             except TokenError as error:
                 return _without_token(error)
             return await self._send_with(token, message, delivery, begun, again=False)
-        if isinstance(outcome, Misconfigured) and outcome.scope is Scope.GROUP and delivery.group != RELAYED:
-            return Moved(Address(delivery.address, delivery.kind, RELAYED), outcome.reason)
+        if isinstance(outcome, Misconfigured) and outcome.scope is Scope.GROUP and not delivery.group:
+            if self._relays.agree(delivery.endpoint):
+                return Moved(Address(delivery.address, delivery.kind, RELAYED), outcome.reason)
+            return Misconfigured(outcome.reason, Scope.ENDPOINT)
         return outcome
 
     def ways(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from fanout_webpush.vendors import HTTP1_ONLY, least_ttl, most_ttl, vendor_of
 
 __all__ = ["ForeignAddress", "Host", "Hosts"]
 
+_PATIENCE = 1.0
+"""Seconds that a delivery waits for a host's place before it goes back to the queue."""
 _IDLE_CLOSE = 300.0
 """Seconds after which an unused connection is closed: the push services' own limits are not documented, NATs drop at 350."""
 
@@ -62,7 +64,7 @@ class Host:
         self.vendor = vendor_of(name)
         self._least_ttl, self._most_ttl = least_ttl(self.vendor), most_ttl(self.vendor)
         self.pool = pool
-        self.active = 0  # requests over HTTP/1.1
+        self.active = 0  # deliveries, from their admission to their answer
         self.accepted = 0
         self.crowd = Crowd()
         self._heads: dict[tuple[VapidTokens, str, str], tuple[str, Head]] = {}
@@ -104,7 +106,7 @@ class Host:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return self.active == 0 and (self.pool is None or self.pool.in_flight == 0)
+        return self.active == 0
 
 
 class Hosts:
@@ -115,6 +117,7 @@ class Hosts:
         self._context = context
         self._guard = guard
         self._hosts: dict[str, Host] = {}
+        self._waiting: deque[asyncio.Future[None]] = deque()  # for room, in the order in which they came
         self._closing: set[asyncio.Task[None]] = set()
         self._closed: Counter[str] = Counter()  # what pools that are gone had counted
         self._tls: ssl.SSLContext | None = None
@@ -168,6 +171,8 @@ class Hosts:
     async def close(self) -> None:
         """Close every connection. Idempotent."""
         self._tls = None
+        for turn in self._waiting:
+            turn.cancel() if turn.done() else turn.set_result(None)
         for host in list(self._hosts.values()):
             self._dismiss(host)
         if self._closing:
@@ -177,21 +182,63 @@ class Hosts:
                 await client.aclose()
 
     async def admit(self, name: str) -> Host | None:
-        """The host of this authority, entered if it is new; None where `max_hosts` are busy. Raises `HostRefused`."""
+        """The host of this authority, entered if it is new, and busy with one delivery more until `leave`. None where `max_hosts` are
+        busy and none of them has left in time. Raises `HostRefused`.
+        """
         if self._tls is None:
             raise RuntimeError("The Web Push transport is not open: enter it with `async with` before sending.")
         host = self._hosts.get(name)
-        if host is not None:
-            return host
-        self._guard.check(f"https://{name}/")
-        if len(self._hosts) >= self._settings.max_hosts and not self._make_room():
-            return None
-        host = Host(name, None)
-        self._hosts[name] = host
-        if host.vendor not in HTTP1_ONLY:
-            host.pool = self._pool(name)
-            await host.pool.__aenter__()  # does not suspend: nobody sees the host half made
+        if host is None:
+            self._guard.check(f"https://{name}/")
+            if not self._room() and not await self._wait_for_room():
+                return None
+            host = self._hosts.get(name)  # another may have entered it meanwhile
+        if host is None:
+            host = self._hosts[name] = Host(name, None)
+            if host.vendor not in HTTP1_ONLY:
+                host.pool = self._pool(name)
+                await host.pool.__aenter__()  # does not suspend: nobody sees the host half made
+        host.active += 1
         return host
+
+    def leave(self, host: Host) -> None:
+        """One delivery to this host has its answer."""
+        host.active -= 1
+        if not host.active and self._waiting:
+            self._wake()
+
+    def _room(self) -> bool:
+        """Whether one more host may be entered; an idle one is let go for it."""
+        return self._tls is not None and (len(self._hosts) < self._settings.max_hosts or self._make_room())
+
+    async def _wait_for_room(self) -> bool:
+        """Whether there is room before the patience of a delivery ends; hosts take turns in the order in which they came."""
+        until = self._context.clock.monotonic() + _PATIENCE
+        while (left := until - self._context.clock.monotonic()) > 0:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                async with asyncio.timeout(left):
+                    await turn
+            except TimeoutError:
+                break
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._wake()  # its turn had just come
+                raise
+            finally:
+                turn.cancel()
+            if self._room():
+                return True
+        return False
+
+    def _wake(self) -> None:
+        """A host is idle: whoever has waited the longest may have its place."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     async def over_http1(
         self, host: Host, path: str, headers: Mapping[str, str], body: bytes, *, fresh: bool
@@ -203,11 +250,7 @@ class Hosts:
         gateway = self._settings.gateway
         if gateway:
             headers = {**headers, "Host": host.name}
-        host.active += 1
-        try:
-            return await client.request("POST", (gateway or host.origin) + path, headers, body, fresh=fresh)
-        finally:
-            host.active -= 1
+        return await client.request("POST", (gateway or host.origin) + path, headers, body, fresh=fresh)
 
     def leave_http2(self, host: Host) -> None:
         """This host turned out to offer HTTP/1.1 only."""

@@ -149,13 +149,23 @@ class WebPushTransport:
         """Encrypt for this browser and post; again where the host turns out to lack HTTP/2, or wanted a newer token."""
         assert isinstance(message, WebPushMessage)
         host = self._hosts.get(delivery.group)
-        if host is None:
+        if host is not None:
+            host.active += 1
+        else:
+            begun = self._monotonic()
             try:
                 host = await self._hosts.admit(delivery.group)
             except HostRefused as refused:
                 return Rejected(f"host refused ({refused.reason})")
             if host is None:
                 return Deferred("too many hosts at once (max_hosts)", _FULL)
+            delivery.ttl = max(0, delivery.ttl - int(self._monotonic() - begun))
+        try:
+            return await self._send(host, message, delivery)
+        finally:
+            self._hosts.leave(host)
+
+    async def _send(self, host: Host, message: WebPushMessage, delivery: Delivery) -> Outcome:
         tokens = self._by_kind.get(delivery.kind)
         if tokens is None:
             return Gone("subscribed under another VAPID key", certain=False)
