@@ -8,7 +8,7 @@ from typing import Any
 
 from fanout.core.records import GateNote
 
-__all__ = ["ALARM", "LONGER", "Words", "weigh"]
+__all__ = ["ALARM", "LONGER", "Words", "told_until", "weigh"]
 
 LONGER = 60.0
 """Seconds that a note stands beyond its `until`: workers post the next one when the probe has failed."""
@@ -18,6 +18,11 @@ _CALM, ALARM, _OWED = 0, 1, 2
 
 _Key = tuple[int, str, str]
 """(binding's number, scope, name) of a gate."""
+
+
+def told_until(since: float | None, until: float, now: float) -> float:
+    """Until when a note that was written at `since` closes its gate: never further off than it was then (see `Storage.retime`)."""
+    return until if since is None or since <= now + 1.0 else until - since + now
 
 
 @dataclass(slots=True)

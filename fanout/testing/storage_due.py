@@ -150,6 +150,10 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         law(await _next(storage, ahead + 1) == ahead + 5, "and each is due at its time")
 
         now = T0 + 100
+        law(
+            [each.until for each in await storage.gates(now)] == [now + 8],
+            "a gate is told as what is left of it at once",
+        )
         law(await storage.retime(now) is True, "what was written last is from the future: it is looked at")
         law(await storage.retime(now) is False, "once")
         law(await _next(storage, now) == now + 5, "a retry is due as long after as it was to be")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.core.records import GateNote
-from fanout.storage.gates import ALARM, LONGER, weigh
+from fanout.storage.gates import ALARM, LONGER, told_until, weigh
 from fanout.storage.postgres.db import Db
 
 __all__ = ["STANDS", "gates", "post"]
@@ -53,12 +53,12 @@ async def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> No
 async def gates(db: Db, now: float) -> list[GateNote]:
     """Those that stand, by app, binding, scope and name."""
     rows = await db.rows(
-        "SELECT a.name, b.name, g.scope, g.name, g.waiting, g.reason, g.until, g.alarm, g.whole, g.worker FROM gate g "
+        "SELECT a.name, b.name, g.scope, g.name, g.waiting, g.reason, g.until, g.alarm, g.whole, g.worker, g.since FROM gate g "
         f"JOIN binding b ON b.id = g.binding JOIN app a ON a.id = b.app WHERE g.{STANDS} $1",
         now,
     )
     found = [
-        GateNote(app, place, scope, name, waiting, reason, until, alarm == ALARM, whole, worker)
-        for app, place, scope, name, waiting, reason, until, alarm, whole, worker in rows
+        GateNote(app, place, scope, name, waiting, reason, told_until(since, until, now), alarm == ALARM, whole, worker)
+        for app, place, scope, name, waiting, reason, until, alarm, whole, worker, since in rows
     ]
     return sorted(found, key=lambda note: (note.app, note.binding, note.scope, note.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.core.records import GateNote
-from fanout.storage.gates import ALARM, LONGER, weigh
+from fanout.storage.gates import ALARM, LONGER, told_until, weigh
 from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["STANDS", "gates", "post"]
@@ -48,13 +48,15 @@ def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> None:
 def gates(db: Db, now: float) -> list[GateNote]:
     """Those that stand, by app, binding, scope and name."""
     rows = db.rows(
-        "app, place, scope, name, waiting, reason, until, alarm, whole, worker",
+        "app, place, scope, name, waiting, reason, until, alarm, whole, worker, since",
         "(SELECT a.name AS app, b.name AS place, g.* FROM gate g CROSS JOIN binding b ON b.id = g.binding "
         f"CROSS JOIN app a ON a.id = b.app WHERE g.{STANDS} ?)",
         now,
     )
     found = [
-        GateNote(app, place, scope, name, waiting, reason, until, alarm == ALARM, bool(whole), worker)
-        for app, place, scope, name, waiting, reason, until, alarm, whole, worker in rows
+        GateNote(
+            app, place, scope, name, waiting, reason, told_until(since, until, now), alarm == ALARM, bool(whole), worker
+        )
+        for app, place, scope, name, waiting, reason, until, alarm, whole, worker, since in rows
     ]
     return sorted(found, key=lambda note: (note.app, note.binding, note.scope, note.name))
