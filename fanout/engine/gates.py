@@ -243,19 +243,12 @@ class Gates:
                 self._log_closed(gate, Scope(note.scope), "", now, note.until, alarm=False)
                 self.park_behind()
 
-    def narrowed(self, group: Group, so: bool, now: float, *, shut: bool = False) -> None:
-        """Whether work waits because the group's limiter takes less than half of its capacity: said again while it lasts.
-
-        `shut`: the capacity itself is 0.
-        """
+    def narrowed(self, group: Group, so: bool, now: float) -> None:
+        """Whether work waits because the group's limiter takes less than half of its capacity: said again while it lasts."""
         until = self._narrow.get(group.name)
         if so and (until is None or until - now < _NARROW / 2):
             self._narrow[group.name] = now + _NARROW
-            reason = (
-                "the gateway allows no requests at present"
-                if shut
-                else f"{int(group.limiter.limit)} at a time: the gateway has become slow"
-            )
+            reason = f"{int(group.limiter.limit)} at a time: the gateway has become slow"
             whole = len(self._work.groups) == 1
             self._tell("limiter", group.name, Waiting.LIMITER, now, reason, now + _NARROW, whole=whole)
         elif not so and until is not None:

@@ -23,6 +23,8 @@ from fanout.plugin import Clock, Transport
 __all__ = ["Work"]
 
 _log = logging.getLogger("fanout.work")
+_SHUT = 0.5
+"""Seconds between two looks whether a gateway that allows no request allows one again."""
 _IDLE_GROUP = 30.0
 URGENT = LANES.index("urgent")
 _NOWHERE = ("", "removed", False)
@@ -143,11 +145,20 @@ class Work:
             capacity = min(self.transport.capacity(group.name), group.limiter.limit)
             part = int(capacity * self.gates.share(group, self.clock.now()))
             group.limit = max(1, part) if capacity > 0 else 0
+            if capacity <= 0 and group.queued:
+                self._stand_back(group)
         group.wake()
         wanted = min(group.limit, group.queued + group.active)
         for _ in range(wanted - group.senders):
             self._spawn(self.senders.run(group))
             group.senders += 1
+
+    def _stand_back(self, group: Group) -> None:
+        """The gateway allows no request at present: what waits for it goes back to storage for a moment, under that name."""
+        until = self.clock.now() + _SHUT
+        for lease, position in group.drain():
+            lease.park(position, until, Waiting.LIMITER, "the gateway allows no requests at present")
+        self.settler.wake()
 
     def tick(self, now: float) -> None:
         """Every checkpoint: connections may have come or gone; twice a minute, groups without work are let go."""
@@ -163,8 +174,7 @@ class Work:
                 limit = group.limiter.adjust(group.peak, max(1, capacity))
                 group.peak = group.active
                 self.adjust(group)
-                narrow = limit < capacity // 2 or capacity <= 0
-                self.gates.narrowed(group, narrow and group.queued > 0, now, shut=capacity <= 0)
+                self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
             elif now - group.idle_since > _IDLE_GROUP and group.gate.is_open:
                 group.dismiss()
                 del self.groups[group.name]

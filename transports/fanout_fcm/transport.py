@@ -164,7 +164,7 @@ class FcmTransport:
             return await self._send_later(message, delivery, wait, begun)
         body = message.body(delivery.kind, delivery.address, delivery.ttl)
         try:
-            response = await self._request(self._head, self._path, b"", body)
+            response = await self._request(self._head, self._path, b"", body, fresh=delivery.fresh)
         except RequestFailed as failed:
             return of_failure(failed.sent, failed.reason, **failed.evidence)
         if response.status == 200:
