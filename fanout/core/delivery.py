@@ -21,7 +21,8 @@ class Message:
 
     def __init__(self, size: int, topic: str = "") -> None:
         self.size = size
-        self.topic = topic and cleaned(topic)  # the name of a gate, which is stored
+        # The name of a gate, which is stored.
+        self.topic = topic if topic.isascii() and "\x00" not in topic else cleaned(topic)
 
 
 class Delivery:

@@ -40,6 +40,8 @@ _FARTHEST = 1e11
 
 def text(field: str, value: object, longest: int = 512) -> str:
     """A text of 1 to `longest` characters that every storage can hold: without NUL, and valid as UTF-8."""
+    if type(value) is str and 0 < len(value) <= longest and value.isascii() and "\x00" not in value:
+        return value  # the usual case, in few steps: `send` asks several times
     if not isinstance(value, str):
         raise UsageError(f"{field} must be a text of 1 to {longest} characters; it is {_kind(value)}.")
     if not 0 < len(value) <= longest:

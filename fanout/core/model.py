@@ -174,7 +174,9 @@ class Target:
     addresses: tuple[Address, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS or {type(self.names), type(self.ids), type(self.addresses)} != {tuple}:
+        if self.kind not in _KINDS or not (
+            isinstance(self.names, tuple) and isinstance(self.ids, tuple) and isinstance(self.addresses, tuple)
+        ):
             raise UsageError("A target is made by Target.user, users, topic, endpoints, all or parse.")
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop  # which raises nothing where there is none
 
 from fanout.errors import WrongLoop
 
@@ -23,11 +24,7 @@ class Door:
 
     def check(self) -> None:
         """Raise `WrongLoop` for a caller in another loop, or in none."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if self._loop is not None and here is not self._loop:
+        if self._loop is not None and _get_running_loop() is not self._loop:
             raise WrongLoop(
                 "The engine runs in another event loop than this call, and nothing was done: call it in the loop that entered "
                 "`async with fanout.open(…)`, open an engine in this loop, or from threads use fanout.sync."

@@ -307,8 +307,9 @@ class Engine:
             await self._admit(app, [request])
             put = await self._arrivals.enqueue(connection, request)
             return Receipt(put.id, None, put.replayed, self)
-        receipts = await self._put([(notification, target)], app=app, at=at, idempotency_keys=[idempotency_key])
-        return receipts[0]
+        request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
+        (put,) = await self._accept([request], app)
+        return Receipt(put.id, put.total, put.replayed, self)
 
     async def send_many(
         self,
@@ -319,17 +320,13 @@ class Engine:
         idempotency_keys: Sequence[str | None] | None = None,
     ) -> list[Receipt]:
         """Accept many in one commit: all of them, or none and an exception. Otherwise as `send`."""
+        self.ensure_open()
         batch = given.collection("messages", messages)
         keys = (
             [None] * len(batch) if idempotency_keys is None else given.collection("idempotency_keys", idempotency_keys)
         )
-        return await self._put(batch, app=app, at=at, idempotency_keys=keys)
-
-    async def _put(self, messages: Sequence[Any], *, idempotency_keys: Sequence[Any], **more: Any) -> list[Receipt]:
-        self.ensure_open()
-        requests = self._intake.requests(messages, idempotency_keys, **more)
-        puts = await self.accept(requests, app=more["app"])
-        return [Receipt(put.id, put.total, put.replayed, self) for put in puts]
+        requests = self._intake.requests(batch, keys, app=app, at=at)
+        return [Receipt(put.id, put.total, put.replayed, self) for put in await self._accept(requests, app)]
 
     def request(
         self,
@@ -346,6 +343,10 @@ class Engine:
 
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
         """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
+        self.ensure_open()
+        return await self._accept(requests, app)
+
+    async def _accept(self, requests: Sequence[Request], app: str) -> list[Put]:
         await self._admit(app, requests)
         now = self._clock.now()
         submissions = [request.submission for request in requests]
@@ -356,7 +357,6 @@ class Engine:
         return puts
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
-        self.ensure_open()
         await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
@@ -377,7 +377,7 @@ class Engine:
     async def wait(self, id: str, timeout: float | None = None) -> Status:
         """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
         self.ensure_open()
-        future = self._waiters.add(given.text("id", id))
+        future = self._waiters.add(id if isinstance(id, str) else given.text("id", id))
         self._keeper.awaited()
         try:
             status = await self.status(id)

@@ -70,7 +70,7 @@ class Intake:
 
     def check_app(self, app: str) -> None:
         """Raise `UsageError` for an app that has no transport in this engine's configuration."""
-        if given.text("app", app) not in self._bindings:
+        if not isinstance(app, str) or app not in self._bindings:
             known = ", ".join(sorted(self._bindings)) or "none"
             raise UsageError(
                 f"{app!r} is no app of this engine: it has {known}. Add [apps.{app}.transports.…] to serve it."
