@@ -13,6 +13,7 @@ import typer
 
 from fanout.bootstrap import dedicate_process
 from fanout.cli import logs
+from fanout.cli.checkup import check_up
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
 from fanout.cli.systemd import Announcer, Children
@@ -106,13 +107,14 @@ async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: 
         ends = [asyncio.ensure_future(_drained(engine) if drain else _failed(engine))]
         if until_eof:
             ends.append(asyncio.ensure_future(_eof()))
+        beside = [] if drain else [asyncio.ensure_future(check_up(engine))]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             return max(end.result() for end in done)
         finally:
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            for task in (*ends, *beside):
+                task.cancel()
+            await asyncio.gather(*ends, *beside, return_exceptions=True)
 
 
 async def _drained(engine: Engine) -> int:
