@@ -133,8 +133,8 @@ PLANTS = [
     Plant(
         "a private address among public ones is let pass",
         "fanout/http/guard.py",
-        "                if what:\n                    raise HostRefused(",
-        "                if what and len(found) == 1:\n                    raise HostRefused(",
+        "if what and not (private and what in PRIVATE):",
+        "if what and len(found) == 1 and not (private and what in PRIVATE):",
         "tests/guard",
     ),
     Plant(

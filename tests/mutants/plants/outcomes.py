@@ -88,10 +88,10 @@ PLANTS = [
         "tests/webpush/test_outcome.py",
     ),
     Plant(
-        "Web Push: an endpoint that Chrome calls invalid dies at once",
+        "Web Push: a refusal that passes by itself is believed at once",
         _WEBPUSH,
-        "if answer.attempt < 3 else Gone(answer.word)",
-        "if answer.attempt < 1 else Gone(answer.word)",
+        "if answer.attempt < 3 else Rejected(answer.word)",
+        "if answer.attempt < 1 else Rejected(answer.word)",
         "tests/webpush/test_outcome.py",
     ),
     Plant(

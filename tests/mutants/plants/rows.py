@@ -40,8 +40,8 @@ PLANTS = [
     Plant(
         "row 27: Web Push is told a day",
         "transports/fanout_webpush/transport.py",
-        "fields = ttl_field(max(delivery.ttl, host.least_ttl)) + message.fields",
-        "fields = ttl_field(max(86_400, host.least_ttl)) + message.fields",
+        "        fields = ttl_field(host.ttl(delivery.ttl)) + message.fields\n",
+        "        fields = ttl_field(host.ttl(86_400)) + message.fields\n",
         "tests/faults/test_time.py -k row_27",
     ),
     Plant(
@@ -54,7 +54,7 @@ PLANTS = [
     Plant(
         "row 30: sending goes on while results cannot be stored",
         "fanout/engine/settler.py",
-        "                    for work in self.works:\n                        work.hold()\n",
+        "            for work in self.works:\n                work.hold()\n",
         "",
         "tests/faults/test_disk.py -k row_30",
     ),
@@ -78,5 +78,12 @@ PLANTS = [
         "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
         "if prepared.stopped or moment >= prepared.expires_at:",
         "tests/faults/test_processes.py -k row_06 --short-rows",
+    ),
+    Plant(
+        "row 15: a gate that is probed lets everybody through",
+        "fanout/core/gate.py",
+        "return self._out < self._allowed or outlived(self.probed_at, self.probe_until, now)",
+        "return True",
+        "tests/faults/test_outage.py -k row_15",
     ),
 ]
