@@ -190,8 +190,8 @@ async def test_node_which_wants_a_client_certificate(
     files = (certificates.key, certificates.cert, certificates.ca)
     async with running(program, str(script), str(port), *files, port=port) as url:
         async with H2Pool(url, ssl_context=trusting) as pool:
-            assert await failure(pool.request(HEAD, b"/", b"", b"")) == ("no", "tls")
-            assert "CERTIFICATE_REQUIRED" in pool.stats.last_trouble
+            assert await failure(pool.request(HEAD, b"/", b"", b"")) == ("no", "alert certificate_required")
+            assert "refused our certificate" in pool.stats.last_trouble
         known = client_tls(ca_file=certificates.ca, cert_file=certificates.cert, key_file=certificates.key)
         async with H2Pool(url, ssl_context=known) as pool:
             assert (await pool.request(HEAD, b"/", b"", b"")).status == 200
