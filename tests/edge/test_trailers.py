@@ -78,11 +78,12 @@ async def test_a_trailer_changes_nothing_that_the_head_said(rig: Rig) -> None:
     assert first["id"] != second["id"], "the key in the trailer was taken"
 
 
+@pytest.mark.parametrize("lines", [(), (AUTH,)], ids=["a stranger", "a caller"])
 @pytest.mark.parametrize("kind", ["many", "one", "extension"])
-async def test_trailers_without_end_end_the_connection(rig: Rig, kind: str) -> None:
-    """40 MB on a connection without a credential: the process stays as large as it was."""
+async def test_trailers_without_end_end_the_connection(rig: Rig, kind: str, lines: tuple[str, ...]) -> None:
+    """40 MB, without a credential and with one, where the body is waited for: the process stays as large as it was."""
     limit = Limits().header_bytes * 2 + 65_536
-    head = chunked("POST", "/v1/notifications", trailers=())[:-2]
+    head = chunked("POST", "/v1/notifications", *lines, trailers=())[:-2]
     pieces = {
         "many": (head, b"X-Padding: " + b"y" * 1011 + b"\r\n"),
         "one": (head + b"X-Padding: ", b"y" * 1024),
