@@ -13,6 +13,7 @@ import typer
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run, say
 from fanout.cli.workers import show_workers
+from fanout.core.outcome import Scope
 from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
@@ -192,6 +193,19 @@ def _gate_lines(gates: Iterable[GateNote]) -> Iterator[str]:
         what = f"{gate.binding}, {gate.scope}" + (f" {gate.name}" if gate.name else "")
         until = f" until {when(gate.until)}" if gate.until else ""
         yield f"  closed      {what}: {gate.waiting}{until}" + (f" ({gate.reason})" if gate.reason else "")
+        if opens := _opens(gate):
+            yield f"              {opens}"
+
+
+def _opens(gate: GateNote) -> str:
+    """What would open a gate, as far as it is not a time alone."""
+    if gate.scope == Scope.ENDPOINT:
+        return f"this endpoint alone says so and waits alone; asked again then, or at `fanout resume --binding {gate.binding}`"
+    if gate.waiting == Waiting.BREAKER:
+        return f"opens when a delivery that is let through is accepted; tried at once by `fanout resume --binding {gate.binding}`"
+    if gate.waiting == Waiting.GATE:
+        return "opens when a delivery that is let through then is accepted"
+    return ""
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -34,6 +34,8 @@ _UNCERTAIN = "uncertain endpoints"
 """The scope of the gate for endpoints that were never accepted."""
 _NOTIFICATION = "notification"
 """The scope of a gate that only one notification waits behind."""
+_NAMED = 4
+"""Witnesses that a report names, by the short hashes of their addresses."""
 _ALONE = 20
 """Endpoints that others are told of: more make no reader wiser."""
 _LOOKED_AT = 86_400.0
@@ -281,8 +283,7 @@ class Gates:
         """One endpoint (of this short hash) alone says that a credential or the like is wrong: it waits by itself."""
         if name in self._alone or len(self._alone) < _ALONE:
             self._alone.add(name)
-            reason = f"{park.reason}: said of the {park.scope.value}, by this endpoint alone"
-            self._tell(Scope.ENDPOINT, name, park.waiting, now, reason, until)
+            self._tell(Scope.ENDPOINT, name, park.waiting, now, park.reason, until)
 
     def loners_asked(self, now: float) -> None:
         """Endpoints that waited by themselves are asked again, or no longer alone with what they say."""
@@ -334,10 +335,12 @@ class Gates:
         whole = scope not in (Scope.GROUP, Scope.TOPIC, _NOTIFICATION, _UNCERTAIN) or (
             scope is Scope.GROUP and len(work.groups) == 1
         )
+        names = gate.witnesses.names[:_NAMED]
+        reason = f"{gate.reason} (said by {', '.join(names)})" if names else gate.reason
         if alarm:
-            self._alarm(str(scope), name, gate.reason, gate.until, now, waiting=gate.waiting, whole=whole)
+            self._alarm(str(scope), name, reason, gate.until, now, waiting=gate.waiting, whole=whole)
         else:
-            self._tell(str(scope), name, gate.waiting, now, gate.reason, gate.until, whole=whole)
+            self._tell(str(scope), name, gate.waiting, now, reason, gate.until, whole=whole)
 
     def _log_closed(self, gate: Gate, scope: str, name: str, now: float, until: float, *, alarm: bool) -> None:
         work = self._work

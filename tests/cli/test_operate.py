@@ -134,10 +134,12 @@ def test_a_closed_gate_is_shown_with_what_to_do(shell: Any) -> None:
         child.communicate(timeout=120)
     shown = shell.ok("status", id)
     assert re.search(r"breaker +1  a credential, topic or project is wrong: mend it", shown)
-    assert re.search(r"closed +pigeon, binding: breaker until \S+ \(the loft is locked\)", shown)
+    assert re.search(r"closed +pigeon, endpoint [0-9a-f]{8}: breaker until \S+ \(the loft is locked\)", shown)
+    assert "this endpoint alone says so" in shown
+    assert "fanout resume --binding pigeon" in shown
     (gate,) = found["gates"]
     assert (gate["binding"], gate["scope"], gate["waiting"], gate["reason"]) == (
-        "pigeon", "binding", "breaker", "the loft is locked",
+        "pigeon", "endpoint", "breaker", "the loft is locked",
     )  # fmt: skip
     assert (found["app"], found["waiting"], found["backlog"]["deliveries"]) == ("default", {"breaker": 1}, 1)
     everything = shell.ok("status")

@@ -111,6 +111,9 @@ async def test_two_endpoints_of_two_notifications_hold_the_scope_and_are_named(a
 
         assert len(transport.sends) <= 2 * (1 + SLOW.free_retries)
         assert len(heard.closed[0]["witnesses"]) == 2
+        named = f"(said by {', '.join(heard.closed[0]['witnesses'])})"
+        while not any(named in gate.reason for gate in await engine.gates()):
+            await asyncio.sleep(0.005)
 
 
 async def test_one_notification_that_the_gateway_cannot_take_delays_no_alert() -> None:
