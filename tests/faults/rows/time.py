@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -12,13 +13,15 @@ from email.utils import formatdate
 from typing import Any
 
 import fanout
+from fanout.bootstrap import SystemClock
 from fanout.core.outcome import Scope, Unavailable
 from fanout.core.policy import Policy, backoff
 from fanout.core.settlement import Attempted, Retry, decide
 from fanout.engine import Engine
-from fanout.plugin import ACCEPTED, StorageContext
+from fanout.plugin import ACCEPTED, Delivery, Outcome, StorageContext, clock_of
 from fanout.registry import Registry
-from fanout.testing.scripted import ScriptedTransport
+from fanout.testing.postgres import PostgresServer, find_programs
+from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 from fanout.testing.simulator.ledger import read_ledger
 from fanout_apns.simulator import ApnsSimulator
 from fanout_fcm.simulator import FcmSimulator
@@ -267,7 +270,11 @@ class Jumping:
         return time.monotonic()
 
 
-@measured(28, "clock jump +1 h, -1 h, +10 years, smear", "no early or late mass send, leases fair, no busy loop")
+@measured(
+    28,
+    "clock jump +1 h, -1 h, +10 years, smear; schedules",
+    "no early or late mass send, leases fair, no busy loop; a schedule is begun within 100 ms of its time, idle and beside a broadcast",
+)
 async def jumps(form: Form) -> Finding:
     """Two engines on one database, and one clock that jumps under both while a broadcast is half sent."""
     size = form.pick(60, 1000)
@@ -328,7 +335,9 @@ async def jumps(form: Form) -> Finding:
             right = counts == expected and (ahead.counts["accepted"] == 1) == (offset > 0)
         good &= right and twice == 0 and busy < 0.5
         details.append(f"{name}: {counts}, sent twice {twice}, scheduled one {ahead.state}, CPU while idle {busy:.0%}")
-    return Finding("; ".join(details), good, f"{size} deliveries, two workers, injected clock")
+    said, late, lost = await _late(form)
+    found = "; ".join([*details, *said])
+    return Finding(found, good and not lost, f"{size} deliveries, two workers, injected clock", time=late <= 0.1)
 
 
 @measured(29, "all stopped for longer than a lease (SIGSTOP)", "leases taken again, nothing lost, no storm")
@@ -366,6 +375,56 @@ async def suspended(form: Form) -> Finding:
 
 async def _settled(engine: Engine) -> bool:
     return not await engine.storage.outstanding()
+
+
+async def _late(form: Form) -> tuple[list[str], float, int]:
+    """Urgent schedules for one user: to an engine that has slept since they were made, and to one whose connections are full.
+
+    What was found on each storage, the worst lateness in seconds, and how many were not sent.
+    """
+    count, size = form.pick(3, 20), form.pick(300, 20_000)
+    with contextlib.ExitStack() as stack:
+        places = {"memory": "memory:", "SQLite": f"sqlite:{form.folder}/due.db"}
+        if form.long and find_programs() is not None:
+            server = stack.enter_context(await asyncio.to_thread(PostgresServer.start))
+            places["PostgreSQL"] = server.url(await asyncio.to_thread(server.fresh))
+        said, late, lost = [], 0.0, 0
+        for name, location in places.items():
+            idle, busy, missing = await _schedules(location, count, size, form.seed)
+            said.append(f"{count} schedules, {name}: idle {idle * 1000:.0f} ms, busy {busy * 1000:.0f} ms late")
+            late, lost = max(late, idle, busy), lost + missing
+    return said, late, lost
+
+
+async def _schedules(location: str, count: int, size: int, seed: int) -> tuple[float, float, int]:
+    """How late the worst first push was while idle, and the worst beginning while busy (seconds); and how many were not sent."""
+    pushed: dict[str, float] = {}
+
+    async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        pushed.setdefault(message.notification.id, clock.now())
+        await asyncio.sleep(0.005)
+        return ACCEPTED
+
+    storage = Registry().make_storage(location, StorageContext(clock=SystemClock()))
+    clock = clock_of(storage, SystemClock())
+    transport = ScriptedTransport(answer, capacity=20)
+    engine = Engine(storage, {("default", "push"): transport}, clock=clock, rng=random.Random(seed))
+    code = fanout.Notification(title="code", lane="urgent", ttl=20.0)
+
+    async def sent(at: float) -> tuple[str, float]:
+        receipt = await engine.send(code, "user:u0", at=at)
+        await receipt.wait(60)
+        return receipt.id, at
+
+    async with engine:
+        for n in range(size):
+            await engine.endpoints.register(user=f"u{n}", binding="push", address=f"d{n}")
+        idle = [await sent(clock.now() + 0.3) for _ in range(count)]
+        broadcast = await engine.send(fanout.Notification(title="sale", lane="bulk"), "all")
+        busy = await asyncio.gather(*[sent(clock.now() + 0.1 + 0.2 * n) for n in range(count)])
+        await broadcast.cancel()
+    late = [[pushed[id] - at for id, at in which if id in pushed] for which in (idle, busy)]
+    return max(late[0], default=0.0), max(late[1], default=0.0), 2 * count - sum(map(len, late))
 
 
 ROWS = [jitter, retry_after, expiry, jumps, suspended]
