@@ -19,6 +19,7 @@ from importlib.metadata import version
 from fanout.core.fleet import WorkerNote
 from fanout.core.policy import Policy
 from fanout.core.records import GateNote
+from fanout.core.text import cleaned
 from fanout.engine.link import FleetLink
 from fanout.engine.patience import PASSING, Trouble
 from fanout.engine.pulse import Pulse
@@ -64,7 +65,7 @@ class Membership:
         self._active = storage.shared and bindings is not None
         self._note = WorkerNote(
             id=worker,
-            host=socket.gethostname(),
+            host=cleaned(socket.gethostname()),
             pid=os.getpid(),
             version=_VERSION,
             started_at=clock.now(),
