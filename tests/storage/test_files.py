@@ -9,6 +9,7 @@ import threading
 from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,7 +18,7 @@ import pytest
 
 from fanout.core.model import Target
 from fanout.errors import StorageError, StorageUnavailable
-from fanout.plugin import StorageContext
+from fanout.plugin import Sealer, StorageContext
 from fanout.storage.sqlite import opening
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
@@ -324,3 +325,20 @@ async def test_a_folder_that_cannot_be_written_for_a_while(tmp_path: Path, monke
                     await storage.status(kept.id, T0)
         assert await storage.status(kept.id, T0) is not None
         await storage.put([submission()], T0)
+
+
+async def test_keys_of_addresses_that_do_not_fit_for_a_while_pass(tmp_path: Path) -> None:
+    """Another program has sealed the file with a key that this one lacks: named, and over once its record is the old one again."""
+    path = tmp_path / "x.db"
+    keys = [Sealer([bytes([n]) * 32]) for n in (1, 2)]
+    async with SqliteStorage(str(path), replace(CONTEXT, sealer=keys[0])) as storage:
+        await storage.register([device("alice", "1")], T0)
+        other = apsw.Connection(str(path))
+        (record,) = other.execute("SELECT record FROM seal").fetchone()
+        other.execute("UPDATE seal SET record = ?", (keys[1].begin(complete=True).dump(),))
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="address key"):
+                await storage.register([device("bob", "2")], T0)
+        other.execute("UPDATE seal SET record = ?", (record,))
+        other.close()
+        assert len(await storage.register([device("bob", "2")], T0)) == 1
