@@ -69,3 +69,20 @@ def test_nothing_secret_is_shown(shell: Any) -> None:
     result = shell("doctor")
     assert result.code == 2
     assert "hush" not in result.out + result.err
+
+
+def test_the_way_to_each_gateway_is_told(shell: Any) -> None:
+    shell.config.write_text(
+        shell.config.read_text()
+        + '[apps.default.transports.wns]\nclient_id = "01234567-89ab-cdef-0123-456789abcdef"\ntenant_id = "example.com"\n'
+        + 'client_secret = "s"\nproxy = "http://user:hunter2@127.0.0.1:1"\n'
+    )
+    result = shell("doctor", "--json")
+    found = findings(result)["binding", "default/wns"]
+    assert found["ways"] == {
+        "login.microsoftonline.com": "through the proxy 127.0.0.1:1",
+        "notify.windows.com": "through the proxy 127.0.0.1:1",
+    }
+    assert not found["ok"]
+    assert "login.microsoftonline.com through the proxy 127.0.0.1:1" in shell("doctor").out
+    assert "hunter2" not in result.out
