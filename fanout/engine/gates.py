@@ -346,10 +346,11 @@ class Gates:
         work = self._work
         _log.log(
             logging.ERROR if alarm else logging.WARNING,
-            "%s/%s: gate of %s closed for %.1f s: %s",
+            "%s/%s: gate of %s %s closed for %.1f s: %s",
             work.app,
             work.binding,
-            f"{scope} {name}".rstrip(),
+            scope,
+            name,
             until - now,
             gate.reason,
         )
@@ -359,7 +360,7 @@ class Gates:
 
     def _say_opened(self, scope: str, name: str, now: float) -> None:
         work = self._work
-        _log.info("%s/%s: gate of %s opened", work.app, work.binding, f"{scope} {name}".rstrip())
+        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name)
         self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=str(scope))
         if scope is Scope.BINDING:
             for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):
