@@ -82,7 +82,9 @@ def _unfounded(evidence: Evidence, id: str, endpoint: int, state: str, reason: s
             return "" if _was(evidence, endpoint, "gone") else "it never was"
         return "" if {"gone", "bad"} & set(verdicts) else "no gateway said so"
     if state == "rejected":
-        return "" if {"rejected", "gone"} & set(verdicts) else "no gateway said so"
+        # A death that is not believed ends its delivery so, and leaves the endpoint.
+        said = {"rejected", "gone", "bad"} if reason.endswith("(not believed)") else {"rejected", "gone"}
+        return "" if said & set(verdicts) else "no gateway said so"
     if state == "cancelled":
         if reason.startswith("endpoint "):
             return "" if _was(evidence, endpoint, reason.removeprefix("endpoint ")) else "it never was"
