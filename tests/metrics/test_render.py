@@ -42,19 +42,30 @@ async def sent(engine: Engine, *addresses: str, lane: Any = "normal") -> str:
 
 async def test_outcomes_attempts_and_what_waits(running: Callable[..., Any], scrape: Any) -> None:
     async with running(script) as engine:
-        id = await sent(engine, "one-phone", "two-phone", "dead-phone", "put-off", "hosts.example/x", lane="urgent")
+        id = await sent(
+            engine,
+            "one-phone",
+            "two-phone",
+            "dead-phone",
+            "put-off",
+            "hosts.example/x",
+            "hosts.example/y",
+            lane="urgent",
+        )
         page = await render(engine)
         found = scrape(page)
         of = {"app": "default", "binding": "push"}
-        assert found("fanout_attempts_total", **of) == 5
-        assert found("fanout_attempt_bytes_total", **of) > 5 * 36
+        assert found("fanout_attempts_total", **of) == 6
+        assert found("fanout_attempt_bytes_total", **of) > 6 * 36
         assert found("fanout_deliveries_total", **of, state="accepted") == 2
         assert found("fanout_deliveries_total", **of, state="gone", reason="Unregistered") == 1
         assert found("fanout_retries_total", **of, waiting="backoff", reason="TooManyRequests") == 1
+        # The first of two that accuse their host waits alone, the second behind its gate.
+        assert found("fanout_retries_total", **of, waiting="breaker", reason="locked") == 1
         assert found("fanout_releases_total", **of, waiting="breaker") == 1
         assert found("fanout_deliveries_waiting", app="default", reason="backoff") == 1
-        assert found("fanout_deliveries_waiting", app="default", reason="breaker") == 1
-        assert found("fanout_backlog_deliveries", app="default") == 2
+        assert found("fanout_deliveries_waiting", app="default", reason="breaker") == 2
+        assert found("fanout_backlog_deliveries", app="default") == 3
         assert found("fanout_queue_age_seconds", app="default") > 0
         assert found("fanout_delivery_seconds_count", **of, lane="urgent") == 2
         assert found("fanout_delivery_seconds_count", **of, lane="bulk") == 0
