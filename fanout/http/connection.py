@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Owner"]
 
-_SLICE = 1024
-"""Bytes that are looked at in one turn of the loop: some ten answers."""
+_SLICE = 4096
+"""Bytes that are looked at in one turn of the loop: some eighty answers with an id in their headers."""
 _GATHERED = 8192
 """Bytes that are worth a write of their own while more answers, and so more requests, come in the next turn."""
 _UNREAD = 262_144

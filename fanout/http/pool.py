@@ -211,7 +211,7 @@ class H2Pool:
                 self._loop.call_soon(best.flush)
         elif len(best.codec.out) > _FULL:
             best.write()
-        if least >= best.half and len(self._ready) < self._settings.connections:
+        if least >= best.half and self._connecting is None and len(self._ready) < self._settings.connections:
             self._consider()
         return future
 
