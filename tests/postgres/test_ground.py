@@ -122,7 +122,15 @@ def lazy() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.mark.parametrize("prepared", ["on", "off"])
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        "on",
+        pytest.param(
+            "off", marks=pytest.mark.long("the same without what is prepared; test_behind_a_pooler is the short form")
+        ),
+    ],
+)
 async def test_what_is_acknowledged_survives_a_crash_though_synchronous_commit_is_off(
     lazy: PostgresServer, prepared: str
 ) -> None:

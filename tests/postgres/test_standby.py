@@ -89,7 +89,13 @@ async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
         assert await ask(server, backends) == 3, "the same connections serve again"
 
 
-@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "pg_cancel_backend",
+        pytest.param("pg_terminate_backend", marks=pytest.mark.long("pg_cancel_backend is the short form")),
+    ],
+)
 async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
     server: PostgresServer, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,15 @@ RIGHTS = {
 }
 
 
-@pytest.mark.parametrize("prepared", ["on", "off"])
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        "on",
+        pytest.param(
+            "off", marks=pytest.mark.long("the same without what is prepared; test_behind_a_pooler is the short form")
+        ),
+    ],
+)
 @pytest.mark.parametrize("right", RIGHTS)
 async def test_a_right_that_is_taken_for_a_while(server: PostgresServer, right: str, prepared: str) -> None:
     taken, back = RIGHTS[right]
