@@ -350,7 +350,7 @@ class Gates:
             work.app,
             work.binding,
             scope,
-            name,
+            name or work.binding,  # a binding with one gateway has one group, without a name
             until - now,
             gate.reason,
         )
@@ -360,7 +360,7 @@ class Gates:
 
     def _say_opened(self, scope: str, name: str, now: float) -> None:
         work = self._work
-        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name)
+        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name or work.binding)
         self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=str(scope))
         if scope is Scope.BINDING:
             for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):

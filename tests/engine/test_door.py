@@ -15,7 +15,7 @@ from rig import register, running
 from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.errors import AddressInvalid, EngineClosed, InvalidMessage, UsageError, WrongLoop
-from fanout.plugin import Address, Moved, Outcome, Rejected
+from fanout.plugin import ACCEPTED, Address, Misconfigured, Moved, Outcome, Rejected
 from fanout.testing.scripted import ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -293,3 +293,15 @@ async def test_a_refusal_at_the_lease_is_stored_whatever_it_holds() -> None:
         status = await receipt.wait(10)
 
         assert status.reasons["rejected"] == {"gone\ufffd \ufffd away": 1}
+
+
+async def test_a_gate_without_a_name_leaves_no_gap_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fanout")
+    answers: list[Outcome] = [Misconfigured("no key", named=False)]
+    async with running(lambda message, delivery: answers.pop() if answers else ACCEPTED) as (engine, _):
+        await register(engine, "alice", "phone")
+        await (await engine.send(HI, "user:alice")).wait(10)
+    told = [record.getMessage() for record in caplog.records if "gate of" in record.getMessage()]
+
+    assert any("gate of binding push closed" in text for text in told), told
+    assert not any("  " in text for text in told)
