@@ -182,7 +182,7 @@ class Hosts:
                 await client.aclose()
 
     async def admit(self, name: str) -> Host | None:
-        """The host of this authority, entered if it is new, and busy with one delivery more until `leave`. None where `max_hosts` are
+        """The host of this authority, entered if it is new, and busy with one delivery more, which takes itself off `active`. None where `max_hosts` are
         busy and none of them has left in time. Raises `HostRefused`.
         """
         if self._tls is None:
@@ -201,10 +201,9 @@ class Hosts:
         host.active += 1
         return host
 
-    def leave(self, host: Host) -> None:
-        """One delivery to this host has its answer."""
-        host.active -= 1
-        if not host.active and self._waiting:
+    def left(self) -> None:
+        """A host has become idle."""
+        if self._waiting:
             self._wake()
 
     def _room(self) -> bool:

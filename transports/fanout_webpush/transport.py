@@ -160,17 +160,11 @@ class WebPushTransport:
             if host is None:
                 return Deferred("too many hosts at once (max_hosts)", _FULL)
             delivery.ttl = max(0, delivery.ttl - int(self._monotonic() - begun))
-        try:
-            return await self._send(host, message, delivery)
-        finally:
-            self._hosts.leave(host)
-
-    async def _send(self, host: Host, message: WebPushMessage, delivery: Delivery) -> Outcome:
-        tokens = self._by_kind.get(delivery.kind)
-        if tokens is None:
-            return Gone("subscribed under another VAPID key", certain=False)
         renewed = False
         try:
+            tokens = self._by_kind.get(delivery.kind)
+            if tokens is None:
+                return Gone("subscribed under another VAPID key", certain=False)
             subscription = take_apart(delivery.address)
             path = host.path_of(subscription.endpoint)
             while True:
@@ -192,6 +186,10 @@ class WebPushTransport:
             return Rejected("address is not of its group")
         except ValueError:
             return Gone("unusable subscription")
+        finally:
+            host.active -= 1
+            if not host.active:
+                self._hosts.left()
 
     # -- inside
 
