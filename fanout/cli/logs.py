@@ -48,6 +48,7 @@ EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("app", "binding", "scope", "group", "seconds", "reason"),
     ),
     "%s/%s: gate of %s %s opened": ("gate.opened", ("app", "binding", "scope", "group")),
+    "Others are not told of a gate of %s/%s: %s": ("gate.untold", ("app", "binding", "reason")),
     "%s/%s: %s (fault %d)\n%s": ("fault", ("app", "binding", "reason", "count")),
     "%s/%s: new settings or a new credential are in use": ("credential.new", ("app", "binding")),
     "A changed configuration is in use: %s.": ("configuration.taken", ("reason",)),
