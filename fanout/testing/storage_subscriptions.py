@@ -150,6 +150,8 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         law(await active(storage, "alice") == [hers.endpoint], "with its endpoint")
         again = await subscribe(storage, now=T0 + 2)
         law(again.renewed and again.subscription.id == hers.id and not again.ended, "each renews his own")
+        put = await send(storage, Audience(), now=T0 + 2)
+        law(await reached(storage, put.id) == [hers.endpoint], "a push reaches whose it is")
 
         stolen = await subscribe(storage, "mallory", "laptop", keys="other keys", now=T0 + 3)
         law(stolen.refused and stolen.subscription.id == 0, "an address without its keys is no proof")
@@ -312,6 +314,11 @@ async def subscriptions_are_bounded(kit: Kit) -> None:
         law(len(left) == 3 and one.id in left and done.subscription.id in left, "the others stay, the wanted one too")
         done = await subscribe(storage, name="six", token="6", now=T0 + 6, most=1)
         law(len(done.ended) == 3, "a lower limit ends all that are too many")
+        put = await send(storage, Audience(), now=T0 + 7)
+        law(
+            await reached(storage, put.id) == [done.subscription.endpoint],
+            "a push reaches those that stay, and no other",
+        )
         law([s.id for s in await storage.feed.subscriptions("default", "bob")] == [other.id], "another user's stay")
         events = [event for event in await storage.events() if event.kind == "subscription.ended"]
         law(len(events) == 5, "each that was ended so is in the log")
