@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -50,7 +51,11 @@ def test_a_bundle_finds_its_plugins(tmp_path: Path, request: pytest.FixtureReque
     (tmp_path / "program.py").write_text(PROGRAM)
     words = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", "--paths", str(tmp_path)]
     words += ["--additional-hooks-dir", *_pyinstaller.get_hook_dirs(), "program.py"]
-    environ = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    environ = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+    }
     subprocess.run(words, cwd=tmp_path, env=environ, check=True, timeout=500)
     (away := tmp_path / "away").mkdir()
     bundle = tmp_path / "dist" / "program" / "program"

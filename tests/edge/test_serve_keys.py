@@ -47,7 +47,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
         "from fanout.testing.scripted import plugin as made\nplugin = made()\n"
     )
     (folder / "fanout.toml").write_text(CONFIG + "[service.limits]\nfailures_per_minute = 1000000\n")
-    environ = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fanout", "serve", "--port", "0"),
         cwd=folder,

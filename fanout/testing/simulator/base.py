@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -119,8 +118,9 @@ class Simulator:
         if server is not None:
             server.close()
             await self.disconnect()
-            if sys.version_info >= (3, 13):
-                server.abort_clients()  # those still in their TLS handshake
+            # Those still in their TLS handshake: asyncio's server has it from Python 3.13 on, and uvloop's has not.
+            if (abort := getattr(server, "abort_clients", None)) is not None:
+                abort()
             await server.wait_closed()
         if self.ledger is not None:
             self.ledger.close()

@@ -54,8 +54,8 @@ PLANTS = [
     Plant(
         "row 30: sending goes on while results cannot be stored",
         "fanout/engine/settler.py",
-        "            for work in self.works:\n                work.hold()\n",
-        "",
+        "        if not self.stuck:\n            self.stuck = True\n            for work in self.works:\n                work.hold()\n",
+        "        if True:\n",
         "tests/faults/test_disk.py -k row_30",
     ),
     Plant(
