@@ -58,10 +58,21 @@ class Times:
 
 
 async def test_a_slow_attempt_goes_on_beside_the_next() -> None:
-    plan = Times(0.05, 3600.0, 3600.0)
-    assert await plan.run() == 0
-    assert plan.begun == [0, 1, 2]
-    assert plan.cancelled == [1, 2]
+    plan = Times(3600.0, 3600.0, 3600.0)
+    answered = asyncio.Event()
+
+    async def slow() -> int:
+        plan.begun.append(0)
+        await answered.wait()
+        return 0
+
+    plan.attempts[0] = slow
+    racing = asyncio.ensure_future(plan.run())
+    while len(plan.begun) < 3:
+        await asyncio.sleep(0.001)
+    answered.set()
+    assert await racing == 0
+    assert sorted(plan.cancelled) == [1, 2]
 
 
 async def test_a_failure_begins_the_next_at_once() -> None:
