@@ -89,11 +89,11 @@ class Settler:
             self._signal.set()
 
     async def run(self) -> None:
-        """Settle at once where no answer is to come, and at most once a checkpoint otherwise. Raises `StorageError` when storage is lost."""
+        """Settle at once what no answer is to be added to, and otherwise once a checkpoint. Raises `StorageError` when storage is lost."""
         begun = -self._policy.checkpoint
         while True:
             await self._signal.wait()
-            while self._awaits() and (pause := begun + self._policy.checkpoint - self._clock.monotonic()) > 0:
+            while not self._complete() and (pause := begun + self._policy.checkpoint - self._clock.monotonic()) > 0:
                 await self._answered.wait(pause)
             begun = self._clock.monotonic()
             self.awake = False
@@ -101,12 +101,18 @@ class Settler:
 
     def answered(self) -> None:
         """A group has no answer to wait for: a settlement that waits for its checkpoint may go, if no other group has one either."""
-        if not self._awaits():
+        if self._complete():
             self._answered.set()
 
-    def _awaits(self) -> bool:
-        """Whether a delivery in hand has no result yet: a later settlement will have to be made anyway."""
-        return any(lease.left for work in self.works for lease in work.leases.values())
+    def _complete(self) -> bool:
+        """Whether there are results, and no delivery in hand without one: no other settlement can be made together with this one."""
+        found = False
+        for work in self.works:
+            for lease in work.leases.values():
+                if lease.left:
+                    return False
+                found = found or lease.dirty
+        return found
 
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""

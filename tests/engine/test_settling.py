@@ -10,6 +10,7 @@ from rig import register, running
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
+from fanout.engine.work import Work
 from fanout.plugin import ACCEPTED, Outcome
 from fanout.testing.scripted import ScriptedMessage
 
@@ -47,3 +48,31 @@ async def test_the_last_answer_of_several_settles_all_of_them() -> None:
         free.set()
         for receipt in (slow, quick):
             assert (await receipt.wait(timeout=60)).counts["accepted"] == 1
+
+
+async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel that another worker has yet to confirm is said again at a steady pace: settlements of nothing do not hurry it."""
+    calls = 0
+    async with running(policy=Policy(checkpoint=0.5, lease=5.0)) as (engine, _):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        await receipt.wait(timeout=60)
+
+        async def held(*_: object) -> int:
+            nonlocal calls
+            calls += 1
+            return int(calls < 5)
+
+        monkeypatch.setattr(engine.storage, "cancel", held)
+        settled = 0
+        tick = Work.tick
+
+        def counted(work: Work, now: float) -> None:
+            nonlocal settled
+            settled += 1
+            tick(work, now)
+
+        monkeypatch.setattr(Work, "tick", counted)
+        await engine.cancel(receipt.id)
+        assert calls == 5
+        assert settled <= calls

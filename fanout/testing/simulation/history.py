@@ -111,7 +111,8 @@ class Rest:
 class History:
     """One run. `calls` are storage calls in the order of their commits, but for mere questions; a commit is named by its index there.
 
-    `directories` are (commit, directory) wherever the directory changed; `live` are (line of the trace, node, event) of each engine.
+    `directories` are (commit, directory) wherever the directory changed; `live` are (line of the trace, node, event, virtual
+    second) of each engine.
     `jumps` are (virtual seconds, by how much). `drained` is when nothing was left to do, None where that never came.
     """
 
@@ -122,7 +123,7 @@ class History:
     requests: list[Request] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)
     directories: list[tuple[int, Directory]] = field(default_factory=list)
-    live: list[tuple[int, str, Any]] = field(default_factory=list)
+    live: list[tuple[int, str, Any, float]] = field(default_factory=list)
     jumps: list[tuple[float, float]] = field(default_factory=list)
     full: list[tuple[float, float]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)

@@ -164,7 +164,7 @@ class Hook:
 
     def on_event(self, event: Any) -> None:
         """See `fanout.engine.live.Hooks`."""
-        self._history.live.append((len(self._node.world.trace), self._node.name, event))
+        self._history.live.append((len(self._node.world.trace), self._node.name, event, self._node.world.time))
         self._node.world.say(self._node.name, "event", f"{event.kind} {event.data}")
 
 

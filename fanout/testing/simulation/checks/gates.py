@@ -65,7 +65,7 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in evidence.history.attempts:
         attempts[attempt.node].append(attempt)
-    for line, node, event in evidence.history.live:
+    for line, node, event, at in evidence.history.live:
         if event.kind != "gate.closed":
             continue
         until, data = event.data["until"], event.data
@@ -73,12 +73,13 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
             there = attempt.binding == data["binding"] and data["scope"] in ("binding", "group")
             there = there and (data["scope"] == "binding" or data["group"] == attempt.group)
             wall = evidence.latest_wall(attempt.begun)
-            early = attempt.line > line and wall < until - SLACK
+            # What is left is never more than it was when the gate closed, wherever the wall clock has been set since.
+            early = attempt.line > line and wall < until - SLACK and attempt.begun - at < until - event.at - SLACK
             early = early and data.get("sole") in ("", attempt.notification)
             early = early and not any(
                 line < opened < attempt.line
-                and (at, what.data["scope"], what.data["group"]) == (node, data["scope"], data["group"])
-                for opened, at, what in evidence.history.live
+                and (where, what.data["scope"], what.data["group"]) == (node, data["scope"], data["group"])
+                for opened, where, what, _ in evidence.history.live
                 if what.kind == "gate.opened"
             )
             if there and early and not evidence.nudged(attempt.binding, 0.0, attempt.begun):
@@ -92,7 +93,7 @@ def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
     """
     closed: dict[tuple[str, str, str, str], int] = {}
     spans: list[tuple[int, int, tuple[str, str, str, str]]] = []
-    for line, node, event in evidence.history.live:
+    for line, node, event, _ in evidence.history.live:
         if event.kind in ("gate.closed", "gate.opened") and event.data["scope"] in ("group", "binding"):
             place = (node, event.data["binding"], event.data["scope"], event.data["group"])
             since = closed.pop(place, None)

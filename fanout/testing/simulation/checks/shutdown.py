@@ -50,7 +50,7 @@ def blames_no_plugin(evidence: Evidence) -> Iterator[Violation]:
     But after a pause of two request deadlines the watchdog cannot tell a send that hangs from one that stood still with it.
     """
     deadline = 2 * evidence.history.plan.policy.request_timeout
-    for _, node, event in evidence.history.live:
+    for _, node, event, _ in evidence.history.live:
         if event.kind != "fault":
             continue
         life = evidence.history.lives[node]
