@@ -78,6 +78,24 @@ async def test_a_wrong_apple_credential_holds_apple_devices_and_android_goes_on(
         assert {endpoint.state for endpoint in endpoints} == {"active"}
 
 
+@pytest.mark.parametrize("platform", ["", "ios"])
+async def test_one_developers_iphone_stops_nobody(folder: Path, storage: str, platform: str) -> None:
+    """Its token alone is refused for Apple's sake: iOS, web and Android devices go on, whether its platform is known or not."""
+    async with running(folder, storage) as (engine, google):
+        phone = {"token": google.address(0, "ios"), **({"platform": platform} if platform else {})}
+        await engine.endpoints.register(user="eve", binding="fcm", address=phone)
+        for n, other in enumerate(("ios", "ios", "web", "android", "")):
+            named = {"platform": other} if other else {}
+            address = {"token": google.address(n + 1, "good"), **named}
+            await engine.endpoints.register(user="alice", binding="fcm", address=address)
+        first = await engine.send(HI, "user:eve")
+        while not (await first.status()).pending_by_reason.get("breaker"):
+            await asyncio.sleep(0.005)
+        for _ in range(2):
+            assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 5
+        assert (await first.status()).counts["pending"] == 1
+
+
 async def test_a_wrong_project_deletes_nothing(folder: Path, storage: str) -> None:
     """Every token is answered as another project's: the purge guard takes that for our mistake."""
     async with running(folder, storage) as (engine, google):
