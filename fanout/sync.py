@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from fanout.core.model import Endpoint, EndpointState, Notification, Target
@@ -74,7 +75,7 @@ def enqueue(
     target: Target | str,
     *,
     app: str = "default",
-    at: float | None = None,
+    at: float | datetime | None = None,
     idempotency_key: str | None = None,
     schema: str = "fanout",
 ) -> Enqueued:
@@ -89,6 +90,7 @@ def enqueue(
     be told without a transport; what only the worker finds out is the event `notification.refused`. Raises `Conflict`, and what the
     driver raises.
     """
+    from fanout.core import given
     from fanout.core.policy import Policy, Retention
     from fanout.core.submission import submission_of
     from fanout.enqueue import Statement
@@ -107,7 +109,8 @@ def enqueue(
     )
     if at is not None:
         # As it was wished: whether that is past already, the database's clock decides.
-        submission = replace(submission, due_at=at, expires_at=submission.expires_at - submission.due_at + at)
+        wished = given.instant("at", at)
+        submission = replace(submission, due_at=wished, expires_at=submission.expires_at - submission.due_at + wished)
     return Enqueued(*run(connection, Statement(submission, schema, now - Retention().idempotency_keys)))
 
 
@@ -162,7 +165,7 @@ class Engine:
         target: Target | str,
         *,
         app: str = "default",
-        at: float | None = None,
+        at: float | datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Accept a notification durably. Arguments and errors are those of `fanout.Engine.send`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fanout.core.codec import encode_envelope
+from fanout.core.given import text
 from fanout.core.records import Submission
 from fanout.errors import Conflict, UsageError
 
@@ -66,14 +67,13 @@ class Statement:
     values: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not _SCHEMA.fullmatch(self.schema):
+        if not isinstance(self.schema, str) or not _SCHEMA.fullmatch(self.schema):
             raise UsageError(f"schema is {self.schema!r}: write small letters, digits and underscores.")
         submission = self.submission
+        text("app", submission.app)
         texts = (submission.id, submission.app, submission.idempotency_key, submission.digest.hex())
         numbers = (submission.accepted_at, submission.due_at, submission.expires_at, self.keys_since)
         given = (*texts, encode_envelope(submission), submission.content.decode(), *numbers)
-        if any("\0" in text for text in texts if text):
-            raise UsageError("The app's name and the idempotency key must be texts without NUL.")
         object.__setattr__(self, "values", dict(zip((*_TEXTS, *_NUMBERS), given, strict=True)))
 
     def sql(self, hole: Callable[[int, str], str]) -> str:

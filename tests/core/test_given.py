@@ -22,6 +22,7 @@ from fanout.core.policy import Policy
 from fanout.core.settlement import Attempted, Final, decide
 from fanout.core.submission import submission_of
 from fanout.core.text import REASON_LIMIT, cleaned, storable
+from fanout.enqueue import Statement
 from fanout.errors import AddressInvalid, UsageError
 
 HI = Notification(title="Hi")
@@ -306,3 +307,10 @@ def test_a_gateway_that_names_no_number_names_no_time() -> None:
     for outcome in (Throttled(math.nan), Unavailable(after=math.nan)):
         decision = decide(outcome, tried, Policy(), 0.0, random.Random(1))
         assert math.isfinite(decision.due_at)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("changed", [{"app": 5}, {"app": "a\x00"}, {"app": BROKEN}, {"schema": 5}, {"schema": "a b"}])
+def test_what_is_enqueued_is_judged_before_the_statement_is_run(changed: dict[str, Any]) -> None:
+    values = {"app": "default", "schema": "fanout"} | changed
+    with pytest.raises(UsageError, match=next(iter(changed))):
+        Statement(_submit(app=values["app"]), values["schema"], 0.0)
