@@ -39,13 +39,6 @@ PLANTS = [
         "tests/engine/test_fleet.py",
     ),
     Plant(
-        "sending goes on while results cannot be stored",
-        "fanout/engine/settler.py",
-        "        if not self.stuck:\n            self.stuck = True\n            for work in self.works:\n                work.hold()\n",
-        "        if True:\n",
-        "tests/engine/test_faults.py -k disk",
-    ),
-    Plant(
         "accepted deliveries count no attempt",
         "fanout/engine/lease.py",
         "            self._attempts += len(self.accepted)\n",
