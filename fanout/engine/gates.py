@@ -59,7 +59,8 @@ class Gates:
         self._narrow: dict[str, float] = {}
         self.uncertain = Gate(work.policy)
         """What endpoints wait behind that were never accepted, while next to nothing but uncertain deaths comes back."""
-        self._alone: set[str] = set()  # endpoints that wait by themselves, of which others are told
+        self.alone: dict[str, str] = {}
+        """Endpoints (by short hash) that wait by themselves because of what they alone say, which others are told; and what that is."""
         self._follows = False  # the binding's gate is closed because another worker's is
         self._told = 0.0, 0.0  # from when to when an answer that this worker got itself has closed the binding's gate
         self.siblings: list[Gates] = [self]
@@ -281,15 +282,15 @@ class Gates:
 
     def parked_alone(self, name: str, park: Park, now: float, until: float) -> None:
         """One endpoint (of this short hash) alone says that a credential or the like is wrong: it waits by itself."""
-        if name in self._alone or len(self._alone) < _ALONE:
-            self._alone.add(name)
+        if name in self.alone or len(self.alone) < _ALONE:
+            self.alone[name] = park.reason
             self._tell(Scope.ENDPOINT, name, park.waiting, now, park.reason, until)
 
     def loners_asked(self, now: float) -> None:
         """Endpoints that waited by themselves are asked again, or no longer alone with what they say."""
-        for name in self._alone:
+        for name in self.alone:
             self._tell(Scope.ENDPOINT, name, "", now)
-        self._alone.clear()
+        self.alone.clear()
 
     def park_behind(self, group: Group | None = None) -> None:
         """What waits behind a gate that has closed goes back to storage with its reason, until it opens."""

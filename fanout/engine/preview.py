@@ -92,15 +92,20 @@ async def drain(
         broken = [
             work for work in works if work.gate.state is not GateState.OPEN and work.gate.waiting is Waiting.BREAKER
         ]
+        reasons = {f"{work.app}/{work.binding}: {work.gate.reason}" for work in broken}
+        # An endpoint that alone says that something is wrong is parked too, whatever the others do.
+        loners = {f"{work.app}/{work.binding}: {reason}" for work in works for reason in work.gates.alone.values()}
         paused = left.get(Waiting.PAUSED.value, 0)
-        if (broken or paused) and not any(work.under_way for work in works):
-            stuck = {Waiting.PAUSED.value}
+        if (broken or loners or paused) and not any(work.under_way for work in works):
+            stuck = {Waiting.PAUSED.value} | ({Waiting.BREAKER.value} if loners else set())
             if broken:
                 stuck |= {Waiting.BREAKER.value, Waiting.READY.value, Waiting.LANE.value}
             healthy = [work for work in works if work not in broken]
-            if left.keys() <= stuck and not any([(await _ready(storage, work, trouble)) for work in healthy]):
+            # What one endpoint alone holds back is due again, so there it says nothing that something is due.
+            idle = (loners and not broken) or not any([(await _ready(storage, work, trouble)) for work in healthy])
+            if left.keys() <= stuck and idle:
                 rest = sum(left.values()) - paused
-                parked = {f"{work.app}/{work.binding}: {work.gate.reason}": rest for work in broken if rest}
+                parked = dict.fromkeys(sorted(reasons | loners), rest) if rest else {}
                 return DrainReport(parked | ({"paused by an operator": paused} if paused else {}))
         await Signal().wait(poll)
 
