@@ -50,8 +50,8 @@ class Codec(Inbound):
     `max_body`: bytes of a response body that are kept. `first_stream`: odd; for tests of what happens when ids run out.
     """
 
-    def __init__(self, *, max_body: int = 65_536, first_stream: int = 1) -> None:
-        super().__init__(max_body=max_body)
+    def __init__(self, *, max_body: int = 65_536, first_stream: int = 1, name: str = "the connection") -> None:
+        super().__init__(max_body=max_body, name=name)
         self.next_stream = first_stream
         self._taken = first_stream
         self._ready = self._heads.ready

@@ -75,6 +75,7 @@ class Connection(Buffered):
         clock: Callable[[], float],
         *,
         first_stream: int = 1,
+        name: str = "the connection",
     ) -> None:
         super().__init__()
         self._owner = owner
@@ -97,7 +98,7 @@ class Connection(Buffered):
         self._turns = Reading.on(self._loop)
         self._choked = False
         self.alone = settings.first_alone
-        self.codec = Codec(max_body=settings.max_body, first_stream=first_stream)
+        self.codec = Codec(max_body=settings.max_body, first_stream=first_stream, name=name)
         self.deadlines: dict[int, float] = {}
         self.flushing = False
         self.limit = 0

@@ -7,7 +7,6 @@ raises `Fatal`, which the codec turns into GOAWAY.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from struct import iter_unpack
 from typing import Any, Literal
 
@@ -56,10 +55,6 @@ class Partial:
         self.window = window
 
 
-_numbers = count(1)
-"""Names connections, for what ended with one of them."""
-
-
 class _Block:
     """A header block that CONTINUATION frames have yet to complete."""
 
@@ -92,9 +87,10 @@ class Inbound:
     NOISE = 2_000
     """Frames that move no request forward, tolerated between two calls of `calm`, besides four per request sent."""
 
-    def __init__(self, *, max_body: int) -> None:
+    def __init__(self, *, max_body: int, name: str) -> None:
         self.max_body = max_body
-        self.name = f"connection {next(_numbers)}"
+        self.name = name
+        """Names the connection, for what ended with it."""
         self.stream_window = max(65_535, max_body + SMALLEST_FRAME_LIMIT)
         self.out: list[bytes] = []
         self.streams: dict[int, Any] = {}

@@ -83,6 +83,7 @@ class H2Pool:
         self._open = False
         self._used_at = float("-inf")
         self._ticked_at = float("inf")
+        self._numbered = 0
         self._names = NameWatch(self._origin, self._resolver, self._settings, self.stats)
 
     async def __aenter__(self) -> Self:
@@ -373,7 +374,9 @@ class H2Pool:
         return now >= connection.retire_at or connection.ids_run_low or connection.missed_dns >= _DNS_MISSES
 
     def _make(self) -> Connection:
-        return Connection(self, self._settings, self.stats, self._rng, self._clock)
+        self._numbered += 1
+        name = f"connection {self._numbered} to {self._origin.authority}"
+        return Connection(self, self._settings, self.stats, self._rng, self._clock, name=name)
 
     async def _connect(self) -> None:
         """Open one connection and put it to use. The only task that does, so connects come one at a time."""

@@ -27,7 +27,7 @@ def test_without_a_connection_no_endpoint_is_named(reason: str) -> None:
 
 def test_requests_that_one_connection_ended_have_one_cause() -> None:
     """By loss as by GOAWAY; another connection's is another."""
-    lost, other = _loaded(), _loaded()
+    lost, other = _loaded("connection 1"), _loaded("connection 2")
     lost.close("closed")
     other.close("ping")
 
@@ -39,10 +39,10 @@ def test_requests_that_one_connection_ended_have_one_cause() -> None:
     assert not any(failure.own for _, failure in lost.failed)
 
 
-def _loaded() -> Codec:
+def _loaded(name: str = "the connection") -> Codec:
     from fanout.http import Head
 
-    codec = Codec()
+    codec = Codec(name=name)
     codec.start()
     codec.ready = True
     for token in range(3):
