@@ -84,7 +84,12 @@ class Arrivals:
         for dispatcher, due, before in expected:
             asked = dispatcher.asked
             dispatcher.look(due if before is None else {lane for lane in due if asked[lane] == before[lane]})
-        if any(request.submission.due_at > now for request in requests):
+        later = keyed = False
+        for request in requests:
+            submission = request.submission
+            later = later or submission.due_at > now
+            keyed = keyed or submission.collapse_key is not None
+        if later:
             # Each dispatcher sleeps until what it knows of is due, and this may be sooner.
             for dispatcher in self._of(app):
                 dispatcher.work.signal.set()
@@ -92,7 +97,7 @@ class Arrivals:
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
-        if any(request.submission.collapse_key is not None for request in requests):
+        if keyed:
             self._keeper.look.set()
 
     async def enqueue(self, connection: object, request: Request) -> Put:

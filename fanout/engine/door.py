@@ -13,18 +13,18 @@ __all__ = ["Door"]
 class Door:
     """Knows the loop of an engine, from `enter` on. Before that, it lets everybody pass: nothing runs yet."""
 
-    __slots__ = ("_loop",)
+    __slots__ = ("loop",)
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> None:
         """The running loop is the engine's."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def check(self) -> None:
         """Raise `WrongLoop` for a caller in another loop, or in none."""
-        if self._loop is not None and _get_running_loop() is not self._loop:
+        if self.loop is not None and _get_running_loop() is not self.loop:
             raise WrongLoop(
                 "The engine runs in another event loop than this call, and nothing was done: call it in the loop that entered "
                 "`async with fanout.open(…)`, open an engine in this loop, or from threads use fanout.sync."

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -277,7 +278,8 @@ class Engine:
             raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
         if not self._open:
             raise EngineClosed("The engine is not open: use it inside `async with fanout.open(…) as engine`.")
-        self.ensure_loop()
+        if _get_running_loop() is not self._door.loop:
+            self.ensure_loop()
 
     # -- submit
 

@@ -139,7 +139,7 @@ class Database:
         try:
             self._renew()
             operation.result = busy_wait(partial(run, self._db), self._location)
-            if self._moved_on():
+            if self._connection.data_version() != self._seen and self._moved_on():
                 operation.result = busy_wait(partial(run, self._db), self._location)
         except Exception as error:
             operation.error = self._judge(error)
@@ -250,7 +250,7 @@ class Database:
             else:
                 self._locked(now)
         self._locked_since = None
-        if self._moved_on():
+        if self._connection.data_version() != self._seen and self._moved_on():
             self._courtesy.met(time.monotonic())
 
     def _locked(self, now: float) -> None:
