@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -39,6 +40,16 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     assert not left, f"threads left behind: {[thread.name for thread in left]}"
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Give the package's logger back as it was: a command that runs in this process sets it for its own."""
+    log = logging.getLogger("fanout")
+    before = log.level, log.propagate, log.handlers[:]
+    yield
+    level, log.propagate, log.handlers[:] = before
+    log.setLevel(level)  # which also forgets what was decided by the other level
 
 
 @pytest.fixture

@@ -132,7 +132,8 @@ async def running(
     storage = Registry().make_storage(where, StorageContext(clock=clock))
     transports = {(app, binding): ScriptedTransport(gateways, record=False) for app in apps for binding in BINDINGS}
     engine = Engine(storage, transports, clock=clock, rng=random.Random(1), policy=FAST)
-    app = create_app(engine, clock=clock, feed=feed, unprotected="authenticator" not in more, **more)
+    known = "authenticator" in more or ("settings" in more and more["settings"].service.authenticated)
+    app = create_app(engine, clock=clock, feed=feed, unprotected=not known, **more)
     async with app.state.service, serving(app, "127.0.0.1", 0, Limits()) as url:
         try:
             # A call of ours that blocks the loop fails the test; making an app reads files, and asyncpg looks for some when it connects.
