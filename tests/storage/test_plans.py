@@ -33,8 +33,8 @@ async def _statements(makers: Callable[..., tuple[Maker, Maker]], monkeypatch: p
     """What the storage runs while it is put through its contract."""
     seen: dict[str, None] = {}
 
-    def traced(location: str) -> apsw.Connection:
-        connection = connect(location)
+    def traced(location: str, *, create: bool = True) -> apsw.Connection:
+        connection = connect(location, create=create)
 
         def trace(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
             seen[sql] = None
