@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,21 @@ def install(site: Path, code: str = PIGEON) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon-post\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[fanout.transports]\npigeon = pigeon_post_cli:plugin\n")
     (site / "pigeon_post_cli.py").write_text(code)
+
+
+@pytest.fixture
+def children_hear_signals() -> Iterator[None]:
+    """Children start with the default action of each signal, also where this run was started to ignore one (`nohup`, a shell's `&`).
+
+    An ignored signal is inherited by a new program; one with a handler is not. The handler here does nothing: this run ignores it still.
+    """
+    told = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else []))
+    ignored = [number for number in told if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda number, frame: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("children_hear_signals"),
+]
 
 _TOLD_WHILE_IMPORTING = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
-
-# A shell starts what runs in the background with this signal ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 number, name, sys.argv[1:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 

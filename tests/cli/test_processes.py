@@ -14,7 +14,10 @@ import orjson
 import psutil
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("children_hear_signals"),
+]
 
 FANOUT = [sys.executable, "-m", "fanout"]
 
