@@ -180,12 +180,13 @@ def read_until(child: subprocess.Popen[str], wanted: Callable[[str], Any]) -> tu
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
-    shell.register(("alice", "phone"), ("bob", "parked-phone"))
+    shell.register(("alice", "phone"), ("bob", "parked-phone"), ("carol", "parked-tablet"))
     child = start(shell, "work", "--metrics", "127.0.0.1:0", "--log-format", "json")
     try:
         lines, found = read_until(child, lambda line: re.search(r"http://127\.0\.0\.1:\d+/metrics", line))
-        shell.ok("send", "--to", "user:bob", "--title", "T")
-        more, _ = read_until(child, lambda line: "the loft is locked" in line)
+        for user in ("bob", "carol"):  # two witnesses close the binding's gate
+            shell.ok("send", "--to", f"user:{user}", "--title", "T")
+        more, _ = read_until(child, lambda line: '"scope":"binding"' in line)
         with urllib.request.urlopen(found.group(), timeout=120) as answer:
             families = {f.name: f for f in text_string_to_metric_families(answer.read().decode())}
         (closed,) = [s for s in families["fanout_gate"].samples if s.labels["state"] == "closed"]
@@ -203,7 +204,9 @@ def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
         assert list(record)[:4] == ["time", "level", "logger", "message"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
         assert "parked-phone" not in str(record)
-    (parked,) = [record for record in records if "the loft is locked" in record["message"]]
+        assert "parked-tablet" not in str(record)
+    alone, parked = [record for record in records if "the loft is locked" in record["message"]]
+    assert (alone["logger"], alone["level"]) == ("fanout.evidence", "warning")
     assert (parked["event"], parked["level"], parked["app"], parked["binding"], parked["reason"]) == (
         "gate.closed", "error", "default", "pigeon", "the loft is locked",
     )  # fmt: skip
