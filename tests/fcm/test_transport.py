@@ -15,6 +15,7 @@ from fanout.plugin import (
     Deferred,
     Delivery,
     Gone,
+    Moved,
     Notification,
     Outcome,
     Scope,
@@ -77,9 +78,11 @@ async def test_every_kind_of_device(opened: Any) -> None:
             "dead": "Gone",
             "bad": "Gone",
             "other": "Gone",
-            "ios": "Moved",
+            "ios": "Misconfigured",  # one device alone
             "throttled": "Throttled",
         }
+        assert getattr(kinds["ios"], "scope", None) is Scope.ENDPOINT
+        assert isinstance(await send(google, transport, number=2, behaviour="ios", endpoint=2), Moved)
         assert isinstance(await send(google, transport, behaviour="throttled"), Accepted)
 
 

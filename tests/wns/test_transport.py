@@ -134,8 +134,8 @@ async def test_channels_that_behave_differently(opened: Callable[..., Any]) -> N
         assert isinstance(await send("slow"), Accepted)
         assert isinstance(await send("expired"), Gone)
         assert isinstance(await send("unknown"), Gone)
-        assert await send("other") == Gone(
-            "status 403: The cloud service is not authorized for this channel", certain=False
+        assert await send("other") == Misconfigured(
+            "status 403: The cloud service is not authorized for this channel", Scope.BINDING
         )
         assert await send("dropped") == Rejected("dropped")
         assert await send("throttled") == Throttled(None, Scope.ENDPOINT, "channelthrottled")
