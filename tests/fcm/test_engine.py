@@ -69,7 +69,7 @@ async def test_a_wrong_apple_credential_holds_apple_devices_and_android_goes_on(
         again = await engine.send(HI, "user:u1")
         assert (await again.wait(10)).counts["accepted"] == 1  # Android is not held
         while {(await engine.endpoints.get(id)).address.group for id in apple} != {RELAYED}:
-            await asyncio.sleep(0)  # the first that was refused waited by itself, and moves when it is asked again
+            await asyncio.sleep(0.005)  # the first that was refused waits by itself, and moves when it is asked again
         assert (await receipt.status()).counts["pending"] == 10
         for n in range(10):
             google.devices[google.address(n, "ios")] = "good"  # the credential is put right
