@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import asyncpg
 import pytest
 
 from fanout.core.model import Target
@@ -82,6 +84,30 @@ async def test_the_environment_names_several_hosts(server: PostgresServer, monke
         monkeypatch.setenv("PGPORT", f"{silent},{server.port}")
         async with at(f"postgresql://fanout:{server.password}@/{name}") as storage:
             assert await storage.register([device("alice", "1")], T0)
+
+
+async def test_an_attempt_that_is_cancelled_when_it_has_just_begun_leaves_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialing, "STAGGER", 0)
+    left: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: left.append(what))
+    async with dark() as silent:
+        for passes in range(12):
+            begun = asyncio.Event()
+
+            async def connect(place: str, begun: asyncio.Event = begun, passes: int = passes) -> None:
+                if place == "dark":
+                    begun.set()
+                    await asyncpg.connect(f"postgresql://u:p@127.0.0.1:{silent}/d?sslmode=prefer")
+                await begun.wait()
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+
+            assert await dialing.race(["good", "dark"], connect, lambda _: None, limit=60) == ("good", None)
+        await asyncio.sleep(0)
+        gc.collect()
+    assert not left
 
 
 async def test_where_all_are_dark_one_deadline_ends_it(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

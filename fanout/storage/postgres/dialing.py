@@ -15,6 +15,10 @@ __all__ = ["race"]
 STAGGER = 0.25
 """Seconds after which the next host is tried too (RFC 8305, section 5, for addresses)."""
 
+_PASSES = 16
+"""Passes of the loop before an attempt is cancelled. asyncpg leaves a future with an error that is never fetched where it is cancelled
+between the connection and the question for TLS: an attempt that has just begun gets past that point first."""
+
 T = TypeVar("T")
 
 
@@ -52,8 +56,12 @@ async def race(
         if not errors:
             raise
     finally:
-        for task in under_way:
-            task.cancel()
+        try:
+            for _ in range(_PASSES if under_way else 0):
+                await asyncio.sleep(0)
+        finally:
+            for task in under_way:
+                task.cancel()
         for made in await asyncio.gather(*under_way, return_exceptions=True):
             if not isinstance(made, BaseException):
                 discard(made)
