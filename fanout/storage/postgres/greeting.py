@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["SETTINGS", "Greeting", "Identity", "Pooled", "greet", "judge", "pooled", "unless_same"]
 
 SETTINGS = {
+    "statement_timeout": "15s",  # first: until it is set, the database's own holds
     "application_name": "fanout",
-    "statement_timeout": "15s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
     "standard_conforming_strings": "on",

@@ -259,8 +259,9 @@ class Database:
             return
         place = self._place
         same = "" if place is None else f"; {unless_same(place[0], self._pool.options.schema)}"
+        opening, also, rest = begin.partition(";")
         try:
-            await connection.execute(begin + self._settings + same)
+            await connection.execute(opening + self._settings + also + rest + same)
         except asyncpg.DivisionByZeroError:
             raise ConnectionResetError("the pooler leads to another database") from None
 
