@@ -150,13 +150,13 @@ def open(
     hand = _Hand()
     if isinstance(config, Mapping):
         config = hand.document(config)
-    storage = None if storage is None else hand.storage(storage)
+    named: str | None = None if storage is None else hand.storage(storage)
     transports = None if transports is None else hand.bindings("default", transports)
     apps = None if apps is None else {app: hand.bindings(app, each) for app, each in apps.items()}
     registry = registry.holding(hand.given)
     settings = make_settings(
         config,
-        storage=storage,
+        storage=named,
         transports=transports,
         apps=apps,
         policy=policy,
@@ -197,7 +197,8 @@ class _Hand:
             }
         return changed
 
-    def storage(self, value: Any) -> Any:
+    def storage(self, given: Any) -> Any:
+        value: Any = given
         if isinstance(value, StoragePlugin):
             value = (value, "")
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], StoragePlugin):
@@ -206,7 +207,8 @@ class _Hand:
         if isinstance(value, type) or not hasattr(value, "lease"):
             return value
         self._check("storage", value, _STORAGE)
-        self.given["storage"] = StoragePlugin(name="object", factory=lambda location, context: value)
+        made: Any = value
+        self.given["storage"] = StoragePlugin(name="object", factory=lambda location, context: made)
         return f"object:{type(value).__name__}"
 
     def bindings(self, app: str, bindings: Any) -> Any:
@@ -227,8 +229,9 @@ class _Hand:
         if isinstance(value, (Mapping, type)) or not (hasattr(value, "prepare") or hasattr(value, "send")):
             return value
         self._check(place, value, _TRANSPORT)
+        made: Any = value
         self.given[place] = TransportPlugin(name=binding, settings=_Ready, factory=lambda ready, context: ready.get())
-        return _Ready(lambda: value)
+        return _Ready(lambda: made)
 
     def _check(self, place: str, value: object, members: Sequence[str]) -> None:
         missing = [name for name in members if not hasattr(value, name)]

@@ -137,7 +137,8 @@ class Children:
                 self._heard(self._sock.recv(4096).decode(errors="replace").split("\n"))
 
     def _heard(self, lines: Sequence[str]) -> None:
-        said = dict(line.partition("=")[::2] for line in lines)
+        parts = [line.partition("=") for line in lines]
+        said: dict[str, str] = {name: value for name, _, value in parts}
         who = said.get("X_FANOUT_PID", "")
         if "READY" in said:
             self._ready.add(who)

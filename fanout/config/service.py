@@ -113,8 +113,9 @@ class IssuerSettings:
         """Whether a token with this `iss` and `tid` may be one of this issuer's."""
         if not self.of_tenants:
             return issuer == self.issuer
-        known = isinstance(tenant, str) and _TENANT.fullmatch(tenant) is not None
-        return known and (self.tenants == "any" or tenant in self.tenants) and issuer == self.of(str(tenant))
+        if not isinstance(tenant, str) or _TENANT.fullmatch(tenant) is None:
+            return False
+        return (self.tenants == "any" or tenant in self.tenants) and issuer == self.of(tenant)
 
     def of(self, tenant: str) -> str:
         """The issuer's name for one tenant."""

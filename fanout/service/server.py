@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -127,10 +128,11 @@ class _Server(uvicorn.Server):
         await super().startup([])
         for listener in sockets or ():
             # Not by uvicorn, which leaves a handshake a minute.
+            protocol: Any = self.config.http_protocol_class
             self.servers.append(
                 await asyncio.get_running_loop().create_server(
-                    lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
-                        config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                    partial(
+                        protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
                     ),
                     sock=listener,
                     backlog=_BACKLOG,
@@ -233,7 +235,8 @@ class _Bounded(HttpToolsProtocol):
         if self._unknown_coding or not _is_ours(self.url, self.headers):
             raise ValueError("answered by send_400_response")
         super().on_headers_complete()
-        if self.parser.should_upgrade() and self.cycle is not None:
+        parser: Any = self.parser
+        if parser.should_upgrade() and self.cycle is not None:
             # No protocol is changed to, and the parser drops what came behind such a request: nothing may follow.
             self.cycle.keep_alive = False
 

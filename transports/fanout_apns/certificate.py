@@ -132,7 +132,7 @@ def _from_p12(raw: bytes, key: bytes | None, passphrase: bytes | None) -> tuple[
         raise ConfigurationError(
             "cert_key_file is set, and cert_file is no certificate in PEM or DER: a .p12 file has its key in it."
         )
-    found = None
+    found, wrong = None, False
     # A file without a passphrase is written with none, or with an empty one (RFC 7292, appendix B.1).
     for word in (passphrase,) if passphrase is not None else (None, b""):
         try:

@@ -75,7 +75,7 @@ def kind_of(error: BaseException) -> Kind | None:
         return Kind.UNAVAILABLE
     if not isinstance(error, asyncpg.PostgresError):
         return None
-    code = error.sqlstate or ""
+    code: str = getattr(error, "sqlstate", None) or ""
     return next((kind for prefix, kind in _KINDS if code.startswith(prefix)), Kind.UNAVAILABLE)
 
 

@@ -89,6 +89,7 @@ async def _ask(connection: Connection, options: Options, system: str) -> Greetin
     await connection.execute("BEGIN READ ONLY; SET LOCAL statement_timeout = '15s'")
     try:
         row = await connection.fetchrow(_GREETING.format(system, options.schema, _TELLTALE))
+        assert row is not None
         greeting = Greeting(Identity(*row[:4]), *row[4:])
         if options.prepared and greeting.telltale != SETTINGS[_TELLTALE]:
             await connection.execute("DEALLOCATE ALL")  # what was prepared just now is not ours alone

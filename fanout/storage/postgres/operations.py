@@ -281,7 +281,7 @@ class Database:
             raise
         except asyncpg.PostgresError as error:
             # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
-            if last is not self._commit or error.sqlstate not in ("42501", "42P01", "3F000"):
+            if last is not self._commit or getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
                 raise
         if connection in self._pool.warned:
             # Somebody has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.

@@ -8,7 +8,7 @@ anything else is done there.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fanout.storage.packing import dumps
 from fanout.storage.postgres.greeting import Identity
@@ -66,7 +66,8 @@ async def admit(connection: Connection, options: Options, identity: Identity, *,
                 options.shown,
             )
             await _move(connection, options.schema, text(identity))
-        return int(await connection.fetchval(_RECORD, text(identity)))
+        recorded: Any = await connection.fetchval(_RECORD, text(identity))
+        return int(recorded)
 
 
 _LOOK = "SELECT identity, generation FROM origin"
