@@ -200,9 +200,10 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
 
 def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> bool:
     """Refuse another program's database, and one of a newer fanout. Reads only; whether there is nothing in it yet."""
-    application = connection.pragma("application_id")
-    version = connection.pragma("user_version")
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    with connection:  # one moment's answers: between two of them another process may make the schema
+        application = connection.pragma("application_id")
+        version = connection.pragma("user_version")
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if application == 0 and version == 0 and tables == 0:
         return True
     if application & 0xFFFFFFFF != APPLICATION_ID:
