@@ -200,10 +200,11 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
 
 def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> bool:
     """Refuse another program's database, and one of a newer fanout. Reads only; whether there is nothing in it yet."""
-    with connection:  # one moment's answers: between two of them another process may make the schema
-        application = connection.pragma("application_id")
-        version = connection.pragma("user_version")
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    # One statement is one moment's answer: between two of them another process may make the schema.
+    application, version, tables = connection.execute(
+        "SELECT a.application_id, v.user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id AS a, pragma_user_version AS v"
+    ).get
     if application == 0 and version == 0 and tables == 0:
         return True
     if application & 0xFFFFFFFF != APPLICATION_ID:
