@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from fanout.core.address import Address
@@ -216,6 +216,12 @@ class Settlement:
     attempts: int = 0
     release: Release | None = None
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much since this was made: what waits is due as long from now as it was to be."""
+        self.retries = [row._replace(due_at=row.due_at - seconds) for row in self.retries]
+        if self.release is not None:
+            self.release = replace(self.release, due_at=self.release.due_at - seconds)
+
 
 class Settled(NamedTuple):
     """What became of one settlement: refused as stale, or stored; and the notification that it finished, if any."""
@@ -318,6 +324,10 @@ class GateNote:
     alarm: bool = False
     whole: bool = False
     worker: str = ""
+
+    def set_back(self, seconds: float) -> GateNote:
+        """This one, after the clock was set back by so much: it lasts as long from now as it was to."""
+        return replace(self, until=self.until - seconds) if self.waiting and seconds else self
 
 
 @dataclass(frozen=True, slots=True)

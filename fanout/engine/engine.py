@@ -112,9 +112,9 @@ class Engine:
             storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
         )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
-        link, works = link or FleetLink(storage, clock), self._settler.works
+        link, works, watch = link or FleetLink(storage, clock), self._settler.works, self._settler.watch
         self._membership = Membership(
-            storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble
+            storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble, watch=watch
         )
         self._keeper = Keeper(
             storage,
@@ -129,7 +129,7 @@ class Engine:
             tally=self._settler.tally,
             trouble=trouble,
             lapse=self._membership.lapse,
-            watch=self._membership.watch,
+            watch=watch,
         )
         arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
         self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)

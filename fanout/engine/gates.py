@@ -330,6 +330,10 @@ class Gates:
 
     # -- who is told
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much: what others are yet to be told lasts as long from now as it was to."""
+        self.notes = {key: note.set_back(seconds) for key, note in self.notes.items()}
+
     def _say_closed(self, gate: Gate, scope: str, name: str, now: float, *, alarm: bool) -> None:
         work = self._work
         self._log_closed(gate, scope, name, now, gate.until, alarm=alarm)

@@ -245,23 +245,30 @@ class Keeper:
 
     async def tell_gates(self) -> None:
         """What has not been told yet."""
+        self._watch.look()  # they say until when by the clock as it was when they were written
         notes = [note for work in self._works for note in work.gates.notes.values()]
         for work in self._works:
             work.gates.notes = {}
         if notes:
-            await self._post(notes)
+            await self._post(notes, self._watch.back)
 
-    async def _post(self, notes: Sequence[GateNote]) -> None:
-        """All of them; where one cannot be stored, the others."""
+    async def _post(self, notes: Sequence[GateNote], back: float) -> None:
+        """All of them; where one cannot be stored, the others. They were made when the clock had been set back by `back` in all."""
+
+        async def post() -> None:
+            self._watch.look()
+            told = [note.set_back(self._watch.back - back) for note in notes]
+            await self._storage.post_gates(self._worker, told, self._clock.now())
+
         try:
-            await patiently(lambda: self._storage.post_gates(self._worker, notes, self._clock.now()), self._trouble)
+            await patiently(post, self._trouble)
         except ContentRefused as error:
             if len(notes) == 1:
                 _log.error("Others are not told of a gate of %s/%s: %s", notes[0].app, notes[0].binding, error)
                 return
             half = len(notes) // 2
-            await self._post(notes[:half])
-            await self._post(notes[half:])
+            await self._post(notes[:half], back)
+            await self._post(notes[half:], back)
 
     async def tidy(self) -> None:
         """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""

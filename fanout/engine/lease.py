@@ -165,6 +165,11 @@ class Lease:
             for row in self._retries
         ]
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much: what waits here to be stored is due as long from now as it was to be."""
+        self.release_at -= seconds
+        self._retries = [row._replace(due_at=row.due_at - seconds) for row in self._retries]
+
     def stop(self, position: int, now: float) -> None:
         """Its notification was cancelled, superseded or paused."""
         stopped = self.prepared.stopped

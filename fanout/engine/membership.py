@@ -59,6 +59,7 @@ class Membership:
         clock: Clock,
         policy: Policy,
         trouble: Trouble,
+        watch: ClockWatch,
     ) -> None:
         self._storage = storage
         self._works = works
@@ -79,7 +80,7 @@ class Membership:
         self._notes: list[GateNote] = []
         """What others say of gates."""
         self.pulse = Pulse()
-        self.watch = ClockWatch(clock)
+        self.watch = watch
         self._steps = self.watch.steps
         self._steady_since = self._last = self._beaten = clock.monotonic()
         self._patient_until = float("-inf")

@@ -19,6 +19,7 @@ from fanout.engine.lease import Lease
 from fanout.engine.live import Live, SettledDelivery
 from fanout.engine.patience import Trouble
 from fanout.engine.signal import Signal
+from fanout.engine.watch import ClockWatch
 from fanout.errors import StorageFull, StorageUnavailable, UsageError
 from fanout.plugin import Clock, Storage
 
@@ -50,6 +51,7 @@ class Settler:
         "suspect",
         "tally",
         "trouble",
+        "watch",
         "works",
     )
 
@@ -73,6 +75,8 @@ class Settler:
         self.trouble = trouble
         self._patience = trouble.patience()
         self.works: list[Work] = []
+        self.watch = ClockWatch(clock)
+        self.watch.heard.append(self._set_back)
         self.tally = Tally()
         self.awake = False
         self.idle = Signal()
@@ -117,6 +121,7 @@ class Settler:
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""
         taken: list[tuple[Work, Lease, Settlement]] = []
+        self.watch.look()
         now = self._clock.now()
         for work in self.works:
             if work.senders.evidence.unread:
@@ -186,7 +191,13 @@ class Settler:
     async def _stored(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Store, holding everything back while the disk is full or the database away: what was sent must be remembered before more is."""
         loop = asyncio.get_running_loop()
+        back = self.watch.back
         while True:
+            self.watch.look()
+            if self.watch.back != back:
+                for settlement in settlements:
+                    settlement.set_back(self.watch.back - back)
+                back = self.watch.back
             overdue = loop.call_later(OVERDUE, self._hold, "Sending stops: storage has not answered for a second.")
             try:
                 # What was sent must be remembered, even if the engine is being closed at this moment.
@@ -221,6 +232,10 @@ class Settler:
             for work in self.works:
                 work.hold()
             _log.error(text, *arguments)
+
+    def _set_back(self, seconds: float) -> None:
+        for work in self.works:
+            work.set_back(seconds)
 
     def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()

@@ -17,15 +17,21 @@ class ClockWatch:
 
     A step is what the wall clock parts from the monotonic one, which counts a suspend as time that passed. A suspend is what that one parts
     from the system's clock of time awake (`Clock.awake`, where there is one: Linux). What slews slowly adds up to a step.
+
+    An instant of our own that was made before a step backwards, and is not stored yet, would last longer by that: each of `heard` is
+    called with the step's seconds, and `back` is the sum of all, for what is on its way to storage. A step forwards makes it last less,
+    as it does with what is stored.
     """
 
-    __slots__ = ("_asleep", "_clock", "_wall", "set_back", "steps", "suspends")
+    __slots__ = ("_asleep", "_clock", "_wall", "back", "heard", "set_back", "steps", "suspends")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.steps = self.suspends = 0
         self.set_back = False
         """Whether the last step was backwards."""
+        self.back = 0.0
+        self.heard: list[Callable[[float], None]] = []
         self.begin()
 
     def begin(self) -> None:
@@ -36,10 +42,15 @@ class ClockWatch:
     def look(self) -> int:
         """Read the clocks; how many steps there have been so far."""
         wall = self._clock.now() - self._clock.monotonic()
-        if abs(wall - self._wall) > JUMP:
-            self.set_back = wall < self._wall
+        step = wall - self._wall
+        if abs(step) > JUMP:
+            self.set_back = step < 0.0
             self._wall = wall
             self.steps += 1
+            if step < 0.0:
+                self.back -= step
+                for each in self.heard:
+                    each(-step)
         asleep = self._slept()
         if asleep - self._asleep > JUMP:
             self.suspends += 1

@@ -278,6 +278,12 @@ class Work:
         self.senders.retry_now(now)
         self.gates.retry_now(now)
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much: what is not stored yet was made by the clock as it was."""
+        for lease in self.leases.values():
+            lease.set_back(seconds)
+        self.gates.set_back(seconds)
+
     def clock_was_set(self) -> None:
         """Back-offs are known here by a clock that was: storage knows them for good. A refused token may be right now, or wrong."""
         self._holds = {}

@@ -1,7 +1,7 @@
 """A process whose clock is not right: `child.py work|shut|submit STORAGE`. It prints what it has come to, a line each.
 
 work     delivers until it is killed; prints its worker's name, then each notification that it sends
-shut     sends one notification to alice, whose gateway closes the binding for 3.8 seconds; prints its id when it waits for that
+shut     sends one notification to alice, whose gateway closes the binding for half a second; prints its id when it waits for that
 submit   sends one notification to alice, prints its id, and ends
 """
 
@@ -27,7 +27,7 @@ async def main(what: str, location: str) -> None:
 
     async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
         if what == "shut":
-            return Throttled(3.8, Scope.BINDING, named=False)
+            return Throttled(0.5, Scope.BINDING, named=False)
         print(message.notification.id, flush=True)
         return ACCEPTED
 

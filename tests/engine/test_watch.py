@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 
 import pytest
 from rig import fresh_storage, register
@@ -12,8 +13,10 @@ from rig import fresh_storage, register
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
+from fanout.core.records import Settled, Settlement
 from fanout.engine import Engine
 from fanout.engine.watch import ClockWatch
+from fanout.errors import StorageUnavailable
 from fanout.plugin import ACCEPTED, Outcome, Scope, Throttled, Unavailable
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.clock import VirtualClock
@@ -58,6 +61,7 @@ def test_steps_and_suspends_are_told_apart() -> None:
     clock.step(HOURS)
     clock.suspend(5.0)
     assert (watch.look(), watch.suspends, watch.set_back) == (3, 2, False)
+    assert watch.back == HOURS
 
 
 def test_what_was_before_a_database_was_asked_is_no_step() -> None:
@@ -93,10 +97,10 @@ class Off:
         return time.monotonic()
 
 
-def engine_of(clock: Off, storage: object, transport: ScriptedTransport) -> Engine:
+def engine_of(clock: Off, storage: object, transport: ScriptedTransport, backoff: float = 0.5) -> Engine:
     if isinstance(storage, PostgresStorage):
         pytest.skip("its clock is the database's: see tests/postgres/test_clocks.py")
-    policy = Policy(backoff_base=2.0, backoff_throttled=2.0, request_timeout=5.0)
+    policy = Policy(backoff_base=backoff, backoff_throttled=backoff, request_timeout=5.0)
     return Engine(storage, {("default", "push"): transport}, clock=clock, rng=random.Random(1), policy=policy)  # type: ignore[arg-type]
 
 
@@ -104,9 +108,9 @@ def engine_of(clock: Off, storage: object, transport: ScriptedTransport) -> Engi
 @pytest.mark.parametrize(
     "trouble",
     [
-        Throttled(2.0, Scope.BINDING, named=False),
-        Throttled(2.0, Scope.GROUP, named=False),
-        Unavailable("unknown", after=2.0),
+        Throttled(0.5, Scope.BINDING, named=False),
+        Throttled(0.5, Scope.GROUP, named=False),
+        Unavailable("unknown", after=0.5),
     ],
 )
 async def test_a_machine_that_boots_ahead_and_is_put_right_waits_no_longer(trouble: Outcome, restart: bool) -> None:
@@ -133,6 +137,64 @@ async def test_a_machine_that_boots_ahead_and_is_put_right_waits_no_longer(troub
     clock.seconds, well = 0.0, True
     async with engine_of(clock, storage, ScriptedTransport(answer)) as engine:
         assert (await engine.wait(receipt.id, 30)).counts["accepted"] == 2
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Throttled(0.2, Scope.BINDING, named=False),
+        Throttled(0.2, Scope.GROUP, named=False),
+        Unavailable("unknown", after=0.2),
+    ],
+)
+async def test_what_was_decided_before_the_clock_was_put_right_and_is_stored_after_it_waits_no_longer(
+    trouble: Outcome,
+) -> None:
+    """The clock is set between the answer and its commit: neither the delivery nor another worker waits the 8 hours."""
+    clock, storage, asked = Off(8 * HOURS), fresh_storage(), 0
+
+    async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        nonlocal asked
+        asked += 1
+        if not clock.seconds:
+            return ACCEPTED
+        asyncio.get_running_loop().call_soon(setattr, clock, "seconds", 0.0)
+        return trouble
+
+    async with engine_of(clock, storage, ScriptedTransport(answer), backoff=0.1) as engine:
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        async with asyncio.timeout(30):
+            while (await receipt.status()).attempts < 1:
+                await asyncio.sleep(0.01)
+            await engine._keeper.tell_gates()
+        assert all(note.until < clock.now() + 5.0 for note in await storage.gates(clock.now()))
+        assert (await receipt.wait(30)).counts["accepted"] == 1
+    assert asked == 2
+
+
+async def test_what_storage_refused_while_the_clock_was_put_right_waits_no_longer() -> None:
+    clock, storage, asked = Off(8 * HOURS), fresh_storage(), 0
+
+    async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        nonlocal asked
+        asked += 1
+        return ACCEPTED if asked > 1 else Unavailable("unknown", after=0.2)
+
+    settle, refused = storage.settle, False
+
+    async def away(settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        nonlocal refused
+        if not refused:
+            refused, clock.seconds = True, 0.0
+            raise StorageUnavailable("away")
+        return await settle(settlements, now)
+
+    storage.settle = away  # type: ignore[method-assign]
+    async with engine_of(clock, storage, ScriptedTransport(answer), backoff=0.1) as engine:
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        assert (await receipt.wait(30)).counts["accepted"] == 1
 
 
 async def test_a_wish_stays_where_it_is_when_the_clock_is_put_right() -> None:
