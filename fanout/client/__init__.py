@@ -16,7 +16,7 @@ from fanout.client.tokens import (
     TokenUnavailable,
     UserTokens,
 )
-from fanout.client.user import Changed, FeedEvent, FeedPage, Item, Me, SubscriptionInfo, UserClient
+from fanout.client.user import Changed, Counts, FeedEvent, FeedPage, Item, Me, SubscriptionInfo, UserClient
 from fanout.client.wire import ServiceError, ServiceUnavailable
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BearerSource",
     "Changed",
     "ClientCredentials",
+    "Counts",
     "DeliveryInfo",
     "EndpointInfo",
     "FeedEvent",

@@ -13,7 +13,7 @@ import orjson
 from fanout.client.tokens import BearerSource
 from fanout.client.wire import ServiceUnavailable, Wire
 
-__all__ = ["Changed", "FeedEvent", "FeedPage", "Item", "Me", "SubscriptionInfo", "UserClient"]
+__all__ = ["Changed", "Counts", "FeedEvent", "FeedPage", "Item", "Me", "SubscriptionInfo", "UserClient"]
 
 Action = Literal["none", "activated", "dismissed", "snoozed"]
 
@@ -80,10 +80,18 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """How many items are unread, and how many have come since the user last looked."""
+
+    unread: int
+    unseen: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeedEvent:
     """What the stream of changes says.
 
-    `change` has an `item`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
+    `change` has an `item`; `counts` has `data` with `unread` and `unseen`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
     or has expired; `unauthorized` comes before the stream ends because its token has. `cursor` is from where to go on.
     """
 
@@ -188,6 +196,15 @@ class UserClient(Wire):
     async def delete(self, id: str, *, if_match: str | None = None) -> Changed:
         """Delete it on every device."""
         return await self._change("DELETE", id, None, if_match)
+
+    async def counts(self) -> Counts:
+        """How many items are unread and unseen."""
+        return Counts(**await self.call("GET", "/v1/me/counts", again=True))
+
+    async def seen(self, item: str | None = None) -> Counts:
+        """The user has seen her feed up to this item, or all that is there: it counts as unseen no more."""
+        body = {} if item is None else {"item": item}
+        return Counts(**await self.call("PUT", "/v1/me/seen", json=body, again=True))
 
     async def events(self, cursor: str | None = None) -> AsyncIterator[FeedEvent]:
         """Changes as they happen, from the cursor or from now on, until the service ends the stream: then go on from the last cursor.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
 
 __all__ = ["Feed"]
@@ -71,6 +72,18 @@ class Feed(Protocol):
         """That device has these items: no fallback is sent to it for them. An UNSID that is not hers changes nothing."""
         ...
 
+    async def counts(self, app: str, user: str, now: float) -> Counts:
+        """How many active items of that user's feed are unread and unseen, at one moment."""
+        ...
+
+    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+        """The user has seen her feed up to this item, by its id or its sender's; with None, up to the newest of the database. The counts afterwards.
+
+        Up to where she has seen it never moves back. Where it moves, that is a change of her feed (`touched`), without an item.
+        None where she has no such item.
+        """
+        ...
+
     async def touched(self, after: int) -> Touched:
-        """Whose feeds have changed after that number."""
+        """Whose feeds have changed after that number, and who has looked."""
         ...

@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from fanout.errors import FanoutError
 from fanout.testing import (
     storage_control,
+    storage_counts,
     storage_crash,
     storage_directory,
     storage_due,
@@ -54,6 +55,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_turns,
         storage_explain,
         storage_feed,
+        storage_counts,
         storage_subscriptions,
         storage_fleet,
     )

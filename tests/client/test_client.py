@@ -16,6 +16,7 @@ from fanout.bootstrap import SystemClock
 from fanout.client import (
     AppClient,
     ClientCredentials,
+    Counts,
     OnBehalfOf,
     ServiceError,
     ServiceUnavailable,
@@ -168,6 +169,8 @@ async def test_a_device_reads_and_changes_the_feed_and_the_others_hear_of_it() -
                 event = await anext(each async for each in heard if each.kind == "change")
             assert event.item is not None
             assert (event.item.id, event.item.content) == (posted.item, {"title": "Shipped"})
+            assert await phone.counts() == Counts(unread=1, unseen=1)
+            assert await phone.seen(event.item.id) == await laptop.seen() == Counts(unread=1, unseen=0)
             changed = await phone.dismiss(event.item.id)
             async with asyncio.timeout(60):
                 event = await anext(each async for each in heard if each.kind == "change")

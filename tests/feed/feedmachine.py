@@ -328,6 +328,12 @@ class Feeds(RuleBasedStateMachine):
             unsid = data.draw(st.sampled_from(self.subs[-4:]))
             self.feed("fetched", "default", user, unsid, self.items[-3:], self.now)
 
+    @rule(user=USERS, which=st.integers(-1, 3))
+    def look(self, user: str, which: int) -> None:
+        self.feed(
+            "look", "default", user, ([*self.items[-3:], "e", None])[which % min(4, len(self.items[-3:]) + 2)], self.now
+        )
+
     # -- a client that follows
 
     def step(self, user: str, limit: int) -> FeedPage:
@@ -384,6 +390,7 @@ class Feeds(RuleBasedStateMachine):
     def both_say_the_same(self) -> None:
         for user in ("alice", "bob"):
             self.feed("subscriptions", "default", user)
+            self.feed("counts", "default", user, self.now)
             self.feed("read", "default", user, FeedQuery(limit=3, newest_before=2**62), self.now)
             self.feed("read", "default", user, FeedQuery(unread=True, status=None), self.now)
             self.feed("read", "default", user, FeedQuery(action="dismissed", until=self.last_seq), self.now)

@@ -149,15 +149,16 @@ async def running(
 
 
 class Events:
-    """The events of one stream as they arrive: (event, id, data)."""
+    """The events of one stream as they arrive: (event, id, data). Those of counts are kept apart."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._lines = response.aiter_lines()
+        self.counts: list[tuple[int, int]] = []
         self.comments = 0
         self.last_id = ""
 
-    async def next(self) -> tuple[str, str, Any]:
-        """The next event. Raises `StopAsyncIteration` at the end of the stream."""
+    async def next(self, *, counts: bool = False) -> tuple[str, str, Any]:
+        """The next event, of which counts are only with `counts`. Raises `StopAsyncIteration` at the end of the stream."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(30):
             async for line in self._lines:
@@ -166,6 +167,12 @@ class Events:
                 elif line:
                     name, _, value = line.partition(": ")
                     fields[name] = value
+                elif fields.get("event") == "counts":
+                    data = orjson.loads(fields["data"])
+                    self.counts.append((data["unread"], data["unseen"]))
+                    fields = {}
+                    if counts:
+                        return "counts", "", self.counts[-1]
                 elif fields.keys() - {"retry"}:
                     self.last_id = fields.get("id", self.last_id)
                     return fields.get("event", "message"), fields.get("id", ""), orjson.loads(fields["data"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.counts import Counts
 from fanout.core.feed import (
     Audience,
     FeedChange,
@@ -125,6 +126,23 @@ class ForgetsWhoFetched(MemoryFeed):
         return None
 
 
+class CountsTheDead(MemoryFeed):
+    async def counts(self, app: str, user: str, now: float) -> Counts:
+        return await super().counts(app, user, 0.0)
+
+
+class LooksBack(MemoryFeed):
+    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+        self._t.feed.looked.pop((app, user), None)
+        return await super().look(app, user, item, now)
+
+
+class LooksUnheard(MemoryFeed):
+    async def touched(self, after: int) -> Touched:
+        found = await super().touched(after)
+        return replace(found, users=found.users - self._t.feed.looked.keys())
+
+
 class Plain(MemoryStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([self.changed(sub) for sub in submissions], now)
@@ -161,6 +179,7 @@ class FallsBackAlways(Plain):
 
 FEEDS = [Repeats, NoTombstones, EverybodysFeed, NoFloor, CursorAhead, FindsAnybodys, TellsNobody]
 FEEDS += [NewUnsidEachTime, SharesDevices, TakesAddresses, AnybodyUnsubscribes, UnsidsOfAllApps, ForgetsWhoFetched]
+FEEDS += [CountsTheDead, LooksBack, LooksUnheard]
 STORAGES = [NeverReplaces, IgnoresIfMatch, TellsTheWriter, PushesToEverybody, FallsBackAlways]
 OURS = [name for name in CHECKS if name.startswith(("feed_", "subscriptions_"))]
 

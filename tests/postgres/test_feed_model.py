@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, Subscription
 from fanout.core.model import Endpoint
 from fanout.core.shard import SHARDS
@@ -57,6 +58,8 @@ class PostgresFeeds(Feeds):
                 return replace(answer, id=answer.id >> shift)
             case Subscription():
                 return replace(answer, endpoint=answer.endpoint >> shift)
+            case Counts():
+                return replace(answer, seen=0)
             case FeedItem():
                 return replace(answer, number=0)
             case (int() as id, str() as state, str() as reason):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
+from fanout.core.counts import Counts
 from fanout.core.cursor import Cursor, topics_digest
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscription, Touched, user_digest
 from fanout.errors import FanoutError
@@ -133,6 +134,7 @@ class Hub:
         if place is None or resync:
             place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
         hello = told("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
+        hello += stream.counted(await self._storage.feed.counts(stream.app, stream.user, self._clock.now()))
         stream.checked_at = stream.read_at = self._clock.monotonic()
         await stream.send(b"retry: 2000\n" + hello, stream.checked_at)
         await self._check_subscription(stream)
@@ -180,7 +182,7 @@ class Hub:
         alone = {place for place in touched.users if place in self._streams}
         if touched.erased:
             alone |= {place for place in self._streams if (place[0], user_digest(place[1])) in touched.erased}
-        await self._each([stream for place in alone for stream in self._streams[place]], self._push)
+        await self._each([stream for place in alone for stream in self._streams[place]], self._push_anew)
         for app in {app for app, user in touched.users if not user}:
             await self._tell_all(app, alone, touched)
 
@@ -216,14 +218,17 @@ class Hub:
             if self._over(stream):
                 return
             place = stream.place
-            if stream.busy or place is None or place.seq >= touched.head:
+            if stream.busy or stream.behind or place is None or place.seq >= touched.head:
                 self._push(stream)
                 return
             if place.topics not in made:
                 made[place.topics] = self._told([item for _, item in items], place.topics, now)
+            data = made[place.topics]
+            known = None if stream.counts is None else stream.counts.after((item for _, item in items), touched.head)
             stream.place = Cursor(self._database, touched.head, place.topics)
             stream.busy = True
-            self._spawn(self._send(stream, made[place.topics]))
+            stream.behind = stream.recount = known is None  # then her counts are read once this is sent
+            self._spawn(self._send(stream, data if known is None else data + stream.counted(known)))
 
         await self._each(others, tell)
 
@@ -242,6 +247,11 @@ class Hub:
         if stream.behind:
             self._push(stream)
 
+    def _push_anew(self, stream: EventStream) -> None:
+        """`_push`, of a stream whose user's own part of the feed has changed: her counts are read again."""
+        stream.recount = True
+        self._push(stream)
+
     def _push(self, stream: EventStream) -> None:
         """Send it what it lacks; if something is just being sent to it, after that."""
         stream.behind = True
@@ -255,7 +265,8 @@ class Hub:
                 stream.behind = False
                 async with self._reads:
                     page = await self._read(stream, stream.place.seq)
-                data = self._events(stream, page)
+                    counts = await self._counts(stream, page)
+                data = self._events(stream, page) + stream.counted(counts)
                 if data:
                     await stream.send(data, self._clock.monotonic())
         except FanoutError:
@@ -264,6 +275,20 @@ class Hub:
             raise
         finally:
             self._release(stream)
+
+    async def _counts(self, stream: EventStream, page: FeedPage) -> Counts:
+        """How her counts stand after this page: by what is in it where that says so."""
+        assert stream.place is not None
+        whole = not stream.recount and not page.more and self._fresh(stream.place, page)
+        known = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
+        if known is None:
+            stream.recount = False  # before it is read: what changes from here on asks for it anew
+            try:
+                known = await self._storage.feed.counts(stream.app, stream.user, self._clock.now())
+            except FanoutError:
+                stream.recount = True
+                raise
+        return known
 
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
         """What a page comes to for that reader, who then stands after it. What its own device changed is not told to it."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 from fanout.bootstrap import SystemClock
 from fanout.config import Settings
 from fanout.core import given
-from fanout.core.cursor import Cursor, Listing, parse, topics_digest
+from fanout.core.cursor import Cursor
 from fanout.core.feed import (
-    ACTIONS,
     RECEIVES,
     FeedChange,
     FeedItem,
-    FeedPage,
-    FeedQuery,
-    ItemAction,
     Receive,
     Subscription,
     SubscriptionRequest,
@@ -27,11 +23,12 @@ from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
 from fanout.errors import UsageError
-from fanout.plugin import Clock, Feed, clock_of
+from fanout.plugin import Clock, clock_of
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
 from fanout.service.feed.posting import change_requests, feed_post, post_requests
+from fanout.service.feed.reading import Reading, no_item
 from fanout.service.feed.settings import FeedSettings
 from fanout.service.feed.together import Together
 
@@ -40,10 +37,8 @@ if TYPE_CHECKING:
 
     from fanout.service.feed.hub import Authenticates
 
-__all__ = ["FeedService", "Posted", "Read"]
+__all__ = ["FeedService", "Posted"]
 
-_PART = 32
-"""Items that are read from storage at once: 2 MB where each has the largest content."""
 _FEEDS = ("user", "users", "topic", "all")
 
 
@@ -64,26 +59,7 @@ class Posted:
     replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A page of the feed. `cursor` is where to go on: at once where there is `more`, else when something has changed."""
-
-    items: tuple[FeedItem, ...]
-    cursor: str
-    more: bool
-
-
-class Wanted(TypedDict, total=False):
-    """Which items a reader wants, and as which device."""
-
-    order: Literal["changed", "newest"]
-    unread: bool | None
-    action: ItemAction | None
-    status: Literal["active", "deleted", "any"] | None
-    unsid: str
-
-
-class FeedService:
+class FeedService(Reading):
     """Subscriptions and the feed, for one engine. An async context manager, which runs its event streams; enter it with the engine open.
 
     `settings` tells the transport of each binding; without it a binding is taken for the transport of its name.
@@ -97,15 +73,11 @@ class FeedService:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self.settings = feed or FeedSettings()
-        self._engine = engine
-        self._clock = clock_of(engine.storage, clock or SystemClock())
+        super().__init__(engine, feed or FeedSettings(), clock_of(engine.storage, clock or SystemClock()))
         self._types = {(app, binding): binding for app, binding in engine.transports}
         if settings is not None:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
         self._platforms: dict[str, Platforms] = {}
-        self._identity: int | None = None
-        self._identity_of = 0
         self._together = Together(engine)
         self.hub = Hub(engine.storage, self.settings, self._clock)
 
@@ -116,12 +88,6 @@ class FeedService:
     async def __aexit__(self, *exc: object) -> None:
         await self.hub.stop()
         await self._together.stop()
-
-    @property
-    def _facet(self) -> Feed:
-        """The storage's part for the feed, for a call in the engine's own loop."""
-        self._engine.ensure_loop()
-        return self._engine.storage.feed
 
     # -- posting
 
@@ -277,82 +243,7 @@ class FeedService:
         """How a subscription stands now: active, expiring, expired or unreachable."""
         return subscription.state(self._clock.now(), self.settings.warning)
 
-    # -- the feed
-
-    async def list(
-        self, app: str, user: str, *, cursor: str | None = None, limit: int = 100, **wanted: Unpack[Wanted]
-    ) -> Read:
-        """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes first.
-
-        From the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one in the order `newest`.
-        Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
-        """
-        if not 0 < limit <= 1000:
-            raise UsageError("limit is 1 to 1000.")
-        items: list[FeedItem] = []
-        size = 0
-        while True:
-            # In parts of a fixed number: the size of the items so far says nothing of the next ones.
-            read = await self._part(app, user, cursor=cursor, limit=min(limit - len(items), _PART), **wanted)
-            items += read.items
-            size += sum(len(item.content) for item in read.items)
-            if not read.more or len(items) >= limit or size >= self.settings.page_bytes:
-                return Read(tuple(items), read.cursor, read.more)
-            cursor = read.cursor
-
-    async def _part(
-        self,
-        app: str,
-        user: str,
-        *,
-        cursor: str | None,
-        limit: int,
-        order: Literal["changed", "newest"] = "changed",
-        unread: bool | None = None,
-        action: ItemAction | None = None,
-        status: Literal["active", "deleted", "any"] | None = None,
-        unsid: str = "",
-    ) -> Read:
-        if action is not None and action not in ACTIONS:
-            raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
-        feed, now = self._facet, self._clock.now()
-        database = await self._database()
-        place = None if cursor is None else parse(cursor)
-        if place is not None and place.database != database:
-            raise _resync()
-        newest = place.newest if isinstance(place, Listing) else place is None and order == "newest"
-        query = FeedQuery(
-            unread=unread,
-            action=action,
-            status=_status(status, place),
-            limit=limit,
-            until=place.seq if isinstance(place, Listing) else 2**62,
-            newest_before=None if not newest else place.position if isinstance(place, Listing) else 2**62,
-            after=_after(place) if not newest else 0,
-        )
-        page = await feed.read(app, user, query, now)
-        if place is not None and not fresh(place, page):
-            raise _resync()
-        await self._fetched(app, user, unsid, page.items, now)
-        return Read(page.items, str(_next(place, page, database, newest)), page.more)
-
-    async def get(self, app: str, user: str, id: str, *, unsid: str = "") -> FeedItem:
-        """One item, by its id or its sender's. Raises `FeedError` 404."""
-        item = await self.find(app, user, id)
-        if item is None:
-            raise FeedError(404, "item", "There is no such item in this user's feed.")
-        await self._fetched(app, user, unsid, (item,), self._clock.now())
-        return item
-
-    async def find(self, app: str, user: str, id: str) -> FeedItem | None:
-        """One item, by its id or its sender's; a tombstone by its id only. None for what is not hers or has expired."""
-        return await self._facet.item(app, user, id, self._clock.now())
-
-    async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
-        """Note what a device has, where a fallback would be sent to it otherwise."""
-        awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
-        if unsid and awaited:
-            await self._facet.fetched(app, user, unsid, awaited, now)
+    # -- changing
 
     async def change(self, app: str, user: str, change: FeedChange) -> tuple[FeedItem, str]:
         """Change or delete an item, and tell the user's other devices, in one commit; the item and the cursor of the change.
@@ -369,7 +260,7 @@ class FeedService:
         if written.problem == "stale":
             raise FeedError(412, "stale", "The item has changed since: read it again.")
         if written.item is None:
-            raise FeedError(404, "item", "There is no such item in this user's feed.")
+            raise no_item()
         self.hub.nudge()
         return written.item, str(Cursor(await self._database(), written.seq))
 
@@ -378,12 +269,6 @@ class FeedService:
         done = await self._engine.erase_user(user, app=app)
         self.hub.nudge()
         return done
-
-    async def _database(self) -> int:
-        incarnation = getattr(self._engine.storage, "incarnation", 0)
-        if self._identity is None or self._identity_of != incarnation:
-            self._identity, self._identity_of = await self._facet.identity(), incarnation
-        return self._identity
 
     # -- routes
 
@@ -397,44 +282,6 @@ class FeedService:
     async def close_streams(self) -> None:
         """End every open event stream, and take no more: for a server that stops, which waits for its open requests first."""
         await self.hub.close_streams()
-
-
-def fresh(place: Cursor | Listing, page: FeedPage) -> bool:
-    """Whether a reader at `place` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
-    if place.topics and place.topics != topics_digest(page.topics):
-        return False
-    return page.floor <= place.seq <= page.head
-
-
-def _status(
-    asked: Literal["active", "deleted", "any"] | None, place: Cursor | Listing | None
-) -> Literal["active", "deleted"] | None:
-    if asked is None:
-        return None if isinstance(place, Cursor) else "active"
-    return None if asked == "any" else asked
-
-
-def _after(place: Cursor | Listing | None) -> int:
-    if place is None:
-        return 0
-    return place.position if isinstance(place, Listing) else place.seq
-
-
-def _next(place: Cursor | Listing | None, page: FeedPage, database: int, newest: bool) -> Cursor | Listing:
-    topics = topics_digest(page.topics)
-    if isinstance(place, Cursor):
-        return Cursor(database, page.seq, topics)
-    began = page.head if place is None else place.seq
-    if not page.more:
-        return Cursor(database, began, topics)
-    last = page.items[-1]
-    return Listing(database, began, topics, last.number if newest else last.seq, newest)
-
-
-def _resync() -> FeedError:
-    return FeedError(
-        410, "resync", "The cursor is too old, or the topics of the user's devices have changed: read without a cursor."
-    )
 
 
 def _said(address: str | Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.responses import Response
 
+from fanout.core.counts import Counts
 from fanout.core.cursor import Cursor
 from fanout.core.feed import FeedItem, Subscription
 
@@ -62,7 +63,8 @@ class EventStream(Response):
     """An ASGI response that stays open. Its reader's place is a cursor; what is to be sent is read from storage when it can be
     sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
 
-    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `said` are events about
+    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
+    its reader was told last; with `recount` it is not known what has become of them. `said` are events about
     the stream itself that go next, and `last` means that it ends after them. The task that serves the request waits for the reader to
     go. Times are monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
@@ -74,6 +76,7 @@ class EventStream(Response):
         "checked_at",
         "checking",
         "closing",
+        "counts",
         "credentials",
         "ends_at",
         "hub",
@@ -81,6 +84,7 @@ class EventStream(Response):
         "place",
         "quiet_since",
         "read_at",
+        "recount",
         "said",
         "sending_since",
         "state",
@@ -110,6 +114,8 @@ class EventStream(Response):
         self.background = None
         self.state = ""
         self.behind = False
+        self.counts: Counts | None = None
+        self.recount = False
         self.busy = True
         self.closing = False
         self.ends_at = ends_at
@@ -140,6 +146,13 @@ class EventStream(Response):
         finally:
             self.transmit = None
             self.hub.leave(self)
+
+    def counted(self, counts: Counts) -> bytes:
+        """What tells the reader these counts; nothing where they are as the last ones."""
+        before, self.counts = self.counts, counts
+        if before is not None and (before.unread, before.unseen) == (counts.unread, counts.unseen):
+            return b""
+        return told("counts", {"unread": counts.unread, "unseen": counts.unseen})
 
     async def send(self, data: bytes, now: float) -> None:
         """Hand it to the connection; waits while the reader leaves earlier bytes lying. `now` is monotonic."""

@@ -1,13 +1,14 @@
-"""`/v1/me`: as whom a client calls."""
+"""`/v1/me`: as whom a client calls, and how much is new to her."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from fanout.core.counts import Counts
 from fanout.service.call import UserCall
 from fanout.service.docs import errors
 
@@ -36,4 +37,56 @@ def user_key(app: str, user: str) -> str:
 async def _me(call: UserCall) -> JSONResponse:
     caller = call.known
     found = {"app": caller.app, "key": user_key(caller.app, caller.user or "")}
+    return JSONResponse(found, headers={"cache-control": "no-store"})
+
+
+class CountsOut(BaseModel):
+    """Of the items that are there for the user."""
+
+    unread: int = Field(description="Those that are not marked as read.")
+    unseen: int = Field(
+        description="Those that have come since the user last looked (`PUT /v1/me/seen`), read ones too."
+    )
+
+
+class SeenIn(BaseModel):
+    """Up to where the user has seen her feed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    item: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="The newest item that was shown, by its id or its sender's; all that is there where it is left out.",
+    )
+
+
+@router.get(
+    "/counts",
+    response_model=CountsOut,
+    summary="How many items are unread, and how many are new",
+    description="The stream of events says the same, and when it changes.",
+    responses=errors(403),
+)
+async def _counts(call: UserCall) -> JSONResponse:
+    caller = call.known
+    return _counted(await call.service.feed.counts(caller.app, caller.user or ""))
+
+
+@router.put(
+    "/seen",
+    response_model=CountsOut,
+    summary="The user has looked: up to which item",
+    description="It never moves back. The user's open streams are told; nothing is pushed.",
+    responses=errors(400, 403, 404, 413, 415, 429),
+)
+async def _look(call: UserCall, wanted: SeenIn) -> JSONResponse:
+    call.charge("changes")
+    caller = call.known
+    return _counted(await call.service.feed.look(caller.app, caller.user or "", wanted.item))
+
+
+def _counted(counts: Counts) -> JSONResponse:
+    found = {"unread": counts.unread, "unseen": counts.unseen}
     return JSONResponse(found, headers={"cache-control": "no-store"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
 from fanout.storage.memory import feed_items, feed_subscriptions
 from fanout.storage.memory.tables import Tables
@@ -57,6 +58,14 @@ class MemoryFeed:
         """See `Feed`."""
         self._t.changes += 1
         feed_subscriptions.see(self._t, app, user, unsid, items, now)
+
+    async def counts(self, app: str, user: str, now: float) -> Counts:
+        """See `Feed`."""
+        return feed_items.counts(self._t, app, user, now)
+
+    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+        """See `Feed`."""
+        return feed_items.look(self._t, app, user, item, now)
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fanout.core.counts import Counts
 from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
 from fanout.storage.memory.feed_tables import Entry
 from fanout.storage.memory.tables import Tables
 
-__all__ = ["find", "mine", "page", "touched"]
+__all__ = ["counts", "find", "look", "mine", "page", "touched"]
 
 
 def topics(t: Tables, app: str, user: str) -> set[str]:
@@ -84,11 +85,38 @@ def _there(entry: Entry, item: FeedItem, now: float) -> bool:
     return entry.item.deleted or item.expires_at > now
 
 
+def counts(t: Tables, app: str, user: str, now: float) -> Counts:
+    """Of what is there for the user."""
+    seen = t.feed.looked.get((app, user), (0, 0))[0]
+    there = [item for _, item in mine(t, app, user) if not item.deleted and item.expires_at > now]
+    return Counts(
+        unread=sum(not item.read for item in there),
+        unseen=sum(item.number > seen for item in there),
+        seen=seen,
+        seq=t.feed.seq,
+    )
+
+
+def look(t: Tables, app: str, user: str, item: str | None, now: float) -> Counts | None:
+    """She has seen her feed up to that item, or to the newest."""
+    number = max(t.feed.items, default=0)
+    if item is not None:
+        found = find(t, app, user, item, now)
+        if found is None:
+            return None
+        number = found[1].number
+    if number > t.feed.looked.get((app, user), (0, 0))[0]:
+        t.feed.looked[app, user] = (number, t.feed.next_seq())
+        t.changes += 1
+    return counts(t, app, user, now)
+
+
 def touched(t: Tables, after: int) -> Touched:
     """Whose feeds have changed."""
     users = {(entry.app, entry.user) for entry in t.feed.items.values() if entry.item.seq > after}
     for entry in t.feed.items.values():
         users |= {(entry.app, user) for user, state in entry.states.items() if state.seq > after}
+    users |= {place for place, (_, seq) in t.feed.looked.items() if seq > after}
     erased = {place for place, (seq, _) in t.feed.erased.items() if seq > after}
     shared = [
         (entry.app, entry.topic, entry.item)

@@ -24,7 +24,8 @@ class Entry:
 @dataclass(slots=True)
 class FeedTables:
     """`fallbacks` has, by notification, the item that a scheduled fallback goes with and the number of its post. `receive` is what
-    endpoints want that did not come for pushes. `erased` has the number and time of each erasure by (app, digest of the user)."""
+    endpoints want that did not come for pushes. `erased` has the number and time of each erasure by (app, digest of the user).
+    `looked` has, by (app, user), the number of the item up to which she has seen her feed, and that of the change."""
 
     identity: int = 0
     seq: int = 0
@@ -36,6 +37,7 @@ class FeedTables:
     fallbacks: dict[str, tuple[Entry, int]] = field(default_factory=dict)
     receive: dict[int, str] = field(default_factory=dict)
     erased: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
+    looked: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def next_seq(self, numbers: int = 1) -> int:
         """The last of so many new numbers of the sequence of changes."""

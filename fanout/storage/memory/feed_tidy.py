@@ -58,5 +58,6 @@ def erase(t: Tables, app: str, user: str, now: float) -> None:
         if entry.app == app and entry.states.pop(user, None) is not None:
             held = True
     drop(t, [each.id for each in t.feed.subscriptions.values() if (each.app, each.user) == (app, user)])
+    t.feed.looked.pop((app, user), None)
     if held:
         t.feed.erased[app, user_digest(user)] = (t.feed.next_seq(), now)

@@ -11,7 +11,7 @@ from fanout.core.shard import shard_of
 from fanout.storage.feed_items import item_of, page_of
 from fanout.storage.postgres.db import Db
 
-__all__ = ["COLUMNS", "find", "identity", "page", "touched"]
+__all__ = ["COLUMNS", "DEVICES", "UNTOUCHED", "find", "identity", "page", "touched"]
 
 _SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.usr = ''"
 _OWN = "i.seq, CASE WHEN i.deleted THEN '' ELSE i.content END, i.modified_at, i.read, i.action, i.deleted, i.writer"
@@ -20,8 +20,8 @@ COLUMNS = f"{_SHARED}, {_OWN}"
 """What `item_of` wants of an item `i` that no state of the user's hides."""
 _THEIRS = f"{_SHARED}, {_STATE}"
 
-_UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.usr = $2)"
-_DEVICES = "endpoint e WHERE e.app = $1 AND e.usr = $2 AND e.usr <> '' AND e.shard = {} AND e.state IN ('active', 'gone', 'expired')"
+UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.usr = $2)"
+DEVICES = "endpoint e WHERE e.app = $1 AND e.usr = $2 AND e.usr <> '' AND e.shard = {} AND e.state IN ('active', 'gone', 'expired')"
 """Those of a user that put her into topics; the part that they stand in is to be filled in."""
 
 
@@ -74,13 +74,13 @@ def _page_sql(newest: bool, status: str | None, unread: bool | None, action: boo
 
     parts = (
         sql(COLUMNS, "i", "feed_item i", "i.app = $1 AND i.usr = $2"),
-        sql(COLUMNS, "i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {meant} AND {_UNTOUCHED}"),
+        sql(COLUMNS, "i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {meant} AND {UNTOUCHED}"),
         sql(_THEIRS, "s", "feed_state s JOIN feed_item i ON i.id = s.item", f"s.app = $1 AND s.usr = $2 AND {meant}"),
     )
     return (
         "WITH f AS MATERIALIZED (SELECT seq, greatest(floor, coalesce((SELECT e.seq FROM feed_erased e "
         "WHERE e.app = $1 AND e.digest = $9), 0)) AS floor FROM feed), "
-        f"m AS MATERIALIZED (SELECT ARRAY(SELECT DISTINCT unnest(e.tags) FROM {_DEVICES.format('$8::smallint')}) AS topics) "
+        f"m AS MATERIALIZED (SELECT ARRAY(SELECT DISTINCT unnest(e.tags) FROM {DEVICES.format('$8::smallint')}) AS topics) "
         f"SELECT f.seq, f.floor, m.topics, r.* FROM f CROSS JOIN m LEFT JOIN LATERAL ({' UNION ALL '.join(parts)}) r "
         "ON $7::text IS NULL OR true"
     )
@@ -113,10 +113,10 @@ async def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: boo
 
 
 def _find_sql(wanted: str) -> str:
-    meant = f"(i.topic IS NULL OR EXISTS (SELECT 1 FROM {_DEVICES.format('$5::smallint')} AND i.topic = ANY(e.tags)))"
+    meant = f"(i.topic IS NULL OR EXISTS (SELECT 1 FROM {DEVICES.format('$5::smallint')} AND i.topic = ANY(e.tags)))"
     return (
         f"SELECT {COLUMNS} FROM feed_item i WHERE i.app = $1 AND i.usr IN ($2, '') AND {wanted} "
-        f"AND (i.deleted OR i.expires_at > $4) AND {_UNTOUCHED} AND {meant} "
+        f"AND (i.deleted OR i.expires_at > $4) AND {UNTOUCHED} AND {meant} "
         f"UNION ALL SELECT {_THEIRS} FROM feed_item i JOIN feed_state s ON s.item = i.id AND s.usr = $2 "
         f"WHERE i.app = $1 AND i.usr = '' AND {wanted} AND i.expires_at > $4 AND {meant} ORDER BY 2 DESC LIMIT 1"
     )
@@ -132,6 +132,7 @@ _TOUCHED = f"""
 SELECT f.seq,
 coalesce((SELECT json_agg(json_build_array(a.name, u.usr)) FROM (
   SELECT app, usr FROM feed_item WHERE seq > $1 UNION SELECT app, usr FROM feed_state WHERE seq > $1
+  UNION SELECT app, usr FROM feed_look WHERE seq > $1
 ) u JOIN app a ON a.id = u.app), '[]'),
 coalesce((SELECT json_agg(json_build_array(a.name, encode(e.digest, 'hex'))) FROM feed_erased e
   JOIN app a ON a.id = e.app WHERE e.seq > $1), '[]'),

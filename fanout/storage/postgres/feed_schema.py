@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "FEED"]
+__all__ = ["DEVICES", "FEED", "LOOKS"]
 
 FEED = """
 -- One row: the last number of a change; up to where tombstones have been deleted; whose cursors are its own. It is locked as late
@@ -67,4 +67,12 @@ BEGIN
   RETURN NEW;
 END $$;
 CREATE TRIGGER subscription_anew BEFORE INSERT ON subscription FOR EACH ROW EXECUTE FUNCTION subscription_anew();
+"""
+
+LOOKS = """
+-- Up to which item a user has seen her feed, by its number; and the number of that change.
+CREATE TABLE feed_look (
+  seen bigint NOT NULL, seq bigint NOT NULL, app int NOT NULL, usr text COLLATE "C" NOT NULL, PRIMARY KEY (app, usr)
+);
+CREATE INDEX feed_look_seq ON feed_look (seq);
 """

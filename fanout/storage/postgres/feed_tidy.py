@@ -112,6 +112,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> None:
         "DELETE FROM feed_state WHERE app = $1 AND usr = $2",
         "DELETE FROM feed_seen WHERE subscription IN (SELECT id FROM subscription WHERE app = $1 AND usr = $2)",
         "DELETE FROM subscription WHERE app = $1 AND usr = $2",
+        "DELETE FROM feed_look WHERE app = $1 AND usr = $2",
     ):
         await db.run(statement, number, user)
     if held:

@@ -7,7 +7,7 @@ column has a default, nothing is renamed or taken away that the version before u
 from __future__ import annotations
 
 from fanout.core.shard import SHARDS
-from fanout.storage.postgres.feed_schema import DEVICES, FEED
+from fanout.storage.postgres.feed_schema import DEVICES, FEED, LOOKS
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
 from fanout.storage.postgres.switching import ORIGIN
@@ -203,5 +203,5 @@ ALTER TABLE gate ADD COLUMN since float8;
 ALTER TABLE inbox ADD COLUMN entered_at float8 NOT NULL DEFAULT extract(epoch FROM clock_timestamp())::float8;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN)
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS)
 VERSION = len(STEPS)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
-from fanout.storage.sqlite import feed_items, feed_subscriptions
+from fanout.storage.sqlite import feed_counts, feed_items, feed_subscriptions
 
 __all__ = ["SqliteFeed"]
 
@@ -61,6 +62,16 @@ class SqliteFeed:
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """See `Feed`."""
         await self._write(feed_subscriptions.see, app, user, unsid, items, now)
+
+    async def counts(self, app: str, user: str, now: float) -> Counts:
+        """See `Feed`."""
+        found: Counts = await self._read(feed_counts.counts, app, user, now)
+        return found
+
+    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+        """See `Feed`."""
+        found: Counts | None = await self._write(feed_counts.look, app, user, item, now)
+        return found
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""

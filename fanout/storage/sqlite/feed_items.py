@@ -13,7 +13,7 @@ from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, use
 from fanout.storage.feed_items import item_of, page_of
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["COLUMNS", "find", "identity", "page", "touched"]
+__all__ = ["COLUMNS", "MEANT", "UNTOUCHED", "find", "identity", "page", "topics", "touched"]
 
 _SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.user = ''"
 _OWN = "i.seq, iif(i.deleted, '', i.content), i.modified_at, i.read, i.action, i.deleted, i.writer"
@@ -22,8 +22,8 @@ COLUMNS = f"{_SHARED}, {_OWN}"
 """What `item_of` wants of an item `i` that no state of the user's hides."""
 _THEIRS = f"{_SHARED}, {_STATE}"
 
-_MEANT = "(i.topic IS NULL OR i.topic IN (SELECT value FROM json_each(?8)))"
-_UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.user = ?2)"
+MEANT = "(i.topic IS NULL OR i.topic IN (SELECT value FROM json_each(?8)))"
+UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.user = ?2)"
 
 
 def identity(db: Db) -> int:
@@ -89,12 +89,12 @@ def _page_sql(newest: bool, status: str | None, unread: bool | None, action: boo
 
     return (
         sql(COLUMNS, "i", "feed_item i", "i.app = ?1 AND i.user = ?2"),
-        sql(COLUMNS, "i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {_MEANT} AND {_UNTOUCHED}"),
+        sql(COLUMNS, "i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {MEANT} AND {UNTOUCHED}"),
         sql(
             _THEIRS,
             "s",
             "feed_state s CROSS JOIN feed_item i ON i.id = s.item",
-            f"s.app = ?1 AND s.user = ?2 AND {_MEANT}",
+            f"s.app = ?1 AND s.user = ?2 AND {MEANT}",
         ),
     )
 
@@ -119,7 +119,7 @@ def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = Fa
     for wanted in ways if deleted else ways[:2]:
         rows = db.json(
             f"SELECT json_group_array(json(row)) FROM (SELECT json_array({COLUMNS}, i.topic) AS row, i.id FROM feed_item i "
-            f"WHERE i.app = ?1 AND i.user IN (?2, '') AND {wanted} AND (i.deleted = 1 OR i.expires_at > ?4) AND {_UNTOUCHED} "
+            f"WHERE i.app = ?1 AND i.user IN (?2, '') AND {wanted} AND (i.deleted = 1 OR i.expires_at > ?4) AND {UNTOUCHED} "
             f"UNION ALL SELECT json_array({_THEIRS}, i.topic), i.id FROM feed_item i CROSS JOIN feed_state s "
             f"ON s.item = i.id AND s.user = ?2 WHERE i.app = ?1 AND i.user = '' AND {wanted} AND i.expires_at > ?4 "
             "ORDER BY 2 DESC)",
@@ -142,6 +142,7 @@ def touched(db: Db, after: int) -> Touched:
         """
         SELECT json_object('head', f.seq, 'users', json((SELECT json_group_array(json_array(a.name, u.user)) FROM (
           SELECT app, user FROM feed_item INDEXED BY feed_item_seq WHERE seq > ?1 UNION SELECT app, user FROM feed_state INDEXED BY feed_state_seq WHERE seq > ?1
+          UNION SELECT app, user FROM feed_look INDEXED BY feed_look_seq WHERE seq > ?1
         ) u CROSS JOIN app a ON a.id = u.app)),
         'erased', json((SELECT json_group_array(json_array(a.name, hex(e.digest))) FROM feed_erased e
           CROSS JOIN app a ON a.id = e.app WHERE e.seq > ?1))) FROM feed f

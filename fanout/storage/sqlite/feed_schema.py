@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "FEED"]
+__all__ = ["DEVICES", "FEED", "LOOKS"]
 
 FEED = """
 -- What a device wants pushed: push, signal or none. Only submissions with an audience look at it.
@@ -75,4 +75,12 @@ ALTER TABLE subscription_scoped RENAME TO subscription;
 CREATE INDEX subscription_user ON subscription (app, user);
 CREATE INDEX subscription_endpoint ON subscription (endpoint) WHERE endpoint > 0;
 CREATE INDEX subscription_expiry ON subscription (app, expires_at);
+"""
+
+LOOKS = """
+-- Up to which item a user has seen her feed, by its number; and the number of that change.
+CREATE TABLE feed_look (
+  app INTEGER NOT NULL, user TEXT NOT NULL, seen INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (app, user)
+) WITHOUT ROWID;
+CREATE INDEX feed_look_seq ON feed_look (seq);
 """

@@ -5,7 +5,7 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 
 from __future__ import annotations
 
-from fanout.storage.sqlite.feed_schema import DEVICES, FEED
+from fanout.storage.sqlite.feed_schema import DEVICES, FEED, LOOKS
 from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
@@ -186,5 +186,5 @@ ALTER TABLE chunk ADD COLUMN since REAL;
 ALTER TABLE gate ADD COLUMN since REAL;
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES)
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS)
 VERSION = len(STEPS)

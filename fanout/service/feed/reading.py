@@ -1,0 +1,199 @@
+"""What a user's clients read of the feed: pages, single items, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict, Unpack
+
+from fanout.core.counts import Counts
+from fanout.core.cursor import Cursor, Listing, parse, topics_digest
+from fanout.core.feed import ACTIONS, FeedItem, FeedPage, FeedQuery, ItemAction
+from fanout.engine import Engine
+from fanout.errors import UsageError
+from fanout.plugin import Clock, Feed
+from fanout.service.feed.errors import FeedError
+from fanout.service.feed.hub import Hub
+from fanout.service.feed.settings import FeedSettings
+
+__all__ = ["Read", "Reading", "Wanted", "no_item"]
+
+_PART = 32
+"""Items that are read from storage at once: 2 MB where each has the largest content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A page of the feed. `cursor` is where to go on: at once where there is `more`, else when something has changed."""
+
+    items: tuple[FeedItem, ...]
+    cursor: str
+    more: bool
+
+
+class Wanted(TypedDict, total=False):
+    """Which items a reader wants, and as which device."""
+
+    order: Literal["changed", "newest"]
+    unread: bool | None
+    action: ItemAction | None
+    status: Literal["active", "deleted", "any"] | None
+    unsid: str
+
+
+class Reading:
+    """The part of `FeedService` that changes no item."""
+
+    hub: Hub
+
+    def __init__(self, engine: Engine, settings: FeedSettings, clock: Clock) -> None:
+        self.settings = settings
+        self._engine = engine
+        self._clock = clock
+        self._identity: int | None = None
+        self._identity_of = 0
+
+    @property
+    def _facet(self) -> Feed:
+        """The storage's part for the feed, for a call in the engine's own loop."""
+        self._engine.ensure_loop()
+        return self._engine.storage.feed
+
+    async def list(
+        self, app: str, user: str, *, cursor: str | None = None, limit: int = 100, **wanted: Unpack[Wanted]
+    ) -> Read:
+        """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes first.
+
+        From the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one in the order `newest`.
+        Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
+        """
+        if not 0 < limit <= 1000:
+            raise UsageError("limit is 1 to 1000.")
+        items: list[FeedItem] = []
+        size = 0
+        while True:
+            # In parts of a fixed number: the size of the items so far says nothing of the next ones.
+            read = await self._part(app, user, cursor=cursor, limit=min(limit - len(items), _PART), **wanted)
+            items += read.items
+            size += sum(len(item.content) for item in read.items)
+            if not read.more or len(items) >= limit or size >= self.settings.page_bytes:
+                return Read(tuple(items), read.cursor, read.more)
+            cursor = read.cursor
+
+    async def _part(
+        self,
+        app: str,
+        user: str,
+        *,
+        cursor: str | None,
+        limit: int,
+        order: Literal["changed", "newest"] = "changed",
+        unread: bool | None = None,
+        action: ItemAction | None = None,
+        status: Literal["active", "deleted", "any"] | None = None,
+        unsid: str = "",
+    ) -> Read:
+        if action is not None and action not in ACTIONS:
+            raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
+        feed, now = self._facet, self._clock.now()
+        database = await self._database()
+        place = None if cursor is None else parse(cursor)
+        if place is not None and place.database != database:
+            raise _resync()
+        newest = place.newest if isinstance(place, Listing) else place is None and order == "newest"
+        query = FeedQuery(
+            unread=unread,
+            action=action,
+            status=_status(status, place),
+            limit=limit,
+            until=place.seq if isinstance(place, Listing) else 2**62,
+            newest_before=None if not newest else place.position if isinstance(place, Listing) else 2**62,
+            after=_after(place) if not newest else 0,
+        )
+        page = await feed.read(app, user, query, now)
+        if place is not None and not fresh(place, page):
+            raise _resync()
+        await self._fetched(app, user, unsid, page.items, now)
+        return Read(page.items, str(_next(place, page, database, newest)), page.more)
+
+    async def get(self, app: str, user: str, id: str, *, unsid: str = "") -> FeedItem:
+        """One item, by its id or its sender's. Raises `FeedError` 404."""
+        item = await self.find(app, user, id)
+        if item is None:
+            raise no_item()
+        await self._fetched(app, user, unsid, (item,), self._clock.now())
+        return item
+
+    async def find(self, app: str, user: str, id: str) -> FeedItem | None:
+        """One item, by its id or its sender's; a tombstone by its id only. None for what is not hers or has expired."""
+        return await self._facet.item(app, user, id, self._clock.now())
+
+    async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
+        """Note what a device has, where a fallback would be sent to it otherwise."""
+        awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
+        if unsid and awaited:
+            await self._facet.fetched(app, user, unsid, awaited, now)
+
+    async def counts(self, app: str, user: str) -> Counts:
+        """How many items are unread, and how many have come since the user last looked."""
+        return await self._facet.counts(app, user, self._clock.now())
+
+    async def look(self, app: str, user: str, item: str | None = None) -> Counts:
+        """The user has seen her feed up to this item, by its id or its sender's; with None, all that is there. The counts afterwards.
+
+        Raises `FeedError` 404.
+        """
+        counts = await self._facet.look(app, user, item, self._clock.now())
+        if counts is None:
+            raise no_item()
+        self.hub.nudge()
+        return counts
+
+    async def _database(self) -> int:
+        incarnation = getattr(self._engine.storage, "incarnation", 0)
+        if self._identity is None or self._identity_of != incarnation:
+            self._identity, self._identity_of = await self._facet.identity(), incarnation
+        return self._identity
+
+
+def fresh(place: Cursor | Listing, page: FeedPage) -> bool:
+    """Whether a reader at `place` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
+    if place.topics and place.topics != topics_digest(page.topics):
+        return False
+    return page.floor <= place.seq <= page.head
+
+
+def _status(
+    asked: Literal["active", "deleted", "any"] | None, place: Cursor | Listing | None
+) -> Literal["active", "deleted"] | None:
+    if asked is None:
+        return None if isinstance(place, Cursor) else "active"
+    return None if asked == "any" else asked
+
+
+def _after(place: Cursor | Listing | None) -> int:
+    if place is None:
+        return 0
+    return place.position if isinstance(place, Listing) else place.seq
+
+
+def _next(place: Cursor | Listing | None, page: FeedPage, database: int, newest: bool) -> Cursor | Listing:
+    topics = topics_digest(page.topics)
+    if isinstance(place, Cursor):
+        return Cursor(database, page.seq, topics)
+    began = page.head if place is None else place.seq
+    if not page.more:
+        return Cursor(database, began, topics)
+    last = page.items[-1]
+    return Listing(database, began, topics, last.number if newest else last.seq, newest)
+
+
+def _resync() -> FeedError:
+    return FeedError(
+        410, "resync", "The cursor is too old, or the topics of the user's devices have changed: read without a cursor."
+    )
+
+
+def no_item() -> FeedError:
+    """What an id is answered that names nothing in the user's feed."""
+    return FeedError(404, "item", "There is no such item in this user's feed.")
