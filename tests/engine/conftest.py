@@ -13,39 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import asyncpg
 import pytest
 
 from fanout.engine import dispatcher
 from fanout.plugin import Storage, StorageContext
 from fanout.registry import Registry
-from fanout.storage.postgres.migrating import migrate
-from fanout.storage.postgres.url import parse
-from fanout.testing.postgres import PostgresServer
-from tests.postgres.conftest import server
+from tests.postgres.conftest import Databases, databases, server
 
-__all__ = ["server"]
+__all__ = ["databases", "server"]
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="session")
-def template(server: PostgresServer) -> str:
-    """A database with the tables, to be copied."""
-    name = elsewhere(server.fresh)
-    options = parse(server.url(name).partition(":")[2])
-
-    async def make() -> None:
-        connection = await asyncpg.connect(options.dsn)
-        try:
-            await migrate(connection, options)
-        finally:
-            await connection.close()
-
-    elsewhere(lambda: asyncio.run(make()))
-    return name
 
 
 @pytest.fixture(autouse=True)
@@ -59,25 +38,24 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
 
     numbers = itertools.count()
     made: list[str] = []
-    on: PostgresServer | None = None
+    on: Databases | None = None
     if request.param == "postgres":
-        template: str = request.getfixturevalue("template")  # skips by name where no server is installed
-        on = request.getfixturevalue("server")
+        on = request.getfixturevalue("databases")  # skips by name where no server is installed
     else:
         request.getfixturevalue("no_blocking_call")  # asyncpg reads files when it connects
 
     def location() -> str:
         if on is None:
             return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/{next(numbers)}.db"
-        made.append(elsewhere(lambda: on.fresh(template=template)))
-        return on.url(made[-1])
+        made.append(elsewhere(lambda: asyncio.run(on.lend())))
+        return on.server.url(made[-1])
 
     def opened(at: str) -> Storage:
         return Registry().make_storage(at, StorageContext(clock=SystemClock()))
 
     def again(storage: Storage) -> Storage:
         if on is not None:
-            return opened(on.url(storage.location.rpartition("/")[2]))
+            return opened(on.server.url(storage.location.rpartition("/")[2]))
         return storage if request.param == "memory" else opened(f"sqlite:{storage.location}")
 
     tokens = make_storage.set(lambda: opened(location())), reopen.set(again)
@@ -85,7 +63,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     make_storage.reset(tokens[0])
     reopen.reset(tokens[1])
     for name in made:
-        elsewhere(lambda name=name: on.drop(name))
+        elsewhere(lambda name=name: asyncio.run(on.give_back(name)))
 
 
 def elsewhere(call: Callable[[], T]) -> T:

@@ -23,6 +23,7 @@ _EMPTY = """
 DO $$
 DECLARE part record;
 BEGIN
+  PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
   FOR part IN SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'fanout' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     AND c.relname NOT IN ('schema_version', 'feed', 'probe')
