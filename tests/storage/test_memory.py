@@ -7,7 +7,7 @@ import pytest
 from fanout.plugin import StorageContext
 from fanout.storage.memory import plugin
 from fanout.storage.memory.store import MemoryStorage
-from fanout.testing.storage import CHECKS, check_storage, run_check
+from fanout.testing.storage import CHECKS, run_check
 
 pytestmark = pytest.mark.anyio
 
@@ -19,10 +19,6 @@ def make(context: StorageContext) -> MemoryStorage:
 @pytest.mark.parametrize("name", CHECKS)
 async def test_law(name: str) -> None:
     await run_check(name, make)
-
-
-async def test_whole_suite() -> None:
-    await check_storage(make)
 
 
 def test_descriptor_is_light() -> None:

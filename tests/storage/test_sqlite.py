@@ -11,7 +11,7 @@ from fanout.storage.sqlite import plugin
 from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
-from fanout.testing.storage import CHECKS, Maker, check_storage, run_check
+from fanout.testing.storage import CHECKS, Maker, run_check
 
 pytestmark = pytest.mark.anyio
 
@@ -22,10 +22,6 @@ Makers = Callable[..., tuple[Maker, Maker]]
 @pytest.mark.parametrize("name", CHECKS)
 async def test_law(name: str, offload: Callable[[], Offload], makers: Makers) -> None:
     await run_check(name, *makers(offload))
-
-
-async def test_whole_suite(makers: Makers) -> None:
-    await check_storage(*makers())
 
 
 def test_descriptor_is_light() -> None:
