@@ -78,6 +78,8 @@ class Retention:
     events: float = 7 * 86_400.0
     tombstones: float = 30 * 86_400.0
     """Deleted and expired feed items: a device that was away for longer reads its feed anew."""
+    audit: float = 365 * 86_400.0
+    """Lines of the audit log (`core.audit`), whatever `events` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

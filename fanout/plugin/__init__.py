@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
+from fanout.core.audit import Audit
 from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_http_date, parse_retry_after
@@ -132,6 +133,7 @@ __all__ = [
     "AddressMoved",
     "AllowedHost",
     "Audience",
+    "Audit",
     "Backlog",
     "Chunk",
     "Clock",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from fanout.core.address import Address
+from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.policy import Retention
 from fanout.core.records import (
@@ -58,6 +59,9 @@ class Storage(Protocol):
     Every method is one transaction: done as a whole when it returns, or not at all. Concurrent calls may be committed together.
     Methods raise `StorageFull` when there is no room, `StorageError` for any other failure of the database; the opening raises
     `StorageRefused` for a database that cannot be used. Times are UNIX seconds and come from the caller.
+
+    `audit` is a line of the audit log, which the same transaction writes as an event of the app: `Audit.line` with a secret of 32 random bytes, which
+    the database was given when it was made and keeps.
 
     All times that a storage compares are of one clock. Where several machines share a database, their clocks differ, and so such a
     storage has an attribute `clock` (a `Clock`): the database's own, carried on in between by the monotonic clock of
@@ -130,7 +134,7 @@ class Storage(Protocol):
         """Mark active (or gone) ones removed, with an event each; how many there were."""
         ...
 
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """Forget a user at once: endpoints in whatever state lose address, user and tags and end as `removed`, so that what is
         queued for them is cancelled; how many endpoints there were.
 
@@ -276,11 +280,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`."""
         ...
 
-    async def pause(self, app: str, id: str, now: float) -> int:
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """Hold it: nothing more of it is leased or expanded until `resume`; how many chunks are still leased under a running lease.
 
         Its expiry goes on. What is given back meanwhile waits as ``paused``. A stopped or finished one is left as it is. Idempotent.
@@ -288,15 +292,15 @@ class Storage(Protocol):
         """
         ...
 
-    async def resume(self, app: str, id: str, now: float) -> None:
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`."""
         ...
 
-    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
         """Hold everything of one binding; how many of its chunks are still leased under a running lease."""
         ...
 
-    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
         """Lift the pause of a binding, if there is one, and do what `retry_binding` does."""
         ...
 
@@ -354,8 +358,16 @@ class Storage(Protocol):
         """Commit something that changes nothing, so that it is known whether commits are possible. Raises as every method does."""
         ...
 
-    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Events with an id above `after`, oldest first."""
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
+        """Events with an id above `after`, oldest first: with `audit` the lines of the audit log (`core.audit`), else all others."""
+        ...
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """Write a line of the audit log about something that changes nothing here."""
+        ...
+
+    async def person(self, app: str, user: str) -> str:
+        """By which the audit log knows this user (`core.audit.person`)."""
         ...
 
     # -- janitor

@@ -18,6 +18,7 @@ from types import MappingProxyType, ModuleType
 
 from fanout.errors import FanoutError
 from fanout.testing import (
+    storage_audit,
     storage_control,
     storage_counts,
     storage_crash,
@@ -58,6 +59,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_counts,
         storage_subscriptions,
         storage_fleet,
+        storage_audit,
     )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.audit import Audit
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
@@ -143,8 +144,8 @@ class ResolvesTheActive(MemoryStorage):
 
 
 class FinishesTwice(MemoryStorage):
-    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        events = await super().events(after=after, limit=limit)
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
+        events = await super().events(after=after, limit=limit, audit=audit)
         return events + [e for e in events if e.kind == "notification.finished"]
 
 
@@ -159,14 +160,14 @@ class Optimist(MemoryStorage):
 
 
 class CancelsNothing(MemoryStorage):
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         return 0
 
 
 class CancelsForOthers(MemoryStorage):
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         note = self._t.notes.get(id)
-        return await super().cancel(note.sub.app if note else app, id, now)
+        return await super().cancel(note.sub.app if note else app, id, now, audit=audit)
 
 
 class NeverExpires(MemoryStorage):
@@ -200,6 +201,16 @@ class CountsInterned(MemoryStorage):
         for endpoint in self._t.directory.endpoints.values():
             counts[endpoint.binding] = counts.get(endpoint.binding, 0) + 1
         return counts
+
+
+class NamesTheAudited(MemoryStorage):
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        await super().record(app, replace(audit, data={**audit.data, "user": audit.user}), now)
+
+
+class MixesAuditAndEvents(MemoryStorage):
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
+        return [event for event in self._t.events if event.id > after][:limit]
 
 
 class WholeSeconds(MemoryStorage):
@@ -248,6 +259,9 @@ async def test_every_check_catches_something() -> None:
 
         async def gates(self, now: float) -> list[GateNote]:
             return []
+
+        async def record(self, app: str, audit: Audit, now: float) -> None:
+            pass
 
     needs_another = {"everything_survives_reopening", "pauses_survive_reopening", "two_openers_share"}
     for name in CHECKS.keys() - needs_another:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.audit import Audit
 from fanout.core.records import (
     Backlog,
     Chunk,
@@ -55,7 +56,7 @@ def _of(storage: MemoryStorage, settlement: Settlement) -> Piece | None:
 
 @caught_by("notifications_pause")
 class PausesNothing(MemoryStorage):
-    async def pause(self, app: str, id: str, now: float) -> int:
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         return 0
 
 
@@ -73,14 +74,14 @@ class PausesInWordOnly(MemoryStorage):
 
 @caught_by("notifications_pause")
 class PausesForEver(MemoryStorage):
-    async def resume(self, app: str, id: str, now: float) -> None:
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         return None
 
 
 @caught_by("notifications_pause")
 class ResumesEverythingAtOnce(MemoryStorage):
-    async def resume(self, app: str, id: str, now: float) -> None:
-        await super().resume(app, id, now)
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
+        await super().resume(app, id, now, audit=audit)
         for retry in self._t.notes[id].retries.values():
             retry.due_at = now
 
@@ -105,8 +106,8 @@ class StopsTheClock(MemoryStorage):
 
 @caught_by("pauses_end")
 class BringsTheCancelledBack(MemoryStorage):
-    async def resume(self, app: str, id: str, now: float) -> None:
-        await super().resume(app, id, now)
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
+        await super().resume(app, id, now, audit=audit)
         self._t.notes[id].stopped = ""
 
 
@@ -131,9 +132,9 @@ class PausedIsInTheWay(MemoryStorage):
 
 @caught_by("bindings_pause")
 class PausesEveryApp(MemoryStorage):
-    async def pause_binding(self, app: str, binding: str, now: float) -> int:
-        await super().pause_binding("shop", binding, now)
-        return await super().pause_binding(app, binding, now)
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
+        await super().pause_binding("shop", binding, now, audit=audit)
+        return await super().pause_binding(app, binding, now, audit=audit)
 
 
 @caught_by("bindings_pause")
@@ -366,9 +367,9 @@ class CountsEveryApp(MemoryStorage):
 
 @caught_by("erasing_forgets")
 class KeepsTags(MemoryStorage):
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         tags = {each.id: each.tags for each in self._t.directory.endpoints.values() if each.user == user}
-        count = await super().erase_user(app, user, now)
+        count = await super().erase_user(app, user, now, audit=audit)
         for id, kept in tags.items():
             self._t.directory.endpoints[id] = replace(self._t.directory.endpoints[id], tags=kept)
         return count
@@ -376,19 +377,19 @@ class KeepsTags(MemoryStorage):
 
 @caught_by("erasing_forgets")
 class ErasesTheActive(MemoryStorage):
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         users = self._t.directory.users
         former = [id for id in users.get((app, user), []) if self._t.directory.endpoints[id].state != "active"]
         if former:
             users[app, user] = [id for id in users[app, user] if id not in former]
-        return await super().erase_user(app, user, now)
+        return await super().erase_user(app, user, now, audit=audit)
 
 
 @caught_by("erasing_forgets")
 class TellsWhomItForgot(MemoryStorage):
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         before = len(self._t.events)
-        count = await super().erase_user(app, user, now)
+        count = await super().erase_user(app, user, now, audit=audit)
         self._t.events[before:] = [replace(e, data={**e.data, "user": user}) for e in self._t.events[before:]]
         return count
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
+from fanout.core.audit import is_audit
 from fanout.core.model import EndpointState
 from fanout.core.records import Expired
 from fanout.plugin import StorageContext
@@ -50,14 +51,21 @@ def prune(t: Tables, context: StorageContext, now: float, limit: int) -> int:
         del t.keys[key]
         left -= 1
     left -= _prune_endpoints(t, now - keep.quarantine, left)
-    old = sum(1 for event in t.events[:left] if event.at < now - keep.events)
-    del t.events[:old]
+    old = _prune_events(t, now - keep.events, left, audit=False)
+    old += _prune_events(t, now - keep.audit, left - old, audit=True)
     for place in [place for place, note in t.collapse.items() if note.finished_at is not None]:
         del t.collapse[place]
     left -= old
     left -= feed_tidy.prune(t, context, now, left)
     t.changes += limit > left
     return limit - left
+
+
+def _prune_events(t: Tables, before: float, limit: int, *, audit: bool) -> int:
+    first = islice((event for event in t.events if is_audit(event.kind) is audit), max(limit, 0))
+    over = {event.id for event in first if event.at < before}
+    t.events = [event for event in t.events if event.id not in over]
+    return len(over)
 
 
 def _forget(t: Tables, note: Note) -> None:

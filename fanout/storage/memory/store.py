@@ -5,10 +5,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from secrets import randbits
+from itertools import islice
+from secrets import randbits, token_bytes
 from typing import Self
 
 from fanout.core.address import Address
+from fanout.core.audit import Audit, is_audit, person
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
@@ -46,7 +48,7 @@ from fanout.storage.memory import (
 from fanout.storage.memory.feed import MemoryFeed
 from fanout.storage.memory.feed_tables import FeedTables
 from fanout.storage.memory.fleet import MemoryFleet
-from fanout.storage.memory.tables import Note, Tables
+from fanout.storage.memory.tables import Note, Tables, write
 
 __all__ = ["MemoryStorage"]
 
@@ -61,7 +63,7 @@ class MemoryStorage:
     def __init__(self, location: str, context: StorageContext) -> None:
         self.location = f"memory:{location}"
         self._context = context
-        self._t = Tables(feed=FeedTables(identity=randbits(32)))
+        self._t = Tables(feed=FeedTables(identity=randbits(32)), secret=token_bytes(32))
         self.feed = MemoryFeed(self._t)
         self.fleet = MemoryFleet(self._t)
 
@@ -97,11 +99,13 @@ class MemoryStorage:
         self._t.changes += 1
         return directory.remove(self._t, app, ids, now)
 
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         self._t.changes += 1
         feed_tidy.erase(self._t, app, user, now)
-        return directory.erase(self._t, app, user, now)
+        erased = directory.erase(self._t, app, user, now)
+        write(self._t, app, audit, now)
+        return erased
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -182,11 +186,13 @@ class MemoryStorage:
         note = self._t.notes.get(id)
         return watch.status(self._t, note, now) if note is not None else None
 
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         note = self._own(app, id)
         self._t.changes += 1
-        return stop.stop(self._t, self._context, note, "cancelled", now)
+        held = stop.stop(self._t, self._context, note, "cancelled", now)
+        write(self._t, app, audit, now)
+        return held
 
     def _own(self, app: str, id: str) -> Note:
         note = self._t.notes.get(id)
@@ -194,21 +200,27 @@ class MemoryStorage:
             raise NotFound(f"There is no notification {id} in the app {app}.")
         return note
 
-    async def pause(self, app: str, id: str, now: float) -> int:
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return pause.pause(self._t, self._own(app, id), now)
+        held = pause.pause(self._t, self._own(app, id), now)
+        write(self._t, app, audit, now)
+        return held
 
-    async def resume(self, app: str, id: str, now: float) -> None:
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
         pause.resume(self._t, self._own(app, id), now)
+        write(self._t, app, audit, now)
 
-    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return pause.pause_binding(self._t, app, binding, now)
+        held = pause.pause_binding(self._t, app, binding, now)
+        write(self._t, app, audit, now)
+        return held
 
-    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
         pause.resume_binding(self._t, app, binding, now)
+        write(self._t, app, audit, now)
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         """See `Storage`."""
@@ -244,11 +256,20 @@ class MemoryStorage:
     async def probe(self) -> None:
         """See `Storage`."""
 
-    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
         """See `Storage`."""
         events = self._t.events
         start = bisect_right(events, after, key=lambda event: event.id)
-        return events[start : start + limit]
+        return list(islice((event for event in events[start:] if is_audit(event.kind) is audit), limit))
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """See `Storage`."""
+        self._t.changes += 1
+        write(self._t, app, audit, now)
+
+    async def person(self, app: str, user: str) -> str:
+        """See `Storage`."""
+        return person(self._t.secret, app, user)
 
     # -- janitor
 

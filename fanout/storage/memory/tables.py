@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fanout.core.audit import Audit
 from fanout.core.fleet import Part, SharedToken, WorkerNote
 from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import Control, Event, GateNote, Step, Submission
@@ -27,6 +28,7 @@ __all__ = [
     "binding_tables",
     "finish",
     "log",
+    "write",
 ]
 
 
@@ -198,7 +200,7 @@ class Tables:
 
     `collapse` has the latest notification of a collapse key and target, `collapsible` all of a key in order of acceptance.
     `holding` has, by endpoint, the retry rows that hold it. `pauses` are the lines of a binding's pauses.
-    `parts` are what workers have of rates, by (name of the rate, worker).
+    `parts` are what workers have of rates, by (name of the rate, worker). `secret` is for the audit log.
     """
 
     directory: Directory = field(default_factory=Directory)
@@ -224,6 +226,7 @@ class Tables:
     last_event: int = 0
     last_line: int = 0
     changes: int = 0
+    secret: bytes = b""
 
     def open_endpoints(self, app: str, binding: str) -> Iterator[Endpoint]:
         """Active endpoints of a binding that belong to somebody, by id."""
@@ -253,6 +256,12 @@ def log(t: Tables, now: float, app: str, kind: str, data: dict[str, Any]) -> Non
     """One line more in the event log."""
     t.last_event += 1
     t.events.append(Event(t.last_event, now, app, kind, data))
+
+
+def write(t: Tables, app: str, audit: Audit | None, now: float) -> None:
+    """A line of the audit log, if there is one to write."""
+    if audit is not None:
+        log(t, now, app, audit.kind, audit.line(t.secret, app))
 
 
 def finish(t: Tables, note: Note, now: float) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.carried import CarriedClock
 from fanout.storage.packing import dumps, pack, unpack
@@ -233,3 +234,15 @@ class Db:
             [(app, kind, dumps(data)) for app, kind, data in events],
             now,
         )
+
+    async def audit(self, now: float, app: str, audit: Audit | None) -> None:
+        """A line of the audit log, if there is one to write, and an earlier run of the same operation has not written it."""
+        if audit is None:
+            return
+        number = await self.app(app, create=True)
+        line = dumps(audit.line(await self.value("SELECT secret FROM feed"), app))
+        written = "SELECT EXISTS (SELECT 1 FROM event WHERE app = $1 AND at = $2 AND kind = $3 AND data = $4)"
+        if not (self.again and await self.value(written, number, now, audit.kind, line)):
+            await self.run(
+                "INSERT INTO event (app, at, kind, data) VALUES ($1, $2, $3, $4)", number, now, audit.kind, line
+            )

@@ -9,6 +9,7 @@ from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import finish_ready, hold
 from fanout.storage.postgres.stopping import end_open
+from fanout.storage.postgres.watching import IS_AUDIT
 
 __all__ = ["expirable", "expire", "prunable", "prune"]
 
@@ -64,9 +65,10 @@ async def expire(db: Db, now: float, limit: int) -> Expired:
     return Expired(done + await endpoints.expire(db, now, max(limit - done, 0)), unexpanded)
 
 
-def _times(db: Db, now: float) -> tuple[float, float, float, float]:
+def _times(db: Db, now: float) -> tuple[float, ...]:
     keep = db.context.retention
-    return now - keep.notifications, now - keep.idempotency_keys, now - keep.quarantine, now - keep.events
+    times = (keep.notifications, keep.idempotency_keys, keep.quarantine, keep.events, keep.audit)
+    return tuple(now - each for each in times)
 
 
 async def prunable(db: Db, now: float) -> bool:
@@ -77,7 +79,8 @@ async def prunable(db: Db, now: float) -> bool:
             "OR EXISTS (SELECT 1 FROM idempotency WHERE at < $2) "
             "OR EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active' AND state_at < $3) "
             "OR EXISTS (SELECT 1 FROM decision WHERE notification < 0 AND at < $1) "
-            "OR EXISTS (SELECT 1 FROM event WHERE at < $4)",
+            f"OR EXISTS (SELECT 1 FROM event WHERE at < $4 AND NOT {IS_AUDIT}) "
+            f"OR EXISTS (SELECT 1 FROM event WHERE at < $5 AND {IS_AUDIT})",
             *_times(db, now),
         )
     )
@@ -85,7 +88,7 @@ async def prunable(db: Db, now: float) -> bool:
 
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over; how many."""
-    notifications, keys, quarantine, events = _times(db, now)
+    notifications, keys, quarantine, events, audit = _times(db, now)
     left = limit - await _prune_notifications(db, notifications, limit)
     left -= await _delete(
         db,
@@ -107,12 +110,14 @@ async def prune(db: Db, now: float, limit: int) -> int:
     left -= len(old)
     # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
     await db.run("DELETE FROM decision WHERE notification < 0 AND at < $1", notifications)
-    left -= await _delete(
-        db,
-        "DELETE FROM event WHERE number IN (SELECT number FROM event WHERE at < $1 ORDER BY at, number LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        events,
-        left,
-    )
+    for which, before in ((f"NOT {IS_AUDIT}", events), (IS_AUDIT, audit)):
+        left -= await _delete(
+            db,
+            f"DELETE FROM event WHERE number IN (SELECT number FROM event WHERE at < $1 AND {which} ORDER BY at, number LIMIT $2 "
+            "FOR UPDATE SKIP LOCKED)",
+            before,
+            left,
+        )
     return limit - left
 
 

@@ -203,5 +203,13 @@ ALTER TABLE gate ADD COLUMN since float8;
 ALTER TABLE inbox ADD COLUMN entered_at float8 NOT NULL DEFAULT extract(epoch FROM clock_timestamp())::float8;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS)
+_AUDIT = """
+-- With what the audit log (`core.audit`) hashes users. Lines of it and what else speaks of users, apart from the many notifications that finish.
+ALTER TABLE feed ADD COLUMN secret bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+CREATE INDEX event_audit ON event (id) WHERE left(kind, 6) = 'audit.';
+CREATE INDEX event_audit_at ON event (at) WHERE left(kind, 6) = 'audit.';
+CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
+"""
+
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT)
 VERSION = len(STEPS)

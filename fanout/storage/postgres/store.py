@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from fanout.core.address import Address
+from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
@@ -158,9 +159,9 @@ class PostgresStorage:
         """See `Storage`."""
         return int(await self._write(endpoints.remove, app, ids, now))
 
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(endpoints.erase, app, user, now))
+        return int(await self._write(watching.audited, audit, endpoints.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -270,25 +271,25 @@ class PostgresStorage:
         found: Backlog = await self._look(standing.backlog, app)
         return found
 
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(inbox.cancel, app, id, now))
+        return int(await self._write(watching.audited, audit, inbox.cancel, app, id, now))
 
-    async def pause(self, app: str, id: str, now: float) -> int:
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(inbox.pause, app, id, now))
+        return int(await self._write(watching.audited, audit, inbox.pause, app, id, now))
 
-    async def resume(self, app: str, id: str, now: float) -> None:
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
-        await self._write(inbox.resume, app, id, now)
+        await self._write(watching.audited, audit, inbox.resume, app, id, now)
 
-    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(pausing.pause_binding, app, binding, now))
+        return int(await self._write(watching.audited, audit, pausing.pause_binding, app, binding, now))
 
-    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
-        await self._write(pausing.resume_binding, app, binding, now)
+        await self._write(watching.audited, audit, pausing.resume_binding, app, binding, now)
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         """See `Storage`."""
@@ -328,12 +329,20 @@ class PostgresStorage:
         """See `Storage`."""
         await self._write(watching.probe, quiet=True)
 
-    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
         """See `Storage`."""
         if await self._look(watching.unnumbered):
             await self._write(watching.number, quiet=True)
-        found: list[Event] = await self._look(watching.events, after, limit)
+        found: list[Event] = await self._look(watching.events, after, limit, audit)
         return found
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """See `Storage`."""
+        await self._write(watching.record, app, audit, now)
+
+    async def person(self, app: str, user: str) -> str:
+        """See `Storage`."""
+        return person(await self._read(watching.secret), app, user)
 
     # -- janitor
 

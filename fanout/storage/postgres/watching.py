@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
+from fanout.core.audit import Audit
 from fanout.core.records import Event, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.storage.packing import unpack
@@ -13,7 +15,23 @@ from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import codes_of
 from fanout.storage.postgres.standing import WORD
 
-__all__ = ["deliveries", "events", "finished", "notification", "number", "probe", "stopped", "unnumbered"]
+__all__ = [
+    "IS_AUDIT",
+    "audited",
+    "deliveries",
+    "events",
+    "finished",
+    "notification",
+    "number",
+    "probe",
+    "record",
+    "secret",
+    "stopped",
+    "unnumbered",
+]
+
+IS_AUDIT = "left(kind, 6) = 'audit.'"
+"""Whether an event is a line of the audit log, as the index `event_audit` says it."""
 
 _BATCH = 16
 """Chunks whose ids are in memory at a time while deliveries are listed."""
@@ -92,6 +110,23 @@ async def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: in
     return found[:limit]
 
 
+async def audited(db: Db, audit: Audit | None, function: Callable[..., Any], app: str, *arguments: Any) -> Any:
+    """What `function` does for the app and answers, with a line of the audit log; the last argument is the time."""
+    answer = await function(db, app, *arguments)
+    await db.audit(arguments[-1], app, audit)
+    return answer
+
+
+async def record(db: Db, app: str, audit: Audit, now: float) -> None:
+    """A line of the audit log."""
+    await db.audit(now, app, audit)
+
+
+async def secret(db: Db) -> bytes:
+    """With what the audit log hashes users."""
+    return bytes(await db.value("SELECT secret FROM feed"))
+
+
 async def probe(db: Db) -> None:
     """Write a row without changing what it says."""
     await db.run("UPDATE probe SET n = n WHERE id = $1", 1)
@@ -120,10 +155,12 @@ UPDATE event e SET id = n.id FROM n WHERE e.number = n.number
 """
 
 
-async def events(db: Db, after: int, limit: int) -> list[Event]:
+async def events(db: Db, after: int, limit: int, audit: bool) -> list[Event]:
     """Events after the cursor, oldest first."""
+    which = IS_AUDIT if audit else f"NOT {IS_AUDIT}"
     rows = await db.rows(
-        "SELECT e.id, e.at, a.name, e.kind, e.data FROM event e JOIN app a ON a.id = e.app WHERE e.id > $1 ORDER BY e.id LIMIT $2",
+        "SELECT e.id, e.at, a.name, e.kind, e.data FROM event e JOIN app a ON a.id = e.app "
+        f"WHERE e.id > $1 AND {which} ORDER BY e.id LIMIT $2",
         after,
         limit,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import orjson
 
+from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage import packing
 from fanout.storage.packing import dumps, unfit
@@ -136,6 +137,12 @@ class Db:
             "SELECT value->>0, value->>1, value->>2, value->>3 FROM jsonb_each(?)",
             ((now, app, kind, data) for app, kind, data in events),
         )
+
+    def audit(self, now: float, app: str, audit: Audit | None) -> None:
+        """A line of the audit log, if there is one to write."""
+        if audit is not None:
+            line = audit.line(self.value("SELECT secret FROM feed"), app)
+            self.log(now, [(self.app(app, create=True), audit.kind, line)])
 
 
 def pack(ids: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
 from fanout.storage.sqlite.stopping import end_open
+from fanout.storage.sqlite.watching import IS_AUDIT
 
 __all__ = ["expirable", "expire", "prunable", "prune"]
 
@@ -61,9 +62,10 @@ def expire(db: Db, now: float, limit: int) -> Expired:
     return Expired(done + feed_tidy.expire(db, now, limit - done), unexpanded)
 
 
-def _times(db: Db, now: float) -> tuple[float, float, float, float]:
+def _times(db: Db, now: float) -> tuple[float, ...]:
     keep = db.context.retention
-    return now - keep.notifications, now - keep.idempotency_keys, now - keep.quarantine, now - keep.events
+    times = (keep.notifications, keep.idempotency_keys, keep.quarantine, keep.events, keep.audit)
+    return tuple(now - each for each in times)
 
 
 def prunable(db: Db, now: float) -> bool:
@@ -74,7 +76,8 @@ def prunable(db: Db, now: float) -> bool:
             "OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2) "
             "OR EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active' AND state_at < ?3) "
             "OR EXISTS (SELECT 1 FROM decision WHERE notification < 0 AND at < ?1) "
-            "OR EXISTS (SELECT 1 FROM event WHERE id = (SELECT min(id) FROM event) AND at < ?4)",
+            f"OR EXISTS (SELECT 1 FROM (SELECT at FROM event WHERE NOT {IS_AUDIT} ORDER BY id LIMIT 1) WHERE at < ?4) "
+            f"OR EXISTS (SELECT 1 FROM (SELECT at FROM event WHERE {IS_AUDIT} ORDER BY id LIMIT 1) WHERE at < ?5)",
             *_times(db, now),
         )
     ) or feed_tidy.prunable(db, now)
@@ -82,7 +85,7 @@ def prunable(db: Db, now: float) -> bool:
 
 def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over; how many."""
-    notifications, keys, quarantine, events = _times(db, now)
+    notifications, keys, quarantine, events, audit = _times(db, now)
     left = limit - _prune_notifications(db, notifications, limit)
     left -= _delete(
         db,
@@ -105,8 +108,9 @@ def prune(db: Db, now: float, limit: int) -> int:
     )
     # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
     db.run("DELETE FROM decision WHERE notification < 0 AND at < ?", notifications)
-    old = db.rows("id", "(SELECT id, at FROM event ORDER BY id LIMIT ?) WHERE at < ?", left, events)
-    left -= _delete(db, "event", "id", "value->>0", old)
+    for which, before in ((f"NOT {IS_AUDIT}", events), (IS_AUDIT, audit)):
+        old = db.rows("id", f"(SELECT id, at FROM event WHERE {which} ORDER BY id LIMIT ?) WHERE at < ?", left, before)
+        left -= _delete(db, "event", "id", "value->>0", old)
     return limit - left + feed_tidy.prune(db, now, left)
 
 

@@ -186,5 +186,13 @@ ALTER TABLE chunk ADD COLUMN since REAL;
 ALTER TABLE gate ADD COLUMN since REAL;
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS)
+_AUDIT = """
+-- With what the audit log (`core.audit`) hashes users. Lines of it and what else speaks of users, apart from the many notifications that finish.
+ALTER TABLE feed ADD COLUMN secret BLOB;
+UPDATE feed SET secret = randomblob(32);
+CREATE INDEX event_audit ON event (id) WHERE substr(kind, 1, 6) = 'audit.';
+CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
+"""
+
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT)
 VERSION = len(STEPS)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Self
 
 from fanout.core.address import Address
+from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
@@ -139,9 +140,9 @@ class SqliteStorage:
         """See `Storage`."""
         return int(await self._write(endpoints.remove, app, ids, now))
 
-    async def erase_user(self, app: str, user: str, now: float) -> int:
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(endpoints.erase, app, user, now))
+        return int(await self._write(watching.audited, audit, endpoints.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -256,25 +257,25 @@ class SqliteStorage:
         found: Backlog = await self._read(standing.backlog, app)
         return found
 
-    async def cancel(self, app: str, id: str, now: float) -> int:
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(stopping.cancel, app, id, now))
+        return int(await self._write(watching.audited, audit, stopping.cancel, app, id, now))
 
-    async def pause(self, app: str, id: str, now: float) -> int:
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(pausing.pause, app, id, now))
+        return int(await self._write(watching.audited, audit, pausing.pause, app, id, now))
 
-    async def resume(self, app: str, id: str, now: float) -> None:
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
-        await self._write(pausing.resume, app, id, now)
+        await self._write(watching.audited, audit, pausing.resume, app, id, now)
 
-    async def pause_binding(self, app: str, binding: str, now: float) -> int:
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(pausing.pause_binding, app, binding, now))
+        return int(await self._write(watching.audited, audit, pausing.pause_binding, app, binding, now))
 
-    async def resume_binding(self, app: str, binding: str, now: float) -> None:
+    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
         """See `Storage`."""
-        await self._write(pausing.resume_binding, app, binding, now)
+        await self._write(watching.audited, audit, pausing.resume_binding, app, binding, now)
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         """See `Storage`."""
@@ -318,10 +319,18 @@ class SqliteStorage:
         """See `Storage`."""
         await self._write(watching.probe)
 
-    async def events(self, *, after: int = 0, limit: int = 1000) -> list[Event]:
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
         """See `Storage`."""
-        found: list[Event] = await self._read(watching.events, after, limit)
+        found: list[Event] = await self._read(watching.events, after, limit, audit)
         return found
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """See `Storage`."""
+        await self._write(watching.record, app, audit, now)
+
+    async def person(self, app: str, user: str) -> str:
+        """See `Storage`."""
+        return person(await self._read(watching.secret), app, user)
 
     # -- janitor
 

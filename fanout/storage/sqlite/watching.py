@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from fanout.core.audit import Audit
 from fanout.core.records import Event, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.storage.sqlite.db import Db, dumps, unpack
@@ -11,7 +13,18 @@ from fanout.storage.sqlite.ledger import codes_of
 from fanout.storage.sqlite.schema import APPLICATION_ID
 from fanout.storage.sqlite.standing import WORD
 
-__all__ = ["deliveries", "events", "finished", "notification", "probe", "stopped"]
+__all__ = [
+    "IS_AUDIT",
+    "audited",
+    "deliveries",
+    "events",
+    "finished",
+    "notification",
+    "probe",
+    "record",
+    "secret",
+    "stopped",
+]
 
 _BATCH = 16
 """Chunks whose ids are in memory at a time while deliveries are listed."""
@@ -94,16 +107,38 @@ def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> 
     return found[:limit]
 
 
+def audited(db: Db, audit: Audit | None, function: Callable[..., Any], app: str, *arguments: Any) -> Any:
+    """What `function` does for the app and answers, with a line of the audit log; the last argument is the time."""
+    answer = function(db, app, *arguments)
+    db.audit(arguments[-1], app, audit)
+    return answer
+
+
+def record(db: Db, app: str, audit: Audit, now: float) -> None:
+    """A line of the audit log."""
+    db.audit(now, app, audit)
+
+
+def secret(db: Db) -> bytes:
+    """With what the audit log hashes users."""
+    return bytes(db.value("SELECT secret FROM feed"))
+
+
 def probe(db: Db) -> None:
     """Write a page without changing what is on it: `PRAGMA application_id` writes the file's header whatever stood there."""
     db.run(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def events(db: Db, after: int, limit: int) -> list[Event]:
+IS_AUDIT = "substr(kind, 1, 6) = 'audit.'"
+"""Whether an event is a line of the audit log, as the index `event_audit` says it."""
+
+
+def events(db: Db, after: int, limit: int, audit: bool) -> list[Event]:
     """Events after the cursor, oldest first."""
+    which = IS_AUDIT if audit else f"NOT {IS_AUDIT}"
     rows = db.rows(
         "e.id, e.at, a.name, e.kind, json(e.data)",
-        "(SELECT * FROM event WHERE id > ? ORDER BY id LIMIT ?) e CROSS JOIN app a ON a.id = e.app",
+        f"(SELECT * FROM event WHERE id > ? AND {which} ORDER BY id LIMIT ?) e CROSS JOIN app a ON a.id = e.app",
         after,
         limit,
     )

@@ -1,0 +1,76 @@
+"""The audit log: which acts on an installation leave a line, and what the line says. Pure.
+
+A line is an event of the kind `audit.…` in the event log, written by the transaction that does what it speaks of. It names the caller (`by`), and a
+user by a keyed hash alone, so that the line of an erasure keeps no id of the erased user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any
+
+from fanout.errors import UsageError
+
+__all__ = ["AUDIT", "AUDITED", "Audit", "is_audit", "person"]
+
+AUDIT = "audit."
+"""How the kind of every line of the audit log begins, and of no other event."""
+
+AUDITED: Mapping[str, str] = MappingProxyType(
+    {
+        "audit.user.erased": "a user was erased",
+        "audit.user.exported": "all that is held of a user was read",
+        "audit.notification.cancelled": "a notification was cancelled",
+        "audit.notification.paused": "a notification was paused",
+        "audit.notification.resumed": "a notification's pause was lifted",
+        "audit.binding.paused": "a binding was paused",
+        "audit.binding.resumed": "a binding's pause was lifted, or it was asked to try again",
+        "audit.binding.added": "a binding came with a change of the configuration",
+        "audit.binding.changed": "a binding was changed in the configuration",
+        "audit.binding.stopped": "a binding was taken out of the configuration",
+        "audit.config.taken": "a change of the configuration was taken into use",
+        "audit.config.refused": "a change of the configuration was refused",
+        "audit.key.made": "an API key was made",
+        "audit.key.revoked": "an API key was revoked",
+        "audit.host.added": "a host name was given to an app",
+        "audit.host.removed": "a host name was taken from an app",
+    }
+)
+"""Every kind of line, and what it says. What users do with their own devices and feeds is not audited, and neither is sending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """One line to be written. `by` is the caller: ``library``, ``shell``, ``config``, or `key:`, `app:` or `user:` and an id that is no secret.
+
+    `user` is whom it concerns, in clear: storage writes `person` of it, and never the id. `data` is what else the line says: no user's id, no
+    address and no secret belongs there. Raises `UsageError` for a kind that `AUDITED` does not have.
+    """
+
+    kind: str
+    by: str = "library"
+    user: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in AUDITED:
+            raise UsageError(f"{self.kind!r} is no kind of the audit log: it is one of {', '.join(AUDITED)}.")
+
+    def line(self, secret: bytes, app: str) -> dict[str, Any]:
+        """The data of the event. `secret` is the installation's."""
+        about = {"person": person(secret, app, self.user)} if self.user else {}
+        return {"by": self.by, **about, **self.data}
+
+
+def is_audit(kind: str) -> bool:
+    """Whether an event of that kind is a line of the audit log."""
+    return kind.startswith(AUDIT)
+
+
+def person(secret: bytes, app: str, user: str) -> str:
+    """32 hexadecimal digits that stand for this user of this app in the audit log of the installation with that secret (1 to 64 bytes)."""
+    data = f"{len(app)}:{app}{user}".encode("utf-8", "surrogatepass")
+    return blake2b(data, digest_size=16, key=secret, person=b"fanout-audit").hexdigest()
