@@ -5,6 +5,8 @@ Each message is a sentence that names the offending key or value and the remedy,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 __all__ = [
     "AddressInvalid",
     "Backlogged",
@@ -24,11 +26,20 @@ __all__ = [
     "StorageUnavailable",
     "UsageError",
     "WrongLoop",
+    "problem_of",
+    "refuse",
 ]
 
 
 class FanoutError(Exception):
     """The base of every error that `fanout` raises on purpose."""
+
+    _faults: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Everything that was found wrong, a sentence each; the error's own text is the first of them."""
+        return self._faults or (str(self),)
 
 
 class UsageError(FanoutError, ValueError):
@@ -84,6 +95,24 @@ class WrongLoop(EngineClosed, UsageError):
 
 class ConfigurationError(FanoutError, ValueError):
     """A setting is missing, unknown or malformed; the text names its key and what to write instead."""
+
+
+def refuse(problems: Iterable[str], kind: type[FanoutError] = ConfigurationError) -> None:
+    """Raise `kind` where there are problems: its text is the first of them, and its `faults` are all."""
+    found = tuple(problems)
+    if found:
+        error = kind(found[0])
+        error._faults = found
+        raise error
+
+
+def problem_of(check: Callable[[], object], kind: type[FanoutError] = ConfigurationError) -> str:
+    """What `check` says by raising `kind`, or "" where it is content: a problem among others (`refuse`)."""
+    try:
+        check()
+    except kind as error:
+        return str(error)
+    return ""
 
 
 class PluginError(FanoutError):

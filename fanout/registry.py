@@ -122,6 +122,22 @@ class Registry:
         storage: Storage = factory(location, context)
         return storage
 
+    def lacking(self, info: PluginInfo) -> str:
+        """What a loaded plugin needs and cannot import, as a sentence; "" where it can be made. Its module is imported for that."""
+        plugin = next((each for each in self._plugins if each.info == info), None)
+        if plugin is None or plugin.descriptor is None:
+            return ""
+        try:
+            self.resolve(info.kind, info.name, plugin.descriptor.factory)
+        except PluginError as error:
+            absent = (
+                getattr(error.__cause__, "name", None) if isinstance(error.__cause__, ModuleNotFoundError) else None
+            )
+            if absent is None:
+                return str(error)
+            return f"{info.name}: {absent} is not installed: {_remedy(plugin.descriptor.extra)}."
+        return ""
+
     def resolve(self, kind: Kind, name: str, part: str | Callable[..., Any]) -> Callable[..., Any]:
         """What a descriptor names as "module:attribute", imported. Raises `PluginError` when that fails."""
         if not isinstance(part, str):
@@ -135,10 +151,7 @@ class Registry:
                 raise PluginError(
                     f"The {kind} {name} that the program gave cannot import {part} ({_cause(error)})."
                 ) from error
-            extra = plugin.descriptor.extra if plugin.descriptor else ""
-            remedy = (
-                f"install its extra {extra!r} (from a checkout: pip install '.[{extra}]')" if extra else "reinstall it"
-            )
+            remedy = _remedy(plugin.descriptor.extra if plugin.descriptor else "")
             raise PluginError(
                 f"The {kind} {name} of {_origin(plugin.info)} cannot import {part} ({_cause(error)}): {remedy}."
             ) from error
@@ -205,6 +218,10 @@ def _flaw(kind: Kind, found: object) -> str:
     ):
         return "its settings are not a dataclass; install a release that corrects it."
     return ""
+
+
+def _remedy(extra: str) -> str:
+    return f"install its extra {extra!r} (from a checkout: pip install '.[{extra}]')" if extra else "reinstall it"
 
 
 def _origin(info: PluginInfo) -> str:

@@ -1,13 +1,18 @@
-"""What `fanout doctor` asks of each binding, asked by a worker beside its work: told in the log, and never in anybody's way."""
+"""What `fanout doctor` finds, found by a worker beside its work: told in the log, and never in anybody's way."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
+from fanout.cli.doctor import examine
+from fanout.cli.findings import Finding
+from fanout.config import in_thread
 from fanout.engine import Engine
+from fanout.registry import Registry
 
-__all__ = ["check_up"]
+__all__ = ["check_up", "look_around"]
 
 _log = logging.getLogger("fanout.doctor")
 _AFTER = 5.0
@@ -17,7 +22,8 @@ _AFTER = 5.0
 async def check_up(engine: Engine) -> None:
     """Once, a little after the start, log what is wrong with a binding's credential or gateway, or will be. Raises nothing.
 
-    The database has been opened and the configuration read by then, so bindings are all that is left to prove. Nothing is pushed to anybody.
+    They are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty minutes. Nothing is
+    pushed to anybody.
     """
     await asyncio.sleep(_AFTER)
     try:
@@ -25,9 +31,33 @@ async def check_up(engine: Engine) -> None:
     except Exception as error:
         _log.warning("The bindings could not be examined: %s.", type(error).__name__)
         return
+    told: set[str] = set()
     for name, diagnosis in found.items():
-        app, _, binding = name.partition("/")
-        if diagnosis.problem:
-            _log.error("%s/%s: %s", app, binding, diagnosis.problem)
-        elif diagnosis.warning:
-            _log.warning("%s/%s: %s", app, binding, diagnosis.warning)
+        _tell(name, diagnosis.problem, diagnosis.warning, told)
+
+
+async def look_around(config: Path | None) -> None:
+    """The same for all else that `fanout doctor` looks at: plugins, files, the database, the callers of the service. Raises nothing.
+
+    It is done in a thread with an event loop of its own, which ends with the process whatever it waits for.
+    """
+
+    async def gathered() -> list[Finding]:
+        return [finding async for finding in examine(config, Registry(), bindings=False)]
+
+    await asyncio.sleep(_AFTER)
+    try:
+        found = await in_thread(lambda: asyncio.run(gathered()))
+    except Exception as error:
+        _log.warning("The configuration could not be examined: %s.", type(error).__name__)
+        return
+    told: set[str] = set()
+    for finding in found:
+        _tell(" ".join(filter(None, (finding.kind, finding.name))), finding.problem, finding.warning, told)
+
+
+def _tell(name: str, problem: str, warning: str, told: set[str]) -> None:
+    for level, text in ((logging.ERROR, problem), (logging.WARNING, "" if problem else warning)):
+        if text and text not in told:
+            told.add(text)
+            _log.log(level, "%s: %s", name, text)

@@ -1,43 +1,45 @@
-"""`fanout doctor`: every plugin, credential and database checked, nothing pushed."""
+"""`fanout doctor`: every plugin, setting, credential and database checked, nothing pushed. A worker does the same beside its work."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import typer
 
 from fanout.bootstrap import Parts, SystemClock, prepare, ways_of
 from fanout.cli.contents import reserved_tags, strangers
 from fanout.cli.doctor_files import exposed
+from fanout.cli.findings import Finding, show
 from fanout.cli.options import Config, Json
-from fanout.cli.shell import emit, run
+from fanout.cli.shell import run
 from fanout.config import (
     AddressSettings,
     Asked,
     BindingSettings,
     BindingTable,
     Document,
+    Faults,
     ServiceSettings,
     Settings,
     address_settings,
     check_environment,
     find_document,
+    line_of,
     load_binding,
+    places,
     service_settings,
 )
 from fanout.engine.diagnose import diagnose, enter
 from fanout.errors import ConfigurationError, FanoutError, PluginError, StorageAbsent, StorageError, UsageError
 from fanout.plugin import Diagnosis, Sealer, egress_of, place_of_url, way_to
-from fanout.registry import Registry
+from fanout.registry import PluginInfo, Registry
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "examine", "report"]
 
 _PATIENCE = 30.0
 """Seconds for one binding's check: twice the usual request deadline, for a token and a request."""
@@ -49,94 +51,110 @@ _SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
 """What `fanout serve` imports of the extra `service`; PyJWT is missed by the issuers themselves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `code` is what it adds to the exit code: 0, 1, or 2 where the configuration is wrong."""
-
-    kind: str
-    name: str
-    problem: str = ""
-    detail: str = ""
-    code: int = 0
-    extra: Mapping[str, Any] | None = None
-    warning: str = ""
-
-
 def doctor(config: Config = None, json: Json = False) -> None:
     """Check every plugin, credential and database. Nothing is pushed."""
     logging.getLogger("fanout").setLevel(logging.CRITICAL)  # what a plugin would log is what it reports here
-    run(lambda: _examine(config, json=json))
+    run(lambda: report(config, json=json))
 
 
-async def _examine(config: Path | None, *, json: bool) -> int:
-    registry = Registry()
+async def report(config: Path | None, *, json: bool = False) -> int:
+    """Show everything that is found; the exit code that it comes to."""
     worst = 0
-
-    def report(finding: Finding) -> None:
-        nonlocal worst
+    async for finding in examine(config, Registry()):
         worst = max(worst, finding.code)
-        _show(finding, json=json)
+        show(finding, json=json)
+    return worst
 
+
+async def examine(config: Path | None, registry: Registry, *, bindings: bool = True) -> AsyncIterator[Finding]:
+    """Everything, in order, although something before it is wrong. Without `bindings` their gateways are left out: who asks has asked them."""
     for plugin in registry.list(load=True):
-        report(
-            Finding(
-                f"{plugin.kind} plugin",
-                plugin.name,
-                plugin.problem,
-                f"{plugin.distribution} {plugin.version}",
-                1 if plugin.problem else 0,
-                {"distribution": plugin.distribution, "version": plugin.version},
-            )
-        )
+        yield _plugin(plugin, registry)
     environ = Asked(os.environ)
     try:
-        document = find_document(config, environ)
+        document = find_document(config, environ, thorough=True)
     except ConfigurationError as error:
-        report(Finding("configuration", str(config or ""), str(error), code=2))
-        return worst
-    report(Finding("configuration", document.origin))
+        yield Finding("configuration", str(config or ""), str(error), code=2)
+        return
+    lines = _lines(document)
+    yield Finding("configuration", document.origin)
+    for fault in document.faults:
+        yield Finding("configuration", document.origin, fault, code=2, line=line_of(fault, lines))
 
-    good = []
+    async for finding in _parts_of(document, environ, registry, bindings=bindings):
+        yield replace(finding, line=line_of(finding.problem, lines)) if finding.code == 2 else finding
+    for finding in _wrong("environment", "", environ.refuse_strays):
+        yield finding
+
+
+async def _parts_of(
+    document: Document, environ: Asked, registry: Registry, *, bindings: bool
+) -> AsyncIterator[Finding]:
+    good: list[tuple[BindingTable, type]] = []
     for table in document.bindings:
         try:
             good.append((table, registry.settings_type(table.type, table.place)))
         except (ConfigurationError, PluginError) as error:
-            report(Finding("binding", _name(table), str(error), code=2))
-    try:
-        check_environment(good, environ)
-    except ConfigurationError as error:
-        report(Finding("environment", "", str(error), code=2))
-    bindings: dict[str, dict[str, BindingSettings]] = {}
+            yield Finding("binding", _name(table), str(error), code=2)
+    for finding in _wrong("environment", "", lambda: check_environment(good, environ)):
+        yield finding
+    made: dict[str, dict[str, BindingSettings]] = {}
     for table, cls in good:
-        try:
-            bindings.setdefault(table.app, {})[table.binding] = load_binding(table, cls, document, environ)
-        except ConfigurationError as error:
-            report(Finding("binding", _name(table), str(error), code=2))
+        faults = Faults()
+        settings = faults.take(partial(load_binding, table, cls, document, environ, thorough=True), None)
+        if settings is not None:
+            made.setdefault(table.app, {})[table.binding] = settings
+        for fault in faults.found:
+            yield Finding("binding", _name(table), fault, code=2)
 
     addresses = AddressSettings()
     try:
         addresses = address_settings(document.addresses, folder=document.folder, environ=environ)
         if addresses.key is not None:
             keys = Sealer.of(addresses.key).ids
-            report(Finding("addresses", "", detail=f"encrypted with the key {keys[0]}; {len(keys)} in all"))
+            yield Finding("addresses", "", detail=f"encrypted with the key {keys[0]}; {len(keys)} in all")
     except (ConfigurationError, UsageError) as error:
-        report(Finding("addresses", "", str(error), code=2))
+        for fault in error.faults:
+            yield Finding("addresses", "", fault, code=2)
         addresses = AddressSettings()
-    for finding in await _storage(document, registry, addresses):
-        report(finding)
-    for app, of_app in bindings.items():
-        for binding, settings in of_app.items():
-            report(await _binding(document, registry, app, binding, settings))
+    if document.storage:
+        for finding in await _storage(document, registry, addresses):
+            yield finding
+    for app, of_app in made.items() if bindings else ():
+        for binding, chosen in of_app.items():
+            yield await _binding(document, registry, app, binding, chosen)
     findings, service = await _service(document, environ)
     for finding in findings:
-        report(finding)
-    for path, warning in exposed((bindings, addresses, service), document.origin).items():
-        report(Finding("secret file", path, warning=warning))
+        yield finding
+    for path, warning in exposed((made, addresses, service), document.origin).items():
+        yield Finding("secret file", path, warning=warning)
+
+
+def _plugin(plugin: PluginInfo, registry: Registry) -> Finding:
+    return Finding(
+        f"{plugin.kind} plugin",
+        plugin.name,
+        plugin.problem,
+        f"{plugin.distribution} {plugin.version}",
+        1 if plugin.problem else 0,
+        {"distribution": plugin.distribution, "version": plugin.version},
+        # One that is not used may lack what it likes; what uses it says by itself that it cannot.
+        "" if plugin.problem else registry.lacking(plugin),
+    )
+
+
+def _wrong(kind: str, name: str, check: Callable[[], object]) -> Iterator[Finding]:
+    faults = Faults()
+    faults.take(check, None)
+    for fault in faults.found:
+        yield Finding(kind, name, fault, code=2)
+
+
+def _lines(document: Document) -> Mapping[str, int]:
     try:
-        environ.refuse_strays()
-    except ConfigurationError as error:
-        report(Finding("environment", "", str(error), code=2))
-    return worst
+        return places(Path(document.origin).read_text(encoding="utf-8")) if document.origin else {}
+    except (OSError, UnicodeError):
+        return {}
 
 
 async def _storage(document: Document, registry: Registry, addresses: AddressSettings) -> list[Finding]:
@@ -187,7 +205,12 @@ async def _service(document: Document, environ: Asked) -> tuple[list[Finding], S
         return [], ServiceSettings()
     try:
         settings = service_settings(
-            document.service, folder=document.folder, environ=environ, apps=document.apps, proxy=document.proxy
+            document.service,
+            folder=document.folder,
+            environ=environ,
+            apps=document.apps,
+            proxy=document.proxy,
+            thorough=True,
         )
         for key in settings.user_keys:
             key.check()
@@ -197,7 +220,7 @@ async def _service(document: Document, environ: Asked) -> tuple[list[Finding], S
         found = [Finding("service", "", problem, known, 1 if absent else 0)]
         return (found + await _issuers(settings, document.apps) if settings.issuers else found), settings
     except (ConfigurationError, UsageError) as error:
-        return [Finding("service", "", str(error), code=2)], ServiceSettings()
+        return [Finding("service", "", fault, code=2) for fault in error.faults], ServiceSettings()
 
 
 async def _issuers(settings: ServiceSettings, apps: tuple[str, ...]) -> list[Finding]:
@@ -244,18 +267,3 @@ def _parts(
 
 def _name(table: BindingTable) -> str:
     return f"{table.app}/{table.binding}"
-
-
-def _show(finding: Finding, *, json: bool) -> None:
-    if json:
-        values: dict[str, Any] = {"kind": finding.kind, "name": finding.name, "ok": not finding.problem}
-        said = {"problem": finding.problem, "detail": finding.detail, "warning": finding.warning}
-        emit(values | said | dict(finding.extra or {}))
-        return
-    mark = "wrong" if finding.problem else "warn" if finding.warning else "ok"
-    line = f"{mark:<6} {finding.kind:<16} {finding.name}"
-    typer.echo(f"{line}  {finding.detail}" if finding.detail else line)
-    if finding.problem:
-        typer.echo(f"       {finding.problem}")
-    if finding.warning:
-        typer.echo(f"       {finding.warning}")

@@ -13,7 +13,7 @@ import typer
 
 from fanout.bootstrap import dedicate_process
 from fanout.cli import logs
-from fanout.cli.checkup import check_up
+from fanout.cli.checkup import check_up, look_around
 from fanout.cli.options import Config, LogFormat
 from fanout.cli.shell import parts, run, say, this_program
 from fanout.cli.systemd import Announcer, Children
@@ -45,6 +45,7 @@ def work(
     log_format: LogFormat = None,
     config: Config = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+    sibling: Annotated[bool, typer.Option("--sibling", hidden=True)] = False,
 ) -> None:
     """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.
 
@@ -60,10 +61,12 @@ def work(
         parts(config, "work")  # what is wrong with the configuration is said once, here
         words = _words(drain=drain, log_format=log_format, config=config)
         ports = [_nth(listen, number) for number in range(processes)]
-        run(lambda: _parent([words + port for port in ports], drain=drain), graceful=True, log_format=log_format)
+        # What is wrong with the machine or a file is told by one of them.
+        commands = [words + port + (["--sibling"] if at else []) for at, port in enumerate(ports)]
+        run(lambda: _parent(commands, drain=drain), graceful=True, log_format=log_format)
     else:
         run(
-            lambda: _worker(config, drain=drain, until_eof=until_eof, listen=listen),
+            lambda: _worker(config, drain=drain, until_eof=until_eof, sibling=sibling, listen=listen),
             graceful=True,
             log_format=log_format,
         )
@@ -87,7 +90,9 @@ def _nth(listen: tuple[str, int] | None, number: int) -> list[str]:
     return ["--metrics", f"[{host}]:{port and port + number}" if ":" in host else f"{host}:{port and port + number}"]
 
 
-async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: tuple[str, int] | None) -> int:
+async def _worker(
+    config: Path | None, *, drain: bool, until_eof: bool, sibling: bool, listen: tuple[str, int] | None
+) -> int:
     made = parts(config, "work", create=True)
     dedicate_process()
     bindings = ", ".join(f"{app}/{binding}" for app, binding in made.transports)
@@ -108,6 +113,8 @@ async def _worker(config: Path | None, *, drain: bool, until_eof: bool, listen: 
         if until_eof:
             ends.append(asyncio.ensure_future(_eof()))
         beside = [] if drain else [asyncio.ensure_future(check_up(engine))]
+        if not drain and not sibling:
+            beside.append(asyncio.ensure_future(look_around(config)))
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             return max(end.result() for end in done)

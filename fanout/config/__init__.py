@@ -9,7 +9,9 @@ from fanout.config.addresses import address_settings
 from fanout.config.binding import BindingTable, check_environment, environment_name
 from fanout.config.document import Document, find_document
 from fanout.config.environment import Asked
+from fanout.config.faults import Faults
 from fanout.config.load import load, load_binding
+from fanout.config.places import line_of, places
 from fanout.config.renew import prove
 from fanout.config.service import (
     TENANT,
@@ -38,6 +40,7 @@ __all__ = [
     "Change",
     "ConfigState",
     "Document",
+    "Faults",
     "IssuerSettings",
     "Limits",
     "Owner",
@@ -52,8 +55,10 @@ __all__ = [
     "environment_name",
     "find_document",
     "in_thread",
+    "line_of",
     "load",
     "load_binding",
+    "places",
     "prove",
     "service_settings",
 ]

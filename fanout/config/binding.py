@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from fanout.config.environment import credential_file, same_name
+from fanout.config.faults import Faults
 from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown
 from fanout.core.secret import Secret
-from fanout.errors import ConfigurationError, UsageError
+from fanout.errors import ConfigurationError, refuse
 
 __all__ = [
     "BindingTable",
@@ -21,11 +23,13 @@ __all__ = [
     "environment_name",
     "find_secret",
     "later_secret",
+    "made_of",
     "read_secret",
     "rooted",
 ]
 
 _SECRET_LIMIT = 1024 * 1024
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +55,96 @@ def environment_name(app: str, binding: str, name: str = "") -> str:
     return same_name(f"fanout_{app}_{binding}_{name}")
 
 
-def binding_settings(table: BindingTable, cls: type, folder: Path, environ: Mapping[str, str]) -> Any:
-    """An instance of `cls`, the settings of the transport. Raises `ConfigurationError`, without a secret in its text."""
+def binding_settings(
+    table: BindingTable, cls: type, folder: Path, environ: Mapping[str, str], *, thorough: bool = False
+) -> Any:
+    """An instance of `cls`, the settings of the transport. Raises `ConfigurationError`, without a secret in its text.
+
+    With `thorough` the files of its secrets are read, so that everything that can be seen to be wrong is among the error's `faults`.
+    """
     if isinstance(table.values, cls):
         return table.values
-    place = table.place
-    given = as_table(place, table.values)
+    return made_of(
+        table.values,
+        cls,
+        table.place,
+        folder=folder,
+        environ=environ,
+        variable=lambda name: environment_name(table.app, table.binding, name),
+        thorough=thorough,
+    )
+
+
+def made_of(
+    value: object,
+    cls: type[T],
+    place: str,
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    variable: Callable[[str], str],
+    thorough: bool,
+    joint: str = ": ",
+) -> T:
+    """An instance of the dataclass `cls` from the table at `place`; `variable` names the environment variable of a secret.
+
+    Raises `ConfigurationError`, whose `faults` are all that is wrong; what the class says itself is behind `place` and `joint`.
+    """
+    given = as_table(place, value)
     types = field_types(cls)
     secrets = {name for name, kind in types.items() if _holds(kind, Secret)}
     files = {f"{name}_file": name for name in secrets if f"{name}_file" not in types}
-    refuse_unknown(place, given, [*types, *files])
+    faults = Faults()
+    faults.take(lambda: refuse_unknown(place, given, [*types, *files]), None)
+
+    def secret_of(name: str) -> Secret | None:
+        secret = find_secret(place, name, given, folder, variable(name), environ)
+        if secret is not None and thorough:
+            faults.take(secret.reveal, None)
+        return secret
 
     values: dict[str, Any] = {}
+    wrong: set[str] = set()
     for name, kind in types.items():
+        found, before, there = None, len(faults.found), False
         if name in secrets:
-            variable = environment_name(table.app, table.binding, name)
-            secret = find_secret(place, name, given, folder, variable, environ)
-            if secret is not None:
-                values[name] = secret
+            found = faults.take(partial(secret_of, name), None)
+            there = found is not None
         elif name in given:
-            value = check_type(f"{place}.{name}", given[name], kind)
-            values[name] = rooted(value, folder) if _holds(kind, Path) else value
-    for name in types:
-        if name not in values and is_missing(cls, name):
-            hint = f"write it, or {name}_file, or set {environment_name(table.app, table.binding, name)}"
-            raise ConfigurationError(f"{place}.{name} is missing: {hint if name in secrets else 'write it'}.")
-    try:
-        return cls(**values)
-    except (UsageError, ConfigurationError) as error:
-        raise ConfigurationError(f"{place}: {error}") from None
+            found = faults.take(partial(check_type, f"{place}.{name}", given[name], kind), None)
+            there = len(faults.found) == before
+        if there:
+            values[name] = rooted(found, folder) if _holds(kind, Path) else found
+        elif len(faults.found) > before:
+            wrong.add(name)
+        elif is_missing(cls, name):
+            wrong.add(name)
+            hint = f"write it, or {name}_file, or set {variable(name)}" if name in secrets else "write it"
+            faults.found.append(f"{place}.{name} is missing: {hint}.")
+    # What is wrong or missing is replaced, so that the rest can be judged too; what is said of a replacement is not passed on.
+    values.update({name: _stand_in(types[name]) for name in wrong if name in secrets or is_missing(cls, name)})
+    made = faults.take(lambda: cls(**values), None, f"{place}{joint}", wrong)
+    examine: Callable[[Mapping[str, Any]], Iterable[str]] | None = getattr(cls, "examine", None)
+    if thorough and examine is not None:
+        faults.take(lambda: refuse(examine(values)), None, f"{place}{joint}", wrong)
+    faults.settle()
+    assert made is not None
+    return made
+
+
+def _stand_in(kind: Any) -> Any:
+    """Something that the class may take for a value of that type; where it does not, that is among what it says."""
+    if _holds(kind, Secret):
+        return Secret.later(str)
+    return kind() if kind in (str, int, float, bool) else {} if get_origin(kind) is dict else ""
 
 
 def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a binding's secret and is none, and one that two bindings would share."""
+    refuse(_misnamed(tables, environ))
+
+
+def _misnamed(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str, str]) -> Iterator[str]:
     owners: dict[str, list[str]] = {}
     prefixes: dict[str, str] = {}
     for table, cls in tables:
@@ -97,14 +158,14 @@ def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapp
             continue  # a level of the document, or a stray
         places = owners.get(variable, [])
         if len(places) > 1:
-            raise ConfigurationError(
+            yield (
                 f"The environment variable {variable} would be {' and '.join(places)} at once: rename one, or use files."
             )
         prefix = next((p for p in sorted(prefixes, key=len, reverse=True) if variable.startswith(p)), None)
         if not places and prefix is not None:
             known = [name for name in owners if name.startswith(prefix)]
             remedy = f"known here: {', '.join(known)}" if known else "this transport has no secrets"
-            raise ConfigurationError(
+            yield (
                 f"The environment variable {variable} sets no secret of {prefixes[prefix]} ({remedy}): "
                 f"correct its name, or put a setting that is not secret into the configuration."
             )

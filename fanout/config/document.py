@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fanout.config.binding import BindingTable, read_secret, rooted
 from fanout.config.environment import credential_file, expanded, overlaid
+from fanout.config.faults import Faults
 from fanout.config.settings import Telemetry
 from fanout.config.tables import as_table, check_type, refuse_unknown, timed
 from fanout.core.policy import BacklogLimits, Policy, Retention
@@ -37,6 +39,7 @@ _KEYS = (
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+-]*")
 _LIMIT = 4 * 1024 * 1024
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,16 @@ class Document:
     """The egress proxy of everything that names none of its own."""
     addresses: Any = field(default_factory=dict, repr=False)
     """The `[addresses]` table as it stands there."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with it, where it was asked for all the same; what a fault stands in is replaced by its default."""
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Document:
+    def read(
+        cls, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, thorough: bool = False
+    ) -> Document:
         """The document in a TOML file, with what the environment says of it. Relative paths in either are taken from the file's folder.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError`; with `thorough` only where it cannot be read as TOML, and everything else is in `faults`.
         """
         environ = os.environ if environ is None else environ
         file = Path(path).absolute()  # read again when it changes, wherever the program is then
@@ -90,15 +97,18 @@ class Document:
             raise ConfigurationError(f"{file} is not valid TOML: {error}. Correct that line.") from None
         except RecursionError:
             raise ConfigurationError(f"{file} is nested too deeply: a configuration has four levels.") from None
-        return cls.of(
-            overlaid(expanded(tables, environ), environ, _KEYS), folder=file.parent, origin=str(file), environ=environ
-        )
+        faults = Faults()
+        whole = overlaid(expanded(tables, environ, faults), environ, _KEYS, faults)
+        return cls._made(whole, folder=file.parent, origin=str(file), environ=environ, faults=faults, thorough=thorough)
 
     @classmethod
-    def of_environment(cls, environ: Mapping[str, str]) -> Document | None:
+    def of_environment(cls, environ: Mapping[str, str], *, thorough: bool = False) -> Document | None:
         """The document that environment variables make alone, or None where none is set. Relative paths start at the current folder."""
-        tables = overlaid({}, environ, _KEYS)
-        return cls.of(tables, environ=environ) if tables else None
+        faults = Faults()
+        tables = overlaid({}, environ, _KEYS, faults)
+        if not tables and not faults.found:
+            return None
+        return cls._made(tables, folder=Path(), origin="", environ=environ, faults=faults, thorough=thorough)
 
     @classmethod
     def of(
@@ -113,32 +123,64 @@ class Document:
 
         With `environ`, systemd's credentials of that environment are looked at too.
         """
-        folder = Path() if folder is None else folder
-        refuse_unknown("", as_table("the configuration", tables), _KEYS)
-        return cls(
-            storage=storage_location(_storage_text(tables, folder, environ or {}), folder),
-            proxy=_proxy(tables, folder, environ or {}),
-            bindings=tuple(_bindings(tables.get("apps", {}))),
-            policy=timed("policy", as_table("policy", tables.get("policy", {})), Policy),
-            retention=timed("retention", as_table("retention", tables.get("retention", {})), Retention),
+        where = Path() if folder is None else folder
+        return cls._made(tables, folder=where, origin=origin, environ=environ or {}, faults=Faults(), thorough=False)
+
+    @classmethod
+    def _made(
+        cls,
+        tables: Mapping[str, Any],
+        *,
+        folder: Path,
+        origin: str,
+        environ: Mapping[str, str],
+        faults: Faults,
+        thorough: bool,
+    ) -> Document:
+        tables = as_table("the configuration", tables)
+        take = faults.take
+        take(lambda: refuse_unknown("", tables, _KEYS), None)
+        storage = take(lambda: storage_location(_storage_text(tables, folder, environ), folder), "")
+        proxy = take(lambda: _proxy(tables, folder, environ), None)
+        bindings: list[BindingTable] = []
+        take(lambda: bindings.extend(_bindings(tables.get("apps", {}), faults)), None)
+
+        def numbers(name: str, cls: type[T]) -> T:
+            return take(lambda: timed(name, as_table(name, tables.get(name, {})), cls), cls())
+
+        made = cls(
+            storage=storage,
+            proxy=proxy,
+            bindings=tuple(bindings),
+            policy=numbers("policy", Policy),
+            retention=numbers("retention", Retention),
             folder=folder,
             origin=origin,
-            apps=tuple(tables.get("apps", {})),
+            apps=take(lambda: tuple(as_table("apps", tables.get("apps", {}))), ()),
             service=tables.get("service", {}),
-            backlog=timed("backlog", as_table("backlog", tables.get("backlog", {})), BacklogLimits),
-            telemetry=timed("telemetry", as_table("telemetry", tables.get("telemetry", {})), Telemetry),
+            backlog=numbers("backlog", BacklogLimits),
+            telemetry=numbers("telemetry", Telemetry),
             addresses=tables.get("addresses", {}),
+            faults=tuple(dict.fromkeys(faults.found)),
         )
+        if not thorough:
+            faults.settle()
+        return made
 
 
-def find_document(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Document:
-    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml, else what the environment says."""
+def find_document(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str], *, thorough: bool = False
+) -> Document:
+    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml, else what the environment says.
+
+    Raises `ConfigurationError`; with `thorough` only where there is none that can be read (`Document.faults`).
+    """
     named = path or environ.get("FANOUT_CONFIG")
     if named:
-        return Document.read(named, environ)
+        return Document.read(named, environ, thorough=thorough)
     if Path("fanout.toml").exists():
-        return Document.read("fanout.toml", environ)
-    document = Document.of_environment(environ)
+        return Document.read("fanout.toml", environ, thorough=thorough)
+    document = Document.of_environment(environ, thorough=thorough)
     if document is None:
         raise ConfigurationError(
             "There is no configuration: create ./fanout.toml, name a file with --config or FANOUT_CONFIG, or set FANOUT_STORAGE and "
@@ -191,29 +233,34 @@ def storage_location(value: object, folder: Path) -> str:
     return f"{scheme}:{location}"
 
 
-def _bindings(apps: object) -> list[BindingTable]:
-    found = []
+def _bindings(apps: object, faults: Faults) -> Iterator[BindingTable]:
+    """The bindings of all apps; what is wrong with one is in `faults` and hides no other."""
     for app, table in as_table("apps", apps).items():
         place = f"apps.{app}"
-        _check_name(place, app, "an app")
-        refuse_unknown(place, as_table(place, table), ("transports",))
+        faults.take(partial(_check_name, place, app, "an app"), None)
+        of_app = faults.take(partial(as_table, place, table), {})
+        faults.take(partial(refuse_unknown, place, of_app, ("transports",)), None)
         place += ".transports"
-        for binding, values in as_table(place, table.get("transports", {})).items():
-            where = f"{place}.{binding}"
-            _check_name(where, binding, "a binding")
-            kind = binding
-            if isinstance(values, Mapping):
-                kind = values.get("type", binding)
-                if not isinstance(kind, str):
-                    raise ConfigurationError(f'{where}.type must be the name of a transport in quotes, such as "apns".')
-                values = {key: value for key, value in values.items() if key != "type"}
-            found.append(BindingTable(app, binding, kind, values))
+        for binding, values in faults.take(partial(as_table, place, of_app.get("transports", {})), {}).items():
+            found = faults.take(partial(_binding, app, binding, values, f"{place}.{binding}"), None)
+            if found is not None:
+                yield found
     if not as_table("apps", apps):
         raise ConfigurationError(
             "No transport is configured: add a table [apps.default.transports.NAME] with its settings, or [apps.default] alone for a feed "
             "that pushes nothing."
         )
-    return found
+
+
+def _binding(app: str, binding: str, values: Any, place: str) -> BindingTable:
+    _check_name(place, binding, "a binding")
+    kind = binding
+    if isinstance(values, Mapping):
+        kind = values.get("type", binding)
+        if not isinstance(kind, str):
+            raise ConfigurationError(f'{place}.type must be the name of a transport in quotes, such as "apns".')
+        values = {key: value for key, value in values.items() if key != "type"}
+    return BindingTable(app, binding, kind, values)
 
 
 def _check_name(place: str, name: str, what: str) -> None:

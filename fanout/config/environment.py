@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fanout.config.faults import Faults
 from fanout.config.written import Untyped, parse_json
-from fanout.errors import ConfigurationError
+from fanout.errors import ConfigurationError, refuse
 
 __all__ = ["Asked", "credential_file", "expanded", "overlaid", "same_name"]
 
@@ -69,14 +71,17 @@ class Asked(Mapping[str, str]):
         return sorted(name for name in left if name not in _NO_SETTINGS and not self._of_platform(name))
 
     def refuse_strays(self) -> None:
-        """Raise `ConfigurationError` for a name that is no setting, naming the nearest that is one."""
+        """Raise `ConfigurationError` for names that are no settings, naming the nearest that are some."""
+        refuse(self._refusals())
+
+    def _refusals(self) -> Iterator[str]:
         for name in self.strays():
             near = get_close_matches(
                 name, [asked for asked in self._asked if asked.lower().startswith(PREFIX.lower())], n=1
             )
             hint = f"did you mean {near[0]}?" if near else "correct its name, or take it out."
             what = "environment variable" if name.startswith(PREFIX) else "credential"
-            raise ConfigurationError(f"The {what} {name} is no setting: {hint}")
+            yield f"The {what} {name} is no setting: {hint}"
 
     def _of_platform(self, name: str) -> bool:
         rest = name.removeprefix(PREFIX)
@@ -106,16 +111,28 @@ def same_name(key: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", key.upper())
 
 
-def expanded(value: Any, environ: Mapping[str, str], place: str = "") -> Any:
-    """A document with `${NAME}` in its texts replaced by that variable, and `$$` by a dollar sign. Raises `ConfigurationError`."""
+def expanded(value: Any, environ: Mapping[str, str], faults: Faults | None = None) -> Any:
+    """A document with `${NAME}` in its texts replaced by that variable, and `$$` by a dollar sign.
+
+    `faults` takes what cannot be; without it that raises `ConfigurationError`.
+    """
+    own = Faults()
+    whole = _expanded(value, environ, own if faults is None else faults, "")
+    own.settle()
+    return whole
+
+
+def _expanded(value: Any, environ: Mapping[str, str], faults: Faults, place: str) -> Any:
     match value:
         case str() if "$" in value:
-            text = _REFERENCE.sub(lambda found: _referred(found, environ, place), value)
+            text = faults.take(lambda: _REFERENCE.sub(lambda found: _referred(found, environ, place), value), value)
             return Untyped(text) if "${" in value else text
         case Mapping():
-            return {key: expanded(part, environ, f"{place}.{key}" if place else key) for key, part in value.items()}
+            return {
+                key: _expanded(part, environ, faults, f"{place}.{key}" if place else key) for key, part in value.items()
+            }
         case list():
-            return [expanded(part, environ, f"{place}[{at}]") for at, part in enumerate(value)]
+            return [_expanded(part, environ, faults, f"{place}[{at}]") for at, part in enumerate(value)]
         case _:
             return value
 
@@ -135,8 +152,10 @@ def _referred(found: re.Match[str], environ: Mapping[str, str], place: str) -> s
     return environ[name]
 
 
-def overlaid(tables: Mapping[str, Any], environ: Mapping[str, str], keys: Collection[str]) -> dict[str, Any]:
-    """A document with what the environment says of it; `keys` are those of its first level. Raises `ConfigurationError`."""
+def overlaid(
+    tables: Mapping[str, Any], environ: Mapping[str, str], keys: Collection[str], faults: Faults
+) -> dict[str, Any]:
+    """A document with what the environment says of it; `keys` are those of its first level. `faults` takes what it cannot say."""
     whole: dict[str, Any] = _copy(tables)
     if isinstance(environ, Asked):
         for key in keys:
@@ -148,11 +167,12 @@ def overlaid(tables: Mapping[str, Any], environ: Mapping[str, str], keys: Collec
         top = next((key for key in keys if same_name(key) == path[0]), None)
         if top is None:
             continue  # a secret's own name, or a stray, which is found when all secrets have been asked for
-        if not all(re.fullmatch(r"[A-Z0-9_]+", part) for part in path):
-            raise ConfigurationError(
+        if all(re.fullmatch(r"[A-Z0-9_]+", part) for part in path):
+            faults.take(partial(_put, whole, [top, *path[1:]], environ[variable], variable), None)
+        else:
+            faults.found.append(
                 f"The environment variable {variable} is no setting: write levels in capitals, with __ between them."
             )
-        _put(whole, [top, *path[1:]], environ[variable], variable)
     return whole
 
 

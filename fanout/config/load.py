@@ -65,9 +65,14 @@ def load(
     return settings
 
 
-def load_binding(table: BindingTable, cls: type, document: Document, environ: Mapping[str, str]) -> BindingSettings:
-    """The settings of one binding of `document`; the proxy of all, where it names none. Raises `ConfigurationError`."""
-    made = binding_settings(table, cls, document.folder, environ)
+def load_binding(
+    table: BindingTable, cls: type, document: Document, environ: Mapping[str, str], *, thorough: bool = False
+) -> BindingSettings:
+    """The settings of one binding of `document`; the proxy of all, where it names none. Raises `ConfigurationError`.
+
+    With `thorough` the files of its secrets are read and everything that is wrong is told (`binding_settings`).
+    """
+    made = binding_settings(table, cls, document.folder, environ, thorough=thorough)
     if document.proxy is not None and "proxy" in field_types(cls) and made.proxy is None:
         try:
             made = dataclasses.replace(made, proxy=document.proxy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from fanout.core.peer import network
 from fanout.core.roles import Role
 from fanout.core.secret import Secret
 from fanout.core.urls import is_host, url_problem
-from fanout.errors import UsageError
+from fanout.errors import UsageError, problem_of, refuse
 
 __all__ = [
     "TENANT",
@@ -80,24 +80,27 @@ class IssuerSettings:
     """Certificates (PEM) to trust besides the system's."""
 
     def __post_init__(self) -> None:
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
         for name, url in (("issuer", self.issuer), ("jwks_uri", self.jwks_uri)):
             problem = url_problem(url, query=name == "jwks_uri") if url is not None else ""
             if problem:
-                raise UsageError(f"{name} {problem}.")
+                yield f"{name} {problem}."
         if not self.audiences or not all(self.audiences):
-            raise UsageError("audience is empty: write how the issuer names this service, as the tokens' aud has it.")
+            yield "audience is empty: write how the issuer names this service, as the tokens' aud has it."
         if not self.algorithms:
-            raise UsageError('algorithms is empty: write those that the issuer signs with, such as ["RS256"].')
+            yield 'algorithms is empty: write those that the issuer signs with, such as ["RS256"].'
         if not self.scopes or not all(
             scope and scope.isascii() and scope.isprintable() and not set(scope) & set(' "\\') for scope in self.scopes
         ):
-            raise UsageError("scopes must hold at least one scope, each without spaces and quotes.")
+            yield "scopes must hold at least one scope, each without spaces and quotes."
         if not self.apps:
-            raise UsageError('apps is empty, so nobody could call: write { "CLIENT-ID" = "APP" }.')
-        _check_tenants(self)
+            yield 'apps is empty, so nobody could call: write { "CLIENT-ID" = "APP" }.'
+        yield from _tenant_problems(self)
         for name in ("user_claim", "app_claim"):
             if getattr(self, name) == "":
-                raise UsageError(f"{name} is empty: write a claim's name, or take the line out.")
+                yield f"{name} is empty: write a claim's name, or take the line out."
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -135,14 +138,15 @@ class ApiKeySettings:
     """Until when it serves, a date (its end, UTC) or a time with its zone, in ISO 8601; None without an end."""
 
     def __post_init__(self) -> None:
-        if self.expires is not None:
-            _ = self.ends_at
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
+        if expired := problem_of(lambda: self.ends_at, UsageError):
+            yield expired
         if not _ID.fullmatch(self.id):
-            raise UsageError("id must be the 12 hexadecimal digits that `fanout keys api` printed.")
+            yield "id must be the 12 hexadecimal digits that `fanout keys api` printed."
         if not _HASH.fullmatch(self.hash):
-            raise UsageError(
-                'hash must be "sha256:" and 64 hexadecimal digits: write what `fanout keys api` printed, not the key.'
-            )
+            yield 'hash must be "sha256:" and 64 hexadecimal digits: write what `fanout keys api` printed, not the key.'
 
     @property
     def ends_at(self) -> float | None:
@@ -238,15 +242,16 @@ class Limits:
     """Of one user of one app. With one more the subscription that was renewed longest ago ends."""
 
     def __post_init__(self) -> None:
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
         for limit in fields(self):
             if getattr(self, limit.name) < 1:
-                raise UsageError(f"{limit.name} is {getattr(self, limit.name)}: it must be above zero.")
+                yield f"{limit.name} is {getattr(self, limit.name)}: it must be above zero."
         if self.depth > _DEEPEST:
-            raise UsageError(f"depth is {self.depth}: it must be at most {_DEEPEST}.")
+            yield f"depth is {self.depth}: it must be at most {_DEEPEST}."
         if self.inflated_bytes < self.body_bytes:
-            raise UsageError(
-                f"inflated_bytes is {self.inflated_bytes}: it must not be below body_bytes ({self.body_bytes})."
-            )
+            yield f"inflated_bytes is {self.inflated_bytes}: it must not be below body_bytes ({self.body_bytes})."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,29 +280,32 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host_names", {host.lower(): app for host, app in self.host_names.items()})
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
         for host in self.host_names:
             if not _HOST.fullmatch(host):
-                raise UsageError(
+                yield (
                     f"host_names: {host!r} is no host name: write it without scheme and path, such as app.example.com."
                 )
         for origin in self.origins:
             if not _is_origin(origin):
-                raise UsageError(
+                yield (
                     f"origins: {origin!r} is no origin of web pages: write https://app.example.com, in lower case, without a path, and with a "
                     "port only where it is not 443. http is for loopback."
                 )
         for proxy in self.trusted_proxies:
-            _check_network(proxy)
+            yield from _network_problems(proxy)
         if self.public_url is not None and not _is_public_url(self.public_url):
-            raise UsageError(
+            yield (
                 f"public_url: {self.public_url!r} is no URL of a service: write https://push.example.com, with a path where there is one, "
                 "and without user, query and fragment."
             )
-        _once("origins", "origin", self.origins)
-        _once("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
-        _once("keys", "id", (key.id for key in self.keys))
-        _once("user_keys", "id", (key.id for key in self.user_keys))
-        _once("certificates", "sha256", (each.sha256 for each in self.certificates))
+        yield from _twice("origins", "origin", self.origins)
+        yield from _twice("issuers", "issuer", (issuer.issuer for issuer in self.issuers))
+        yield from _twice("keys", "id", (key.id for key in self.keys))
+        yield from _twice("user_keys", "id", (key.id for key in self.user_keys))
+        yield from _twice("certificates", "sha256", (each.sha256 for each in self.certificates))
 
     @property
     def authenticated(self) -> bool:
@@ -311,11 +319,14 @@ class ServiceSettings:
         named += [(f"keys: {key.id}", key.app) for key in self.keys]
         named += [(f"user_keys: {key.id}", key.app) for key in self.user_keys]
         named += [(f"certificates: {each.sha256[:12]}…", each.app) for each in self.certificates]
-        for place, app in named:
-            if app not in known:
-                raise UsageError(
-                    f"{place} names the app {app!r}, which has no [apps.{app}]: use one of {', '.join(sorted(known))}."
-                )
+        refuse(
+            (
+                f"{place} names the app {app!r}, which has no [apps.{app}]: use one of {', '.join(sorted(known))}."
+                for place, app in named
+                if app not in known
+            ),
+            UsageError,
+        )
 
 
 def _is_origin(text: str) -> bool:
@@ -326,38 +337,38 @@ def _is_origin(text: str) -> bool:
     return parts.port != {"https": 443, "http": 80}[parts.scheme]
 
 
-def _check_tenants(issuer: IssuerSettings) -> None:
-    """Raise `UsageError` for an issuer that no token could match, or of whose tokens any tenant's administrator could write the user."""
+def _tenant_problems(issuer: IssuerSettings) -> Iterator[str]:
+    """What is wrong with an issuer that no token could match, or of whose tokens any tenant's administrator could write the user."""
     if _NO_TENANT.fullmatch(issuer.issuer):
-        raise UsageError(
+        yield (
             f"issuer {issuer.issuer!r} stands in no token: write https://login.microsoftonline.com/{TENANT}/v2.0 and tenants, or the "
             "issuer of your own tenant."
         )
     if set(issuer.issuer.replace(TENANT, "", 1)) & set("{}"):
-        raise UsageError(f"issuer {issuer.issuer!r} holds a template that is not known: only {TENANT} is, once.")
+        yield f"issuer {issuer.issuer!r} holds a template that is not known: only {TENANT} is, once."
     if not issuer.of_tenants:
         if issuer.tenants:
-            raise UsageError(f"tenants is for an issuer with {TENANT} in its name: take it out.")
+            yield f"tenants is for an issuer with {TENANT} in its name: take it out."
         return
     if issuer.tenants != "any" and not (
         isinstance(issuer.tenants, tuple) and issuer.tenants and all(map(_TENANT.fullmatch, issuer.tenants))
     ):
-        raise UsageError(
+        yield (
             f'tenants must say whose tokens are taken, as the issuer has {TENANT}: a list of tenant ids (GUIDs in lower case), or "any".'
         )
     if issuer.user_claim not in ("oid", "sub"):
-        raise UsageError(
+        yield (
             f"user_claim {issuer.user_claim!r} is what a tenant's own administrator writes: with {TENANT} in the issuer use oid or sub."
         )
 
 
-def _check_network(text: str) -> None:
+def _network_problems(text: str) -> Iterator[str]:
     try:
         network(text)
     except ValueError:
-        raise UsageError(
+        yield (
             f"trusted_proxies: {text!r} is no network: write an address, or a network such as 10.0.0.0/8 whose last bits are 0."
-        ) from None
+        )
 
 
 def _is_public_url(text: str) -> bool:
@@ -370,9 +381,9 @@ def _is_public_url(text: str) -> bool:
     return plain and parts.scheme in ("http", "https") and is_host(parts.netloc)
 
 
-def _once(place: str, key: str, values: Iterable[str]) -> None:
+def _twice(place: str, key: str, values: Iterable[str]) -> Iterator[str]:
     seen = set()
     for value in values:
         if value in seen:
-            raise UsageError(f"{place}: {key} {value!r} is there twice: keep one of them.")
+            yield f"{place}: {key} {value!r} is there twice: keep one of them."
         seen.add(value)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from fanout.config.faults import Faults
 from fanout.config.written import Untyped, candidates, opened
 from fanout.core.duration import parse_duration
-from fanout.errors import ConfigurationError, UsageError
+from fanout.errors import ConfigurationError, UsageError, refuse
 
 __all__ = ["as_table", "check_type", "field_types", "is_missing", "refuse_unknown", "timed"]
 
@@ -27,15 +28,16 @@ _PLAIN: dict[object, str] = {
 
 
 def refuse_unknown(place: str, keys: Collection[str], known: Collection[str]) -> None:
-    """Raise `ConfigurationError` for the first of `keys` that is not in `known`, naming the nearest known one."""
-    for key in keys:
-        if key in known:
-            continue
-        where = f"{place}.{key}" if place else key
-        near = get_close_matches(key, known, n=1, cutoff=0.6)
-        if near:
-            raise ConfigurationError(f"{where} is no setting: did you mean {near[0]}?")
-        raise ConfigurationError(f"{where} is no setting: use one of {', '.join(sorted(known))}, or take it out.")
+    """Raise `ConfigurationError` for `keys` that are not in `known`, naming the nearest known ones."""
+    refuse(_unknown(place, key, known) for key in keys if key not in known)
+
+
+def _unknown(place: str, key: str, known: Collection[str]) -> str:
+    where = f"{place}.{key}" if place else key
+    near = get_close_matches(key, known, n=1, cutoff=0.6)
+    if near:
+        return f"{where} is no setting: did you mean {near[0]}?"
+    return f"{where} is no setting: use one of {', '.join(sorted(known))}, or take it out."
 
 
 def as_table(place: str, value: object) -> Mapping[str, Any]:
@@ -84,23 +86,32 @@ def check_type(place: str, value: object, wanted: Any) -> Any:
 def timed(place: str, table: Mapping[str, Any], cls: type[T]) -> T:
     """A dataclass of numbers, from a table whose lengths of time may be seconds or texts such as "1h30m"."""
     kinds = field_types(cls)
-    refuse_unknown(place, table, kinds)
+    faults = Faults()
+    faults.take(lambda: refuse_unknown(place, table, kinds), None)
     values: dict[str, Any] = {}
-    for key, value in table.items():
-        where = f"{place}.{key}"
-        if kinds[key] is float and isinstance(value, str):
-            try:
-                value = parse_duration(value)
-            except UsageError as error:
-                raise ConfigurationError(f"{where}: {error}") from None
-        number = check_type(where, value, kinds[key])
-        if not number >= 0:
-            raise ConfigurationError(f"{where} is {number!r}: it must not be below zero.")
-        values[key] = number
-    try:
-        return cls(**values)
-    except UsageError as error:
-        raise ConfigurationError(f"{place}.{error}") from None
+    wrong: set[str] = set()
+    for key in [key for key in table if key in kinds]:
+        number = faults.take(partial(_number, f"{place}.{key}", table[key], kinds[key]), None)
+        if number is None:
+            wrong.add(key)
+        else:
+            values[key] = number
+    made = faults.take(lambda: cls(**values), None, f"{place}.", wrong)
+    faults.settle()
+    assert made is not None
+    return made
+
+
+def _number(where: str, value: object, kind: Any) -> Any:
+    if kind is float and isinstance(value, str):
+        try:
+            value = parse_duration(value)
+        except UsageError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+    number = check_type(where, value, kind)
+    if number is not None and not number >= 0:
+        raise ConfigurationError(f"{where} is {number!r}: it must not be below zero.")
+    return number
 
 
 @cache

@@ -40,5 +40,5 @@ async def in_thread(function: Callable[[], T]) -> T:
     try:
         return await done
     finally:
-        if done.done():
+        if done.done() and not done.cancelled():  # one that still waits for a disk or a network would hold up the loop
             thread.join()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fanout.core.records import Backlog
-from fanout.errors import UsageError
+from fanout.errors import UsageError, refuse
 
 __all__ = ["BacklogLimits", "Policy", "Retention", "backoff"]
 
@@ -45,6 +46,9 @@ class Policy:
     """Retries a second of a binding that may be made although nothing is accepted."""
 
     def __post_init__(self) -> None:
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
         for name in (
             "attempts",
             "backoff_base",
@@ -56,16 +60,14 @@ class Policy:
             "probe",
         ):
             if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)!r}: it must be above zero.")
+                yield f"{name} is {getattr(self, name)!r}: it must be above zero."
         if self.ramp < 0 or self.retry_ratio < 0 or self.retry_burst < 1 or self.retry_floor <= 0:
-            raise UsageError(
+            yield (
                 "ramp and retry_ratio must not be negative, retry_burst must be at least 1 and retry_floor above zero: "
                 "a budget that nothing ever fills would park retries for good."
             )
         if self.lease < 2 * self.checkpoint:
-            raise UsageError(
-                f"lease is {self.lease} s: it must be at least twice the checkpoint ({self.checkpoint} s)."
-            )
+            yield f"lease is {self.lease} s: it must be at least twice the checkpoint ({self.checkpoint} s)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +98,15 @@ class BacklogLimits:
     wait: float = 0.0
 
     def __post_init__(self) -> None:
+        refuse(self._problems(), UsageError)
+
+    def _problems(self) -> Iterator[str]:
         for name in ("deliveries", "bytes", "age"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UsageError(f"backlog.{name} is {value!r}: it must be above zero, or left out for no bound.")
+                yield f"{name} is {value!r}: it must be above zero, or left out for no bound."
         if self.wait < 0:
-            raise UsageError(f"backlog.wait is {self.wait!r}: it must not be negative.")
+            yield f"wait is {self.wait!r}: it must not be negative."
 
     @property
     def any(self) -> bool:

@@ -80,6 +80,8 @@ from fanout.errors import (
     StorageFull,
     StorageRefused,
     StorageUnavailable,
+    problem_of,
+    refuse,
 )
 from fanout.plugin.allowed import AllowedHost
 from fanout.plugin.base import API, Clock
@@ -246,7 +248,9 @@ __all__ = [
     "parse_retry_after",
     "place_of",
     "place_of_url",
+    "problem_of",
     "read_token",
+    "refuse",
     "unanswered",
     "way_to",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fanout.errors import ConfigurationError
+from fanout.errors import refuse
 
 __all__ = ["AllowedHost"]
 
@@ -33,22 +34,24 @@ class AllowedHost:
 
     def check(self) -> None:
         """Raise `ConfigurationError` for an entry that cannot be meant."""
+        refuse(self.problems())
+
+    def problems(self) -> Iterator[str]:
+        """Why an entry cannot be meant, a sentence each; nothing where it can."""
         found = _PLACE.fullmatch(self.host.strip().lower())
         port = int(found[2] or 443) if found is not None else 0
         name = found[1].removeprefix("*").removeprefix(".") if found is not None else ""
         literal = _literal(name)
         if not 0 < port < 65_536 or not (literal or _NAME.fullmatch(name)):
-            raise ConfigurationError(
+            yield (
                 f"allowed_hosts has {{ host = {self.host!r} }}, which is no host: write a name such as push.lan or push.lan:5443."
             )
-        if not self.private and (literal or "." not in name):
-            raise ConfigurationError(
+        elif not self.private and (literal or "." not in name):
+            yield (
                 f"allowed_hosts has {{ host = {self.host!r} }}, which is a name or address of a local network: add private = true."
             )
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigurationError(
-                f"allowed_hosts: ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
-            )
+            yield f"allowed_hosts: ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
 
     @property
     def place(self) -> tuple[str, int]:

@@ -151,7 +151,9 @@ class TransportPlugin:
     """What an entry point of the group `fanout.transports` names.
 
     `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be given as
-    NAME_file or through the environment. `factory` makes the transport from (settings, context): a callable or
+    NAME_file or through the environment. What it refuses it raises as one `ConfigurationError` (`refuse` takes all at once, a sentence each
+    that begins with its key). It may have `examine(values)`, a static method that yields what is wrong with credentials among the values of
+    fields that could be read: `fanout doctor` asks it even where something else is wrong. `factory` makes the transport from (settings, context): a callable or
     "module:attribute". `extra` is what to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for
     the gateway ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None.
     `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves

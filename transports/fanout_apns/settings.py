@@ -6,11 +6,13 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
-from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, place_of_url
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, place_of_url, problem_of, refuse
 
 __all__ = ["GATEWAYS", "ApnsSettings"]
 
@@ -58,42 +60,55 @@ class ApnsSettings:
     proxy: Secret | None = None
 
     def __post_init__(self) -> None:
-        if self.proxy is not None and self.proxy.at_hand:
-            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        known = self.proxy is None or self.proxy.at_hand  # one in a file is looked at when the transport is opened
+        proxied = problem_of(lambda: self.egress) if known else ""
+        if proxied:
+            yield proxied
         if self.key is None and self.cert_file is None:
-            raise ConfigurationError(
+            yield (
                 "key is missing: set key_file to the AuthKey_….p8 file from Apple's developer site "
                 "(with key_id and team_id), or cert_file to a push certificate."
             )
         if self.key is not None and self.cert_file is not None:
-            raise ConfigurationError("key and cert_file are both set: keep the one that this app authenticates with.")
+            yield "key and cert_file are both set: keep the one that this app authenticates with."
         if self.key is not None:
-            self._check_token_settings(self.key)
+            yield from self._token_problems(self.key)
         elif self.team_id or self.key_id:
-            raise ConfigurationError("team_id and key_id belong to a .p8 key: remove them, or set key_file.")
+            yield "team_id and key_id belong to a .p8 key: remove them, or set key_file."
         if self.cert_key_file is not None and self.cert_file is None:
-            raise ConfigurationError("cert_key_file is set without cert_file: set both, or neither.")
+            yield "cert_key_file is set without cert_file: set both, or neither."
         if self.cert_passphrase is not None and self.cert_file is None:
-            raise ConfigurationError("cert_passphrase is set without cert_file: take it out, or set cert_file.")
+            yield "cert_passphrase is set without cert_file: take it out, or set cert_file."
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigurationError(f"ca_file names no file ({self.ca_file}): put the file there or correct the path.")
+            yield f"ca_file names no file ({self.ca_file}): put the file there or correct the path."
         if self.topic and not _TOPIC.fullmatch(self.topic):
-            raise ConfigurationError(f"topic is {self.topic!r}: write the app's bundle id, such as com.example.app.")
+            yield f"topic is {self.topic!r}: write the app's bundle id, such as com.example.app."
         if self.environment not in GATEWAYS:
-            raise ConfigurationError(f"environment is {self.environment!r}: write production or sandbox.")
+            yield f"environment is {self.environment!r}: write production or sandbox."
         if self.gateway and not _GATEWAY.fullmatch(self.gateway):
-            raise ConfigurationError(
-                f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
-            )
-        if self.proxy is None or self.proxy.at_hand:
-            self.check_client()
+            yield f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
+        elif known and not proxied and self.environment in GATEWAYS and (unfit := problem_of(self.check_client)):
+            yield unfit
         if self.client not in ("fanout", "aioapns"):
-            raise ConfigurationError(f"client is {self.client!r}: write fanout or aioapns.")
+            yield f"client is {self.client!r}: write fanout or aioapns."
         for name, most in (("connections", 100), ("streams", 10_000)):
             if not 1 <= getattr(self, name) <= most:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}.")
+                yield f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}."
         if not 0 < self.request_timeout <= 300:
-            raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+            yield f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300."
+
+    @staticmethod
+    def examine(values: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with the certificate among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        from fanout_apns.certificate import load
+
+        names = ("cert_file", "cert_key_file", "cert_passphrase")
+        certificate: Any = SimpleNamespace(**{name: values.get(name) for name in names})
+        if problem := problem_of(lambda: load(certificate)):
+            yield problem
 
     def check_client(self) -> None:
         """Raise `ConfigurationError` where the client cannot go through the proxy."""
@@ -112,18 +127,18 @@ class ApnsSettings:
         """The base URL of the gateway in use."""
         return self.gateway or GATEWAYS[self.environment]
 
-    def _check_token_settings(self, key: Secret) -> None:
+    def _token_problems(self, key: Secret) -> Iterator[str]:
         for name, where in (("team_id", "Membership details"), ("key_id", "Keys")):
             value = getattr(self, name)
             if not _ID.fullmatch(value):
-                raise ConfigurationError(
+                yield (
                     f"{name} is {value!r}: write the 10 capital letters and digits shown on Apple's developer site "
                     f'under "{where}".'
                 )
         if not self.topic:
-            raise ConfigurationError("topic is missing: write the app's bundle id, such as com.example.app.")
+            yield "topic is missing: write the app's bundle id, such as com.example.app."
         if key.at_hand and not _is_p256_key(key.reveal()):  # one in a file is looked at when the transport is opened
-            raise ConfigurationError(
+            yield (
                 f"key{f' ({key.origin})' if key.origin else ''} is no P-256 private key in PEM: "
                 "use the AuthKey_….p8 file as Apple gave it, unchanged."
             )

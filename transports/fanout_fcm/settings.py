@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import ConfigurationError, Egress, Secret, egress_of
+from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, problem_of, refuse
 from fanout_fcm.credential import GOOGLE_TOKEN_URL, PROJECT, ServiceAccount, read_service_account
 
 __all__ = ["GATEWAY", "FcmSettings"]
@@ -58,52 +59,47 @@ class FcmSettings:
     proxy: Secret | None = None
 
     def __post_init__(self) -> None:
-        if self.proxy is not None and self.proxy.at_hand:
-            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
-        self._check_auth()
-        if self.service_account is not None and self.service_account.at_hand:
-            self.check_account()  # one in a file is looked at when the transport is opened
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        # What stands in a file is looked at when the transport is opened.
+        if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
+            yield problem
+        yield from self._auth_problems()
+        account = self.service_account
+        if account is not None and account.at_hand and (problem := problem_of(self.check_account)):
+            yield problem
         if self.project_id and not PROJECT.fullmatch(self.project_id):
-            raise ConfigurationError(f"project_id is {self.project_id!r}: write the id shown in the Firebase console.")
+            yield f"project_id is {self.project_id!r}: write the id shown in the Firebase console."
         if not _ORIGIN.fullmatch(self.gateway):
-            raise ConfigurationError(
-                f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
-            )
+            yield f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
         if self.iam_url and not _ORIGIN.fullmatch(self.iam_url):
-            raise ConfigurationError(f"iam_url is {self.iam_url!r}: write https://HOST, or leave it out for Google's.")
+            yield f"iam_url is {self.iam_url!r}: write https://HOST, or leave it out for Google's."
         origin, slash, _ = self.token_url.removeprefix("https://").partition("/")
         if self.token_url and not (slash and _ORIGIN.fullmatch(f"https://{origin}")):
-            raise ConfigurationError(
-                f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Google's."
-            )
+            yield f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Google's."
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigurationError(
-                f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
-            )
+            yield f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
         for name, least, most in (("connections", 1, 100), ("streams", 1, 10_000), ("rate_per_minute", 0, 10**9)):
             if not least <= getattr(self, name) <= most:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from {least} to {most}.")
+                yield f"{name} is {getattr(self, name)!r}: write a number from {least} to {most}."
         if not 0 <= self.ramp <= 86_400:
-            raise ConfigurationError(f"ramp is {self.ramp!r}: write seconds from 0 to 86400.")
+            yield f"ramp is {self.ramp!r}: write seconds from 0 to 86400."
         if not 0 < self.request_timeout <= 300:
-            raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+            yield f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300."
 
-    def _check_auth(self) -> None:
+    def _auth_problems(self) -> Iterator[str]:
         if self.auth not in ("service_account", "application_default"):
-            raise ConfigurationError(f"auth is {self.auth!r}: write service_account or application_default.")
+            yield f"auth is {self.auth!r}: write service_account or application_default."
         if self.auth == "application_default":
             if self.service_account is not None:
-                raise ConfigurationError("auth is application_default, and service_account is set: keep one of them.")
+                yield "auth is application_default, and service_account is set: keep one of them."
             if not self.project_id:
-                raise ConfigurationError(
-                    "project_id is missing: write the project's id, which the credential may not name."
-                )
+                yield "project_id is missing: write the project's id, which the credential may not name."
         elif self.credentials is not None:
-            raise ConfigurationError(
-                'credentials is set: write auth = "application_default" beside it, or take it out.'
-            )
+            yield 'credentials is set: write auth = "application_default" beside it, or take it out.'
         elif self.service_account is None and not self.project_id:
-            raise ConfigurationError(
+            yield (
                 "service_account is missing: set service_account_file to the JSON file from the Firebase console, or write "
                 'auth = "application_default" to use the credentials of the machine or workload; programs that only submit need only '
                 "project_id."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from fanout.plugin import AllowedHost, ConfigurationError, Egress, Secret, egress_of
+from fanout.plugin import AllowedHost, Egress, Secret, egress_of, problem_of, refuse
 from fanout_webpush.address import is_public_key
 
 __all__ = ["VENDOR_HOSTS", "WebPushSettings", "subject_problem"]
@@ -69,45 +71,57 @@ class WebPushSettings:
     proxy_judges: bool = False
 
     def __post_init__(self) -> None:
-        if self.proxy is not None and self.proxy.at_hand:
-            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        # What stands in a file is looked at when the transport is opened.
+        if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
+            yield problem
         if self.vapid_private_key is None and not self.vapid_public_key:
-            raise ConfigurationError(
+            yield (
                 "vapid_private_key is missing: set vapid_private_key_file to the file that `fanout keys vapid --out FILE` makes, or for "
                 "programs that only submit vapid_public_key."
             )
         if self.vapid_public_key and not is_public_key(self.vapid_public_key):
-            raise ConfigurationError(
+            yield (
                 "vapid_public_key is no P-256 public key in base64url (87 characters): write the applicationServerKey that the page subscribes "
                 "with, as `fanout keys vapid` prints it."
             )
         problem = subject_problem(self.vapid_subject)
         if problem:
-            raise ConfigurationError(f"vapid_subject is {self.vapid_subject!r}: {problem}")
+            yield f"vapid_subject is {self.vapid_subject!r}: {problem}"
         if not self.allowed_hosts and not self.allow_public_hosts:
-            raise ConfigurationError(
+            yield (
                 "allowed_hosts is empty, so that no push service could be reached: leave it out for the four browser vendors."
             )
         if self.gateway and not _GATEWAY.fullmatch(self.gateway):
-            raise ConfigurationError(
+            yield (
                 f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT of a test server, without a path, "
                 "or leave it out to reach the push services themselves."
             )
         if self.encryption not in ("fanout", "pywebpush"):
-            raise ConfigurationError(f"encryption is {self.encryption!r}: write fanout or pywebpush.")
+            yield f"encryption is {self.encryption!r}: write fanout or pywebpush."
         for entry in self.allowed_hosts:
             if isinstance(entry, AllowedHost):
-                entry.check()
+                yield from entry.problems()
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigurationError(
-                f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
-            )
+            yield f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
         limits = (("connections", 100), ("streams", 10_000), ("http1_connections", 1000), ("max_hosts", 10_000))
         for name, most in limits:
             if not 1 <= getattr(self, name) <= most:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}.")
+                yield f"{name} is {getattr(self, name)!r}: write a number from 1 to {most}."
         if not 0 < self.request_timeout <= 300:
-            raise ConfigurationError(f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300.")
+            yield f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300."
+
+    @staticmethod
+    def examine(values: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with the keys among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        from fanout_webpush.vapid import VapidKey  # and with it a library that takes long to import
+
+        for name in ("vapid_private_key", "vapid_previous_key"):
+            secret: Secret | None = values.get(name)
+            if secret is not None and secret.at_hand and (problem := problem_of(partial(VapidKey.load, secret, name))):
+                yield problem
 
     @property
     def egress(self) -> Egress:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fanout.plugin import AllowedHost, ConfigurationError, Egress, Secret, egress_of
+from fanout.plugin import AllowedHost, Egress, Secret, egress_of, problem_of, refuse
 
 __all__ = ["HOSTS", "WnsSettings"]
 
@@ -66,37 +67,35 @@ class WnsSettings:
     connect_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.proxy is not None and self.proxy.at_hand:
-            _ = self.egress  # raises for what is no proxy; one in a file is looked at when the transport is opened
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        # What stands in a file is looked at when the transport is opened.
+        if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
+            yield problem
         if self.auth not in ("entra", "live"):
-            raise ConfigurationError(
-                f"auth is {self.auth!r}: write entra (Windows App SDK) or live (Package SID from Partner Center)."
-            )
+            yield f"auth is {self.auth!r}: write entra (Windows App SDK) or live (Package SID from Partner Center)."
         if self.auth == "entra":
-            self._check_entra()
+            yield from self._entra_problems()
         else:
-            self._check_live()
+            yield from self._live_problems()
         if self.gateway and not _GATEWAY.fullmatch(self.gateway):
-            raise ConfigurationError(
+            yield (
                 f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT of a test server, without a path, "
                 "or leave it out to reach WNS itself."
             )
         if self.token_url and not _TOKEN_URL.fullmatch(self.token_url):
-            raise ConfigurationError(
-                f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Microsoft's."
-            )
+            yield f"token_url is {self.token_url!r}: write https://HOST/PATH, or leave it out for Microsoft's."
         for entry in self.allowed_hosts:
             if isinstance(entry, AllowedHost):
-                entry.check()
+                yield from entry.problems()
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigurationError(
-                f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
-            )
+            yield f"ca_file names no file ({self.ca_file}): put the PEM file there or correct the path."
         if not 1 <= self.connections <= 1000:
-            raise ConfigurationError(f"connections is {self.connections!r}: write a number from 1 to 1000.")
+            yield f"connections is {self.connections!r}: write a number from 1 to 1000."
         for name in ("request_timeout", "connect_timeout"):
             if not 0 < getattr(self, name) <= 300:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: write seconds from above 0 to 300.")
+                yield f"{name} is {getattr(self, name)!r}: write seconds from above 0 to 300."
 
     @property
     def egress(self) -> Egress:
@@ -108,21 +107,19 @@ class WnsSettings:
         """Where access tokens are fetched."""
         return self.token_url or (_ENTRA.format(tenant=self.tenant_id) if self.auth == "entra" else _LIVE)
 
-    def _check_entra(self) -> None:
+    def _entra_problems(self) -> Iterator[str]:
         if not _CLIENT.fullmatch(self.client_id):
             remedy = ' (for a Package SID, set auth = "live")' if self.client_id.startswith("ms-app:") else ""
-            raise ConfigurationError(
-                f"client_id is {self.client_id!r}: write the Application (client) ID of the app registration{remedy}."
-            )
+            yield f"client_id is {self.client_id!r}: write the Application (client) ID of the app registration{remedy}."
         if not _TENANT.fullmatch(self.tenant_id):
-            raise ConfigurationError(
+            yield (
                 f"tenant_id is {self.tenant_id!r}: write the Directory (tenant) ID of the app registration, or its domain."
             )
 
-    def _check_live(self) -> None:
+    def _live_problems(self) -> Iterator[str]:
         if not _SID.fullmatch(self.client_id.lower()):
-            raise ConfigurationError(
+            yield (
                 f'client_id is {self.client_id!r}: with auth = "live" write the Package SID from Partner Center, ms-app://s-1-15-2-…'
             )
         if self.tenant_id:
-            raise ConfigurationError('tenant_id belongs to auth = "entra": take it out.')
+            yield 'tenant_id belongs to auth = "entra": take it out.'
