@@ -7,13 +7,15 @@ others hold it for alive, and theirs again when its heartbeat has run out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from fanout.core.span import outlived
 
-__all__ = ["Part", "SharedToken", "WorkerNote", "fair", "forsaken", "grant", "outlived", "supersedes"]
+__all__ = ["Part", "SharedToken", "WorkerNote", "fair", "forsaken", "grant", "outlived", "strays", "supersedes"]
 
+Call = tuple[int, int]
+"""A lease call under way: which dispatcher's, and the how manieth of its calls."""
 _AHEAD = 1.0
 """Seconds by which another process may be ahead of this one: both go by one clock, as each has read it last."""
 
@@ -87,6 +89,30 @@ def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:
     Who stood still after asking would take the beats that came meanwhile for those of a clock ahead of its own.
     """
     return outlived(seen_at, until, now) and outlived(seen_at, until, now + max(0.0, late))
+
+
+def strays(
+    named: Iterable[tuple[int, int]],
+    in_hand: Collection[tuple[int, int]],
+    awaited: Mapping[tuple[int, int], Set[Call]],
+    calls: Set[Call],
+) -> tuple[list[tuple[int, int]], dict[tuple[int, int], Set[Call]]]:
+    """Of the leases (chunk, epoch) that storage has `named` as a worker's, those that it does not have and will not get; and, of the others
+    that are not `in_hand`, which of its lease calls may still answer with each: the `awaited` of the next look.
+
+    `calls` are under way now. Only one that was under way when a lease was first seen can have made it, for a lease is seen once it is
+    committed. A call that has ended has put into the hand what it answered with, and one whose answer was lost never will.
+    """
+    lost: list[tuple[int, int]] = []
+    unsure: dict[tuple[int, int], Set[Call]] = {}
+    for lease in named:
+        if lease in in_hand:
+            continue
+        if asked := awaited.get(lease, calls) & calls:
+            unsure[lease] = asked
+        else:
+            lost.append(lease)
+    return lost, unsure
 
 
 def supersedes(standing: SharedToken | None, now: float, spacing: float) -> bool:

@@ -64,6 +64,7 @@ class Dispatcher:
         self._worker = worker
         self._extend = extend
         self._pulse = member.pulse
+        self._doubt = member.doubt
         self._watch = member.watch
         self._steps = self._watch.steps
         self._patient_until = float("-inf")
@@ -87,6 +88,7 @@ class Dispatcher:
                     patience.well()
                 except PASSING as error:
                     wait = patience.failed(error)
+                    self._doubt()
                     if patience.first and isinstance(error, ContentRefused):
                         _log.error("Nothing of %s/%s can be leased: %s", self.work.app, self.work.binding, error)
                 if wait > 0 and not self.stopping:
@@ -177,14 +179,19 @@ class Dispatcher:
         if self._watch.look() != self._steps:
             return False  # the clock was set on the way here: the next round sees to it first
         self.asked[lane] += 1
-        chunks = await self._storage.lease(
-            self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
-        )
-        if not chunks:
-            return False
-        took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
-        self._lanes.took(lane, took, waiting)
-        await self._enter(chunks, until)
+        work.asked += 1
+        work.asking = True
+        try:
+            chunks = await self._storage.lease(
+                self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
+            )
+            if not chunks:
+                return False
+            took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
+            self._lanes.took(lane, took, waiting)
+            await self._enter(chunks, until)
+        finally:
+            work.asking = False
         return True
 
     def _room(self, lane: int) -> int:

@@ -3,6 +3,7 @@
 beat     "I live", and until when; what is in hand counts no longer than that (`Pulse`)
 share    this process's parts of rates, for its transports (`FleetLink`)
 follow   gates of a whole binding that another worker has closed
+return   leases that name this worker and are not in its hand (`Strays`)
 bury     who has not been heard of: what it held is due
 """
 
@@ -24,6 +25,7 @@ from fanout.engine.link import FleetLink
 from fanout.engine.patience import PASSING, Trouble
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
+from fanout.engine.strays import Strays
 from fanout.engine.watch import ClockWatch
 from fanout.engine.work import Work
 from fanout.errors import StorageError
@@ -76,6 +78,7 @@ class Membership:
         self._life = policy.heartbeat
         self._every = policy.heartbeat / _BEATS
         self._link = link
+        self._strays = Strays(storage, works, worker)
         self._extend: Callable[[], Awaitable[None]] = _nothing
         self._notes: list[GateNote] = []
         """What others say of gates."""
@@ -111,6 +114,10 @@ class Membership:
                     await Signal().wait(pause)
             await self._round(short=short)
 
+    def doubt(self) -> None:
+        """A lease call has failed, and may have been committed: the next round looks what storage says that this worker holds."""
+        self._strays.doubtful = True
+
     def lapse(self) -> None:
         """Nobody there may know of this worker: it says at once that it lives, and asks anew for its parts of rates."""
         self._link.lapse()
@@ -130,6 +137,7 @@ class Membership:
         try:
             if short or self._is_due(monotonic):
                 await self._beat(monotonic, now)
+                await self._strays.give_back(now)
                 if monotonic >= self._patient_until:
                     await self._link.renew(self._note.id, now)
             self._notes = [note for note in await self._storage.gates(now) if note.worker != self._note.id]
@@ -156,7 +164,12 @@ class Membership:
 
     def _is_due(self, monotonic: float) -> bool:
         busy = any(work.leases for work in self._works)
-        return busy or monotonic - self._beaten >= (_IDLE - 0.5) * self._every or monotonic >= self.pulse.until
+        return (
+            busy
+            or self._strays.doubtful
+            or monotonic - self._beaten >= (_IDLE - 0.5) * self._every
+            or monotonic >= self.pulse.until
+        )
 
     async def _beat(self, monotonic: float, now: float) -> None:
         lapsed = monotonic >= self.pulse.until

@@ -46,6 +46,7 @@ class Settler:
         "_signal",
         "_storage",
         "awake",
+        "dropped",
         "idle",
         "stuck",
         "suspect",
@@ -79,6 +80,8 @@ class Settler:
         self.watch.heard.append(self._set_back)
         self.tally = Tally()
         self.awake = False
+        self.dropped: set[tuple[int, int]] = set()
+        """Leases (chunk, epoch) that are left to run out, because what came of them cannot be stored."""
         self.idle = Signal()
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
@@ -183,6 +186,7 @@ class Settler:
             _log.error(
                 "A result cannot be stored, nor that it cannot: another worker tries its delivery again. %s", error
             )
+            self.dropped.add((settlement.chunk, settlement.epoch))
             return Settled(True)
         _log.error("A result cannot be stored, so its delivery ends as dead (%s): %s", UNSTORABLE, error)
         _become(settlement, instead)

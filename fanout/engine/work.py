@@ -59,6 +59,10 @@ class Work:
         self.settler = settler
         self.groups: dict[str, Group] = {}
         self.leases: dict[int, Lease] = {}
+        self.asked = 0
+        """How many leases have been asked for."""
+        self.asking = False
+        """Whether the last of them is under way still, or what it answered with is not in hand yet."""
         self.faults = 0
         self.paused = False
         self.wary = False

@@ -37,6 +37,11 @@ class Fleet(Protocol):
         over as leases that have run out (`Storage.lease`), crashes counted. The ids of the buried, in order."""
         ...
 
+    async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
+        """Every running lease that names this worker, as (chunk, epoch), in any order: also one whose lease call it never heard the
+        answer of. Asked with each beat."""
+        ...
+
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
         """How much of `rate` this worker may use from now on, while it counts as alive; 0.0 where it does not, or nothing is left.
 

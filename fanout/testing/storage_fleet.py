@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from fanout.core.fleet import SharedToken, WorkerNote
-from fanout.core.records import Settled
+from fanout.core.records import Release, Settled, Settlement
+from fanout.core.states import Waiting
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 __all__ = [
     "a_buried_worker_is_fenced",
     "a_rate_is_divided",
+    "a_workers_leases_are_named",
     "leases_of_the_dead_are_due",
     "one_token_stands",
     "workers_are_known",
@@ -212,6 +214,32 @@ async def one_token_stands(kit: Kit) -> None:
             law(await other.fleet.token("apns", T0 + 4801) == after, "it is there for other processes")
             law(await other.fleet.beat(note("w1"), T0, T0 + 10) is False, "who are known")
             law([each.id for each in await fleet.workers(T0)] == ["w1"], "to one another")
+
+
+async def a_workers_leases_are_named(kit: Kit) -> None:
+    """A worker is told of every running lease that names it, by chunk and epoch, and can give back one that it never heard of."""
+    async with kit.open(chunk=2) as storage:
+        fleet = storage.fleet
+        await storage.register([device("alice", str(i)) for i in range(6)], T0)
+        law(await fleet.holdings("w1", T0) == [], "at first it holds nothing")
+        sub = submission()
+        await post(storage, sub)
+        heard, unheard = await lease_all(storage, T0, worker="w1", limit=4)
+        (other,) = await lease_all(storage, T0, worker="w2")
+        mine = {(heard.id, heard.epoch), (unheard.id, unheard.epoch)}
+        law(set(await fleet.holdings("w1", T0 + 1)) == mine, "then what it leased, and nothing of another's")
+        law(await fleet.holdings("w2", T0 + 1) == [(other.id, other.epoch)], "each its own")
+        await storage.settle([done(heard)], T0 + 1)
+        law(await fleet.holdings("w1", T0 + 2) == [(unheard.id, unheard.epoch)], "and not what has ended")
+        back = Settlement(unheard.id, unheard.epoch, release=Release(T0 + 2, Waiting.READY.value))
+        stale = Settlement(unheard.id, unheard.epoch - 1, release=Release(T0 + 2, Waiting.READY.value))
+        law([each.stale for each in await storage.settle([stale], T0 + 2)] == [True], "of another epoch it keeps it")
+        law([each.stale for each in await storage.settle([back], T0 + 2)] == [False], "of this one it gives it back")
+        law(await fleet.holdings("w1", T0 + 2) == [], "and holds it no more")
+        (taken,) = await lease_all(storage, T0 + 2, worker="w2", lease=30)
+        law((taken.id, taken.part) == (unheard.id, 0) and taken.epoch > unheard.epoch, "another has it, as no crash")
+        await storage.extend([(other.id, other.epoch)], T0 + 40)
+        law(await fleet.holdings("w2", T0 + 32) == [(other.id, other.epoch)], "what has run out is anybody's")
 
 
 async def _leases(storage: Storage, now: float) -> dict[str, int]:

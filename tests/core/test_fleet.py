@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.core.fleet import Part, SharedToken, fair, forsaken, grant, outlived, supersedes
+from fanout.core.fleet import Part, SharedToken, fair, forsaken, grant, outlived, strays, supersedes
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=200)
 RATES = st.floats(0.0, 1e6)
@@ -127,3 +127,78 @@ def test_which_token_stands() -> None:
     assert supersedes(standing, 4600.0, 9e9)
     assert supersedes(standing, 1000.0, 0.0)
     assert "secret" not in repr(standing)
+
+
+class Desk:
+    """One worker and its storage: calls that commit, answer and get lost at any moment, and looks that are answered late."""
+
+    def __init__(self) -> None:
+        self.held: set[tuple[int, int]] = set()
+        """What storage says that it holds."""
+        self.hand: set[tuple[int, int]] = set()
+        self.calls: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        self.awaited: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        self.number = 0
+
+    def call(self, place: int) -> None:
+        if not any(each == place for each, _ in self.calls):
+            self.number += 1
+            self.calls[place, self.number] = set()
+
+    def commit(self, place: int) -> None:
+        for call, made in self.calls.items():
+            if call[0] == place and not made:
+                lease = (self.number, len(self.held) + 1)
+                made.add(lease)
+                self.held.add(lease)
+
+    def answer(self, place: int, *, heard: bool) -> None:
+        for call in [each for each in self.calls if each[0] == place]:
+            made = self.calls.pop(call)
+            if heard:
+                self.hand |= made
+
+    def look(self) -> set[tuple[int, int]]:
+        before, named = set(self.hand), set(self.held)
+        lost, unsure = strays(sorted(named), before | self.hand, self.awaited, frozenset(self.calls))
+        self.awaited = unsure  # type: ignore[assignment]
+        coming = set().union(*self.calls.values()) if self.calls else set()
+        assert not set(lost) & (coming | self.hand), "nothing that is in hand, or may come into it"
+        self.held -= set(lost)
+        return set(lost)
+
+
+DESK = st.lists(
+    st.tuples(st.sampled_from(["call", "commit", "heard", "lost", "look", "settle"]), st.integers(0, 2)), max_size=60
+)
+
+
+@QUICK
+@given(steps=DESK)
+def test_what_was_lost_is_given_back_and_nothing_else(steps: list[tuple[str, int]]) -> None:
+    desk = Desk()
+    for what, place in steps:
+        match what:
+            case "call":
+                desk.call(place)
+            case "commit":
+                desk.commit(place)
+            case "look":
+                desk.look()
+            case "settle":
+                done = set(sorted(desk.hand)[:1])
+                desk.hand -= done
+                desk.held -= done
+            case _:
+                desk.answer(place, heard=what == "heard")
+    for place in range(3):
+        desk.answer(place, heard=False)
+    desk.look()
+    assert desk.held == desk.hand, "once no call is under way, one look finds all"
+
+
+def test_a_later_call_makes_nobody_wait() -> None:
+    lost, awaited = strays([(7, 3)], set(), {}, frozenset({(0, 1)}))
+    assert (lost, awaited) == ([], {(7, 3): {(0, 1)}})
+    lost, awaited = strays([(7, 3)], set(), awaited, frozenset({(0, 2)}))
+    assert (lost, awaited) == ([(7, 3)], {}), "the call that was under way when it was first seen has ended"

@@ -24,7 +24,7 @@ from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.store import PostgresStorage, make
 from fanout.testing.clock import VirtualClock
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
-from fanout.testing.storage_kit import T0, device, done, lease_all, post, standing, submission
+from fanout.testing.storage_kit import T0, device, lease_all, post, standing, submission
 
 from .conftest import Databases
 from .cutter import Cutter
@@ -163,7 +163,7 @@ async def test_nobody_knows(databases: Databases, monkeypatch: pytest.MonkeyPatc
         assert await storage.settle([rest], T0) == [Settled(False, sub.id)]
 
 
-async def test_a_lease_that_nobody_heard_of_is_taken_in_hand_by_the_next_one(
+async def test_a_lease_that_nobody_heard_of_is_named_and_can_be_given_back(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not left until it has run out: it is this worker's own, without its knowing."""
@@ -184,16 +184,13 @@ async def test_a_lease_that_nobody_heard_of_is_taken_in_hand_by_the_next_one(
                         break
                     except StorageError:
                         await asyncio.sleep(0)
-        assert (await storage.waiting("default", "apns", T0 + 2))[0][1], "or nobody would ask for it"
-        chunks = await storage.lease("w1", "default", "apns", 1, limit=10, now=T0 + 2, until=T0 + 32)
-        assert [chunk.notification for chunk in chunks] == [first.id]
-        chunks += await storage.lease("w1", "default", "apns", 1, limit=10, now=T0 + 2, until=T0 + 32)
-        assert [chunk.notification for chunk in chunks] == [first.id, second.id]
-        assert not (await storage.waiting("default", "apns", T0 + 2))[0][1]
-        other = await storage.lease("w2", "default", "apns", 1, limit=10, now=T0 + 31.5, until=T0 + 61)
-        assert other == [], "they are held for as long as the last lease asked for"
-        answers = await storage.settle([done(chunk) for chunk in chunks], T0 + 3)
+        unheard = await storage.fleet.holdings("w1", T0 + 2)
+        assert len(unheard) == 2, "nothing of it was taken by the second call"
+        back = Release(T0 + 2, Waiting.READY.value)
+        answers = await storage.settle([Settlement(*lease, release=back) for lease in unheard], T0 + 2)
         assert [answer.stale for answer in answers] == [False, False]
+        chunks = await storage.lease("w2", "default", "apns", 1, limit=10, now=T0 + 2, until=T0 + 32)
+        assert [chunk.notification for chunk in chunks] == [first.id, second.id]
 
 
 async def settled(storage: Storage, settlement: Settlement) -> list[Settled]:

@@ -45,6 +45,10 @@ class MemoryFleet:
             await self.leave(id)
         return dead
 
+    async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
+        """See `Fleet`."""
+        return [(piece.id, piece.epoch) for piece in self._held(now) if piece.owner == worker]
+
     def _held(self, now: float) -> list[Piece]:
         return [piece for piece in self._t.pieces.values() if piece.open and piece.held(now)]
 

@@ -45,6 +45,11 @@ class PostgresFleet:
         buried: list[str] = await self._database.write(_bury, now, asked, durable=False)
         return buried
 
+    async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
+        """See `Fleet`."""
+        found: list[tuple[int, int]] = await self._database.look(_holdings, worker, now)
+        return found
+
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
         """See `Fleet`."""
         arguments = (worker, name, rate, held, demand, now)
@@ -131,6 +136,16 @@ async def _bury(db: Db, now: float, asked: float) -> list[str]:
     )
     await _forget(db, dead)
     return dead
+
+
+async def _holdings(db: Db, worker: str, now: float) -> list[tuple[int, int]]:
+    ids, epochs = await db.row(
+        "SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(epoch), '{}') FROM chunk "
+        "WHERE owner = $1 AND NOT done AND ready_at > $2",
+        worker,
+        now + db.skew,
+    )
+    return list(zip(ids, epochs, strict=True))
 
 
 async def _share(db: Db, worker: str, name: str, rate: float, held: float, demand: float, now: float) -> float:

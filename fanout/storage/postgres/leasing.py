@@ -50,12 +50,8 @@ async def lease(
     limit: int,
     now: float,
     until: float,
-    doubts: Sequence[float] = (),
 ) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way.
-
-    `doubts` are the times of earlier calls of this worker that nobody heard the answer of.
-    """
+    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
     place = await db.binding(await db.app(app), binding)
     clock, retries = (
         await db.rows(
@@ -74,7 +70,7 @@ async def lease(
             await add_chunks(db, await gather(db, taken), now)
     rows: list[Any] = []
     if db.again:
-        rows = await db.rows(_MINE, place, lane, worker, [now, *doubts], until + db.skew)
+        rows = await db.rows(_MINE, place, lane, worker, now, until + db.skew)
         db.silent = db.silent and not rows
     if not rows:
         rows = await _claim(db, place, lane, limit, now, worker, until + db.skew)
@@ -120,7 +116,7 @@ SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN noti
 """
 _MINE = f"""
 WITH c AS (
-  UPDATE chunk c SET ready_at = $5 WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = ANY($4::float8[])
+  UPDATE chunk c SET ready_at = $5 WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = $4
   RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
 )
 SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification ORDER BY c.id

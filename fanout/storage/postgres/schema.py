@@ -211,5 +211,10 @@ CREATE INDEX event_audit_at ON event (at) WHERE left(kind, 6) = 'audit.';
 CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT)
+_OWNED = """
+-- What is leased, by its holder and its end: so that what an old transaction keeps of earlier leases is not stepped over.
+CREATE INDEX chunk_owner ON chunk (owner, ready_at) WHERE owner IS NOT NULL AND NOT done;
+"""
+
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED)
 VERSION = len(STEPS)

@@ -59,9 +59,6 @@ from fanout.storage.postgres.url import parse
 
 __all__ = ["PostgresStorage", "make"]
 
-_DOUBTS = 16
-"""Unheard leases of one lane that are remembered: each took some seconds to fail, and ends after thirty."""
-
 
 def make(location: str, context: StorageContext) -> PostgresStorage:
     """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers' times are believed."""
@@ -85,9 +82,8 @@ class PostgresStorage:
         self._context = context
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
-        self._in_doubt = False
-        self._unheard: dict[tuple[str, str, str, int], tuple[float, ...]] = {}
-        """When this worker asked for leases whose answer was never heard, by worker, app, binding and lane."""
+        self._in_doubt: set[tuple[int, int]] = set()
+        """Chunks and epochs of settlements whose answers were never heard."""
         self._emptied, self._emptied_of = Emptied(), 0
         self._believe_callers = believe_callers
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
@@ -196,25 +192,14 @@ class PostgresStorage:
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        place = (worker, app, binding, lane)
-        doubts = self._unheard.get(place, ())
-        again, asked = bool(doubts), (worker, app, binding, lane, limit, now, until, doubts)
-        try:
-            chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False, again=again)
-        except Unknown:
-            # What it took is this worker's without its knowing: the next lease takes that in hand, instead of waiting for its end.
-            self._unheard[place] = (*doubts, now)[-_DOUBTS:]
-            raise
-        self._unheard.pop(place, None)
+        asked = (worker, app, binding, lane, limit, now, until)
+        chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-        """See `Storage`. Where the answer to a lease was not heard, what it took waits to be taken in hand."""
-        ready, due = await self._look(leasing.waiting, app, binding, now)
-        for _, of, name, lane in self._unheard:
-            if (of, name) == (app, binding):
-                ready[lane] = True
-        return ready, due
+        """See `Storage`."""
+        answer: tuple[list[bool], float | None] = await self._look(leasing.waiting, app, binding, now)
+        return answer
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
@@ -223,15 +208,15 @@ class PostgresStorage:
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""
+        these = {(settlement.chunk, settlement.epoch) for settlement in settlements}
+        again = not these.isdisjoint(self._in_doubt)
         try:
-            answers: list[Settled] = await self._write(
-                settling.settle, settlements, now, durable=False, again=self._in_doubt
-            )
+            answers: list[Settled] = await self._write(settling.settle, settlements, now, durable=False, again=again)
         except Unknown:
-            # The engine will settle the same again. Until one was stored, each looks first at what is there.
-            self._in_doubt = True
+            # The engine will settle the same again, which then looks first at what is there.
+            self._in_doubt |= these
             raise
-        self._in_doubt = False
+        self._in_doubt -= these
         return answers
 
     async def notification(self, id: str) -> Stored | None:

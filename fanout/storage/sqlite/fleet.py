@@ -50,6 +50,11 @@ class SqliteFleet:
         buried: list[str] = await self._write_if(_dead, [], _bury, now, self._clock.monotonic())
         return buried
 
+    async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
+        """See `Fleet`."""
+        found: list[tuple[int, int]] = await self._read(_holdings, worker, now)
+        return found
+
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
         """See `Fleet`."""
         return float(await self._write(_share, worker, name, rate, held, demand, now))
@@ -126,6 +131,11 @@ def _bury(db: Db, now: float, asked: float) -> list[str]:
     )
     _forget(db, dead)
     return dead
+
+
+def _holdings(db: Db, worker: str, now: float) -> list[tuple[int, int]]:
+    rows = db.rows("id, epoch", "chunk WHERE owner = ? AND open > 0 AND ready_at > ?", worker, now)
+    return [(id, epoch) for id, epoch in rows]
 
 
 def _share(db: Db, worker: str, name: str, rate: float, held: float, demand: float, now: float) -> float:

@@ -88,4 +88,18 @@ PLANTS = [
         "            results = await self.store([settlement for _, _, settlement in taken])\n",
         f"{_PATH} -k commit",
     ),
+    Plant(
+        "a lease whose answer was lost stands still until it runs out",
+        "fanout/engine/membership.py",
+        "                await self._strays.give_back(now)\n",
+        "",
+        "tests/engine/test_strays.py -k lost",
+    ),
+    Plant(
+        "what a lease call under way may still bring is given back",
+        "fanout/core/fleet.py",
+        "if asked := awaited.get(lease, calls) & calls:",
+        "if asked := awaited.get(lease, frozenset()) & calls:",
+        "tests/engine/test_strays.py -k under_way_may",
+    ),
 ]

@@ -1,0 +1,61 @@
+"""Give back what this worker leased without its knowing: storage made the lease, and its answer was lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence, Set
+
+from fanout.core.fleet import strays
+from fanout.core.records import Release, Settlement
+from fanout.core.states import Waiting
+from fanout.engine.work import Work
+from fanout.plugin import Storage
+
+__all__ = ["Strays"]
+
+_log = logging.getLogger("fanout.membership")
+
+
+class Strays:
+    """Compares what storage says this worker holds with what it has in hand. `doubtful`: a lease call has failed since the last look."""
+
+    def __init__(self, storage: Storage, works: Sequence[Work], worker: str) -> None:
+        self._storage = storage
+        self._works = works
+        self._worker = worker
+        self._awaited: Mapping[tuple[int, int], Set[tuple[int, int]]] = {}
+        self.doubtful = False
+
+    async def give_back(self, now: float) -> None:
+        """One look. What is given back is due at once, and counts as no crash: none of it was sent."""
+        self.doubtful = False
+        try:
+            await self._look(now)
+        except BaseException:
+            self.doubtful = True
+            raise
+
+    async def _look(self, now: float) -> None:
+        before = self._in_hand()
+        named = await self._storage.fleet.holdings(self._worker, now)
+        calls = {(place, work.asked) for place, work in enumerate(self._works) if work.asking}
+        lost, self._awaited = strays(named, before | self._in_hand(), self._awaited, calls)
+        for work in self._works:
+            work.settler.dropped.intersection_update(named)
+        if not lost:
+            return
+        release = Release(now, Waiting.READY.value, "")
+        # By epoch, as any settlement: what has ended meanwhile, or is in other hands, stays as it is.
+        answers = await self._storage.settle([Settlement(*lease, release=release) for lease in lost], now)
+        if given := sum(not answer.stale for answer in answers):
+            _log.warning("%d leases whose answers were lost are given back.", given)
+            for work in self._works:
+                work.signal.set()
+
+    def _in_hand(self) -> set[tuple[int, int]]:
+        """Also what was dropped because its results cannot be stored: given back, it would be sent again at once."""
+        found: set[tuple[int, int]] = set()
+        for work in self._works:
+            found.update((lease.chunk.id, lease.chunk.epoch) for lease in work.leases.values())
+            found |= work.settler.dropped
+        return found
