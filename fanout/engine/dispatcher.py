@@ -15,6 +15,7 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
+from fanout.core.window import LEAST, next_window, room
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
@@ -31,10 +32,8 @@ _log = logging.getLogger("fanout.dispatcher")
 URGENT = LANES.index("urgent")
 _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
-_WINDOW = 4000
-"""Deliveries of one lane that may stand queued in memory. The connections' capacity where that is more."""
 _FULL = 0.005
-"""Seconds between two looks at a full window: it holds far more than is sent in that time."""
+"""Seconds between two looks at a full window: one that is emptied in that time grows."""
 _PREPARED = 1024
 """Prepared notifications kept per binding."""
 _PATIENCE = 1.0
@@ -69,6 +68,10 @@ class Dispatcher:
         self._steps = self._watch.steps
         self._patient_until = float("-inf")
         self._lanes = Lanes()
+        self._windows = [LEAST] * len(LANES)
+        self._filled = [-math.inf] * len(
+            LANES
+        )  # monotonic: when each window was last filled; -inf where storage had no more
         self._waiting = [False] * len(LANES)  # what storage said last
         self._ask_by = math.inf  # monotonic: when storage must be asked again, however much is in hand
         self._prepared: OrderedDict[str, Prepared | str] = OrderedDict()
@@ -119,12 +122,12 @@ class Dispatcher:
             return patience
         if not work.gate.ready(now):
             return max(0.001, work.gate.opens_at(now) - now)
-        room = [self._room(lane) for lane in range(len(LANES))]
+        rooms = [self._room(lane) for lane in range(len(LANES))]
         if work.clock.monotonic() < self._ask_by:
-            if not any(room):
+            if not any(rooms):
                 self._ask_soon()
                 return _FULL
-            if await self._lease_at_once(room):
+            if await self._lease_at_once(rooms):
                 self._ask_soon()
                 return 0.0
         self._ask_by = math.inf
@@ -133,9 +136,9 @@ class Dispatcher:
         if any(waiting):
             await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
         for lane in self._lanes.order():
-            if waiting[lane] and room[lane] and await self._lease(lane, room[lane], waiting):
+            if waiting[lane] and rooms[lane] and await self._lease(lane, rooms[lane], waiting):
                 return 0.0
-        full = [lane for lane in range(len(LANES)) if waiting[lane] and not room[lane]]
+        full = [lane for lane in range(len(LANES)) if waiting[lane] and not rooms[lane]]
         if full:
             # Little to ask storage until there is room, or somebody says that something has changed.
             self._ask_soon()
@@ -152,7 +155,7 @@ class Dispatcher:
         """Leasing goes on without a question to storage, for a while."""
         self._ask_by = min(self._ask_by, self.work.clock.monotonic() + _LOOK)
 
-    async def _lease_at_once(self, room: Sequence[int]) -> bool:
+    async def _lease_at_once(self, rooms: Sequence[int]) -> bool:
         """Lease from the lane whose turn it is without asking first what waits, where that is likely; whether it was so.
 
         Each question to storage costs a turn of a busy loop. Likely is what this process has just put, and, where there is other
@@ -163,12 +166,12 @@ class Dispatcher:
         likely = [busy or lane in fresh if lane == URGENT else lane in fresh for lane in range(len(LANES))]
         candidates = [lane for lane in self._lanes.order() if likely[lane] or self._waiting[lane]]
         first = candidates[0] if candidates else None
-        if first is None or not likely[first] or not room[first]:
+        if first is None or not likely[first] or not rooms[first]:
             return False
         self.work.fresh |= fresh - {first}
-        return await self._lease(first, room[first], [a or b for a, b in zip(likely, self._waiting, strict=True)])
+        return await self._lease(first, rooms[first], [a or b for a, b in zip(likely, self._waiting, strict=True)])
 
-    async def _lease(self, lane: int, room: int, waiting: Sequence[bool]) -> bool:
+    async def _lease(self, lane: int, most: int, waiting: Sequence[bool]) -> bool:
         """Lease of one lane, and take what comes into hand; whether anything did."""
         work = self.work
         # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
@@ -183,22 +186,33 @@ class Dispatcher:
         work.asking = True
         try:
             chunks = await self._storage.lease(
-                self._worker, work.app, work.binding, lane, limit=room, now=now, until=now + work.policy.lease
+                self._worker, work.app, work.binding, lane, limit=most, now=now, until=now + work.policy.lease
             )
             if not chunks:
                 return False
             took = sum(len(chunk.ids) - len(chunk.states) + chunk.states.count(0) for chunk in chunks)
             self._lanes.took(lane, took, waiting)
+            self._turn(lane, filled=took >= most)
             await self._enter(chunks, until)
         finally:
             work.asking = False
         return True
 
     def _room(self, lane: int) -> int:
-        """Deliveries that this lane may lease now: at most one chunk waits beyond what the connections can take."""
-        window = max(_WINDOW, 2 * sum(group.limit for group in self.work.groups.values()))
-        free = window - self.work.queued(lane)
-        return free if free >= window // 2 else 0
+        """Deliveries that this lane may lease now, beside at most one chunk."""
+        for group in self.work.groups.values():
+            if group.queues[lane].size:
+                return room(self._windows[lane], *self.work.waiting(lane))
+        return self._windows[lane]
+
+    def _turn(self, lane: int, *, filled: bool) -> None:
+        """A round of this lane has ended, and the next begins."""
+        if filled or self._windows[lane] > LEAST:
+            monotonic, groups = self.work.clock.monotonic(), self.work.groups
+            limit = sum([group.limit for group in groups.values()])
+            emptied, lasted = not self.work.queued(lane), monotonic - self._filled[lane]
+            self._windows[lane] = next_window(self._windows[lane], limit, len(groups), emptied=emptied, lasted=lasted)
+            self._filled[lane] = monotonic if filled else -math.inf
 
     async def _enter(self, chunks: Sequence[Chunk], until: float) -> None:
         """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""

@@ -20,6 +20,8 @@ SAMPLED = 8
 """Of so many answers one tells the limiter how long it took."""
 _TURN = 32
 """Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
+_STUCK = 1.0
+"""Seconds without an answer after which a gateway's deliveries leave the window to others'."""
 _LOOKED_AT = 32
 """Deliveries among which a probe is chosen."""
 _CREDIT = tuple(weight * 16 for weight in WEIGHTS)
@@ -97,6 +99,24 @@ class LaneQueue:
             for position in batch.positions:
                 yield batch.lease, position
 
+    def give_up(self, count: int) -> Iterator[Item]:
+        """Take up to so many, the last first. What is suspected of a crash stays: its count of crashes would be lost."""
+        batches = self._batches
+        for batch in reversed(batches):
+            if not count:
+                break
+            if batch.lease.chunk.part:
+                continue
+            keep = max(0, batch.left - count)
+            positions = list(batch.positions)
+            batch.positions, batch.left = iter(positions[:keep]), keep
+            count -= len(positions) - keep
+            self.size -= len(positions) - keep
+            for position in positions[keep:]:
+                yield batch.lease, position
+        self._batches = deque(batch for batch in batches if batch.left)
+        self._turn = _TURN
+
     def drain_stopped(self) -> Iterator[Item]:
         """Take what belongs to stopped notifications."""
         if not any(batch.lease.prepared.stopped for batch in self._batches):
@@ -124,11 +144,13 @@ class Group:
         "idle_since",
         "limit",
         "limiter",
+        "moved_at",
         "name",
         "peak",
         "probe_free",
         "queues",
         "rank",
+        "seen",
         "senders",
     )
 
@@ -152,6 +174,8 @@ class Group:
         self.limit = 1
         self.active = 0  # senders with a delivery in hand
         self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
+        self.seen = 0  # answers at the last look whether there are any
+        self.moved_at = 0.0
         self.peak = 0  # the most of them since the limiter was last adjusted
         self.senders = 0
         self.idle: deque[asyncio.Future[None]] = deque()
@@ -163,6 +187,13 @@ class Group:
         """Deliveries that no sender has taken."""
         urgent, normal, bulk = self.queues  # not a sum over a generator: a window of 4,000 hosts asks often
         return urgent.size + normal.size + bulk.size
+
+    def stuck(self, monotonic: float) -> bool:
+        """Whether deliveries are under way and none has been answered for a second, as far as this was asked."""
+        if self.answers != self.seen or not self.active:
+            self.seen, self.moved_at = self.answers, monotonic
+            return False
+        return monotonic - self.moved_at > _STUCK
 
     def take(self, now: float) -> Item | None:
         """The next delivery, if there is one, the connections have room and both gates admit it."""

@@ -4,6 +4,7 @@ beat     "I live", and until when; what is in hand counts no longer than that (`
 share    this process's parts of rates, for its transports (`FleetLink`)
 follow   gates of a whole binding that another worker has closed
 return   leases that name this worker and are not in its hand (`Strays`)
+yield    what it has not begun, where others idle (`Yielding`)
 bury     who has not been heard of: what it held is due
 """
 
@@ -28,6 +29,7 @@ from fanout.engine.signal import Signal
 from fanout.engine.strays import Strays
 from fanout.engine.watch import ClockWatch
 from fanout.engine.work import Work
+from fanout.engine.yielding import Yielding
 from fanout.errors import StorageError
 from fanout.plugin import Clock, Storage
 
@@ -36,6 +38,8 @@ __all__ = ["Membership"]
 _log = logging.getLogger("fanout.membership")
 _BEATS = 10
 """Rounds in the time that a heartbeat lasts."""
+_LOOKS = 4
+"""Looks in a round whether others idle, while there is more in hand than is sent in a second."""
 _IDLE = 3
 """Of so many rounds one beats, while nothing is in hand: each is a commit."""
 _SOONEST = 0.1
@@ -79,6 +83,7 @@ class Membership:
         self._every = policy.heartbeat / _BEATS
         self._link = link
         self._strays = Strays(storage, works, worker)
+        self._yielding = Yielding(storage, works, worker, clock)
         self._extend: Callable[[], Awaitable[None]] = _nothing
         self._notes: list[GateNote] = []
         """What others say of gates."""
@@ -106,12 +111,18 @@ class Membership:
         """Until `ended`: a round ten times a heartbeat, and sooner where a transport is short of its part of a rate."""
         # What was read while it joined, before any dispatcher leases.
         self._follow()
+        due = self._clock.monotonic() + self._every
         while self._active and not self.ended:
-            short = await self._link.short.wait(self._every)
+            short = await self._link.short.wait(self._every / _LOOKS)
+            with contextlib.suppress(*PASSING):  # the round will say so
+                await self._yielding.look(self._clock.now())
+            if not short and self._clock.monotonic() < due:
+                continue
             if short:
                 pause = self._last + _SOONEST * self._every - self._clock.monotonic()
                 if pause > 0:
                     await Signal().wait(pause)
+            due = self._clock.monotonic() + self._every
             await self._round(short=short)
 
     def doubt(self) -> None:

@@ -91,6 +91,19 @@ class Work:
         """Deliveries of this lane that are leased and that no sender has taken."""
         return sum(group.queues[lane].size for group in self.groups.values())
 
+    def waiting(self, lane: int) -> tuple[list[int], int]:
+        """Deliveries of this lane by gateway, of those that answer and have any to send; and how many wait for gateways that do not answer."""
+        monotonic = self.clock.monotonic()
+        waiting: list[int] = []
+        stuck = 0
+        for group in self.groups.values():
+            size = group.queues[lane].size
+            if group.stuck(monotonic):
+                stuck += size
+            elif size or group.active:
+                waiting.append(size)
+        return waiting, stuck
+
     def enqueue(self, lease: Lease, positions: Sequence[int]) -> None:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
         rows = lease.rows

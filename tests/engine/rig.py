@@ -11,7 +11,7 @@ from typing import Any
 
 from fanout.engine import Engine
 from fanout.engine.engine import Role
-from fanout.plugin import Policy, Storage
+from fanout.plugin import Clock, Policy, Storage
 from fanout.testing.scripted import Script, ScriptedTransport
 
 FAST = Policy(backoff_base=0.02, backoff_throttled=0.02, probe=0.02, request_timeout=2.0)
@@ -48,6 +48,7 @@ async def running(
     policy: Policy = FAST,
     role: Role = "both",
     rng: random.Random | None = None,
+    clock: Clock | None = None,
     **more: Any,
 ) -> AsyncIterator[tuple[Engine, ScriptedTransport]]:
     """An engine with one scripted binding `push` (or those given), and that binding's transport."""
@@ -55,7 +56,7 @@ async def running(
     engine = Engine(
         storage or fresh_storage(),
         made,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         rng=rng or random.Random(1),
         policy=policy,
         role=role,

@@ -102,4 +102,18 @@ PLANTS = [
         "if asked := awaited.get(lease, frozenset()) & calls:",
         "tests/engine/test_strays.py -k under_way_may",
     ),
+    Plant(
+        "a slow worker leases what idle ones could send",
+        "fanout/core/window.py",
+        "LEAST = 64\n",
+        "LEAST = 4000\n",
+        "tests/engine/test_window.py -k urgent",
+    ),
+    Plant(
+        "what is not begun is kept while others idle",
+        "fanout/engine/membership.py",
+        "                await self._yielding.look(self._clock.now())\n",
+        "                pass\n",
+        "tests/engine/test_window.py -k four_workers",
+    ),
 ]
