@@ -121,6 +121,7 @@ async def test_what_the_page_does_reaches_the_service_and_not_itself_again(chrom
         await page.run(f"[...{entry(id)}.querySelectorAll('button')].find((b) => b.textContent === 'Dismiss').click()")
 
         assert await until(page, entry(id, ".classList.contains('done')"))
+        assert await until(page, "client.waiting === 0"), "it is shown at once, and then sent"
         item = (await service.alice.get(f"/v1/me/feed/{id}")).json()
         assert (item["action"], item["read"]) == ("dismissed", False)
         later = await service.post(title="Later")

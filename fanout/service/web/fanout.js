@@ -1,4 +1,4 @@
-// The client of the fanout service for web pages: one ES module without dependencies.
+// The client of the fanout service for web pages: an ES module without dependencies, beside the files that it imports.
 //
 //   import { Fanout } from "https://push.example.com/client/fanout.js";
 //
@@ -9,85 +9,160 @@
 //   await fanout.dismiss(id);                           // and it leaves the tray of every other device
 //
 // Events: `change` (detail: the items that differ), `status` (detail: "offline", "synchronizing" or "synchronized"), `subscription`
-// (detail: "expiring", "expired" or "ended": call subscribe again), `unauthorized` (the token was refused although it was asked for anew).
+// (detail: "renewed", or why there is none: "denied" where the browser allows no notifications, "ended" where the service gives none now),
+// `user` (detail: the key of the user of the token, null after signing out), `unauthorized` (the token was refused although it was asked
+// for anew) and `stopped` (detail: the refusal after which the client follows no longer: call start again).
 
-const RETRY = 1000; // milliseconds; doubled with each failure in a row, up to
-const RETRY_CAP = 60_000;
-const REVOKED = ["device", "unsid"]; // reasons that say: this device's subscription is no more
+import "./store.js";
+import { Caller, FanoutError } from "./caller.js";
+import { Device, clearTray } from "./device.js";
+import { Items } from "./items.js";
+import { Line } from "./line.js";
 
-/** A refusal by the service. `status` is HTTP's, `code` Microsoft Graph's word for it, `reason` what a program decides by. */
-export class FanoutError extends Error {
-  constructor(status, code, message, reason = "") {
-    super(message);
-    this.name = "FanoutError";
-    this.status = status;
-    this.code = code;
-    this.reason = reason;
-  }
-}
+export { FanoutError };
+
+const store = globalThis.fanoutStore;
+const RESEND = 5000; // milliseconds after which what could not be sent is sent again, and up to twice that
+const SILENCE = 45_000; // of a stream, whose signs of life come every 15 seconds: the connection is dead without having said so
 
 export class Fanout extends EventTarget {
-  #token;
-  #bearer = null;
+  #caller;
+  #device;
+  #items = new Items();
+  #newest;
   #cursor = null;
-  #stream = null;
-  #running = false;
-  #failures = 0;
-  #seen = new Map(); // by item: the number of the last change that was told, deletions too
+  #older = null; // the cursor of the page after the newest ones, where not everything has been read
+  #listing = false; // whether #cursor is of such a page: the stream goes on from it, a reader does not
+  #line;
+  #resend = null;
 
   /**
    * `service` is the service's address. `token` gives the user's bearer token: a text, or a function (which may be asynchronous, and is called
    * again when a token was refused). `device` names this browser and is made up and kept where it is left out. `binding` is the
-   * name of the Web Push binding in the service's configuration.
+   * name of the Web Push binding in the service's configuration. `newest`: read this many items at first, and older ones by `more()`;
+   * null reads all. `applicationServerKey`: the key of today, so that a browser that subscribed for another subscribes again.
+   * `store` and `silence` (milliseconds without a sign of life) are for tests.
    */
-  constructor({ service = location.origin, token, device = null, binding = "webpush" }) {
+  constructor({ service = location.origin, token, device = null, binding = "webpush", newest = null, applicationServerKey = null, store: at = null, silence = SILENCE }) {
     super();
-    this.service = String(service).replace(/\/+$/, "");
-    this.binding = binding;
-    this.device = device;
-    this.unsid = null;
     this.status = "offline";
-    /** Every item of the feed by its id, deleted ones left out. */
-    this.items = new Map();
-    this.#token = token;
+    /** The key of the token's user (`GET /v1/me`), null before it is known. */
+    this.user = null;
+    this.#newest = newest;
+    this.#caller = new Caller(String(service).replace(/\/+$/, ""), token, at, {
+      became: (user) => this.#become(user),
+      refused: () => this.#tell("unauthorized"),
+      lost: (unsid) => this.#device.lost(unsid).then(() => this.#subscribeAgain()),
+    });
+    this.#device = new Device(this.#caller, { binding, name: device, applicationServerKey });
+    this.#line = new Line(
+      {
+        connect: () => this.#connect(),
+        open: (signal) => this.#open(signal),
+        event: (event) => this.#event(event),
+        say: (status) => this.#say(status),
+        stopped: (error) => this.#tell("stopped", error),
+      },
+      silence,
+    );
+  }
+
+  get service() {
+    return this.#caller.service;
+  }
+
+  /** Every item of the feed by its id as the user has it, deleted ones left out; what was not sent yet is done already. */
+  get items() {
+    return this.#items.shown;
+  }
+
+  /** The name of this browser as a device of the user's. */
+  get device() {
+    return this.#device.name;
+  }
+
+  get unsid() {
+    return this.#device.unsid;
+  }
+
+  /** How many items have changes that the service has not confirmed yet. */
+  get waiting() {
+    return this.#items.unsent.size;
+  }
+
+  /** Whether there are older items to be had by `more()`. */
+  get hasMore() {
+    return this.#older !== null;
+  }
+
+  get #at() {
+    return this.#caller.at;
   }
 
   // -- the feed
 
-  /** Read the feed and follow it until `stop`. Resolves when everything that is there has been read. */
+  /**
+   * Read the feed and follow it until `stop`. Resolves when everything that is there has been read, or when the service cannot be
+   * reached now: then it goes on trying. Rejects where the service refuses.
+   */
   async start() {
-    if (this.#running) return;
-    this.#running = true;
-    await this.#restore();
-    await this.refresh();
-    this.#follow();
+    if (this.#line.running) return;
+    const done = this.#line.start();
+    this.#line.finally(this.#device.watch(() => this.#subscribeAgain()));
+    this.#line.finally(store.listen((said) => this.#hear(said)));
+    await done;
   }
 
   /** Follow no longer. */
   stop() {
-    this.#running = false;
-    this.#stream?.abort();
-    this.#say("offline");
+    this.#line.stop();
+    clearTimeout(this.#resend);
+    this.#resend = null;
   }
 
-  /** Read what has changed since the last time; the whole feed where that is not known. */
+  /** Read what has changed since the last time; the whole feed, or the newest items, where that is not known. */
   async refresh() {
+    await this.#caller.known();
     this.#say("synchronizing");
-    let more = true;
-    while (more) {
-      const query = this.#cursor === null ? "" : `&cursor=${encodeURIComponent(this.#cursor)}&status=any`;
+    for (let more = !this.#listing; more; ) {
+      const begins = this.#cursor === null;
+      const newest = begins && this.#newest !== null;
+      const query = newest ? `limit=${this.#newest}&order=newest` : begins ? "limit=1000" : `limit=1000&cursor=${encodeURIComponent(this.#cursor)}&status=any`;
       let page;
       try {
-        page = await this.#call("GET", `/v1/me/feed?limit=1000${query}`);
+        page = await this.#call("GET", `/v1/me/feed?${query}`);
       } catch (error) {
-        if (error.status !== 410) throw error;
-        this.#forget(); // the service asks to begin anew
+        // The service asks to begin anew, or it is another one, which does not know the cursor.
+        if (begins || (error.status !== 410 && error.status !== 400)) throw error;
+        await this.#forget();
         continue;
       }
+      if (newest) {
+        this.#older = page.more ? page.cursor : null;
+        await store.keep(this.#at, this.user, { older: this.#older });
+      }
+      this.#listing = newest && page.more;
       await this.#take(page.items, page.cursor);
-      more = page.more;
+      more = page.more && !newest;
     }
+    this.#changed(this.#items.left());
     this.#say("synchronized");
+  }
+
+  /** Read the next older items, where `newest` left some out. Resolves with whether there are more. */
+  async more(limit = this.#newest ?? 100) {
+    if (this.#older === null) return false;
+    try {
+      const page = await this.#call("GET", `/v1/me/feed?limit=${limit}&cursor=${encodeURIComponent(this.#older)}`);
+      this.#older = page.more ? page.cursor : null;
+      await store.keep(this.#at, this.user, { older: this.#older });
+      await this.#take(page.items);
+    } catch (error) {
+      if (error.status !== 410 && error.status !== 400) throw error;
+      await this.#forget();
+      await this.refresh();
+    }
+    return this.hasMore;
   }
 
   /** One item, asked of the service. */
@@ -95,6 +170,10 @@ export class Fanout extends EventTarget {
     return this.#call("GET", `/v1/me/feed/${encodeURIComponent(id)}`);
   }
 
+  /**
+   * Changes are kept before they are sent, and sent again until the service has them: with a token of this user, by this page, a later one or
+   * the service worker. Each resolves with the item as it is then, `unsent` where it could not be sent now; rejects where it never can be.
+   */
   markRead(id, read = true) {
     return this.#change(id, { read });
   }
@@ -113,241 +192,220 @@ export class Fanout extends EventTarget {
 
   /** Delete it, here and on every other device. */
   async remove(id) {
-    const { item } = await this.#call("DELETE", `/v1/me/feed/${encodeURIComponent(id)}`);
-    await this.#take([item]);
+    await this.#change(id, { remove: true });
   }
 
-  // -- pushes while the page is closed
+  // -- this browser as a device of the user's
 
   /**
    * Ask the browser for pushes and tell the service. Without `applicationServerKey` (what `fanout keys vapid` shows as public) this device
-   * only polls and follows. `worker` is the service worker's script, `receive` what it wants: "push", "signal" or "none".
-   * Sent again it renews the subscription, which keeps its UNSID. Rejects where the user says no.
+   * only polls and follows. `worker` is the service worker's script, `renderer` a classic script of the worker's origin that shows what
+   * has no title, `receive` what it wants: "push", "signal" or "none". From then on it is renewed by itself. Rejects where the
+   * user says no.
    */
-  async subscribe({ applicationServerKey = null, worker = new URL("worker.js", import.meta.url).href, scope, receive = "push" } = {}) {
-    await this.#restore();
-    const wanted = { device_id: this.device, receive };
-    if (applicationServerKey !== null) {
-      if ((await Notification.requestPermission()) !== "granted") throw new FanoutError(0, "denied", "The user allows no notifications.");
-      await navigator.serviceWorker.register(worker, scope ? { scope } : undefined);
-      const registration = await navigator.serviceWorker.ready;
-      const options = { userVisibleOnly: true, applicationServerKey };
-      let held = await registration.pushManager.getSubscription();
-      if (held && !sameKey(held.options.applicationServerKey, applicationServerKey)) {
-        await held.unsubscribe(); // made for another key: what is sent for ours would be refused
-        held = null;
-      }
-      held ??= await registration.pushManager.subscribe(options);
-      wanted.binding = this.binding;
-      wanted.address = held.toJSON();
-    }
-    const answer = await this.#call("POST", "/v1/me/subscriptions", wanted);
-    this.unsid = answer.unsid;
-    if (this.#running) {
-      this.#say("offline"); // for a moment: it goes on as this device
-      this.#stream?.abort();
-    }
-    await keep({ unsid: this.unsid, subscription: answer.id });
+  async subscribe(options = {}) {
+    await this.#caller.known();
+    const answer = await this.#device.subscribe(options);
+    this.#line.restart();
     return answer;
   }
 
-  /** Sign this device out: it gets nothing more, and nothing of the user stays here. */
+  /**
+   * Sign this device out: it gets nothing more, and nothing of the user stays here but the ids of changes that could not be sent. Where the
+   * service could not be told it rejects, after everything here is done.
+   */
   async unsubscribe() {
-    const subscription = await kept("subscription");
-    if (subscription) {
-      await this.#call("DELETE", `/v1/me/subscriptions/${subscription}`).catch((error) => {
-        if (error.status !== 404) throw error;
-      });
-    }
-    const registration = await navigator.serviceWorker?.getRegistration();
-    await (await registration?.pushManager?.getSubscription())?.unsubscribe();
-    for (const shown of (await registration?.getNotifications()) ?? []) shown.close();
+    await this.#caller.known().catch(() => {});
+    const user = (this.#caller.user = this.user ??= await store.kept(this.#at, "", "user"));
+    if (user === null) return this.stop();
+    const failure = await this.#flush()
+      .then(() => this.#device.end())
+      .catch((error) => error);
     this.stop();
-    this.unsid = null;
-    this.#forget();
-    await keep({ unsid: null, subscription: null, bearer: null, cursor: null });
+    await this.#device.clear();
+    await store.forget(this.#at, user);
+    await store.keep(this.#at, user, { bearer: null, older: null });
+    await store.announce(user, [], { signedOut: true });
+    await this.#leave();
+    if (failure) throw failure;
   }
 
-  // -- inside
+  // -- who calls
 
-  async #restore() {
-    this.device ??= (await kept("device")) ?? crypto.randomUUID();
-    this.unsid ??= await kept("unsid");
-    await keep({ service: this.service, device: this.device });
-  }
-
-  async #change(id, change) {
-    const { item } = await this.#call("PATCH", `/v1/me/feed/${encodeURIComponent(id)}`, change);
-    await this.#take([item]);
-    return item;
-  }
-
-  /** One request. A refused token is asked for anew, once. */
-  async #call(method, path, body) {
-    const answer = await this.#fetch(path, { method, body });
-    if (answer.status === 204) return null;
-    return answer.json();
-  }
-
-  async #fetch(path, { method = "GET", body, headers = {}, signal } = {}) {
-    for (let attempt = 0; ; attempt++) {
-      if (this.#bearer === null || attempt) {
-        this.#bearer = typeof this.#token === "function" ? await this.#token({ renew: attempt > 0 }) : this.#token;
-        await keep({ bearer: this.#bearer });
+  /** Go on as this user, with what is kept of hers; null is nobody. */
+  async #become(user) {
+    this.user = user;
+    this.#cursor = this.#older = null;
+    this.#listing = false;
+    this.#items.clear();
+    if (user !== null) {
+      await this.#device.enter(this.#at, user);
+      const [{ items, unsent }, [cursor, older]] = await Promise.all([store.load(this.#at, user), store.kept(this.#at, user, "cursor", "older")]);
+      if (older !== null && this.#newest === null) await this.#forget(); // what is kept has gaps, and all is wanted
+      else {
+        this.#cursor = cursor;
+        this.#older = older;
+        this.#items.take(items);
       }
-      const all = { authorization: `Bearer ${this.#bearer}`, ...headers };
-      if (this.unsid) all["x-uns-id"] = this.unsid;
-      if (body !== undefined) all["content-type"] = "application/json";
-      const answer = await fetch(this.service + path, {
-        method,
-        headers: all,
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal,
-        cache: "no-store",
-      });
-      if (answer.ok) return answer;
-      const refusal = (await answer.json().catch(() => ({}))).error ?? {};
-      const reason = refusal.innerError?.code ?? "";
-      if (answer.status === 401 && attempt === 0 && typeof this.#token === "function") continue;
-      if (answer.status === 401) this.dispatchEvent(new CustomEvent("unauthorized"));
-      if (answer.status === 403 && this.unsid && REVOKED.includes(reason)) {
-        this.unsid = null; // ended elsewhere: go on as a browser without a subscription
-        await keep({ unsid: null, subscription: null });
-        this.dispatchEvent(new CustomEvent("subscription", { detail: "expired" }));
-        if (attempt < 2) continue;
-      }
-      throw new FanoutError(answer.status, refusal.code ?? "", refusal.message ?? `The service answered ${answer.status}.`, reason);
+      this.#items.show(this.#items.wait(unsent));
+      this.#items.show(items.map((item) => item.id));
+      this.#line.restart();
+    }
+    this.#tell("user", user);
+    this.#tell("change", [...this.items.values()]);
+  }
+
+  #call(method, path, body, headers) {
+    return this.#caller.call(method, path, { body, headers, unsid: this.unsid });
+  }
+
+  async #leave() {
+    this.#caller.drop();
+    this.#caller.user = null;
+    await this.#become(null);
+  }
+
+  // -- items
+
+  async #change(id, wanted) {
+    await this.#caller.known();
+    const user = this.user;
+    const found = this.#items.find(id);
+    const change = await store.want(this.#at, user, found?.id ?? id, wanted, found && this.#items.served.get(found.id));
+    this.#changed(this.#items.show(this.#items.wait([change], [])));
+    await store.announce(user, [change.item]);
+    const refused = await this.#flush().catch((error) => {
+      this.#sendLater();
+      if (error.status === 403) throw error;
+      return [];
+    });
+    const mine = refused.find((each) => each.change.item === change.item);
+    if (mine) throw mine.error;
+    return this.items.get(change.item) ?? null;
+  }
+
+  /** Send what waits. Returns what was refused for good. */
+  async #flush() {
+    const user = this.user;
+    const mine = () => this.user === user;
+    const ask = (method, path, body, headers) => {
+      if (!mine()) throw new FanoutError(0, "user", "Another user has signed in.");
+      return this.#call(method, path, body, headers);
+    };
+    try {
+      const refused = await store.flush(this.#at, user, ask, async (items) => mine() && this.#take(items));
+      for (const { change, error } of refused) if (error.status === 404 && mine()) this.#items.served.delete(change.item);
+      return refused;
+    } finally {
+      const unsent = await store.waiting(this.#at, user); // another page or the worker may have sent some of it
+      if (mine()) this.#changed(this.#items.show(this.#items.wait(unsent)));
     }
   }
 
-  #forget() {
-    this.#cursor = null;
-    this.items.clear();
-    this.#seen.clear();
+  #sendLater() {
+    this.#device.syncLater();
+    if (!this.#line.running || this.#resend !== null) return;
+    const again = () => {
+      this.#resend = null;
+      this.#flush().catch(() => this.#sendLater());
+    };
+    this.#resend = setTimeout(again, RESEND * (1 + Math.random()));
+  }
+
+  async #forget() {
+    this.#cursor = this.#older = null;
+    this.#listing = false;
+    this.#items.forget();
+    await store.forget(this.#at, this.user);
+    await store.keep(this.#at, this.user, { older: null });
   }
 
   /**
    * Items as they are now: kept, told where they are news, and taken out of the tray where they need no attention any more. What this
    * page changed comes again when the feed is read anew, and an answer may come after what the stream told later: neither is news.
    */
-  async #take(items, cursor) {
-    const news = items.filter((item) => {
-      const number = Number(item.etag.slice(1, -1)); // grows with each change of an item
-      if (number <= this.#seen.get(item.id)) return false;
-      this.#seen.set(item.id, number);
-      if (item.status === "deleted") return this.items.delete(item.id);
-      this.items.set(item.id, item);
-      return true;
-    });
-    if (cursor) {
-      this.#cursor = cursor;
-      await keep({ cursor });
-    }
+  async #take(items, cursor = null) {
+    const user = this.user;
+    const news = this.#items.take(items);
+    const ids = news.map((item) => item.id);
+    if (cursor) this.#cursor = cursor;
+    this.#changed(this.#items.show(ids));
+    if (news.length || cursor) await store.take(this.#at, user, news, this.#listing ? null : cursor);
+    if (news.length) store.announce(user, ids);
     if (items.length) await clearTray(items);
-    if (news.length) this.dispatchEvent(new CustomEvent("change", { detail: news }));
   }
 
-  /** Server-sent events by fetch, because EventSource cannot send a token. */
-  async #follow() {
-    while (this.#running) {
-      try {
-        await this.#read();
-        this.#failures = 0;
-      } catch (error) {
-        if (!this.#running) return;
-        if (error.status === 401 || error.status === 403) return this.stop();
-        if (error.name !== "AbortError") this.#failures += 1;
-        this.#say("offline");
-      }
-      if (!this.#running) return;
-      const ceiling = Math.min(RETRY_CAP, RETRY * 2 ** Math.min(this.#failures, 10));
-      if (this.#failures) await new Promise((done) => setTimeout(done, Math.random() * ceiling));
-      await this.refresh().catch(() => (this.#failures += 1));
-    }
+  // -- following
+
+  /** Everything that a connection begins with. */
+  async #connect() {
+    await this.#caller.known();
+    await this.#device.ensure().then((done) => this.#subscribed(done));
+    await this.#flush();
+    await this.refresh();
   }
 
-  async #read() {
-    this.#stream = new AbortController();
-    const headers = { accept: "text/event-stream", "last-event-id": this.#cursor };
-    const answer = await this.#fetch("/v1/me/feed/events", { headers, signal: this.#stream.signal });
-    this.#say("synchronized");
-    const lines = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(bySeparator());
-    const reader = lines.getReader();
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      this.#failures = 0;
-      const event = parse(value);
-      if (event.type === "change") await this.#take([event.data], event.id);
-      else if (event.type === "resync") {
-        this.#forget();
-        await this.refresh();
-      } else if (event.type === "subscription") {
-        this.dispatchEvent(new CustomEvent("subscription", { detail: event.data.state }));
-      } else if (event.type === "unauthorized") this.#bearer = null;
+  #open(signal) {
+    const headers = { accept: "text/event-stream", ...(this.#cursor === null ? {} : { "last-event-id": this.#cursor }) };
+    return this.#caller.fetch("/v1/me/feed/events", { headers, signal, unsid: this.unsid });
+  }
+
+  async #event({ type, data, id }) {
+    if (type === "change") await this.#take([data], id);
+    else if (type === "cursor") {
+      this.#listing = false;
+      await this.#take([], id);
+    } else if (type === "resync") {
+      await this.#forget();
+      await this.refresh();
+    } else if (type === "subscription") {
+      if (data.state === "ended" || data.state === "expired") await this.#device.lost(this.unsid);
+      this.#subscribeAgain({ again: true, fresh: data.state === "unreachable" });
+    } else if (type === "unauthorized") this.#caller.drop();
+  }
+
+  #subscribeAgain(how) {
+    this.#device.ensure(how).then(
+      (done) => {
+        this.#subscribed(done);
+        if (done.renewed) this.#line.restart();
+      },
+      () => {}, // no answer: the next connection tries again
+    );
+  }
+
+  #subscribed({ told, wait }) {
+    if (told) this.#tell("subscription", told);
+    if (wait === null || !this.#line.running) return;
+    const timer = setTimeout(() => this.#subscribeAgain(), wait);
+    this.#line.finally(() => clearTimeout(timer));
+  }
+
+  async #hear({ user, ids, signedOut = false }) {
+    if (user !== this.user || user === null) return;
+    if (signedOut) {
+      this.stop();
+      return this.#leave();
     }
+    const found = await store.look(this.#at, user, ids);
+    if (this.user !== user) return;
+    this.#items.take(found.flatMap(({ item }) => item ?? []));
+    const changes = found.flatMap(({ change }) => change ?? []);
+    this.#changed(this.#items.show(this.#items.wait(changes, ids)));
+    if (changes.some(({ doubt }) => !doubt)) this.#flush().catch(() => this.#sendLater());
+  }
+
+  #changed(items) {
+    if (items.length) this.#tell("change", items);
+  }
+
+  #tell(type, detail = null) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   #say(status) {
     if (status === this.status) return;
     this.status = status;
-    this.dispatchEvent(new CustomEvent("status", { detail: status }));
-  }
-}
-
-/** Cuts a stream of text where events end: at an empty line (HTML standard, section 9.2.6; the service ends its lines with LF). */
-function bySeparator() {
-  let rest = "";
-  return new TransformStream({
-    transform(text, controller) {
-      const parts = (rest + text).split("\n\n");
-      rest = parts.pop();
-      for (const part of parts) controller.enqueue(part);
-    },
-  });
-}
-
-function parse(text) {
-  const event = { type: "message", id: null, data: null };
-  for (const line of text.split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon < 1) continue; // a comment: a sign of life
-    const value = line.slice(colon + 1).replace(/^ /, "");
-    const field = line.slice(0, colon);
-    if (field === "event") event.type = value;
-    else if (field === "id") event.id = value;
-    else if (field === "data") event.data = JSON.parse(value);
-  }
-  return event;
-}
-
-async function clearTray(items) {
-  const registration = await navigator.serviceWorker?.getRegistration();
-  if (!registration) return;
-  for (const item of items) {
-    if (item.status !== "deleted" && !item.read && item.action === "none") continue;
-    for (const shown of await registration.getNotifications({ tag: item.id })) shown.close();
-  }
-}
-
-function sameKey(held, wanted) {
-  if (!held) return false;
-  const text = btoa(String.fromCharCode(...new Uint8Array(held)));
-  return text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "") === wanted.replace(/=+$/, "");
-}
-
-// What page and service worker both need to know: where the service is, which device this is, the bearer token, and up to which cursor
-// the feed is known. In the Cache API, a value by its name, because that is the least that both of them have.
-
-async function kept(name) {
-  const found = await (await caches.open("fanout")).match(`/.fanout/${name}`);
-  return found ? found.json() : null;
-}
-
-async function keep(values) {
-  const cache = await caches.open("fanout");
-  for (const [name, value] of Object.entries(values)) {
-    if (value === null) await cache.delete(`/.fanout/${name}`);
-    else await cache.put(`/.fanout/${name}`, new Response(JSON.stringify(value)));
+    this.#tell("status", status);
   }
 }

@@ -1,126 +1,213 @@
 // The service worker of the fanout service: shows pushes, and takes notifications that were dealt with elsewhere out of the tray.
 //
 // Register it, or take it into a worker of your own: `importScripts("https://push.example.com/client/worker.js")`. A push that is
-// not fanout's is left alone. Browsers want something visible for each push, so a signal without content is followed by a fetch of
-// the feed, and what is new there is shown.
+// not fanout's is left alone. Browsers want something visible for each push, so what a push does not hold is fetched from the feed, and
+// what is new there is shown: an item with a title as it is, any other as the app's renderer says. That is a classic script of the
+// worker's own origin, named as `worker.js?renderer=/render.js`, which defines
+//
+//   self.fanoutRender = (item) => ({ title: "…", body: "…" });   // or a promise; null shows nothing, undefined leaves it to us
+//
+// `store.js` goes before this file; the service sends both as one.
 
-self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+(() => {
+  const store = self.fanoutStore;
+  const named = new URL(self.location.href).searchParams.get("renderer");
+  if (named !== null) importScripts(ours(named));
 
-self.addEventListener("push", (event) => {
-  const content = read(event.data);
-  if (content) event.waitUntil(received(content));
-});
+  self.addEventListener("install", () => self.skipWaiting());
+  self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
-self.addEventListener("notificationclick", (event) => {
-  const { item, url, actions = [] } = event.notification.data ?? {};
-  event.notification.close();
-  const pressed = actions.find(({ action }) => action === event.action);
-  const target = pressed?.url ?? url;
-  event.waitUntil(Promise.all([item && change(item, { read: true, action: "activated" }), target && show(target)]));
-});
-
-self.addEventListener("notificationclose", (event) => {
-  const { item } = event.notification.data ?? {};
-  if (item) event.waitUntil(change(item, { action: "dismissed" }));
-});
-
-/** The push's content, or null where it is not ours: ours says its notification's id. */
-function read(data) {
-  try {
-    const content = data?.json();
-    return content?.fanout?.id ? content : null;
-  } catch {
-    return null;
-  }
-}
-
-async function received(content) {
-  const feed = content.data?.feed;
-  let shown = 0;
-  if (content.title) shown += await display(feed?.item ?? content.tag ?? content.fanout.id, content, feed?.item);
-  if (feed) shown += await fetchChanges(feed).catch(() => 0);
-  if (!shown && !(await visible())) {
-    await self.registration.showNotification("There is something new", { tag: "fanout", silent: true });
-  }
-  for (const page of await self.clients.matchAll({ includeUncontrolled: true })) page.postMessage({ fanout: content });
-}
-
-/** One notification in the tray. The same tag twice is one notification, so a push that arrives again shows nothing new. */
-async function display(tag, content, item) {
-  const before = await self.registration.getNotifications({ tag });
-  await self.registration.showNotification(content.title, {
-    body: content.body ?? undefined,
-    icon: content.icon ?? undefined,
-    image: content.image ?? undefined,
-    actions: (content.actions ?? []).map(({ action, id, title }) => ({ action: action ?? id, title })),
-    tag,
-    silent: before.length > 0,
-    data: { item, url: content.url, actions: content.actions ?? [] },
+  self.addEventListener("push", (event) => {
+    const content = read(event.data);
+    if (content) event.waitUntil(received(content));
   });
-  return 1;
-}
 
-/** Read what has changed up to the push's cursor: show what is new, and close what was dealt with on another device. */
-async function fetchChanges(feed) {
-  const cursor = await kept("cursor");
-  if (cursor && cursor >= feed.cursor) return 0;
-  let from = cursor;
-  let shown = 0;
-  for (let more = true; more; ) {
-    const query = from ? `?cursor=${encodeURIComponent(from)}&status=any` : "?order=newest&limit=20";
-    const page = await ask("GET", `/v1/me/feed${query}`);
-    for (const item of page.items) {
-      const open = item.status === "active" && !item.read && item.action === "none";
-      if (open && item.content?.title && item.id !== feed.item) shown += await display(item.id, item.content, item.id);
-      if (!open) for (const each of await self.registration.getNotifications({ tag: item.id })) each.close();
+  self.addEventListener("notificationclick", (event) => {
+    const { user, item, url, actions = [] } = event.notification.data ?? {};
+    event.notification.close();
+    const pressed = actions.find(({ action }) => action === event.action);
+    const target = pressed?.url ?? url;
+    event.waitUntil(Promise.all([item && want(user, item, { read: true, action: "activated" }), target && show(target)]));
+  });
+
+  self.addEventListener("notificationclose", (event) => {
+    const { user, item } = event.notification.data ?? {};
+    if (item) event.waitUntil(want(user, item, { action: "dismissed" }));
+  });
+
+  self.addEventListener("sync", (event) => {
+    if (event.tag === "fanout-unsent") event.waitUntil(sendAll());
+  });
+
+  self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(subscribeAgain()));
+
+  /** The renderer's address. Throws where it is another origin's, so that the worker is not installed. */
+  function ours(name) {
+    const url = new URL(name, self.location.href);
+    if (url.origin !== self.location.origin || url.protocol !== self.location.protocol) {
+      throw new TypeError("The renderer must be a script of the worker's own origin: copy it there.");
     }
-    more = page.more && Boolean(from);
-    from = page.cursor;
+    return url.href;
   }
-  if (cursor) await keep({ cursor: from });
-  return shown;
-}
 
-async function change(item, body) {
-  await ask("PATCH", `/v1/me/feed/${encodeURIComponent(item)}`, body).catch(() => null); // the next page load says it again
-}
-
-async function ask(method, path, body) {
-  const [service, bearer, unsid] = await Promise.all(["service", "bearer", "unsid"].map(kept));
-  if (!service || !bearer) throw new Error("nobody is signed in");
-  const headers = { authorization: `Bearer ${bearer}` };
-  if (unsid) headers["x-uns-id"] = unsid;
-  if (body) headers["content-type"] = "application/json";
-  const answer = await fetch(service + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
-  if (!answer.ok) throw new Error(`the service answered ${answer.status}`);
-  return answer.json();
-}
-
-async function visible() {
-  const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
-  return pages.some((page) => page.visibilityState === "visible");
-}
-
-async function show(url) {
-  const wanted = new URL(url, self.location.origin).href;
-  for (const page of await self.clients.matchAll({ type: "window", includeUncontrolled: true })) {
-    if (page.url === wanted) return page.focus();
+  /** The push's content, or null where it is not ours: ours says its notification's id. */
+  function read(data) {
+    try {
+      const content = data?.json();
+      return content?.fanout?.id ? content : null;
+    } catch {
+      return null;
+    }
   }
-  return self.clients.openWindow(wanted);
-}
 
-// The same small store as the page's module has: a classic script cannot import one.
+  // -- showing
 
-async function kept(name) {
-  const found = await (await caches.open("fanout")).match(`/.fanout/${name}`);
-  return found ? found.json() : null;
-}
-
-async function keep(values) {
-  const cache = await caches.open("fanout");
-  for (const [name, value] of Object.entries(values)) {
-    if (value === null) await cache.delete(`/.fanout/${name}`);
-    else await cache.put(`/.fanout/${name}`, new Response(JSON.stringify(value)));
+  async function received(content) {
+    const feed = content.data?.feed;
+    const user = await store.kept(await store.place(), "", "user");
+    let shown = 0;
+    if (content.title) shown += await display(user, feed?.item ?? content.tag ?? content.fanout.id, content, feed?.item);
+    if (feed && user !== null) shown += await fetched(user, feed).catch(() => 0);
+    if (shown) for (const vague of await self.registration.getNotifications({ tag: "fanout" })) vague.close();
+    else if (!(await visible())) await self.registration.showNotification("There is something new", { tag: "fanout", silent: true });
+    for (const page of await self.clients.matchAll({ includeUncontrolled: true })) page.postMessage({ fanout: content });
   }
-}
+
+  /** One notification in the tray. The same tag twice is one notification, so a push that arrives again shows nothing new. */
+  async function display(user, tag, { title, body, icon, image, actions = [], url, ...more }, item) {
+    const before = await self.registration.getNotifications({ tag });
+    const known = ["badge", "dir", "lang", "requireInteraction", "vibrate", "timestamp", "renotify"];
+    await self.registration.showNotification(title, {
+      ...Object.fromEntries(known.filter((name) => name in more && typeof more[name] !== "object").map((name) => [name, more[name]])),
+      body: body ?? undefined,
+      icon: icon ?? undefined,
+      image: image ?? undefined,
+      actions: actions.map(({ action, id, title: label }) => ({ action: action ?? id, title: label })),
+      tag,
+      silent: before.length > 0,
+      data: { user, item, url, actions },
+    });
+    return 1;
+  }
+
+  /** Read what has changed: show what is new, the pushed item too, and close what was dealt with on another device. */
+  async function fetched(user, feed) {
+    const at = await store.place();
+    const cursor = await store.kept(at, user, "cursor");
+    const found = await changes(at, user, cursor);
+    let shown = 0;
+    const items = new Map(found.items.map((item) => [item.id, item]));
+    const ids = new Set([...items.keys(), ...(feed.item ? [feed.item] : [])]);
+    for (const { id, item, change } of await store.look(at, user, [...ids])) {
+      const now = item ?? items.get(id);
+      const mine = now ? store.overlaid(now, change) : null;
+      const open = mine !== null && !mine.read && mine.action === "none";
+      if (open) shown += await displayItem(user, mine);
+      else for (const each of await self.registration.getNotifications({ tag: id })) each.close();
+    }
+    return shown;
+  }
+
+  /** What has changed since the cursor; where nothing is known, the newest. It is kept for the pages. */
+  async function changes(at, user, cursor) {
+    const items = [];
+    try {
+      for (let from = cursor, more = true; more; ) {
+        const page = await ask(user, "GET", `/v1/me/feed?${from ? `cursor=${encodeURIComponent(from)}&status=any` : "order=newest&limit=1"}`);
+        items.push(...page.items);
+        await store.take(at, user, page.items, cursor && page.cursor);
+        [from, more] = [page.cursor, page.more && Boolean(from)];
+      }
+    } catch (error) {
+      if (!cursor || (error.status !== 410 && error.status !== 400)) throw error;
+      await store.forget(at, user); // the service asks to begin anew
+      return changes(at, user, null);
+    }
+    if (items.length) await store.announce(user, items.map((item) => item.id));
+    return { items };
+  }
+
+  async function displayItem(user, item) {
+    const content = item.content ?? {};
+    let said;
+    try {
+      said = await self.fanoutRender?.(item);
+    } catch (error) {
+      console.error("The renderer of notifications failed:", error);
+    }
+    if (said === null) return 0;
+    const wanted = said ?? content;
+    return typeof wanted.title === "string" ? display(user, item.id, { url: content.url, ...wanted }, item.id) : 0;
+  }
+
+  async function visible() {
+    const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+    return pages.some((page) => page.visibilityState === "visible");
+  }
+
+  async function show(url) {
+    const wanted = new URL(url, self.location.origin).href;
+    for (const page of await self.clients.matchAll({ type: "window", includeUncontrolled: true })) {
+      if (page.url === wanted) return page.focus();
+    }
+    return self.clients.openWindow(wanted);
+  }
+
+  // -- changes
+
+  /** What the user did in the tray is kept, and sent when there is a token of hers. */
+  async function want(user, item, wanted) {
+    const at = await store.place();
+    user ??= await store.kept(at, "", "user");
+    if (user === null) return;
+    await store.want(at, user, item, wanted, null);
+    await store.announce(user, [item]); // an open page of hers sends it too, with a token that may be newer
+    await send(at, user).catch(() => self.registration.sync?.register("fanout-unsent").catch(() => {}));
+  }
+
+  async function sendAll() {
+    const at = await store.place();
+    for (const user of await store.users(at)) {
+      await send(at, user).catch((error) => {
+        if (!error.status) throw error; // no network: the browser tries again. A refused token waits for the user.
+      });
+    }
+  }
+
+  function send(at, user) {
+    const took = (items) => store.take(at, user, items);
+    return store.flush(at, user, (method, path, body, headers) => ask(user, method, path, body, headers), took);
+  }
+
+  /** One request with the token of that user, as her device here. */
+  async function ask(user, method, path, body, more = {}) {
+    const at = await store.place();
+    const [service, [bearer, unsid]] = await Promise.all([store.kept(at, "", "service"), store.kept(at, user, "bearer", "unsid")]);
+    if (!service || !bearer) throw Object.assign(new Error("There is no token of this user."), { status: 401 });
+    const headers = { authorization: `Bearer ${bearer}`, ...more };
+    if (unsid && !headers["x-uns-id"]) headers["x-uns-id"] = unsid;
+    if (body) headers["content-type"] = "application/json";
+    const signal = AbortSignal.timeout(20_000);
+    const answer = await fetch(service + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store", signal });
+    if (answer.ok) return answer.json();
+    const reason = (await answer.json().catch(() => ({}))).error?.innerError?.code;
+    if (answer.status === 403 && unsid && ["device", "unsid"].includes(reason)) {
+      await store.keep(at, user, { unsid: null, held: null }); // the next page subscribes again
+      return ask(user, method, path, body, more);
+    }
+    throw Object.assign(new Error(`the service answered ${answer.status}`), { status: answer.status });
+  }
+
+  /** The browser has taken its subscription away: make another, and tell the service. Where that fails, the next page does it. */
+  async function subscribeAgain() {
+    const at = await store.place();
+    const [user, wanted, name] = await store.kept(at, "", "user", "wanted", "device");
+    if (user === null || !wanted?.applicationServerKey) return;
+    await store.keep(at, user, { held: null });
+    const held = await store.pushSubscription(self.registration, wanted.applicationServerKey);
+    const body = { device_id: name, receive: wanted.receive, binding: wanted.binding, address: held.toJSON() };
+    const answer = await ask(user, "POST", "/v1/me/subscriptions", body);
+    await store.keep(at, user, { unsid: answer.unsid, subscription: answer.id, held: held.endpoint });
+    await store.keep(at, "", { unsid: answer.unsid });
+  }
+})();
