@@ -48,7 +48,7 @@ def test_every_status_has_a_reason_and_every_reason_one_sentence() -> None:
 
 
 def test_what_the_web_client_decides_by_is_in_the_table() -> None:
-    script = (SERVICE / "web" / "fanout.js").read_text()
+    script = "\n".join(path.read_text() for path in sorted((SERVICE / "web").glob("*.js")))
     (listed,) = re.findall(r"const REVOKED = \[([^\]]*)\]", script)
     assert set(re.findall(r'"([a-z_]+)"', listed)) <= REASONS.keys()
     assert set(re.findall(r'reason === "([a-z_]+)"', script)) <= REASONS.keys()

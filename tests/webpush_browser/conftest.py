@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # `webrig`, under --import-mode=importlib
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (

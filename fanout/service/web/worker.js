@@ -94,13 +94,11 @@
   async function fetched(user, feed) {
     const at = await store.place();
     const cursor = await store.kept(at, user, "cursor");
-    const found = await changes(at, user, cursor);
+    const ids = new Set((await changes(at, user, cursor, feed.item)).map((item) => item.id));
+    if (feed.item) ids.add(feed.item);
     let shown = 0;
-    const items = new Map(found.items.map((item) => [item.id, item]));
-    const ids = new Set([...items.keys(), ...(feed.item ? [feed.item] : [])]);
     for (const { id, item, change } of await store.look(at, user, [...ids])) {
-      const now = item ?? items.get(id);
-      const mine = now ? store.overlaid(now, change) : null;
+      const mine = item ? store.overlaid(item, change) : null;
       const open = mine !== null && !mine.read && mine.action === "none";
       if (open) shown += await displayItem(user, mine);
       else for (const each of await self.registration.getNotifications({ tag: id })) each.close();
@@ -108,23 +106,26 @@
     return shown;
   }
 
-  /** What has changed since the cursor; where nothing is known, the newest. It is kept for the pages. */
-  async function changes(at, user, cursor) {
+  /** What has changed since the cursor; where there is none, the item that was pushed or else the newest. It is kept for the pages. */
+  async function changes(at, user, cursor, pushed) {
     const items = [];
     try {
-      for (let from = cursor, more = true; more; ) {
-        const page = await ask(user, "GET", `/v1/me/feed?${from ? `cursor=${encodeURIComponent(from)}&status=any` : "order=newest&limit=1"}`);
+      if (!cursor && pushed) items.push(await ask(user, "GET", `/v1/me/feed/${encodeURIComponent(pushed)}`));
+      else if (!cursor) items.push(...(await ask(user, "GET", "/v1/me/feed?order=newest&limit=1")).items);
+      await store.take(at, user, items);
+      for (let more = Boolean(cursor); more; ) {
+        const page = await ask(user, "GET", `/v1/me/feed?cursor=${encodeURIComponent(cursor)}&status=any`);
         items.push(...page.items);
-        await store.take(at, user, page.items, cursor && page.cursor);
-        [from, more] = [page.cursor, page.more && Boolean(from)];
+        ({ cursor, more } = page);
+        await store.take(at, user, page.items, cursor);
       }
     } catch (error) {
       if (!cursor || (error.status !== 410 && error.status !== 400)) throw error;
       await store.forget(at, user); // the service asks to begin anew
-      return changes(at, user, null);
+      return changes(at, user, null, pushed);
     }
     if (items.length) await store.announce(user, items.map((item) => item.id));
-    return { items };
+    return items;
   }
 
   async function displayItem(user, item) {
