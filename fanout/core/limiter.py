@@ -30,33 +30,34 @@ _TOO_MANY = 0.1
 
 
 class Limiter:
-    """One group's limit. Latencies are in seconds; `each` is how many answers a reported one stands for."""
+    """One group's limit. Latencies are in seconds."""
 
-    __slots__ = ("_dropped", "_each", "_long", "_samples", "_sum", "limit")
+    __slots__ = ("_answers", "_dropped", "_long", "_samples", "_sum", "limit")
 
-    def __init__(self, each: int = 1) -> None:
+    def __init__(self) -> None:
         self.limit = math.inf
-        self._each = each
         self._long = 0.0
         self._sum = 0.0
         self._samples = 0
+        self._answers = 0
         self._dropped = 0
 
-    def answered(self, latency: float) -> None:
-        """One answer of every `each` took so long."""
+    def answered(self, latency: float, each: int = 1) -> None:
+        """An answer took so long; it stands for `each` answers."""
         self._sum += latency
         self._samples += 1
+        self._answers += each
 
     def dropped(self) -> None:
         """The gateway throttled, failed or did not answer in time. Told of every such answer."""
         self._dropped += 1
 
     def adjust(self, in_flight: int, ceiling: int) -> int:
-        """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it."""
+        """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it at most."""
         limit = min(self.limit, float(ceiling))
-        answers = max(self._samples * self._each, self._dropped)
+        answers = max(self._answers, self._dropped)
         if answers >= _FEW and self._dropped > _TOO_MANY * answers:
-            self.limit = max(1.0, limit * _DROP)
+            self.limit = max(1.0, _DROP * self._blamed(in_flight, ceiling))
         elif self._samples >= _FEW:
             compared = self._compared(limit, in_flight)
             # A limit that the ceiling holds down (a new connection takes few at first) is not lowered by that: when the ceiling
@@ -66,8 +67,17 @@ class Limiter:
         else:
             # Too few answers to judge by: they are kept for the next window.
             return max(1, int(limit))
-        self._sum, self._samples, self._dropped = 0.0, 0, 0
+        self._sum, self._samples, self._answers, self._dropped = 0.0, 0, 0, 0
         return max(1, int(min(self.limit, float(ceiling))))
+
+    def _blamed(self, in_flight: int, ceiling: int) -> float:
+        """How many at once were too many: those that were under way, and not the few that a new connection takes at first.
+
+        Where even less than half of the limit was under way, it is the limit: the failures say little of it.
+        """
+        most = float(max(ceiling, in_flight))
+        known = self.limit if self.limit < math.inf else most
+        return known if in_flight * 2 < known else min(known, most)
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)

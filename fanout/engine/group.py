@@ -17,7 +17,7 @@ __all__ = ["SAMPLED", "Group", "Item", "LaneQueue"]
 Item = tuple[Lease, int]
 _OPEN = GateState.OPEN
 SAMPLED = 8
-"""Of so many answers one tells the limiter how long it took."""
+"""Of so many answers one tells the limiter how long it took, where more than so many may be under way."""
 _TURN = 32
 """Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
 _STUCK = 1.0
@@ -169,7 +169,7 @@ class Group:
         self.rank = rank  # how good a probe a delivery is
         self.gate = Gate(policy)
         self.binding_gate = binding_gate
-        self.limiter = Limiter(SAMPLED)
+        self.limiter = Limiter()
         self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
         self.limit = 1
         self.active = 0  # senders with a delivery in hand

@@ -109,8 +109,12 @@ class Senders:
                         except Exception as error:
                             outcome = self._fault(error)
                         group.answers = answers = group.answers + 1
-                        if answers % SAMPLED == 0 and not isinstance(outcome, Deferred):
-                            group.limiter.answered(monotonic() - begun)
+                        if group.limit <= SAMPLED:
+                            # Few are under way: each answer counts, or it would take long to see that more may be.
+                            if not isinstance(outcome, Deferred):
+                                group.limiter.answered(monotonic() - begun)
+                        elif answers % SAMPLED == 0 and not isinstance(outcome, Deferred):
+                            group.limiter.answered(monotonic() - begun, SAMPLED)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             if not lease.accepted:
                                 evidence.unread.append(lease)
@@ -190,31 +194,35 @@ class Senders:
             return True
         row = lease.rows[position]
         assert row is not None
+        probed: list[Gate] = []
         for gate in work.gates.around(group, lease.prepared):
             if not gate.admits(now):
                 self._park_at(gate, lease, position, now)
-                return True
+                return _unused(probed)
+            probed.append(gate)
         gate = work.gates.uncertain
-        if not gate.is_open and lease.chunk.lane != URGENT and not self.evidence.known(row.id) and not gate.admits(now):
-            self._park_at(gate, lease, position, now)
-            return True
+        if not gate.is_open and lease.chunk.lane != URGENT and not self.evidence.known(row.id):
+            if not gate.admits(now):
+                self._park_at(gate, lease, position, now)
+                return _unused(probed)
+            probed.append(gate)
         held_until = work.held_until(row.id, now)
         if held_until and lease.chunk.lane != URGENT:
             due_at = held_until + self._rng.uniform(0.0, work.policy.backoff_base)
             alone = work.alone(row.id)
             if alone is None:
                 lease.hold(position, due_at)
-                return True
+                return _unused(probed)
             before, waiting, reason = alone
             if lease.begun < before:
                 lease.hold(position, due_at, waiting, reason)
-                return True
+                return _unused(probed)
         if lease.chunk.attempt > 1:
             self.budget.deposit(self._count_alive())
             if not self.budget.take(begun):
                 until = now + _BUDGET_PAUSE * self._rng.uniform(0.75, 1.25)
                 lease.park(position, until, Waiting.BUDGET, "retry budget")
-                return True
+                return _unused(probed)
         return False
 
     def _park_at(self, gate: Gate, lease: Lease, position: int, now: float) -> None:
@@ -252,22 +260,32 @@ class Senders:
     def _feel(self, group: Group, lease: Lease, position: int, row: EndpointRow, outcome: Outcome, now: float) -> None:
         """Let the gates learn whether the gateway answers at all, and the limiter whether it keeps up."""
         if isinstance(outcome, Deferred):
-            group.no_verdict()
+            self._no_verdict(group, lease)
             return
         if isinstance(outcome, Throttled):
             if outcome.scope is not Scope.ENDPOINT:
                 group.limiter.dropped()
         elif isinstance(outcome, Unavailable):
             self._feel_failure(group, lease, row, outcome, now)
-            group.no_verdict()
+            self._no_verdict(group, lease)
             return
         if getattr(outcome, "scope", Scope.ENDPOINT) is not Scope.ENDPOINT:
-            group.no_verdict()
+            self._no_verdict(group, lease)
             return
         if isinstance(outcome, Accepted):
             self.evidence.accept(group, lease, position, now)
             self._work.proven(group, lease, position, now)
+        else:
+            self._work.gates.uncertain.unused()
         self._work.gates.succeeded(group, lease.prepared, now)
+
+    def _no_verdict(self, group: Group, lease: Lease) -> None:
+        """What was sent tells nothing of the gates that it passed: where it was a probe, another may go."""
+        group.no_verdict()
+        gates = self._work.gates
+        if gates.narrow:
+            for gate in (*gates.around(group, lease.prepared), gates.uncertain):
+                gate.unused()
 
     def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
         evidence, gates = self.evidence, self._work.gates
@@ -312,8 +330,6 @@ class Senders:
             if had_closed and tried.attempt < policy.attempts and now + policy.probe < tried.expires_at:
                 # It was under way when nothing but such answers came back: tried again behind that gate, or all in flight would be lost.
                 return Retry(now + policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
-        else:
-            gates.uncertain.unused()
         return Final(DeliveryState.REJECTED, f"{decision.reason} (not believed)")
 
     def retry_now(self, now: float) -> None:
@@ -327,3 +343,10 @@ class Senders:
         name = type(error).__name__
         self._work.fault(f"{name} escaped from send; a transport returns outcomes and raises nothing.", error)
         return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)
+
+
+def _unused(probed: list[Gate]) -> bool:
+    """True: a delivery waits after all, and was no probe of the gates that had admitted it."""
+    for gate in probed:
+        gate.unused()
+    return True

@@ -82,3 +82,41 @@ def test_it_does_not_grow_while_the_application_is_the_limit() -> None:
     narrow = windows(limiter, 30, latency=0.01, ceiling=1000, drops=25)
 
     assert windows(limiter, 100, latency=0.01, ceiling=1000, busy=False) <= max(narrow, 2)
+
+
+def test_a_silence_costs_a_tenth_and_no_more_while_a_new_connection_is_on_trial() -> None:
+    """300 requests end in a timeout at once, and their connection is replaced by one that takes one at first."""
+    limiter = Limiter()
+    windows(limiter, 20, latency=0.01, ceiling=1000)
+    for _ in range(300):
+        limiter.dropped()
+    assert limiter.adjust(300, 1) == 1
+    for _ in range(20):  # and nor does the trial of others, until one stays
+        limiter.dropped()
+        assert limiter.adjust(1, 1) == 1
+
+    assert limiter.adjust(1, 1000) > 100
+
+
+def test_a_narrow_limit_grows_with_a_few_answers() -> None:
+    """As many as one at a time brings within seconds, where an answer takes 0.3 s."""
+    limiter = Limiter()
+    windows(limiter, 200, latency=0.3, ceiling=1000, drops=25)
+    limit, answers = 1, 0
+    while limit < 8:
+        limiter.answered(0.3)
+        answers += 1
+        limit = limiter.adjust(limit, 1000)
+    assert answers <= 16
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 400))
+def test_failures_narrow_it_by_a_tenth_of_what_was_under_way_at_most(
+    before: int, in_flight: int, ceiling: int, drops: int
+) -> None:
+    limiter = Limiter()
+    limiter.limit = float(before)
+    for _ in range(drops):
+        limiter.dropped()
+    limiter.adjust(in_flight, ceiling)
+    assert max(1.0, 0.9 * min(before, max(in_flight, (before + 1) // 2))) <= limiter.limit <= before

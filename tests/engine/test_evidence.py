@@ -16,6 +16,7 @@ from fanout.core.model import EndpointState, Notification, Repeat
 from fanout.engine import Engine
 from fanout.plugin import (
     ACCEPTED,
+    Deferred,
     Gone,
     Misconfigured,
     Outcome,
@@ -343,3 +344,37 @@ async def test_a_new_credential_is_believed_only_after_its_own_first_acceptance(
             assert (await (await engine.send(HI, "user:bob")).wait(10)).counts["rejected"] == 2
             await (await engine.send(HI, "user:alice")).wait(10)
             assert (await (await engine.send(HI, "user:bob")).wait(10)).counts["gone"] == 2
+
+
+@pytest.mark.parametrize("nothing", [Deferred("overload"), Unavailable("no", reason="connect")], ids=repr)
+@pytest.mark.parametrize("narrow", ["notification", "topic", "uncertain endpoints"])
+async def test_a_probe_that_comes_to_nothing_leaves_the_gate_of_its_notification_topic_or_standing_to_the_next(
+    narrow: str, nothing: Outcome
+) -> None:
+    """It was not sent, or met something else: the next probe goes at once, and not two requests' deadlines later (2 hours here)."""
+    heard = Heard()
+    trouble = {
+        "notification": Unavailable("unknown", reason="500"),
+        "topic": Throttled(0.02, Scope.TOPIC, named=False),
+        "uncertain endpoints": Gone("BadDeviceToken", certain=False),
+    }[narrow]
+    nothings = 0
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        nonlocal nothings
+        if message.notification.title != "bad":
+            return ACCEPTED
+        if not any(each["scope"] == narrow for each in heard.closed):
+            return trouble
+        nothings += 1
+        return nothing if nothings <= 5 else ACCEPTED
+
+    policy = Policy(backoff_base=0.02, backoff_cap=0.05, probe=0.02, request_timeout=3600.0, free_retries=0, lease=1.0)
+    async with running(answer, policy=policy, hooks=heard.hooks) as (engine, _):
+        await register(engine, "alice", "phone")
+        await register(engine, "crowd", *(f"d{n}" for n in range(25)))
+        assert (await (await engine.send(HI, "user:alice")).wait(10)).counts["accepted"] == 1
+        bad = await engine.send(Notification(title="bad"), "user:crowd")
+        status = await bad.wait(20)
+        assert status.finished_at is not None
+        assert [each["scope"] for each in heard.closed].count(narrow) >= 1

@@ -131,8 +131,6 @@ async def silence(form: Form) -> Finding:
         for id in ids:
             waiting.update((await here.engine.status(id)).pending_by_reason)
         here.gateway.process.signal(signal.SIGCONT)
-        # The delay was there for the stop to meet pushes under way. With it, what is left takes over a minute.
-        await here.gateway.faults(delay=0.0)
         for id in ids:
             await here.engine.wait(id, 120)
         worker.signal(signal.SIGTERM)
