@@ -105,6 +105,11 @@ class Http1Client:
         if session is not None:
             await session.aclose()
 
+    def retire(self) -> None:
+        """Replace every connection: requests under way are awaited, and no other goes over what is open now."""
+        if self._session is not None:
+            self._session.retire()
+
     async def request(
         self,
         method: str,

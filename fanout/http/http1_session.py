@@ -85,6 +85,14 @@ class _Connector(aiohttp.BaseConnector):
         # Hosts that have answered a second request on a connection, and failed none since.
         self._reusing: set[Any] = set()
         self._dialling: set[asyncio.Future[Wire]] = set()
+        self._retired_at = float("-inf")
+
+    def retire(self) -> None:
+        """What is open now carries no further request."""
+        self._retired_at = self._clock()
+        for held in self._conns.values():
+            for idle, _ in held:
+                idle.close()
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         while True:
@@ -100,7 +108,7 @@ class _Connector(aiohttp.BaseConnector):
     def _serves(self, handler: Handler, key: Any, *, fresh: bool) -> bool:
         """Whether a connection that was used before may be used again."""
         idle = handler.idle()
-        if handler.should_close or idle > self._settings.keep_alive:
+        if handler.should_close or idle > self._settings.keep_alive or handler.opened_at <= self._retired_at:
             return False
         return not fresh or (idle <= _FRESH and key in self._reusing)
 
@@ -182,6 +190,10 @@ class Session:
             # aiohttp would round times above its threshold up to whole seconds.
             timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout, ceil_threshold=float("inf")),
         )
+
+    def retire(self) -> None:
+        """As `Http1Client.retire`."""
+        self._connector.retire()
 
     async def aclose(self) -> None:
         """Close every connection."""

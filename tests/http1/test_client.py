@@ -71,6 +71,31 @@ async def test_connections_are_kept_and_bounded(server: Any) -> None:
     assert 1 <= server.connections <= 3
 
 
+async def test_retired_connections_carry_no_further_request(server: Any) -> None:
+    """What is idle is closed; what is under way is awaited, and its connection is not used again."""
+    held = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"POST /held" in head:
+            await held.wait()
+        await server.ok(head, writer)
+
+    async with server.client(connections=4) as client:
+        client.retire()  # before the first request, too
+        await warm(client, server)
+        server.say = say
+        server.arrived.clear()
+        under_way = asyncio.ensure_future(client.request("POST", f"{server.url}/held", {}))
+        await server.arrived.wait()
+        assert server.connections == 1
+        client.retire()
+        held.set()
+        assert (await under_way).status == 200
+        for _ in range(3):
+            await warm(client, server)
+        assert server.connections == 2, "one new one, and it is kept"
+
+
 async def test_one_host_does_not_use_up_anothers_connections(server: Any) -> None:
     held = asyncio.Event()
 

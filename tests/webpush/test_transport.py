@@ -304,6 +304,20 @@ async def test_many_hosts_take_turns_and_none_is_in_trouble(rig: Any) -> None:
         assert not hosts._waiting
 
 
+@pytest.mark.parametrize("vendor", ["google", "edge"])
+async def test_after_a_suspend_nothing_is_sent_over_what_was_open_before(rig: Any, vendor: str) -> None:
+    """Over HTTP/2, and over HTTP/1.1, which Edge speaks."""
+    async with rig() as each:
+        address = each.subscribe(vendor)
+        assert isinstance(await each.send(address), Accepted)
+        before = each.simulator.counters.connections
+        assert isinstance(await each.send(address), Accepted)
+        assert each.simulator.counters.connections == before
+        each.transport.woke()
+        assert isinstance(await each.send(address), Accepted)
+        assert each.simulator.counters.connections == before + 1
+
+
 # -- trouble
 
 

@@ -454,3 +454,17 @@ async def test_check_of_a_network_in_trouble(opened: Callable[..., Any]) -> None
     async with opened() as (wns, transport):
         wns.token_answer = Reply(500)
         assert "firewall" in (await transport.check()).problem
+
+
+async def test_after_a_suspend_nothing_is_sent_over_what_was_open_before(opened: Callable[..., Any]) -> None:
+    """Also where the suspend was short, and the connection looks young."""
+    async with opened() as (wns, transport):
+        message = transport.prepare(NOTE)
+        address = wns.address(1)
+        assert await transport.send(message, delivery(transport, address)) == ACCEPTED
+        before = wns.counters.connections
+        assert await transport.send(message, delivery(transport, address)) == ACCEPTED
+        assert wns.counters.connections == before
+        transport.woke()
+        assert await transport.send(message, delivery(transport, address)) == ACCEPTED
+        assert wns.counters.connections == before + 1

@@ -51,6 +51,11 @@ class Credentials:
         self._near = Http1Client(ssl_context=ssl_context, settings=limits, clock=clock)
         self.tokens = TokenSource(self._fetch, monotonic=context.clock.monotonic, rng=context.rng)
 
+    def retire(self) -> None:
+        """Fetch over no connection that is open now."""
+        self._client.retire()
+        self._near.retire()
+
     async def aclose(self) -> None:
         """End a fetch that is under way and close the connection. Idempotent."""
         await self.tokens.aclose()

@@ -245,6 +245,8 @@ class FcmTransport:
         """See `Transport`: nothing is sent over a connection from before the machine was suspended."""
         if self._pool is not None:
             self._pool.retire()
+        if self._credentials is not None:
+            self._credentials.retire()
 
     async def check(self) -> Diagnosis:
         """Fetch a token, and have Google check a message that goes to nobody."""

@@ -262,6 +262,9 @@ class Hosts:
         for host in self._hosts.values():
             if host.pool is not None:
                 host.pool.retire()
+        for client in (self._http1, *(client for _, client in self._own.values())):
+            if client is not None:
+                client.retire()
 
     def capacity(self, name: str) -> int:
         """How many requests the connections of this host take at once."""

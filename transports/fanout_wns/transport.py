@@ -190,6 +190,12 @@ class WnsTransport:
             return ways | {host: way_to(settings.egress(host, port))}
         return ways | {name: way_to(settings.egress(name, 443), judged=True) for name in self._guard.names}
 
+    def woke(self) -> None:
+        """See `Transport`: nothing is sent over a connection from before the machine was suspended."""
+        for client in (self._client, *self._clients.values(), self._token_client):
+            if client is not None:
+                client.retire()
+
     async def check(self) -> Diagnosis:
         """Fetch a token, whether there is one already or not: that proves the credential."""
         client = self._token_client
