@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import fanout
 from fanout.engine import Engine
+from fanout.engine.lease import Lease
 from fanout.plugin import Notification
 from fanout_webpush.simulator import WebPushSimulator
 from fanout_webpush.vapid import make_vapid_keys
@@ -17,8 +21,8 @@ pytestmark = pytest.mark.anyio
 POLICY = {"backoff_base": 0.02, "backoff_throttled": 0.02, "probe": 0.05, "request_timeout": 5.0}
 
 
-def engine_to(server: WebPushSimulator, storage: str = "memory:", **changes: Any) -> Engine:
-    return fanout.open(storage=storage, transports={"webpush": server.settings() | changes}, policy=POLICY)
+def engine_to(server: WebPushSimulator, storage: str = "memory:", hooks: Any = (), **changes: Any) -> Engine:
+    return fanout.open(storage=storage, transports={"webpush": server.settings() | changes}, policy=POLICY, hooks=hooks)
 
 
 async def register(engine: Engine, user: str, raw: Any) -> int:
@@ -94,3 +98,42 @@ async def test_erased_secrets_are_not_in_events() -> None:
         assert "endpoint.gone" in shown
         assert raw["endpoint"] not in shown
         assert raw["keys"]["auth"] not in shown
+
+
+@pytest.mark.parametrize(
+    ("many", "most"),
+    [(40, 8), pytest.param(300, 64, marks=pytest.mark.long("40 hosts where 8 may be in use"))],
+)
+async def test_more_hosts_than_may_be_in_use_are_served_without_a_gate_and_let_go(many: int, most: int) -> None:
+    """Every push is answered 201: no host is in trouble, none costs a second attempt, and nothing is held when all is done."""
+    closed: list[Any] = []
+    hook = SimpleNamespace(on_event=lambda event: closed.append(event) if event.kind == "gate.closed" else None)
+    async with WebPushSimulator(lean=True) as server:
+        settings = {"max_hosts": most, "allowed_hosts": ["push.example"]}
+        async with engine_to(server, hooks=[hook], **settings) as engine:
+            for number in range(many):
+                raw = json.loads(WebPushSimulator.address(number))
+                await register(
+                    engine, "alice", raw | {"endpoint": f"https://h{number}.push.example/wpush/v2/good-{number}"}
+                )
+            for _ in range(2):
+                receipt = await engine.send(Notification(title="Hello"), "user:alice")
+                status = await receipt.wait(120)
+                assert (status.counts["accepted"], status.attempts) == (many, many)
+            assert closed == []
+            assert server.counters.open_connections <= most
+            (work,) = engine._settler.works
+            while work.leases:
+                await asyncio.sleep(0.005)
+            hosts = engine.transports["default", "webpush"]._hosts  # type: ignore[attr-defined]
+            assert len(hosts._hosts) <= most
+            assert all(host.idle for host in hosts._hosts.values())
+            assert not hosts._waiting
+            assert not any(group.queued or group.active for group in work.groups.values())
+            gc.collect()
+            assert not [each for each in gc.get_objects() if isinstance(each, Lease)], "rows of what is done stay"
+            work.tick(work.clock.now() + 3600.0)
+            assert not work.groups
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not work.senders._under_way, "tasks of idle hosts stay"

@@ -62,8 +62,15 @@ PLANTS = [
     Plant(
         "the limit does not fall when the gateway throttles",
         "fanout/core/limiter.py",
-        "self.limit = max(1.0, limit * _DROP)",
+        "self.limit = max(1.0, _DROP * self._blamed(in_flight, ceiling))",
         "self.limit = max(1.0, limit)",
+        "tests/core/test_limiter.py",
+    ),
+    Plant(
+        "a silence leaves the limit at what a new connection takes at first",
+        "fanout/core/limiter.py",
+        "most = float(max(ceiling, in_flight))",
+        "return min(self.limit, float(ceiling))",
         "tests/core/test_limiter.py",
     ),
     Plant(

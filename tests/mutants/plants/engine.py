@@ -9,7 +9,23 @@ __all__ = ["PLANTS"]
 _PATH = "tests/engine/test_path.py"
 _POLICY = "tests/engine/test_policy.py"
 
+_EVIDENCE = "tests/engine/test_evidence.py"
+
 PLANTS = [
+    Plant(
+        "a probe that comes to nothing keeps the gate of its notification",
+        "fanout/engine/sender.py",
+        "            for gate in (*gates.around(group, lease.prepared), gates.uncertain):\n                gate.unused()\n",
+        "            pass\n",
+        f"{_EVIDENCE} -k comes_to_nothing",
+    ),
+    Plant(
+        "what was decided before the clock was set back is stored as it was",
+        "fanout/engine/settler.py",
+        "        self.watch.heard.append(self._set_back)\n",
+        "",
+        "tests/engine/test_watch.py -k decided_before",
+    ),
     Plant(
         "what has expired is sent",
         "fanout/engine/sender.py",
