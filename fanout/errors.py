@@ -67,7 +67,7 @@ class MessageTooLarge(InvalidMessage):
 
 
 class Conflict(FanoutError):
-    """The idempotency key was used before, for another notification."""
+    """What is asked contradicts what stands: the idempotency key was used before, for another notification; a host name is another's."""
 
 
 class Backlogged(FanoutError):

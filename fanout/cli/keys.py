@@ -11,7 +11,8 @@ from fanout.cli.gateways import toml_value
 from fanout.cli.key_files import from_configuration, write_new
 from fanout.cli.keys_address import address_key
 from fanout.cli.keys_api import api_key
-from fanout.cli.options import Json
+from fanout.cli.keys_database import add_key, list_keys, revoke_key
+from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, say
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import KeyPair
@@ -25,9 +26,13 @@ def keys(
         str,
         typer.Argument(
             metavar="KIND",
-            help="What to make: vapid, the key pair of Web Push; api, a key to the service; or address, a key to encrypt addresses with.",
+            help="What to make: vapid, the key pair of Web Push; api, a key to the service; address, a key to encrypt addresses with. Or what "
+            "to do with the keys and host names in the database: add, list, revoke.",
         ),
     ],
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="revoke: the key's id, or the host name.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -36,14 +41,14 @@ def keys(
     ] = None,
     app: Annotated[
         str | None,
-        typer.Option("--app", metavar="APP", help="api: the app that the key belongs to; otherwise default."),
+        typer.Option("--app", metavar="APP", help="api, add: the app that the key belongs to; otherwise default."),
     ] = None,
     role: Annotated[
         str | None,
         typer.Option(
             "--role",
             metavar="ROLE",
-            help="api: what the caller may do: app (all, the default), send, devices, read or operator.",
+            help="api, add: what the caller may do: app (all, the default), send, devices, read or operator.",
         ),
     ] = None,
     which: Annotated[
@@ -51,18 +56,45 @@ def keys(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="api: caller, a key that calls the service (the default), or signer, a key to sign users' tokens with.",
+            help="api, add: caller, a key that calls the service (the default), or signer, a key to sign users' tokens with. add: host, a "
+            "host name.",
         ),
     ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
-            "--expires", metavar="WHEN", help="api: until when the key serves, as 2030-01-31.", show_default=False
+            "--expires", metavar="WHEN", help="api, add: until when the key serves, as 2030-01-31.", show_default=False
         ),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="N", help="add: the key's name for people; or the host name.")
+    ] = None,
+    config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make a new key, and print what belongs to the clients and the lines for the configuration."""
+    """Make a new key, and print what belongs to the clients and the lines for the configuration.
+
+    add, list and revoke are for the keys and host names in the database, which stand beside those of the file.
+    """
+    database = {"add", "list", "revoke"}
+    if (id is None) == (kind == "revoke"):
+        raise UsageError("fanout keys revoke ID: name the key's id or the host name; nothing else takes one.")
+    for flag, given in (("--name", name), ("--config", config)):
+        if given is not None and (kind not in database or (flag == "--name" and kind != "add")):
+            raise UsageError(f"{flag} is for `fanout keys add`{', list and revoke' if flag == '--config' else ''}.")
+    if kind == "add":
+        owner = "default" if app is None else app
+        add_key(owner, out, kind=which or "caller", name=name, role=role, expires=expires, config=config, json=json)
+        return
+    if kind in database:
+        for flag, value in (("--role", role), ("--kind", which), ("--expires", expires), ("--out", out)):
+            if value is not None:
+                raise UsageError(f"{flag} is for `fanout keys add`: leave it out.")
+        if id is None:
+            list_keys(app, config=config, json=json)
+        else:
+            revoke_key(id, app, config=config, json=json)
+        return
     if kind == "api":
         owner = "default" if app is None else app
         api_key(owner, out, kind=which or "caller", role=role, expires=expires, json=json)
@@ -102,7 +134,9 @@ def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
         known += makers
     if not known:
         raise ConfigurationError("No installed transport makes keys: `fanout doctor` shows what is installed.")
-    raise UsageError(f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api', 'address']))}.")
+    raise UsageError(
+        f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api', 'address']))}; or add, list and revoke."
+    )
 
 
 def _toml(transport: str, pair: KeyPair, table: dict[str, str]) -> str:

@@ -45,6 +45,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "origin": "Requests of this origin are not taken.",
         "blocked": "The caller is blocked.",
         "keys": "The issuer's keys cannot be had now: try again as Retry-After says.",
+        "away": "The database that holds the keys cannot be read now: try again as Retry-After says.",
         "busy": "The issuer's keys are being fetched: try again as Retry-After says.",
         # what the credential allows
         "unprotected": "The service knows no callers, and serves its own machine only.",

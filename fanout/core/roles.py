@@ -14,15 +14,17 @@ ROLES: dict[Role, str] = {
     "send": "send, follow and cancel notifications",
     "devices": "the directory of devices",
     "read": "read, and change nothing",
-    "operator": "metrics, and follow, pause, resume and cancel notifications",
+    "operator": "metrics, the app's keys and host names, and follow, pause, resume and cancel notifications",
 }
 """Each role and what its keys are for."""
 
 _GRAPH = r"(?:/beta|/v1\.0)?/me/notifications"
 _NOTIFICATIONS = r"/v1/notifications"
 _METRICS = r"/metrics"
+_OWN = r"/v1/(?:keys|hosts)"
+_REST = rf"/(?!metrics$)(?!{_OWN[1:]}(?:/|$)).*"
 _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
-    "app": (("GET|POST|PUT|PATCH|DELETE", r"/(?!metrics$).*"),),
+    "app": (("GET|POST|PUT|PATCH|DELETE", _REST),),
     "send": (
         ("GET", rf"{_NOTIFICATIONS}/.+"),
         ("POST", rf"{_NOTIFICATIONS}(?:/[^/]+/cancel)?"),
@@ -30,9 +32,11 @@ _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
         ("GET", rf"{_GRAPH}/.+"),
     ),
     "devices": (("GET|POST|PATCH|DELETE", r"/v1/endpoints(?:/.*)?"),),
-    "read": (("GET", r"/(?!metrics$).*"),),
+    "read": (("GET", _REST),),
     "operator": (
         ("GET", _METRICS),
+        ("GET|POST", _OWN),
+        ("DELETE", rf"{_OWN}/.+"),
         ("GET", rf"{_NOTIFICATIONS}/.+"),
         ("POST", rf"{_NOTIFICATIONS}/[^/]+/(?:cancel|pause|resume)"),
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fanout.core.access import Grant, GrantKind
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
 from fanout.core.audit import Audit
@@ -83,6 +84,7 @@ from fanout.errors import (
     problem_of,
     refuse,
 )
+from fanout.plugin.access import Access
 from fanout.plugin.allowed import AllowedHost
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
@@ -129,6 +131,7 @@ __all__ = [
     "LANES",
     "RETRY",
     "Accepted",
+    "Access",
     "Action",
     "Address",
     "AddressInvalid",
@@ -169,6 +172,8 @@ __all__ = [
     "Forwarding",
     "GateNote",
     "Gone",
+    "Grant",
+    "GrantKind",
     "GuardedResolver",
     "GuardedUrl",
     "H2Pool",

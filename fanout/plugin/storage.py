@@ -28,6 +28,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
+from fanout.plugin.access import Access
 from fanout.plugin.base import API, Clock
 from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
@@ -92,6 +93,11 @@ class Storage(Protocol):
     @property
     def fleet(self) -> Fleet:
         """The workers that share the database. The engine asks it nothing where `shared` is False."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """Keys and host names that are made at run time."""
         ...
 
     @property

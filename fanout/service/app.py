@@ -31,7 +31,7 @@ from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
-from fanout.service.v1 import endpoints, health, me, notifications, users
+from fanout.service.v1 import endpoints, health, keys, me, notifications, users
 from fanout.service.web import reference
 from fanout.service.web import routes as web
 
@@ -81,6 +81,8 @@ def create_app(
     )
 
     service.feed_is_hosts = host_feed
+    if authenticator is None and isinstance(known, Authenticator):
+        known.granted = service.granted  # a host's own knows its own callers
     if engine.watcher is not None and engine.watcher.settings.service is settings.service:
         service.follows = lambda part: part
 
@@ -103,6 +105,7 @@ def create_app(
             {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
             {"name": "endpoints", "description": "The directory of devices."},
             {"name": "users", "description": "Forget one."},
+            {"name": "keys", "description": "Keys and host names in the database, for a key of the role operator."},
             {"name": "subscriptions", "description": "A user's own devices, each with its UNSID."},
             {"name": "feed", "description": "What a user's clients read and manage, and changes as they happen."},
             {"name": "operation", "description": "For whoever runs it."},
@@ -116,6 +119,7 @@ def create_app(
         notifications.router,
         endpoints.router,
         users.router,
+        keys.router,
         me.router,
         *service.feed.routers(known),
         health.router,

@@ -20,6 +20,7 @@ from fanout.metrics import LoopLag
 from fanout.metrics.readiness import Readiness
 from fanout.plugin import Clock
 from fanout.service.auth import Authenticator, Caller
+from fanout.service.auth.granted import Granted
 from fanout.service.body import Headers, Receive, read_body
 from fanout.service.edge import Edge
 from fanout.service.errors import Problem, Refused, envelope
@@ -77,6 +78,8 @@ class Service:
         self.lag = LoopLag()
         self._rates = Rates()
         self.security = SecurityEvents()
+        self.granted = Granted(engine.storage, clock, lambda: engine.apps, self._granted_others)
+        """The keys and host names in the database."""
         self._stack: AsyncExitStack | None = None
         self.feed_is_hosts = False
         """Whether the host has given settings of the feed, which a change of `[service]` leaves as they are."""
@@ -98,6 +101,8 @@ class Service:
             if not self.engine.opened:
                 await stack.enter_async_context(self.engine)
             await stack.enter_async_context(self.feed)
+            stack.push_async_callback(self.granted.stop)
+            await self.granted.start()
             stack.enter_context(self.lag)
             if self.follows is not None and self.engine.watcher is not None:
                 stack.callback(self.engine.watcher.register(owner_of(self, self.follows)))
@@ -163,14 +168,18 @@ class Service:
             else 0.0
         )
 
+    def _granted_others(self) -> None:
+        self.feed.hub.check_all()
+
     def host_allowed(self, app: str, host: str) -> bool:
         """Whether `host` may be the `targetHostName` of a notification of `app`.
 
         A host that is configured belongs to its app. One that is not is taken only from an app that has none configured: then the
         credential alone says the app.
         """
-        owner = self._apps_of_hosts.get(host.lower())
-        return owner == app if owner is not None else app not in self._named_apps
+        name, granted = host.lower(), self.granted
+        owner = self._apps_of_hosts.get(name) or granted.hosts.get(name)
+        return owner == app if owner is not None else app not in self._named_apps and app not in granted.named_apps
 
 
 class Reply:

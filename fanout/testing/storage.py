@@ -18,6 +18,7 @@ from types import MappingProxyType, ModuleType
 
 from fanout.errors import FanoutError
 from fanout.testing import (
+    storage_access,
     storage_audit,
     storage_control,
     storage_counts,
@@ -59,6 +60,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_counts,
         storage_subscriptions,
         storage_fleet,
+        storage_access,
         storage_audit,
     )
 )

@@ -47,6 +47,11 @@ class Numbered:
         """The facet: it knows no numbers."""
         return Numbered(self._storage.fleet, self._runner, {}, {}, [])  # type: ignore[arg-type]
 
+    @property
+    def access(self) -> Any:
+        """As `fleet`."""
+        return Numbered(self._storage.access, self._runner, {}, {}, [])  # type: ignore[arg-type]
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any, **named: Any) -> Any:
             given = [self._inwards(name, i, argument) for i, argument in enumerate(arguments)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.access import Grant
 from fanout.core.audit import Audit
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Endpoint, Registration, Target
@@ -26,6 +27,7 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.plugin import StorageContext
+from fanout.storage.memory.access import MemoryAccess
 from fanout.storage.memory.fleet import MemoryFleet
 from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.storage import CHECKS, check_storage, run_check
@@ -245,10 +247,15 @@ async def test_every_check_catches_something() -> None:
         async def token(self, name: str, now: float, **offered: Any) -> SharedToken | None:
             return None
 
+    class IdleAccess(MemoryAccess):
+        async def grants(self) -> list[Grant]:
+            return []
+
     class Idle(MemoryStorage):
         def __init__(self, location: str, context: StorageContext) -> None:
             super().__init__(location, context)
             self.fleet = IdleFleet(self._t)
+            self.access = IdleAccess(self._t)
 
         async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
             await super().register(registrations, now)
@@ -263,7 +270,12 @@ async def test_every_check_catches_something() -> None:
         async def record(self, app: str, audit: Audit, now: float) -> None:
             pass
 
-    needs_another = {"everything_survives_reopening", "pauses_survive_reopening", "two_openers_share"}
+    needs_another = {
+        "everything_survives_reopening",
+        "grants_survive_reopening",
+        "pauses_survive_reopening",
+        "two_openers_share",
+    }
     for name in CHECKS.keys() - needs_another:
         with pytest.raises(AssertionError, match=name):
             await run_check(name, lambda context: Idle("", context))

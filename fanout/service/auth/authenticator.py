@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
 
 from fanout.config import ServiceSettings
-from fanout.plugin import Clock
+from fanout.plugin import Clock, Grant, GrantKind
 from fanout.service.auth.access_token import parse
 from fanout.service.auth.api_key import API_KEY_PREFIX, key_id, matches
 from fanout.service.auth.book import Book
@@ -15,7 +15,14 @@ from fanout.service.auth.cache import Verified, VerifiedTokens, digest_of
 from fanout.service.auth.caller import SCOPE, Caller
 from fanout.service.auth.claims import SKEW, check_claims, decide_caller, ends_at
 from fanout.service.auth.errors import forbidden, unauthorized
-from fanout.service.auth.user_token import MAX_LIFE, USER_TOKEN_PREFIX, read_user_token, token_key_id
+from fanout.service.auth.granted import Granted
+from fanout.service.auth.user_token import (
+    MAX_LIFE,
+    USER_TOKEN_PREFIX,
+    read_signed_token,
+    read_user_token,
+    token_key_id,
+)
 from fanout.service.request import Request
 
 if TYPE_CHECKING:
@@ -38,6 +45,8 @@ class Authenticator:
 
     def __init__(self, settings: ServiceSettings, clock: Clock, *, apps: Collection[str] | None = None) -> None:
         self._clock = clock
+        self.granted: Granted | None = None
+        """The keys in a database, which are believed besides those of the settings. The service sets it."""
         self._apps = None if apps is None else frozenset(apps)
         self._book = Book.of(settings, clock)
         self._retired: set[asyncio.Task[None]] = set()
@@ -79,9 +88,9 @@ class Authenticator:
             return self._allowed(self._by_certificate(headers))
         token = _bearer(headers)
         if token.startswith(API_KEY_PREFIX):
-            return self._allowed(self._by_key(token))
+            return self._allowed(await self._by_key(token))
         if token.startswith(USER_TOKEN_PREFIX):
-            return self._allowed(self._by_user_token(token))
+            return self._allowed(await self._by_user_token(token))
         return await self._by_access_token(token)
 
     async def refresh(self) -> dict[str, str]:
@@ -137,15 +146,32 @@ class Authenticator:
         self._verified.put(digest, Verified(caller, ends_at(token.claims), issuer, key.print))
         return caller
 
-    def _by_key(self, text: str) -> Caller:
+    async def _by_key(self, text: str) -> Caller:
         id = key_id(text)
         key = self._book.keys.get(id) if id is not None else None
-        if key is None or not matches(text, key.hash):
+        grant = await self._grant(id, "caller") if key is None else None
+        if key is not None and matches(text, key.hash):
+            app, role, ends_at = key.app, key.role, key.ends_at
+        elif grant is not None and matches(text, grant.proof):
+            app, role, ends_at = grant.app, grant.role, grant.expires_at
+        else:
             raise unauthorized("key", "The API key is not known here.")
-        ends_at = key.ends_at
-        if ends_at is not None and self._clock.now() >= ends_at:
+        now = self._clock.now()
+        if ends_at is not None and now >= ends_at:
             raise unauthorized("expired", "The API key has expired.")
-        return Caller(key.app, None, key.id, frozenset(), "key", role=key.role, ends_at=ends_at)
+        self._used(grant, now)
+        return Caller(app, None, str(id), frozenset(), "key", role=role, ends_at=ends_at)
+
+    async def _grant(self, id: str | None, kind: GrantKind) -> Grant | None:
+        """The key of that id and kind in the database. Raises `AuthError` 503 where nothing can be said about it."""
+        if id is None or self.granted is None:
+            return None
+        found = await self.granted.find(id)
+        return found if found is not None and found.kind == kind else None
+
+    def _used(self, grant: Grant | None, now: float) -> None:
+        if grant is not None and self.granted is not None:
+            self.granted.use(grant, now)
 
     def _by_certificate(self, request: Request) -> Caller:
         known = self._book.certificates.get(request.certificate)
@@ -156,21 +182,32 @@ class Authenticator:
             raise forbidden("origin", "A client's certificate is for an app's server, and not for web pages.")
         return Caller(known.app, None, known.sha256, frozenset(), "key")
 
-    def _by_user_token(self, text: str) -> Caller:
+    async def _by_user_token(self, text: str) -> Caller:
         id = token_key_id(text)
         key = self._book.user_keys.get(id) if id is not None else None
-        found = read_user_token(text, key.secret) if key is not None else None
-        if key is None or found is None:
+        grant = await self._grant(id, "signer") if key is None else None
+        if key is not None:
+            found = read_user_token(text, key.secret)
+        else:
+            found = read_signed_token(text, grant.proof) if grant is not None else None
+        signer = key or grant
+        if signer is None or found is None:
             raise unauthorized("signature", "The user token is not signed by a key that is known here.")
         app, user, issued, ends = found
         now = self._clock.now()
-        if app != key.app:
+        if app != signer.app:
             raise unauthorized("app", "The user token is for another app than its key.")
         if issued > now + SKEW or ends - issued > MAX_LIFE:
             raise unauthorized("not_yet", "The user token is not valid yet, or for longer than a day.")
         if now >= ends + SKEW:
             raise unauthorized("expired", "The user token has expired.")
-        return Caller(app, user, key.id, frozenset({SCOPE}), "delegated", ends_at=float(ends))
+        ends_at = float(ends)
+        if grant is not None and grant.expires_at is not None:
+            if now >= grant.expires_at:
+                raise unauthorized("expired", "The key that signed the user token has expired.")
+            ends_at = min(ends_at, grant.expires_at)
+        self._used(grant, now)
+        return Caller(app, user, signer.id, frozenset({SCOPE}), "delegated", ends_at=ends_at)
 
     def _allowed(self, caller: Caller) -> Caller:
         if caller.client_id in self._book.blocked or caller.app in self._book.blocked:

@@ -11,7 +11,9 @@ library. Why a MAC and not a signature: whoever holds the key can speak for ever
 installation service and app are often one process; a pair of keys would add a library on the app's side. Why not a JWT: HS256 would
 then stand beside an issuer's public keys, which is how one is taken for the other. Here the prefix alone says which check is made.
 
-The API key is not used for this: the service keeps only its hash, and a hash that could sign would be as good as the key.
+The API key is not used for this: the service keeps only its hash, and a hash that could sign would be as good as the key. For the same reason
+the user key that is made into the database (`fanout keys add --kind signer`) signs with Ed25519 (RFC 8032), and the database holds its public half
+alone: such a key begins with `fsk_`, its last 43 characters are the 32 bytes of the seed, and the signature stands in the place of the MAC.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fanout.core.secret import Secret
 from fanout.errors import UsageError
@@ -33,7 +39,10 @@ __all__ = [
     "MAX_LIFE",
     "USER_TOKEN_PREFIX",
     "UserKey",
+    "new_signer",
     "new_user_key",
+    "proof_of",
+    "read_signed_token",
     "read_user_token",
     "token_key_id",
     "user_key_id",
@@ -44,8 +53,10 @@ USER_TOKEN_PREFIX = "fut_"
 MAX_LIFE = 86_400.0
 """Seconds that a user token may live: a page that is open longer asks its server for another."""
 
-_SECRET = re.compile(r"fus_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-_TOKEN = re.compile(r"fut_([0-9a-f]{12})\.([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{43})")
+_SECRET = re.compile(r"f(?:us|sk)_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_SIGNER = "fsk_"
+_TOKEN = re.compile(r"fut_([0-9a-f]{12})\.([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{86})")
+_PROOF = "ed25519:"
 _CLAIMS = {"app": str, "user": str, "iat": int, "exp": int}
 
 
@@ -61,6 +72,17 @@ def new_user_key() -> UserKey:
     """A key of 256 bits from the operating system's generator."""
     id = secrets.token_hex(6)
     return UserKey(id, Secret(f"fus_{id}_{secrets.token_urlsafe(32)}", f"user key {id}"))
+
+
+def new_signer() -> UserKey:
+    """A key of which the database holds the public half alone."""
+    id, seed = secrets.token_hex(6), secrets.token_bytes(32)
+    return UserKey(id, Secret(f"{_SIGNER}{id}_{_encode(seed)}", f"user key {id}"))
+
+
+def proof_of(signer: UserKey) -> str:
+    """What is kept of `new_signer`'s key: `ed25519:` and the public key, base64url."""
+    return _PROOF + _encode(_private(signer.secret).public_key().public_bytes_raw())
 
 
 def user_key_id(secret: Secret) -> str:
@@ -93,7 +115,8 @@ def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *,
     claims = {"app": app, "user": user, "iat": issued, "exp": issued + int(ttl)}
     payload = _encode(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
     signed = f"{USER_TOKEN_PREFIX}{id}.{payload}"
-    return f"{signed}.{_encode(_mac(secret, signed))}"
+    proof = _private(secret).sign(signed.encode()) if secret.reveal().startswith(_SIGNER) else _mac(secret, signed)
+    return f"{signed}.{_encode(proof)}"
 
 
 def read_user_token(token: str, secret: Secret) -> tuple[str, str, int, int] | None:
@@ -104,8 +127,26 @@ def read_user_token(token: str, secret: Secret) -> tuple[str, str, int, int] | N
     signed, _, mac = token.rpartition(".")
     if not hmac.compare_digest(_encode(_mac(secret, signed)), mac):
         return None
+    return _claims(found.group(2))
+
+
+def read_signed_token(token: str, proof: str) -> tuple[str, str, int, int] | None:
+    """As `read_user_token`, of a token that the key of `proof_of` signed."""
+    found = _TOKEN.fullmatch(token)
+    if found is None or not proof.startswith(_PROOF):
+        return None
+    signed, _, signature = token.rpartition(".")
     try:
-        claims = json.loads(base64.urlsafe_b64decode(found.group(2) + "=="))
+        public = Ed25519PublicKey.from_public_bytes(_decode(proof.removeprefix(_PROOF)))
+        public.verify(_decode(signature), signed.encode())
+    except (ValueError, InvalidSignature):
+        return None
+    return _claims(found.group(2))
+
+
+def _claims(payload: str) -> tuple[str, str, int, int] | None:
+    try:
+        claims: Any = json.loads(_decode(payload))
     except (ValueError, binascii.Error, RecursionError):
         return None
     if not isinstance(claims, dict) or any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
@@ -121,6 +162,14 @@ def _is_user(user: str) -> bool:
 
 def _mac(secret: Secret, signed: str) -> bytes:
     return hmac.digest(secret.reveal().encode(), signed.encode(), hashlib.sha256)
+
+
+def _private(secret: Secret) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(_decode(secret.reveal()[len(f"{_SIGNER}0123456789ab_") :]))
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _encode(data: bytes) -> str:

@@ -45,6 +45,7 @@ from fanout.storage.memory import (
     stop,
     watch,
 )
+from fanout.storage.memory.access import MemoryAccess
 from fanout.storage.memory.feed import MemoryFeed
 from fanout.storage.memory.feed_tables import FeedTables
 from fanout.storage.memory.fleet import MemoryFleet
@@ -65,6 +66,7 @@ class MemoryStorage:
         self._context = context
         self._t = Tables(feed=FeedTables(identity=randbits(32)), secret=token_bytes(32))
         self.feed = MemoryFeed(self._t)
+        self.access = MemoryAccess(self._t)
         self.fleet = MemoryFleet(self._t)
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fanout.core.access import Grant
 from fanout.core.audit import Audit
 from fanout.core.fleet import Part, SharedToken, WorkerNote
 from fanout.core.model import Endpoint, EndpointState, Target
@@ -220,6 +221,7 @@ class Tables:
     workers: dict[str, WorkerNote] = field(default_factory=dict)
     parts: dict[tuple[str, str], Part] = field(default_factory=dict)
     tokens: dict[str, SharedToken] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     last_piece: int = 0
     last_note: int = 0

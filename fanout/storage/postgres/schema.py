@@ -7,6 +7,7 @@ column has a default, nothing is renamed or taken away that the version before u
 from __future__ import annotations
 
 from fanout.core.shard import SHARDS
+from fanout.storage.postgres.access import ACCESS
 from fanout.storage.postgres.feed_schema import DEVICES, FEED, LOOKS
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
@@ -216,5 +217,5 @@ _OWNED = """
 CREATE INDEX chunk_owner ON chunk (owner, ready_at) WHERE owner IS NOT NULL AND NOT done;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED)
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS)
 VERSION = len(STEPS)

@@ -47,6 +47,7 @@ from fanout.storage.postgres import (
     standing,
     watching,
 )
+from fanout.storage.postgres.access import PostgresAccess
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
@@ -88,6 +89,7 @@ class PostgresStorage:
         self._believe_callers = believe_callers
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
+        self.access = PostgresAccess(self._database)
         self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
 

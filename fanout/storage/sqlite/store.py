@@ -48,6 +48,7 @@ from fanout.storage.sqlite import (
     stopping,
     watching,
 )
+from fanout.storage.sqlite.access import SqliteAccess
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed import SqliteFeed
 from fanout.storage.sqlite.fleet import SqliteFleet
@@ -79,6 +80,7 @@ class SqliteStorage:
         self._offload = offload()
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
+        self.access = SqliteAccess(self._read, self._write)
         self.fleet = SqliteFleet(self._read, self._write, self._write_if, context.clock)
 
     async def __aenter__(self) -> Self:

@@ -189,6 +189,7 @@ class LabelledStorage:
         self.location: str = storage.location
         self.inbox = storage.inbox
         self.fleet = _LabelledFacet(storage.fleet, self._labelled)
+        self.access = _LabelledFacet(storage.access, self._labelled)
 
     async def __aenter__(self) -> LabelledStorage:
         await self._storage.__aenter__()

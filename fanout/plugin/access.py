@@ -1,0 +1,40 @@
+"""The contract of a storage's facet for what callers present: keys and host names that are made at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fanout.core.access import Grant
+
+__all__ = ["Access"]
+
+
+class Access(Protocol):
+    """Keys and host names of the apps: `storage.access`. Every method is one transaction, as in `Storage`.
+
+    What is made and revoked is on the disk when the call returns, and from then on every process reads it so.
+    """
+
+    async def grants(self) -> list[Grant]:
+        """All that stand, of every app, by id. Those that have expired stand until they are revoked."""
+        ...
+
+    async def grant(self, grant: Grant, now: float, *, by: str) -> bool:
+        """Enter one, made at `now` and never used; False, and nothing changes, where one of that id stands, of whatever app.
+
+        It writes the line `audit.key.made` (id, kind, name, role, expires_at) or `audit.host.added` (host) of its app. `by` as in `Audit`.
+        """
+        ...
+
+    async def revoke(self, app: str, id: str, now: float, *, by: str) -> bool:
+        """Take out the one of that id and app; whether there was one. It writes `audit.key.revoked` (id, kind, name) or `audit.host.removed`
+        (host)."""
+        ...
+
+    async def used(self, moments: Mapping[str, float]) -> None:
+        """The grants of these ids were used at these times, of which the latest is kept. Ids that do not stand are passed over.
+
+        It is no work: it need not show in `Storage.changes`, and a crash may undo it.
+        """
+        ...
