@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from jumping import JumpingLoop, jumping
 from rig import running
 
 from fanout.core.delivery import Delivery
@@ -22,32 +22,6 @@ ANSWER = 0.2
 """Seconds in which the gateway answers."""
 ROOM = 20
 """Deliveries that a worker's connections take at once."""
-
-
-class Jumping(selectors.DefaultSelector):
-    """Waits for nothing: time passes instead."""
-
-    passed = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing would ever happen"
-        self.passed += max(0.0, timeout)
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.jumping = Jumping()
-        super().__init__(self.jumping)
-
-    def time(self) -> float:
-        return self.jumping.passed
-
-    # What engines take for a clock.
-    monotonic = time
-
-    def now(self) -> float:
-        return 1_800_000_000.0 + self.jumping.passed
 
 
 class Fleet:
@@ -104,13 +78,15 @@ async def deliver(fleet: Fleet, kind: str, count: int, workers: int) -> float:
         return fleet.last - began
 
 
+def shared_memory(loop: JumpingLoop) -> MemoryStorage:
+    """One for all engines of the loop."""
+    storage = MemoryStorage("", StorageContext(clock=loop))
+    storage.shared = True  # type: ignore[misc]
+    return storage
+
+
 def seconds(kind: str, count: int, workers: int) -> float:
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, JumpingLoop)
-        storage = MemoryStorage("", StorageContext(clock=loop))
-        storage.shared = True  # type: ignore[misc]
-        return runner.run(deliver(Fleet(loop, storage), kind, count, workers))
+    return jumping(lambda loop: deliver(Fleet(loop, shared_memory(loop)), kind, count, workers))
 
 
 @pytest.fixture(autouse=True)

@@ -132,4 +132,11 @@ PLANTS = [
         "                pass\n",
         "tests/engine/test_window.py -k four_workers",
     ),
+    Plant(
+        "a worker whose database is silent goes on sending",
+        "fanout/engine/settler.py",
+        "loop.call_later(OVERDUE, self._hold,",
+        "loop.call_later(60 * OVERDUE, self._hold,",
+        "tests/engine/test_bound.py",
+    ),
 ]
