@@ -32,7 +32,7 @@ _TOO_MANY = 0.1
 class Limiter:
     """One group's limit. Latencies are in seconds."""
 
-    __slots__ = ("_answers", "_dropped", "_long", "_samples", "_sum", "limit")
+    __slots__ = ("_answers", "_dropped", "_long", "_most", "_samples", "_sum", "limit")
 
     def __init__(self) -> None:
         self.limit = math.inf
@@ -41,6 +41,7 @@ class Limiter:
         self._samples = 0
         self._answers = 0
         self._dropped = 0
+        self._most = 0
 
     def answered(self, latency: float, each: int = 1) -> None:
         """An answer took so long; it stands for `each` answers."""
@@ -55,6 +56,7 @@ class Limiter:
     def adjust(self, in_flight: int, ceiling: int) -> int:
         """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it at most."""
         limit = min(self.limit, float(ceiling))
+        self._most = max(self._most, ceiling)
         answers = max(self._answers, self._dropped)
         if answers >= _FEW and self._dropped > _TOO_MANY * answers:
             self.limit = max(1.0, _DROP * self._blamed(in_flight, ceiling))
@@ -75,9 +77,8 @@ class Limiter:
 
         Where even less than half of the limit was under way, it is the limit: the failures say little of it.
         """
-        most = float(max(ceiling, in_flight))
-        known = self.limit if self.limit < math.inf else most
-        return known if in_flight * 2 < known else min(known, most)
+        known = min(self.limit, float(max(self._most, in_flight)))
+        return known if in_flight * 2 < known else min(known, float(max(ceiling, in_flight)))
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)

@@ -119,4 +119,16 @@ def test_failures_narrow_it_by_a_tenth_of_what_was_under_way_at_most(
     for _ in range(drops):
         limiter.dropped()
     limiter.adjust(in_flight, ceiling)
-    assert max(1.0, 0.9 * min(before, max(in_flight, (before + 1) // 2))) <= limiter.limit <= before
+    known = min(before, max(in_flight, ceiling))
+    assert max(1.0, 0.9 * min(known, max(in_flight, known / 2))) <= limiter.limit <= before
+
+
+def test_an_outage_that_is_probed_one_at_a_time_leaves_most_of_the_limit() -> None:
+    """Nobody is there: there are no connections, so that the capacity is one, and what fails are probes."""
+    limiter = Limiter()
+    windows(limiter, 20, latency=0.01, ceiling=1000)
+    for _ in range(12):  # in an hour or so, with pauses that double
+        limiter.dropped()
+        limiter.adjust(1, 1)
+
+    assert limiter.adjust(1, 1000) > 600

@@ -69,7 +69,7 @@ PLANTS = [
     Plant(
         "a silence leaves the limit at what a new connection takes at first",
         "fanout/core/limiter.py",
-        "most = float(max(ceiling, in_flight))",
+        "known = min(self.limit, float(max(self._most, in_flight)))",
         "return min(self.limit, float(ceiling))",
         "tests/core/test_limiter.py",
     ),

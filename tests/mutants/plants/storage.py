@@ -92,7 +92,7 @@ PLANTS = [
         "fanout/storage/postgres/leasing.py",
         '_NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"',
         '_NEXT = "c.epoch + 1"',
-        "tests/postgres/test_kills.py -k row_47",
+        "tests/postgres/test_kills.py -k row_47 --short-rows",
     ),
     Plant(
         "PostgreSQL: a lease is extended by any epoch",
