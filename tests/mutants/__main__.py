@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ class Copy:
         """The exit code (None where it took too long), and the end of what it said."""
         try:
             ran = self._python(
-                "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments.split(), timeout=_LONGEST
+                "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(arguments), timeout=_LONGEST
             )
         except subprocess.TimeoutExpired:
             return None, f"longer than {_LONGEST:g} s"

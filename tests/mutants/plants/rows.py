@@ -16,8 +16,16 @@ _BOOKED = (
 )
 
 PLANTS = [
-    Plant("row 1: a delivery is booked accepted before its answer", *_BOOKED, "tests/faults/test_kills.py -k row_01 --short-rows"),
-    Plant("row 3: a delivery is booked accepted before its answer", *_BOOKED, "tests/faults/test_kills.py -k row_03 --short-rows"),
+    Plant(
+        "row 1: a delivery is booked accepted before its answer",
+        *_BOOKED,
+        "tests/faults/test_kills.py -k row_01 --short-rows",
+    ),
+    Plant(
+        "row 3: a delivery is booked accepted before its answer",
+        *_BOOKED,
+        "tests/faults/test_kills.py -k row_03 --short-rows",
+    ),
     Plant(
         "benchmarks kills: a delivery is booked accepted before its answer",
         *_BOOKED,
