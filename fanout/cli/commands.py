@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fanout.cli import cancel, demo, doctor, endpoints, explain, keys, pause, resume, send, serve, status, work
+from fanout.cli import cancel, demo, doctor, endpoints, explain, init, keys, pause, resume, send, serve, status, work
 from fanout.cli.shell import say
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo.demo)
+app.command()(init.init)
 app.command()(serve.serve)
 app.command()(work.work)
 app.command()(send.send)

@@ -112,5 +112,9 @@ def toml(storage: str, bindings: Mapping[str, Mapping[str, Any]], policy: Mappin
 
 def toml_value(value: Any) -> str:
     """A value as TOML writes it, and `fanout.config` reads it: a dollar sign is doubled there."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {toml_value(part)}' for key, part in value.items() if part is not None)} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(toml_value, value))}]"
     # What JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans, arrays of them.
     return json.dumps(value, ensure_ascii=True).replace("$", "$$")

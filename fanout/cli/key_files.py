@@ -7,13 +7,13 @@ from pathlib import Path
 
 from fanout.errors import UsageError
 
-__all__ = ["from_configuration", "write_new"]
+__all__ = ["configuration_file", "from_configuration", "write_new"]
 
 
-def write_new(file: Path, text: str) -> None:
-    """A file that only its owner can read and that was not there before. Raises `UsageError`."""
+def write_new(file: Path, text: str, mode: int = 0o600) -> None:
+    """A file that only its owner can read, unless `mode` says otherwise, and that was not there before. Raises `UsageError`."""
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise UsageError(
             f"--out {file} exists already, and a key is not overwritten, as what is made with it would be lost: name another file."
@@ -30,8 +30,14 @@ def write_new(file: Path, text: str) -> None:
         raise UsageError(f"--out {file} cannot be written ({error.strerror}): name another file.") from None
 
 
-def from_configuration(file: Path) -> str:
+def configuration_file(config: Path | None = None) -> Path:
+    """Where the configuration is, or will be: `config`, else what FANOUT_CONFIG names, else ./fanout.toml."""
+    return Path(config or os.environ.get("FANOUT_CONFIG") or "fanout.toml").absolute()
+
+
+def from_configuration(file: Path, config: Path | None = None) -> str:
     """The path as the configuration has to name it: relative paths start at the configuration's own folder."""
-    folder = Path(os.environ.get("FANOUT_CONFIG") or "fanout.toml").absolute().parent
+    folder = configuration_file(config).parent
     absolute = file.absolute()
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    named = str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    return f"./{named}" if named.startswith("~") else named  # a ~ that leads a path is somebody's home there

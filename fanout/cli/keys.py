@@ -79,9 +79,8 @@ def keys(
     database = {"add", "list", "revoke"}
     if (id is None) == (kind == "revoke"):
         raise UsageError("fanout keys revoke ID: name the key's id or the host name; nothing else takes one.")
-    for flag, given in (("--name", name), ("--config", config)):
-        if given is not None and (kind not in database or (flag == "--name" and kind != "add")):
-            raise UsageError(f"{flag} is for `fanout keys add`{', list and revoke' if flag == '--config' else ''}.")
+    if name is not None and kind != "add":
+        raise UsageError("--name is for `fanout keys add`.")
     if kind == "add":
         owner = "default" if app is None else app
         add_key(owner, out, kind=which or "caller", name=name, role=role, expires=expires, config=config, json=json)
@@ -97,13 +96,13 @@ def keys(
         return
     if kind == "api":
         owner = "default" if app is None else app
-        api_key(owner, out, kind=which or "caller", role=role, expires=expires, json=json)
+        api_key(owner, out, kind=which or "caller", role=role, expires=expires, config=config, json=json)
         return
     for flag, value in (("--app", app), ("--role", role), ("--kind", which), ("--expires", expires)):
         if value is not None:
             raise UsageError(f"{flag} is for `fanout keys api`: leave it out.")
     if kind == "address":
-        address_key(out, json=json)
+        address_key(out, config, json=json)
         return
     transport, pair = make_keys(Registry(), kind)
     if out is None:
@@ -114,7 +113,7 @@ def keys(
         say(
             f"The private key is in {out}, readable by you alone. Keep it: what is made with its public half works with no other."
         )
-        table = {f"{pair.setting}_file": from_configuration(out), **pair.more}
+        table = {f"{pair.setting}_file": from_configuration(out, config), **pair.more}
     if json:
         emit({"kind": kind, "transport": transport, pair.public_name: pair.public, "settings": table})
     else:

@@ -14,8 +14,8 @@ from fanout.plugin import Sealer, new_address_key
 __all__ = ["address_key"]
 
 
-def address_key(out: Path | None, *, json: bool) -> None:
-    """Make a key, put it into the file `out`, or show it this once. Raises `UsageError`."""
+def address_key(out: Path | None, config: Path | None, *, json: bool) -> None:
+    """Make a key, put it into the file `out`, or show it this once; `config` is the configuration that is to name it. Raises `UsageError`."""
     key = new_address_key()
     (id,) = Sealer.of(key).ids
     if out is None:
@@ -26,7 +26,7 @@ def address_key(out: Path | None, *, json: bool) -> None:
         say(
             f"The key {id} is in {out}, readable by you alone. Keep a copy apart from the database's: without it no address opens."
         )
-        lines = {"key_file": from_configuration(out)}
+        lines = {"key_file": from_configuration(out, config)}
     say(
         "A database that has addresses in clear is sealed by `fanout endpoints seal`, an empty one when it is first opened."
     )

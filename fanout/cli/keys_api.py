@@ -20,7 +20,14 @@ _KINDS = ("caller", "signer")
 
 
 def api_key(
-    app: str, out: Path | None, *, kind: str = "caller", role: str | None = None, expires: str | None = None, json: bool
+    app: str,
+    out: Path | None,
+    *,
+    kind: str = "caller",
+    role: str | None = None,
+    expires: str | None = None,
+    config: Path | None = None,
+    json: bool,
 ) -> None:
     """Make a key of that kind for that app and print it, once. Raises `UsageError`.
 
@@ -39,7 +46,7 @@ def api_key(
     if not app:
         raise UsageError("--app is empty: name the app that the key belongs to.")
     table = "keys" if kind == "caller" else "user_keys"
-    secret, lines = _app_key(app, role, expires, out) if kind == "caller" else _user_key(app, out)
+    secret, lines = _app_key(app, role, expires, out) if kind == "caller" else _user_key(app, out, config)
     shown = secret if out is None else None
     if json:
         emit(
@@ -76,7 +83,7 @@ def _app_key(app: str, role: str | None, expires: str | None, out: Path | None) 
     return made.key, {"id": made.id, "hash": made.hash, "app": app, **more}
 
 
-def _user_key(app: str, out: Path | None) -> tuple[Secret, dict[str, str]]:
+def _user_key(app: str, out: Path | None, config: Path | None) -> tuple[Secret, dict[str, str]]:
     from fanout.service.auth import new_user_key
 
     made = new_user_key()
@@ -90,5 +97,5 @@ def _user_key(app: str, out: Path | None) -> tuple[Secret, dict[str, str]]:
         say(
             f"The secret is in {out}, readable by you alone: the app's server signs user tokens with it, and needs a copy."
         )
-        lines = {"id": made.id, "secret_file": from_configuration(out), "app": app}
+        lines = {"id": made.id, "secret_file": from_configuration(out, config), "app": app}
     return made.secret, lines

@@ -6,8 +6,8 @@ settings look like is asked of a function that the caller hands in.
 """
 
 from fanout.config.addresses import address_settings
-from fanout.config.binding import BindingTable, check_environment, environment_name
-from fanout.config.document import Document, find_document
+from fanout.config.binding import BindingTable, check_environment, check_setting, environment_name
+from fanout.config.document import Document, find_document, storage_location
 from fanout.config.environment import Asked
 from fanout.config.faults import Faults
 from fanout.config.load import load, load_binding
@@ -52,6 +52,7 @@ __all__ = [
     "address_settings",
     "binding_parts",
     "check_environment",
+    "check_setting",
     "environment_name",
     "find_document",
     "in_thread",
@@ -61,4 +62,5 @@ __all__ = [
     "places",
     "prove",
     "service_settings",
+    "storage_location",
 ]

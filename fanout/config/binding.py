@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from fanout.config.environment import credential_file, same_name
 from fanout.config.faults import Faults
 from fanout.config.tables import as_table, check_type, field_types, is_missing, refuse_unknown
+from fanout.config.written import Untyped
 from fanout.core.secret import Secret
 from fanout.errors import ConfigurationError, refuse
 
@@ -20,6 +21,7 @@ __all__ = [
     "BindingTable",
     "binding_settings",
     "check_environment",
+    "check_setting",
     "environment_name",
     "find_secret",
     "later_secret",
@@ -130,6 +132,19 @@ def made_of(
     faults.settle()
     assert made is not None
     return made
+
+
+def check_setting(cls: type, place: str, key: str, text: str) -> Any:
+    """What the text means as the setting `key` of `cls`: a `Secret`, a path for NAME_file, or a value of its type. Raises `ConfigurationError`."""
+    types = field_types(cls)
+    secrets = [name for name, kind in types.items() if _holds(kind, Secret)]
+    files = [f"{name}_file" for name in secrets if f"{name}_file" not in types]
+    refuse_unknown(place, [key], [*types, *files])
+    if key in files:
+        return Path(_nonempty(text, f"{place}.{key}"))
+    if key in secrets:
+        return Secret(_nonempty(text, f"{place}.{key}"), key)
+    return check_type(f"{place}.{key}", Untyped(text), types[key])
 
 
 def _stand_in(kind: Any) -> Any:

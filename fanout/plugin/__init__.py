@@ -92,7 +92,7 @@ from fanout.plugin.fleet import Fleet
 from fanout.plugin.inbox import Inbox
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
 from fanout.plugin.storage import Storage, StorageContext, StoragePlugin, clock_of
-from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Transport, TransportPlugin
+from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Question, Transport, TransportPlugin
 
 if TYPE_CHECKING:
     from fanout.http import (
@@ -198,6 +198,7 @@ __all__ = [
     "PoolStats",
     "Proxy",
     "Put",
+    "Question",
     "Registration",
     "Rejected",
     "Release",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -16,7 +16,7 @@ from fanout.core.policy import Policy
 from fanout.core.secret import KeyPair
 from fanout.plugin.base import API, Clock
 
-__all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Transport", "TransportPlugin"]
+__all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Question", "Transport", "TransportPlugin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,19 @@ class Transport(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What `fanout init` asks for one setting of a binding.
+
+    `setting` is a key of the binding's table, or NAME_file for the path of a file with the secret NAME; `ask` says what is wanted and where it
+    is found, in a line. An empty answer means `default`; where that is empty too, the setting is left out.
+    """
+
+    setting: str
+    ask: str
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlugin:
     """What an entry point of the group `fanout.transports` names.
 
@@ -159,6 +172,7 @@ class TransportPlugin:
     `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
     a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with
     (engine, application_server_key=…, binding=…, user=…, port=…), an async context manager of something with a `url`.
+    `questions` are what `fanout init` asks for a binding; a credential of `keys` it makes itself.
     """
 
     name: str
@@ -169,3 +183,4 @@ class TransportPlugin:
     simulator: str | Callable[..., Any] | None = None
     keys: Mapping[str, str | Callable[[], KeyPair]] = field(default_factory=dict)
     browser: str | Callable[..., Any] | None = None
+    questions: Sequence[Question] = ()

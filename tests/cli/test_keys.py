@@ -73,6 +73,20 @@ def test_the_path_is_the_one_that_the_configuration_needs(shell: Any, monkeypatc
     monkeypatch.setenv("FANOUT_CONFIG", "etc/fanout.toml")
     assert named("etc/b.pem") == "b.pem"
     assert named("c.pem") == str(shell.folder / "c.pem")
+    assert named("etc/../d.pem") == "../d.pem"
+    assert named("etc/~root") == "./~root"
+
+
+@pytest.mark.parametrize("kind", ["vapid", "address", "signer"])
+def test_the_configuration_may_be_named_and_reads_what_is_printed(shell: Any, kind: str) -> None:
+    """What is pasted into the file that `--config` names is read by it, wherever the key was put and the program is started."""
+    config = shell.folder / "etc" / "here.toml"
+    config.parent.mkdir()
+    words = ["api", "--kind", "signer"] if kind == "signer" else [kind]
+    for out in ("etc/in.key", "beside.key"):
+        said = shell("keys", *words, "--out", out, "--config", "etc/here.toml").out
+        config.write_text(STORAGE + ("[apps.default]\n" if kind != "vapid" else "") + said)
+        assert shell("doctor", "--config", "etc/here.toml").code == 0
 
 
 @pytest.mark.parametrize("there", ["file", "folder", "link"])

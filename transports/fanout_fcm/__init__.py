@@ -7,7 +7,7 @@ the I/O, and `simulator` with `token_endpoint` stands in for Google. Nothing imp
 names `plugin`.
 """
 
-from fanout.plugin import TransportPlugin
+from fanout.plugin import Question, TransportPlugin
 from fanout_fcm.settings import FcmSettings
 
 __all__ = ["FcmSettings", "plugin"]
@@ -18,4 +18,10 @@ plugin = TransportPlugin(
     factory="fanout_fcm.transport:make",
     extra="fcm",
     simulator="fanout_fcm.simulator:FcmSimulator",
+    questions=(
+        Question(
+            setting="service_account_file",
+            ask="Path of the service account's JSON file (Firebase console, Project settings, Service accounts)",
+        ),
+    ),
 )

@@ -8,7 +8,7 @@ they judge tokens, `browsers` who subscribed. `browser` is a page that subscribe
 imports this package by name: the entry point `webpush` names `plugin`.
 """
 
-from fanout.plugin import TransportPlugin
+from fanout.plugin import Question, TransportPlugin
 from fanout_webpush.settings import WebPushSettings
 
 __all__ = ["WebPushSettings", "plugin"]
@@ -21,4 +21,11 @@ plugin = TransportPlugin(
     simulator="fanout_webpush.simulator:WebPushSimulator",
     keys={"vapid": "fanout_webpush.keys:new_pair"},
     browser="fanout_webpush.browser:serve",
+    questions=(
+        Question(
+            setting="vapid_subject",
+            ask="How push services reach you if something is wrong: mailto:NAME@DOMAIN or https://DOMAIN/CONTACT",
+            default="mailto:you@example.com",
+        ),
+    ),
 )

@@ -6,7 +6,7 @@ the I/O, and `simulator` stands in for WNS and its token endpoints. Nothing impo
 names `plugin`.
 """
 
-from fanout.plugin import TransportPlugin
+from fanout.plugin import Question, TransportPlugin
 from fanout_wns.settings import WnsSettings
 
 __all__ = ["WnsSettings", "plugin"]
@@ -17,4 +17,9 @@ plugin = TransportPlugin(
     factory="fanout_wns.transport:WnsTransport",
     extra="wns",
     simulator="fanout_wns.simulator:WnsSimulator",
+    questions=(
+        Question(setting="tenant_id", ask="Directory (tenant) ID of the app registration in Entra"),
+        Question(setting="client_id", ask="Application (client) ID of the app registration"),
+        Question(setting="client_secret", ask="Its client secret (the value, not the id)"),
+    ),
 )
