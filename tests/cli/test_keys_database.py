@@ -63,7 +63,6 @@ def test_a_signer_and_a_host_name(shell: Any) -> None:
         (("revoke",), "revoke ID"),
         (("list", "x"), "revoke ID"),
         (("api", "--name", "x"), "--name"),
-        (("api", "--config", "fanout.toml"), "--config"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(shell: Any, words: tuple[str, ...], says: str) -> None:
