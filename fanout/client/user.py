@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -188,6 +188,27 @@ class UserClient(Wire):
         """Change how it stands; the user's other devices are told. With `if_match` (an item's `etag`) only if nobody else has."""
         change = {name: value for name, value in (("read", read), ("action", action)) if value is not None}
         return await self._change("PATCH", id, change, if_match)
+
+    async def mark_all(
+        self,
+        *,
+        read: bool | None = None,
+        action: Action | None = None,
+        delete: bool = False,
+        items: Sequence[str] | None = None,
+        group: str | None = None,
+        until: str | None = None,
+    ) -> int:
+        """Change or delete every item, or those that fit every filter given: their ids or senders' ids, their group, or what had not changed
+        since the cursor `until`. How many were changed. The user's other devices get one signal for all of it."""
+        change = {"read": read, "action": action, "delete": delete or None, "group": group, "until": until}
+        body: dict[str, Any] = {name: value for name, value in change.items() if value is not None}
+        if items is not None:
+            body["items"] = list(items)
+        if not body.keys() & {"items", "group", "until"}:
+            body["all"] = True
+        answer = await self.call("PATCH", "/v1/me/feed", json=body, headers=self._device, again=True)
+        return int(answer["changed"])
 
     async def dismiss(self, id: str) -> Changed:
         """Take it out of the tray of every device."""

@@ -19,6 +19,7 @@ __all__ = [
     "RECEIVES",
     "SHARED",
     "Audience",
+    "FeedBulk",
     "FeedChange",
     "FeedItem",
     "FeedPage",
@@ -126,7 +127,7 @@ class FeedWritten:
 
     `item` is None for a post to many users: each has her own, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
     that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
-    nothing is to be told to anybody. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
+    nothing is to be told to anybody. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
     subscription of this user).
     """
 
@@ -135,6 +136,9 @@ class FeedWritten:
     seq: int = 0
     replaced: bool = False
     changed: bool = True
+    count: int = 0
+    more: bool = False
+    position: int = 0
     problem: Literal["", "missing", "stale", "device"] = ""
 
 
@@ -191,8 +195,8 @@ class FeedQuery:
 
     `after` is a `seq`: what has changed since, oldest change first, tombstones too where `status` allows them. `newest_before` is a
     `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has changed
-    after it. `unread`, `action` and `status` leave out what does
-    not fit; None is "any".
+    after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out what does
+    not fit; None is "any". Without `content` the items are read without it.
     """
 
     after: int = 0
@@ -201,7 +205,28 @@ class FeedQuery:
     unread: bool | None = None
     action: ItemAction | None = None
     status: Literal["active", "deleted"] | None = "active"
+    group: str | None = None
+    ids: tuple[str, ...] | None = None
+    content: bool = True
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedBulk:
+    """What one user does to every item of hers that `query` finds: `FeedChange` many times, each item with a number of its own.
+
+    At most `query.limit` items are looked at, in the order of change from `query.after` on.
+    """
+
+    query: FeedQuery
+    read: bool | None = None
+    action: ItemAction | None = None
+    delete: bool = False
+    writer: str = ""
+
+    def one(self, item: FeedItem) -> FeedChange:
+        """What it does to this one."""
+        return FeedChange(item=item.id, read=self.read, action=self.action, delete=self.delete, writer=self.writer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

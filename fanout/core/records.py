@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from fanout.core.address import Address
-from fanout.core.feed import Audience, FeedChange, FeedPost, FeedWritten
+from fanout.core.feed import Audience, FeedBulk, FeedChange, FeedPost, FeedWritten
 from fanout.core.model import EndpointState, Repeat, Target
 
 __all__ = [
@@ -51,6 +51,8 @@ class Submission:
     `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch, which holds no other; where it
     finds nothing to change, its parts are dropped, and so are those of a post whose idempotency key was known.
     `audience`: only these of the target's endpoints. `optional`: dropped where that is nobody, at acceptance.
+    `joins` is what stands for it together with an earlier one of its collapse key and target: where that one is scheduled and has not begun, it
+    takes this content, keeps its time, and nothing new is stored (`Put.joined`); where it has, and is superseded, this is stored with that content.
     """
 
     id: str
@@ -66,10 +68,11 @@ class Submission:
     idempotency_key: str | None = None
     digest: bytes = b""
     refused: frozenset[str] = frozenset()
-    feed: FeedPost | FeedChange | None = None
+    feed: FeedPost | FeedChange | FeedBulk | None = None
     follows: bool = False
     audience: Audience | None = None
     optional: bool = False
+    joins: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Put:
     """What became of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them where it was
     in order and nothing was stored because of another one of its batch, or of a problem that `feed` names.
 
-    `id` is the notification's id (an earlier one's when `replayed`). `total` is None while a topic or `all` is still to expand.
+    `id` is the notification's id (an earlier one's when `replayed` or `joined`). `total` is None while a topic or `all` is still to expand.
     `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.
     """
 
@@ -88,6 +91,7 @@ class Put:
     conflict: str = ""
     superseded: tuple[str, ...] = ()
     dropped: bool = False
+    joined: bool = False
     feed: FeedWritten | None = None
 
 

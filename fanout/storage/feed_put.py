@@ -46,8 +46,11 @@ def pass_on(
 def told(sub: Submission, written: FeedWritten, identity: int) -> Submission:
     """The submission with its slots filled."""
     cursor = str(Cursor(identity, written.seq)).encode()
-    content = sub.content.replace(_CURSOR, cursor).replace(_ITEM, written.id.encode())
-    return sub if content == sub.content else replace(sub, content=content)
+    content, joins = [
+        text.replace(_CURSOR, cursor).replace(_ITEM, written.id.encode()) for text in (sub.content, sub.joins)
+    ]
+    same = (content, joins) == (sub.content, sub.joins)
+    return sub if same else replace(sub, content=content, joins=joins)
 
 
 def excluding(sub: Submission, endpoint: int) -> Submission:

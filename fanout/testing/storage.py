@@ -20,6 +20,7 @@ from fanout.errors import FanoutError
 from fanout.testing import (
     storage_access,
     storage_audit,
+    storage_bursts,
     storage_control,
     storage_counts,
     storage_crash,
@@ -58,6 +59,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_explain,
         storage_feed,
         storage_counts,
+        storage_bursts,
         storage_subscriptions,
         storage_fleet,
         storage_access,

@@ -170,6 +170,9 @@ async def test_a_device_reads_and_changes_the_feed_and_the_others_hear_of_it() -
             assert event.item is not None
             assert (event.item.id, event.item.content) == (posted.item, {"title": "Shipped"})
             assert await phone.counts() == Counts(unread=1, unseen=1)
+            assert await phone.mark_all(action="snoozed") == 1
+            assert (await anext(each async for each in heard if each.kind == "change")).item is not None
+            assert await phone.mark_all(items=["none"], read=True) == 0
             assert await phone.seen(event.item.id) == await laptop.seen() == Counts(unread=1, unseen=0)
             changed = await phone.dismiss(event.item.id)
             async with asyncio.timeout(60):

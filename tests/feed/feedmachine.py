@@ -16,6 +16,7 @@ from fanout.core.feed import (
     CURSOR_SLOT,
     ITEM_SLOT,
     Audience,
+    FeedBulk,
     FeedChange,
     FeedItem,
     FeedPage,
@@ -247,7 +248,10 @@ class Feeds(RuleBasedStateMachine):
     ) -> None:
         target = where
         later = self.now + 10 if fallback else None
-        item = FeedPost(content=b'{"a":1}', expires_at=self.now + lasts, external_id=external, fallback_at=later)
+        group = "g" if external == "e" else None
+        item = FeedPost(
+            content=b'{"a":1}', expires_at=self.now + lasts, external_id=external, fallback_at=later, group=group
+        )
         audience = Audience(platforms=platforms, bindings=frozenset(("fcm",)))
         digest = f"{target}{external}".encode()
         batch = []
@@ -313,6 +317,46 @@ class Feeds(RuleBasedStateMachine):
         for put in self.both("put", batch, self.now):
             if put.id:
                 self.both("deliveries", put.id)
+
+    @rule(
+        user=USERS,
+        read=st.booleans(),
+        delete=st.sampled_from([False, False, False, True]),
+        group=st.sampled_from([None, "g"]),
+        some=st.booleans(),
+        old=st.booleans(),
+        limit=st.sampled_from([1, 100]),
+    )
+    def change_many(
+        self, user: str, read: bool, delete: bool, group: str | None, some: bool, old: bool, limit: int
+    ) -> None:
+        query = FeedQuery(
+            group=group,
+            ids=("e", *self.items[-3:]) if some else None,
+            until=self.last_seq - 3 if old else 2**62,
+            content=False,
+            limit=limit,
+        )
+        bulk = FeedBulk(query=query, read=None if delete else read, delete=delete)
+        self.both("put", [self.submission(Target.user(user), feed=bulk, optional=True)], self.now)
+
+    @rule(user=USERS, read=st.booleans(), which=st.integers(0, 3))
+    def change_and_gather(self, user: str, read: bool, which: int) -> None:
+        """A push that is due later, and joins one that waits already."""
+        page: FeedPage = self.feed("read", "default", user, FeedQuery(limit=4), self.now)
+        if which < len(page.items):
+            sub = self.submission(
+                Target.user(user),
+                due_at=self.now + 5,
+                feed=FeedChange(item=page.items[which].id, read=read),
+                optional=True,
+                collapse_key="burst",
+                joins=CONTENT[:-1] + b',"all":1}',
+            )
+            (put,) = self.both("put", [sub], self.now)
+            if put.id:
+                self.same_content(put.id)
+            self.both("backlog", "default")
 
     @rule(user=USERS)
     def read_what_is_of_everybody(self, user: str) -> None:

@@ -129,6 +129,7 @@ async def running(
 ) -> AsyncIterator[Rig]:
     """The service over the storage `where`. `more` goes to `create_app`."""
     clock, gateways = Clock(), Gateways()
+    feed = FeedSettings(burst=0) if feed is None else feed
     storage = Registry().make_storage(where, StorageContext(clock=clock))
     transports = {(app, binding): ScriptedTransport(gateways, record=False) for app in apps for binding in BINDINGS}
     engine = Engine(storage, transports, clock=clock, rng=random.Random(1), policy=FAST)

@@ -62,7 +62,7 @@ def test_times() -> None:
 
 def test_a_long_senders_id_still_collapses() -> None:
     body: dict[str, object] = {"payload": {"rawContent": "r"}, "appNotificationId": "é" * 512}
-    key = convert(GraphNotification.model_validate(body), NOW).parts[0].notification.collapse_key
+    key = convert(GraphNotification.model_validate(body), NOW).parts[0].collapse_key
     assert key is not None
     assert len(key.encode()) <= 200
 
@@ -75,3 +75,11 @@ def test_what_is_left_of_the_display_time_is_never_below_zero() -> None:
     assert resource(item, user="a", root="", now=NOW)["displayTimeToLive"] == 1
     assert resource(item, user="a", root="", now=NOW + 100)["displayTimeToLive"] == 0
     assert resource(item, user="a", root="", now=NOW)["expirationDateTime"] == "2030-03-17T17:47:40.000Z"
+
+
+def test_a_raw_post_collapses_in_the_queue_only() -> None:
+    """FCM keeps the messages of four collapse keys for a device that is offline, and drops the rest."""
+    body = {"appNotificationId": "order-42", "payload": {"rawContent": "x", "visualContent": {"title": "t"}}}
+    visual, raw = convert(GraphNotification.model_validate(body), NOW).parts
+    assert (visual.notification.collapse_key, visual.collapse_key) == ("order-42", None)
+    assert (raw.notification.collapse_key, raw.collapse_key) == (None, "order-42")

@@ -20,6 +20,7 @@ __all__ = [
     "NewItem",
     "Platforms",
     "PushPart",
+    "burst_key",
     "change_key",
     "change_notification",
     "part_key",
@@ -67,10 +68,12 @@ class NewItem:
 class PushPart:
     """One form of a post and the platforms that get it (words of `PLATFORMS`, or a transport's name); None for all.
 
-    With `inverse` all platforms but those get it.
+    With `inverse` all platforms but those get it. With `collapse_key` a later part of that key takes its place in the queue, and the gateway is
+    told no key: FCM keeps the messages of four keys for a device that is offline, and drops the rest.
     """
 
     notification: Notification
+    collapse_key: str | None = None
     platforms: frozenset[str] | None = None
     inverse: bool = False
 
@@ -159,6 +162,11 @@ def change_key(change: FeedChange) -> str:
     """
     named = "d" if change.delete else f"{'r' * (change.read is not None)}{'a' * (change.action is not None)}"
     return f"feed:{_short(change.item)}:{named}:{_short(change.writer)}"
+
+
+def burst_key(audience: Audience, writer: str) -> str:
+    """What is gathered for a while: all that this writer changes, for these devices."""
+    return f"feed:burst:{_fingerprint(audience)}:{_short(writer)}"
 
 
 def signal_key(audience: Audience, writer: str = "") -> str:

@@ -11,7 +11,7 @@ import orjson
 
 from fanout.core.codec import digest, encode
 from fanout.core.compact import compact
-from fanout.core.feed import Audience, FeedChange, FeedPost, Receive
+from fanout.core.feed import Audience, FeedBulk, FeedChange, FeedPost, Receive
 from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
 from fanout.core.records import Submission
@@ -26,6 +26,7 @@ from fanout.service.feed.plan import (
     NewItem,
     Platforms,
     PushPart,
+    burst_key,
     change_key,
     change_notification,
     part_key,
@@ -134,7 +135,7 @@ def post_requests(
         sub = request.submission
         sub = replace(
             sub,
-            collapse_key=part_key(sub.collapse_key, number),
+            collapse_key=part_key(part.collapse_key or sub.collapse_key, number),
             audience=audience,
             optional=not first,
             feed=post if first else None,
@@ -228,25 +229,44 @@ def _fallback(
     return Request(replace(request.submission, audience=audience, optional=True, follows=True), request.refusals)
 
 
-def change_requests(platforms: Platforms, app: str, user: str, change: FeedChange, now: float) -> list[Request]:
+def change_requests(
+    platforms: Platforms, app: str, user: str, change: FeedChange | FeedBulk, now: float, burst: float = 0.0
+) -> list[Request]:
     """The requests of a change: for the devices that take content, and a bare signal for those that do not. Never to the web,
-    whose browsers show something for every push."""
-    target = Target.user(user)
+    whose browsers show something for every push.
+
+    What comes within `burst` seconds after a first change of the writer's joins it, and is pushed with it as one signal.
+    """
+    pushed = platforms.audience(_WEB, PUSH, inverse=True)
+    said = change_notification(change) if isinstance(change, FeedChange) else signal()
     head = Submission(
         id=notification_id(now, _draw(10)),
         app=app,
-        target=target,
-        content=encode(change_notification(change)),
+        target=Target.user(user),
+        content=encode(said),
         lane=_LANE,
         repeat="prefer_delivery",
         accepted_at=now,
         due_at=now,
         expires_at=now + SIGNAL_TTL,
-        collapse_key=change_key(change),
+        collapse_key=change_key(change) if isinstance(change, FeedChange) else burst_key(pushed, change.writer),
         feed=change,
-        audience=platforms.audience(_WEB, PUSH, inverse=True),
+        audience=pushed,
         optional=True,
     )
     chosen = platforms.audience(_WEB, SIGNAL, inverse=True)
-    told = _signal(app, target, chosen, now, now, SIGNAL_TTL, writer=change.writer, optional=True, follows=True)
-    return [Request(head, {}), told]
+    told = _signal(
+        app, head.target, chosen, now, now, SIGNAL_TTL, writer=change.writer, optional=True, follows=True
+    ).submission
+    return [Request(_gathered(sub, change.writer, burst) if burst else sub, {}) for sub in (head, told)]
+
+
+def _gathered(sub: Submission, writer: str, burst: float) -> Submission:
+    assert sub.audience is not None
+    return replace(
+        sub,
+        due_at=sub.due_at + burst,
+        expires_at=sub.expires_at + burst,
+        collapse_key=burst_key(sub.audience, writer),
+        joins=_SIGNAL_CONTENT,
+    )

@@ -134,6 +134,13 @@ class Reading:
         if unsid and awaited:
             await self._facet.fetched(app, user, unsid, awaited, now)
 
+    async def position(self, cursor: str) -> int:
+        """The number of the last change that the reader of this cursor knows. Raises `UsageError`, and `FeedError` 410 for another database's."""
+        place = parse(cursor)
+        if place.database != await self._database():
+            raise _resync()
+        return place.seq
+
     async def counts(self, app: str, user: str) -> Counts:
         """How many items are unread, and how many have come since the user last looked."""
         return await self._facet.counts(app, user, self._clock.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from fanout.bootstrap import SystemClock
@@ -13,8 +13,11 @@ from fanout.core import given
 from fanout.core.cursor import Cursor
 from fanout.core.feed import (
     RECEIVES,
+    FeedBulk,
     FeedChange,
     FeedItem,
+    FeedQuery,
+    FeedWritten,
     Receive,
     Subscription,
     SubscriptionRequest,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeedService", "Posted"]
 
+_SWEEP = 500
+"""Items of one transaction of a bulk change."""
 _FEEDS = ("user", "users", "topic", "all")
 
 
@@ -250,19 +255,38 @@ class FeedService(Reading):
 
         Raises `FeedError` 403 (the writer is no device of hers), 404 and 412.
         """
-        self._engine.ensure_loop()
-        now = self._clock.now()
-        requests = change_requests(self._platforms_of(app), app, user, change, now)
-        (written, *_) = [put.feed for put in await self._engine.accept(requests, app=app)]
-        assert written is not None
-        if written.problem == "device":
-            raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
+        written = await self._write(app, user, change)
         if written.problem == "stale":
             raise FeedError(412, "stale", "The item has changed since: read it again.")
         if written.item is None:
             raise no_item()
-        self.hub.nudge()
         return written.item, str(Cursor(await self._database(), written.seq))
+
+    async def change_all(self, app: str, user: str, bulk: FeedBulk) -> tuple[int, str]:
+        """Change or delete every item that `bulk.query` finds now, with one signal to the user's other devices; how many, and the cursor.
+
+        It is done in parts of `_SWEEP` items: one that fails leaves the parts before it. Raises `FeedError` 403.
+        """
+        head = (await self._facet.read(app, user, FeedQuery(after=2**62, limit=1), self._clock.now())).head
+        query = replace(bulk.query, until=min(head, bulk.query.until), limit=_SWEEP, content=False)
+        done = last = 0
+        while True:
+            written = await self._write(app, user, replace(bulk, query=query))
+            done += written.count
+            last = max(last, written.seq)
+            if not written.more:
+                return done, str(Cursor(await self._database(), last))
+            query = replace(query, after=written.position)
+
+    async def _write(self, app: str, user: str, change: FeedChange | FeedBulk) -> FeedWritten:
+        self._engine.ensure_loop()
+        requests = change_requests(self._platforms_of(app), app, user, change, self._clock.now(), self.settings.burst)
+        (written, *_) = [put.feed for put in await self._engine.accept(requests, app=app)]
+        assert written is not None
+        if written.problem == "device":
+            raise FeedError(403, "device", "X-UNS-ID is no subscription of this user: subscribe again.")
+        self.hub.nudge()
+        return written
 
     async def erase_user(self, app: str, user: str) -> int:
         """Forget the user: directory, feed, subscriptions, queued work. How many endpoints there were."""

@@ -24,6 +24,9 @@ class FeedSettings:
     """How long an item stays unless its post says otherwise (Microsoft Graph: 7 days)."""
     longest_expiry: float = 30 * _DAY
     """The longest that a post may ask for (Microsoft Graph: 30 days)."""
+    burst: float = 5.0
+    """For what a user changes within this time after a first change there is one push to each of her other devices: what it says where it
+    was one change, else a bare signal to fetch. Open streams are told at once. With 0 every change is pushed at once."""
     subscription: float = 30 * _DAY
     """How long a subscription lasts until it is renewed. A WNS channel lives 30 days."""
     subscriptions_per_user: int = 50
@@ -45,7 +48,7 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if not getattr(self, each.name) > 0:
+            if not getattr(self, each.name) > 0 and (each.name != "burst" or self.burst != 0):
                 raise UsageError(f"feed.{each.name} is {getattr(self, each.name)!r}: it must be above zero.")
         if self.expiry > self.longest_expiry:
             raise UsageError(f"feed.expiry is {self.expiry:g}: it must not be above longest_expiry.")

@@ -71,8 +71,8 @@ def convert(posted: GraphNotification, now: float) -> Plan:
         )
         _add(parts, shown, chosen, without_web=True)
     if raw is not None:
-        silent = Notification(data=data, ttl=ttl, lane=_LANES[priority], collapse_key=key)
-        _add(parts, silent, chosen if visual is None else (chosen or _ALL) & _WEB, without_web=False)
+        silent = Notification(data=data, ttl=ttl, lane=_LANES[priority])
+        _add(parts, silent, chosen if visual is None else (chosen or _ALL) & _WEB, without_web=False, key=key)
     content: dict[str, Any] = dict(data)
     if visual is not None:
         content |= {"title": visual.title} | ({} if visual.body is None else {"body": visual.body})
@@ -92,14 +92,19 @@ _WEB = frozenset(("webpush",))
 
 
 def _add(
-    parts: list[PushPart], notification: Notification, platforms: frozenset[str] | None, *, without_web: bool
+    parts: list[PushPart],
+    notification: Notification,
+    platforms: frozenset[str] | None,
+    *,
+    without_web: bool,
+    key: str | None = None,
 ) -> None:
-    if platforms is None:
-        parts.append(PushPart(notification=notification, platforms=_WEB if without_web else None, inverse=without_web))
-    else:
-        left = platforms - _WEB if without_web else platforms
-        if left:
-            parts.append(PushPart(notification=notification, platforms=left))
+    left = _WEB if platforms is None and without_web else platforms
+    if platforms is not None and without_web:
+        left = platforms - _WEB
+    if left is None or left:
+        inverse = platforms is None and without_web
+        parts.append(PushPart(notification=notification, platforms=left, inverse=inverse, collapse_key=key))
 
 
 def _fallback(posted: GraphNotification) -> Fallback | None:

@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fanout.core.feed import FeedChange
+from fanout.core.feed import FeedBulk, FeedChange, FeedQuery
 from fanout.service.call import Call, UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedError
@@ -67,6 +67,43 @@ class ChangedOut(BaseModel):
 
     item: ItemOut
     cursor: str
+
+
+class BulkIn(BaseModel):
+    """What to change, of which items: all, or those that fit every filter that is given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    read: bool | None = None
+    action: Action | None = None
+    delete: bool = False
+    all: bool = Field(False, description="Every item that is there; not together with a filter.")
+    items: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=1000)] | None = Field(
+        None, description="These, by their ids or their sender's. What is not there is passed over."
+    )
+    group: str | None = Field(None, max_length=512, description="Those of this group.")
+    until: str | None = Field(
+        None,
+        max_length=64,
+        description="A cursor: those that have not changed since, so what has come meanwhile stays as it is.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> BulkIn:
+        if self.delete == (self.read is not None or self.action is not None):
+            raise ValueError("give read, action or both, or delete alone")
+        if self.all == (self.items is not None or self.group is not None or self.until is not None):
+            raise ValueError("give all, or at least one of items, group and until")
+        return self
+
+
+class BulkOut(BaseModel):
+    """What came of it. What was so already is not counted."""
+
+    changed: int
+    cursor: str = Field(
+        description="Of the last of these changes: a push that carries a smaller one tells nothing new."
+    )
 
 
 class ChangeIn(BaseModel):
@@ -131,6 +168,26 @@ async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
     item = await call.service.feed.get(caller.app, caller.user or "", id, unsid=device)
     shown = item_json(item, call.service.clock.now())
     return _json(200, shown, shown["etag"])
+
+
+@router.patch(
+    "",
+    response_model=BulkOut,
+    summary="Mark or delete many: all, a group, these, or what was there at a cursor",
+    description="The user's other devices get one signal for all of it; open streams are told of each item.",
+    responses=errors(400, 403, 410, 413, 415, 429),
+)
+async def _patch_all(call: UserCall, wanted: BulkIn, device: Device = "") -> Response:
+    call.charge("changes")
+    caller, feed = call.known, call.service.feed
+    query = FeedQuery(
+        group=wanted.group,
+        ids=None if wanted.items is None else tuple(wanted.items),
+        until=2**62 if wanted.until is None else await feed.position(wanted.until),
+    )
+    bulk = FeedBulk(query=query, read=wanted.read, action=wanted.action, delete=wanted.delete, writer=device)
+    changed, cursor = await feed.change_all(caller.app, caller.user or "", bulk)
+    return _json(200, {"changed": changed, "cursor": cursor})
 
 
 @router.patch(

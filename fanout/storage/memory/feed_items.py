@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fanout.core.counts import Counts
 from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
@@ -38,7 +39,7 @@ def page(t: Tables, app: str, user: str, query: FeedQuery, now: float) -> FeedPa
     else:
         found = [item for item in found if item.seq > query.after]
         found.sort(key=lambda item: item.seq)
-    items = tuple(found[: query.limit])
+    items = tuple(item if query.content else replace(item, content=b"") for item in found[: query.limit])
     more = len(found) > query.limit
     erased = t.feed.erased.get((app, user_digest(user)), (0, 0.0))[0]
     return FeedPage(
@@ -52,6 +53,10 @@ def page(t: Tables, app: str, user: str, query: FeedQuery, now: float) -> FeedPa
 
 
 def _fits(item: FeedItem, query: FeedQuery, now: float) -> bool:
+    if query.group not in (None, item.group):
+        return False
+    if query.ids is not None and item.id not in query.ids and item.external_id not in query.ids:
+        return False
     if item.deleted:
         return query.status != "active"
     return (

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.core.cursor import Cursor
-from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedChange, FeedItem, FeedPost, FeedWritten, change_item
+from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.model import Endpoint
 from fanout.core.records import Put, Submission
-from fanout.storage.memory.feed_items import find
+from fanout.storage.feed_changes import Decided, judge, judge_all, numbered
+from fanout.storage.feed_put import excluding, problem, refused
+from fanout.storage.memory.feed_items import find, page
 from fanout.storage.memory.feed_tables import Entry
 from fanout.storage.memory.tables import Tables
 
@@ -22,7 +24,7 @@ def put_with_feed(
     t: Tables, submissions: Sequence[Submission], now: float, plain: _Plain, keys_after: float
 ) -> list[Put]:
     """Store all of them or none, with their feed writes. Idempotency keys of before `keys_after` are forgotten."""
-    if isinstance(submissions[0].feed, FeedChange):
+    if isinstance(submissions[0].feed, FeedChange | FeedBulk):
         return _change(t, submissions, submissions[0].feed, now, plain)
     head = -1
     heads: dict[int, list[int]] = {}
@@ -44,7 +46,7 @@ def put_with_feed(
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(kept, plain([submissions[i] for i in kept]), strict=True):
         answers[i] = answer
-    if any(answer.refused or answer.conflict for answer in answers):
+    if refused(answers):
         return [Put() if answer.dropped else answer for answer in answers]
     numbers = {i: t.feed.next_seq(1 if post.external_id is None else 2) for i, _, post in fresh}
     for i, sub, post in fresh:
@@ -72,44 +74,40 @@ def _replayed(t: Tables, submissions: Sequence[Submission], head: int, keys_afte
 # -- changes
 
 
-def _change(t: Tables, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain) -> list[Put]:
+def _change(
+    t: Tables, submissions: Sequence[Submission], change: FeedChange | FeedBulk, now: float, plain: _Plain
+) -> list[Put]:
     head = submissions[0]
-    (user,) = head.target.names
-    found = find(t, head.app, user, change.item, now, deleted=change.delete)
-    writer, endpoint = 0, 0
-    problem = FeedWritten()
-    if found is None or (found[1].deleted and not change.delete):
-        problem = FeedWritten(problem="missing")
-    elif change.writer:
-        known = next((each for each in t.feed.subscriptions.values() if each.unsid == change.writer), None)
-        if known is None or (known.app, known.user) != (head.app, user):
-            problem = FeedWritten(problem="device")
-        else:
-            writer, endpoint = known.id, known.endpoint
-    if found is not None and not problem.problem and change.if_match not in (None, found[1].seq):
-        problem = FeedWritten(item=found[1], id=found[1].id, seq=found[1].seq, problem="stale")
-    if found is None or problem.problem:
-        return [Put(feed=problem), *(Put() for _ in submissions[1:])]
-    entry, item = found
-    after = item if item.deleted else change_item(item, change, seq=0, now=now, writer=writer)
-    if after is item:
-        same = FeedWritten(item=item, id=item.id, seq=item.seq, changed=False)
-        return [Put(dropped=True, feed=same), *(Put(dropped=True) for _ in submissions[1:])]
-    others = [
-        replace(sub, audience=replace(sub.audience or Audience(), exclude=endpoint)) if endpoint else sub
-        for sub in submissions
-    ]
-    answers = plain(others)
-    if not any(answer.refused or answer.conflict for answer in answers):
-        after = replace(after, seq=t.feed.next_seq())
-        if entry.user:
-            entry.item = after
-        else:
-            entry.states[user] = after
-        written = FeedWritten(item=after, id=after.id, seq=after.seq)
-        _tell(t, [sub.id for sub, answer in zip(submissions, answers, strict=True) if answer.id], written)
+    written, changed, endpoint = _decide(t, head, change, now)
+    unmade = problem(submissions, written)
+    if unmade is not None:
+        return unmade
+    answers = plain([excluding(sub, endpoint) for sub in submissions])
+    if not refused(answers):
+        (user,) = head.target.names
+        written, items = numbered(written, changed, t.feed.next_seq(len(changed)))
+        for item in items:
+            entry = t.feed.items[item.number]
+            if entry.user:
+                entry.item = item if item.deleted else replace(item, content=entry.item.content)
+            else:
+                entry.states[user] = item if item.deleted else replace(item, content=entry.item.content)
+        _tell(t, [answer.id for answer in answers if answer.id], written)
         answers[0] = replace(answers[0], feed=written)
     return answers
+
+
+def _decide(t: Tables, head: Submission, change: FeedChange | FeedBulk, now: float) -> Decided:
+    (user,) = head.target.names
+    device: tuple[int, int] | None = (0, 0)
+    if change.writer:
+        known = next((each for each in t.feed.subscriptions.values() if each.unsid == change.writer), None)
+        mine = known is not None and (known.app, known.user) == (head.app, user)
+        device = (known.id, known.endpoint) if known is not None and mine else None
+    if isinstance(change, FeedBulk):
+        return judge_all(change, page(t, head.app, user, change.query, now), device, now)
+    found = find(t, head.app, user, change.item, now, deleted=change.delete)
+    return judge(change, None if found is None else found[1], device, now)
 
 
 # -- posts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fanout.core.codec import digest
 from fanout.core.model import Target
@@ -64,6 +65,11 @@ def _put(t: Tables, context: StorageContext, submissions: Sequence[Submission], 
             if sub.optional and not _found(t, sub, target, now):
                 answers[i] = Put(dropped=True)
                 continue
+            waiting = _joined(t, sub)
+            if waiting is not None:
+                waiting.sub = replace(waiting.sub, content=sub.joins)
+                answers[i] = Put(id=waiting.sub.id, joined=True)
+                continue
             answers[i] = _accept(t, context, sub, target, now)
         for i, id in replays:
             note = t.notes.get(id)
@@ -89,6 +95,17 @@ def _target(t: Tables, sub: Submission, now: float) -> Target:
     return Target.endpoints(directory.intern(t, sub.app, sub.target.binding, sub.target.addresses, now))
 
 
+def _joined(t: Tables, sub: Submission) -> Note | None:
+    """The one that it joins, whose time has not come."""
+    if not sub.joins or sub.collapse_key is None:
+        return None
+    older = t.collapse.get((sub.app, sub.collapse_key, digest(b"", sub.target, None)))
+    waits = (
+        older is not None and older.finished_at is None and not older.stopped and older in t.schedules.get(sub.app, ())
+    )
+    return older if waits else None
+
+
 def _accept(t: Tables, context: StorageContext, sub: Submission, target: Target, now: float) -> Put:
     t.last_note += 1
     note = Note(t.last_note, sub, target)
@@ -99,6 +116,8 @@ def _accept(t: Tables, context: StorageContext, sub: Submission, target: Target,
         if older is not None and older.finished_at is None and not older.stopped:
             stop(t, context, older, "superseded", now)
             superseded = (older.sub.id,)
+            if sub.joins:
+                note.sub = replace(sub, content=sub.joins)
         t.collapse[place] = note
         t.collapsible.setdefault((sub.app, sub.collapse_key), []).append(note)
     if sub.idempotency_key is not None:

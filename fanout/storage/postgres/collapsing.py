@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.postgres.stopping import stop
 from fanout.storage.targets import LIST
 
-__all__ = ["Place", "supersede", "superseded"]
+__all__ = ["Place", "join", "joinable", "supersede", "superseded"]
 
 Place = tuple[int, str, bytes]
 """(app, collapse key, digest of the target)."""
@@ -25,10 +27,7 @@ async def supersede(db: Db, places: dict[Place, int], now: float) -> dict[int, t
     """
     if not places:
         return {}
-    await db.run(
-        "SELECT pg_advisory_xact_lock(k) FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) ordered",
-        sorted({_lock_key(place) for place in places}),
-    )
+    await _take(db, places)
     rows = await db.rows(
         "SELECT n.id, n.uuid, j.i FROM unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
         "JOIN notification n ON n.app = j.app AND n.collapse_key = j.key AND n.target_key = j.target "
@@ -37,6 +36,47 @@ async def supersede(db: Db, places: dict[Place, int], now: float) -> dict[int, t
     )
     await stop(db, [row[0] for row in rows], "superseded", now)
     return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
+
+
+async def joinable(db: Db, places: dict[Place, int]) -> dict[int, tuple[int, str, int]]:
+    """The notifications at these places that wait for their time, which are held: number, id, and bytes of content.
+
+    Until the transaction ends nobody else puts anything there.
+    """
+    if not places:
+        return {}
+    await _take(db, places)
+    rows = await db.rows(
+        "SELECT j.i, n.id, n.uuid, octet_length(n.content) FROM unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
+        "JOIN notification n ON n.app = j.app AND n.collapse_key = j.key AND n.target_key = j.target "
+        "WHERE n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = '' AND n.expansions > 0 ORDER BY n.id "
+        "FOR NO KEY UPDATE OF n",
+        *zip(*((*place, i) for place, i in places.items()), strict=True),
+    )
+    # Once it is held: until then somebody may have begun it.
+    waiting = await db.rows(
+        "SELECT notification FROM expansion WHERE binding = 0 AND notification = ANY($1::bigint[])",
+        [row[1] for row in rows],
+    )
+    still = {row[0] for row in waiting}
+    return {i: (id, uuid, size) for i, id, uuid, size in rows if id in still}
+
+
+async def join(db: Db, rows: Sequence[tuple[int, str, int, bytes]]) -> None:
+    """Give each of what `joinable` found its new content."""
+    await db.many(
+        "WITH n AS (UPDATE notification n SET content = j.content FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) "
+        "j (id, uuid, size, content) WHERE n.id = j.id RETURNING n.app, 0 AS deliveries, octet_length(j.content) - j.size AS bytes), "
+        f"l AS ({ADD_LOAD.format('SELECT app, deliveries, bytes FROM n')}) SELECT count(*) FROM n",
+        rows,
+    )
+
+
+async def _take(db: Db, places: Iterable[Place]) -> None:
+    await db.run(
+        "SELECT pg_advisory_xact_lock(k) FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) ordered",
+        sorted({_lock_key(place) for place in places}),
+    )
 
 
 def _lock_key(place: Place) -> int:

@@ -39,7 +39,15 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
     newest = query.newest_before is not None
     number = await db.app(app)
     rows = await db.rows(
-        _page_sql(newest, query.status, query.unread, query.action is not None),
+        _page_sql(
+            newest,
+            query.status,
+            query.unread,
+            query.action is not None,
+            query.group is not None,
+            query.ids is not None,
+            query.content,
+        ),
         number,
         user,
         now,
@@ -49,6 +57,8 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
         query.action,
         shard_of(user, b""),
         user_digest(user),
+        query.group,
+        None if query.ids is None else list(query.ids),
     )
     if not number and await db.app(app):
         # The app's first post was committed between the two statements: the head tells of it, and the rows do not.
@@ -59,9 +69,13 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
 
 
 @lru_cache
-def _page_sql(newest: bool, status: str | None, unread: bool | None, action: bool) -> str:
+def _page_sql(
+    newest: bool, status: str | None, unread: bool | None, action: bool, group: bool, ids: bool, content: bool
+) -> str:
     """Her own items; those of everybody; and those of everybody that she has changed. Each statement has the same arguments: app, user,
-    now, where to begin, the last number, limit, action, the part of her devices, her digest."""
+    now, where to begin, the last number, limit, action, the part of her devices, her digest, group, ids."""
+    named = " AND i.grp = $10" * group + " AND (i.uuid = ANY($11::text[]) OR i.external = ANY($11::text[]))" * ids
+    own, theirs = [each if content else each.replace("i.content", "''") for each in (COLUMNS, _THEIRS)]
     meant = "(i.topic IS NULL OR i.topic = ANY(m.topics))"
 
     def sql(columns: str, of: str, tables: str, where: str) -> str:
@@ -69,20 +83,20 @@ def _page_sql(newest: bool, status: str | None, unread: bool | None, action: boo
         begin = "i.id < $4" if newest else f"{of}.seq > $4"
         return (
             f"(SELECT {columns} FROM {tables} WHERE {where} AND {begin} AND {of}.seq <= least(f.seq, $5::bigint) "
-            f"AND {_fits(of, status, unread, action)} ORDER BY {order} LIMIT $6)"
+            f"AND {_fits(of, status, unread, action)}{named} ORDER BY {order} LIMIT $6)"
         )
 
     parts = (
-        sql(COLUMNS, "i", "feed_item i", "i.app = $1 AND i.usr = $2"),
-        sql(COLUMNS, "i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {meant} AND {UNTOUCHED}"),
-        sql(_THEIRS, "s", "feed_state s JOIN feed_item i ON i.id = s.item", f"s.app = $1 AND s.usr = $2 AND {meant}"),
+        sql(own, "i", "feed_item i", "i.app = $1 AND i.usr = $2"),
+        sql(own, "i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {meant} AND {UNTOUCHED}"),
+        sql(theirs, "s", "feed_state s JOIN feed_item i ON i.id = s.item", f"s.app = $1 AND s.usr = $2 AND {meant}"),
     )
     return (
         "WITH f AS MATERIALIZED (SELECT seq, greatest(floor, coalesce((SELECT e.seq FROM feed_erased e "
         "WHERE e.app = $1 AND e.digest = $9), 0)) AS floor FROM feed), "
         f"m AS MATERIALIZED (SELECT ARRAY(SELECT DISTINCT unnest(e.tags) FROM {DEVICES.format('$8::smallint')}) AS topics) "
         f"SELECT f.seq, f.floor, m.topics, r.* FROM f CROSS JOIN m LEFT JOIN LATERAL ({' UNION ALL '.join(parts)}) r "
-        "ON $7::text IS NULL OR true"
+        "ON $7::text IS NULL OR $10::text IS NULL OR $11::text[] IS NULL OR true"
     )
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from fanout.core.feed import FeedChange, FeedPost, FeedWritten
+from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
+from fanout.storage.feed_changes import numbered
 from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import Again
@@ -42,7 +43,7 @@ async def put_with_feed(
     db: Db, submissions: Sequence[Submission], now: float, plain: _Plain, replays: _Replays, stored: _Stored
 ) -> list[Put]:
     """Store all of them or none, with their feed writes. `stored` gives the answers of an earlier run of the same put, if there was one."""
-    if isinstance(submissions[0].feed, FeedChange):
+    if isinstance(submissions[0].feed, FeedChange | FeedBulk):
         return await _change(db, submissions, submissions[0].feed, now, plain)
     if db.again:
         known = await _known(db, submissions, now, stored)
@@ -85,35 +86,36 @@ async def put_with_feed(
 
 
 async def _change(
-    db: Db, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain
+    db: Db, submissions: Sequence[Submission], change: FeedChange | FeedBulk, now: float, plain: _Plain
 ) -> list[Put]:
     head = submissions[0]
-    if db.again:
+    if db.again and isinstance(change, FeedChange):
         # If it was stored, the item's number is another than the one that it was to match.
         change = replace(change, if_match=None) if await _made(db, head, change, now) else change
-    written, endpoint = await decide(db, head, change, now)
+    written, changed, endpoint = await decide(db, head, change, now)
     unmade = problem(submissions, written)
     if unmade is not None:
         return unmade
     passed = [excluding(sub, endpoint) for sub in submissions]
+    items: list[FeedItem] = []
 
     async def decided() -> Sequence[Submission]:
-        nonlocal written
-        row = await db.row("UPDATE feed SET seq = seq + 1 WHERE id = 1 RETURNING seq, identity")
+        nonlocal written, items
+        row = await db.row("UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity", len(changed))
         assert row is not None
         seq, identity = row
         # Once more, for somebody else may have changed it before this put was the only one to write.
-        written, still = await decide(db, head, change, now)
-        if written.item is None or problem(submissions, written) is not None or still != endpoint:
+        written, still, device = await decide(db, head, change, now)
+        if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
             raise Again
-        written = replace(written, item=replace(written.item, seq=seq), seq=seq)
+        written, items = numbered(written, still, seq)
         return [told(sub, written, identity) for sub in passed]
 
     tell = _once(decided)
     answers = await plain(db, passed, now, tell)
     if not refused(answers):
         await tell()
-        await write(db, head, written)
+        await write(db, head, items)
         answers[0] = replace(answers[0], feed=written)
     return answers
 
@@ -123,7 +125,7 @@ async def _change(
 
 async def _made(db: Db, head: Submission, change: FeedChange, now: float) -> bool:
     """Whether the change of an earlier run is what the item was changed with last."""
-    written, _ = await decide(db, head, replace(change, if_match=None), now)
+    written, _, _ = await decide(db, head, replace(change, if_match=None), now)
     return not written.changed and written.item is not None and written.item.modified_at == now
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
 from fanout.storage.chunks import Plan, Start
-from fanout.storage.postgres.collapsing import Place, supersede
+from fanout.storage.postgres.collapsing import Place, join, joinable, supersede
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.expansion import look_up_all
@@ -135,6 +135,15 @@ async def _store(
         del starts[i]
         answers[i] = Put(dropped=True)
     seal = await db.seal() if any(sub.target.kind == "addresses" for sub in submissions) else None
+    joining: dict[Place, int] = {}
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.joins and sub.collapse_key is not None:
+            joining[start.app, sub.collapse_key, target_key(seal, sub.target)] = i
+    joined = await joinable(db, joining)
+    for i, (_, id, _) in joined.items():
+        del starts[i]
+        answers[i] = Put(id=id, joined=True)
     run: dict[int, Start] = {}
     places: dict[Place, int] = {}
     for i, start in starts.items():
@@ -147,6 +156,9 @@ async def _store(
             places[place] = i
         run[i] = start
     await _store_run(db, submissions, run, places, answers, now, tell)
+    if joined:
+        told = submissions if tell is None else await tell()
+        await join(db, [(*waiting, told[i].joins) for i, waiting in joined.items()])
 
 
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
@@ -204,7 +216,7 @@ async def _store_run(
                 sub.expires_at,
                 sub.collapse_key,
                 target_keys.get(i),
-                sub.content,
+                sub.joins if sub.joins and superseded.get(i) else sub.content,
                 *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
                 start.total,
                 start.expansions,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
+from fanout.core.records import Submission
+from fanout.storage.sealing import target_key
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.stopping import stop
 from fanout.storage.targets import LIST
 
-__all__ = ["supersede", "superseded"]
+__all__ = ["join", "supersede", "superseded"]
 
 
 def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
@@ -24,6 +26,24 @@ def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> di
     )
     stop(db, [row[0] for row in rows], "superseded", now)
     return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
+
+
+def join(db: Db, subs: dict[int, tuple[int, Submission]]) -> dict[int, str]:
+    """Give those of these submissions (with their apps) to the ones that wait for their time at the same place; which took which."""
+    if not subs:
+        return {}
+    rows = db.rows(
+        "j.value->>3, n.id, n.uuid",
+        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
+        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = '' "
+        "AND EXISTS (SELECT 1 FROM expansion x WHERE x.notification = n.id AND x.binding = 0)",
+        dumps([[app, sub.collapse_key, target_key(db.seal(), sub.target).hex(), i] for i, (app, sub) in subs.items()]),
+    )
+    db.many(
+        "UPDATE notification SET content = unhex(j.value->>1) FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
+        [[id, subs[i][1].joins.hex()] for i, id, _ in rows],
+    )
+    return {i: uuid for i, _, uuid in rows}
 
 
 _MINE = """

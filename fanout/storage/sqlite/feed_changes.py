@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from fanout.core.feed import FeedChange, FeedWritten
+from collections.abc import Sequence
+
+from fanout.core.feed import FeedBulk, FeedChange, FeedItem
 from fanout.core.records import Submission
-from fanout.storage.feed_changes import judge
+from fanout.storage.feed_changes import Decided, judge, judge_all
 from fanout.storage.sqlite.db import Db
-from fanout.storage.sqlite.feed_items import find
+from fanout.storage.sqlite.feed_items import find, page
 
 __all__ = ["decide", "write"]
 
 
-def decide(db: Db, sub: Submission, change: FeedChange, now: float) -> tuple[FeedWritten, int]:
-    """What a change would come to, without a number yet; and the endpoint of its writer, 0 for none."""
+def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: float) -> Decided:
+    """What a change would come to, without numbers yet; and the endpoint of its writer, 0 for none."""
     (user,) = sub.target.names
-    item = find(db, sub.app, user, change.item, now, deleted=change.delete)
     device: tuple[int, int] | None = (0, 0)
-    if change.writer and item is not None:
+    if change.writer:
         rows = db.rows(
             "id, endpoint",
             "subscription WHERE unsid = ? AND app = ? AND user = ?",
@@ -25,37 +26,28 @@ def decide(db: Db, sub: Submission, change: FeedChange, now: float) -> tuple[Fee
             user,
         )
         device = (rows[0][0], rows[0][1]) if rows else None
-    return judge(change, item, device, now)
+    if isinstance(change, FeedBulk):
+        return judge_all(change, page(db, sub.app, user, change.query, now), device, now)
+    return judge(change, find(db, sub.app, user, change.item, now, deleted=change.delete), device, now)
 
 
-def write(db: Db, sub: Submission, written: FeedWritten) -> None:
-    """Store what `decide` said, under the number that it has been given."""
-    item = written.item
-    assert item is not None
+def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
+    """Store what `decide` said, under the numbers that it has been given."""
     (user,) = sub.target.names
-    if item.broadcast:
-        db.run(
-            "INSERT OR REPLACE INTO feed_state (item, app, user, read, action, deleted, modified_at, writer, seq) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            item.number,
-            db.app(sub.app),
-            user,
-            item.read,
-            item.action,
-            item.deleted,
-            item.modified_at,
-            item.writer,
-            item.seq,
-        )
-        return
-    db.run(
-        "UPDATE feed_item SET read = ?, action = ?, deleted = ?, modified_at = ?, writer = ?, seq = ?, "
-        "content = iif(?3, '', content) WHERE id = ?",
-        item.read,
-        item.action,
-        item.deleted,
-        item.modified_at,
-        item.writer,
-        item.seq,
-        item.number,
+    db.many(
+        "INSERT OR REPLACE INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, user) "
+        "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, ?2, ?3 FROM jsonb_each(?1)",
+        map(_row, (item for item in items if item.broadcast)),
+        db.app(sub.app),
+        user,
     )
+    db.many(
+        "UPDATE feed_item SET read = j.value->>1, action = j.value->>2, deleted = j.value->>3, modified_at = j.value->>4, "
+        "writer = j.value->>5, seq = j.value->>6, content = iif(j.value->>3, '', content) "
+        "FROM jsonb_each(?) j WHERE feed_item.id = j.value->>0",
+        map(_row, (item for item in items if not item.broadcast)),
+    )
+
+
+def _row(item: FeedItem) -> tuple[object, ...]:
+    return (item.number, item.read, item.action, item.deleted, item.modified_at, item.writer, item.seq)

@@ -23,6 +23,7 @@ COLUMNS = f"{_SHARED}, {_OWN}"
 _THEIRS = f"{_SHARED}, {_STATE}"
 
 MEANT = "(i.topic IS NULL OR i.topic IN (SELECT value FROM json_each(?8)))"
+_NAMED = "i.uuid IN (SELECT value FROM json_each(?10)) OR i.external IN (SELECT value FROM json_each(?10))"
 UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.user = ?2)"
 
 
@@ -54,9 +55,11 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
     head, floor, *there = db.json(_HEAD, number, user, user_digest(user).hex(), -1 if newest else start)
     member = topics(db, number, user)
     until = min(head, query.until)
-    arguments = (number, user, now, start, until, query.limit + 1, query.action, dumps(member))
+    ids = None if query.ids is None else dumps(query.ids)
+    arguments = (number, user, now, start, until, query.limit + 1, query.action, dumps(member), query.group, ids)
     rows: list[list[Any]] = []
-    for sql, some in zip(_page_sql(newest, query.status, query.unread, query.action is not None), there, strict=True):
+    asked = (query.action is not None, query.group is not None, ids is not None, query.content)
+    for sql, some in zip(_page_sql(newest, query.status, query.unread, *asked), there, strict=True):
         if some:
             rows += db.json(sql, *arguments)
     return page_of(rows, query, head, floor, member)
@@ -73,25 +76,29 @@ SELECT json_array(
 
 
 @lru_cache
-def _page_sql(newest: bool, status: str | None, unread: bool | None, action: bool) -> tuple[str, str, str]:
-    """Her own items; those of everybody; and those of everybody that she has changed. Each with the same eight arguments:
-    app, user, now, where to begin, the last number, limit, action, topics."""
+def _page_sql(
+    newest: bool, status: str | None, unread: bool | None, action: bool, group: bool, ids: bool, content: bool
+) -> tuple[str, str, str]:
+    """Her own items; those of everybody; and those of everybody that she has changed. Each with the same ten arguments:
+    app, user, now, where to begin, the last number, limit, action, topics, group, ids."""
+    named = " AND i.grp = ?9" * group + f" AND ({_NAMED})" * ids
+    own, theirs = [each if content else each.replace("i.content", "''") for each in (COLUMNS, _THEIRS)]
 
     def sql(columns: str, of: str, tables: str, where: str) -> str:
         order = "i.id DESC" if newest else f"{of}.seq"
         begin = "i.id < ?4" if newest else f"{of}.seq > ?4"
         return (
             f"SELECT json_group_array(json(row)) FROM (SELECT json_array({columns}) AS row FROM {tables} "
-            f"WHERE {where} AND {begin} AND {of}.seq <= ?5 AND {_fits(of, status, unread, action)} "
-            # SQLite takes as many arguments as it finds question marks: so all eight are named, and the app's number is never 0.
-            f"AND (?1 OR ?2 OR ?3 OR ?7 OR ?8) ORDER BY {order} LIMIT ?6)"
+            f"WHERE {where} AND {begin} AND {of}.seq <= ?5 AND {_fits(of, status, unread, action)}{named} "
+            # SQLite takes as many arguments as it finds question marks: so all ten are named, and the app's number is never 0.
+            f"AND (?1 OR ?2 OR ?3 OR ?7 OR ?8 OR ?9 OR ?10) ORDER BY {order} LIMIT ?6)"
         )
 
     return (
-        sql(COLUMNS, "i", "feed_item i", "i.app = ?1 AND i.user = ?2"),
-        sql(COLUMNS, "i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {MEANT} AND {UNTOUCHED}"),
+        sql(own, "i", "feed_item i", "i.app = ?1 AND i.user = ?2"),
+        sql(own, "i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {MEANT} AND {UNTOUCHED}"),
         sql(
-            _THEIRS,
+            theirs,
             "s",
             "feed_state s CROSS JOIN feed_item i ON i.id = s.item",
             f"s.app = ?1 AND s.user = ?2 AND {MEANT}",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fanout.core.feed import FeedChange, FeedPost
+from fanout.core.feed import FeedBulk, FeedChange, FeedPost
 from fanout.core.records import Put, Submission
+from fanout.storage.feed_changes import numbered
 from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed_changes import decide, write
@@ -24,7 +25,7 @@ _Replays = Callable[[Db, Sequence[Submission], float], set[int]]
 
 def put_with_feed(db: Db, submissions: Sequence[Submission], now: float, plain: _Plain, replays: _Replays) -> list[Put]:
     """Store all of them or none, with their feed writes."""
-    if isinstance(submissions[0].feed, FeedChange):
+    if isinstance(submissions[0].feed, FeedChange | FeedBulk):
         return _change(db, submissions, submissions[0].feed, now, plain)
     again = replays(db, submissions, now) if any(sub.idempotency_key is not None for sub in submissions) else set()
     fresh = posts_of(submissions, again)
@@ -51,19 +52,20 @@ def put_with_feed(db: Db, submissions: Sequence[Submission], now: float, plain: 
     return answers
 
 
-def _change(db: Db, submissions: Sequence[Submission], change: FeedChange, now: float, plain: _Plain) -> list[Put]:
+def _change(
+    db: Db, submissions: Sequence[Submission], change: FeedChange | FeedBulk, now: float, plain: _Plain
+) -> list[Put]:
     head = submissions[0]
-    written, endpoint = decide(db, head, change, now)
+    written, changed, endpoint = decide(db, head, change, now)
     unmade = problem(submissions, written)
     if unmade is not None:
         return unmade
-    seq, identity = db.json("UPDATE feed SET seq = seq + 1 RETURNING json_array(seq, identity)")
-    assert written.item is not None
-    written = replace(written, item=replace(written.item, seq=seq), seq=seq)
+    seq, identity = db.json("UPDATE feed SET seq = seq + ? RETURNING json_array(seq, identity)", len(changed))
+    written, items = numbered(written, changed, seq)
     answers = plain(db, [told(excluding(sub, endpoint), written, identity) for sub in submissions], now)
     if refused(answers):
-        db.run("UPDATE feed SET seq = seq - 1")
+        db.run("UPDATE feed SET seq = seq - ?", len(changed))
         return answers
-    write(db, head, written)
+    write(db, head, items)
     answers[0] = replace(answers[0], feed=written)
     return answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "FEED", "LOOKS"]
+__all__ = ["DEVICES", "FEED", "JOINS", "LOOKS"]
 
 FEED = """
 -- What a device wants pushed: push, signal or none. Only submissions with an audience look at it.
@@ -83,4 +83,11 @@ CREATE TABLE feed_look (
   app INTEGER NOT NULL, user TEXT NOT NULL, seen INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (app, user)
 ) WITHOUT ROWID;
 CREATE INDEX feed_look_seq ON feed_look (seq);
+"""
+
+JOINS = """
+-- One that is scheduled takes the content of what joins it (`Submission.joins`).
+CREATE TRIGGER load_content AFTER UPDATE OF content ON notification WHEN OLD.finished_at IS NULL BEGIN
+  UPDATE load SET bytes = bytes + length(NEW.content) - length(OLD.content) WHERE app = NEW.app;
+END;
 """

@@ -10,7 +10,7 @@ from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, r
 from fanout.storage.chunks import WIDE, Start
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.sqlite.audience import look_up, touched
-from fanout.storage.sqlite.collapsing import supersede
+from fanout.storage.sqlite.collapsing import join, supersede
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import look_up_some
@@ -96,6 +96,10 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
     for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
         del starts[i]
         answers[i] = Put(dropped=True)
+    joining = {i: submissions[i] for i in starts if submissions[i].joins and submissions[i].collapse_key is not None}
+    for i, id in join(db, {i: (starts[i].app, sub) for i, sub in joining.items()}).items():
+        del starts[i]
+        answers[i] = Put(id=id, joined=True)
     run: dict[int, Start] = {}
     places: dict[tuple[int, str, str], int] = {}
     for i, start in starts.items():
@@ -119,6 +123,7 @@ def _store_run(
     now: float,
 ) -> None:
     superseded = supersede(db, places, now)
+    taken = {i for i, ids in superseded.items() if ids}
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
     for number, start in enumerate(starts.values(), db.next_id("notification") if starts else 0):
         start.notification = number
@@ -141,7 +146,7 @@ def _store_run(
                 sub.expires_at,
                 sub.collapse_key,
                 target_keys.get(i),
-                sub.content.hex(),
+                (sub.joins if sub.joins and i in taken else sub.content).hex(),
                 *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
                 start.total,
                 start.expansions,
