@@ -14,14 +14,20 @@ from fanout.storage.targets import LIST
 __all__ = ["join", "supersede", "superseded"]
 
 
+_AT = (
+    "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
+    "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''"
+)
+"""The unfinished notifications at (app, collapse key, target)."""
+
+
 def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> dict[int, tuple[str, ...]]:
     """Stop the unfinished notifications of these (app, collapse key, target), and say which they were."""
     if not places:
         return {}
     rows = db.rows(
         "n.id, n.uuid, j.value->>3",
-        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
-        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = ''",
+        _AT,
         dumps([[*place, i] for place, i in places.items()]),
     )
     stop(db, [row[0] for row in rows], "superseded", now)
@@ -34,9 +40,7 @@ def join(db: Db, subs: dict[int, tuple[int, Submission]]) -> dict[int, str]:
         return {}
     rows = db.rows(
         "j.value->>3, n.id, n.uuid",
-        "json_each(?) j CROSS JOIN notification n WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "
-        "AND n.target_key = unhex(j.value->>2) AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = '' "
-        "AND EXISTS (SELECT 1 FROM expansion x WHERE x.notification = n.id AND x.binding = 0)",
+        f"{_AT} AND EXISTS (SELECT 1 FROM expansion x WHERE x.notification = n.id AND x.binding = 0)",
         dumps([[app, sub.collapse_key, target_key(db.seal(), sub.target).hex(), i] for i, (app, sub) in subs.items()]),
     )
     db.many(
