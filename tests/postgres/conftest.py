@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from fanout.plugin import StorageContext
 from fanout.storage.postgres.migrating import migrate
+from fanout.storage.postgres.pool import Pool
+from fanout.storage.postgres.probe import families
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
 from fanout.testing.postgres import MISSING, PostgresServer, find_programs
@@ -120,3 +125,29 @@ def open_storage(server: PostgresServer) -> Callable[..., PostgresStorage]:
         return opened(server, name, context, **options)
 
     return made
+
+
+# -- the list of statements
+
+_seen: set[str] = set()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorded() -> Iterator[None]:
+    """With FANOUT_STATEMENTS=FILE: what these tests run is written there, see `fanout.storage.postgres.probe`."""
+    target = os.environ.get("FANOUT_STATEMENTS")
+    if not target:
+        yield
+        return
+    dial = Pool._dial
+
+    async def dialed(self: Pool, dsn: str) -> Any:
+        made = await dial(self, dsn)
+        if self.options.schema == "fanout":
+            made[0].add_query_logger(lambda record: _seen.add(record.query))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "_dial", dialed)
+        yield
+    Path(target).write_text("".join(f"{line}\n" for line in families(_seen)))

@@ -19,12 +19,15 @@ Want = tuple[int, str, list[Any]]
 
 _OF_USERS = """
 SELECT array_agg(j.i), array_agg(e.binding), array_agg(e.id)
-FROM unnest($1::int[], $2::int[], $3::text[], $4::smallint[]) j (i, app, usr, shard)
-JOIN endpoint e ON e.shard = j.shard AND e.app = j.app AND e.usr = j.usr AND e.usr <> '' WHERE e.state = 'active'
+FROM unnest($1::int[], $2::int[], $3::text[], $4::smallint[]) j (i, app, usr, shard) CROSS JOIN LATERAL (
+  SELECT binding, id, state FROM endpoint WHERE shard = j.shard AND app = j.app AND usr = j.usr AND usr <> '' OFFSET 0
+) e WHERE e.state = 'active'
 """
 _OF_IDS = """
 SELECT array_agg(j.i), array_agg(e.binding), array_agg(e.id) FROM unnest($1::int[], $2::int[], $3::bigint[]) j (i, app, id)
-JOIN endpoint e ON e.id = j.id AND e.shard = (j.id & 15)::smallint WHERE e.app = j.app AND e.state = 'active'
+CROSS JOIN LATERAL (
+  SELECT app, binding, id, state FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0
+) e WHERE e.app = j.app AND e.state = 'active'
 """
 
 
@@ -88,8 +91,9 @@ async def count(db: Db, app: str, target: Target) -> dict[str, int]:
         case "addresses":
             seal, place = await db.seal(), place_of(app, target.binding)
             rows = await db.rows(
-                "SELECT b.name, (SELECT count(*) FROM unnest($3::bytea[]) j (digest) "
-                "JOIN address a ON a.digest = j.digest AND a.binding = b.id) FROM binding b WHERE b.app = $1 AND b.name = $2",
+                "SELECT b.name, (SELECT count(*) FROM unnest($3::bytea[]) j (digest) CROSS JOIN LATERAL "
+                "(SELECT FROM address WHERE digest = j.digest AND binding = b.id OFFSET 0) a) "
+                "FROM binding b WHERE b.app = $1 AND b.name = $2",
                 number,
                 target.binding,
                 list({bytes.fromhex(looked_up(seal, place, address)) for address in target.addresses}),

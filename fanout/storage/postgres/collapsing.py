@@ -30,8 +30,9 @@ async def supersede(db: Db, places: dict[Place, int], now: float) -> dict[int, t
     await _take(db, places)
     rows = await db.rows(
         "SELECT n.id, n.uuid, j.i FROM unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
-        "JOIN notification n ON n.app = j.app AND n.collapse_key = j.key AND n.target_key = j.target "
-        "WHERE n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = '' ORDER BY n.id",
+        "CROSS JOIN LATERAL (SELECT id, uuid, stopped FROM notification WHERE app = j.app AND coalesce(collapse_key, '') = j.key "
+        "AND target_key = j.target AND num_nulls(finished_at) = 1 OFFSET 0) n "
+        "WHERE n.stopped = '' ORDER BY n.id",
         *zip(*((*place, i) for place, i in places.items()), strict=True),
     )
     await stop(db, [row[0] for row in rows], "superseded", now)
@@ -92,7 +93,8 @@ SELECT n.app, n.collapse_key, n.id FROM notification n WHERE n.uuid = $1 AND n.c
 _LATER = "notification n WHERE n.app = $1 AND n.collapse_key = $2 AND n.aim {} AND n.aim IS NOT NULL AND n.stopped = '' AND n.id > $3"
 _LISTS = "SELECT n.names FROM " + _LATER.format(f"= '{LIST}'")
 _NAMED = f"""
-SELECT e.id FROM unnest($4::bigint[]) j(id) JOIN endpoint e ON e.id = j.id AND e.shard = (j.id & 15)::smallint
+SELECT e.id FROM unnest($4::bigint[]) j(id)
+CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0) e
 WHERE e.app = $1 AND e.state = 'active' AND (
   e.id = ANY($5::bigint[])
   OR EXISTS (SELECT 1 FROM {_LATER.format("= 'e:' || e.id")})
@@ -100,7 +102,7 @@ WHERE e.app = $1 AND e.state = 'active' AND (
     e.usr = ANY($6::text[])
     OR EXISTS (SELECT 1 FROM {_LATER.format("= 'a'")})
     OR EXISTS (SELECT 1 FROM {_LATER.format("= 'u:' || e.usr")})
-    OR EXISTS (SELECT 1 FROM unnest(e.tags) t(tag) CROSS JOIN {_LATER.format("= 't:' || t.tag")})
+    OR EXISTS (SELECT 1 FROM unnest(e.tags) t(tag) CROSS JOIN LATERAL (SELECT FROM {_LATER.format("= 't:' || t.tag")} OFFSET 0) l)
   )
 )
 """

@@ -1,4 +1,12 @@
-"""One transaction as the rest of the package uses it: `$1` and columns in, records out, and the few rows that everything shares."""
+"""One transaction as the rest of the package uses it: `$1` and columns in, records out, and the few rows that everything shares.
+
+A statement over many rows has one possible plan: its array first, then the table, by one index. Else a plan that was made when a table
+was empty, or never analysed, reads all of it for each call. So a table stands behind a fence, which the planner does not take down:
+`FROM unnest(...) j CROSS JOIN LATERAL (SELECT ... FROM t WHERE key = j.key OFFSET 0) t WHERE t.state = ...`, with the key alone inside, as
+other conditions would admit other indexes. The table of an UPDATE or DELETE cannot stand there: `WHERE t.key = ANY (ARRAY[j.key])` admits
+the loop from `j` alone, as that is no equality by which the planner could begin with `t`, in the order of an index. `FOR UPDATE` stands inside
+the fence, and the array in the order in which rows are to be locked. `num_nulls(x) = 1` is `x IS NULL`, but for indexes on that condition.
+"""
 
 from __future__ import annotations
 

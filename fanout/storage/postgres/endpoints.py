@@ -29,8 +29,7 @@ __all__ = [
     "untag",
 ]
 
-_CHOSEN = "unnest($1::bigint[]) j (id) JOIN endpoint e ON e.id = j.id AND e.shard = (j.id & 15)::smallint"
-_IS_CHOSEN = "e.id = j.id AND e.shard = (j.id & 15)::smallint"
+_IS_CHOSEN = "e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint"
 
 
 COPY_FROM = 50
@@ -59,7 +58,7 @@ async def untag(db: Db, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> Non
     """Take endpoints out of topics: (id, binding's number, tags)."""
     await db.many(
         "DELETE FROM endpoint_tag d USING unnest($1::bigint[], $2::int[], $3::text[]) j (id, binding, tag) "
-        "WHERE d.binding = j.binding AND d.tag = j.tag AND d.endpoint = j.id AND d.shard = (j.id & 15)::smallint",
+        "WHERE d.binding = ANY (ARRAY[j.binding]) AND d.tag = j.tag AND d.endpoint = j.id AND d.shard = (j.id & 15)::smallint",
         [(id, binding, tag) for id, binding, tags in tagged for tag in tags],
     )
 
@@ -118,7 +117,7 @@ async def _free(db: Db, left: Sequence[Any]) -> None:
     """Their addresses are nobody's now."""
     await db.many(
         "DELETE FROM address a USING unnest($1::int[], $2::bytea[], $3::bigint[]) j (binding, digest, id) "
-        "WHERE a.digest = j.digest AND a.binding = j.binding AND a.endpoint = j.id",
+        "WHERE a.digest = ANY (ARRAY[j.digest]) AND a.binding = j.binding AND a.endpoint = j.id",
         [(row["binding"], row["digest"], row["id"]) for row in left],
     )
 
@@ -198,8 +197,8 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
         db,
         await db.app(app),
         ids,
-        "e.state IN ('gone', 'removed', 'expired') AND e.address <> '' AND NOT EXISTS (SELECT 1 FROM address a "
-        "WHERE a.digest = e.digest AND a.binding = e.binding)",
+        "e.state IN ('gone', 'removed', 'expired') AND e.address <> '' AND NOT EXISTS (SELECT FROM address a "
+        "WHERE a.digest = e.digest AND a.binding = e.binding OFFSET 0)",
     )
     order = {id: i for i, id in enumerate(dict.fromkeys(ids))}
     first: dict[tuple[int, bytes], Any] = {}
@@ -227,8 +226,9 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 async def _of(db: Db, app: int, ids: Sequence[int], condition: str, *more: Any) -> Sequence[Any]:
     """The app's endpoints among `ids` for which the condition holds, locked, by id."""
     return await db.rows(
-        f"SELECT e.id, e.app, e.usr, e.binding, e.digest, e.tags FROM {_CHOSEN} WHERE e.app = $2 AND {condition} "
-        "ORDER BY e.id FOR NO KEY UPDATE OF e",
+        "SELECT e.id, e.app, e.usr, e.binding, e.digest, e.tags FROM unnest($1::bigint[]) j (id) CROSS JOIN LATERAL "
+        "(SELECT * FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e "
+        f"WHERE e.app = $2 AND {condition}",
         sorted(set(ids)),
         app,
         *more,

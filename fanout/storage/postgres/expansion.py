@@ -188,7 +188,7 @@ async def _take_turns(db: Db, sources: list[_Source], name: str, binding: int, l
 
 async def _store(db: Db, moved: list[_Source], over: list[_Source], now: float) -> None:
     await db.many(
-        "UPDATE expansion e SET cursor = j.cursor FROM unnest($1::bigint[], $2::bigint[]) j(id, cursor) WHERE e.id = j.id",
+        "UPDATE expansion e SET cursor = j.cursor FROM unnest($1::bigint[], $2::bigint[]) j(id, cursor) WHERE e.id = ANY (ARRAY[j.id])",
         [(source.id, source.cursor) for source in moved],
     )
     if over:

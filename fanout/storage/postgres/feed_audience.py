@@ -26,17 +26,16 @@ async def look_up_some(db: Db, starts: Sequence[Start], now: float) -> None:
 
 
 _FOUND = (
-    "SELECT j.i, e.id, e.binding, e.receive, e.platform, b.name FROM {} JOIN binding b ON b.id = e.binding WHERE {}"
+    "SELECT j.i, e.id, e.binding, e.receive, e.platform, (SELECT name FROM binding WHERE id = e.binding) "
+    "FROM unnest({}) CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE {} OFFSET 0) e "
+    "WHERE e.app = j.app AND e.state = 'active' AND (e.expires_at IS NULL OR e.expires_at > $1)"
 )
-_LIVE = "e.app = j.app AND e.state = 'active' AND (e.expires_at IS NULL OR e.expires_at > $1)"
 _BY_USER = _FOUND.format(
-    "unnest($2::int[], $3::int[], $4::text[], $5::smallint[]) j (i, app, usr, shard) "
-    "JOIN endpoint e ON e.shard = j.shard AND e.usr = j.usr AND e.usr <> ''",
-    _LIVE,
+    "$2::int[], $3::int[], $4::text[], $5::smallint[]) j (i, app, usr, shard",
+    "shard = j.shard AND app = j.app AND usr = j.usr AND usr <> ''",
 )
 _BY_ID = _FOUND.format(
-    "unnest($2::int[], $3::int[], $4::bigint[]) j (i, app, id) JOIN endpoint e ON e.id = j.id AND e.shard = (j.id & 15)::smallint",
-    _LIVE,
+    "$2::int[], $3::int[], $4::bigint[]) j (i, app, id", "id = j.id AND shard = (j.id & 15)::smallint"
 )
 
 

@@ -64,7 +64,10 @@ SELECT seq, identity, ARRAY(SELECT nextval('feed_item_id_seq') FROM generate_ser
 """
 _LOOK = f"""
 SELECT j.i, {COLUMNS} FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::text[]) j (i, app, usr, topic, external)
-JOIN feed_item i ON i.app = j.app AND i.usr = j.usr AND i.external = j.external AND coalesce(i.topic, '') = j.topic AND NOT i.deleted
+CROSS JOIN LATERAL (
+  SELECT * FROM feed_item WHERE app = j.app AND usr = j.usr AND external = j.external AND coalesce(topic, '') = j.topic AND NOT deleted
+  AND external IS NOT NULL OFFSET 0
+) i
 """
 _TYPES = {
     "id": "bigint",
@@ -97,7 +100,7 @@ async def bury(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     await db.many(
         "UPDATE feed_item i SET deleted = true, content = '', modified_at = $3, writer = 0, seq = j.seq "
-        "FROM unnest($1::bigint[], $2::bigint[]) j (id, seq) WHERE i.id = j.id",
+        "FROM unnest($1::bigint[], $2::bigint[]) j (id, seq) WHERE i.id = ANY (ARRAY[j.id])",
         [(number, seq) for seq, number in enumerate(numbers, first)],
         now,
     )

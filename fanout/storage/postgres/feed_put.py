@@ -79,7 +79,8 @@ async def put_with_feed(
             answers[i] = replace(answers[i], feed=await posted(db, submissions[i], answers[i].id))
     await db.many(
         "INSERT INTO feed_fallback (notification, item, seq) SELECT n.id, j.item, j.seq "
-        "FROM unnest($1::text[], $2::bigint[], $3::bigint[]) j (uuid, item, seq) JOIN notification n ON n.uuid = j.uuid",
+        "FROM unnest($1::text[], $2::bigint[], $3::bigint[]) j (uuid, item, seq) "
+        "CROSS JOIN LATERAL (SELECT id FROM notification WHERE uuid = j.uuid OFFSET 0) n",
         parts.fallbacks,
     )
     return answers

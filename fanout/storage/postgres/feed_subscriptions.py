@@ -131,14 +131,20 @@ async def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, n
     return ids
 
 
+_HELD = (
+    "(SELECT endpoint FROM address WHERE binding = $1 AND digest = $2 OFFSET 0) h CROSS JOIN LATERAL "
+    "(SELECT * FROM endpoint WHERE id = h.endpoint AND shard = (h.endpoint & 15)::smallint OFFSET 0) e"
+)
+"""The endpoint that holds the address of that digest."""
+
+
 async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | None:
     """The active endpoint of another user that has the address."""
     new = wanted.registration
     if new is None:
         return None
     id = await db.value(
-        "SELECT e.id FROM address h JOIN endpoint e ON e.id = h.endpoint AND e.shard = (h.endpoint & 15)::smallint "
-        "WHERE h.binding = $1 AND h.digest = $2 AND e.usr <> $3 AND e.usr <> ''",
+        f"SELECT e.id FROM {_HELD} WHERE e.usr <> $3 AND e.usr <> ''",
         await db.binding(app, new.binding),
         bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address)),
         wanted.user,
@@ -164,8 +170,7 @@ async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float
     binding = await db.binding(await db.app(wanted.app), new.binding)
     digest = bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address))
     held = await db.value(
-        "SELECT e.tags FROM address h JOIN endpoint e ON e.id = h.endpoint AND e.shard = (h.endpoint & 15)::smallint "
-        "WHERE h.binding = $1 AND h.digest = $2 AND e.usr = $3",
+        f"SELECT e.tags FROM {_HELD} WHERE e.usr = $3",
         binding,
         digest,
         wanted.user,
@@ -190,8 +195,9 @@ async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
     """End the other subscriptions of the endpoint's address, and say which they were."""
     rows = await db.rows(
         "SELECT s.id FROM subscription s WHERE s.id <> $1 AND s.endpoint > 0 AND s.endpoint = ANY(ARRAY(SELECT $2::bigint "
-        "UNION ALL SELECT f.id FROM endpoint e JOIN endpoint f ON f.binding = e.binding AND f.digest = e.digest "
-        "WHERE e.id = $2 AND e.shard = $3 AND f.state <> 'active' AND f.state = 'replaced')) ORDER BY s.id FOR UPDATE",
+        "UNION ALL SELECT f.id FROM (SELECT binding, digest FROM endpoint WHERE id = $2 AND shard = $3 OFFSET 0) e CROSS JOIN LATERAL "
+        "(SELECT id, state FROM endpoint WHERE binding = e.binding AND digest = e.digest AND state_at IS NOT NULL OFFSET 0) f "
+        "WHERE f.state = 'replaced')) ORDER BY s.id FOR UPDATE",
         mine,
         endpoint,
         endpoint & (SHARDS - 1),
@@ -228,9 +234,10 @@ async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
 async def see(db: Db, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
     """The device has these items."""
     await db.run(
-        "INSERT INTO feed_seen (item, subscription) SELECT i.id, s.id FROM unnest($1::text[]) j (uuid) "
-        "JOIN feed_item i ON i.app = $2 AND i.usr = $3 AND i.uuid = j.uuid CROSS JOIN subscription s WHERE s.unsid = $4 "
-        "AND i.fallback_at > $5 AND s.app = $2 AND s.usr = $3 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+        "WITH s AS MATERIALIZED (SELECT id, app, usr FROM subscription WHERE unsid = $4) "
+        "INSERT INTO feed_seen (item, subscription) SELECT i.id, s.id FROM s CROSS JOIN unnest($1::text[]) j (uuid) "
+        "CROSS JOIN LATERAL (SELECT id, fallback_at FROM feed_item WHERE app = $2 AND usr = $3 AND uuid = j.uuid OFFSET 0) i "
+        "WHERE i.fallback_at > $5 AND s.app = $2 AND s.usr = $3 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
         list(items),
         await db.app(app),
         user,

@@ -97,7 +97,7 @@ async def _workers(db: Db, now: float) -> list[WorkerNote]:
     skew = db.skew
     rows = await db.rows(
         "SELECT w.id, w.host, w.pid, w.version, w.started_at, w.bindings, w.seen_at, w.until, "
-        "(SELECT count(*) FROM chunk c WHERE c.owner = w.id AND c.open > 0 AND c.ready_at > $1) FROM worker w ORDER BY w.id",
+        "(SELECT count(*) FROM chunk c WHERE c.owner = w.id AND NOT c.done AND c.ready_at > $1) FROM worker w ORDER BY w.id",
         now + skew,
     )
     return [
@@ -129,7 +129,7 @@ async def _bury(db: Db, now: float, asked: float) -> list[str]:
     )
     dead = await _dead(db, now, asked)
     await db.run(
-        "UPDATE chunk SET ready_at = $1 WHERE id IN (SELECT id FROM chunk WHERE owner = ANY($2::text[]) AND open > 0 "
+        "UPDATE chunk SET ready_at = $1 WHERE id IN (SELECT id FROM chunk WHERE owner = ANY($2::text[]) AND NOT done "
         "AND ready_at > $1 ORDER BY id FOR UPDATE)",
         now + db.skew,
         dead,

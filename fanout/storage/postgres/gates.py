@@ -29,14 +29,14 @@ async def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> No
     if not keys:
         return
     known = await db.rows(
-        "SELECT g.binding, g.scope, g.name, g.alarm FROM unnest($1::int[], $2::text[], $3::text[]) j (binding, scope, name) "
-        "JOIN gate g USING (binding, scope, name)",
+        "SELECT g.binding, g.scope, g.name, g.alarm FROM unnest($1::int[], $2::text[], $3::text[]) j (binding, scope, name) CROSS JOIN LATERAL "
+        "(SELECT * FROM gate WHERE binding = j.binding AND scope = j.scope AND name = j.name OFFSET 0) g",
         *zip(*keys, strict=True),
     )
     words = weigh(worker, notes, apps, keys, {(place, scope, name): alarm for place, scope, name, alarm in known})
     await db.many(
         "DELETE FROM gate g USING unnest($1::int[], $2::text[], $3::text[]) j (binding, scope, name) "
-        "WHERE g.binding = j.binding AND g.scope = j.scope AND g.name = j.name",
+        "WHERE g.binding = ANY (ARRAY[j.binding]) AND g.scope = j.scope AND g.name = j.name",
         words.opened,
     )
     await db.many(

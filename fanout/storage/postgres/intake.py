@@ -105,8 +105,9 @@ async def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[
     if keyed:
         rows = await db.rows(
             "SELECT i.app, i.key, i.uuid, i.digest, CASE WHEN n.expansions = 0 THEN n.total END "
-            "FROM unnest($1::int[], $2::text[]) j(app, key) JOIN idempotency i ON i.app = j.app AND i.key = j.key "
-            "LEFT JOIN notification n ON n.uuid = i.uuid WHERE i.at >= $3",
+            "FROM unnest($1::int[], $2::text[]) j(app, key) "
+            "CROSS JOIN LATERAL (SELECT * FROM idempotency WHERE app = j.app AND key = j.key OFFSET 0) i "
+            "LEFT JOIN LATERAL (SELECT expansions, total FROM notification WHERE uuid = i.uuid OFFSET 0) n ON true WHERE i.at >= $3",
             *zip(*keyed, strict=True),
             now - db.context.retention.idempotency_keys,
         )

@@ -104,7 +104,7 @@ async def prune(db: Db, now: float, limit: int) -> int:
     )
     if old:
         await db.run(
-            "DELETE FROM endpoint e USING unnest($1::bigint[]) j (id) WHERE e.id = j.id AND e.shard = (j.id & 15)::smallint",
+            "DELETE FROM endpoint e USING unnest($1::bigint[]) j (id) WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint",
             [row[0] for row in old],
         )
     left -= len(old)

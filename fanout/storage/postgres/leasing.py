@@ -83,7 +83,11 @@ async def lease(
     return chunks
 
 
-_COLUMNS = "{0}.id, n.uuid, {0}.attempt, {0}.epoch, a.ids, {0}.states, {0}.part"
+_COLUMNS = "c.id, n.uuid, c.attempt, c.epoch, a.ids, c.states, c.part"
+_OF = """
+CROSS JOIN LATERAL (SELECT ids FROM audience WHERE chunk = c.id OFFSET 0) a
+CROSS JOIN LATERAL (SELECT uuid FROM notification WHERE id = c.notification OFFSET 0) n
+"""
 _NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
 """A lease is committed without waiting for the disk. When the server fails it may never have been, and its holder does not know: the
 next lease of that chunk must not have the same number, which would let both settle. So the time is in it, in milliseconds."""
@@ -92,34 +96,34 @@ _TAKE = (
 )
 _CLAIM = f"""
 WITH page AS MATERIALIZED (
-  SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR position('\\xfe'::bytea IN c.states) > 0 AS bad
-  FROM chunk c JOIN notification n ON n.id = c.notification
+  SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR position('\\xfe'::bytea IN c.states) > 0
+    OR (SELECT stopped FROM notification WHERE id = c.notification) <> '' AS bad
+  FROM chunk c
   WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND {_DUE} AND (c.ready_at, c.id) > ($7, $8) AND {_RUNNING}
   ORDER BY c.ready_at, c.id LIMIT %d FOR NO KEY UPDATE OF c SKIP LOCKED
 ), chosen AS (
   SELECT *, sum(open) OVER w - open AS before, bool_or(bad) OVER w AS spoiled FROM page WINDOW w AS (ORDER BY ready_at, id)
-), taken AS (
-  UPDATE chunk c SET {_TAKE} FROM chosen p WHERE c.id = p.id AND NOT p.spoiled AND p.before < $9
-  RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
+), c AS (
+  UPDATE chunk c SET {_TAKE} FROM chosen p WHERE c.id = ANY (ARRAY[p.id]) AND NOT p.spoiled AND p.before < $9
+  RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part, p.ready_at AS due, p.open AS still
 )
-SELECT {_COLUMNS.format("p").replace("p.attempt", "t.attempt").replace("p.epoch", "t.epoch").replace("p.states", "t.states").replace("p.part", "t.part")},
-  p.ready_at, p.open, p.bad, t.id IS NOT NULL AS taken, p.before < $9 AS wanted
-FROM chosen p LEFT JOIN taken t ON t.id = p.id LEFT JOIN audience a ON a.chunk = t.id LEFT JOIN notification n ON n.id = t.notification
-ORDER BY p.ready_at, p.id
+SELECT {_COLUMNS}, c.due, c.still, false AS bad, true AS taken, true AS wanted FROM c {_OF}
+UNION ALL SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, ready_at, open, bad, false, before < $9 FROM chosen WHERE spoiled OR before >= $9
+ORDER BY due, id
 """
 _TAKE_THESE = f"""
 WITH c AS (
   UPDATE chunk c SET {_TAKE.replace("$5", "$2").replace("$6", "$4")} WHERE id = ANY($1::bigint[])
   RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
 )
-SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification
+SELECT {_COLUMNS} FROM c {_OF}
 """
 _MINE = f"""
 WITH c AS (
   UPDATE chunk c SET ready_at = $5 WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND c.owner = $3 AND c.leased_at = $4
   RETURNING c.id, c.notification, c.attempt, c.epoch, c.states, c.part
 )
-SELECT {_COLUMNS.format("c")} FROM c JOIN audience a ON a.chunk = c.id JOIN notification n ON n.id = c.notification ORDER BY c.id
+SELECT {_COLUMNS} FROM c {_OF} ORDER BY c.id
 """
 """What an earlier run of the same lease took, whose answer nobody heard: in this worker's hands from now on."""
 
@@ -203,9 +207,9 @@ async def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
 
 
 _STORED = """
-SELECT n.uuid, a.name, n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at,
+SELECT n.uuid, (SELECT name FROM app WHERE id = n.app), n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at,
   CASE WHEN n.stopped = '' AND n.paused THEN 'paused' ELSE n.stopped END
-FROM notification n JOIN app a ON a.id = n.app WHERE n.uuid = ANY($1::text[])
+FROM notification n WHERE n.uuid = ANY($1::text[])
 """
 
 
@@ -253,16 +257,20 @@ async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool
     return ready, min(later, default=None)
 
 
+_EXTEND = """
+WITH held AS MATERIALIZED (
+  SELECT c.id FROM unnest($1::bigint[], $2::bigint[]) j(id, epoch) CROSS JOIN LATERAL (
+    SELECT id FROM chunk WHERE id = j.id AND epoch = j.epoch AND owner IS NOT NULL OFFSET 0 FOR NO KEY UPDATE
+  ) c
+) UPDATE chunk c SET ready_at = $3 FROM held WHERE c.id = ANY (ARRAY[held.id]) RETURNING c.id
+"""
+
+
 async def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
     """Extend what is still held under that epoch; the rest is returned."""
     db.measured(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8"))
     rows = await db.rows(
-        "WITH held AS (SELECT c.id FROM chunk c JOIN unnest($1::bigint[], $2::bigint[]) j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "
-        "WHERE c.owner IS NOT NULL ORDER BY c.id FOR NO KEY UPDATE OF c) "
-        "UPDATE chunk c SET ready_at = $3 FROM held WHERE c.id = held.id RETURNING c.id",
-        [chunk for chunk, _ in leases],
-        [epoch for _, epoch in leases],
-        until + db.skew,
+        _EXTEND, [chunk for chunk, _ in sorted(leases)], [epoch for _, epoch in sorted(leases)], until + db.skew
     )
     kept = {row[0] for row in rows}
     db.silent = not kept

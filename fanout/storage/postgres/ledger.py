@@ -154,7 +154,7 @@ s AS (
   UPDATE notification n SET settled = n.settled + j.settled, total = n.total + j.total, attempts = n.attempts + j.attempts,
     expansions = n.expansions + j.expansions
   FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::int[]) j(id, settled, total, attempts, expansions)
-  WHERE n.id = j.id RETURNING n.id, n.app, j.total - j.settled + j.expansions AS deliveries, 0 AS bytes,
+  WHERE n.id = ANY (ARRAY[j.id]) RETURNING n.id, n.app, j.total - j.settled + j.expansions AS deliveries, 0 AS bytes,
     n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total AS over
 ), l AS ({ADD_LOAD.format("SELECT app, deliveries, bytes FROM s")})
 SELECT id FROM s WHERE over
@@ -168,7 +168,7 @@ WITH m AS (
     since = CASE WHEN j.due_at IS NULL THEN c.since ELSE $19 END,
     waiting = coalesce(j.waiting, c.waiting), crashes = coalesce(j.crashes, c.crashes), part = coalesce(j.part, c.part)
   FROM unnest($1::bigint[], $2::bytea[], $3::int[], $4::boolean[], $5::float8[], $6::text[], $7::int[], $8::int[])
-    j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = j.id
+    j(id, states, open, ended, due_at, waiting, crashes, part) WHERE c.id = ANY (ARRAY[j.id])
 ), e AS (
   INSERT INTO tally AS t (notification, code, state, reason, n)
   SELECT * FROM unnest($9::bigint[], $10::smallint[], $11::text[], $12::text[], $13::bigint[])
@@ -195,7 +195,7 @@ async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict
 _FINISH = f"""
 WITH f AS (
   UPDATE notification SET finished_at = $2, paused = false
-  WHERE id = ANY($1::bigint[]) AND finished_at IS NULL AND expansions = 0 AND settled = total
+  WHERE id = ANY($1::bigint[]) AND num_nulls(finished_at) = 1 AND expansions = 0 AND settled = total
   RETURNING id, app, uuid, total, stopped, octet_length(content) AS size
 ), l AS ({ADD_LOAD.format("SELECT app, 0 AS deliveries, -size AS bytes FROM f")})
 SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.counts, '{{}}') AS counts FROM f

@@ -39,13 +39,17 @@ async def migrate(
         )
     try:
         async with asyncio.timeout(_LIMIT):
+            first = 0
             while (version := await _look(connection, options, len(steps))) < len(steps):
+                first = first or version
                 if version == 0 and not create:
                     raise StorageAbsent(
                         f"The database {options.shown} has no tables of fanout yet: correct `storage`, or begin with `fanout work` or "
                         "`fanout send`, which make them."
                     )
                 await _step(connection, options, steps)
+            if first:
+                await _analyze(connection, options)
     except TimeoutError:
         raise StorageRefused(
             f"The tables of {options.shown} were not ready within {_LIMIT:.0f} s: see which process holds the lock (pg_locks)."
@@ -103,3 +107,17 @@ async def _step(connection: Connection, options: Options, steps: tuple[str, ...]
             await connection.execute("CREATE TABLE schema_version (version int NOT NULL)")
             await connection.execute("INSERT INTO schema_version VALUES (0)")
         await connection.execute("UPDATE schema_version SET version = $1", version + 1)
+
+
+async def _analyze(connection: Connection, options: Options) -> None:
+    """New columns and indexes have no statistics, and those of a database that was just restored are missing. Of empty tables there are none."""
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL search_path = {options.schema}")
+        tables = await connection.fetchval(_TABLES, options.schema)
+        await connection.execute(f"ANALYZE {tables}")
+
+
+_TABLES = """
+SELECT string_agg(quote_ident(c.relname), ', ') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+"""

@@ -140,21 +140,25 @@ def _mine(user: str, holder: _Known | None, former: Sequence[_Known]) -> _Known 
     return max((each for each in former if each[1] == user), default=None, key=lambda each: each[0])
 
 
-_HOLDERS = """
-SELECT j.i, e.id, e.usr, e.generation, e.tags, e.state
-FROM unnest($1::int[], $2::bytea[]) WITH ORDINALITY j (binding, digest, i)
-JOIN address a ON a.digest = j.digest AND a.binding = j.binding
-JOIN endpoint e ON e.id = a.endpoint AND e.shard = (a.endpoint & 15)::smallint
-ORDER BY e.id FOR NO KEY UPDATE OF e
+_LOCKED = """
+CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = f.id AND shard = (f.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e
+"""
+_HOLDERS = f"""
+WITH f AS MATERIALIZED (
+  SELECT j.i, a.id FROM unnest($1::int[], $2::bytea[]) WITH ORDINALITY j (binding, digest, i)
+  CROSS JOIN LATERAL (SELECT endpoint AS id FROM address WHERE digest = j.digest AND binding = j.binding OFFSET 0) a ORDER BY a.id
+) SELECT f.i, e.id, e.usr, e.generation, e.tags, e.state FROM f {_LOCKED}
 """
 
-_FORMER = """
-SELECT j.i, e.id, e.usr, e.generation
-FROM unnest($1::int[], $2::bytea[], $3::text[]{0}) j (binding, digest, usr, i{1})
-JOIN endpoint e ON e.binding = j.binding AND e.digest = j.digest AND e.usr = j.usr{2}
-WHERE e.state <> 'active' ORDER BY e.id FOR NO KEY UPDATE OF e
+_FORMER = f"""
+WITH f AS MATERIALIZED (
+  SELECT j.*, e.id FROM unnest($1::int[], $2::bytea[], $3::text[]{{0}}) j (binding, digest, usr, i{{1}}) CROSS JOIN LATERAL (
+    SELECT id, usr FROM endpoint WHERE binding = j.binding AND digest = j.digest AND state_at IS NOT NULL{{2}} OFFSET 0
+  ) e WHERE e.usr = j.usr ORDER BY e.id
+) SELECT f.i, e.id, e.usr, e.generation FROM f {_LOCKED}
+WHERE e.binding = f.binding AND e.digest = f.digest AND e.usr = f.usr AND e.state <> 'active'
 """
-_FORMER_OF_USERS = _FORMER.format(", $4::bigint[], $5::smallint[]", ", shard", " AND e.shard = j.shard")
+_FORMER_OF_USERS = _FORMER.format(", $4::bigint[], $5::smallint[]", ", shard", " AND shard = j.shard")
 _FORMER_OF_NOBODY = _FORMER.format(", $4::bigint[]", "", "")
 
 _REFRESH = """
@@ -164,7 +168,7 @@ UPDATE endpoint e SET
   state = 'active', state_at = NULL, reason = ''
 FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[], $9::text[])
   j (id, generation, kind, grp, platform, tags, expires_at, address, identity)
-WHERE e.id = j.id AND e.shard = (j.id & 15)::smallint
+WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint
 """
 
 _COLUMNS = (
@@ -255,7 +259,7 @@ async def _write(
         )
     await db.many(
         "UPDATE address a SET endpoint = j.endpoint FROM unnest($1::int[], $2::bytea[], $3::bigint[]) j (binding, digest, endpoint) "
-        "WHERE a.digest = j.digest AND a.binding = j.binding",
+        "WHERE a.digest = ANY (ARRAY[j.digest]) AND a.binding = j.binding",
         handed,
     )
     if len(fresh) >= COPY_FROM:

@@ -217,5 +217,14 @@ _OWNED = """
 CREATE INDEX chunk_owner ON chunk (owner, ready_at) WHERE owner IS NOT NULL AND NOT done;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS)
+_PLANS = """
+-- Of two indexes with the same condition, statistics decide which is used: these have conditions of their own, and so one plan (`db`).
+DROP INDEX notification_collapse;
+CREATE INDEX notification_place ON notification (app, coalesce(collapse_key, ''), target_key)
+  WHERE num_nulls(finished_at) = 1 AND target_key IS NOT NULL;
+DROP INDEX endpoint_former;
+CREATE INDEX endpoint_past ON endpoint (binding, digest) WHERE state_at IS NOT NULL;
+"""
+
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS)
 VERSION = len(STEPS)

@@ -126,11 +126,11 @@ WHERE id > (SELECT upto FROM seal) ORDER BY id LIMIT $1 FOR NO KEY UPDATE
 _UPDATE = """
 UPDATE endpoint e SET address = j.address, identity = j.identity, digest = j.digest
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[]) j (id, address, identity, digest)
-WHERE e.id = j.id AND e.shard = (j.id & 15)::smallint
+WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint
 """
 _UNHOLD = """
 DELETE FROM address a USING unnest($1::int[], $2::bytea[], $3::bigint[]) j (binding, digest, id)
-WHERE a.digest = j.digest AND a.binding = j.binding AND a.endpoint = j.id
+WHERE a.digest = ANY (ARRAY[j.digest]) AND a.binding = j.binding AND a.endpoint = j.id
 """
 _HOLD = "INSERT INTO address (binding, digest, endpoint) SELECT * FROM unnest($1::int[], $2::bytea[], $3::bigint[])"
 

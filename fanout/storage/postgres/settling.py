@@ -55,10 +55,14 @@ _READ = """
 WITH n AS MATERIALIZED (
   SELECT id, stopped FROM notification WHERE id = ANY(ARRAY(SELECT notification FROM chunk WHERE id = ANY($1::bigint[])))
   ORDER BY id FOR NO KEY UPDATE
+), s AS MATERIALIZED (
+  SELECT array_agg(id) FILTER (WHERE stopped <> '') AS ids, array_agg(stopped) FILTER (WHERE stopped <> '') AS words FROM n
 )
-SELECT c.id, c.epoch, c.notification, n.stopped, c.binding, c.lane, c.owner, c.leased_at, c.leased_after, c.states
-FROM chunk c JOIN n ON n.id = c.notification WHERE c.id = ANY($1::bigint[]) AND c.owner IS NOT NULL
-ORDER BY c.id FOR NO KEY UPDATE OF c
+SELECT c.id, c.epoch, c.notification, coalesce(s.words[array_position(s.ids, c.notification)], ''), c.binding, c.lane, c.owner,
+  c.leased_at, c.leased_after, c.states
+FROM s CROSS JOIN LATERAL (
+  SELECT * FROM chunk WHERE id = ANY($1::bigint[]) AND owner IS NOT NULL ORDER BY id OFFSET 0 FOR NO KEY UPDATE
+) c
 """
 
 
@@ -69,7 +73,8 @@ async def _stored(db: Db, settlements: Sequence[Settlement], codes: dict[int, Co
     """
     rows = await db.rows(
         "SELECT c.id, c.epoch, c.notification, c.owner IS NULL AS free, c.states, n.uuid, n.finished_at IS NOT NULL AS finished "
-        "FROM chunk c JOIN notification n ON n.id = c.notification WHERE c.id = ANY($1::bigint[])",
+        "FROM chunk c CROSS JOIN LATERAL (SELECT uuid, finished_at FROM notification WHERE id = c.notification OFFSET 0) n "
+        "WHERE c.id = ANY($1::bigint[])",
         [settlement.chunk for settlement in settlements],
     )
     found = {row["id"]: row for row in rows}

@@ -17,6 +17,8 @@ __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop
 RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
 """What `gather` wants to know of a retry row."""
 
+_SAME = "b.notification = ANY (ARRAY[j.notification]) AND b.binding + 0 = j.binding AND b.waiting = j.waiting"
+"""By the key alone (see `db`): with `+ 0` not by the index of bindings."""
 _CHUNKS = 500
 _RETRIES = 50_000
 """How many are in memory at a time while a notification is stopped."""
@@ -133,13 +135,13 @@ async def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
     taken = [(*key, n) for key, n in left.items()]
     await db.many(
         "DELETE FROM backlog b USING unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) j(notification, binding, waiting, n) "
-        "WHERE b.notification = j.notification AND b.binding = j.binding AND b.waiting = j.waiting AND b.n + j.n <= 0",
+        f"WHERE {_SAME} AND b.n + j.n <= 0",
         taken,
     )
     await db.many(
         "UPDATE backlog b SET n = b.n + j.n FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) "
         "j(notification, binding, waiting, n) "
-        "WHERE b.notification = j.notification AND b.binding = j.binding AND b.waiting = j.waiting",
+        f"WHERE {_SAME}",
         taken,
     )
     return chunks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from array import array
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
+from fanout.errors import StorageError
 from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     audience,
@@ -48,6 +50,7 @@ from fanout.storage.postgres import (
     watching,
 )
 from fanout.storage.postgres.access import PostgresAccess
+from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
@@ -87,6 +90,7 @@ class PostgresStorage:
         """Chunks and epochs of settlements whose answers were never heard."""
         self._emptied, self._emptied_of = Emptied(), 0
         self._believe_callers = believe_callers
+        self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
         self.access = PostgresAccess(self._database)
@@ -136,6 +140,9 @@ class PostgresStorage:
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         """See `Storage`."""
         found: list[Endpoint] = await self._write(registration.register, registrations, now)
+        if len(registrations) >= endpoints.COPY_FROM and self._imported.due(len(registrations)):
+            with contextlib.suppress(StorageError):  # what was asked for is done
+                await self._write(analyze, durable=False, quiet=True)
         return found
 
     async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:

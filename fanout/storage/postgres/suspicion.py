@@ -36,8 +36,8 @@ class Inspection:
         mine = await hold(db, [row[0] for row in wanted], wait=False)
         rows = await db.rows(
             "SELECT c.id, c.notification, c.binding, c.lane, c.attempt, c.states, n.stopped, c.owner, c.leased_at, c.leased_after, "
-            "c.crashes, c.part FROM chunk c JOIN notification n ON n.id = c.notification "
-            "WHERE c.id = ANY($1::bigint[]) AND n.id = ANY($2::bigint[])",
+            "c.crashes, c.part FROM chunk c CROSS JOIN LATERAL "
+            "(SELECT id, stopped FROM notification WHERE id = c.notification OFFSET 0) n WHERE c.id = ANY($1::bigint[]) AND n.id = ANY($2::bigint[])",
             list(chunks),
             mine,
         )

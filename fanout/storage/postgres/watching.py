@@ -65,7 +65,7 @@ async def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
 async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
     """Of these notifications, those that have finished or are unknown."""
     rows = await db.rows(
-        "SELECT uuid FROM notification WHERE uuid = ANY($1::text[]) AND finished_at IS NULL", list(uuids)
+        "SELECT uuid FROM notification WHERE uuid = ANY($1::text[]) AND num_nulls(finished_at) = 1", list(uuids)
     )
     return set(uuids) - {row[0] for row in rows}
 

@@ -97,8 +97,8 @@ PLANTS = [
     Plant(
         "PostgreSQL: a lease is extended by any epoch",
         "fanout/storage/postgres/leasing.py",
-        'j(id, epoch) ON c.id = j.id AND c.epoch = j.epoch "',
-        'j(id, epoch) ON c.id = j.id "',
+        "WHERE id = j.id AND epoch = j.epoch AND owner",
+        "WHERE id = j.id AND owner",
         _POSTGRES,
     ),
     Plant(
