@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -109,6 +110,53 @@ def test_the_environment_of_the_compose_file_is_a_configuration(tmp_path: Path) 
     environ |= {"FANOUT_CONFIG": str(tmp_path / "fanout.toml"), "FANOUT_STORAGE_FILE": str(tmp_path / "storage")}
     settings = load(None, Registry().settings_type, environ)
     assert settings.storage == "postgresql://fanout:x@postgres/fanout"
+
+
+def linter() -> str | None:
+    """hadolint, which is among the packages of this environment where there is a wheel of it."""
+    return shutil.which(
+        "hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
+
+
+@pytest.mark.external
+@pytest.mark.skipif(linter() is None, reason="hadolint is not installed")
+def test_hadolint_finds_nothing() -> None:
+    found = subprocess.run(
+        [str(linter()), "--no-color", str(DEPLOY / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def composer() -> list[str] | None:
+    for words in (["docker", "compose"], ["podman", "compose"], ["docker-compose"]):
+        if (
+            shutil.which(words[0])
+            and not subprocess.run([*words, "version"], capture_output=True, check=False).returncode
+        ):
+            return words
+    return None
+
+
+@pytest.mark.external
+def test_compose_understands_its_file(tmp_path: Path) -> None:
+    words = composer()
+    if words is None:
+        pytest.skip("docker compose is not installed")
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    found = subprocess.run(
+        [*words, "-f", str(tmp_path / "deploy" / "compose.yaml"), "config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert yaml.safe_load(found.stdout)["services"]["work"]["read_only"] is True
 
 
 @pytest.mark.external
