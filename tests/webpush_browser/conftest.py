@@ -131,7 +131,7 @@ class Page:
 
 
 @asynccontextmanager
-async def _chromium(profile: Path) -> AsyncIterator[Chromium]:
+async def running_chromium(profile: Path) -> AsyncIterator[Chromium]:
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
         pytest.skip("no Chromium is there: install chromium")
@@ -175,10 +175,10 @@ async def _chromium(profile: Path) -> AsyncIterator[Chromium]:
 
 @pytest.fixture
 def start_chromium(tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Chromium]]:
-    return lambda: _chromium(tmp_path / "profile")
+    return lambda: running_chromium(tmp_path / "profile")
 
 
 @pytest.fixture
 async def chromium(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with _chromium(tmp_path / "profile") as running:
+    async with running_chromium(tmp_path / "profile") as running:
         yield running

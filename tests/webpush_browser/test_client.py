@@ -99,7 +99,7 @@ async def test_the_page_shows_the_feed_and_what_other_devices_do(chromium: Any) 
     async with served() as service:
         first = await service.post(title="Before")
         page = await opened(chromium, service)
-        assert await page.run(entry(first, ".querySelector('strong').textContent")) == "Before"
+        assert await page.run(entry(first, ".querySelector('h2').textContent")) == "Before"
 
         second = await service.post(title="While it is open")
         assert await until(page, entry(second, "?.classList.contains('unread')"))

@@ -80,7 +80,7 @@ export class Device {
     const [unsid, held, renewals] = await store.kept(this.#at, user, "unsid", "held", "renewals");
     this.unsid = unsid; // another page of this browser may have renewed it
     if (!wanted) return { ...nothing, renewed: unsid !== before };
-    const key = this.#key ?? wanted.applicationServerKey;
+    const key = wanted.applicationServerKey === null ? null : (this.#key ?? wanted.applicationServerKey);
     const pushes = key !== null && current === user;
     const endpoint = pushes && allowed() ? await endpointFor(key, wanted.scope) : "";
     if (unsid !== null && !again && !fresh && held === endpoint) return { ...nothing, renewed: unsid !== before };

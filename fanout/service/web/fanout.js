@@ -10,8 +10,8 @@
 //
 // Events: `change` (detail: the items that differ), `status` (detail: "offline", "synchronizing" or "synchronized"), `subscription`
 // (detail: "renewed", or why there is none: "denied" where the browser allows no notifications, "ended" where the service gives none now),
-// `user` (detail: the key of the user of the token, null after signing out), `unauthorized` (the token was refused although it was asked
-// for anew) and `stopped` (detail: the refusal after which the client follows no longer: call start again).
+// `counts` (detail: `{unread, unseen}`), `user` (detail: the key of the user of the token, null after signing out), `unauthorized` (the
+// token was refused although it was asked for anew) and `stopped` (detail: the refusal after which the client follows no longer).
 
 import "./store.js";
 import { Caller, FanoutError } from "./caller.js";
@@ -48,6 +48,8 @@ export class Fanout extends EventTarget {
     this.status = "offline";
     /** The key of the token's user (`GET /v1/me`), null before it is known. */
     this.user = null;
+    /** How many items are unread, and how many have come since the user last looked: `{unread, unseen}`, null before it is known. */
+    this.counts = null;
     this.#newest = newest;
     this.#caller = new Caller(String(service).replace(/\/+$/, ""), token, at, {
       became: (user) => this.#become(user),
@@ -190,6 +192,28 @@ export class Fanout extends EventTarget {
     return this.#change(id, { action: "snoozed" });
   }
 
+  /** Mark everything as read that was there at the last change known here, items that were not read into this page too. */
+  async markAllRead() {
+    await this.#caller.known();
+    const [user, cursor] = [this.user, this.#cursor];
+    const unread = [...this.items.values()].filter((item) => !item.read);
+    const changes = await Promise.all(unread.map((item) => store.want(this.#at, user, item.id, { read: true }, this.#items.served.get(item.id))));
+    this.#changed(this.#items.show(this.#items.wait(changes, [])));
+    try {
+      if (cursor !== null) await this.#call("PATCH", "/v1/me/feed", { read: true, until: cursor });
+      if (!this.#listing) await this.refresh(); // so that they are not sent one by one as well
+      await this.#flush();
+    } catch (error) {
+      this.#sendLater();
+      if (error.status === 403) throw error;
+    }
+  }
+
+  /** The user has seen what is there, up to this item or all of it: nothing of it is `unseen` any more. */
+  async look(id = null) {
+    this.#count(await this.#call("PUT", "/v1/me/seen", id === null ? {} : { item: id }));
+  }
+
   /** Delete it, here and on every other device. */
   async remove(id) {
     await this.#change(id, { remove: true });
@@ -235,7 +259,7 @@ export class Fanout extends EventTarget {
   /** Go on as this user, with what is kept of hers; null is nobody. */
   async #become(user) {
     this.user = user;
-    this.#cursor = this.#older = null;
+    this.#cursor = this.#older = this.counts = null;
     this.#listing = false;
     this.#items.clear();
     if (user !== null) {
@@ -251,6 +275,7 @@ export class Fanout extends EventTarget {
       this.#items.show(items.map((item) => item.id));
       this.#line.restart();
     }
+    if (this.status === "synchronized") this.#say("offline"); // it was, with another's feed
     this.#tell("user", user);
     this.#tell("change", [...this.items.values()]);
   }
@@ -352,6 +377,7 @@ export class Fanout extends EventTarget {
 
   async #event({ type, data, id }) {
     if (type === "change") await this.#take([data], id);
+    else if (type === "counts") this.#count(data);
     else if (type === "cursor") {
       this.#listing = false;
       await this.#take([], id);
@@ -397,6 +423,11 @@ export class Fanout extends EventTarget {
 
   #changed(items) {
     if (items.length) this.#tell("change", items);
+  }
+
+  #count(counts) {
+    this.counts = counts;
+    this.#tell("counts", counts);
   }
 
   #tell(type, detail = null) {

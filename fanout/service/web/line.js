@@ -71,19 +71,22 @@ export class Line {
 
   async #follow(run) {
     for (let connected = this.#failures === 0; this.#run === run; connected = false) {
+      let anew = false; // by our own wish: with another user or device, or over another network
       try {
         if (!connected) await this.#hooks.connect();
         if (this.#run === run) await this.#read();
+        anew = this.#stream.signal.aborted;
       } catch (error) {
         if (this.#run !== run) return;
         if (!passing(error)) {
           this.stop();
           return this.#hooks.stopped(error);
         }
-        if (error.name !== "AbortError" && error.code !== "user") this.#failures += 1;
+        anew = error.name === "AbortError" || error.code === "user";
+        if (!anew) this.#failures += 1;
       }
       if (this.#run !== run) return;
-      this.#hooks.say("offline");
+      if (!anew) this.#hooks.say("offline");
       if (this.#failures) await this.#pause(Math.random() * Math.min(RETRY_CAP, RETRY * 2 ** Math.min(this.#failures, 10)));
     }
   }

@@ -31,7 +31,7 @@ _FILES = (
 )
 _PARTS = {"worker.js": ("store.js", "worker.js")}
 """Files that are sent as one: a service worker that another one imports cannot tell where its own files are."""
-_POLICY = "default-src 'self'; connect-src 'self' http: https:; img-src 'self' https: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+_POLICY = "default-src 'self'; connect-src 'self' http: https:; img-src 'self' https: data:; style-src 'self'; frame-ancestors 'none'"
 _WORKER_POLICY = "default-src 'none'; script-src 'self'; connect-src 'self' http: https:"
 
 router = APIRouter(prefix="/client", tags=["web client"], include_in_schema=False)

@@ -190,6 +190,12 @@ globalThis.fanoutStore ??= (() => {
 
   const pick = (from, names) => Object.fromEntries(Object.keys(names).filter((name) => from && name in from).map((name) => [name, from[name]]));
 
+  /** Whether the item, as it is by now, is already what the change makes of it. */
+  function done(change, item) {
+    if (change.etag === null || number(item) <= number(change)) return false;
+    return item.status === "deleted" || (!change.remove && Object.entries(change.set).every(([name, value]) => item[name] === value));
+  }
+
   /** The item as its user has it: what waits is done already. Null for one that she deleted. */
   function overlaid(item, change) {
     if (!change) return item.status === "deleted" ? null : item;
@@ -262,6 +268,11 @@ globalThis.fanoutStore ??= (() => {
     for (;;) {
       const [row] = await at.run((rows) => rows.all("unsent", user));
       if (!row) return refused;
+      const known = (await at.run((rows) => rows.get("items", row.key)))?.item;
+      if (known && done(row.change, known)) {
+        await settle(at, user, row.change, null);
+        continue;
+      }
       const change = { ...row.change, doubt: true };
       const path = `/v1/me/feed/${encodeURIComponent(change.item)}`;
       await settle(at, user, change, change); // from here on it may have been done, whatever comes back
