@@ -203,3 +203,38 @@ async def test_signing_out_leaves_nothing_of_the_user_but_what_was_not_sent(js: 
     await js.run("h.kept.browser.cut(false)")
     await started(js, service, NEXT)
     assert await state(service) == {id: (False, "dismissed")}
+
+
+async def test_all_is_marked_as_read_in_one_call_and_what_came_meanwhile_stays(js: Node, service: Web) -> None:
+    ids = [await service.post(title=str(number)) for number in range(4)]
+    await started(js, service, newest=3)
+    await js.run("await h.until(() => h.kept.tab.client.status === 'synchronized'); h.kept.browser.asked = [];")
+    code = """
+    const { browser, tab } = h.kept;
+    await tab.run((client) => client.markAllRead());
+    return [tab.client.waiting, [...tab.client.items.values()].every((item) => item.read), browser.asked.filter((each) => each.startsWith("PATCH"))];
+    """
+    assert await js.run(code) == [0, True, ["PATCH /v1/me/feed"]]
+    assert await state(service) == dict.fromkeys(ids, (True, "none")), "those too that this page has not read"
+
+    late = [await service.post(title=str(number)) for number in range(2)]
+    await js.run("await h.until(() => h.kept.tab.client.items.has(args.id)); h.kept.browser.cut();", id=late[1])
+    await js.run("await h.kept.tab.run((client) => client.markAllRead())")
+    unknown = await service.post(title="Nobody has seen it")
+    await js.run("h.kept.browser.cut(false); await h.until(() => h.kept.tab.client.waiting === 0)")
+    assert await state(service) == dict.fromkeys([*ids, *late], (True, "none")) | {unknown: (False, "none")}
+
+
+async def test_counts_come_with_the_stream_and_after_looking(js: Node, service: Web) -> None:
+    first = await service.post()
+    await started(js, service)
+    counts = "await h.until(() => JSON.stringify(h.kept.tab.client.counts) === args.counts); return true"
+    assert await js.run(counts, counts='{"unread":1,"unseen":1}')
+    await service.post()
+    assert await js.run(counts, counts='{"unread":2,"unseen":2}')
+    await js.run("await h.kept.tab.run((client) => client.look(args.id))", id=first)
+    assert await js.run(counts, counts='{"unread":2,"unseen":1}')
+    await js.run(DOES, what="markRead", id=first)
+    assert await js.run(counts, counts='{"unread":1,"unseen":1}')
+    await js.run("await h.kept.tab.run((client) => client.look())")
+    assert await js.run(counts, counts='{"unread":1,"unseen":0}')

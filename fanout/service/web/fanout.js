@@ -192,7 +192,10 @@ export class Fanout extends EventTarget {
     return this.#change(id, { action: "snoozed" });
   }
 
-  /** Mark everything as read that was there at the last change known here, items that were not read into this page too. */
+  /**
+   * Mark everything as read that was there at the last change known here, items that were not read into this page too. Where nothing can be
+   * sent now, those of this page are sent later.
+   */
   async markAllRead() {
     await this.#caller.known();
     const [user, cursor] = [this.user, this.#cursor];
