@@ -134,7 +134,7 @@ _seen: set[str] = set()
 
 @pytest.fixture(scope="session", autouse=True)
 def recorded() -> Iterator[None]:
-    """With FANOUT_STATEMENTS=FILE: what these tests run is written there, see `fanout.storage.postgres.probe`."""
+    """With FANOUT_STATEMENTS=FILE: what these tests run is added there (`fanout.storage.postgres.probe`). Begin without the file to have no old ones."""
     target = os.environ.get("FANOUT_STATEMENTS")
     if not target:
         yield
@@ -150,4 +150,6 @@ def recorded() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pool, "_dial", dialed)
         yield
-    Path(target).write_text("".join(f"{line}\n" for line in families(_seen)))
+    there = Path(target)
+    known = there.read_text().splitlines() if there.exists() else []
+    there.write_text("".join(f"{line}\n" for line in families([*known, *_seen])))

@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
 SOURCE = re.compile(r"\b(FROM|JOIN|USING) unnest\(")
 RECORD = (
-    "a statement is new: list it with FANOUT_STATEMENTS=fanout/storage/postgres/statements.txt pytest tests/postgres"
+    "a statement is new: fence it (see fanout/storage/postgres/db.py), and list it by a run of the tests that use it, with "
+    "FANOUT_STATEMENTS=fanout/storage/postgres/statements.txt"
 )
 ROWS = 300
 FILL = f"""

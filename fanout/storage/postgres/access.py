@@ -84,9 +84,8 @@ async def _revoke(db: Db, app: str, id: str, now: float, by: str) -> bool:
 
 async def _used(db: Db, moments: dict[str, float]) -> None:
     # Locked in the order of the ids: two processes write the same ones.
-    await db.run(
-        "UPDATE access SET used_at = greatest(coalesce(used_at, 0), u.at) FROM (SELECT x.id, m.at FROM access x "
-        "JOIN unnest($1::text[], $2::float8[]) AS m (id, at) ON m.id = x.id ORDER BY x.id FOR UPDATE OF x) u WHERE access.id = u.id",
-        list(moments),
-        list(moments.values()),
+    await db.many(
+        "UPDATE access x SET used_at = greatest(coalesce(x.used_at, 0), j.at) FROM unnest($1::text[], $2::float8[]) j (id, at) "
+        "WHERE x.id = ANY (ARRAY[j.id])",
+        sorted(moments.items()),
     )

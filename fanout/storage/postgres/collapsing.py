@@ -20,6 +20,14 @@ Place = tuple[int, str, bytes]
 """(app, collapse key, digest of the target)."""
 
 
+_THERE = (
+    "unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
+    "CROSS JOIN LATERAL (SELECT id, uuid, stopped, expansions FROM notification WHERE app = j.app AND coalesce(collapse_key, '') = j.key "
+    "AND target_key = j.target AND num_nulls(finished_at) = 1 OFFSET 0) n"
+)
+"""The unfinished notifications at places."""
+
+
 async def supersede(db: Db, places: dict[Place, int], now: float) -> dict[int, tuple[str, ...]]:
     """Stop the unfinished notifications of these places, and say which they were.
 
@@ -29,10 +37,7 @@ async def supersede(db: Db, places: dict[Place, int], now: float) -> dict[int, t
         return {}
     await _take(db, places)
     rows = await db.rows(
-        "SELECT n.id, n.uuid, j.i FROM unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
-        "CROSS JOIN LATERAL (SELECT id, uuid, stopped FROM notification WHERE app = j.app AND coalesce(collapse_key, '') = j.key "
-        "AND target_key = j.target AND num_nulls(finished_at) = 1 OFFSET 0) n "
-        "WHERE n.stopped = '' ORDER BY n.id",
+        f"SELECT n.id, n.uuid, j.i FROM {_THERE} WHERE n.stopped = '' ORDER BY n.id",
         *zip(*((*place, i) for place, i in places.items()), strict=True),
     )
     await stop(db, [row[0] for row in rows], "superseded", now)
@@ -48,10 +53,10 @@ async def joinable(db: Db, places: dict[Place, int]) -> dict[int, tuple[int, str
         return {}
     await _take(db, places)
     rows = await db.rows(
-        "SELECT j.i, n.id, n.uuid, octet_length(n.content) FROM unnest($1::int[], $2::text[], $3::bytea[], $4::int[]) j(app, key, target, i) "
-        "JOIN notification n ON n.app = j.app AND n.collapse_key = j.key AND n.target_key = j.target "
-        "WHERE n.collapse_key IS NOT NULL AND n.finished_at IS NULL AND n.stopped = '' AND n.expansions > 0 ORDER BY n.id "
-        "FOR NO KEY UPDATE OF n",
+        f"WITH f AS MATERIALIZED (SELECT j.i, n.id FROM {_THERE} WHERE n.stopped = '' AND n.expansions > 0 ORDER BY n.id) "
+        "SELECT f.i, n.id, n.uuid, octet_length(n.content) FROM f "
+        "CROSS JOIN LATERAL (SELECT * FROM notification WHERE id = f.id OFFSET 0 FOR NO KEY UPDATE) n "
+        "WHERE n.finished_at IS NULL AND n.stopped = '' AND n.expansions > 0",
         *zip(*((*place, i) for place, i in places.items()), strict=True),
     )
     # Once it is held: until then somebody may have begun it.
@@ -67,7 +72,7 @@ async def join(db: Db, rows: Sequence[tuple[int, str, int, bytes]]) -> None:
     """Give each of what `joinable` found its new content."""
     await db.many(
         "WITH n AS (UPDATE notification n SET content = j.content FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) "
-        "j (id, uuid, size, content) WHERE n.id = j.id RETURNING n.app, 0 AS deliveries, octet_length(j.content) - j.size AS bytes), "
+        "j (id, uuid, size, content) WHERE n.id = ANY (ARRAY[j.id]) RETURNING n.app, 0 AS deliveries, octet_length(j.content) - j.size AS bytes), "
         f"l AS ({ADD_LOAD.format('SELECT app, deliveries, bytes FROM n')}) SELECT count(*) FROM n",
         rows,
     )

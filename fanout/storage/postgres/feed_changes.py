@@ -43,7 +43,7 @@ async def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
     )
     await db.many(
         "UPDATE feed_item i SET read = j.read, action = j.action, deleted = j.deleted, modified_at = j.modified_at, writer = j.writer, "
-        f"seq = j.seq, content = CASE WHEN j.deleted THEN '' ELSE i.content END FROM {_ROWS} WHERE i.id = j.item",
+        f"seq = j.seq, content = CASE WHEN j.deleted THEN '' ELSE i.content END FROM {_ROWS} WHERE i.id = ANY (ARRAY[j.item])",
         map(_row, (item for item in items if not item.broadcast)),
     )
 
