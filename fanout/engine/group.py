@@ -17,7 +17,7 @@ __all__ = ["SAMPLED", "Group", "Item", "LaneQueue"]
 Item = tuple[Lease, int]
 _OPEN = GateState.OPEN
 SAMPLED = 8
-"""Of so many answers one tells the limiter how long it took, where more than so many may be under way."""
+"""Of so many answers one tells the limiter how long it took; where no more than so many may be under way, each does."""
 _TURN = 32
 """Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
 _STUCK = 1.0
@@ -150,6 +150,7 @@ class Group:
         "probe_free",
         "queues",
         "rank",
+        "sampled",
         "seen",
         "senders",
     )
@@ -171,7 +172,7 @@ class Group:
         self.binding_gate = binding_gate
         self.limiter = Limiter()
         self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
-        self.limit = 1
+        self.limit = self.sampled = 1  # of so many answers one tells the limiter how long it took
         self.active = 0  # senders with a delivery in hand
         self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
         self.seen = 0  # answers at the last look whether there are any

@@ -21,7 +21,7 @@ from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relo
 from fanout.core.states import DeliveryState, Waiting
 from fanout.core.witness import FAULT
 from fanout.engine.evidence import Evidence
-from fanout.engine.group import SAMPLED, Group
+from fanout.engine.group import Group
 from fanout.engine.lease import Lease
 
 if TYPE_CHECKING:
@@ -109,12 +109,8 @@ class Senders:
                         except Exception as error:
                             outcome = self._fault(error)
                         group.answers = answers = group.answers + 1
-                        if group.limit <= SAMPLED:
-                            # Few are under way: each answer counts, or it would take long to see that more may be.
-                            if not isinstance(outcome, Deferred):
-                                group.limiter.answered(monotonic() - begun)
-                        elif answers % SAMPLED == 0 and not isinstance(outcome, Deferred):
-                            group.limiter.answered(monotonic() - begun, SAMPLED)
+                        if answers % group.sampled == 0 and not isinstance(outcome, Deferred):
+                            group.limiter.answered(monotonic() - begun, group.sampled)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
                             if not lease.accepted:
                                 evidence.unread.append(lease)

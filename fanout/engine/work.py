@@ -12,7 +12,7 @@ from fanout.core.model import LANES
 from fanout.core.policy import Policy
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.gates import Gates
-from fanout.engine.group import Group
+from fanout.engine.group import SAMPLED, Group
 from fanout.engine.lease import HELD, Lease
 from fanout.engine.live import Live
 from fanout.engine.sender import Senders
@@ -162,6 +162,8 @@ class Work:
             capacity = min(self.transport.capacity(group.name), group.limiter.limit)
             part = int(capacity * self.gates.share(group, self.clock.now()))
             group.limit = max(1, part) if capacity > 0 else 0
+            # Where few are under way each answer counts, or it would take long to see that more may be.
+            group.sampled = SAMPLED if group.limit > SAMPLED else 1
             if capacity <= 0 and group.queued:
                 self._stand_back(group)
         group.wake()
