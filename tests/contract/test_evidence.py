@@ -1,0 +1,52 @@
+"""What the pages for operators call shown is shown: each test, row and command that they name is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.faults.all_rows import ROWS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+RUNNING = ROOT / "docs" / "running-on-postgresql.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        tests = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+        assert name in tests, f"{file}::{name}"
+    for number in re.findall(r"\brow (\d+)", text):
+        assert int(number) in {row.number for row in ROWS}
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert find_spec(module) is not None, module
+    for link in re.findall(r"\]\(([\w./-]+\.md)\)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_page_on_postgresql_has_every_topology_with_its_evidence() -> None:
+    """Each topology says what may be lost, and names a test; what is counted there is what the list holds."""
+    text = RUNNING.read_text(encoding="utf-8")
+    topologies = text.partition("## Topologies")[2].partition("\n## ")[0].split("\n### ")[1:]
+    assert len(topologies) == 6
+    for topology in topologies:
+        assert "::test_" in topology, topology.splitlines()[0]
+    for heading in (
+        "Settings",
+        "Sizing",
+        "Backups",
+        "Upgrades",
+        "Vacuum",
+        "When one database is not enough",
+        "Sources",
+    ):
+        assert f"\n## {heading}\n" in text
+    for number in set(re.findall(r"\[(\d+)\]", text)):
+        assert f"\n{number}. " in text, f"source {number}"
