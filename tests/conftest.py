@@ -8,6 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
+
+# A loaded machine is no failure. What a test states for itself holds instead.
+settings.register_profile("short", deadline=None, max_examples=50)
+settings.register_profile("long", deadline=None, max_examples=500)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--short-rows", action="store_true", help="every row of the fault run in its short form (make faults-short)"
     )
     parser.addoption("--soak", action="store_true", help="the long form of the soak test (make soak)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("long" if config.getoption("--soak") else "short")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -41,6 +41,7 @@ def shown(items: list[dict[str, Any]]) -> list[tuple[str, bool]]:
     return [(item["content"]["title"], item["broadcast"]) for item in items]
 
 
+@pytest.mark.long("tests/cli/test_demo.py runs the demo")
 def test_where_nobody_looks_it_ends_and_says_how_the_page_is_served(tmp_path: Path) -> None:
     done = subprocess.run(DEMO, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

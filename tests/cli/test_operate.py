@@ -213,6 +213,7 @@ def test_a_worker_serves_metrics_and_logs_as_json(shell: Any) -> None:
     assert {record["event"] for record in records if record["logger"] == "fanout.cli"} == {"command"}
 
 
+@pytest.mark.long("tests/cli/test_platform.py asks several processes whether they are ready")
 def test_each_of_several_processes_has_a_port_of_its_own(shell: Any) -> None:
     child = start(shell, "work", "--processes", "2", "--metrics", "0", FANOUT_LOG_FORMAT="json")
     try:

@@ -91,6 +91,7 @@ def test_drain_names_what_is_parked(shell: Any) -> None:
     assert "the loft is locked" in done.stderr
 
 
+@pytest.mark.long("one that drains, and children that end together, are tried")
 def test_several_processes_drain_together(shell: Any) -> None:
     shell.register(*[(f"user-{n}", f"device-{n}") for n in range(300)])
     ids = [shell.ok("send", "--to", "all", "--title", str(n), "--yes") for n in range(3)]

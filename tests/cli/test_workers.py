@@ -43,6 +43,7 @@ def test_nobody_works(shell: Any) -> None:
     assert "`fanout work` starts one" in shell.ok("status", "--workers")
 
 
+@pytest.mark.long("tests/engine/test_fleet.py has one that ends, and one that is killed")
 def test_each_process_is_a_worker_until_it_ends(shell: Any) -> None:
     shell.register(("alice", "phone"))
     parent = start(shell, "work", "--processes", "2")

@@ -286,7 +286,14 @@ async def test_before_the_first_acceptance_nothing_uncertain_is_removed(
     assert "device-" not in caplog.text
 
 
-@pytest.mark.parametrize(("wrong", "removed"), [(40, range(400, 401)), (50, range(1, 501)), (60, range(1, 20))])
+_WRONG = [
+    (40, range(400, 401)),
+    pytest.param(50, range(1, 501), marks=pytest.mark.long("less and more than half of them are tried")),
+    (60, range(1, 20)),
+]
+
+
+@pytest.mark.parametrize(("wrong", "removed"), _WRONG)
 async def test_sandbox_tokens_in_production_harm_no_good_device(wrong: int, removed: range) -> None:
     """Of 1,000 devices so many percent are called dead: the good ones have the broadcast and alerts at once."""
 

@@ -15,6 +15,7 @@ from fanout.core.feed import FeedQuery
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long("tests/faults/test_kills.py kills senders and workers")
 async def test_a_killed_poster_loses_neither_items_nor_pushes(tmp_path: Path) -> None:
     database = tmp_path / "feed.db"
     rng = random.Random(7)

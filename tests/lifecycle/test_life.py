@@ -51,7 +51,7 @@ class InSqlite(Life):
         self.storage = self._opened()
 
 
-@pytest.mark.parametrize(("life", "short", "long"), [(InMemory, 200, 4000), (InSqlite, 25, 1000)])
+@pytest.mark.parametrize(("life", "short", "long"), [(InMemory, 60, 4000), (InSqlite, 10, 1000)])
 def test_every_promise_is_kept(life: type[Life], short: int, long: int, request: pytest.FixtureRequest) -> None:
     soak = request.config.getoption("--soak")
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -78,7 +78,7 @@ def test_every_promise_is_kept(databases: Databases, request: pytest.FixtureRequ
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         InPostgres,
         settings=settings(
-            max_examples=500 if soak else 6,
+            max_examples=500 if soak else 3,
             stateful_step_count=80 if soak else 50,
             derandomize=not soak,
             deadline=None,

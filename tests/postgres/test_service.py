@@ -46,6 +46,7 @@ def a_post(user: str, title: str) -> dict[str, object]:
     return {"target": {"user": user}, "title": title, "feed": True}
 
 
+@pytest.mark.long("tests/cli/test_serve_processes.py has two services on SQLite")
 async def test_what_is_posted_at_one_is_read_and_streamed_at_the_other(place: Place) -> None:
     here, there = await place.serve(), await place.serve()
     await devices(here, "alice-1", "alice-2")
