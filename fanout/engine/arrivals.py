@@ -22,8 +22,8 @@ from fanout.plugin import Clock, Inbox, Storage
 __all__ = ["Arrivals"]
 
 _log = logging.getLogger("fanout.arrivals")
-_POLL = 0.05
-"""Seconds between two looks into the inbox: no commit of another program's is announced."""
+_POLL = 30.0
+"""Seconds between two looks into the inbox although the keeper has seen nothing there."""
 _BATCH = 200
 """Notifications that are taken in one transaction: some 50 ms."""
 
@@ -112,10 +112,9 @@ class Arrivals:
     async def run(self) -> None:
         """Take what is committed into the inbox, where there is one."""
         inbox = self._storage.inbox
-        pause = _POLL
         while inbox is not None:
-            await Signal().wait(pause)
-            pause = _POLL
+            await self._keeper.arrived.wait(_POLL)
+            inbox.pending = False
             try:
                 while await inbox.due(self._apps, self._clock.now()) and await self._take(inbox) == _BATCH:
                     pass
@@ -125,6 +124,8 @@ class Arrivals:
                 if self._patience.first:
                     what = "The disk is full" if isinstance(error, StorageFull) else str(error)
                     _log.error("Enqueued notifications wait in the inbox: %s", what)
+                inbox.pending = True
+                await Signal().wait(pause)
 
     async def _take(self, inbox: Inbox) -> int:
         now = self._clock.now()

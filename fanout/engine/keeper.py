@@ -70,6 +70,7 @@ class Keeper:
         self._steps, self._suspends = watch.steps, watch.suspends
         self._ahead = False  # the clock was set back, and storage has not been told yet
         self.look = Signal()
+        self.arrived = Signal()
         self._trouble = trouble
         self._lapse = lapse
         self._incarnation: int | None = None
@@ -120,6 +121,8 @@ class Keeper:
 
         A process without workers looks only while somebody waits.
         """
+        if (listen := getattr(self._storage, "listen", None)) is not None:
+            listen(self.look.set)
         await patiently(self._look_at_controls, self._trouble)
         self._incarnation = getattr(self._storage, "incarnation", 0)
         await patiently(self._retime, self._trouble)
@@ -145,6 +148,8 @@ class Keeper:
         """Somebody has begun to wait for a notification. A process with workers looks often enough without being told."""
         if not self._works:
             self.look.set()
+        if (hurry := getattr(self._storage, "hurry", None)) is not None:
+            hurry()
 
     def _forget(self) -> None:
         """Storage stands on another database than before: what was learned of that one says nothing of this."""
@@ -161,6 +166,8 @@ class Keeper:
     async def _look_around(self) -> None:
         await self._look_at_clock()
         changes = await self._storage.changes()
+        if self._storage.inbox is not None and self._storage.inbox.pending:
+            self.arrived.set()
         incarnation = getattr(self._storage, "incarnation", 0)
         if incarnation != self._incarnation:
             self._incarnation = incarnation

@@ -151,7 +151,7 @@ class Membership:
                 await self._strays.give_back(now)
                 if monotonic >= self._patient_until:
                     await self._link.renew(self._note.id, now)
-            self._notes = [note for note in await self._storage.gates(now) if note.worker != self._note.id]
+                self._notes = [note for note in await self._storage.gates(now) if note.worker != self._note.id]
             self._follow()
             late = self._clock.monotonic() - self._last > self._life / 4
             self._last = monotonic

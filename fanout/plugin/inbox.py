@@ -17,6 +17,9 @@ class Inbox(Protocol):
     rollback, nothing is. A notification whose key turned out to be an earlier one's answers with that one's status.
     """
 
+    pending: bool
+    """Whether `Storage.changes` has found something here, for whatever app, since the engine set this to False."""
+
     async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
         """Enter it in the transaction of `connection`, with one statement and no lock that another transaction waits for.
 
@@ -26,7 +29,7 @@ class Inbox(Protocol):
         ...
 
     async def due(self, apps: Sequence[str], now: float) -> bool:
-        """Whether there may be something to take for these apps. Asked every 50 ms by every worker: it reads next to nothing."""
+        """Whether there may be something to take for these apps. Asked by every worker while something is `pending`: it reads next to nothing."""
         ...
 
     async def take(

@@ -50,7 +50,13 @@ class PostgresInbox:
         self._retention = context.retention
         self._schema = schema
         self._low = self._of = 0
+        self.pending = False
         """Below this number of a transaction there is nothing left, and will be nothing."""
+
+    @property
+    def low(self) -> str:
+        """The transaction from which on to look."""
+        return str(self._low if self._of == self._database.incarnation else 0)
 
     async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
         """See `Inbox`."""

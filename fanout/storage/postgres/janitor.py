@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from fanout.core.records import Expired
 from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.feed_tidy import EXPIRABLE
 from fanout.storage.postgres.ledger import finish_ready, hold
 from fanout.storage.postgres.stopping import end_open
 from fanout.storage.postgres.watching import IS_AUDIT
@@ -25,16 +27,14 @@ SELECT n.id FROM notification n WHERE n.finished_at IS NULL AND n.expires_at <= 
 """
 
 
-async def expirable(db: Db, now: float) -> bool:
-    """Whether `expire` has something to do."""
-    return bool(
-        await db.value(
-            f"SELECT EXISTS ({_PAST}) OR EXISTS (SELECT 1 FROM endpoint "
-            "WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1)",
-            now,
-            now + db.skew,
-            1,
-        )
+async def expirable(db: Db, now: float) -> Any:
+    """Whether `expire` has something to do, and whether `feed_tidy.expire` has."""
+    return await db.row(
+        f"SELECT EXISTS ({_PAST}) OR EXISTS (SELECT 1 FROM endpoint "
+        f"WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1), {EXPIRABLE}",
+        now,
+        now + db.skew,
+        1,
     )
 
 

@@ -17,6 +17,7 @@ from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
+from fanout.storage.postgres.ear import Ear
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
 from fanout.storage.postgres.pool import Pool
@@ -32,6 +33,10 @@ Function = Callable[..., Awaitable[Any]]
 _log = logging.getLogger("fanout.postgres")
 _LIMIT = 20.0
 """Seconds that a call may take as a whole, whatever the database does."""
+_UNHEARD = 0.1
+"""Seconds for which a look is good where others' commits are not told: behind a pooler, or those of a host's own transactions."""
+_UNTOLD = 1.0
+"""And where they are: a notice is a hint that may be lost."""
 _REPEATS = 12
 """How often an operation is run that others come in between, after pauses of up to 1 ms, 2 ms, and so on to 64 ms."""
 _LOSSES = 2
@@ -72,6 +77,17 @@ class Database:
         self._place: tuple[Identity, int] | None = None
         self._suspect = False
         self._highest = 0
+        self._looked = (
+            float("-inf"),
+            0,
+            0,
+        )  # when (monotonic), what was found, and how many commits of our own that held
+        self.ear: Ear | None = None
+        """Who hears of others' commits; None as long as no engine has asked for it."""
+        self.heard = False
+        """Whether others have said that they committed something since the last look."""
+        self.pending = self.used = False
+        """Whether there is something in the inbox, and whether anything ever was."""
         self.incarnation = 0
         """Grows whenever the connections lead to another database than before: nothing that was learned of that one holds."""
         schema = pool.options.schema
@@ -95,26 +111,53 @@ class Database:
         return await self._limited(function, arguments, _READ, "COMMIT")
 
     async def write(
-        self, function: Function, *arguments: Any, durable: bool = True, quiet: bool = False, again: bool = False
+        self,
+        function: Function,
+        *arguments: Any,
+        durable: bool = True,
+        quiet: bool = False,
+        told: bool = True,
+        again: bool = False,
     ) -> Any:
-        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work.
+        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work; not `told`:
+        none for other processes.
 
         `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
         """
         begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
-        return await self._limited(function, arguments, begin, commit, again)
+        result = await self._limited(function, arguments, begin, commit, again)
+        if self.ear is not None and told and not quiet:
+            self.ear.told()
+        return result
 
-    async def changes(self, *, others: bool) -> int:
-        """A number that is another after any commit; with `others`, after those of other processes."""
-        known = self._highest
-        value = int(await self.look(_changed))
-        if value < known:
-            # It only grows. The tables were made anew, or those of a backup put in their place, below connections that stayed.
-            self._suspect = True
-            self._elsewhere()
-        self._highest = max(self._highest, value)
-        return value - self._bumped if others else value
+    async def changes(self, *, others: bool, low: str) -> int:
+        """A number that is another after any commit; with `others`, after those of other processes. Looks into the inbox besides, from the
+        transaction `low` on: `pending` and `used`."""
+        if not self._fresh():
+            self.heard = False
+            known, bumped = self._highest, self._bumped
+            try:
+                value, self.pending, self.used = await self.look(_changed, low)
+            except BaseException:
+                self.heard = True
+                raise
+            if int(value) < known:
+                # It only grows. The tables were made anew, or those of a backup put in their place, below connections that stayed.
+                self._suspect = True
+                self._elsewhere()
+                bumped = 0
+            self._highest = max(self._highest, int(value))
+            self._looked = time.monotonic(), self._highest, bumped
+        _, value, bumped = self._looked
+        return value - bumped if others else value + self._bumped - bumped
+
+    def _fresh(self) -> bool:
+        """Whether the last look will do: nothing was told since, and where nothing is told, it was made just now."""
+        if self.ear is None or self.heard:
+            return False
+        every = _UNTOLD if self.ear.listening and not self.used else _UNHEARD
+        return time.monotonic() - self._looked[0] < every
 
     async def _met(self, connection: Connection, greeting: Greeting, before: float) -> None:
         """A new connection has said where it leads. Where that is elsewhere than before, nothing is done there before its numbers are safe."""
@@ -143,6 +186,7 @@ class Database:
         )
         self._known = self._known.renewed()
         self._bumped = self._highest = 0
+        self._looked = float("-inf"), 0, 0
         self.incarnation += 1
 
     @property
@@ -298,6 +342,10 @@ async def _roll_back(connection: Connection) -> bool:
     return not connection.is_closed() and not connection.is_in_transaction()
 
 
-async def _changed(db: Db) -> int:
+async def _changed(db: Db, low: str) -> Any:
     # Of a sequence of which nothing was taken, the last value is the first one that will be.
-    return int(await db.value("SELECT last_value + is_called::int FROM changed"))
+    return await db.row(
+        "SELECT (SELECT last_value + is_called::int FROM changed), EXISTS (SELECT 1 FROM inbox WHERE xid >= $1::text::xid8), "
+        "(SELECT is_called FROM inbox_id_seq)",
+        low,
+    )

@@ -48,6 +48,8 @@ class Pool:
         self._connecting = asyncio.Lock()
         self._free: list[Connection] = []
         self._used: set[Connection] = set()
+        self.beside: set[Connection] = set()
+        """Connections that are not the pool's, and are dropped with its own."""
         self._failures = self._failed = 0
         self.met: Callable[[Connection, Greeting, float], Awaitable[None]] | None = None
         """Told of each new connection before it is used, with what it said, and when it was asked for that (monotonic seconds)."""
@@ -232,7 +234,7 @@ class Pool:
 
     def abort(self) -> None:
         """All connections so far lead to a database that is not the one any more: those in use too are of no use."""
-        for connection in [*self._free, *self._used]:
+        for connection in [*self._free, *self._used, *self.beside]:
             connection.terminate()
         self._free.clear()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from fanout.core.address import Address
@@ -51,6 +51,7 @@ from fanout.storage.postgres import (
 )
 from fanout.storage.postgres.access import PostgresAccess
 from fanout.storage.postgres.analyzing import Imported, analyze
+from fanout.storage.postgres.ear import Ear
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
@@ -133,6 +134,8 @@ class PostgresStorage:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._database.ear is not None:
+            await self._database.ear.close()
         await self._pool.close()
 
     # -- directory
@@ -202,7 +205,7 @@ class PostgresStorage:
     ) -> list[Chunk]:
         """See `Storage`."""
         asked = (worker, app, binding, lane, limit, now, until)
-        chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False)
+        chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False, told=False)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
@@ -212,7 +215,7 @@ class PostgresStorage:
 
     async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(leasing.extend, leases, until, durable=False)
+        lost: list[int] = await self._write(leasing.extend, leases, until, durable=False, told=False)
         return lost
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
@@ -226,6 +229,8 @@ class PostgresStorage:
             self._in_doubt |= these
             raise
         self._in_doubt -= these
+        if any(answer.finished for answer in answers):
+            self.hurry()
         return answers
 
     async def notification(self, id: str) -> Stored | None:
@@ -317,7 +322,25 @@ class PostgresStorage:
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""
-        return await self._database.changes(others=others)
+        number = await self._database.changes(others=others, low=self.inbox.low)
+        self.inbox.pending, self._database.pending = self.inbox.pending or self._database.pending, False
+        return number
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """See `Storage`."""
+        if self._database.ear is None:
+
+            def hear() -> None:
+                self._database.heard = True
+                heard()
+
+            self._database.ear = ear = Ear(self._pool)
+            ear.begin(hear)
+
+    def hurry(self) -> None:
+        """See `Storage`."""
+        if self._database.ear is not None:
+            self._database.ear.hurry()
 
     async def probe(self) -> None:
         """See `Storage`."""
@@ -343,10 +366,11 @@ class PostgresStorage:
     async def expire(self, now: float, *, limit: int) -> Expired:
         """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
         expired, done = Expired(0), 0
-        if await self._look(janitor.expirable, now):
+        queue, items = await self._look(janitor.expirable, now)
+        if queue:
             expired = await self._write(janitor.expire, now, limit)
             done = int(expired)
-        if done < limit and await self._look(feed_tidy.expirable, now):
+        if done < limit and items:
             done += await self._write(feed_tidy.expire, now, limit - done)
         return Expired(done, expired.unexpanded)
 
