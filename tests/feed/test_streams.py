@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from fanout.errors import StorageError
 from fanout.service.auth import Caller
 from fanout.service.auth.errors import unauthorized, unavailable
 from fanout.service.feed import FeedSettings, NewItem
+from fanout.service.feed.streams import EventStream
 
 pytestmark = pytest.mark.anyio
 
@@ -431,3 +433,44 @@ async def test_no_change_is_missed_or_told_twice_while_streams_break(backend: st
 async def test_the_request_that_opens_a_stream_can_not_be_anybodys() -> None:
     async with running("memory:") as rig, httpx.AsyncClient(base_url=rig.url) as client:
         assert (await client.get("/v1/me/feed/events")).status_code == 403
+
+
+async def test_what_is_read_and_held_for_a_reader_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that lies 60 large changes behind has them all, in order; no reading and no piece is larger than the bounds."""
+    async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client:
+        begin = (await client.get("/v1/me/feed")).json()["cursor"]
+        ids = [await put(rig, text="x" * 60_000, n=n) for n in range(60)]
+        read, sent = [], []
+        facet = rig.engine.storage.feed
+        real, send = facet.read, EventStream.send
+
+        async def reading(*arguments: Any) -> Any:
+            page = await real(*arguments)
+            read.append(sum(len(item.content) for item in page.items))
+            return page
+
+        async def sending(stream: EventStream, data: bytes, now: float) -> None:
+            sent.append(len(data))
+            await send(stream, data, now)
+
+        monkeypatch.setattr(facet, "read", reading)
+        monkeypatch.setattr(EventStream, "send", sending)
+        async with events(client, **{"last-event-id": begin}) as stream:
+            assert (await stream.next())[0] == "cursor"
+            assert await took(stream, 60) == ids
+        assert max(read) <= 8 * 65_536
+        assert max(sent) <= 2 * 262_144 + 8 * 65_536
+
+
+async def test_a_reader_that_lies_too_many_large_changes_behind_begins_anew() -> None:
+    async with running("memory:", feed=replace(QUICK, backlog=20)) as rig, rig.client("alice") as client:
+        begin = (await client.get("/v1/me/feed")).json()["cursor"]
+        for n in range(40):
+            await put(rig, text="x" * 60_000, n=n)
+        async with events(client, **{"last-event-id": begin}) as stream:
+            kinds = []
+            while "resync" not in kinds:
+                kinds.append((await stream.next())[0])
+            assert kinds.count("change") < 20
+            again = await put(rig)
+            assert await took(stream, 1) == [again]

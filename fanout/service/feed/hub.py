@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from fanout.core.counts import Counts
 from fanout.core.cursor import Cursor, topics_digest
-from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscription, Touched, user_digest
+from fanout.core.feed import FeedItem, FeedPage, Subscription, Touched, user_digest
 from fanout.errors import FanoutError
 from fanout.plugin import Clock, Storage
+from fanout.service.feed.behind import read_behind
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.settings import FeedSettings
 from fanout.service.feed.streams import BEAT, EventStream, item_json, told
@@ -128,7 +129,7 @@ class Hub:
 
     async def begin(self, stream: EventStream) -> None:
         """Say where the stream begins: at the reader's cursor, or else at this moment; and send what has come since."""
-        page = await self._read(stream, stream.place.seq if stream.place is not None else None)
+        page = await self._read(stream, None)
         place = stream.place
         resync = place is not None and not self._fresh(place, page)
         if place is None or resync:
@@ -264,9 +265,7 @@ class Hub:
             while stream.behind and stream.place is not None and not self._over(stream):
                 stream.behind = False
                 async with self._reads:
-                    page = await self._read(stream, stream.place.seq)
-                    counts = await self._counts(stream, page)
-                data = self._events(stream, page) + stream.counted(counts)
+                    data = await self._lacking(stream, stream.place)
                 if data:
                     await stream.send(data, self._clock.monotonic())
         except FanoutError:
@@ -275,6 +274,11 @@ class Hub:
             raise
         finally:
             self._release(stream)
+
+    async def _lacking(self, stream: EventStream, place: Cursor) -> bytes:
+        page = await self._read(stream, place.seq)
+        counts = await self._counts(stream, page)
+        return self._events(stream, page) + stream.counted(counts)
 
     async def _counts(self, stream: EventStream, page: FeedPage) -> Counts:
         """How her counts stand after this page: by what is in it where that says so."""
@@ -313,15 +317,8 @@ class Hub:
 
     async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
         """What has changed after that number; with None, only where the feed stands."""
-        query = FeedQuery(after=2**62 if after is None else after, status=None, limit=self._settings.backlog)
-        now = self._clock.now()
-        page = await self._storage.feed.read(stream.app, stream.user, query, now)
-        if stream.subscription is not None and not page.more:
-            awaited = [item.id for item in page.items if item.fallback_at is not None and item.fallback_at > now]
-            if awaited:
-                unsid = stream.subscription.unsid
-                await self._storage.feed.fetched(stream.app, stream.user, unsid, awaited, now)
-        return page
+        now, place = self._clock.now(), 2**62 if after is None else after
+        return await read_behind(self._storage.feed, stream, place, now, backlog=self._settings.backlog)
 
     # -- keeping
 

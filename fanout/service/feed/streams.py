@@ -28,6 +28,8 @@ HEADERS = [
 BEAT = b":\n\n"
 """A comment, which clients pass over: proves that the connection is alive, to both ends and to what lies between."""
 
+_PIECE = 65_536
+
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -64,7 +66,8 @@ class EventStream(Response):
     sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
 
     Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
-    its reader was told last; with `recount` it is not known what has become of them. `said` are events about
+    its reader was told last; with `recount` it is not known what has become of them. `lag` counts the changes that it has had since it was
+    last up to date. `said` are events about
     the stream itself that go next, and `last` means that it ends after them. The task that serves the request waits for the reader to
     go. Times are monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
@@ -80,6 +83,7 @@ class EventStream(Response):
         "credentials",
         "ends_at",
         "hub",
+        "lag",
         "last",
         "place",
         "quiet_since",
@@ -114,6 +118,7 @@ class EventStream(Response):
         self.background = None
         self.state = ""
         self.behind = False
+        self.lag = 0
         self.counts: Counts | None = None
         self.recount = False
         self.busy = True
@@ -161,7 +166,9 @@ class EventStream(Response):
             return
         self.quiet_since = self.sending_since = now
         try:
-            await transmit({"type": "http.response.body", "body": data, "more_body": True})
+            for at in range(0, len(data), _PIECE):
+                # The connection takes a whole piece, and then waits for its reader: so it never holds much more than one.
+                await transmit({"type": "http.response.body", "body": data[at : at + _PIECE], "more_body": True})
         finally:
             self.sending_since = None
 

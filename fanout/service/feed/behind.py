@@ -1,0 +1,47 @@
+"""What a stream's reader lacks, read in parts, so that its memory is bounded in bytes as well as in items."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fanout.core.feed import FeedItem, FeedPage, FeedQuery
+from fanout.plugin import Feed
+
+if TYPE_CHECKING:
+    from fanout.service.feed.streams import EventStream
+
+__all__ = ["read_behind"]
+
+_PART = 8
+"""Items that are read from storage at once: half a megabyte where each has the largest content."""
+_BYTES = 262_144
+"""Of contents, after which what has been read is sent before more is read."""
+
+
+async def read_behind(feed: Feed, stream: EventStream, after: int, now: float, *, backlog: int) -> FeedPage:
+    """What has changed after that `seq`. Where it ends for its size, the stream is `behind` still, and reads on when it is sent.
+
+    `more` says that the reader lacks over `backlog` changes, those counted that it has had since it was up to date: it had better begin anew. What is read is noted as there, where a
+    fallback would be sent to the device otherwise.
+    """
+    items: tuple[FeedItem, ...] = ()
+    size, cut = 0, False
+    while True:
+        query = FeedQuery(after=after, status=None, limit=min(_PART, backlog - stream.lag - len(items)))
+        page = await feed.read(stream.app, stream.user, query, now)
+        items += page.items
+        size += sum(len(item.content) for item in page.items)
+        if not page.more or stream.lag + len(items) >= backlog:
+            break
+        if size >= _BYTES:
+            cut = stream.behind = True
+            break
+        after = page.seq
+    stream.lag = stream.lag + len(items) if cut else 0
+    page = replace(page, items=items, more=page.more and not cut)
+    if stream.subscription is not None and not page.more:
+        awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
+        if awaited:
+            await feed.fetched(stream.app, stream.user, stream.subscription.unsid, awaited, now)
+    return page
