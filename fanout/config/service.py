@@ -238,6 +238,9 @@ class Limits:
     """Of one user: event streams that her clients begin."""
     failures_per_minute: int = 120
     """Of one peer: credentials that are not good. Beyond them the answer is 429; a good credential is served all the same."""
+    refusals_per_minute: int = 6_000
+    """Of one key, OAuth client or user whose credential is good: requests that are refused (400, 403, 404, 405, 408, 413, 415). Beyond them the
+    answer to every request is 429, before anything is read or done for it."""
     subscriptions: int = 50
     """Of one user of one app. With one more the subscription that was renewed longest ago ends."""
 

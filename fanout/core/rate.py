@@ -27,3 +27,8 @@ class Rate:
             return 0.0
         self._level = level
         return (n - level) / self.per_second
+
+    def wait(self, now: float) -> float:
+        """After how many seconds one will be there, and 0.0 where it is. Nothing is taken."""
+        level = min(self.burst, self._level + max(0.0, now - self._at) * self.per_second)
+        return max(0.0, 1 - level) / self.per_second

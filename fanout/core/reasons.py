@@ -66,6 +66,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "resync": "The cursor is too old: read anew, without it.",
         # limits and trouble
         "failures": "Too many credentials of this address were not good: wait as Retry-After says.",
+        "refusals": "Too many requests of this caller were refused: wait as Retry-After says.",
         "rate": "Too much at once: wait as Retry-After says.",
         "streams": "Too many event streams are open.",
         "backlog": "Too much is waiting already: wait as Retry-After says.",

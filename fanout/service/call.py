@@ -171,6 +171,14 @@ class Service:
     def _granted_others(self) -> None:
         self.feed.hub.check_all()
 
+    def held_back(self, caller: Caller) -> float:
+        """For how many seconds nothing of that caller is taken up, because so much of it was refused; 0.0 for nearly everybody."""
+        return self._rates.wait(_refusals_of(caller), self.clock.monotonic())
+
+    def refused(self, caller: Caller) -> None:
+        """Count a request of that caller that was refused. What others present in its name is none of it: that is refused before."""
+        self._rates.take(_refusals_of(caller), self.limits.refusals_per_minute, self.clock.monotonic())
+
     def host_allowed(self, app: str, host: str) -> bool:
         """Whether `host` may be the `targetHostName` of a notification of `app`.
 
@@ -180,6 +188,10 @@ class Service:
         name, granted = host.lower(), self.granted
         owner = self._apps_of_hosts.get(name) or granted.hosts.get(name)
         return owner == app if owner is not None else app not in self._named_apps and app not in granted.named_apps
+
+
+def _refusals_of(caller: Caller) -> tuple[str, str, str]:
+    return "refusals", caller.app, caller.client_id if caller.user is None else f"user {caller.user}"
 
 
 class Reply:

@@ -39,6 +39,8 @@ _NO_METRICS = "Nothing is here for this caller: metrics are served by `fanout se
 GRAPH_PREFIXES = ("", "/beta", "/v1.0")
 _PUBLIC = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/redoc"})
 _STREAMS = frozenset({"/v1/endpoints/import"})
+_REFUSALS = frozenset({400, 403, 404, 405, 408, 413, 415})
+"""Of a caller that is known: what it need not have asked. A conflict, a cursor too old or an item that has changed is how clients work."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
 _TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
@@ -88,6 +90,7 @@ class Front:
                 if path == METRICS and not self._service.settings.metrics:
                     raise Refused(404, CODES[404], _NO_METRICS, reason="route")
                 call.caller = await self._authenticated(call)
+                self._check_refusals(call.caller)
                 _check_role(call, path)
             _check_address(path, scope["query_string"])
             fast = self._fast.get((call.asked.method, path))
@@ -115,6 +118,12 @@ class Front:
         text = "Too many credentials from this address were not good: wait as Retry-After says."
         raise Refused(429, CODES[429], text, {"retry-after": str(max(1, int(wait + 0.999)))}, reason="failures")
 
+    def _check_refusals(self, caller: Caller) -> None:
+        wait = self._service.held_back(caller)
+        if wait:
+            text = "Too many requests of this caller were refused: mend them, and wait as Retry-After says."
+            raise Refused(429, CODES[429], text, {"retry-after": str(max(1, int(wait + 0.999)))}, reason="refusals")
+
     def _is_public(self, path: str) -> bool:
         return path in _PUBLIC or path.startswith(self._public)
 
@@ -130,6 +139,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 def _problem(call: Call, error: Exception, path: str) -> Problem:
     problem = problem_of(error)
+    if problem.status in _REFUSALS and call.caller is not None:
+        call.service.refused(call.caller)
     if problem.status == 500:
         _log.error("The request %s failed.", call.request_id, exc_info=error)
     if problem.status == 429 and is_graph(path):

@@ -28,6 +28,11 @@ class Rates:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def wait(self, key: Hashable, now: float) -> float:
+        """After how many seconds an event of `key` may happen, as `take` last counted it; 0.0 where one may now. Nothing is counted."""
+        found = self._buckets.get(key)
+        return 0.0 if found is None else found[0].wait(now)
+
     def take(self, key: Hashable, per_minute: int, now: float) -> float:
         """Count one event of `key` at `now` (seconds of a clock that does not go back).
 

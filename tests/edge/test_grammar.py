@@ -31,6 +31,7 @@ LIMITS = Limits(
     user_changes_per_minute=MUCH,
     user_streams_per_minute=MUCH,
     failures_per_minute=MUCH,
+    refusals_per_minute=MUCH,
 )
 KEY = APP_KEY.key.reveal()
 TOKEN = user_token(USER_KEY.secret, "default", "alice", ttl=86_000)

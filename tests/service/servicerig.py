@@ -38,6 +38,7 @@ UNLIMITED = Limits(
     user_changes_per_minute=10_000_000,
     user_streams_per_minute=10_000_000,
     failures_per_minute=10_000_000,
+    refusals_per_minute=10_000_000,
 )
 HOSTS = {"shop.example.com": "shop", "news.example.com": "news"}
 _KEYS = {app: new_api_key() for app in APPS}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servicerig import running
+from servicerig import key_of, running
 
 from fanout.config import Limits
 from fanout.service.rates import Rates
@@ -112,3 +112,45 @@ async def test_a_feeds_content_and_pages_are_bounded_in_bytes(tmp_path: Path, an
             assert len(sizes) == 2
             assert max(sizes) < 1_048_576 + 33 * 30_000
             assert len(seen) == len(set(seen)) == 80
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=20), st.integers(1, 5))
+def test_to_look_counts_nothing_and_says_what_taking_would(steps: list[tuple[int, bool]], most: int) -> None:
+    rates, now = Rates(), 0.0
+    for step, taken in steps:
+        now += step / 2
+        wait = rates.wait("key", now)
+        assert rates.wait("key", now) == wait
+        if taken:
+            assert rates.take("key", most, now) == pytest.approx(wait, abs=1e-6)
+
+
+@pytest.mark.anyio
+async def test_a_key_whose_requests_are_refused_waits_and_nobody_else_does(tmp_path: Path, anyio_backend: Any) -> None:
+    async with running(tmp_path, limits=Limits(refusals_per_minute=3)) as rig:
+        wrong = [(await rig.as_app("POST", "/v1/notifications", json={"nothing": n})).status_code for n in range(4)]
+        assert wrong == [400, 400, 400, 429]
+        refused = await rig.as_app("GET", "/v1/endpoints")
+        assert refused.status_code == 429, "what would have been good as well"
+        assert refused.json()["error"]["innerError"]["code"] == "refusals"
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert (await rig.as_app("GET", "/v1/endpoints", app="news")).status_code == 200
+        assert (await rig.call("GET", "/v1/me/feed", rig.user_token("alice"))).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_what_strangers_present_in_a_keys_name_holds_it_back_by_nothing(
+    tmp_path: Path, anyio_backend: Any
+) -> None:
+    async with running(tmp_path, limits=Limits(refusals_per_minute=2)) as rig:
+        good = key_of("shop")
+        for n in range(5):
+            assert (await rig.call("GET", "/v1/endpoints", good[:-2] + f"{n:02}")).status_code == 401
+        for _ in range(5):
+            assert (await rig.as_app("GET", "/v1/endpoints")).status_code == 200
+            assert (await rig.call("GET", "/v1/me/feed?cursor=" + "0" * 39, rig.user_token("bob"))).status_code in (
+                400,
+                410,
+                429,
+            )
+        assert (await rig.as_app("GET", "/v1/endpoints")).status_code == 200, "nor do its users"
