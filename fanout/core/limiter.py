@@ -18,6 +18,8 @@ __all__ = ["Limiter"]
 _TOLERANCE = 1.5
 """An answer may take so many times the usual before the limit shrinks (Gradient2's `rttTolerance`)."""
 _SMOOTHING = 0.2
+_AS_SLOW = 0.7
+"""With half as many under way, an answer that takes more than this part of the time is not slow because of how many there were."""
 _LONG = 600
 """Answers over which "usual" is averaged (Gradient2's `longWindow`)."""
 _MIN_LATENCY = 0.001
@@ -32,11 +34,13 @@ _TOO_MANY = 0.1
 class Limiter:
     """One group's limit. Latencies are in seconds."""
 
-    __slots__ = ("_answers", "_dropped", "_long", "_most", "_samples", "_sum", "limit")
+    __slots__ = ("_answers", "_dropped", "_heard", "_long", "_most", "_samples", "_slow", "_sum", "limit")
 
     def __init__(self) -> None:
         self.limit = math.inf
         self._long = 0.0
+        self._heard = 0  # latencies in that average, as many as count
+        self._slow = (0.0, 0.0)  # the limit and the latency where the present slowness began
         self._sum = 0.0
         self._samples = 0
         self._answers = 0
@@ -82,14 +86,21 @@ class Limiter:
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)
-        if not self._long:
-            self._long = short
-        weight = 1.0 - (1.0 - 2.0 / (_LONG + 1)) ** self._samples
-        self._long += (short - self._long) * weight
+        # At first all count the same. Of what is sent first the quick answers come first: they alone are not what is usual.
+        self._heard = min(self._heard + self._samples, _LONG)
+        weight = max(1.0 - (1.0 - 2.0 / (_LONG + 1)) ** self._samples, self._samples / self._heard)
+        self._long += (short - self._long) * min(weight, 1.0)
         if self._long > 2.0 * short:
             # It was slow once and is no longer: what is usual must not stay high, or the next slowness goes unnoticed.
             self._long *= 0.95
         gradient = max(0.5, min(1.0, _TOLERANCE * self._long / short))
+        if gradient == 1.0:
+            self._slow = (0.0, 0.0)
+        elif not self._slow[0]:
+            self._slow = (limit, short)
+        elif limit * 2.0 < self._slow[0] and short > _AS_SLOW * self._slow[1]:
+            # Half as many at once are no faster: it is not they that made it slow. This is what is usual from now on.
+            self._long += (short - self._long) * _SMOOTHING
         if gradient == 1.0 and in_flight * 2 < limit:
             return limit  # the application is the limit: growing would only store up a burst
         # A window speaks as loudly as its answers would one by one, up to ten of them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,3 +133,20 @@ def test_an_outage_that_is_probed_one_at_a_time_leaves_most_of_the_limit() -> No
         limiter.adjust(1, 1)
 
     assert limiter.adjust(1, 1000) > 600
+
+
+@pytest.mark.parametrize(("rate", "least"), [(20_000, 500), (4_000, 100)])
+def test_answers_that_take_long_from_the_beginning_are_no_slowness(rate: int, least: int) -> None:
+    """Half are answered at once, half after 0.4 s; of what is sent first the quick half is heard of first. One in eight is heard of."""
+    limiter, limit = Limiter(), 1000
+    late = [0] * 8  # what is to be answered in the next windows of 50 ms
+    for _ in range(400):
+        done = late.pop(0)
+        sent = max(0, min(rate // 20, limit - sum(late)))
+        for _ in range(done // 8):
+            limiter.answered(0.4, 8)
+        for _ in range(sent // 16):
+            limiter.answered(0.002, 8)
+        late.append(sent - sent // 2)
+        limit = limiter.adjust(sum(late) + sent // 2, 1000)
+        assert limit >= least
