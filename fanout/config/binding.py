@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -129,9 +130,22 @@ def made_of(
     examine: Callable[[Mapping[str, Any]], Iterable[str]] | None = getattr(cls, "examine", None)
     if thorough and examine is not None:
         faults.take(lambda: refuse(examine(values)), None, f"{place}{joint}", wrong)
+    if thorough and isinstance(authority := values.get("ca_file"), Path):
+        faults.take(lambda: _check_authority(f"{place}.ca_file", authority), None)
     faults.settle()
     assert made is not None
     return made
+
+
+def _check_authority(place: str, path: Path) -> None:
+    """Raise `ConfigurationError` for a file that is there and holds no certificates. One that is not is refused by what names it."""
+    if not path.is_file():
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:  # ssl.SSLError is one
+        why = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else f"cannot be read ({error.strerror})"
+        raise ConfigurationError(f"{place}: the file {path} {why}: put the authority's certificates there.") from None
 
 
 def check_setting(cls: type, place: str, key: str, text: str) -> Any:

@@ -44,6 +44,12 @@ type = "dove"
 [apps.default.transports.fcm]
 service_account_file = "broken.json"
 rate_per_minute = "many"
+ca_file = "broken.pem"
+
+[apps.default.transports.fcm-eu]
+type = "fcm"
+auth = "application_default"
+credentials_file = "broken.json"
 
 [apps.default.transports.webpush]
 vapid_private_key_file = "broken.pem"
@@ -92,22 +98,25 @@ EXPECTED = [
     (24, "no transport called 'dove'"),
     (28, "service_account"),
     (29, "fcm.rate_per_minute must be a whole number"),
-    (32, "vapid_private_key"),
-    (33, "vapid_subject is 'me'"),
-    (36, "client_id is 'x'"),
-    (35, "wns.client_secret is missing"),
-    (35, "tenant_id is ''"),
-    (39, "addresses.key_file"),
-    (42, "service.orgins is no setting: did you mean origins"),
-    (43, "origins: 'http://example.com/'"),
-    (44, "'10.0.0.1/8'"),
-    (44, "'nonsense'"),
-    (48, "service.keys[0].hash"),
-    (50, "service.keys[0].role"),
-    (53, "service.user_keys[0].id"),
-    (54, "service.user_keys[0].secret_file"),
-    (57, "service.limits.depth is 1000"),
-    (58, "service.limits.headers is 0"),
+    (30, "fcm.ca_file: the file"),
+    (32, "project_id is missing"),
+    (35, "is of type unknown"),
+    (38, "vapid_private_key"),
+    (39, "vapid_subject is 'me'"),
+    (42, "client_id is 'x'"),
+    (41, "wns.client_secret is missing"),
+    (41, "tenant_id is ''"),
+    (45, "addresses.key_file"),
+    (48, "service.orgins is no setting: did you mean origins"),
+    (49, "origins: 'http://example.com/'"),
+    (50, "'10.0.0.1/8'"),
+    (50, "'nonsense'"),
+    (54, "service.keys[0].hash"),
+    (56, "service.keys[0].role"),
+    (59, "service.user_keys[0].id"),
+    (60, "service.user_keys[0].secret_file"),
+    (63, "service.limits.depth is 1000"),
+    (64, "service.limits.headers is 0"),
 ]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, problem_of, refuse
 from fanout_fcm.credential import GOOGLE_TOKEN_URL, PROJECT, ServiceAccount, read_service_account
@@ -87,6 +87,17 @@ class FcmSettings:
             yield f"ramp is {self.ramp!r}: write seconds from 0 to 86400."
         if not 0 < self.request_timeout <= 300:
             yield f"request_timeout is {self.request_timeout!r}: write seconds from above 0 to 300."
+
+    @staticmethod
+    def examine(values: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with the credential among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        from fanout_fcm.defaults import grant_of
+
+        secret: Secret | None = values.get("credentials")
+        if secret is not None and secret.at_hand:
+            urls = {name: str(values.get(name) or "") for name in ("token_url", "iam_url")}
+            if problem := problem_of(lambda: grant_of(secret, os.environ, **urls)):
+                yield f"credentials: {problem}"
 
     def _auth_problems(self) -> Iterator[str]:
         if self.auth not in ("service_account", "application_default"):
