@@ -112,8 +112,8 @@ async def _worker(
         ends = [asyncio.ensure_future(_drained(engine) if drain else _failed(engine))]
         if until_eof:
             ends.append(asyncio.ensure_future(_eof()))
-        beside = [] if drain else [asyncio.ensure_future(check_up(engine))]
-        if not drain and not sibling:
+        beside = [asyncio.ensure_future(check_up(engine))]
+        if not sibling:
             beside.append(asyncio.ensure_future(look_around(config)))
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

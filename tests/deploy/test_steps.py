@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.http.test_external import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = r"""
@@ -37,8 +40,23 @@ mount --bind "$R.volume" "$R/var/lib/fanout"
 chroot --userspec=10001:10001 "$R" /usr/bin/env -i PATH=/opt/fanout/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 FANOUT_LOG_FORMAT=json FANOUT_STORAGE=sqlite:fanout.db \
     FANOUT_APPS__DEFAULT__TRANSPORTS__FCM__AUTH=application_default FANOUT_APPS__DEFAULT__TRANSPORTS__FCM__PROJECT_ID=p \
-    /bin/sh -ec 'cd /var/lib/fanout; if touch /opt/x 2>/dev/null; then exit 9; fi; id -u; fanout --version; fanout work --drain; ls'
+    PORT="$PORT" HEALTH="$HEALTH" /bin/sh -ec '
+cd /var/lib/fanout; if touch /opt/x 2>/dev/null; then exit 9; fi; id -u; fanout --version; fanout work --drain; ls
+for role in work "serve --port 0"; do
+  fanout $role --metrics "127.0.0.1:$PORT" & pid=$!
+  until python -c "$HEALTH" 2>/dev/null; do kill -0 $pid; done
+  kill $pid; wait $pid; echo "healthy: $role"
+done'
 """
+
+
+def health() -> str:
+    """The program that the image's HEALTHCHECK runs."""
+    text = re.sub(r"\\\n\s*", " ", (ROOT / "deploy" / "Dockerfile").read_text())
+    (words,) = re.findall(r"^HEALTHCHECK .* CMD (\[.+\])$", text, re.MULTILINE)
+    python, flag, program = yaml.safe_load(words)
+    assert (python, flag) == ("python", "-c")
+    return str(program)
 
 
 def run_steps() -> list[str]:
@@ -62,12 +80,14 @@ def test_the_image_can_be_made_and_works_read_only_without_root(tmp_path: Path) 
     probe = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("this sandbox lets nobody mount")
+    port = str(free_port())
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", SCRIPT, "sh", str(root), sys.base_prefix, *run_steps()],
         capture_output=True,
         text=True,
         timeout=800,
         check=False,
+        env={**os.environ, "PORT": port, "HEALTH": health().replace("9464", port)},
     )
     if "No matching distribution" in done.stderr or "Could not find a version" in done.stderr:
         pytest.skip("no package index is at hand")
@@ -75,3 +95,5 @@ def test_the_image_can_be_made_and_works_read_only_without_root(tmp_path: Path) 
     lines = done.stdout.split()
     assert "10001" in lines
     assert "fanout.db" in lines
+    assert "healthy: work" in done.stdout
+    assert "healthy: serve" in done.stdout
