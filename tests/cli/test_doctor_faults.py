@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -11,8 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fanout.cli.checkup import look_around
+from fanout.cli.doctor import examine
+from fanout.cli.findings import Finding
+from fanout.registry import Registry
 
 MANY = """\
 storage = "fanout.db"
@@ -261,3 +268,75 @@ def test_of_several_processes_one_looks_around(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("fanout.cli.work._parent", parent)
     assert shell("work", "--processes", "3").code == 0
     assert ["--sibling" in words for words in started] == [False, True, True]
+
+
+REGISTRY = Registry()
+_LEAF = st.one_of(
+    st.booleans(),
+    st.integers(-(2**40), 2**40),
+    st.floats(),
+    st.sampled_from(
+        ["", " ", "x", "sqlite:a.db", "postgresql://[", "http://u:p@[", "1h", "${", "$X", "ä\n", "environment"]
+    ),
+)
+_VALUES = st.recursive(
+    _LEAF,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(st.sampled_from(["id", "host", "secret", "key_file", "apps", "x y", ""]), inner, max_size=2),
+    ),
+    max_leaves=4,
+)
+_PLACES = (
+    *("storage", "proxy", "apps", "policy", "service", "addresses", "telemetry", "backlog", "retention", "other"),
+    *("apps.default", "apps.default.transports", "apps.default.transports.apns", "apps.default.transports.fcm.type"),
+    *(
+        f"apps.default.transports.webpush.{key}"
+        for key in ("vapid_subject", "vapid_private_key", "allowed_hosts", "ca_file")
+    ),
+    *(
+        f"apps.default.transports.apns.{key}"
+        for key in ("key", "key_file", "cert_file", "cert_passphrase", "environment")
+    ),
+    *(f"apps.default.transports.wns.{key}" for key in ("client_id", "client_secret", "proxy", "token_url")),
+    *(
+        f"apps.default.transports.fcm.{key}"
+        for key in ("service_account", "credentials", "auth", "gateway", "project_id")
+    ),
+    *(f"service.{key}" for key in ("keys", "user_keys", "issuers", "limits", "host_names", "origins", "certificates")),
+)
+
+
+@given(st.dictionaries(st.sampled_from(_PLACES), _VALUES, min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_says_it_is_told_in_sentences(tmp_path: Path, said: dict[str, Any]) -> None:
+    tables: dict[str, Any] = {}
+    for place, value in said.items():
+        table: Any = tables
+        *path, last = place.split(".")
+        for key in path:
+            table = table.setdefault(key, {}) if isinstance(table, dict) else {}
+        if isinstance(table, dict):
+            table[last] = value
+
+    def written(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{json.dumps(key)} = {written(part)}" for key, part in value.items()) + "}"
+        if isinstance(value, list):
+            return f"[{', '.join(map(written, value))}]"
+        if isinstance(value, float) and not math.isfinite(value):
+            return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+        return json.dumps(value)
+
+    config = tmp_path / "fanout.toml"
+    config.write_text("".join(f"{json.dumps(key)} = {written(value)}\n" for key, value in tables.items()))
+
+    async def found() -> list[Finding]:
+        return [finding async for finding in examine(config, REGISTRY, bindings=False)]
+
+    wrong = [finding for finding in asyncio.run(found()) if finding.problem]
+    assert wrong or tables
+    for finding in wrong:
+        assert "Traceback" not in finding.problem
+        assert "object at 0x" not in finding.problem
+        assert finding.line is None or finding.line >= 1
