@@ -144,6 +144,11 @@ async def outage(form: Form) -> Finding:
         await here.gateway.start()
         await here.gateway.strain(share=1.0)
         began = time.monotonic()
+
+        async def asked() -> bool:
+            return bool((await here.gateway.counters())["requests"])
+
+        await until(asked, 60, "a probe of the gateway that is back")
         await asyncio.sleep(seconds)
         probed = (await here.gateway.counters())["requests"]
         probing = time.monotonic() - began
