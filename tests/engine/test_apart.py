@@ -45,7 +45,7 @@ async def test_tasks_of_the_engine_do_not_live_in_the_context_of_who_opened_it()
         async with running(transports={("default", "push"): transport}, hooks=[Hook()]) as (engine, _):
             await register(engine, "alice", "phone")
             SPAN.set("a later request")
-            await (await engine.send(Notification(title="Hi"), "user:alice")).wait(10)
+            await (await engine.send(Notification(title="Hi"), "user:alice")).wait(60)
             assert SPAN.get() == "a later request"
     finally:
         SPAN.reset(token)

@@ -88,7 +88,7 @@ async def test_a_call_from_another_loop_or_from_none_does_nothing() -> None:
     async with running() as (engine, transport):
         (endpoint,) = await register(engine, "alice", "phone")
         first = await engine.send(HI, "user:alice")
-        assert (await first.wait(10)).counts["accepted"] == 1
+        assert (await first.wait(60)).counts["accepted"] == 1
         device = await engine.endpoints.get(endpoint)
         every = calls(engine, first.id, endpoint)
         every["receipt.wait"], every["receipt.status"], every["receipt.cancel"] = first.wait, first.status, first.cancel
@@ -198,7 +198,7 @@ async def test_tags_that_an_endpoint_has_stay_when_it_is_changed_and_no_new_one_
         with pytest.warns(UserWarning, match="new tags"):
             target = Target.topic("old & odd")
         receipt = await engine.send(HI, target)
-        assert (await receipt.wait(10)).counts["accepted"] == 1
+        assert (await receipt.wait(60)).counts["accepted"] == 1
 
 
 class _Odd(ScriptedTransport):
@@ -251,7 +251,7 @@ async def test_an_exception_of_one_binding_harms_no_user_without_it(caplog: pyte
         await register(engine, "bob", "watch", binding="odd")
         odd = Notification(title="odd", body="a private text")
 
-        assert (await (await engine.send(odd, "user:alice")).wait(10)).counts["accepted"] == 1
+        assert (await (await engine.send(odd, "user:alice")).wait(60)).counts["accepted"] == 1
         with pytest.raises(InvalidMessage, match=r"binding odd.*KeyError"):
             await engine.send(odd, "user:bob")
         assert "KeyError escaped from prepare" in caplog.text
@@ -267,7 +267,7 @@ UNSTORABLE = "gone\x00 \ud800 away"
 async def test_what_a_plugin_says_is_stored_whatever_it_holds(outcome: Outcome) -> None:
     async with running(lambda message, delivery: outcome) as (engine, _):
         (endpoint,) = await register(engine, "alice", "phone")
-        status = await (await engine.send(HI, "user:alice")).wait(10)
+        status = await (await engine.send(HI, "user:alice")).wait(60)
 
         assert status.counts["rejected"] == 1
         assert "gone\ufffd \ufffd away" in next(iter(status.reasons["rejected"]))
@@ -290,7 +290,7 @@ async def test_a_refusal_at_the_lease_is_stored_whatever_it_holds() -> None:
         # What is scheduled is prepared anew when it is leased.
         receipt = await engine.send(HI, "user:alice", at=time.time() + 0.05)
         transport.refuses = True
-        status = await receipt.wait(10)
+        status = await receipt.wait(60)
 
         assert status.reasons["rejected"] == {"gone\ufffd \ufffd away": 1}
 
@@ -300,7 +300,7 @@ async def test_a_gate_without_a_name_leaves_no_gap_in_the_log(caplog: pytest.Log
     answers: list[Outcome] = [Misconfigured("no key", named=False)]
     async with running(lambda message, delivery: answers.pop() if answers else ACCEPTED) as (engine, _):
         await register(engine, "alice", "phone")
-        await (await engine.send(HI, "user:alice")).wait(10)
+        await (await engine.send(HI, "user:alice")).wait(60)
     told = [record.getMessage() for record in caplog.records if "gate of" in record.getMessage()]
 
     assert any("gate of binding push closed" in text for text in told), told

@@ -25,7 +25,7 @@ SOON = 0.2
 
 async def idle(engine: Any) -> None:
     """Until every dispatcher sleeps."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all(work.signal._waiters for work in engine._settler.works):
             await asyncio.sleep(0)
 
@@ -37,11 +37,11 @@ async def test_an_idle_process_sends_a_schedule_when_it_is_due(ttl: float) -> No
     async with running(transports=pair) as (engine, _):
         await register(engine, "alice", "phone")
         await register(engine, "alice", "browser", binding="web")
-        await (await engine.send(HI, "user:alice")).wait(20)
+        await (await engine.send(HI, "user:alice")).wait(60)
         await idle(engine)
         at = time.time() + SOON
 
-        status = await (await engine.send(Notification(title="x", ttl=ttl), "user:alice", at=at)).wait(20)
+        status = await (await engine.send(Notification(title="x", ttl=ttl), "user:alice", at=at)).wait(60)
 
         assert status.counts["accepted"] == 2, status
         assert status.finished_at is not None
@@ -55,7 +55,7 @@ async def test_the_earlier_of_two_schedules_is_not_kept_for_the_later() -> None:
         await idle(engine)
         sooner = await engine.send(HI, "user:alice", at=time.time() + SOON)
 
-        assert (await sooner.wait(20)).counts["accepted"] == 1
+        assert (await sooner.wait(60)).counts["accepted"] == 1
         assert (await later.status()).state == "scheduled"
 
 
@@ -69,7 +69,7 @@ async def test_a_worker_is_told_of_what_another_process_scheduled() -> None:
         async with running(storage=opened_again(storage), role="submit", rng=random.Random(2)) as (submitter, _):
             receipt = await submitter.send(HI, "user:alice", at=time.time() + SOON)
 
-            assert (await receipt.wait(20)).counts["accepted"] == 1
+            assert (await receipt.wait(60)).counts["accepted"] == 1
 
 
 async def test_a_full_window_keeps_no_schedule_waiting() -> None:
@@ -93,14 +93,14 @@ async def test_a_full_window_keeps_no_schedule_waiting() -> None:
         urgent = await engine.send(
             Notification(title="code", lane="urgent", ttl=30.0), "user:u7", at=time.time() + SOON
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await urgent.status()).total is None:
                 await asyncio.sleep(0.01)
 
         assert dispatcher.work.queued(2), "nothing has made room meanwhile"
         for _ in range(100):
             go_on.release()
-        assert (await urgent.wait(20)).counts["accepted"] == 1
+        assert (await urgent.wait(60)).counts["accepted"] == 1
 
 
 async def test_a_stream_of_sends_keeps_no_schedule_waiting() -> None:
@@ -111,7 +111,7 @@ async def test_a_stream_of_sends_keeps_no_schedule_waiting() -> None:
         async with asyncio.timeout(30):
             while (await receipt.status()).total is None:
                 await asyncio.gather(*[engine.send(HI, "user:alice") for _ in range(20)])
-        assert (await receipt.wait(20)).counts["accepted"] == 1
+        assert (await receipt.wait(60)).counts["accepted"] == 1
 
 
 @pytest.mark.parametrize("verdict", [ACCEPTED, Rejected("PayloadTooLarge")])
@@ -132,7 +132,7 @@ async def test_a_gate_wakes_who_waits_for_its_probe(verdict: Outcome) -> None:
         for host in ("a", "b", "c"):
             await register(engine, "alice", *[f"{host}/{n}" for n in range(3)])
 
-        status = await (await engine.send(HI, "user:alice")).wait(30)
+        status = await (await engine.send(HI, "user:alice")).wait(60)
 
         assert status.counts["pending"] == 0
 
@@ -144,10 +144,10 @@ async def test_what_expires_behind_a_closed_gate_says_so() -> None:
     async with running(refuse, policy=Policy(probe=600.0, request_timeout=2.0)) as (engine, transport):
         await register(engine, "alice", "phone")
         first = await engine.send(HI, "user:alice")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while engine._settler.works[0].gate.is_open:
                 await asyncio.sleep(0.01)
-        status = await (await engine.send(Notification(title="x", ttl=1.0), Target.all())).wait(20)
+        status = await (await engine.send(Notification(title="x", ttl=1.0), Target.all())).wait(60)
 
         assert (status.state, status.total) == ("done", 0)
         assert {state: dict(each) for state, each in status.reasons.items()} == {

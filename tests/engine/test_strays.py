@@ -65,7 +65,7 @@ async def test_a_lease_whose_answer_was_lost_is_under_way_again_at_once() -> Non
     async with running(storage=storage, policy=QUICK) as (engine, transport):
         await register(engine, "alice", "one", "two")
         receipt = await engine.send(HI, "user:alice")
-        assert (await receipt.wait(20)).counts["accepted"] == 2
+        assert (await receipt.wait(60)).counts["accepted"] == 2
         assert transport.calls == 2
         steps = await engine.explain(receipt.id, 1)
         assert [step.what for step in steps if step.what == "taken over"] == [], "it counts as no crash"
@@ -95,7 +95,7 @@ async def test_what_a_call_under_way_may_still_bring_is_not_given_back() -> None
             assert await storage.fleet.holdings(engine.worker, SystemClock.now()) == [(kept[0].id, kept[0].epoch)]
         assert transport.calls == 0
         going.set()
-        assert (await receipt.wait(20)).counts["accepted"] == 1
+        assert (await receipt.wait(60)).counts["accepted"] == 1
         assert transport.calls == 1
 
 

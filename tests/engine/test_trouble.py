@@ -45,7 +45,7 @@ async def test_whatever_passes_ends_nothing(name: str, error: Exception) -> None
     async with running(storage=storage) as (engine, transport):
         await register(engine, "alice", "phone")
         receipt = await engine.send(HI, "user:alice")
-        assert (await receipt.wait(20)).counts["accepted"] == 1
+        assert (await receipt.wait(60)).counts["accepted"] == 1
         assert engine.fault is None
         assert len(transport.sends) == 1
 
@@ -61,7 +61,7 @@ async def test_what_storage_refuses_is_named_until_it_does_not() -> None:
         assert (engine.trouble.problem, engine.trouble.kind) == ("no right to write", "refused")
         assert 'fanout_storage_trouble{kind="refused"} 1' in told(engine)
         refused.clear()
-        assert (await receipt.wait(20)).counts["accepted"] == 1
+        assert (await receipt.wait(60)).counts["accepted"] == 1
         while engine.trouble.problem:
             await asyncio.sleep(0)
         lines = told(engine)
@@ -135,13 +135,13 @@ async def test_the_one_delivery_ends_as_dead_and_the_others_go_on(repeat: Any) -
     async with running(storage=storage) as (engine, transport):
         for n in range(40):
             await register(engine, "alice", f"d{n}")
-        status = await (await engine.send(Notification(title="Hi", repeat=repeat), "user:alice")).wait(20)
+        status = await (await engine.send(Notification(title="Hi", repeat=repeat), "user:alice")).wait(60)
         assert storage.refused
         assert engine.fault is None
         assert status.counts["accepted"] == 39
         assert status.reasons["dead"] == {"cannot be stored": 1}
         assert len(transport.sends) == (40 if repeat == "prefer_delivery" else 39), "nothing is pushed twice"
-        assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 39
+        assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 39
         found = [row async for row in engine.deliveries(status.id, state="dead")]
         assert [reason for _, _, reason in found] == ["cannot be stored"]
 
@@ -158,7 +158,7 @@ async def test_a_result_that_cannot_even_end_as_dead_ends_no_engine() -> None:
         assert status.counts["pending"] == 1
         await register(engine, "bob", "b")
         transport.script = lambda message, delivery: ACCEPTED
-        assert (await (await engine.send(HI, "user:bob")).wait(20)).counts["accepted"] == 1
+        assert (await (await engine.send(HI, "user:bob")).wait(60)).counts["accepted"] == 1
 
 
 async def test_a_lease_that_is_refused_for_its_content_ends_no_engine() -> None:
@@ -166,7 +166,7 @@ async def test_a_lease_that_is_refused_for_its_content_ends_no_engine() -> None:
     storage: Any = Failing(fresh_storage(), lease=refused)
     async with running(storage=storage) as (engine, _):
         await register(engine, "alice", "phone")
-        assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 1
+        assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
 
 
 async def test_another_database_than_before_is_looked_at_anew() -> None:
@@ -183,7 +183,7 @@ async def test_another_database_than_before_is_looked_at_anew() -> None:
         while engine._keeper._incarnation != 1:
             await asyncio.sleep(0)
         assert not work._holds
-        assert (await (await engine.send(HI, "user:alice")).wait(20)).counts["accepted"] == 1
+        assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
         assert engine._keeper._nudges.get(("default", "push"), 0) == 0
 
 
