@@ -36,9 +36,12 @@ WITH given AS (
   SELECT id, app, key, decode(digest, 'hex'), envelope, content, accepted_at, due_at, expires_at FROM given
   WHERE NOT EXISTS (SELECT 1 FROM known) RETURNING uuid
 )
-SELECT uuid, digest, true FROM known UNION ALL SELECT uuid, '', false FROM made LIMIT 1
+SELECT uuid, digest, pg_logical_emit_message(true, 'fanout', '') IS NOT NULL FROM known
+UNION ALL SELECT uuid, '', false FROM made LIMIT 1
 """
-"""A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two transactions enter one
+"""A replay writes to the log, without a row: the caller's COMMIT then waits for the standbys that it would have waited for the first time.
+
+A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two transactions enter one
 key at once is not prevented: a unique index would make one wait for the end of the other, and two of them deadlock. The later is a replay.
 
 The caller's clock may be off: a row has the database's time too, and whoever takes it goes by that.

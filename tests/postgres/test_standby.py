@@ -124,3 +124,59 @@ async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
         (put,) = await _patiently(lambda: storage.put([again], T0))
         assert (put.id, put.replayed) == (keyed.id, True)
         assert await storage.status(plain.id, T0) is not None
+
+
+async def test_an_answer_that_stores_nothing_waits_as_the_one_that_stored(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has seen may have been committed here alone: acknowledged without a wait, it would be gone after a promotion."""
+    location = server.url(server.fresh(), pool=20).partition(":")[2]
+    async with PostgresStorage(location, context(), believe_callers=True) as storage:
+        (known,) = await storage.register([device("alice", "1")], T0)
+        (put,) = await storage.put([submission(idempotency_key="once", digest=b"d")], T0)
+        await storage.cancel("default", put.id, T0)
+        await storage.pause_binding("default", "apns", T0)
+        await storage.remove_endpoints("default", [known.id], T0)
+        (held,) = await storage.intern("default", "apns", [device("", "2").address], T0)
+        await require(server, "nobody")
+        monkeypatch.setattr(operations, "_LIMIT", 0.2)
+        asked = {
+            "a replay": lambda: storage.put([submission(idempotency_key="once", digest=b"d")], T0),
+            "a cancel of what was cancelled": lambda: storage.cancel("default", put.id, T0),
+            "a pause of what is paused": lambda: storage.pause_binding("default", "apns", T0),
+            "a removal of what was removed": lambda: storage.remove_endpoints("default", [known.id], T0),
+            "a removal of what is not there": lambda: storage.remove_endpoints("default", [10**6], T0),
+            "an erasure of nobody": lambda: storage.erase_user("default", "nobody", T0),
+            "an address that is known": lambda: storage.intern("default", "apns", [device("", "2").address], T0),
+        }
+        answered = []
+        for name, call in asked.items():
+            try:
+                answered.append((name, await call()))
+            except StorageUnavailable:
+                continue
+        assert answered == []
+        monkeypatch.setattr(operations, "_LIMIT", 20.0)
+        await require(server, "")
+        assert await _patiently(asked["an address that is known"]) == [held]
+
+
+async def test_a_replay_in_a_transaction_of_the_hosts_waits_with_it(server: PostgresServer) -> None:
+    name = server.fresh()
+    async with PostgresStorage(server.url(name).partition(":")[2], context(), believe_callers=True) as storage:
+        host = await asyncpg.connect(server.url(name))
+        try:
+            async with host.transaction():
+                first = await storage.inbox.enqueue(host, submission(idempotency_key="once", digest=b"d"), T0)
+            await require(server, "nobody")
+            transaction = host.transaction()
+            await transaction.start()
+            again = await storage.inbox.enqueue(host, submission(idempotency_key="once", digest=b"d"), T0)
+            assert (again.id, again.replayed) == (first.id, True)
+            commit = asyncio.ensure_future(transaction.commit())
+            await until(server, 1)
+            assert not commit.done()
+            await require(server, "")
+            await commit
+        finally:
+            host.terminate()

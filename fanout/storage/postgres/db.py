@@ -141,10 +141,6 @@ class Db:
         """From where on due chunks are looked for."""
         return self._known.floors
 
-    async def attest(self) -> None:
-        """Write something without a row: the COMMIT then waits for the standbys that a commit waits for, and so for what was only seen."""
-        await self.value("SELECT pg_logical_emit_message(true, 'fanout', '')::text")
-
     # -- time
 
     @property

@@ -30,13 +30,8 @@ async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put
     if any(sub.target.kind == "addresses" for sub in submissions):
         submissions = masked(await db.seal(), submissions)
     if any(sub.feed is not None or sub.follows for sub in submissions):
-        answers = await put_with_feed(db, submissions, now, _put, _replayed, _stored)
-    else:
-        answers = await _put(db, submissions, now)
-    if any(answer.replayed for answer in answers):
-        # What it replays may have been committed here only: the answer must be as durable as the first one would have been.
-        await db.attest()
-    return answers
+        return await put_with_feed(db, submissions, now, _put, _replayed, _stored)
+    return await _put(db, submissions, now)
 
 
 async def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]:

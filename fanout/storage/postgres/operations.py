@@ -59,6 +59,10 @@ _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _DURABLE = f"{_WRITE}; SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
 """What is acknowledged is on the disk of the server, though its operator may have set `off` for all; any other value stays."""
 
+_ATTEST = "SELECT pg_logical_emit_message(true, 'fanout', '') WHERE pg_current_xact_id_if_assigned() IS NULL; "
+"""An answer that stores nothing (a replay, something that was done before) writes to the log, without a row: its COMMIT then waits for the
+standbys that a commit waits for, and so for what it has seen, which may have been committed on this server alone."""
+
 
 class Database:
     """Runs `function(db, *arguments)` on a connection of the pool.
@@ -285,11 +289,9 @@ class Database:
             if self._known.clock.stale:
                 await db.read_clock()
             result = await function(db, *arguments)
-            if fate.again and begin is _DURABLE:
-                await db.attest()
             fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
-            await self._end(connection, last)
+            await self._end(connection, _ATTEST + last if begin is _DURABLE else last)
             fate.committing = False
             if last is self._commit:
                 self._bumped += 1
@@ -325,7 +327,8 @@ class Database:
             raise
         except asyncpg.PostgresError as error:
             # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
-            if last is not self._commit or getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
+            done = not last.endswith(self._commit) or connection.is_in_transaction()
+            if done or getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
                 raise
         if connection in self._pool.warned:
             # Somebody has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.
