@@ -43,7 +43,7 @@ async def look_around(config: Path | None) -> None:
     """
 
     async def gathered() -> list[Finding]:
-        return [finding async for finding in examine(config, Registry(), bindings=False)]
+        return [finding async for finding in examine(config, Registry(), beside=True)]
 
     await asyncio.sleep(_AFTER)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection
 
@@ -24,14 +25,17 @@ async def strangers(storage: Storage, known: Collection[str]) -> list[str]:
     return sorted(served.difference(known))
 
 
-async def reserved_tags(storage: Storage, apps: Collection[str]) -> str:
-    """How many active endpoints of these apps have a tag with a reserved character, as a warning; "" where none has."""
+async def reserved_tags(storage: Storage, apps: Collection[str], *, share: float = 1.0) -> str:
+    """How many active endpoints of these apps have a tag with a reserved character, as a warning; "" where none has.
+
+    `share` is the part of the time that is spent on it, so that it takes little from others in this process.
+    """
     found = seen = 0
     tags: set[str] = set()
     until = time.monotonic() + _PATIENCE
     for app in apps:
         after, which = 0, EndpointFilter(app=app)
-        while time.monotonic() < until:
+        while (began := time.monotonic()) < until:
             page = await storage.list_endpoints(which, after=after, limit=_PAGE)
             for endpoint in page:
                 odd = [tag for tag in endpoint.tags if reserved_in(tag)]
@@ -41,6 +45,7 @@ async def reserved_tags(storage: Storage, apps: Collection[str]) -> str:
             if len(page) < _PAGE:
                 break
             after = page[-1].id
+            await asyncio.sleep((time.monotonic() - began) * (1 / share - 1))
     if not found:
         return ""
     more = "" if time.monotonic() < until else f" among the first {seen:,}"

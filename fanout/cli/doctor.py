@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -45,6 +46,9 @@ _PATIENCE = 30.0
 """Seconds for one binding's check: twice the usual request deadline, for a token and a request."""
 
 
+_LITTLE = 0.1
+"""The part of the time that a look beside a running engine takes for what it reads page by page."""
+
 _ELSEWHERE = "not checked: a running worker serves it, as an object of its program or by another configuration, and the shell cannot load it"
 
 _SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
@@ -66,30 +70,34 @@ async def report(config: Path | None, *, json: bool = False) -> int:
     return worst
 
 
-async def examine(config: Path | None, registry: Registry, *, bindings: bool = True) -> AsyncIterator[Finding]:
-    """Everything, in order, although something before it is wrong. Without `bindings` their gateways are left out: who asks has asked them."""
+async def examine(config: Path | None, registry: Registry, *, beside: bool = False) -> AsyncIterator[Finding]:
+    """Everything, in order, although something before it is wrong.
+
+    `beside` a running engine the gateways of bindings are left out, which it asks itself, and the database is read at leisure.
+    """
     for plugin in registry.list(load=True):
         yield _plugin(plugin, registry)
     environ = Asked(os.environ)
     try:
         document = find_document(config, environ, thorough=True)
     except ConfigurationError as error:
-        yield Finding("configuration", str(config or ""), str(error), code=2)
+        syntax = re.search(
+            r"at line (\d+)", str(error)
+        )  # what is no TOML has one fault, behind which nothing can be read
+        yield Finding("configuration", str(config or ""), str(error), code=2, line=int(syntax[1]) if syntax else None)
         return
     lines = _lines(document)
     yield Finding("configuration", document.origin)
     for fault in document.faults:
         yield Finding("configuration", document.origin, fault, code=2, line=line_of(fault, lines))
 
-    async for finding in _parts_of(document, environ, registry, bindings=bindings):
+    async for finding in _parts_of(document, environ, registry, beside=beside):
         yield replace(finding, line=line_of(finding.problem, lines)) if finding.code == 2 else finding
     for finding in _wrong("environment", "", environ.refuse_strays):
         yield finding
 
 
-async def _parts_of(
-    document: Document, environ: Asked, registry: Registry, *, bindings: bool
-) -> AsyncIterator[Finding]:
+async def _parts_of(document: Document, environ: Asked, registry: Registry, *, beside: bool) -> AsyncIterator[Finding]:
     good: list[tuple[BindingTable, type]] = []
     for table in document.bindings:
         try:
@@ -118,9 +126,9 @@ async def _parts_of(
             yield Finding("addresses", "", fault, code=2)
         addresses = AddressSettings()
     if document.storage:
-        for finding in await _storage(document, registry, addresses):
+        for finding in await _storage(document, registry, addresses, beside=beside):
             yield finding
-    for app, of_app in made.items() if bindings else ():
+    for app, of_app in () if beside else made.items():
         for binding, chosen in of_app.items():
             yield await _binding(document, registry, app, binding, chosen)
     findings, service = await _service(document, environ)
@@ -157,13 +165,16 @@ def _lines(document: Document) -> Mapping[str, int]:
         return {}
 
 
-async def _storage(document: Document, registry: Registry, addresses: AddressSettings) -> list[Finding]:
+async def _storage(
+    document: Document, registry: Registry, addresses: AddressSettings, *, beside: bool
+) -> list[Finding]:
     scheme = document.storage.partition(":")[0]
     try:
         storage = _parts(document, registry, {}, addresses).storage
         async with storage:
             detail = ". ".join([storage.location, *getattr(storage, "remarks", ())])
-            finding = Finding("storage", scheme, detail=detail, warning=await reserved_tags(storage, document.apps))
+            warning = await reserved_tags(storage, document.apps, share=_LITTLE if beside else 1.0)
+            finding = Finding("storage", scheme, detail=detail, warning=warning)
             known = {f"{table.app}/{table.binding}" for table in document.bindings}
             return [finding, *(Finding("binding", name, detail=_ELSEWHERE) for name in await strangers(storage, known))]
     except (ConfigurationError, PluginError, UsageError) as error:

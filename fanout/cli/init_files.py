@@ -118,9 +118,9 @@ def write(made: Made, *, force: bool) -> list[tuple[Path, Path]]:
             kept.append((old, _aside(old)))
             old.rename(kept[-1][1])
         for path, text in made.secrets.items():
-            write_new(path, text + "\n")
+            write_new(path, text + "\n", flag="--config: its secret")
             written.append(path)
-        write_new(made.file, made.text, 0o644)
+        write_new(made.file, made.text, 0o644, flag="--config")
     except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)

@@ -10,16 +10,19 @@ from fanout.errors import UsageError
 __all__ = ["configuration_file", "from_configuration", "write_new"]
 
 
-def write_new(file: Path, text: str, mode: int = 0o600) -> None:
-    """A file that only its owner can read, unless `mode` says otherwise, and that was not there before. Raises `UsageError`."""
+def write_new(file: Path, text: str, mode: int = 0o600, *, flag: str = "--out") -> None:
+    """A file that only its owner can read, unless `mode` says otherwise, and that was not there before.
+
+    Raises `UsageError`, which begins with the option that names the file.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise UsageError(
-            f"--out {file} exists already, and a key is not overwritten, as what is made with it would be lost: name another file."
+            f"{flag} {file} exists already, and a key is not overwritten, as what is made with it would be lost: name another file."
         ) from None
     except OSError as error:
-        raise UsageError(f"--out {file} cannot be made ({error.strerror}): name another file.") from None
+        raise UsageError(f"{flag} {file} cannot be made ({error.strerror}): name another file.") from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
@@ -27,7 +30,7 @@ def write_new(file: Path, text: str, mode: int = 0o600) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         file.unlink(missing_ok=True)
-        raise UsageError(f"--out {file} cannot be written ({error.strerror}): name another file.") from None
+        raise UsageError(f"{flag} {file} cannot be written ({error.strerror}): name another file.") from None
 
 
 def configuration_file(config: Path | None = None) -> Path:

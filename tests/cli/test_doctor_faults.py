@@ -150,6 +150,12 @@ def test_every_fault_of_a_file_is_listed_at_once_with_its_line(shell: Any, monke
     assert "storrage is no setting" in shell("work").err
 
 
+def test_what_is_no_toml_is_told_with_its_line(shell: Any) -> None:
+    shell.config.write_text('storage = "sqlite:a.db"\n[apps.default\n')
+    (wrong,) = [line for line in shell("doctor", "--json").lines if line["problem"]]
+    assert wrong["line"] == 2
+
+
 def test_a_variable_that_is_not_set_and_one_that_goes_nowhere_are_listed_too(
     shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +338,7 @@ def test_whatever_a_file_says_it_is_told_in_sentences(tmp_path: Path, said: dict
     config.write_text("".join(f"{json.dumps(key)} = {written(value)}\n" for key, value in tables.items()))
 
     async def found() -> list[Finding]:
-        return [finding async for finding in examine(config, REGISTRY, bindings=False)]
+        return [finding async for finding in examine(config, REGISTRY, beside=True)]
 
     wrong = [finding for finding in asyncio.run(found()) if finding.problem]
     assert wrong or tables
