@@ -5,6 +5,7 @@
 // with one: `code` is the body of an async function of `h` (which makes browsers) and `args`.
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
@@ -64,6 +65,7 @@ class Browser {
       removeEventListener: () => {},
     };
     this.permission.state = permission;
+    setMaxListeners(0, this.window, this.permission);
     const listen = this.permission.addEventListener.bind(this.permission);
     this.permission.addEventListener = (type, act) => listen(type, this.#bound(act));
   }

@@ -62,7 +62,7 @@ class Chromium:
         """A new tab with this address, loaded; `scripts` ran before its own."""
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
-        page = Page(self, session)
+        page = Page(self, session, target)
         await self.call("Page.enable", session=session)
         for script in scripts:
             await self.call("Page.addScriptToEvaluateOnNewDocument", session=session, source=script)
@@ -84,9 +84,10 @@ class Chromium:
 class Page:
     """One tab."""
 
-    def __init__(self, chromium: Chromium, session: str) -> None:
+    def __init__(self, chromium: Chromium, session: str, target: str) -> None:
         self.chromium = chromium
         self.session = session
+        self.target = target
 
     async def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited, as if the user had just clicked."""

@@ -102,6 +102,22 @@ async def test_a_change_whose_answer_was_lost_overrides_no_later_one(
     ) == list(comes)
 
 
+async def test_what_was_wanted_after_a_lost_answer_does_not_yield_to_ones_own_earlier_wish(
+    js: Node, service: Web
+) -> None:
+    id = await service.post()
+    await started(js, service)
+    code = """
+    const { browser, tab } = h.kept;
+    browser.loses = 1;
+    await tab.run((client) => client.dismiss(args.id));
+    await tab.run((client) => client.snooze(args.id));
+    return tab.client.waiting;
+    """
+    assert await js.run(code, id=id) == 0
+    assert await state(service) == {id: (False, "snoozed")}
+
+
 async def test_what_could_not_be_sent_yields_to_what_another_device_decided_meanwhile(js: Node, service: Web) -> None:
     id = await service.post()
     await started(js, service)
@@ -130,6 +146,24 @@ async def test_an_item_that_was_posted_anew_is_not_touched_by_what_was_done_to_t
     await js.run("h.kept.browser.cut(false); await h.until(() => h.kept.tab.client.waiting === 0)")
     assert await state(service) == {id: (False, "none")}
     assert await js.run("return h.kept.tab.client.items.get(args.id).content.title", id=id) == "Lost on the way"
+
+
+async def test_a_removal_whose_answer_was_lost_brings_nothing_back(js: Node, service: Web) -> None:
+    id = await service.post()
+    await started(js, service)
+    code = """
+    const { browser, tab } = h.kept;
+    browser.loses = 1;
+    await tab.run((client) => client.remove(args.id));
+    const shown = [];
+    tab.client.addEventListener("change", () => shown.push(tab.client.items.has(args.id)));
+    browser.cut();
+    browser.cut(false);
+    await h.until(() => tab.client.waiting === 0);
+    return [tab.client.items.size, shown.includes(true)];
+    """
+    assert await js.run(code, id=id) == [0, False]
+    assert await started(js, service, NEXT) == []
 
 
 async def test_what_is_there_no_more_is_refused_and_leaves_the_page(js: Node, service: Web) -> None:

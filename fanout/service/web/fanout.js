@@ -321,9 +321,7 @@ export class Fanout extends EventTarget {
       return this.#call(method, path, body, headers);
     };
     try {
-      const refused = await store.flush(this.#at, user, ask, async (items) => mine() && this.#take(items));
-      for (const { change, error } of refused) if (error.status === 404 && mine()) this.#items.served.delete(change.item);
-      return refused;
+      return await store.flush(this.#at, user, ask, async (items) => mine() && this.#take(items));
     } finally {
       const unsent = await store.waiting(this.#at, user); // another page or the worker may have sent some of it
       if (mine()) this.#changed(this.#items.show(this.#items.wait(unsent)));

@@ -39,7 +39,7 @@ export class Items {
 
   /** Those of the items that are newer than what was served before; they are what is served now. */
   take(items) {
-    const news = items.filter((item) => !this.served.has(item.id) || store.number(this.served.get(item.id)) < store.number(item));
+    const news = items.filter((item) => store.newer(this.served.get(item.id), item));
     for (const item of news) {
       this.served.set(item.id, item);
       this.#left.delete(item.id);

@@ -110,13 +110,17 @@ globalThis.fanoutStore ??= (() => {
 
   const number = (item) => Number(item.etag.slice(1, -1)); // grows with each change of an item
 
+  /** Whether the item is news after what was known before. One that turned out to be gone is, under the number that it had. */
+  const newer = (before, item) =>
+    !before || number(before) < number(item) || (number(before) === number(item) && item.status === "deleted" && before.status !== "deleted");
+
   /** Keep items as the service has them, never an older state over a newer one, and the cursor up to which everything is known. */
   function take(at, user, items, cursor = null) {
     return at.run(async (rows) => {
       for (const item of items) {
         const key = `${user}/${item.id}`;
         const before = await rows.get("items", key);
-        if (!before || number(before.item) < number(item)) rows.put("items", { key, item });
+        if (newer(before?.item, item)) rows.put("items", { key, item });
       }
       const last = cursor && (await rows.get("values", `${user}/cursor`));
       if (cursor && !(last?.value > cursor)) rows.put("values", { key: `${user}/cursor`, value: cursor });
@@ -163,7 +167,8 @@ globalThis.fanoutStore ??= (() => {
     });
   }
 
-  // -- changes that the service has not confirmed. Pure: a change is {item, set, remove, was, etag, content, doubt, turn}.
+  // -- changes that the service has not confirmed. Pure: a change is {item, set, remove, was, etag, content, doubt, tried, turn}.
+  // `doubt`: an answer was lost, and it may have been done; `tried` are the values of which that may be so, by property.
 
   const states = ({ read, action }) => ({ read, action });
   const same = (one, other) => one.read === other.read && one.action === other.action;
@@ -173,7 +178,7 @@ globalThis.fanoutStore ??= (() => {
    * not known here), which is what the user had before her eyes.
    */
   function merged(waiting, id, wanted, served) {
-    const change = waiting ? { ...waiting } : { item: id, set: {}, remove: false, was: null, etag: null, content: null, doubt: false, turn: 0 };
+    const change = waiting ? { ...waiting } : { item: id, set: {}, remove: false, was: null, etag: null, content: null, doubt: false, tried: {}, turn: 0 };
     if (served && !change.doubt) {
       change.was = { ...states(served), ...(waiting ? pick(waiting.was, waiting.set) : {}) };
       change.etag = served.etag;
@@ -209,10 +214,14 @@ globalThis.fanoutStore ??= (() => {
    */
   function remaining(change, now) {
     if (now.status === "deleted" || (change.content !== null && change.content !== JSON.stringify(now.content))) return null;
-    const next = { ...change, etag: now.etag, was: states(now), doubt: false };
+    const next = { ...change, etag: now.etag, was: states(now), doubt: false, tried: {} };
     if (change.remove) return next;
-    if (change.was && change.doubt && same(change.was, now)) return null;
-    const left = Object.entries(change.set).filter(([name, value]) => now[name] !== value && (!change.was || now[name] === change.was[name]));
+    const undone = change.was && change.doubt && same(change.was, now);
+    const left = Object.entries(change.set).filter(([name, value]) => {
+      const tried = change.tried[name] ?? [];
+      if (now[name] === value || (undone && tried.includes(value))) return false;
+      return !change.was || now[name] === change.was[name] || tried.includes(now[name]); // what is there may be our own earlier wish
+    });
     return left.length ? { ...next, set: Object.fromEntries(left) } : null;
   }
 
@@ -238,10 +247,13 @@ globalThis.fanoutStore ??= (() => {
         else rows.delete("unsent", key);
       } else if (item && !left) {
         const set = Object.fromEntries(Object.entries(waiting.set).filter(([name, value]) => value !== sent.set[name]));
-        const change = { ...waiting, set, was: states(item), etag: item.etag, doubt: false };
+        const change = { ...waiting, set, was: states(item), etag: item.etag, doubt: false, tried: {} };
         if (change.remove || Object.keys(set).length) rows.put("unsent", { key, change });
         else rows.delete("unsent", key);
-      } else rows.put("unsent", { key, change: { ...waiting, doubt: left?.doubt ?? waiting.doubt } });
+      } else {
+        const { doubt, tried } = left ?? waiting;
+        rows.put("unsent", { key, change: { ...waiting, doubt, tried } });
+      }
     });
   }
 
@@ -273,7 +285,9 @@ globalThis.fanoutStore ??= (() => {
         await settle(at, user, row.change, null);
         continue;
       }
-      const change = { ...row.change, doubt: true };
+      const tried = { ...row.change.tried };
+      for (const [name, value] of Object.entries(row.change.set)) tried[name] = [...new Set([...(tried[name] ?? []), value])];
+      const change = { ...row.change, doubt: true, tried };
       const path = `/v1/me/feed/${encodeURIComponent(change.item)}`;
       await settle(at, user, change, change); // from here on it may have been done, whatever comes back
       try {
@@ -298,7 +312,8 @@ globalThis.fanoutStore ??= (() => {
       return settle(at, user, change, now && remaining(change, now), now);
     }
     if (error.status === 404) {
-      await at.run(async (rows) => rows.delete("items", `${user}/${change.item}`)); // it has expired, or has been deleted
+      const known = (await at.run((rows) => rows.get("items", `${user}/${change.item}`)))?.item; // it has expired, or has been deleted
+      if (known) await took([{ ...known, status: "deleted", content: null, modified_at: Date.now() / 1000 }]);
       if (!change.remove) refused.push({ change, error });
       return settle(at, user, change, null);
     }
@@ -306,7 +321,7 @@ globalThis.fanoutStore ??= (() => {
       refused.push({ change, error }); // it will never be taken
       return settle(at, user, change, null);
     }
-    if (error.status >= 400 && error.status < 500) await settle(at, user, change, change); // it was not done: no doubt about it
+    if (error.status >= 400 && error.status < 500) await settle(at, user, change, change); // it was not done: no more doubt than before
     throw error;
   }
 
@@ -346,6 +361,6 @@ globalThis.fanoutStore ??= (() => {
   }
 
   return {
-    announce, flush, forget, keep, kept, listen, load, look, madeFor, memory, merged, number, overlaid, place, pushSubscription, remaining, settle, take, users, waiting, want,
+    announce, flush, forget, keep, kept, listen, load, look, madeFor, memory, merged, newer, overlaid, place, pushSubscription, remaining, settle, take, users, waiting, want,
   };
 })();
