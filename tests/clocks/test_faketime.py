@@ -135,16 +135,16 @@ async def test_one_worker_of_three_is_wrong_from_its_boot(database: str, tmp_pat
             assert (await scheduled.status()).state == "scheduled"
 
 
-@pytest.mark.parametrize("off", [10.0, -10.0])
+@pytest.mark.parametrize("off", [600.0, -600.0])
 async def test_a_submitter_that_is_off_delays_nothing(database: str, tmp_path: Path, off: float) -> None:
     async with engine(database) as right:
         await right.endpoints.register(user="alice", binding="push", address="phone")
         async with child(tmp_path, "submit", database, off) as submitter:
             id = await submitter.line()
-            status = await right.wait(id, 9.0)
+            status = await right.wait(id, 60)
     assert status.counts["accepted"] == 1
     assert status.finished_at is not None
-    assert abs(status.finished_at - status.accepted_at) < 9.0
+    assert abs(status.finished_at - status.accepted_at) < 60.0
 
 
 async def test_a_worker_whose_clock_is_set_while_it_runs_goes_on(database: str, tmp_path: Path) -> None:

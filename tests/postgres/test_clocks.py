@@ -147,7 +147,7 @@ async def test_a_gate_that_a_wrong_clock_closes_stays_for_as_long_as_it_says(mac
         assert right._settler.works[0].gate.until - right._clock.now() <= POLICY.probe
 
 
-@pytest.mark.parametrize("off", [10.0, -10.0, 8 * HOURS])
+@pytest.mark.parametrize("off", [600.0, -600.0, 8 * HOURS])
 async def test_a_submitter_that_is_ahead_delays_nothing(machines: Machines, off: float) -> None:
     async with (
         machines.engine(Off(), role="work") as (worker, transport),
@@ -155,16 +155,16 @@ async def test_a_submitter_that_is_ahead_delays_nothing(machines: Machines, off:
     ):
         await _register(worker, "phone")
         before = time.time()
-        status = await (await submitter.send(HI, "user:alice")).wait(9)
+        status = await (await submitter.send(HI, "user:alice")).wait(60)
         assert status.counts["accepted"] == 1
         assert before - 1 <= status.accepted_at <= time.time() + 1, "accepted when the database says"
         assert status.expires_at == pytest.approx(status.accepted_at + HOURS)
         at = time.time() + 0.5
-        wish = await (await submitter.send(HI, "user:alice", at=at)).wait(9)
+        wish = await (await submitter.send(HI, "user:alice", at=at)).wait(60)
         assert wish.due_at == at, "a wish stays what it is"
 
 
-@pytest.mark.parametrize("off", [10.0, -10.0, 8 * HOURS])
+@pytest.mark.parametrize("off", [600.0, -600.0, 8 * HOURS])
 async def test_a_transaction_of_a_program_that_is_ahead_delays_nothing(
     machines: Machines, off: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,10 +178,10 @@ async def test_a_transaction_of_a_program_that_is_ahead_delays_nothing(
             with psycopg.connect(machines.url) as connection, connection.transaction():
                 return fanout.sync.enqueue(connection, HI, "user:alice", at=at).id
 
-        for at in (None, real() - 5.0, real() + 0.5, real() + 5.0 if off == 10.0 else None):
+        for at in (None, real() - 5.0, real() + 0.5, real() + 5.0 if off == 600.0 else None):
             before = real()
             id = await asyncio.to_thread(enqueue, at)
-            status = await worker.wait(id, 9)
+            status = await worker.wait(id, 60)
             assert status.counts["accepted"] == 1
             assert before - 1 <= status.accepted_at <= real() + 1
             assert status.due_at == max(at or 0.0, status.accepted_at)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.storage.sqlite import plugin
+from fanout.storage.sqlite import leasing, plugin
 from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
@@ -22,6 +22,14 @@ Makers = Callable[..., tuple[Maker, Maker]]
 @pytest.mark.parametrize("name", CHECKS)
 async def test_law(name: str, offload: Callable[[], Offload], makers: Makers) -> None:
     await run_check(name, *makers(offload))
+
+
+async def test_what_is_paused_after_the_look_for_work_is_not_leased(
+    makers: Makers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process pauses the binding between the look, which holds no lock, and the lease."""
+    monkeypatch.setattr(leasing, "leasable", lambda *_: True)
+    await run_check("bindings_pause", *makers(Inline))
 
 
 def test_descriptor_is_light() -> None:

@@ -43,7 +43,7 @@ PLANTS = [
         "fanout/storage/sqlite/leasing.py",
         "    if stands(db, place):\n        return []\n    _gather",
         "    _gather",
-        _SQLITE,
+        "tests/storage/test_sqlite.py -k after_the_look",
     ),
     Plant(
         "SQLite: retries are leased before they are due",
