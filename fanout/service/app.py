@@ -127,7 +127,7 @@ def create_app(
         reference.router,
     )
     for router in routers:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # `include_router` makes each route anew, with its models, in each app
     service.security = SecurityEvents(
         route.path for router in routers for route in router.routes if isinstance(route, Route)
     )
