@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.config.places import line_of, places
@@ -74,6 +74,7 @@ _LINE = st.one_of(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(_LINE, max_size=12).map("\n".join))
 def test_the_places_are_those_that_a_parser_sees_line_by_line(text: str) -> None:
     """A key's line is the one after the longest beginning of the document that is valid and has not the key."""

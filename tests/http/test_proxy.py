@@ -270,7 +270,13 @@ async def test_tinyproxy_that_asks_for_credentials(
         async with Http1Client(ssl_context=tls, egress=always(Proxy("127.0.0.1", port))) as client:
             with pytest.raises(RequestFailed) as caught:
                 await http1(client, url)
-            assert b"it asks for credentials" in caught.value.debug
+            assert b"it asks for credentials: write" in caught.value.debug
+        wrong = parse_proxy(f"http://user:hunter3@127.0.0.1:{port}")
+        async with Http1Client(ssl_context=tls, egress=always(wrong)) as client:
+            with pytest.raises(RequestFailed) as caught:
+                await http1(client, url)
+            assert b"does not take those that it is given" in caught.value.debug
+            assert b"hunter" not in caught.value.debug
         known = parse_proxy(f"http://user:hunter2@127.0.0.1:{port}")
         async with Http1Client(ssl_context=tls, egress=always(known)) as client:
             assert await http1(client, url) == 200
