@@ -17,6 +17,8 @@ _WORDS = {
     403: "it refuses this destination: allow it in the proxy's rules",
     407: "it asks for credentials: write http://USER:PASSWORD@HOST:PORT",
 }
+_ASKS = (401, 407)
+"""tinyproxy 1.11 answers 401 to wrong credentials."""
 _REFUSED = (
     "it asks for credentials and does not take those that it is given: correct USER:PASSWORD (only Basic is known here)"
 )
@@ -50,7 +52,7 @@ async def tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -> Non
         raise ProxyFailed(f"the proxy {proxy.authority} does not speak HTTP/1.1")
     status = int(found[1])
     if not 200 <= status < 300:
-        words = _REFUSED if status == 407 and proxy.credentials else _WORDS.get(status, "see its log")
+        words = _REFUSED if status in _ASKS and proxy.credentials else _WORDS.get(status, "see its log")
         raise ProxyFailed(f"the proxy {proxy.authority} answered CONNECT with {status}; {words}")
     if len(head) > end:
         raise ProxyFailed(f"the proxy {proxy.authority} said more than an answer to CONNECT")
