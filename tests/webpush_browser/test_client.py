@@ -243,6 +243,24 @@ async def test_row_53_a_bare_signal_is_followed_by_a_fetch_and_what_is_new_is_sh
         assert await until(page, f"{SHOWN}.then((all) => all.length && all)") == [{"title": "Fetched", "tag": id}]
 
 
+async def test_a_renderer_is_loaded_while_the_worker_installs_and_never_from_elsewhere(chromium: Any) -> None:
+    """`store.js` is a classic script as good as any: what it is named by counts."""
+    async with served() as service:
+        page = await opened(chromium, service)
+        code = """(async () => {
+          const registered = (renderer) =>
+            navigator.serviceWorker
+              .register(`/client/worker.js?renderer=${encodeURIComponent(renderer)}`, { scope: `/client/${Math.random()}/` })
+              .then(() => true, () => false);
+          const other = location.origin.replace("127.0.0.1", "localhost");
+          const names = ["/client/store.js", "store.js", `${other}/client/store.js`, `//${other.split("//")[1]}/client/store.js`, "data:text/javascript,1", "/client/none.js"];
+          return Promise.all(names.map(registered));
+        })()"""
+        assert await page.run(code) == [True, True, False, False, False, False]
+        policy = (await service.app.get("/client/worker.js")).headers["content-security-policy"]
+        assert "script-src 'self'" in policy, "nor by a redirect"
+
+
 async def test_row_62_the_status_goes_from_offline_to_synchronized(chromium: Any) -> None:
     async with served() as service:
         page = await opened(chromium, service)
