@@ -431,5 +431,5 @@ def test_two_browsers_stay_in_step_through_many_actions() -> None:
 @pytest.mark.long("test_two_browsers_stay_in_step, in Node")
 def test_two_chromiums_stay_in_step_through_300_actions(tmp_path: Path) -> None:
     with machine(in_chromium(tmp_path)) as two:
-        checked(two, runs=4, steps=100)
+        checked(two, runs=6, steps=100)
         assert two.actions >= 300
