@@ -130,17 +130,22 @@ class UserClient(Wire):
         receive: Literal["push", "signal", "none"] = "push",
         platform: str = "",
         expires_in: float | None = None,
+        former: str = "",
     ) -> SubscriptionInfo:
         """Subscribe this device, or renew it, with a new address too; from now on this client speaks as it.
 
-        Without a `binding` it gets no pushes, and reads. `expires_in` is in seconds, the longest the service allows unless given.
+        Without a `binding` it gets no pushes, and reads. `expires_in` is in seconds, the longest the service allows unless given. `former` is the
+        UNSID that the device had under another user, whose subscription ends: a Web Push device whose keys have changed needs it, and is
+        refused (409) without. Every other address proves by itself that the device has moved.
         """
         body: dict[str, Any] = {"device_id": device_id, "receive": receive, "platform": platform}
         if binding is not None:
             body |= {"binding": binding, "address": address}
         if expires_in is not None:
             body["expires_in"] = expires_in
-        held = SubscriptionInfo(**await self.call("POST", "/v1/me/subscriptions", json=body, again=True))
+        headers = {"x-uns-id": former} if former else {}
+        path = "/v1/me/subscriptions"
+        held = SubscriptionInfo(**await self.call("POST", path, json=body, headers=headers, again=True))
         self.unsid = held.unsid
         return held
 

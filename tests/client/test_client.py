@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -24,6 +25,7 @@ from fanout.client import (
     UserClient,
 )
 from fanout.config import ApiKeySettings, BindingSettings, IssuerSettings, ServiceSettings, Settings, UserKeySettings
+from fanout.core.address import Address
 from fanout.core.model import Action, Notification, Target
 from fanout.engine import Engine
 from fanout.errors import UsageError
@@ -47,6 +49,7 @@ class Served:
     alice: str
     issuer: LoopbackIssuer
     push: ScriptedTransport
+    bob: str
 
 
 @asynccontextmanager
@@ -75,7 +78,8 @@ async def served() -> AsyncIterator[Served]:
         app = create_app(engine, settings)
         running = await stack.enter_async_context(app.state.service)
         url = await stack.enter_async_context(serving(app, "127.0.0.1", 0, running.limits))
-        yield Served(url, api.key.reveal(), user_token(user.secret, "default", "alice", ttl=600), issuer, push)
+        alice, bob = (user_token(user.secret, "default", name, ttl=600) for name in ("alice", "bob"))
+        yield Served(url, api.key.reveal(), alice, issuer, push, bob)
         await running.drain()
 
 
@@ -148,6 +152,30 @@ async def test_an_app_manages_what_it_sent_and_its_directory() -> None:
         assert (await push.endpoint(quarantined[0].id)).state == "removed"
         assert await push.erase("u2") == 1
         assert [each async for each in push.endpoints(user="u2")] == []
+
+
+async def test_a_device_moves_to_another_user_with_its_former_unsid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser whose keys have changed: the URL says which device it is, and proves nothing."""
+
+    def parse(transport: ScriptedTransport, raw: Any) -> Address:
+        return Address(repr(sorted(raw.items())), identity=raw["endpoint"])
+
+    monkeypatch.setattr(ScriptedTransport, "parse_address", parse)
+    async with served() as service:
+        hers, his = UserClient(service.url, service.alice), UserClient(service.url, service.bob)
+        async with hers, his:
+            url = "https://push.example/one"
+            held = await hers.subscribe("browser", binding="push", address={"endpoint": url, "auth": "before"})
+            after = {"endpoint": url, "auth": "after"}
+            for wrong in ("", "0" * len(held.unsid)):
+                with pytest.raises(ServiceError) as refused:
+                    await his.subscribe("browser", binding="push", address=after, former=wrong)
+                assert refused.value.status in (403, 409)
+            assert [each.state for each in await hers.subscriptions()] == ["active"], "nothing has changed"
+            moved = await his.subscribe("browser", binding="push", address=after, former=held.unsid)
+            assert his.unsid == moved.unsid != held.unsid
+            assert await hers.subscriptions() == []
+            assert len(await his.subscriptions()) == 1
 
 
 async def test_a_device_reads_and_changes_the_feed_and_the_others_hear_of_it() -> None:

@@ -102,13 +102,16 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def caddy(folder: Path, block: str) -> AsyncIterator[Address]:
-    """Caddy with this site, in which LISTEN stands for the address."""
+    """Caddy with this site, in which PORT stands for the port that it listens on."""
     path, port = program("caddy"), free_port()
     (folder / "Caddyfile").write_text(
-        f"{{\nadmin off\nauto_https off\n}}\n{block.replace('LISTEN', f'127.0.0.1:{port}')}\n"
+        # A client that asks by an address names no host in its handshake.
+        f"{{\nadmin off\nauto_https off\ndefault_sni push.example.com\n}}\n{block.replace('PORT', str(port))}\n"
     )
     process = await asyncio.create_subprocess_exec(
-        *(path, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"), stderr=asyncio.subprocess.PIPE
+        *(path, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"),
+        env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
     said = b""

@@ -57,7 +57,7 @@ async def documented(name: str, folder: Path, authority: Authority, to: Address)
         )
         proxy = haproxy(folder, to, whole=text)
     else:
-        site = f"https://LISTEN {{\n    tls {made.certificate} {made.key}"
+        site = f"https://push.example.com:PORT {{\n    bind 127.0.0.1\n    tls {made.certificate} {made.key}"
         proxy = caddy(folder, swapped(block(name), ("https://push.example.com {", site), upstream))
     async with proxy as address:
         yield address

@@ -1,8 +1,20 @@
-"""The 55 rows in their order."""
+"""The 56 rows in their order."""
 
 from __future__ import annotations
 
-from tests.faults.rows import connections, disk, elsewhere, kills, load, outage, postgres, processes, time, versions
+from tests.faults.rows import (
+    connections,
+    disk,
+    edge,
+    elsewhere,
+    kills,
+    load,
+    outage,
+    postgres,
+    processes,
+    time,
+    versions,
+)
 from tests.faults.table import Row
 
 __all__ = ["ROWS"]
@@ -11,6 +23,7 @@ ROWS: list[Row] = sorted(
     [
         *connections.ROWS,
         *disk.ROWS,
+        *edge.ROWS,
         *elsewhere.ROWS,
         *kills.ROWS,
         *load.ROWS,
@@ -23,4 +36,4 @@ ROWS: list[Row] = sorted(
     key=lambda row: row.number,
 )
 
-assert [row.number for row in ROWS] == list(range(1, 56))
+assert [row.number for row in ROWS] == list(range(1, 57))
