@@ -201,6 +201,14 @@ class AppClient(Wire):
         found: Mapping[str, Any] = await self.call("POST", "/v1/endpoints/import", body=lines, headers=headers)
         return found
 
+    async def withdraw(self, user: str, *, id: str | None = None, external_id: str | None = None) -> str:
+        """Take an item back from a user's feed and from her devices' trays, by its id or the sender's own; its id."""
+        if (id is None) == (external_id is None):
+            raise UsageError("withdraw takes the item's id, or external_id, its sender's: one of the two.")
+        query = {"user": user, "id": id, "external_id": external_id}
+        answer = await self.call("DELETE", "/v1/feed", query=query, again=True)
+        return str(answer["item"])
+
     async def erase(self, user: str) -> int:
         """Forget a user: devices, feed and what is queued for them; how many devices there were."""
         answer = await self.call("DELETE", f"/v1/users/{quote(user, safe='')}", again=True)

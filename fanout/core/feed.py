@@ -16,6 +16,7 @@ __all__ = [
     "ACTIONS",
     "CURSOR_SLOT",
     "ITEM_SLOT",
+    "PUSHES",
     "RECEIVES",
     "SHARED",
     "Audience",
@@ -34,6 +35,7 @@ __all__ = [
     "SubscriptionRequest",
     "Touched",
     "change_item",
+    "post_digest",
     "proves",
     "user_digest",
 ]
@@ -52,6 +54,8 @@ CURSOR_SLOT = "~fanout-cursor-goes-here~~"
 ITEM_SLOT = "~fanout-item-id-of-36-letters-here~~"
 """Stands where storage puts the id of the item that was written; of the same length."""
 
+PUSHES = 16
+"""Notifications that an item remembers to have been pushed by."""
 SHARED = 20
 """Items of everybody that `Touched` holds at most."""
 
@@ -64,7 +68,8 @@ class FeedPost:
     """An item to be entered into the feed of its submission's target, which is a user, users, a topic, or all.
 
     `content` is JSON for clients, which storage does not look into. `external_id` is the sender's own: an active item of the
-    same target and external id is replaced. `display_until` is when it leaves the platform's tray, `expires_at` when it leaves
+    same target and external id is replaced, unless nothing is new (`post_digest`, and no idempotency key): then what its user did with it
+    stays, deleting it too, only its expiry moves, and nothing of the post is pushed. Of many users that holds where nothing is new to any. `display_until` is when it leaves the platform's tray, `expires_at` when it leaves
     the feed (UNIX seconds). `fallback_at`: until then it is remembered which devices have fetched it.
     """
 
@@ -82,7 +87,8 @@ class FeedChange:
     """What one user does to an item of hers. A property that is None is left as it is; `delete` leaves a tombstone.
 
     `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is the UNSID
-    of the device that writes, which is told nothing; "" where it is not known.
+    of the device that writes, which is told nothing; "" where it is not known. `withdraw`, with `delete`: by the app that posted it; a tombstone
+    of that is none that a later post repeats.
     """
 
     item: str
@@ -91,6 +97,7 @@ class FeedChange:
     delete: bool = False
     if_match: int | None = None
     writer: str = ""
+    withdraw: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +134,7 @@ class FeedWritten:
 
     `item` is None for a post to many users: each has her own, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
     that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
-    nothing is to be told to anybody. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
+    nothing is to be told to anybody; and of a post in which nothing is new, with the item as it stands. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
     subscription of this user).
     """
 
@@ -370,6 +377,13 @@ def change_item(item: FeedItem, change: FeedChange, *, seq: int, now: float, wri
     if (read, action) == (item.read, item.action):
         return item
     return replace(item, read=read, action=action, modified_at=now, seq=seq, writer=writer)
+
+
+def post_digest(post: FeedPost) -> str:
+    """What says that a post is the same as an earlier one of its external id: content, group and priority. 32 hexadecimal digits."""
+    parts = (post.group or "", post.priority, "" if post.group is None else "g")
+    data = b"".join(b"%d:%b" % (len(each), each) for each in [part.encode("utf-8", "surrogatepass") for part in parts])
+    return blake2b(data + post.content, digest_size=16, person=b"fanout-post").hexdigest()
 
 
 def user_digest(user: str) -> bytes:

@@ -68,6 +68,11 @@ class Feed(Protocol):
         """One item, by its id or its sender's; a tombstone only by its id. None for what is not hers or has expired."""
         ...
 
+    async def pushes(self, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
+        """The notifications that pushed the user's item of that id, or its sender's: the last `core.feed.PUSHES` of them. None of an item that
+        others have too."""
+        ...
+
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """That device has these items: no fallback is sent to it for them. An UNSID that is not hers changes nothing."""
         ...

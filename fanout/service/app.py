@@ -31,7 +31,7 @@ from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
-from fanout.service.v1 import endpoints, health, keys, me, notifications, users
+from fanout.service.v1 import endpoints, health, keys, me, notifications, users, withdrawal
 from fanout.service.web import reference
 from fanout.service.web import routes as web
 
@@ -119,6 +119,7 @@ def create_app(
         notifications.router,
         endpoints.router,
         users.router,
+        withdrawal.router,
         keys.router,
         me.router,
         *service.feed.routers(known),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.core.feed import FeedItem, FeedPost, FeedWritten
+from fanout.core.feed import PUSHES, FeedItem, FeedPost, FeedWritten, post_digest
 from fanout.core.records import Submission
 
-__all__ = ["NAMES", "Place", "Posting", "items_needed", "numbers_needed", "places_of"]
+__all__ = ["NAMES", "Held", "Place", "Posting", "items_needed", "numbers_needed", "places_of", "repeats"]
 
 Place = tuple[int, str, str, str]
 """(app's number, user, topic or "", external id): where one item at most is active."""
+
+Held = tuple[FeedItem, str | None, list[str]]
+"""An item; the digest of its post, None where it is none that a post can repeat; and the notifications that pushed it."""
 
 NAMES = (
     "id",
@@ -34,6 +37,8 @@ NAMES = (
     "deleted",
     "writer",
     "seq",
+    "digest",
+    "pushes",
 )
 """The columns of `Posting.rows`. The first four of an item never change."""
 
@@ -60,38 +65,79 @@ def places_of(app: int, sub: Submission, post: FeedPost) -> list[Place]:
             return [(app, "", "", external)]
 
 
+def repeats(sub: Submission, post: FeedPost, held: Sequence[str | None]) -> bool:
+    """Whether nothing is new in the post, given the digests of what is held at its places; None where nothing can be repeated."""
+    return post.external_id is not None and sub.idempotency_key is None and {post_digest(post)} == set(held)
+
+
 class Posting:
     """The posts of one put. `rows` is what is to be stored, by the items' numbers; of `cleared` items nobody has a state or has
-    fetched them any more. `active` holds the items that are active at the posts' places."""
+    fetched them any more. `moved` are items whose expiry alone has moved: (number, former seq, seq). `held` are the items that are active
+    at the posts' places, or where there is none the latest that its user has deleted."""
 
-    def __init__(self, active: Mapping[Place, FeedItem], numbers: Sequence[int], now: float) -> None:
-        self._active = dict(active)
+    def __init__(self, held: Mapping[Place, Held], numbers: Iterable[int], now: float) -> None:
+        self._held = dict(held)
         self._numbers = iter(numbers)
         self._now = now
         self.rows: dict[int, tuple[Any, ...]] = {}
         self.cleared: list[int] = []
+        self.moved: list[tuple[int, int, int]] = []
 
     def plan(
-        self, subs: Sequence[Submission], posts: Sequence[FeedPost], places: Sequence[Sequence[Place]], last: int
+        self,
+        subs: Sequence[Submission],
+        posts: Sequence[FeedPost],
+        places: Sequence[Sequence[Place]],
+        last: int,
+        pushes: Sequence[Sequence[str]],
     ) -> list[FeedWritten]:
         """What each comes to, in order, under the numbers of the sequence of changes that end with `last`. The item's id is the
-        notification's, or that of the item which is replaced."""
+        notification's, or that of the item which is replaced. `pushes` are the notifications of each."""
         counts = numbers_needed(posts)
         seq = last - sum(counts)
         written = []
-        for sub, post, where, count in zip(subs, posts, places, counts, strict=True):
+        for sub, post, where, count, ids in zip(subs, posts, places, counts, pushes, strict=True):
             seq += count
-            written.append(self._post(sub, post, where, seq))
+            held = [self._repeatable(place) for place in where]
+            if repeats(sub, post, [None if each is None else each[1] for each in held]):
+                written.append(self._again(sub, post, where, seq))
+            else:
+                written.append(self._post(sub, post, where, seq, ids))
         return written
 
-    def _post(self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int) -> FeedWritten:
+    def _repeatable(self, place: Place) -> Held | None:
+        held = self._held.get(place)
+        return held if held is not None and held[0].expires_at > self._now else None
+
+    def _again(self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int) -> FeedWritten:
+        """Nothing is new: the expiry moves."""
+        for place in places:
+            item, digest, pushes = self._held[place]
+            # Of a tombstone nobody is told anything; it stays from now on as long as any.
+            moved = replace(
+                item, expires_at=post.expires_at, modified_at=self._now, seq=item.seq if item.deleted else seq
+            )
+            if not item.deleted:
+                self.moved.append((item.number, item.seq, seq))
+            self._held[place] = (moved, digest, pushes)
+            self._store(place, moved, digest, pushes)
+        many = sub.target.kind == "users"
+        return FeedWritten(item=None if many else moved, id=moved.id, seq=moved.seq, replaced=True, changed=False)
+
+    def _post(
+        self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int, ids: Sequence[str]
+    ) -> FeedWritten:
         many = sub.target.kind == "users"
         known: FeedItem | None = None
         item = _item(sub, post, places, seq, self._now)
+        digest = None if post.external_id is None else post_digest(post)
         for place in places:
-            earlier = self._active.get(place) if post.external_id is not None else None
+            pushes = [] if many else list(ids)
+            held = self._held.get(place) if post.external_id is not None else None
+            earlier = None if held is None or held[0].deleted else held[0]
             if earlier is not None and not many and earlier.expires_at > self._now:
                 known = earlier
+                pushes = [*(held[2] if held is not None else ()), *pushes]
                 item = replace(
                     item,
                     id=known.id,
@@ -105,18 +151,18 @@ class Posting:
                     self._bury(place, earlier, seq - 1)
                 item = replace(item, number=next(self._numbers))
             if post.external_id is not None:
-                self._active[place] = item
-            self._store(place, item)
+                self._held[place] = (item, digest, pushes)
+            self._store(place, item, digest, pushes)
         return FeedWritten(item=None if many else item, id=item.id, seq=seq, replaced=known is not None)
 
     def _bury(self, place: Place, item: FeedItem, seq: int) -> None:
         """It becomes a tombstone."""
         grave = replace(item, content=b"", deleted=True, modified_at=self._now, writer=0, seq=seq)
         self.rows.pop(item.number, None)
-        self._store(place, grave)
+        self._store(place, grave, None, [])
         self.cleared.append(item.number)
 
-    def _store(self, place: Place, item: FeedItem) -> None:
+    def _store(self, place: Place, item: FeedItem, digest: str | None, pushes: Sequence[str]) -> None:
         app, user, topic, _ = place
         self.rows[item.number] = (
             item.number,
@@ -138,6 +184,8 @@ class Posting:
             item.deleted,
             item.writer,
             item.seq,
+            digest,
+            " ".join(pushes[-PUSHES:]),
         )
 
 

@@ -9,7 +9,7 @@ from fanout.core.cursor import Cursor
 from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 
-__all__ = ["Parts", "excluding", "pass_on", "posts_of", "problem", "refused", "told"]
+__all__ = ["Parts", "excluding", "pass_on", "posts_of", "problem", "pushes_of", "refused", "told"]
 
 _CURSOR = CURSOR_SLOT.encode()
 _ITEM = ITEM_SLOT.encode()
@@ -26,14 +26,18 @@ class Parts:
 
 
 def pass_on(
-    submissions: Sequence[Submission], again: Collection[int], written: Mapping[int, FeedWritten], identity: int
+    submissions: Sequence[Submission],
+    again: Collection[int],
+    written: Mapping[int, FeedWritten],
+    identity: int,
+    same: Collection[int] = (),
 ) -> Parts:
-    """Each, with what its post was `written` as, but for the parts of a post that was stored `again`."""
+    """Each, with what its post was `written` as, but for the parts of a post that was stored `again`, and all of one in which nothing is new."""
     parts = Parts()
     head = -1
     for i, sub in enumerate(submissions):
         head = head if sub.follows else i
-        if sub.follows and head in again:
+        if head in same or (sub.follows and head in again):
             continue
         parts.kept.append(i)
         tell = written.get(head)
@@ -70,6 +74,16 @@ def problem(submissions: Sequence[Submission], written: FeedWritten) -> list[Put
     if not written.changed:
         return [Put(dropped=True, feed=written), *(Put(dropped=True) for _ in submissions[1:])]
     return None
+
+
+def pushes_of(submissions: Sequence[Submission], heads: Sequence[int]) -> list[list[str]]:
+    """The notifications of each of these posts."""
+    found: dict[int, list[str]] = {}
+    head = -1
+    for i, sub in enumerate(submissions):
+        head = head if sub.follows else i
+        found.setdefault(head, []).append(sub.id)
+    return [found[head] for head in heads]
 
 
 def posts_of(submissions: Sequence[Submission], again: Collection[int]) -> list[int]:

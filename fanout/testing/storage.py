@@ -32,6 +32,7 @@ from fanout.testing import (
     storage_lease,
     storage_manage,
     storage_put,
+    storage_repeats,
     storage_subscriptions,
     storage_turns,
 )
@@ -60,6 +61,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_feed,
         storage_counts,
         storage_bursts,
+        storage_repeats,
         storage_subscriptions,
         storage_fleet,
         storage_access,

@@ -42,7 +42,7 @@ async def feed_counts_what_is_unread(kit: Kit) -> None:
         await alter(storage, "alice", FeedChange(item=every.id, delete=True), T0 + 3)
         law(await _counted(storage) == (1, 3), "what is deleted does not count")
         law(await _counted(storage, now=T0 + 10) == (0, 2), f"nor what has expired: {short.id}")
-        await enter(storage, posting(external_id="mine", now=T0 + 11))
+        await enter(storage, posting(external_id="mine", content=b'{"n":2}', now=T0 + 11))
         law(await _counted(storage, now=T0 + 11) == (1, 2), "what is replaced is unread again")
 
 
@@ -77,7 +77,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         law(await _counted(storage, "bob") == (1, 1), "each user has seen for herself")
         whole = await look("default", "alice", None, T0)
         law(whole is not None and (whole.unread, whole.unseen) == (3, 0), "without an item she has seen all")
-        await enter(storage, posting(external_id="a", now=T0 + 1))
+        await enter(storage, posting(external_id="a", content=b'{"n":2}', now=T0 + 1))
         law(await _counted(storage, now=T0 + 1) == (3, 0), "an item that is replaced keeps its place")
         newer = await enter(storage, posting(Target.all(), now=T0 + 2))
         law(await _counted(storage, now=T0 + 2) == (4, 1), "what comes afterwards is new")

@@ -206,7 +206,7 @@ async def feed_changes_go_by_property(kit: Kit) -> None:
         law(again.item == gone.item, "and answers the tombstone")
         other = await alter(storage, "bob", FeedChange(item="order-42", delete=True), T0 + 8)
         law(other.problem == "missing", "another user has no such tombstone")
-        fresh = await enter(storage, posting(external_id="order-42", now=T0 + 9))
+        fresh = await enter(storage, posting(external_id="order-42", content=b'{"n":2}', now=T0 + 9))
         done = await alter(storage, "alice", FeedChange(item="order-42", delete=True), T0 + 10)
         law(done.id == fresh.id and done.changed, "where one is active it is that one")
 
@@ -236,12 +236,12 @@ async def feed_posts_replace(kit: Kit) -> None:
 
         every = await enter(storage, posting(Target.all(), external_id="x", now=T0 + 2001))
         await alter(storage, "alice", FeedChange(item=every.id, read=True), T0 + 2002)
-        await post(storage, posting(Target.all(), external_id="x", now=T0 + 2003))
+        await post(storage, posting(Target.all(), external_id="x", content=b'{"n":2}', now=T0 + 2003))
         again = await storage.feed.item("default", "alice", every.id, T0 + 2003)
         law(again is not None and not again.read, "one of everybody is new to everybody")
         both = Target.users(["alice", "bob"])
         one = await post(storage, posting(both, external_id="m", now=T0 + 2004))
-        two = await post(storage, posting(both, external_id="m", now=T0 + 2005))
+        two = await post(storage, posting(both, external_id="m", content=b'{"n":2}', now=T0 + 2005))
         old = await storage.feed.item("default", "bob", one.id, T0 + 2005)
         law(old is not None and old.deleted, "of many users each one's earlier item is deleted")
         law((await read(storage, "bob", T0 + 2005)).items[-1].id == two.id, "and the new one comes")

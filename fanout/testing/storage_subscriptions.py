@@ -422,5 +422,5 @@ async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
 
 
 def _posting(now: float = T0, external_id: str | None = None, lasts: float = 900.0) -> Submission:
-    post = FeedPost(content=b"{}", expires_at=now + lasts, external_id=external_id, fallback_at=now + 60)
+    post = FeedPost(content=b'{"at":%d}' % now, expires_at=now + lasts, external_id=external_id, fallback_at=now + 60)
     return replace(submission(now=now), feed=post, audience=Audience())

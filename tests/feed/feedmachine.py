@@ -234,6 +234,7 @@ class Feeds(RuleBasedStateMachine):
         refused=st.sampled_from([(), (), (), ("fcm",)]),
         twice=st.booleans(),
         fallback=st.booleans(),
+        content=st.sampled_from([b'{"a":1}', b'{"a":1}', b'{"a":2}']),
     )
     def post(
         self,
@@ -245,12 +246,13 @@ class Feeds(RuleBasedStateMachine):
         refused: tuple[str, ...],
         twice: bool,
         fallback: bool,
+        content: bytes,
     ) -> None:
         target = where
         later = self.now + 10 if fallback else None
         group = "g" if external == "e" else None
         item = FeedPost(
-            content=b'{"a":1}', expires_at=self.now + lasts, external_id=external, fallback_at=later, group=group
+            content=content, expires_at=self.now + lasts, external_id=external, fallback_at=later, group=group
         )
         audience = Audience(platforms=platforms, bindings=frozenset(("fcm",)))
         digest = f"{target}{external}".encode()
@@ -307,6 +309,7 @@ class Feeds(RuleBasedStateMachine):
             action=action,
             delete=delete,
             if_match=None if match is None or known is None else known.seq + (match == "wrong"),
+            withdraw=delete and writer == 0,
             writer=mine[writer] if writer < len(mine) else ("unknown" if writer == 5 else ""),
         )
         target = Target.user(user)
@@ -435,6 +438,7 @@ class Feeds(RuleBasedStateMachine):
         for user in ("alice", "bob"):
             self.feed("subscriptions", "default", user)
             self.feed("counts", "default", user, self.now)
+            self.feed("pushes", "default", user, (self.items or ["e"])[-1], self.now)
             self.feed("read", "default", user, FeedQuery(limit=3, newest_before=2**62), self.now)
             self.feed("read", "default", user, FeedQuery(unread=True, status=None), self.now)
             self.feed("read", "default", user, FeedQuery(action="dismissed", until=self.last_seq), self.now)

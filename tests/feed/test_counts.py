@@ -102,7 +102,7 @@ async def test_a_broadcast_adds_one_without_a_read(monkeypatch: pytest.MonkeyPat
         await rig.feed.change("default", "bob", FeedChange(item="x", read=True))
         assert [(await two.next(counts=True))[0] for _ in range(2)] == ["change", "counts"]
         assert asked == ["bob"]
-        await put(rig, "all", external_id="x")
+        await rig.feed.post("default", "all", NewItem(content={"n": 2}, external_id="x"))
         assert [(await each.next(counts=True))[0] for each in (one, two)] == ["change", "change"]
         assert await two.next(counts=True) == ("counts", "", (1, 1)), "one that is replaced is unread again"
         assert sorted(asked) == ["alice", "bob", "bob"], "which only a read can say"

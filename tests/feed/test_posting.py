@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from feedrig import running
@@ -173,3 +174,29 @@ def test_platforms_know_their_transports_and_their_other_names() -> None:
     own = platforms.audience(frozenset(("carrier-pigeon",)), frozenset(("push",)))
     assert own.admits("push", "", "own")
     assert not own.admits("push", "ios", "own")
+
+
+async def test_a_post_that_is_made_again_keeps_what_was_done_and_pushes_nothing(backend: str) -> None:
+    """As a client of Graph's makes it again that heard no answer: with the sender's id, and no key."""
+    async with running(backend) as rig, rig.client("alice") as client:
+        await rig.subscribe("alice", "apns")
+        first = {"title": "Shipped", "order": 42}
+
+        async def again(content: dict[str, Any], **more: Any) -> tuple[bool, int]:
+            item = NewItem(content=content, external_id="order-42", **more)
+            posted = await rig.feed.post("default", "user:alice", item, HELLO)
+            await rig.quiet()
+            return posted.replaced, len(rig.gateways.take())
+
+        assert await again(first) == (False, 1)
+        await client.patch("/v1/me/feed/order-42", json={"action": "dismissed"})
+        rig.gateways.take()
+        assert await again({"order": 42, "title": "Shipped"}) == (True, 0)
+        (item,) = (await client.get("/v1/me/feed")).json()["items"]
+        assert (item["action"], item["content"]) == ("dismissed", first)
+        assert await again(first, priority="high") == (True, 1), "another priority is news"
+        await client.delete("/v1/me/feed/order-42")
+        rig.gateways.take()
+        assert await again(first, priority="high") == (True, 0)
+        assert (await client.get("/v1/me/feed")).json()["items"] == []
+        assert await again({"title": "Delivered"}) == (False, 1)

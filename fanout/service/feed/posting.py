@@ -60,7 +60,8 @@ def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, 
     that is too large.
     """
     try:
-        content = compact(orjson.dumps(dict(item.content)))
+        # Sorted, so that the same post is known again whatever order its sender's language keeps keys in.
+        content = compact(orjson.dumps(dict(item.content), option=orjson.OPT_SORT_KEYS))
     except TypeError as error:
         raise UsageError(f"The item's content must be plain JSON: {error}.") from None
     if len(content) > settings.content_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from fanout.core.feed import (
 from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
-from fanout.errors import UsageError
+from fanout.errors import NotFound, UsageError
 from fanout.plugin import Clock, clock_of
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
@@ -261,6 +262,16 @@ class FeedService(Reading):
         if written.item is None:
             raise no_item()
         return written.item, str(Cursor(await self._database(), written.seq))
+
+    async def withdraw(self, app: str, user: str, id: str) -> FeedItem:
+        """Take an item back that the app has posted to the user: from her feed, and out of every device's tray; the tombstone. What is queued of it
+        is stopped first. What is everybody's is taken from this user. Idempotent. Raises `FeedError` 404.
+        """
+        for push in await self._facet.pushes(app, user, id, self._clock.now()):
+            with contextlib.suppress(NotFound):  # it was for nobody, or is forgotten by now
+                await self._engine.cancel(push)
+        item, _ = await self.change(app, user, FeedChange(item=id, delete=True, withdraw=True))
+        return item
 
     async def change_all(self, app: str, user: str, bulk: FeedBulk) -> tuple[int, str]:
         """Change or delete every item that `bulk.query` finds now, with one signal to the user's other devices; how many, and the cursor.

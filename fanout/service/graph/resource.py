@@ -106,7 +106,8 @@ class GraphNotification(_Part):
         None, description="The app's host name. It must be the calling app's."
     )
     appNotificationId: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        None, description="The sender's own id. Posting it again replaces the notification."
+        None,
+        description="The sender's own id. Posting it again replaces the notification; with the same content only its expiry moves.",
     )
     expirationDateTime: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="ISO 8601, UTC. 7 days from now unless given, and 30 at most."

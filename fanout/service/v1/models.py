@@ -104,7 +104,9 @@ class FeedIn(_In):
     """How it stands in the feed of those it is for."""
 
     id: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        None, description="The sender's own id. Posting it again to the same target replaces the item."
+        None,
+        description="The sender's own id. Posting it again to the same target replaces the item; with nothing new in it, and no Idempotency-Key, "
+        "only its expiry moves, and nothing is pushed.",
     )
     group: Annotated[str, Field(max_length=512)] | None = None
     priority: Literal["none", "low", "high"] = "none"

@@ -54,6 +54,11 @@ class MemoryFeed:
         found = feed_items.find(self._t, app, user, id, now)
         return None if found is None else found[1]
 
+    async def pushes(self, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
+        """See `Feed`."""
+        found = feed_items.find(self._t, app, user, id, now, deleted=True)
+        return found[0].pushes if found is not None and found[0].user else ()
+
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """See `Feed`."""
         self._t.changes += 1

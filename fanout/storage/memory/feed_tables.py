@@ -17,6 +17,8 @@ class Entry:
     user: str
     topic: str | None
     item: FeedItem
+    digest: str | None = None
+    pushes: tuple[str, ...] = ()
     states: dict[str, FeedItem] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
 

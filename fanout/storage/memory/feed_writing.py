@@ -6,10 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.core.cursor import Cursor
-from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
+from fanout.core.feed import (
+    CURSOR_SLOT,
+    ITEM_SLOT,
+    PUSHES,
+    FeedBulk,
+    FeedChange,
+    FeedItem,
+    FeedPost,
+    FeedWritten,
+    post_digest,
+)
 from fanout.core.model import Endpoint
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import Decided, judge, judge_all, numbered
+from fanout.storage.feed_posts import repeats
 from fanout.storage.feed_put import excluding, problem, refused
 from fanout.storage.memory.feed_items import find, page
 from fanout.storage.memory.feed_tables import Entry
@@ -43,6 +54,8 @@ def put_with_feed(
         for i, sub in enumerate(submissions)
         if isinstance(sub.feed, FeedPost) and not _replayed(t, submissions, i, keys_after)
     ]
+    same = _repeats(t, fresh, now)
+    kept = [i for i in kept if i not in same and all(i not in heads[each] for each in same)]
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(kept, plain([submissions[i] for i in kept]), strict=True):
         answers[i] = answer
@@ -50,7 +63,11 @@ def put_with_feed(
         return [Put() if answer.dropped else answer for answer in answers]
     numbers = {i: t.feed.next_seq(1 if post.external_id is None else 2) for i, _, post in fresh}
     for i, sub, post in fresh:
-        written = _post(t, sub, post, numbers[i], now)
+        if i in same:
+            answers[i] = replace(answers[i], feed=_again(t, sub, post, numbers[i], now))
+            continue
+        ids = [submissions[n].id for n in (i, *heads[i])]
+        written = _post(t, sub, post, numbers[i], now, ids)
         _tell(t, [submissions[n].id for n in (i, *heads[i]) if answers[n].id], written)
         answers[i] = replace(answers[i], feed=written)
     for i in heads.keys() - numbers.keys():
@@ -89,6 +106,8 @@ def _change(
         for item in items:
             entry = t.feed.items[item.number]
             if entry.user:
+                forget = isinstance(change, FeedChange) and change.withdraw
+                entry.digest = None if forget else entry.digest
                 entry.item = item if item.deleted else replace(item, content=entry.item.content)
             else:
                 entry.states[user] = item if item.deleted else replace(item, content=entry.item.content)
@@ -113,7 +132,65 @@ def _decide(t: Tables, head: Submission, change: FeedChange | FeedBulk, now: flo
 # -- posts
 
 
-def _post(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> FeedWritten:
+def _places(sub: Submission) -> list[tuple[str, str | None]]:
+    """(user, topic) of each item that the post comes to."""
+    if sub.target.kind in ("user", "users"):
+        return [(user, None) for user in sub.target.names]
+    return [("", sub.target.names[0] if sub.target.kind == "topic" else None)]
+
+
+def _held(t: Tables, app: str, place: tuple[str, str | None], external: str | None, now: float) -> Entry | None:
+    """What a post there may repeat: the item that is active, or else the latest that its user has deleted."""
+    found = [
+        entry
+        for entry in t.feed.items.values()
+        if (entry.app, entry.user, entry.topic, entry.item.external_id) == (app, *place, external)
+        and (not entry.item.deleted or entry.digest is not None)
+    ]
+    held = max(found, key=lambda entry: (not entry.item.deleted, entry.item.number), default=None)
+    return held if held is not None and held.item.expires_at > now else None
+
+
+def _repeats(t: Tables, fresh: Sequence[tuple[int, Submission, FeedPost]], now: float) -> set[int]:
+    """In which of these posts nothing is new, each after the ones before it."""
+    digests: dict[tuple[object, ...], str | None] = {}
+    same = set()
+    for i, sub, post in fresh:
+        if post.external_id is None:
+            continue
+        places = [(sub.app, place, post.external_id) for place in _places(sub)]
+        for place in places:
+            if place not in digests:
+                held = _held(t, *place, now)
+                digests[place] = None if held is None else held.digest
+        if repeats(sub, post, [digests[place] for place in places]):
+            same.add(i)
+        else:
+            digests.update(dict.fromkeys(places, post_digest(post) if post.expires_at > now else None))
+    return same
+
+
+def _again(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> FeedWritten:
+    """Nothing is new: the expiry moves."""
+    for place in _places(sub):
+        entry = _held(t, sub.app, place, what.external_id, now)
+        assert entry is not None
+        former = entry.item
+        entry.item = replace(
+            former, expires_at=what.expires_at, modified_at=now, seq=former.seq if former.deleted else seq
+        )
+        entry.states = {
+            user: replace(state, expires_at=what.expires_at, seq=seq) for user, state in entry.states.items()
+        }
+        for id, (other, number) in t.feed.fallbacks.items():
+            if other is entry and number == former.seq:
+                t.feed.fallbacks[id] = (entry, entry.item.seq)
+        item = entry.item
+    many = sub.target.kind == "users"
+    return FeedWritten(item=None if many else item, id=item.id, seq=item.seq, replaced=True, changed=False)
+
+
+def _post(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float, ids: Sequence[str]) -> FeedWritten:
     target = sub.target
     many = target.kind == "users"
     users = list(target.names) if target.kind in ("user", "users") else [""]
@@ -134,15 +211,18 @@ def _post(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> F
         fallback_at=what.fallback_at,
         broadcast=users == [""],
     )
+    digest = None if what.external_id is None else post_digest(what)
+    pushes = () if many else tuple(ids)
     if known is not None:
-        known.item = item
+        known.item, known.digest = item, digest
+        known.pushes = (*known.pushes, *pushes)[-PUSHES:]
         known.states.clear()
         known.seen.clear()
     else:
         for user in users:
             t.feed.last_item += 1
             item = replace(item, number=t.feed.last_item)
-            t.feed.items[item.number] = Entry(sub.app, user, topic, item)
+            t.feed.items[item.number] = Entry(sub.app, user, topic, item, digest, pushes[-PUSHES:])
     return FeedWritten(item=None if many else item, id=item.id, seq=seq, replaced=known is not None)
 
 
@@ -167,6 +247,7 @@ def _known(
 def bury(entry: Entry, seq: int, now: float) -> None:
     """It becomes a tombstone, for everybody."""
     entry.item = replace(entry.item, content=b"", deleted=True, modified_at=now, writer=0, seq=seq)
+    entry.digest, entry.pushes = None, ()
     entry.states.clear()
 
 

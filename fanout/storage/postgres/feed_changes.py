@@ -30,8 +30,8 @@ async def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: fl
     return judge(change, await find(db, sub.app, user, change.item, now, deleted=change.delete), device, now)
 
 
-async def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
-    """Store what `decide` said, under the numbers that it has been given."""
+async def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: bool = False) -> None:
+    """Store what `decide` said, under the numbers that it has been given; with `forget` no post can repeat them."""
     (user,) = sub.target.names
     await db.many(
         f"INSERT INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, usr) SELECT j.*, $8, $9 FROM {_ROWS} "
@@ -43,8 +43,10 @@ async def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
     )
     await db.many(
         "UPDATE feed_item i SET read = j.read, action = j.action, deleted = j.deleted, modified_at = j.modified_at, writer = j.writer, "
-        f"seq = j.seq, content = CASE WHEN j.deleted THEN '' ELSE i.content END FROM {_ROWS} WHERE i.id = ANY (ARRAY[j.item])",
+        f"seq = j.seq, content = CASE WHEN j.deleted THEN '' ELSE i.content END, digest = CASE WHEN $8 THEN NULL ELSE i.digest END "
+        f"FROM {_ROWS} WHERE i.id = ANY (ARRAY[j.item])",
         map(_row, (item for item in items if not item.broadcast)),
+        forget,
     )
 
 

@@ -11,7 +11,7 @@ from fanout.core.shard import shard_of
 from fanout.storage.feed_items import item_of, page_of
 from fanout.storage.postgres.db import Db
 
-__all__ = ["COLUMNS", "DEVICES", "UNTOUCHED", "find", "identity", "page", "touched"]
+__all__ = ["COLUMNS", "DEVICES", "UNTOUCHED", "find", "identity", "page", "pushes", "touched"]
 
 _SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.usr = ''"
 _OWN = "i.seq, CASE WHEN i.deleted THEN '' ELSE i.content END, i.modified_at, i.read, i.action, i.deleted, i.writer"
@@ -124,6 +124,14 @@ async def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: boo
             item = item_of(row)
             return None if item.deleted and item.id != id and not deleted else item
     return None
+
+
+async def pushes(db: Db, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
+    """The notifications that pushed an item of the user's own."""
+    item = await find(db, app, user, id, now, deleted=True)
+    if item is None or item.broadcast:
+        return ()
+    return tuple((await db.value("SELECT pushes FROM feed_item WHERE id = $1", item.number) or "").split())
 
 
 def _find_sql(wanted: str) -> str:

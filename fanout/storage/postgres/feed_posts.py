@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
-from fanout.core.feed import FeedItem, FeedPost, FeedWritten
+from fanout.core.feed import FeedPost, FeedWritten
 from fanout.core.records import Submission
 from fanout.storage.feed_items import item_of
-from fanout.storage.feed_posts import NAMES, Place, Posting, items_needed, numbers_needed, places_of
+from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed, numbers_needed, places_of
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_items import COLUMNS
 
@@ -23,30 +24,44 @@ class Posts:
         self._posting: Posting | None = None
         self.identity = 0
 
-    async def plan(self, subs: Sequence[Submission]) -> list[FeedWritten]:
+    async def same(self, subs: Sequence[Submission]) -> list[bool]:
+        """In which of them nothing is new, as things stand: others may still write to the feed."""
+        posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
+        if all(post.external_id is None for post in posts):
+            return [False] * len(subs)
+        places = await self._places(subs, posts)
+        posting = Posting(await self._held(posts, places), count(), self._now)
+        return [not written.changed for written in posting.plan(subs, posts, places, 0, [()] * len(subs))]
+
+    async def _places(self, subs: Sequence[Submission], posts: Sequence[FeedPost]) -> list[list[Place]]:
+        return [
+            places_of(await self._db.app(sub.app, create=True), sub, post)
+            for sub, post in zip(subs, posts, strict=True)
+        ]
+
+    async def _held(self, posts: Sequence[FeedPost], places: Sequence[Sequence[Place]]) -> dict[Place, Held]:
+        return await self._look(
+            [place for each, post in zip(places, posts, strict=True) if post.external_id is not None for place in each]
+        )
+
+    async def plan(self, subs: Sequence[Submission], pushes: Sequence[Sequence[str]]) -> list[FeedWritten]:
         """What each comes to, in order. From here to the end of the transaction nobody else writes to the feed."""
         if not subs:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
-        places = [
-            places_of(await self._db.app(sub.app, create=True), sub, post)
-            for sub, post in zip(subs, posts, strict=True)
-        ]
+        places = await self._places(subs, posts)
         row = await self._db.row(_TAKE, sum(numbers_needed(posts)), items_needed(places))
         assert row is not None
         last, self.identity, numbers = row
-        active = await self._look(
-            [place for each, post in zip(places, posts, strict=True) if post.external_id is not None for place in each]
-        )
-        self._posting = Posting(active, numbers, self._now)
-        return self._posting.plan(subs, posts, places, last)
+        self._posting = Posting(await self._held(posts, places), numbers, self._now)
+        return self._posting.plan(subs, posts, places, last, pushes)
 
-    async def _look(self, places: Sequence[Place]) -> dict[Place, FeedItem]:
-        """The items that are active there."""
+    async def _look(self, places: Sequence[Place]) -> dict[Place, Held]:
+        """The items that are active there, or else the latest that was deleted by its user."""
         if not places:
             return {}
         rows = await self._db.rows(_LOOK, list(range(len(places))), *zip(*places, strict=True))
-        return {places[key]: item_of(row) for key, *row in rows}
+        return {places[key]: (item_of(row), digest, pushes.split()) for key, digest, pushes, *row in rows}
 
     async def write(self) -> None:
         """Store it all."""
@@ -56,19 +71,30 @@ class Posts:
         if self._posting.cleared:
             await self._db.run("DELETE FROM feed_state WHERE item = ANY($1::bigint[])", self._posting.cleared)
             await self._db.run("DELETE FROM feed_seen WHERE item = ANY($1::bigint[])", self._posting.cleared)
+        for statement in _MOVE:
+            await self._db.many(statement, self._posting.moved)
 
 
 _TAKE = """
 WITH f AS (UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity)
 SELECT seq, identity, ARRAY(SELECT nextval('feed_item_id_seq') FROM generate_series(1, $2::int)) FROM f
 """
-_LOOK = f"""
-SELECT j.i, {COLUMNS} FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::text[]) j (i, app, usr, topic, external)
+_LOOK_AT = f"""
+SELECT j.i, i.digest, coalesce(i.pushes, ''), {COLUMNS} FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::text[]) j (i, app, usr, topic, external)
 CROSS JOIN LATERAL (
-  SELECT * FROM feed_item WHERE app = j.app AND usr = j.usr AND external = j.external AND coalesce(topic, '') = j.topic AND NOT deleted
-  AND external IS NOT NULL OFFSET 0
+  SELECT * FROM feed_item WHERE app = j.app AND usr = j.usr AND external = j.external AND coalesce(topic, '') = j.topic AND {{}} OFFSET 0
 ) i
 """
+_LOOK = (
+    f"({_LOOK_AT.format('deleted AND digest IS NOT NULL')} ORDER BY i.id) UNION ALL "
+    f"({_LOOK_AT.format('NOT deleted AND external IS NOT NULL')})"
+)
+"""Those that are active come last."""
+_MOVED = "unnest($1::bigint[], $2::bigint[], $3::bigint[]) j (item, former, seq)"
+_MOVE = (
+    f"UPDATE feed_state s SET seq = j.seq FROM {_MOVED} WHERE s.item = ANY (ARRAY[j.item])",
+    f"UPDATE feed_fallback f SET seq = j.seq FROM {_MOVED} WHERE f.item = ANY (ARRAY[j.item]) AND f.seq = j.former",
+)
 _TYPES = {
     "id": "bigint",
     "app": "int",
@@ -99,7 +125,7 @@ async def next_seq(db: Db, numbers: int = 1) -> int:
 async def bury(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     await db.many(
-        "UPDATE feed_item i SET deleted = true, content = '', modified_at = $3, writer = 0, seq = j.seq "
+        "UPDATE feed_item i SET deleted = true, content = '', digest = NULL, pushes = '', modified_at = $3, writer = 0, seq = j.seq "
         "FROM unnest($1::bigint[], $2::bigint[]) j (id, seq) WHERE i.id = ANY (ARRAY[j.id])",
         [(number, seq) for seq, number in enumerate(numbers, first)],
         now,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import numbered
-from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
+from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, pushes_of, refused, told
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import Again
 from fanout.storage.postgres.feed_changes import decide, write
@@ -54,12 +54,18 @@ async def put_with_feed(
     fresh = posts_of(submissions, again)
     posts = Posts(db, now)
     written: dict[int, FeedWritten] = {}
-    parts = pass_on(submissions, again, written, 0)
+    said = await posts.same([submissions[i] for i in fresh])
+    same = {i for i, nothing in zip(fresh, said, strict=True) if nothing}
+    parts = pass_on(submissions, again, written, 0, same)
 
     async def plan() -> Sequence[Submission]:
         nonlocal parts
-        written.update(zip(fresh, await posts.plan([submissions[i] for i in fresh]), strict=True))
-        parts = pass_on(submissions, again, written, posts.identity)
+        written.update(
+            zip(fresh, await posts.plan([submissions[i] for i in fresh], pushes_of(submissions, fresh)), strict=True)
+        )
+        if {i for i, each in written.items() if not each.changed} != same:
+            raise Again  # somebody else has posted or deleted it since it was looked at
+        parts = pass_on(submissions, again, written, posts.identity, same)
         return parts.passed
 
     tell = _once(plan)
@@ -116,7 +122,7 @@ async def _change(
     answers = await plain(db, passed, now, tell)
     if not refused(answers):
         await tell()
-        await write(db, head, items)
+        await write(db, head, items, forget=isinstance(change, FeedChange) and change.withdraw)
         answers[0] = replace(answers[0], feed=written)
     return answers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "FEED", "LOOKS"]
+__all__ = ["DEVICES", "DIGESTS", "FEED", "LOOKS"]
 
 FEED = """
 -- One row: the last number of a change; up to where tombstones have been deleted; whose cursors are its own. It is locked as late
@@ -75,4 +75,12 @@ CREATE TABLE feed_look (
   seen bigint NOT NULL, seq bigint NOT NULL, app int NOT NULL, usr text COLLATE "C" NOT NULL, PRIMARY KEY (app, usr)
 );
 CREATE INDEX feed_look_seq ON feed_look (seq);
+"""
+
+DIGESTS = """
+-- Of an item with its sender's id: what its post said (`core.feed.post_digest`). It stays when the user deletes the item. And the ids of
+-- the notifications that pushed an item, with spaces between them.
+ALTER TABLE feed_item ADD COLUMN digest text COLLATE "C", ADD COLUMN pushes text;
+CREATE INDEX feed_item_grave ON feed_item (app, usr, external) WHERE deleted AND digest IS NOT NULL;
+CREATE INDEX feed_fallback_item ON feed_fallback (item);
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.access import ACCESS
-from fanout.storage.postgres.feed_schema import DEVICES, FEED, LOOKS
+from fanout.storage.postgres.feed_schema import DEVICES, DIGESTS, FEED, LOOKS
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
 from fanout.storage.postgres.switching import ORIGIN
@@ -226,5 +226,5 @@ DROP INDEX endpoint_former;
 CREATE INDEX endpoint_past ON endpoint (binding, digest) WHERE state_at IS NOT NULL;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS)
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS, DIGESTS)
 VERSION = len(STEPS)

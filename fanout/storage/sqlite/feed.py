@@ -59,6 +59,11 @@ class SqliteFeed:
         found: FeedItem | None = await self._read(feed_items.find, app, user, id, now)
         return found
 
+    async def pushes(self, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
+        """See `Feed`."""
+        found: tuple[str, ...] = await self._read(feed_items.pushes, app, user, id, now)
+        return found
+
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """See `Feed`."""
         await self._write(feed_subscriptions.see, app, user, unsid, items, now)

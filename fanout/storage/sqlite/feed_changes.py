@@ -31,8 +31,8 @@ def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: float) -
     return judge(change, find(db, sub.app, user, change.item, now, deleted=change.delete), device, now)
 
 
-def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
-    """Store what `decide` said, under the numbers that it has been given."""
+def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: bool = False) -> None:
+    """Store what `decide` said, under the numbers that it has been given; with `forget` no post can repeat them."""
     (user,) = sub.target.names
     db.many(
         "INSERT OR REPLACE INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, user) "
@@ -43,9 +43,10 @@ def write(db: Db, sub: Submission, items: Sequence[FeedItem]) -> None:
     )
     db.many(
         "UPDATE feed_item SET read = j.value->>1, action = j.value->>2, deleted = j.value->>3, modified_at = j.value->>4, "
-        "writer = j.value->>5, seq = j.value->>6, content = iif(j.value->>3, '', content) "
-        "FROM jsonb_each(?) j WHERE feed_item.id = j.value->>0",
+        "writer = j.value->>5, seq = j.value->>6, content = iif(j.value->>3, '', content), "
+        "digest = iif(?2, NULL, digest) FROM jsonb_each(?1) j WHERE feed_item.id = j.value->>0",
         map(_row, (item for item in items if not item.broadcast)),
+        forget,
     )
 
 

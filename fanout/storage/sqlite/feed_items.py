@@ -13,7 +13,7 @@ from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, use
 from fanout.storage.feed_items import item_of, page_of
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["COLUMNS", "MEANT", "UNTOUCHED", "find", "identity", "page", "topics", "touched"]
+__all__ = ["COLUMNS", "MEANT", "UNTOUCHED", "find", "identity", "page", "pushes", "topics", "touched"]
 
 _SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.user = ''"
 _OWN = "i.seq, iif(i.deleted, '', i.content), i.modified_at, i.read, i.action, i.deleted, i.writer"
@@ -141,6 +141,14 @@ def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = Fa
                 item = item_of(row)
                 return None if item.deleted and item.id != id and not deleted else item
     return None
+
+
+def pushes(db: Db, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
+    """The notifications that pushed an item of the user's own."""
+    item = find(db, app, user, id, now, deleted=True)
+    if item is None or item.broadcast:
+        return ()
+    return tuple((db.value("SELECT pushes FROM feed_item WHERE id = ?", item.number) or "").split())
 
 
 def touched(db: Db, after: int) -> Touched:

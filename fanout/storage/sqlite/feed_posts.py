@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanout.core.feed import FeedItem, FeedPost, FeedWritten
+import orjson
+
+from fanout.core.feed import FeedPost, FeedWritten
 from fanout.core.records import Submission
 from fanout.storage.feed_items import item_of
-from fanout.storage.feed_posts import NAMES, Place, Posting, items_needed, numbers_needed, places_of
+from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed, numbers_needed, places_of
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_items import COLUMNS
 
@@ -24,8 +26,8 @@ class Posts:
         self._numbers = 0
         self.identity = 0
 
-    def plan(self, subs: Sequence[Submission]) -> list[FeedWritten]:
-        """What each comes to, in order."""
+    def plan(self, subs: Sequence[Submission], pushes: Sequence[Sequence[str]]) -> list[FeedWritten]:
+        """What each comes to, in order. `pushes` are the notifications of each."""
         if not subs:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
@@ -37,23 +39,28 @@ class Posts:
         places = [
             places_of(self._db.app(sub.app, create=True), sub, post) for sub, post in zip(subs, posts, strict=True)
         ]
-        active = self._look(
+        held = self._look(
             [place for each, post in zip(places, posts, strict=True) if post.external_id is not None for place in each]
         )
-        self._posting = Posting(active, range(first, first + items_needed(places)), self._now)
-        return self._posting.plan(subs, posts, places, last)
+        self._posting = Posting(held, range(first, first + items_needed(places)), self._now)
+        return self._posting.plan(subs, posts, places, last, pushes)
 
-    def _look(self, places: Sequence[Place]) -> dict[Place, FeedItem]:
-        """The items that are active there."""
+    def _look(self, places: Sequence[Place]) -> dict[Place, Held]:
+        """The items that are active there, or else the latest that was deleted by its user."""
         if not places:
             return {}
-        rows = self._db.rows(
-            f"j.key, {COLUMNS}",
-            "json_each(?) j CROSS JOIN feed_item i ON i.app = j.value->>0 AND i.user = j.value->>1 AND i.external = j.value->>3 "
-            "AND coalesce(i.topic, '') = j.value->>2 AND i.deleted = 0",
-            dumps(places),
-        )
-        return {places[key]: item_of(row) for key, *row in rows}
+        found: dict[Place, Held] = {}
+        for state in ("i.deleted = 1 AND i.digest IS NOT NULL ORDER BY i.id", "i.deleted = 0"):
+            rows = self._db.connection.execute(
+                f"SELECT json_array(j.key, i.digest, coalesce(i.pushes, ''), {COLUMNS}) FROM json_each(?) j CROSS JOIN feed_item i ON i.app = j.value->>0 "
+                "AND i.user = j.value->>1 AND i.external = j.value->>3 AND coalesce(i.topic, '') = j.value->>2 AND "
+                + state,
+                (dumps(places),),
+            )
+            for (text,) in rows:
+                key, digest, pushes, *row = orjson.loads(text)
+                found[places[key]] = (item_of(row), digest, pushes.split())
+        return found
 
     def give_back(self) -> None:
         """Nothing is written after all."""
@@ -68,6 +75,15 @@ class Posts:
             chosen = dumps(self._posting.cleared)
             self._db.run("DELETE FROM feed_state WHERE item IN (SELECT value FROM json_each(?))", chosen)
             self._db.run("DELETE FROM feed_seen WHERE item IN (SELECT value FROM json_each(?))", chosen)
+        self._db.many(
+            "UPDATE feed_state SET seq = j.value->>2 FROM jsonb_each(?) j WHERE feed_state.item = j.value->>0",
+            self._posting.moved,
+        )
+        self._db.many(
+            "UPDATE feed_fallback SET seq = j.value->>2 FROM jsonb_each(?) j WHERE feed_fallback.item = j.value->>0 "
+            "AND feed_fallback.seq = j.value->>1",
+            self._posting.moved,
+        )
 
 
 _WRITE = (
@@ -84,7 +100,7 @@ def next_seq(db: Db, numbers: int = 1) -> int:
 def bury(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     db.many(
-        "UPDATE feed_item SET deleted = 1, content = '', modified_at = j.value->>2, writer = 0, seq = j.value->>1 "
+        "UPDATE feed_item SET deleted = 1, content = '', digest = NULL, pushes = '', modified_at = j.value->>2, writer = 0, seq = j.value->>1 "
         "FROM jsonb_each(?) j WHERE feed_item.id = j.value->>0",
         ([number, seq, now] for seq, number in enumerate(numbers, first)),
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from fanout.core.feed import FeedBulk, FeedChange, FeedPost
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import numbered
-from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, refused, told
+from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, pushes_of, refused, told
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.feed_changes import decide, write
 from fanout.storage.sqlite.feed_posts import Posts, posted
@@ -30,8 +30,9 @@ def put_with_feed(db: Db, submissions: Sequence[Submission], now: float, plain: 
     again = replays(db, submissions, now) if any(sub.idempotency_key is not None for sub in submissions) else set()
     fresh = posts_of(submissions, again)
     posts = Posts(db, now)
-    written = dict(zip(fresh, posts.plan([submissions[i] for i in fresh]), strict=True))
-    parts = pass_on(submissions, again, written, posts.identity)
+    written = dict(zip(fresh, posts.plan([submissions[i] for i in fresh], pushes_of(submissions, fresh)), strict=True))
+    same = {i for i, each in written.items() if not each.changed}
+    parts = pass_on(submissions, again, written, posts.identity, same)
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(parts.kept, plain(db, parts.passed, now), strict=True):
         answers[i] = answer
@@ -66,6 +67,6 @@ def _change(
     if refused(answers):
         db.run("UPDATE feed SET seq = seq - ?", len(changed))
         return answers
-    write(db, head, items)
+    write(db, head, items, forget=isinstance(change, FeedChange) and change.withdraw)
     answers[0] = replace(answers[0], feed=written)
     return answers

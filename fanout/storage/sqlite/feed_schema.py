@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "FEED", "JOINS", "LOOKS"]
+__all__ = ["DEVICES", "DIGESTS", "FEED", "JOINS", "LOOKS"]
 
 FEED = """
 -- What a device wants pushed: push, signal or none. Only submissions with an audience look at it.
@@ -90,4 +90,13 @@ JOINS = """
 CREATE TRIGGER load_content AFTER UPDATE OF content ON notification WHEN OLD.finished_at IS NULL BEGIN
   UPDATE load SET bytes = bytes + length(NEW.content) - length(OLD.content) WHERE app = NEW.app;
 END;
+"""
+
+DIGESTS = """
+-- Of an item with its sender's id: what its post said (`core.feed.post_digest`). It stays when the user deletes the item. And the ids of
+-- the notifications that pushed an item, with spaces between them.
+ALTER TABLE feed_item ADD COLUMN digest TEXT;
+ALTER TABLE feed_item ADD COLUMN pushes TEXT;
+CREATE INDEX feed_item_grave ON feed_item (app, user, external) WHERE deleted = 1 AND digest IS NOT NULL;
+CREATE INDEX feed_fallback_item ON feed_fallback (item);
 """

@@ -6,7 +6,7 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 from __future__ import annotations
 
 from fanout.storage.sqlite.access import ACCESS
-from fanout.storage.sqlite.feed_schema import DEVICES, FEED, JOINS, LOOKS
+from fanout.storage.sqlite.feed_schema import DEVICES, DIGESTS, FEED, JOINS, LOOKS
 from fanout.storage.sqlite.fleet_schema import FLEET
 
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
@@ -195,5 +195,5 @@ CREATE INDEX event_audit ON event (id) WHERE substr(kind, 1, 6) = 'audit.';
 CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT, ACCESS, JOINS)
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT, ACCESS, JOINS, DIGESTS)
 VERSION = len(STEPS)
