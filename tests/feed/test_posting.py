@@ -190,12 +190,14 @@ async def test_a_post_that_is_made_again_keeps_what_was_done_and_pushes_nothing(
 
         assert await again(first) == (False, 1)
         await client.patch("/v1/me/feed/order-42", json={"action": "dismissed"})
+        await rig.quiet()
         rig.gateways.take()
         assert await again({"order": 42, "title": "Shipped"}) == (True, 0)
         (item,) = (await client.get("/v1/me/feed")).json()["items"]
         assert (item["action"], item["content"]) == ("dismissed", first)
         assert await again(first, priority="high") == (True, 1), "another priority is news"
         await client.delete("/v1/me/feed/order-42")
+        await rig.quiet()
         rig.gateways.take()
         assert await again(first, priority="high") == (True, 0)
         assert (await client.get("/v1/me/feed")).json()["items"] == []
