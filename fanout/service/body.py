@@ -18,7 +18,9 @@ Headers = Mapping[bytes, bytes]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _PATIENCE = 30.0
-"""Seconds from the request's head to the end of the body, or to the next piece of a stream."""
+"""Seconds from the request's head to the end of the body, or, less what earlier pieces took, to the next piece of a stream."""
+_SLOWEST = 1024.0
+"""Bytes a second by which a stream earns its sender time: a byte now and then holds nothing open for ever."""
 _RATIO = 100
 _FREE = 262_144
 """Bytes that any compressed body may inflate to. Beyond them it may have at most `_RATIO` times the bytes that came over the wire: JSON and NDJSON
@@ -68,13 +70,17 @@ async def _whole(receive: Receive, limit: int) -> bytes:
 async def read_stream(receive: Receive, headers: Headers, limits: Limits) -> AsyncIterator[bytes]:
     """A body of up to `import_bytes` in pieces, inflated ones of at most 64 KB. Raises `Refused`: 400, 408, 413, 415; and `ClientGone`."""
     inflater = _inflater(headers, limits.import_bytes)
-    size = 0
+    size, left = 0, _PATIENCE
     while True:
+        began = _now()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(left):
                 message = await receive()
         except TimeoutError:
             raise _too_slow() from None
+        left = min(_PATIENCE, left - (_now() - began) + len(message.get("body", b"")) / _SLOWEST)
+        if left <= 0 and message.get("more_body"):
+            raise _too_slow()
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece = message.get("body", b"")
@@ -91,6 +97,10 @@ async def read_stream(receive: Receive, headers: Headers, limits: Limits) -> Asy
             break
     if inflater is not None:
         inflater.end()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Inflater:

@@ -179,3 +179,28 @@ async def test_a_body_has_a_deadline_from_its_head_on(
     with pytest.raises(Refused) as refused:
         [piece async for piece in read_stream(receive, {}, LIMITS)]
     assert refused.value.status_code == 408
+
+
+@pytest.mark.parametrize(("size", "seconds", "taken"), [(1, 20.0, False), (65_536, 29.0, True), (1024, 1.0, True)])
+async def test_a_stream_that_drips_is_ended_and_one_that_only_is_slow_is_not(
+    size: int, seconds: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece comes within the patience. A byte every 20 seconds would hold its connection for as long as it likes."""
+    clock = [0.0]
+    monkeypatch.setattr(body_module, "_now", lambda: clock[0])
+    pieces = said(*[b"x" * size] * 100)
+
+    async def receive() -> dict[str, Any]:
+        clock[0] += seconds
+        return await pieces()
+
+    async def read() -> int:
+        return sum([len(piece) async for piece in read_stream(receive, {}, Limits())])
+
+    if taken:
+        assert await read() == 100 * size
+    else:
+        with pytest.raises(Refused) as refused:
+            await read()
+        assert refused.value.status_code == 408
+        assert clock[0] <= 40.0

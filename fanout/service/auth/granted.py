@@ -28,8 +28,8 @@ _FRESH = 4.0
 """Seconds since the last one began, after which a key is not believed before the next."""
 CONFIRMED = 60.0
 """Seconds for which what the database said last serves while it says nothing."""
-_PATIENCE = 2.0
-"""Seconds that a reading may take."""
+_PATIENCE = 5.0
+"""Seconds that a reading may take: a process that is starved for a moment has not lost its database."""
 _SPACING = 0.25
 """Seconds between two readings that unknown keys ask for, whoever presents them and however many."""
 _WRITE_USES = 60.0
@@ -118,7 +118,8 @@ class Granted:
         except (FanoutError, OSError, TimeoutError) as error:
             if not self._away:
                 _log.error(
-                    "Keys in the database cannot be read; those known serve for a minute: %s", error or "no answer"
+                    "Keys in the database cannot be read; those known serve for a minute: %s",
+                    str(error) or "no answer in time",
                 )
             self._away, self._tried = True, self._clock.monotonic()
             return False
