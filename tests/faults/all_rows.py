@@ -1,8 +1,9 @@
-"""The 56 rows in their order."""
+"""The rows in their order: 55 of the reliability plan, and those past one machine."""
 
 from __future__ import annotations
 
 from tests.faults.rows import (
+    cluster,
     connections,
     disk,
     edge,
@@ -21,6 +22,7 @@ __all__ = ["ROWS"]
 
 ROWS: list[Row] = sorted(
     [
+        *cluster.ROWS,
         *connections.ROWS,
         *disk.ROWS,
         *edge.ROWS,
@@ -36,4 +38,4 @@ ROWS: list[Row] = sorted(
     key=lambda row: row.number,
 )
 
-assert [row.number for row in ROWS] == list(range(1, 57))
+assert [row.number for row in ROWS] == list(range(1, 66))

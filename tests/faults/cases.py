@@ -17,7 +17,41 @@ from tests.faults.world import Form
 __all__ = ["cases"]
 
 _LONG = frozenset(
-    (2, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 19, 22, 25, 27, 28, 30, 31, 33, 34, 39, 40, 41, 42, 45, 46, 47, 48, 52, 54)
+    (
+        2,
+        5,
+        6,
+        7,
+        8,
+        9,
+        12,
+        13,
+        14,
+        15,
+        16,
+        19,
+        22,
+        25,
+        27,
+        28,
+        30,
+        31,
+        33,
+        34,
+        39,
+        40,
+        41,
+        42,
+        45,
+        46,
+        47,
+        48,
+        52,
+        54,
+        59,
+        60,
+        63,
+    )
 )
 """Rows whose short form takes long too and whose neighbours show much the same, or that are about time, which a short form does not
 judge: `make faults-short` and `make faults` run them, `make test` does not."""
