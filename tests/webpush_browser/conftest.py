@@ -183,3 +183,28 @@ def start_chromium(tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[C
 async def chromium(tmp_path: Path) -> AsyncIterator[Chromium]:
     async with running_chromium(tmp_path / "profile") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+async def js(anyio_backend: Any) -> AsyncIterator[Any]:
+    """A Node with the web client, for all tests of a file."""
+    from webrig import node
+
+    async with node() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def _shared(anyio_backend: Any) -> AsyncIterator[Any]:
+    from webrig import web
+
+    async with web() as running:
+        yield running
+
+
+@pytest.fixture
+async def service(js: Any, _shared: Any) -> AsyncIterator[Any]:
+    """The service, for all tests of a file, with users of its own for each test; the tabs in `h.kept` are killed after it."""
+    _shared.number += 1
+    yield _shared
+    await js.run("h.kept.tab?.kill(); h.kept = {};")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from webrig import Node, Web, node, web
+from webrig import Node, Web, web
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -31,19 +32,6 @@ return tab.client.unsid;
 """
 ARRIVES = "await h.until(() => h.kept.tab.client.items.has(args.id)); return true;"
 END = "h.kept.tab?.kill(); h.kept = {};"
-
-
-@pytest.fixture(scope="module")
-async def js(anyio_backend: Any) -> AsyncIterator[Node]:
-    async with node() as running:
-        yield running
-
-
-@pytest.fixture
-async def service(js: Node) -> AsyncIterator[Web]:
-    async with web() as running:
-        yield running
-        await js.run(END)
 
 
 def restore(copy: Path, file: Path) -> None:
@@ -256,9 +244,63 @@ async def test_another_user_in_the_same_browser_gets_a_device_and_a_feed_of_his_
     assert await hears(js, service, "bob")
 
 
+async def test_two_users_with_a_tab_each_do_not_push_one_another_out(js: Node, service: Web) -> None:
+    """The browser's pushes are for whoever signed in last; the other follows as a device without pushes."""
+    key = service.gateway.key.public
+    await following(
+        js, service, addresses=service.addresses(1, 2, 3), permission="granted", subscribe={"applicationServerKey": key}
+    )
+    code = """
+    const { browser, tab } = h.kept;
+    const other = (h.kept.other = browser.tab({ token: args.token }));
+    await other.run((client) => client.start());
+    await h.until(() => tab.heard("subscription").length && tab.client.status === "synchronized" && tab.client.unsid !== null);
+    const said = [tab.heard("subscription"), other.heard("subscription")];
+    browser.cut();
+    browser.cut(false); // both connect anew, and look at how they are subscribed
+    await h.until(() => [tab, other].every(({ client }) => client.status === "synchronized"));
+    return said;
+    """
+    assert await js.run(code, token=service.token("bob")) == [["renewed"], ["renewed"]]
+    assert [each["binding"] for each in await service.devices("alice")] == [None]
+    assert [each["binding"] for each in await service.devices("bob")] == ["webpush"]
+    assert await hears(js, service)
+    await js.run("h.kept.other.kill()")
+
+
+async def test_an_address_that_the_gateway_calls_dead_is_given_up_for_a_new_one(js: Node, service: Web) -> None:
+    dead = json.dumps(service.gateway.subscribe("alice", behaviour="dead"))
+    await following(
+        js,
+        service,
+        addresses=[dead, *service.addresses(1)],
+        permission="granted",
+        subscribe={"applicationServerKey": service.gateway.key.public},
+    )
+    await service.post()
+    async with asyncio.timeout(20):
+        while (await service.devices("alice"))[0]["state"] != "unreachable":
+            await asyncio.sleep(0.02)
+    code = """
+    const { browser, tab } = h.kept;
+    const before = browser.held.endpoint;
+    browser.cut();
+    browser.cut(false);
+    await h.until(() => tab.heard("subscription").includes("renewed"));
+    return browser.held.endpoint !== before;
+    """
+    assert await js.run(code)
+    assert [each["state"] for each in await service.devices("alice")] == ["active"]
+
+
 async def test_a_token_function_that_changes_its_user_in_the_middle_sends_nothing_as_the_other(
-    js: Node, service: Web
+    js: Node,
 ) -> None:
+    async with web() as service:  # of its own: what is posted to everybody stays
+        await changes_its_user(js, service)
+
+
+async def changes_its_user(js: Node, service: Web) -> None:
     code = """
     const browser = new h.Browser(args.url);
     const tab = (h.kept.tab = browser.tab({ token: ({ renew }) => (renew ? args.bob : args.alice) }));
@@ -279,6 +321,7 @@ async def test_a_token_function_that_changes_its_user_in_the_middle_sends_nothin
     assert actions == ["none"], "what alice dismissed is not dismissed for bob, though the item is the same"
     assert patches == 1, "the one that was refused for its token"
     assert (await service.items("bob"))[0]["action"] == "none"
+    await js.run(END)
 
 
 async def test_a_stream_that_says_nothing_any_more_is_dead(js: Node, service: Web) -> None:

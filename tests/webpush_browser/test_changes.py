@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from webrig import Node, Web, node, web
+from webrig import Node, Web
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -18,19 +17,6 @@ return [...tab.client.items.keys()];
 """
 DOES = "await h.kept.tab.run((client) => client[args.what](args.id, ...(args.more ?? [])));"
 NEXT = "h.kept.tab.kill();" + STARTED
-
-
-@pytest.fixture(scope="module")
-async def js(anyio_backend: Any) -> AsyncIterator[Node]:
-    async with node() as running:
-        yield running
-
-
-@pytest.fixture
-async def service(js: Node) -> AsyncIterator[Web]:
-    async with web() as running:
-        yield running
-        await js.run("h.kept.tab?.kill(); h.kept = {};")
 
 
 async def started(js: Node, service: Web, code: str = STARTED, **options: Any) -> Any:

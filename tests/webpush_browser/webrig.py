@@ -68,16 +68,22 @@ class Web:
     cap: int = 50
     url: str = ""
     storage: str = "memory:"
+    number: int = 0
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     api: Any = field(default_factory=new_api_key)
     user: Any = field(default_factory=new_user_key)
     tokens: dict[str, str] = field(default_factory=dict)
 
+    def named(self, user: str) -> str:
+        """Of one service for many tests, each has users of its own by these names."""
+        return f"{user}-{self.number}"
+
     def token(self, user: str, ttl: int = 3600) -> str:
         """The same each time: a token tells without a network whose it is only where the browser had it before."""
-        if user not in self.tokens:
-            self.tokens[user] = user_token(self.user.secret, "default", user, ttl=ttl)
-        return self.tokens[user]
+        name = self.named(user)
+        if name not in self.tokens:
+            self.tokens[name] = user_token(self.user.secret, "default", name, ttl=ttl)
+        return self.tokens[name]
 
     def addresses(self, *numbers: int) -> list[str]:
         return [json.dumps(self.gateway.subscribe(f"browser{number}")) for number in numbers]
@@ -100,6 +106,8 @@ class Web:
         return found
 
     async def post(self, target: str = "user:alice", **more: Any) -> str:
+        if target.startswith("user:"):
+            target = f"user:{self.named(target.removeprefix('user:'))}"
         body = {"target": target, "title": "Shipped", "body": "Order 42", "feed": True, **more}
         async with self.caller(self.api.key.reveal()) as app:
             answer = await app.post("/v1/notifications", json=body)

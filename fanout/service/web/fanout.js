@@ -35,6 +35,8 @@ export class Fanout extends EventTarget {
   #listing = false; // whether #cursor is of such a page: the stream goes on from it, a reader does not
   #line;
   #resend = null;
+  #renewal = null;
+  #told = null; // last of the subscription
 
   /**
    * `service` is the service's address. `token` gives the user's bearer token: a text, or a function (which may be asynchronous, and is called
@@ -63,7 +65,10 @@ export class Fanout extends EventTarget {
         open: (signal) => this.#open(signal),
         event: (event) => this.#event(event),
         say: (status) => this.#say(status),
-        stopped: (error) => this.#tell("stopped", error),
+        stopped: (error) => {
+          this.stop();
+          this.#tell("stopped", error);
+        },
       },
       silence,
     );
@@ -118,6 +123,7 @@ export class Fanout extends EventTarget {
   /** Follow no longer. */
   stop() {
     this.#line.stop();
+    clearTimeout(this.#renewal);
     clearTimeout(this.#resend);
     this.#resend = null;
   }
@@ -402,10 +408,11 @@ export class Fanout extends EventTarget {
   }
 
   #subscribed({ told, wait }) {
-    if (told) this.#tell("subscription", told);
+    if (told && (told !== this.#told || told === "renewed")) this.#tell("subscription", told);
+    this.#told = told ?? this.#told;
     if (wait === null || !this.#line.running) return;
-    const timer = setTimeout(() => this.#subscribeAgain(), wait);
-    this.#line.finally(() => clearTimeout(timer));
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#subscribeAgain(), wait);
   }
 
   async #hear({ user, ids, signedOut = false }) {
