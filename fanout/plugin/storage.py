@@ -146,12 +146,18 @@ class Storage(Protocol):
         ...
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """Forget a user at once: endpoints in whatever state lose address, user and tags and end as `removed`, so that what is
-        queued for them is cancelled; how many endpoints there were.
+        """Forget a user at once, everywhere; how many endpoints there were. The empty user is nobody: 0.
 
-        Each, whatever its state was, gets an event `endpoint.removed` with the reason ``erased`` and the user ``""``. What is
-        left is ``Address("")``, the user ``""``, `state_at` `now` and that reason; it cannot be restored, and the address
-        registered again is a new endpoint. Events logged earlier stay as they are. The empty user is nobody: 0.
+        Endpoints in whatever state lose address, user, tags and platform and end as `removed`, so that what is queued for them is cancelled. Each gets an
+        event `endpoint.removed` with the reason ``erased`` and the user ``""``. What is left is ``Address("")``, `state_at` `now` and that reason; it
+        cannot be restored, and the address registered again is a new endpoint. So do endpoints that are nobody's or were replaced and have one of
+        these addresses, without an event.
+
+        A notification that is addressed to this user alone (by name, by endpoints that are all this user's, or to a list of which nobody else had
+        an endpoint) is cancelled, and keeps its counts and no more: its content is ``{}``, its collapse key and its idempotency key are free. What the
+        inbox has of it is cancelled likewise. Of a list that names others too, and of what is still to look it up, the name goes. Earlier events
+        lose the user (and the device), which are ``""`` then. No byte of the user's id, addresses and texts is left in a file of the database once this
+        returns, as far as the backend has a say in that.
         """
         ...
 

@@ -9,7 +9,7 @@ from fanout.core.feed import Audience
 from fanout.core.model import Target
 from fanout.storage.packing import dumps
 
-__all__ = ["LIST", "aim", "dump", "parts"]
+__all__ = ["LIST", "aim", "aimed", "dump", "parts"]
 
 LIST = "*"
 """The `aim` of a notification whose `names` are a list."""
@@ -23,6 +23,13 @@ def aim(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
     if len(names) == 1:
         return f"{_SINGLE[kind]}{names[0]}", None
     return LIST, dumps([kind, list(names)])
+
+
+def aimed(kind: str, names: Sequence[Any], collapse_key: str | None) -> tuple[str | None, str | None]:
+    """`aim` and `names`. Without a collapse key whom it is for matters only to erasing: users in a list are not kept, and a topic or all is no one's."""
+    if collapse_key is not None or kind == "endpoints":
+        return aim(kind, names)
+    return (None if kind in ("topic", "all") else aim(kind, names[:2])[0]), None
 
 
 def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = None) -> str:

@@ -26,6 +26,7 @@ from fanout.testing import (
     storage_crash,
     storage_directory,
     storage_due,
+    storage_erase,
     storage_explain,
     storage_feed,
     storage_fleet,
@@ -66,6 +67,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         storage_fleet,
         storage_access,
         storage_audit,
+        storage_erase,
     )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""

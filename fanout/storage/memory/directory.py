@@ -9,6 +9,7 @@ from dataclasses import replace
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState, Registration, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
+from fanout.storage.erasing import SHADOW
 from fanout.storage.memory.tables import Tables, log
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "register",
     "remove",
     "restore",
+    "wipe",
 ]
 
 _ACTIVE = EndpointState.ACTIVE
@@ -128,10 +130,32 @@ def erase(t: Tables, app: str, user: str, now: float) -> int:
             del d.active[place]
         d.known[(*place, user)].discard(id)
         insort(d.users.setdefault((app, ""), []), id)
-        bare = replace(endpoint, user="", address=Address(""), tags=())
+        bare = replace(endpoint, user="", address=Address(""), tags=(), platform="")
         d.endpoints[id] = bare
         mark(t, bare, EndpointState.REMOVED, now, "erased")
     return len(ids)
+
+
+def wipe(t: Tables, id: int, now: float) -> None:
+    """Nothing of it is left but its number."""
+    d, endpoint = t.directory, t.directory.endpoints[id]
+    place = (endpoint.app, endpoint.binding, endpoint.address.digest)
+    if d.active.get(place) == id:
+        del d.active[place]
+    d.known.get((*place, endpoint.user), set()).discard(id)
+    if endpoint.user:
+        d.users[endpoint.app, endpoint.user].remove(id)
+        insort(d.users.setdefault((endpoint.app, ""), []), id)
+    d.endpoints[id] = replace(
+        endpoint,
+        user="",
+        address=Address(""),
+        tags=(),
+        platform="",
+        state=EndpointState.REMOVED,
+        state_at=now,
+        reason=SHADOW,
+    )
 
 
 def restore(t: Tables, app: str, ids: Sequence[int], now: float) -> int:

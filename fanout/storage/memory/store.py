@@ -33,8 +33,8 @@ from fanout.errors import NotFound
 from fanout.plugin import StorageContext
 from fanout.storage.memory import (
     directory,
+    erasing,
     explain,
-    feed_tidy,
     gates,
     intake,
     janitor,
@@ -104,8 +104,7 @@ class MemoryStorage:
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         self._t.changes += 1
-        feed_tidy.erase(self._t, app, user, now)
-        erased = directory.erase(self._t, app, user, now)
+        erased = erasing.erase(self._t, self._context, app, user, now)
         write(self._t, app, audit, now)
         return erased
 

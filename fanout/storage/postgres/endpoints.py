@@ -9,7 +9,6 @@ from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import Seal, place_of
-from fanout.storage.postgres import feed_tidy
 from fanout.storage.postgres.db import Db
 from fanout.storage.sealing import kept, looked_up, opened
 
@@ -27,6 +26,7 @@ __all__ = [
     "tag",
     "take_turns",
     "untag",
+    "wipe",
 ]
 
 _IS_CHOSEN = "e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint"
@@ -152,12 +152,8 @@ async def remove(db: Db, app: str, ids: Sequence[int], now: float) -> int:
     return len(left)
 
 
-async def erase(db: Db, app: str, user: str, now: float) -> int:
-    """Forget this user, in the feed too: what remains of each endpoint is its number, as removed; how many there were."""
-    if not user:
-        return 0
-    await feed_tidy.erase(db, app, user, now)
-    number = await db.app(app)
+async def erase(db: Db, number: int, user: str, now: float) -> int:
+    """Of this user's endpoints nothing is left but their numbers, as removed; how many there were."""
     left = await db.rows(
         "SELECT id, app, '' AS usr, binding, digest, tags, 'erased' AS reason FROM endpoint "
         "WHERE app = $1 AND usr = $2 AND usr <> '' AND shard = $3 ORDER BY id FOR NO KEY UPDATE",
@@ -167,16 +163,27 @@ async def erase(db: Db, app: str, user: str, now: float) -> int:
     )
     if not left:
         return await _erased(db, number, now) if db.again else 0
-    await _untag(db, left)
-    await _free(db, left)
-    await db.run(
-        "UPDATE endpoint e SET usr = '', address = '', identity = '', digest = '', tags = '{}', kind = '', grp = '', "
-        f"state = 'removed', state_at = $2, reason = 'erased' FROM unnest($1::bigint[]) j (id) WHERE {_IS_CHOSEN}",
-        [row["id"] for row in left],
-        now,
-    )
+    await wipe(db, [row["id"] for row in left], now, "erased")
     await _tell(db, left, EndpointState.REMOVED, now)
     return len(left)
+
+
+async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
+    """Nothing of these is left but their numbers: they are removed, and cannot be restored."""
+    for id in ids:  # of one user, and seldom: not a statement over many rows
+        place = (id, id & (SHARDS - 1))
+        found = "SELECT id, binding, digest, tags FROM endpoint WHERE id = $1 AND shard = $2 AND digest <> '' FOR NO KEY UPDATE"
+        left = await db.rows(found, *place)
+        await _untag(db, left)
+        await _free(db, left)
+        if left:
+            await db.run(
+                "UPDATE endpoint SET usr = '', address = '', identity = '', digest = '', tags = '{}', kind = '', grp = '', platform = '', "
+                "state = 'removed', state_at = $3, reason = $4 WHERE id = $1 AND shard = $2",
+                *place,
+                now,
+                reason,
+            )
 
 
 async def _erased(db: Db, app: int, now: float) -> int:

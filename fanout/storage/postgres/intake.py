@@ -17,7 +17,7 @@ from fanout.storage.postgres.feed_put import put_with_feed
 from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked, target_key
-from fanout.storage.targets import aim, dump
+from fanout.storage.targets import aimed, dump
 
 __all__ = ["Tell", "put"]
 
@@ -213,7 +213,7 @@ async def _store_run(
                 sub.collapse_key,
                 target_keys.get(i),
                 sub.joins if sub.joins and superseded.get(i) else sub.content,
-                *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
+                *aimed(start.kind, start.names, sub.collapse_key),
                 start.total,
                 start.expansions,
             )

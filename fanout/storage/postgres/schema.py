@@ -226,5 +226,10 @@ DROP INDEX endpoint_former;
 CREATE INDEX endpoint_past ON endpoint (binding, digest) WHERE state_at IS NOT NULL;
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS, DIGESTS)
+_ERASING = """
+-- From here on `aim` is there without a collapse key too, but for topics and all.
+CREATE INDEX notification_stopped ON notification (app, aim) WHERE aim IS NOT NULL AND stopped <> '';
+"""
+
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS, DIGESTS, _ERASING)
 VERSION = len(STEPS)

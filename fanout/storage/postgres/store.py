@@ -34,6 +34,7 @@ from fanout.storage.postgres import (
     audience,
     collapsing,
     endpoints,
+    erasing,
     expansion,
     feed_tidy,
     gates,
@@ -169,7 +170,7 @@ class PostgresStorage:
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(watching.audited, audit, endpoints.erase, app, user, now))
+        return int(await self._write(watching.audited, audit, erasing.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""

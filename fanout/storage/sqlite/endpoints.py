@@ -11,10 +11,22 @@ from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
 from fanout.plugin import Seal, place_of
 from fanout.storage.sealing import kept, looked_up, open_all, opened
-from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 
-__all__ = ["change", "erase", "expire", "listing", "read", "remove", "resolve", "restore", "retire", "tag", "untag"]
+__all__ = [
+    "change",
+    "expire",
+    "leave",
+    "listing",
+    "read",
+    "remove",
+    "resolve",
+    "restore",
+    "retire",
+    "tag",
+    "untag",
+    "wipe",
+]
 
 _IDS = "(SELECT value FROM json_each(?))"
 
@@ -55,10 +67,10 @@ def retire(
 ) -> None:
     """The first of each pair becomes replaced by the second."""
     by = dict(pairs)
-    _leave(db, list(by), EndpointState.REPLACED, now, reason, at=at, by=by)
+    leave(db, list(by), EndpointState.REPLACED, now, reason, at=at, by=by)
 
 
-def _leave(
+def leave(
     db: Db,
     ids: Sequence[int],
     state: EndpointState,
@@ -103,27 +115,20 @@ def _about(db: Db, chosen: str) -> list[tuple[int, int, dict[str, Any]]]:
 def remove(db: Db, app: str, ids: Sequence[int], now: float) -> int:
     """Active and gone ones become removed; how many."""
     found = _of(db, app, ids, "e.state IN ('active', 'gone')")
-    _leave(db, [row[0] for row in found], EndpointState.REMOVED, now)
+    leave(db, [row[0] for row in found], EndpointState.REMOVED, now)
     return len(found)
 
 
-def erase(db: Db, app: str, user: str, now: float) -> int:
-    """Forget this user, in the feed too: what remains of each endpoint is its number, as removed; how many there were."""
-    if not user:
-        return 0
-    feed_tidy.erase(db, app, user, now)
-    ids = db.json(
-        "SELECT json_group_array(id) FROM endpoint WHERE app = ? AND user = ? AND user <> ''", db.app(app), user
+def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
+    """Nothing of these is left but their numbers: they are removed, and cannot be restored."""
+    untag(db, ids)
+    db.run(
+        "UPDATE endpoint SET user = '', address = '', identity = '', digest = x'', tags = '[]', kind = '', grp = '', platform = '', "
+        f"state = '{EndpointState.REMOVED.value}', state_at = ?, reason = ? WHERE id IN {_IDS}",
+        now,
+        reason,
+        _list(ids),
     )
-    if ids:
-        untag(db, ids)
-        db.run(
-            "UPDATE endpoint SET user = '', address = '', identity = '', digest = x'', tags = '[]', kind = '', grp = '', "
-            f"state = '{EndpointState.REMOVED.value}' WHERE id IN {_IDS}",
-            _list(ids),
-        )
-        _leave(db, ids, EndpointState.REMOVED, now, "erased")
-    return len(ids)
 
 
 def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
@@ -170,7 +175,7 @@ def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -
         if not found:
             continue
         if isinstance(what, EndpointGone):
-            _leave(db, [what.endpoint], EndpointState.GONE, now, what.reason, at=what.at)
+            leave(db, [what.endpoint], EndpointState.GONE, now, what.reason, at=what.at)
         else:
             _move(db, what, found[0][0], now)
 
@@ -205,7 +210,7 @@ def expire(db: Db, now: float, limit: int) -> int:
         now,
         limit,
     )
-    _leave(db, ids, EndpointState.EXPIRED, now)
+    leave(db, ids, EndpointState.EXPIRED, now)
     return len(ids)
 
 

@@ -16,7 +16,7 @@ from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.registration import intern
-from fanout.storage.targets import aim, dump
+from fanout.storage.targets import aimed, dump
 
 __all__ = ["put"]
 
@@ -147,7 +147,7 @@ def _store_run(
                 sub.collapse_key,
                 target_keys.get(i),
                 (sub.joins if sub.joins and i in taken else sub.content).hex(),
-                *((None, None) if sub.collapse_key is None else aim(start.kind, start.names)),
+                *aimed(start.kind, start.names, sub.collapse_key),
                 start.total,
                 start.expansions,
             ]

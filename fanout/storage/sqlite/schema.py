@@ -195,5 +195,12 @@ CREATE INDEX event_audit ON event (id) WHERE substr(kind, 1, 6) = 'audit.';
 CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT, ACCESS, JOINS, DIGESTS)
+_ERASING = """
+-- From here on `aim` is there without a collapse key too, but for topics and all. `wiped`: bytes of what was deleted are overwritten, since ever.
+CREATE INDEX notification_stopped ON notification (app, aim) WHERE aim IS NOT NULL AND stopped <> '';
+ALTER TABLE feed ADD COLUMN wiped INTEGER NOT NULL DEFAULT 0;
+UPDATE feed SET wiped = NOT EXISTS (SELECT 1 FROM app);
+"""
+
+STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT, ACCESS, JOINS, DIGESTS, _ERASING)
 VERSION = len(STEPS)

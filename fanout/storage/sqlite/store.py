@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,12 +29,13 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.core.untraced import untraced
-from fanout.errors import ConfigurationError
+from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import (
     audience,
     collapsing,
     endpoints,
+    erasing,
     expansion,
     explaining,
     gates,
@@ -47,6 +49,7 @@ from fanout.storage.sqlite import (
     standing,
     stopping,
     watching,
+    wiping,
 )
 from fanout.storage.sqlite.access import SqliteAccess
 from fanout.storage.sqlite.db import Db
@@ -57,6 +60,10 @@ from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
 
+_PIECE = 2**20
+"""Bytes of the file that are looked through at a time: a whole number of pages of any size, in about a millisecond."""
+_LOOKS, _BETWEEN = 200, 0.05
+"""How often the log is tried to be cut, and seconds between two tries."""
 _PART = 1000
 """Endpoints read at a time: a millisecond or two, after which others have their turn."""
 
@@ -143,8 +150,36 @@ class SqliteStorage:
         return int(await self._write(endpoints.remove, app, ids, now))
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, endpoints.erase, app, user, now))
+        """See `Storage`. Afterwards neither the file nor its log has a byte of it: raises `StorageUnavailable` while another program keeps the log."""
+        erased: erasing.Erased = await self._write(watching.audited, audit, erasing.erase, app, user, now)
+        await self._cut_log()
+        if await self._left_over(erased.texts):
+            await self._run(Operation(wiping.rewrite, write=False))
+            await self._cut_log()
+        return erased.endpoints
+
+    async def _cut_log(self) -> None:
+        for _ in range(_LOOKS):
+            if await self._read(wiping.cut_log):
+                return
+            await asyncio.sleep(_BETWEEN)
+        raise StorageUnavailable(
+            f"The user is erased, but another program has been reading in {self.location} all the while, so that its log still holds what was "
+            "deleted: end that program, and erase the user again."
+        )
+
+    async def _left_over(self, texts: Sequence[bytes]) -> bool:
+        """Whether something of these is left where SQLite keeps what it need not."""
+        if not texts:
+            return False
+        if not await self._read(wiping.settled):
+            return True
+        size = await self._read(wiping.size)
+        for start in range(0, size, _PIECE):
+            look = partial(wiping.look, start=start, length=min(_PIECE, size - start), texts=texts)
+            if await self._run(Operation(look, write=False, large=True)):
+                return True
+        return False
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""

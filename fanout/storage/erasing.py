@@ -1,0 +1,41 @@
+"""What erasing a user means for a target as the tables keep it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from fanout.storage.packing import dumps
+
+__all__ = ["BLANK", "SHADOW", "Listed", "without"]
+
+BLANK = b"{}"
+"""The content of a notification whose text was erased: one that says nothing."""
+
+
+SHADOW = "address erased"
+"""The reason of an endpoint that is another's or nobody's, and had the address of an erased user."""
+
+
+class Listed(Enum):
+    """What a target has to do with a user, where nothing of it is to be written anew."""
+
+    ALONE = "the user's alone"
+    OTHERS = "nothing of the user"
+
+
+def without(target: str, user: str, devices: Collection[int]) -> Listed | str:
+    """What is left of `targets.dump` (or of the column `names`) without this user, whose endpoints are `devices`.
+
+    Endpoints are numbers that say nothing of whose they were, so a list that has others too keeps them.
+    """
+    kind, names, *more = orjson.loads(target)
+    if kind == "endpoints":
+        return Listed.ALONE if names and all(id in devices for id in names) else Listed.OTHERS
+    if kind not in ("user", "users") or user not in names:
+        return Listed.OTHERS
+    rest: list[Any] = [name for name in names if name != user]
+    return dumps([kind, rest, *more]) if rest else Listed.ALONE
