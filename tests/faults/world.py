@@ -192,13 +192,27 @@ class World:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return list(dict.fromkeys(line.split(" ")[0] for line in lines if len(line) >= 36))
 
-    async def drain(self, timeout: float = 600.0) -> Child:
-        """A last worker that runs until nothing is left. Raises if it does not end well."""
+    async def drain(self, patience: float = 120.0) -> Child:
+        """A last worker that runs until nothing is left. Raises if it does not end well, or no push arrives for `patience` seconds:
+        how long all of it takes says how busy the machine is.
+        """
         child = self.work("--drain")
-        code = await child.wait(timeout)
+        arrived, moved = self.arrived, time.monotonic()
+        while not child.ended:
+            await asyncio.sleep(0.02)
+            if self.arrived > arrived:
+                arrived, moved = self.arrived, time.monotonic()
+            elif time.monotonic() - moved > patience:
+                raise TimeoutError(f"the last worker has sent nothing for {patience:g} s, and has not ended")
+        code = await child.wait()
         if code != 0:
             raise RuntimeError(f"the last worker ended with {code}: {child.said[-2000:]}")
         return child
+
+    @property
+    def arrived(self) -> int:
+        """Pushes that all gateways took."""
+        return sum(gateway.arrived for gateway in self.gateways.values())
 
     async def pushed(self, before: int, *unless: Child) -> None:
         """Wait until the ledger has more than `before` records, or one of these processes has ended."""

@@ -82,6 +82,7 @@ async def random_kills(form: Form) -> Finding:
             worker.kill()
             await asyncio.gather(worker.wait(), driver.wait())
             here.edges.append(here.gateway.arrived)
+        await here.gateway.faults()
         await here.drain()
         audit = await here.audit(unknown=True)
     scale = f"{kills} workers and {drivers} drivers killed, {audit.deliveries:,} deliveries"
@@ -236,6 +237,7 @@ async def double_kills(form: Form) -> Finding:
             second.kill()
             await second.wait()
             here.edges.append(here.gateway.arrived)
+        await here.gateway.faults()
         await here.drain()
         audit = await here.audit()
     return Finding(words(audit), honest(audit), f"{pairs} pairs of kills, {audit.deliveries:,} deliveries")
