@@ -13,6 +13,7 @@ from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
+from fanout.core.shorten import fitted
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
 from fanout.core.window import LEAST, next_window, room
@@ -293,7 +294,9 @@ class Dispatcher:
         )
         made: Prepared | str
         try:
-            made = Prepared(notification, self.work.transport.prepare(notification))
+            # Only a post into the feed is stored though it is too large: `send` has refused it.
+            message, _ = fitted(self.work.transport.prepare, notification)
+            made = Prepared(notification, message)
         except InvalidMessage as error:
             made = cleaned(error)
         except Exception as error:

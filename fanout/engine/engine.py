@@ -11,7 +11,7 @@ from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
@@ -31,7 +31,7 @@ from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.door import Door
 from fanout.engine.gates import Gates
-from fanout.engine.intake import Intake, Request, raise_refused
+from fanout.engine.intake import Asked, Intake, Request, raise_refused
 from fanout.engine.keeper import Keeper
 from fanout.engine.link import FleetLink
 from fanout.engine.live import Live, LiveEvent
@@ -336,12 +336,12 @@ class Engine:
         target: Target | str,
         *,
         app: str = "default",
-        at: float | datetime | None = None,
-        idempotency_key: str | None = None,
+        **more: Unpack[Asked],
     ) -> Request:
-        """What `send` would put, for a service that adds to it before `accept`. Raises `UsageError` as `send` does."""
+        """What `send` would put, for a service that adds to it before `accept`. With `shorten`, what is too large for a gateway is sent to it with
+        less text. Raises `UsageError` as `send` does."""
         self.ensure_open()
-        return self._intake.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
+        return self._intake.request(notification, target, app=app, **more)
 
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
         """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""

@@ -8,21 +8,30 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from fanout.core import given
 from fanout.core.delivery import Message
 from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
 from fanout.core.records import Put, Submission
+from fanout.core.shorten import fitted
 from fanout.core.submission import submission_of
 from fanout.core.untraced import untraced
 from fanout.errors import Conflict, InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
 
-__all__ = ["Intake", "Request", "raise_refused"]
+__all__ = ["Asked", "Intake", "Request", "raise_refused"]
 
 _log = logging.getLogger("fanout.engine")
+
+
+class Asked(TypedDict, total=False):
+    """How a request is to be made, besides its notification, target and app."""
+
+    at: float | datetime | None
+    idempotency_key: str | None
+    shorten: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +99,9 @@ class Intake:
         target: Target | str,
         *,
         app: str,
-        at: float | datetime | None,
-        idempotency_key: str | None,
+        at: float | datetime | None = None,
+        idempotency_key: str | None = None,
+        shorten: bool = False,
     ) -> Request:
         """Validate, stamp with id and times, and prepare once per binding. Raises `UsageError` for what can never work."""
         self.check_app(app)
@@ -105,7 +115,7 @@ class Intake:
             random=self._rng.randbytes(10),
             zero_ttl_grace=self._policy.zero_ttl_grace,
         )
-        return self.judged(submission, notification)
+        return self.judged(submission, notification, shorten=shorten)
 
     def requests(self, messages: Sequence[Any], keys: Sequence[Any], **more: Any) -> list[Request]:
         """A request for each (notification, target), with its idempotency key. Raises `UsageError`."""
@@ -129,8 +139,9 @@ class Intake:
                 "%s/%s: %s escaped from prepare (%d).\n%s", app, binding, type(error).__name__, self._faults, place
             )
 
-    def judged(self, submission: Submission, notification: Notification) -> Request:
-        """The request for a submission of this content, prepared once per binding. Raises `InvalidMessage` where none can take it."""
+    def judged(self, submission: Submission, notification: Notification, *, shorten: bool = False) -> Request:
+        """The request for a submission of this content, prepared once per binding; with `shorten`, with less text where a gateway takes no more.
+        Raises `InvalidMessage` where none can take it."""
         whole = stamped(
             notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )
@@ -138,7 +149,8 @@ class Intake:
         messages: dict[str, Message] = {}
         for binding in self._bindings.get(submission.app, ()):
             try:
-                messages[binding] = self._transports[submission.app, binding].prepare(whole)
+                prepare = self._transports[submission.app, binding].prepare
+                messages[binding] = fitted(prepare, whole)[0] if shorten else prepare(whole)
             except InvalidMessage as error:
                 refusals[binding] = untraced(error)
             except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.policy import Policy
+from fanout.core.shorten import fitted
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.gates import Gates
 from fanout.engine.group import SAMPLED, Group
@@ -284,7 +285,7 @@ class Work:
         self.replaced += 1
         for prepared in {id(lease.prepared): lease.prepared for lease in self.leases.values()}.values():
             try:
-                prepared.message = transport.prepare(prepared.notification)
+                prepared.message, _ = fitted(transport.prepare, prepared.notification)
             except Exception as error:
                 self.fault(
                     f"{type(error).__name__} escaped from prepare, for a notification that was prepared before.", error

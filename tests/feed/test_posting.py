@@ -9,6 +9,7 @@ import pytest
 from feedrig import running
 
 from fanout.core.model import Notification, Target
+from fanout.core.shorten import MARK
 from fanout.errors import Conflict, MessageTooLarge, UsageError
 from fanout.service.feed import NewItem, PushPart
 from fanout.service.feed.plan import Platforms
@@ -62,7 +63,7 @@ async def test_parts_with_one_collapse_key_do_not_take_each_others_place(backend
         }
 
 
-async def test_a_raw_push_that_is_too_large_becomes_a_signal_and_a_visible_one_is_refused(backend: str) -> None:
+async def test_a_raw_push_that_is_too_large_becomes_a_signal(backend: str) -> None:
     async with running(backend) as rig:
         await rig.subscribe("alice", "apns")
         await rig.subscribe("alice", "fcm", receive="signal")
@@ -77,10 +78,33 @@ async def test_a_raw_push_that_is_too_large_becomes_a_signal_and_a_visible_one_i
         async with rig.client("alice") as client:
             (item,) = (await client.get("/v1/me/feed")).json()["items"]
             assert item["content"] == large
-        with pytest.raises(MessageTooLarge):
-            await rig.feed.post("default", "user:alice", ITEM, Notification(title="x" * 10_000))
+
+
+async def test_a_visible_push_that_is_too_large_is_stored_whole_and_pushed_with_less_text(backend: str) -> None:
+    async with running(backend) as rig:
+        await rig.subscribe("alice", "apns")
+        long = {"title": "Shipped", "body": "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}" * 1000}
+        visual = Notification(title=long["title"], body=long["body"])
+        posted = await rig.feed.post("default", "user:alice", NewItem(content=long), visual)
+        await rig.quiet()
+        assert posted.item is not None
+        (push,) = rig.gateways.take()["alice-apns"]
+        assert push.title == "Shipped"
+        assert push.body is not None
+        assert long["body"].startswith(push.body.removesuffix(MARK))
+        assert push.body.endswith("\N{ROCKET}" + MARK)
         async with rig.client("alice") as client:
-            assert len((await client.get("/v1/me/feed")).json()["items"]) == 1
+            (item,) = (await client.get("/v1/me/feed")).json()["items"]
+            assert item["content"] == long
+        with pytest.raises(MessageTooLarge):
+            await rig.engine.send(visual, "user:alice")
+        with pytest.raises(MessageTooLarge):
+            await rig.feed.post("default", "user:alice", None, visual)
+        data = Notification(title="x", data={"much": "x" * 10_000})
+        await rig.feed.post("default", "user:alice", NewItem(content={"title": "x"}), data)
+        await rig.quiet()
+        (signal,) = rig.gateways.take()["alice-apns"]
+        assert (signal.title, set(signal.data)) == (None, {"feed"}), "where the text is not what is too large"
 
 
 async def test_an_item_alone_is_pushed_to_nobody(backend: str) -> None:

@@ -123,7 +123,7 @@ def post_requests(
         first = number == 0
         notification = with_feed(part.notification) if post is not None else part.notification
         key = idempotency_key if first else None
-        request = _request(engine, notification, target, app=app, at=at, key=key)
+        request = _request(engine, notification, target, app=app, at=at, key=key, shorten=post is not None)
         ttl = min(part.notification.ttl or SIGNAL_TTL, SIGNAL_TTL)
         if request is None:
             # It does not fit into a push: everybody is told to come for it.
@@ -157,16 +157,24 @@ def post_requests(
 
 
 def _request(
-    engine: Engine, notification: Notification, target: Target, *, app: str, at: float | None, key: str | None
+    engine: Engine,
+    notification: Notification,
+    target: Target,
+    *,
+    app: str,
+    at: float | None,
+    key: str | None,
+    shorten: bool,
 ) -> Request | None:
-    """The request, or None for a raw notification that is too large for a gateway. Raises for a visible one."""
+    """The request, with less text for a gateway that takes no more; None for what is too large for one all the same."""
     try:
-        request = engine.request(notification, target, app=app, at=at, idempotency_key=key)
+        request = engine.request(notification, target, app=app, at=at, idempotency_key=key, shorten=shorten)
     except MessageTooLarge:
-        if notification.visible:
+        if not shorten and notification.visible:
             raise
         return None
-    return None if not notification.visible and too_large(request.refusals.values()) else request
+    kept = shorten or not notification.visible
+    return None if kept and too_large(request.refusals.values()) else request
 
 
 def _identified(requests: list[Request], post: FeedPost | None) -> list[Request]:
@@ -225,7 +233,7 @@ def _fallback(
     if target.kind != "user":
         raise UsageError("A fallback goes with a post to one user: leave it out, or post to each user.")
     shown = with_feed(Notification(title=fallback.title, body=fallback.body, lane="urgent"))
-    request = engine.request(shown, target, app=app, at=now + fallback.delay)
+    request = engine.request(shown, target, app=app, at=now + fallback.delay, shorten=True)
     audience = platforms.audience(_IOS, BOTH, unseen=True)
     return Request(replace(request.submission, audience=audience, optional=True, follows=True), request.refusals)
 

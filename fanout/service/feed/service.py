@@ -111,8 +111,9 @@ class FeedService(Reading):
         """Enter `item` into the feed of the target and push it, in one commit.
 
         `push` is one notification for every platform, or one per group of platforms; nothing for none. Subscriptions that asked
-        for signals get a bare one. A raw push that is too large for a gateway goes to everybody as a bare signal; a visible one raises
-        `MessageTooLarge`. Without `item` it is pushed and not stored. A target of endpoints or addresses has no feed. With
+        for signals get a bare one. A visible push that is too large for a gateway is sent to it with its body and title cut; where that is not enough,
+        and where a raw one is too large, everybody gets a bare signal. Without `item` it is pushed and not stored, and a visible one that is too
+        large raises `MessageTooLarge`. A target of endpoints or addresses has no feed. With
         `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises.
         """
         self._engine.ensure_open()
