@@ -19,6 +19,7 @@ from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.carried import CarriedClock
 from fanout.storage.packing import dumps, pack, unpack
 from fanout.storage.postgres.floors import Floors
+from fanout.storage.postgres.naming import Used
 from fanout.storage.sealing import Seals
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Known:
     __slots__ = ("_make", "apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
 
     def __init__(self, context: StorageContext, location: str) -> None:
-        self.places: dict[int, bytes] = {}
+        self.places: dict[int, tuple[bytes, int, str, str]] = {}
         self.seals = Seals(context.sealer, location)
         self.apps: dict[str, int] = {}
         self.names: dict[int, str] = {}
@@ -75,6 +76,7 @@ class Db:
         "context",
         "repeats",
         "silent",
+        "used",
     )
 
     def __init__(
@@ -95,6 +97,7 @@ class Db:
         self.carried = carried
         self.silent = False
         self.repeats = repeats
+        self.used = Used()
         self._known = known
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}
@@ -168,7 +171,11 @@ class Db:
 
     async def app(self, name: str, *, create: bool = False) -> int:
         """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
-        number = self._known.apps.get(name) or self._apps.get(name)
+        number = self._known.apps.get(name)
+        if number is not None:
+            self.used.app(number, name)
+            return number
+        number = self._apps.get(name)
         if number is None:
             number = await self.value("SELECT id FROM app WHERE name = $1", name)
             if number is None:
@@ -181,7 +188,11 @@ class Db:
 
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
         """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
-        number = self._known.bindings.get((app, name)) or self._bindings.get((app, name))
+        number = self._known.bindings.get((app, name))
+        if number is not None:
+            self.used.binding(number, name, app)
+            return number
+        number = self._bindings.get((app, name))
         if number is None:
             number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
             if number is None:
@@ -195,7 +206,9 @@ class Db:
     async def binding_name(self, number: int) -> str:
         """The name of the binding of that number, which there is."""
         name = self._known.names.get(number)
-        if name is None:
+        if name is not None:
+            self.used.binding(number, name)
+        else:
             name = await self.value("SELECT name FROM binding WHERE id = $1", number)
             # Rolled back, the number is never given again: so it may be kept before the commit.
             self._known.names[number] = name
@@ -216,15 +229,20 @@ class Db:
     async def places(self, bindings: Iterable[int]) -> dict[int, bytes]:
         """Where the addresses of bindings belong, by their numbers."""
         places = self._known.places
-        unknown = [number for number in set(bindings) if number not in places]
+        wanted = set(bindings)
+        unknown = [number for number in wanted if number not in places]
+        for number in wanted.difference(unknown):
+            _, app, of, name = places[number]
+            self.used.app(app, of)
+            self.used.binding(number, name, app)
         if unknown:
             # Rolled back, the numbers are never given again: so they may be kept before the commit.
-            for number, app, name in await self.rows(
-                "SELECT b.id, a.name, b.name FROM binding b JOIN app a ON a.id = b.app WHERE b.id = ANY ($1::int[])",
+            for number, app, of, name in await self.rows(
+                "SELECT b.id, b.app, a.name, b.name FROM binding b JOIN app a ON a.id = b.app WHERE b.id = ANY ($1::int[])",
                 unknown,
             ):
-                places[number] = place_of(app, name)
-        return places
+                places[number] = (place_of(of, name), app, of, name)
+        return {number: places[number][0] for number in wanted if number in places}
 
     def keep(self) -> None:
         """The transaction was committed: what was learned in it holds."""

@@ -29,7 +29,8 @@ _SOURCES = 64
 
 
 async def expandable(db: Db, app: str, binding: str, now: float) -> bool:
-    """Whether something is due to be expanded, and the binding is not paused."""
+    """Whether something is due to be expanded, and the binding is not paused. Nothing is done by it: `expand` looks again."""
+    db.silent = True
     number = await db.app(app)
     return bool(
         await db.value(

@@ -233,7 +233,8 @@ _WAITING = f"SELECT {_TIMES}, EXISTS (SELECT 1 FROM backlog WHERE binding = $1) 
 
 
 async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-    """For each lane whether there is work now; and when there will be, where that is later."""
+    """For each lane whether there is work now; and when there will be, where that is later. Nothing is done by it: the lease looks again."""
+    db.silent = True
     number = await db.app(app)
     lanes = len(LANES)
     place = await db.binding(number, binding)

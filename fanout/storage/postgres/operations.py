@@ -18,7 +18,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.ear import Ear
-from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
+from fanout.storage.postgres.failure import Again, lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
@@ -26,7 +26,7 @@ from fanout.storage.postgres.switching import admit
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["Database", "Function"]
+__all__ = ["ATTEST", "Database", "Function"]
 
 Function = Callable[..., Awaitable[Any]]
 
@@ -59,7 +59,9 @@ _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _DURABLE = f"{_WRITE}; SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
 """What is acknowledged is on the disk of the server, though its operator may have set `off` for all; any other value stays."""
 
-_ATTEST = "SELECT pg_logical_emit_message(true, 'fanout', '') WHERE pg_current_xact_id_if_assigned() IS NULL; "
+_NAMED = 5.0
+"""Seconds after which one who only asks for work looks again whether its numbers are still those of its names."""
+ATTEST = "SELECT pg_logical_emit_message(true, 'fanout', '') WHERE pg_current_xact_id_if_assigned() IS NULL; "
 """An answer that stores nothing (a replay, something that was done before) writes to the log, without a row: its COMMIT then waits for the
 standbys that a commit waits for, and so for what it has seen, which may have been committed on this server alone."""
 
@@ -78,6 +80,8 @@ class Database:
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._bumped = 0
+        self._named: dict[str, float] = {}
+        """When names were looked at last (monotonic seconds), by the statement that does."""
         self._place: tuple[Identity, int] | None = None
         self._suspect = False
         self._highest = 0
@@ -189,6 +193,7 @@ class Database:
             "%s is another database than before: what was learned of that one is forgotten.", self._pool.options.shown
         )
         self._known = self._known.renewed()
+        self._named.clear()
         self._bumped = self._highest = 0
         self._looked = float("-inf"), 0, 0
         self.incarnation += 1
@@ -283,6 +288,8 @@ class Database:
             if self._known.clock.stale:
                 await db.read_clock()
             result = await function(db, *arguments)
+            if db.used:
+                await self._look_at_names(connection, db.used.sql(), often=not db.silent)
         else:
             fate.committing = False
             await self._begin(connection, begin)
@@ -291,7 +298,8 @@ class Database:
             result = await function(db, *arguments)
             fate.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
-            await self._end(connection, _ATTEST + last if begin is _DURABLE else last)
+            first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if begin is _DURABLE else "")
+            await self._checked(connection, first + last, self._end)
             fate.committing = False
             if last is self._commit:
                 self._bumped += 1
@@ -310,6 +318,25 @@ class Database:
             await connection.execute(opening + self._settings + also + rest + same)
         except asyncpg.DivisionByZeroError:
             raise ConnectionResetError("the pooler leads to another database") from None
+
+    async def _look_at_names(self, connection: Connection, sql: str, *, often: bool) -> None:
+        """After a read without a transaction. Not each time where it only says whether there may be work."""
+        now = time.monotonic()
+        if often or now - self._named.get(sql, float("-inf")) > _NAMED:
+            await self._checked(connection, sql)
+            self._named[sql] = now
+
+    async def _checked(
+        self, connection: Connection, sql: str, run: Callable[[Connection, str], Awaitable[Any]] | None = None
+    ) -> None:
+        """Run what begins with `Used.sql`. Where it fails, nothing that was learned holds, and the operation is run anew."""
+        known = self._known
+        try:
+            await (connection.execute(sql) if run is None else run(connection, sql))
+        except asyncpg.DivisionByZeroError:
+            if known is self._known:
+                self._forget()
+            raise Again from None
 
     async def _end(self, connection: Connection, last: str) -> None:
         """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while.

@@ -24,6 +24,8 @@ import asyncpg
 from fanout.errors import ConfigurationError
 from fanout.storage.postgres.analyzing import ANALYZE
 from fanout.storage.postgres.greeting import SETTINGS
+from fanout.storage.postgres.naming import Used
+from fanout.storage.postgres.operations import ATTEST
 from fanout.storage.postgres.schema import STEPS
 from fanout.storage.postgres.url import Options, parse
 
@@ -34,6 +36,8 @@ __all__ = ["Failure", "Report", "families", "main", "probe", "statements"]
 
 _LIST = "statements.txt"
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+_APART = ("typeinfo_tree", "pg_catalog.", "; COMMIT", "SELECT 1 / (count")
+"""In what the driver asks for itself; and in what goes in one message with COMMIT, which `probe` runs by itself."""
 _CONTENT = ("22", "23")
 """Classes of errors that say the statement ran and the values, which are all NULL here, did not fit: they count as understood."""
 _LIMIT = 20.0
@@ -60,7 +64,7 @@ def families(seen: Iterable[str]) -> list[str]:
     """Statements as the list has them: each on one line, sorted, of those that differ in numbers of partitions alone the first. Pure."""
     found: dict[str, str] = {}
     for line in sorted({" ".join(text.split()) for text in seen}):
-        if line.split(" ", 1)[0] in _VERBS and "typeinfo_tree" not in line and "pg_catalog." not in line:
+        if line.split(" ", 1)[0] in _VERBS and not any(part in line for part in _APART):
             found.setdefault(re.sub(r"_\d+\b", "_N", line), line)
     return sorted(found.values())
 
@@ -124,7 +128,10 @@ async def _run(connection: Connection, options: Options) -> Report:
     for table in (*_tables(), "CREATE TABLE schema_version (version int NOT NULL)"):
         await attempt(table, plain=True)
     await attempt(ANALYZE, plain=True)
-    for statement in statements():
+    used = Used()
+    used.app(1, "default")
+    used.binding(1, "apns", 1)
+    for statement in (*statements(), used.sql(), ATTEST.rstrip("; "), f"SELECT nextval('{options.schema}.changed')"):
         # The schema stands in what is asked of its sequences by name.
         await attempt(re.sub(r"\bfanout\.(?=[a-z])", f"{options.schema}.", statement), plain=False)
     return Report(done, tuple(failures))
