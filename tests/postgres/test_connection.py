@@ -286,12 +286,12 @@ def test_wrong_url(location: str) -> None:
 
 async def test_times_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call never hangs, whoever holds the lock."""
-    monkeypatch.setattr(operations, "_LIMIT", 0.3)
     name = await databases.lend()
     location = databases.server.url(name).partition(":")[2]
     async with PostgresStorage(location, context()) as storage, PostgresStorage(location, context()) as other:
         connection = await other._pool.connect()
         await connection.execute("BEGIN; LOCK TABLE address")
+        monkeypatch.setattr(operations, "_LIMIT", 0.3)
         with pytest.raises(StorageError, match="did not answer"):
             await storage.register([device("alice", "1")], T0)
         await connection.execute("ROLLBACK")
