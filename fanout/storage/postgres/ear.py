@@ -80,7 +80,11 @@ class Ear:
                     async with asyncio.timeout(pause):
                         await self._urgent.wait()
             self._urgent.clear()
-            await self._say()
+            try:
+                await self._say()
+            except asyncio.CancelledError:
+                self._dirty.set()  # `close` says it
+                raise
 
     async def _say(self) -> None:
         self._dirty.clear()
