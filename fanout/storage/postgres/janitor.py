@@ -92,8 +92,8 @@ async def prune(db: Db, now: float, limit: int) -> int:
     left = limit - await _prune_notifications(db, notifications, limit)
     left -= await _delete(
         db,
-        "DELETE FROM idempotency WHERE (app, key) IN (SELECT app, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2 "
-        "FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2 "
+        "FOR UPDATE SKIP LOCKED))",
         keys,
         left,
     )
@@ -113,8 +113,8 @@ async def prune(db: Db, now: float, limit: int) -> int:
     for which, before in ((f"NOT {IS_AUDIT}", events), (IS_AUDIT, audit)):
         left -= await _delete(
             db,
-            f"DELETE FROM event WHERE number IN (SELECT number FROM event WHERE at < $1 AND {which} ORDER BY at, number LIMIT $2 "
-            "FOR UPDATE SKIP LOCKED)",
+            f"DELETE FROM event WHERE number = ANY (ARRAY(SELECT number FROM event WHERE at < $1 AND {which} "
+            "ORDER BY at, number LIMIT $2 FOR UPDATE SKIP LOCKED))",
             before,
             left,
         )
@@ -154,5 +154,9 @@ async def _prune_notifications(db: Db, before: float, limit: int) -> int:
 
 
 async def _delete(db: Db, sql: str, before: float, limit: int) -> int:
-    """How many rows a statement deleted."""
+    """How many rows a statement deleted.
+
+    What it picks stands in an array, which is made once: an `IN` over the same query may be a join that runs it again, and each time
+    it skips what the statement has just deleted, and picks as many others.
+    """
     return int((await db.run(sql, before, limit)).rpartition(" ")[2])
