@@ -110,7 +110,7 @@ class Posting:
         return held if held is not None and held[0].expires_at > self._now else None
 
     def _again(self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int) -> FeedWritten:
-        """Nothing is new: the expiry moves."""
+        """Nothing is new: the expiry moves. There is a place at least."""
         for place in places:
             item, digest, pushes = self._held[place]
             # Of a tombstone nobody is told anything; it stays from now on as long as any.
@@ -121,8 +121,9 @@ class Posting:
                 self.moved.append((item.number, item.seq, seq))
             self._held[place] = (moved, digest, pushes)
             self._store(place, moved, digest, pushes)
+        last, _, _ = self._held[places[-1]]
         many = sub.target.kind == "users"
-        return FeedWritten(item=None if many else moved, id=moved.id, seq=moved.seq, replaced=True, changed=False)
+        return FeedWritten(item=None if many else last, id=last.id, seq=last.seq, replaced=True, changed=False)
 
     def _post(
         self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int, ids: Sequence[str]

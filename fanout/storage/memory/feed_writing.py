@@ -171,9 +171,9 @@ def _repeats(t: Tables, fresh: Sequence[tuple[int, Submission, FeedPost]], now: 
 
 
 def _again(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> FeedWritten:
-    """Nothing is new: the expiry moves."""
-    for place in _places(sub):
-        entry = _held(t, sub.app, place, what.external_id, now)
+    """Nothing is new: the expiry moves. There is a place at least."""
+    entries = [_held(t, sub.app, place, what.external_id, now) for place in _places(sub)]
+    for entry in entries:
         assert entry is not None
         former = entry.item
         entry.item = replace(
@@ -185,7 +185,8 @@ def _again(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float) -> 
         for id, (other, number) in t.feed.fallbacks.items():
             if other is entry and number == former.seq:
                 t.feed.fallbacks[id] = (entry, entry.item.seq)
-        item = entry.item
+    assert entries[-1] is not None
+    item = entries[-1].item
     many = sub.target.kind == "users"
     return FeedWritten(item=None if many else item, id=item.id, seq=item.seq, replaced=True, changed=False)
 

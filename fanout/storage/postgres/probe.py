@@ -40,7 +40,7 @@ _APART = ("typeinfo_tree", "pg_catalog.", "; COMMIT", "SELECT 1 / (count")
 """In what the driver asks for itself; and in what goes in one message with COMMIT, which `probe` runs by itself."""
 _CONTENT = ("22", "23")
 """Classes of errors that say the statement ran and the values, which are all NULL here, did not fit: they count as understood."""
-_LIMIT = 20.0
+_LIMIT = 20
 """Seconds for one statement."""
 
 
@@ -71,7 +71,7 @@ def families(seen: Iterable[str]) -> list[str]:
 
 def statements() -> list[str]:
     """What the storage sends to a database with its tables."""
-    return (files(__package__) / _LIST).read_text(encoding="utf-8").splitlines()
+    return (files("fanout.storage.postgres") / _LIST).read_text(encoding="utf-8").splitlines()
 
 
 def _tables() -> Iterator[str]:
@@ -117,8 +117,9 @@ async def _run(connection: Connection, options: Options) -> Report:
             else:
                 await _rolled_back(connection, statement)
         except asyncpg.PostgresError as error:
-            if plain or error.sqlstate[:2] not in _CONTENT:
-                failures.append(Failure(" ".join(statement.split()), f"{error.sqlstate} {error}"))
+            code: str = getattr(error, "sqlstate", None) or ""
+            if plain or code[:2] not in _CONTENT:
+                failures.append(Failure(" ".join(statement.split()), f"{code} {error}"))
         except (asyncpg.InterfaceError, TimeoutError) as error:
             failures.append(Failure(" ".join(statement.split()), type(error).__name__))
 
