@@ -206,6 +206,10 @@ class Engine:
         """Lift a binding's pause, and try what was wrong with it again at once. Raises `UsageError` for an unknown binding."""
         self._call(self._use().resume_binding(binding, app=app))
 
+    def erase_user(self, user: str, *, app: str = "default") -> int:
+        """Forget a user at once, everywhere; how many endpoints there were. Raises `UsageError`."""
+        return self._call(self._use().erase_user(user, app=app))
+
     def explain(self, id: str, endpoint: int) -> Sequence[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""
         return self._call(self._use().explain(id, endpoint))

@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from fanout.cli import cancel, demo, doctor, endpoints, explain, init, keys, pause, resume, send, serve, status, work
+from fanout.cli import (
+    audit,
+    cancel,
+    demo,
+    doctor,
+    endpoints,
+    explain,
+    init,
+    keys,
+    pause,
+    resume,
+    send,
+    serve,
+    status,
+    users,
+    work,
+)
 from fanout.cli.shell import say
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
@@ -37,6 +53,8 @@ app.command()(pause.pause)
 app.command()(resume.resume)
 app.command()(cancel.cancel)
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(users.app, name="users")
+app.command()(audit.audit)
 app.command()(doctor.doctor)
 app.command()(keys.keys)
 

@@ -14,15 +14,16 @@ ROLES: dict[Role, str] = {
     "send": "send, follow and cancel notifications",
     "devices": "the directory of devices",
     "read": "read, and change nothing",
-    "operator": "metrics, the app's keys and host names, and follow, pause, resume and cancel notifications",
+    "operator": "metrics, the audit log, the app's keys and host names, and follow, pause, resume and cancel notifications",
 }
 """Each role and what its keys are for."""
 
 _GRAPH = r"(?:/beta|/v1\.0)?/me/notifications"
 _NOTIFICATIONS = r"/v1/notifications"
 _METRICS = r"/metrics"
+_AUDIT = r"/v1/audit"
 _OWN = r"/v1/(?:keys|hosts)"
-_REST = rf"/(?!metrics$)(?!{_OWN[1:]}(?:/|$)).*"
+_REST = rf"/(?!metrics$)(?!v1/audit$)(?!{_OWN[1:]}(?:/|$)).*"
 _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
     "app": (("GET|POST|PUT|PATCH|DELETE", _REST),),
     "send": (
@@ -35,6 +36,7 @@ _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
     "read": (("GET", _REST),),
     "operator": (
         ("GET", _METRICS),
+        ("GET", _AUDIT),
         ("GET|POST", _OWN),
         ("DELETE", rf"{_OWN}/.+"),
         ("GET", rf"{_NOTIFICATIONS}/.+"),

@@ -24,6 +24,7 @@ from fanout.core.policy import BacklogLimits, Policy
 from fanout.core.records import Event, GateNote, Put, Status, Step
 from fanout.core.text import cleaned
 from fanout.engine import listing
+from fanout.engine.acting import audit
 from fanout.engine.apart import apart, begin_apart
 from fanout.engine.arrivals import Arrivals
 from fanout.engine.diagnose import diagnose, enter
@@ -31,6 +32,7 @@ from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.door import Door
 from fanout.engine.gates import Gates
+from fanout.engine.halting import until_held, until_put_down
 from fanout.engine.intake import Asked, Intake, Request, raise_refused
 from fanout.engine.keeper import Keeper
 from fanout.engine.link import FleetLink
@@ -406,19 +408,14 @@ class Engine:
         await self._stop_sending(status, "paused", self.storage.pause)
         return await self.status(id)
 
-    async def _stop_sending(self, of: Status, how: str, store: Callable[[str, str, float], Awaitable[int]]) -> None:
-        """Said again while something is held: a lease that was granted before may have been on its way into hand."""
-        while True:
-            for dispatcher in self._dispatchers:
-                dispatcher.stop({of.id: how})
-            if not await store(of.app, of.id, self._clock.now()):
-                return
-            await self._settler.idle.wait(0.05)
+    async def _stop_sending(self, of: Status, how: str, store: Callable[..., Awaitable[int]]) -> None:
+        await until_put_down(self._dispatchers, self._settler.idle, self._clock, of, how, store)
 
     async def resume(self, id: str) -> Status:
         """Let a paused notification go on where it was. Idempotent. Raises `NotFound`."""
         status = await self.status(id)
-        await self.storage.resume(status.app, id, self._clock.now())
+        line = audit("notification.resumed", notification=id)
+        await self.storage.resume(status.app, id, self._clock.now(), audit=line)
         for dispatcher in self._dispatchers:
             dispatcher.resume(id)
         return await self.status(id)
@@ -430,15 +427,16 @@ class Engine:
         for dispatcher in self._dispatchers:
             if (dispatcher.work.app, dispatcher.work.binding) == (app, binding):
                 dispatcher.work.pause(True)
-        while await self.storage.pause_binding(app, binding, self._clock.now()):
-            await self._settler.idle.wait(0.05)
+        await until_held(self.storage, self._settler.idle, self._clock, app, binding)
 
     async def resume_binding(self, binding: str, *, app: str = "default") -> None:
         """Lift a binding's pause; and where a gate is closed or removals have stopped, try again at once, with a credential that
         was replaced meanwhile. Every worker hears of it within 100 ms. Raises `UsageError` for an unknown binding."""
         self.ensure_open()
         self._intake.check_binding(app, binding)
-        await self.storage.resume_binding(app, binding, self._clock.now())
+        await self.storage.resume_binding(
+            app, binding, self._clock.now(), audit=audit("binding.resumed", binding=binding)
+        )
         self._keeper.look.set()
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:
@@ -457,9 +455,10 @@ class Engine:
         return await self.storage.fleet.workers(self._clock.now())
 
     async def erase_user(self, user: str, *, app: str = "default") -> int:
-        """Forget a user at once: endpoints with their addresses, and what is queued for them; how many endpoints there were."""
+        """Forget a user at once, everywhere: see the storage's contract; how many endpoints there were."""
         self.ensure_open()
-        return await self.storage.erase_user(given.text("app", app), given.text("user", user), self._clock.now())
+        line = audit("user.erased", given.text("user", user))
+        return await self.storage.erase_user(given.text("app", app), user, self._clock.now(), audit=line)
 
     def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
         """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""

@@ -11,7 +11,7 @@ from fanout.engine.signal import Signal
 from fanout.errors import NotFound, UsageError
 from fanout.plugin import Storage
 
-__all__ = ["deliveries", "events", "steps"]
+__all__ = ["deliveries", "events", "lines", "steps"]
 
 _EVENTS_PAGE = 500
 
@@ -45,6 +45,21 @@ async def steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
             "it was registered in time and carries the tag."
         )
     return found
+
+
+async def lines(
+    storage: Storage, check: Callable[[], None], app: str | None, kind: str, since: float, after: int
+) -> AsyncIterator[Event]:
+    """Lines of the audit log from the cursor on, in pages: of an app, of a kind that begins so, from a time on."""
+    while True:
+        check()
+        page = await storage.events(after=after, limit=_EVENTS_PAGE, audit=True)
+        for event in page:
+            if (app is None or event.app == app) and event.kind.startswith(kind) and event.at >= since:
+                yield event
+        if not page:
+            return
+        after = page[-1].id
 
 
 async def events(storage: Storage, check: Callable[[], None], after: int, follow: bool) -> AsyncIterator[Event]:

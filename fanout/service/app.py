@@ -31,7 +31,7 @@ from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
-from fanout.service.v1 import endpoints, health, keys, me, notifications, users, withdrawal
+from fanout.service.v1 import audit, endpoints, health, keys, me, notifications, users, withdrawal
 from fanout.service.web import reference
 from fanout.service.web import routes as web
 
@@ -105,6 +105,7 @@ def create_app(
             {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
             {"name": "endpoints", "description": "The directory of devices."},
             {"name": "users", "description": "Forget one."},
+            {"name": "audit", "description": "Who did what."},
             {"name": "keys", "description": "Keys and host names in the database, for a key of the role operator."},
             {"name": "subscriptions", "description": "A user's own devices, each with its UNSID."},
             {"name": "feed", "description": "What a user's clients read and manage, and changes as they happen."},
@@ -119,6 +120,7 @@ def create_app(
         notifications.router,
         endpoints.router,
         users.router,
+        audit.router,
         withdrawal.router,
         keys.router,
         me.router,

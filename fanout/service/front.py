@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fanout.core.peer import peer_of
 from fanout.core.roles import ROLES, may
+from fanout.engine.acting import act_as
 from fanout.errors import FanoutError
 from fanout.service.auth import AuthError, Caller
 from fanout.service.body import ClientGone
@@ -110,7 +111,9 @@ class Front:
 
     async def _authenticated(self, call: Call) -> Caller:
         try:
-            return await self._service.authenticator.authenticate(call.asked)
+            caller = await self._service.authenticator.authenticate(call.asked)
+            act_as("user" if caller.user is not None else f"{caller.kind}:{caller.client_id}")
+            return caller
         except AuthError as error:
             wait = self._service.failed(call.asked.peer) if error.status == 401 else 0.0
             if not wait:

@@ -21,7 +21,7 @@ ROUTES = sorted(
 )
 SENDS = {("POST", "/v1/notifications"), ("POST", "/beta/me/notifications"), ("POST", "/v1/notifications/x/cancel")}
 FOLLOWS = {("GET", f"/v1/notifications/x{more}") for more in ("", "/deliveries", "/deliveries/x")}
-KEYS = {(method, path) for method, path in ROUTES if path.startswith(("/v1/keys", "/v1/hosts"))}
+KEYS = {(method, path) for method, path in ROUTES if path.startswith(("/v1/keys", "/v1/hosts", "/v1/audit"))}
 RULES = {
     "send": SENDS | FOLLOWS | {("GET", "/beta/me/notifications/x")},
     "devices": {(method, path) for method, path in ROUTES if path.startswith("/v1/endpoints")},
@@ -53,7 +53,7 @@ def test_no_path_gives_metrics_or_a_change_to_who_may_only_read(role: Role, meth
         if not path.startswith("v1/endpoints"):
             assert not may("devices", method, "/" + path)
     if may(role, method, "/" + path) and role == "operator":
-        assert path == "metrics" or path.startswith(("v1/notifications/", "v1/keys", "v1/hosts"))
+        assert path in ("metrics", "v1/audit") or path.startswith(("v1/notifications/", "v1/keys", "v1/hosts"))
 
 
 @anyio

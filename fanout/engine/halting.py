@@ -1,0 +1,45 @@
+"""Stopping and pausing: asked of storage again until no worker holds anything, and told to the audit log once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from fanout.core.audit import Audit
+from fanout.core.records import Status
+from fanout.engine.acting import audit
+from fanout.engine.signal import Signal
+from fanout.plugin import Clock, Storage
+
+__all__ = ["until_held", "until_put_down"]
+
+
+class _Stops(Protocol):
+    def stop(self, stopped: dict[str, str], /) -> None: ...
+
+
+async def until_put_down(
+    dispatchers: Iterable[_Stops],
+    idle: Signal,
+    clock: Clock,
+    of: Status,
+    how: str,
+    store: Callable[..., Awaitable[int]],
+) -> None:
+    """Said again while something is held: a lease that was granted before may have been on its way into hand."""
+    line: Audit | None = audit(f"notification.{how}", notification=of.id)
+    while True:
+        for dispatcher in dispatchers:
+            dispatcher.stop({of.id: how})
+        if not await store(of.app, of.id, clock.now(), audit=line):
+            return
+        line = None
+        await idle.wait(0.05)
+
+
+async def until_held(storage: Storage, idle: Signal, clock: Clock, app: str, binding: str) -> None:
+    """Until nothing more of the binding is leased."""
+    line: Audit | None = audit("binding.paused", binding=binding)
+    while await storage.pause_binding(app, binding, clock.now(), audit=line):
+        line = None
+        await idle.wait(0.05)

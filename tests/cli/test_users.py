@@ -1,0 +1,28 @@
+"""`fanout users erase` and `fanout audit`: forgotten from the shell, and told by whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def test_a_user_is_erased_and_the_log_says_by_whom(shell: Any) -> None:
+    shell.ok("keys", "add", "--name", "billing", "--role", "send")
+    assert shell("users", "erase", "alice-77", "--yes", "--json").lines == [{"endpoints": 0}]
+    result = shell("audit", "--json")
+    made, erased = result.lines
+    assert (made["kind"], erased["kind"]) == ("audit.key.made", "audit.user.erased")
+    assert erased["app"] == "default"
+    assert erased["data"]["by"] == "shell"
+    assert len(erased["data"]["person"]) == 32
+    assert "alice-77" not in result.out
+    assert [line["id"] for line in shell("audit", "--kind", "user.erased", "--json").lines] == [erased["id"]]
+    assert len(shell("audit", "--since", "1h", "--app", "default", "--json").lines) == 2
+    assert "audit.user.erased" in shell("audit").out
+
+
+def test_without_a_user_or_a_word_nothing_is_erased(shell: Any) -> None:
+    shell.ok("keys", "add", "--name", "billing", "--role", "send")
+    assert shell("users", "erase", "", "--yes").code == 2
+    refused = shell("users", "erase", "alice")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    assert shell("audit", "--kind", "user", "--json").lines == []
