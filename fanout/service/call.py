@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -78,7 +78,7 @@ class Service:
         self.lag = LoopLag()
         self._rates = Rates()
         self.security = SecurityEvents()
-        self.granted = Granted(engine.storage, clock, lambda: engine.apps, self._granted_others)
+        self.granted = Granted(engine.storage, clock, lambda: engine.apps, self._signers_ended)
         """The keys and host names in the database."""
         self._stack: AsyncExitStack | None = None
         self.feed_is_hosts = False
@@ -168,8 +168,8 @@ class Service:
             else 0.0
         )
 
-    def _granted_others(self) -> None:
-        self.feed.hub.check_all()
+    def _signers_ended(self, apps: Collection[str]) -> None:
+        self.feed.hub.check_all(apps)
 
     def held_back(self, caller: Caller) -> float:
         """For how many seconds nothing of that caller is taken up, because so much of it was refused; 0.0 for nearly everybody."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -52,18 +53,18 @@ class Rig:
     """One process's view of a database, which others write as well."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
-    changes: int = 0
+    ended: list[set[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.storage: Any = Registry().make_storage("memory:", StorageContext(clock=self.clock))
         self.others = self.storage.access
         self.access = self.storage.access = Access(self.others)
-        self.granted = Granted(self.storage, self.clock, lambda: ("default", "shop"), self.changed, pause=self.pause)
+        self.granted = Granted(self.storage, self.clock, lambda: ("default", "shop"), self.note, pause=self.pause)
         self.auth = Authenticator(ServiceSettings(), self.clock)
         self.auth.granted = self.granted
 
-    def changed(self) -> None:
-        self.changes += 1
+    def note(self, apps: Collection[str]) -> None:
+        self.ended.append(set(apps))
 
     async def pause(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -95,7 +96,7 @@ async def test_a_key_that_another_process_made_serves_at_once() -> None:
     assert (found.app, found.user, found.client_id, found.role, found.kind) == ("shop", None, grant.id, "send", "key")
     assert key.reveal() not in repr(await rig.others.grants())
     assert grant.proof.startswith("sha256:")
-    assert rig.changes == 1
+    assert rig.ended == []
 
 
 async def test_a_key_that_another_process_revoked_is_refused_within_five_seconds() -> None:
@@ -108,7 +109,27 @@ async def test_a_key_that_another_process_revoked_is_refused_within_five_seconds
     await rig.revoke(grant)
     rig.clock.advance(4.0)
     assert await rig.refused(key) == (401, "key"), "although nothing read in between"
-    assert rig.changes == 2, "open streams are looked at again"
+    assert rig.ended == [], "a caller's key has no streams"
+
+
+async def test_the_streams_of_a_revoked_signers_app_are_looked_at_and_no_others() -> None:
+    rig = Rig()
+    signer, _ = await rig.make("shop", kind="signer")
+    await rig.make(kind="signer")
+    await rig.granted.read()
+    assert rig.ended == [], "one that is new has ended nothing"
+    await rig.revoke(signer)
+    await rig.granted.read()
+    assert rig.ended == [{"shop"}]
+
+
+async def test_a_key_of_a_role_that_this_version_does_not_know_allows_nothing() -> None:
+    rig = Rig()
+    grant, key = key_of("default", rig.clock.now())
+    for strange in (replace(grant, role="root"), replace(grant, kind="robot")):  # type: ignore[arg-type]
+        assert await rig.others.grant(strange, rig.clock.now(), by="a later version")
+        assert await rig.refused(key) == (401, "key")
+        await rig.revoke(strange)
 
 
 @pytest.mark.parametrize("steady", [False, True])

@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import replace
 
 from fanout.core.access import Grant
+from fanout.core.roles import ROLES
 from fanout.errors import FanoutError
 from fanout.plugin import Clock, Storage
 from fanout.service.auth.errors import unavailable
@@ -37,7 +38,8 @@ _WRITE_USES = 60.0
 
 
 class Granted:
-    """Reads the grants of `storage` that are of one of `apps`, which the file makes. `changed` is called when others stand than before. Use it on one event loop; `start` it and `stop` it.
+    """Reads the grants of `storage` that are of one of `apps`, which the file makes. `ended` is told the apps of which a signer stands no more,
+    so that open streams are looked at. Use it on one event loop; `start` it and `stop` it.
 
     `pause` waits for so many seconds: tests hand in their own.
     """
@@ -47,14 +49,14 @@ class Granted:
         storage: Storage,
         clock: Clock,
         apps: Callable[[], Collection[str]],
-        changed: Callable[[], None] = lambda: None,
+        ended: Callable[[Collection[str]], None] = lambda apps: None,
         *,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._access = storage.access
         self._clock = clock
         self._apps = apps
-        self._changed = changed
+        self._ended = ended
         self._pause = pause
         self._grants: Mapping[str, Grant] = {}
         self.hosts: Mapping[str, str] = {}
@@ -125,12 +127,14 @@ class Granted:
             return False
         self._away, self._asked, self._tried = False, began, self._clock.monotonic()
         apps = self._apps()
-        standing = {grant.id: replace(grant, used_at=None) for grant in grants if grant.app in apps}
+        standing = {grant.id: replace(grant, used_at=None) for grant in grants if grant.app in apps and _known(grant)}
         if standing != self._grants:
+            ended = {was.app for id, was in self._grants.items() if was.kind == "signer" and standing.get(id) != was}
             self._grants = standing
             self.hosts = {id: grant.app for id, grant in standing.items() if grant.kind == "host"}
             self.named_apps = frozenset(self.hosts.values())
-            self._changed()
+            if ended:
+                self._ended(ended)
         return True
 
     async def _reads(self) -> bool:
@@ -160,3 +164,8 @@ class Granted:
                 await self._access.used(uses)
         except (FanoutError, OSError, TimeoutError):
             self._uses = uses | self._uses
+
+
+def _known(grant: Grant) -> bool:
+    """Whether this version knows what the grant allows: one of a later version may be of a kind or role that it does not."""
+    return grant.kind in ("caller", "signer", "host") and grant.role in ROLES

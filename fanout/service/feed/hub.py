@@ -376,10 +376,11 @@ class Hub:
             if stream.last and not stream.said:
                 stream.close()
 
-    def check_all(self) -> None:
-        """Who may call has changed: look at the credential and the subscription of every stream at the next turn."""
+    def check_all(self, apps: Collection[str] | None = None) -> None:
+        """Who may call, or sign for these apps, has changed: look at credential and subscription of each stream at the next turn."""
         for stream in self._all():
-            stream.checked_at = stream.read_at = float("-inf")
+            if apps is None or stream.app in apps:
+                stream.checked_at = stream.read_at = float("-inf")
 
     def check(self, subscriptions: Collection[int]) -> None:
         """These subscriptions have ended: so do their streams, within a second."""
