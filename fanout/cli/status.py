@@ -17,7 +17,7 @@ from fanout.core.outcome import Scope
 from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
-from fanout.engine import Engine
+from fanout.engine import Engine, listing
 from fanout.errors import StorageError, UsageError
 from fanout.plugin import Storage
 
@@ -68,7 +68,7 @@ def status(
                 await _overview(engine, json=json)
                 return 0
             found = await engine.status(id)
-            show(found, json=json)
+            show(found, json=json, shortened=await listing.shortened(engine.storage, engine.transports, id))
             if found.counts.get("pending") and (problem := await unstorable(engine.storage)):
                 say(f"fanout: {problem}", level="warning")
             if not json and found.counts.get("pending"):
@@ -78,13 +78,15 @@ def status(
     run(command)
 
 
-def show(found: Status, *, json: bool) -> None:
-    """Print a status in the form that was asked for."""
+def show(found: Status, *, json: bool, shortened: Sequence[str] = ()) -> None:
+    """Print a status in the form that was asked for. `shortened` are the bindings whose gateways take it with less text."""
     if json:
-        report = status_report(found, time.time())
-        emit(report | {"refused": refused(found)} if refused(found) else report)
+        more = {"refused": refused(found), "shortened": list(shortened)}
+        emit(status_report(found, time.time()) | {name: value for name, value in more.items() if value})
     else:
         typer.echo(describe(found))
+        if shortened:
+            typer.echo(f"  shortened   {', '.join(shortened)}")
 
 
 def refused(found: Status) -> str:

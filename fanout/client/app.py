@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 from urllib.parse import quote
@@ -52,6 +52,7 @@ class NotificationStatus:
     oldest_pending_at: float | None
     eta_s: float | None
     reasons: Mapping[str, Mapping[str, int]]
+    shortened: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

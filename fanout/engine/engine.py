@@ -442,7 +442,7 @@ class Engine:
     async def explain(self, id: str, endpoint: int) -> list[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""
         self.ensure_open()
-        return await listing.steps(self.storage, id, endpoint)
+        return await listing.steps(self.storage, self.transports, id, endpoint)
 
     async def gates(self) -> list[GateNote]:
         """The gates that are closed, in whatever process."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 
 from fanout.core import given
+from fanout.core.codec import decode
 from fanout.core.records import Event, Step
+from fanout.core.shorten import fitted
 from fanout.core.states import FINAL_STATES
 from fanout.engine.signal import Signal
 from fanout.errors import NotFound, UsageError
-from fanout.plugin import Storage
+from fanout.plugin import Storage, Transport
 
-__all__ = ["deliveries", "events", "lines", "steps"]
+__all__ = ["deliveries", "events", "lines", "shortened", "steps"]
 
 _EVENTS_PAGE = 500
+_SMALL = 1000
+"""Bytes of content that every gateway takes in whatever form."""
 
 
 async def deliveries(
@@ -34,8 +40,27 @@ async def deliveries(
         after = page[-1][0]
 
 
-async def steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
-    """What was decided about one delivery. Raises `NotFound`."""
+async def shortened(
+    storage: Storage, transports: Mapping[tuple[str, str], Transport], id: str, binding: str | None = None
+) -> list[str]:
+    """The bindings, or whether this one, whose gateway takes the notification with less text only. It follows from the content, which is prepared
+    once more; one that cannot be prepared is not among them."""
+    stored = await storage.notification(id)
+    if stored is None or len(stored.content) < _SMALL:
+        return []
+    whole = decode(stored.content, id=stored.id, accepted_at=stored.accepted_at, expires_at=stored.expires_at)
+    found = []
+    for (app, name), transport in transports.items():
+        if app == stored.app and binding in (None, name):
+            with contextlib.suppress(Exception):  # what a plugin may raise is told where it is sent
+                found += [name] if fitted(transport.prepare, whole)[1] else []
+    return sorted(found)
+
+
+async def steps(
+    storage: Storage, transports: Mapping[tuple[str, str], Transport], id: str, endpoint: int
+) -> list[Step]:
+    """What was decided about one delivery. The step `queued` has the reason `shortened` where its gateway takes less text. Raises `NotFound`."""
     found = await storage.explain(given.text("id", id), given.number("endpoint", endpoint))
     if found is None:
         raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
@@ -44,6 +69,10 @@ async def steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
             f"The notification {id} has no delivery for the endpoint {endpoint}: `fanout endpoints show {endpoint}` says whether "
             "it was registered in time and carries the tag."
         )
+    stored = await storage.notification(id)
+    held = None if stored is None else await storage.get_endpoint(stored.app, endpoint)
+    if held is not None and await shortened(storage, transports, id, held.binding):
+        found = [replace(step, reason=step.reason or "shortened") if step.what == "queued" else step for step in found]
     return found
 
 

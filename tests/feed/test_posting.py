@@ -93,6 +93,14 @@ async def test_a_visible_push_that_is_too_large_is_stored_whole_and_pushed_with_
         assert push.body is not None
         assert long["body"].startswith(push.body.removesuffix(MARK))
         assert push.body.endswith("\N{ROCKET}" + MARK)
+        id = posted.receipt.id
+        ((endpoint, _, _),) = [each async for each in rig.engine.deliveries(id)]
+        reasons = {step.what: step.reason for step in await rig.engine.explain(id, endpoint)}
+        assert reasons["queued"] == "shortened"
+        async with rig.client("") as app:
+            del app.headers["x-fanout-user"]
+            status = (await app.get(f"/v1/notifications/{id}")).json()
+            assert status["shortened"] == ["apns", "fcm", "webpush", "wns"]
         async with rig.client("alice") as client:
             (item,) = (await client.get("/v1/me/feed")).json()["items"]
             assert item["content"] == long

@@ -31,12 +31,6 @@ def graph(**payload: Any) -> bytes:
 
 
 REFUSED = {
-    "visual too large for a gateway": (
-        "POST",
-        "/beta/me/notifications",
-        USER,
-        graph(visualContent={"title": "T", "body": LARGE}),
-    ),
     "content too large": ("POST", "/beta/me/notifications", USER, graph(rawContent=LARGE * 3)),
     "no JSON": ("POST", "/beta/me/notifications", USER, b"{" + LARGE.encode()),
     "no model": ("POST", "/beta/me/notifications", USER, orjson.dumps({"payload": {"rawContent": [LARGE]}})),
@@ -143,7 +137,7 @@ async def test_refusals_leave_the_memory_flat(tmp_path: Path, request: pytest.Fi
     """2,000 of them; 10,000 with --soak."""
     refusals = 10_000 if request.config.getoption("--soak") else 2_000
     async with service(tmp_path) as app:
-        refused = REFUSED["visual too large for a gateway"]
+        refused = REFUSED["too large for each binding"]
         gc.collect()
         gc.disable()
         try:

@@ -269,6 +269,7 @@ class StatusOut(_Out):
     oldest_pending_at: float | None
     eta_s: float | None
     reasons: dict[str, dict[str, int]] = Field(description="By state: why deliveries ended so, in the gateways' words.")
+    shortened: list[str] = Field(description="The bindings whose gateways take this post into the feed with less text.")
 
 
 class DeliveryOut(_Out):

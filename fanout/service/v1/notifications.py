@@ -11,6 +11,7 @@ from fanout.core.feed import Audience
 from fanout.core.records import Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES
+from fanout.engine import listing
 from fanout.errors import NotFound
 from fanout.service.call import AppCall, Call, Reply
 from fanout.service.docs import errors, respond
@@ -109,7 +110,7 @@ async def _post(
 
 @router.get("/{id}", response_model=StatusOut, summary="How it stands", responses=errors(404))
 async def _get(call: AppCall, id: Id) -> dict[str, Any]:
-    return _report(call, await _owned(call, id))
+    return await _report(call, await _owned(call, id))
 
 
 @router.get(
@@ -147,19 +148,19 @@ async def _explain(call: AppCall, id: Id, endpoint: Annotated[EndpointId, Path()
 @router.post("/{id}/cancel", response_model=StatusOut, summary="Send no more of it", responses=errors(404))
 async def _cancel(call: AppCall, id: Id) -> dict[str, Any]:
     await _owned(call, id)
-    return _report(call, await call.service.engine.cancel(id))
+    return await _report(call, await call.service.engine.cancel(id))
 
 
 @router.post("/{id}/pause", response_model=StatusOut, summary="Hold it", responses=errors(404))
 async def _pause(call: AppCall, id: Id) -> dict[str, Any]:
     await _owned(call, id)
-    return _report(call, await call.service.engine.pause(id))
+    return await _report(call, await call.service.engine.pause(id))
 
 
 @router.post("/{id}/resume", response_model=StatusOut, summary="Let it go on", responses=errors(404))
 async def _resume(call: AppCall, id: Id) -> dict[str, Any]:
     await _owned(call, id)
-    return _report(call, await call.service.engine.resume(id))
+    return await _report(call, await call.service.engine.resume(id))
 
 
 async def _owned(call: Call, id: str) -> Status:
@@ -170,6 +171,8 @@ async def _owned(call: Call, id: str) -> Status:
     return status
 
 
-def _report(call: Call, status: Status) -> dict[str, Any]:
+async def _report(call: Call, status: Status) -> dict[str, Any]:
     reasons = {state: dict(counts) for state, counts in status.reasons.items()}
-    return {**status_report(status, call.service.clock.now()), "reasons": reasons}
+    engine = call.service.engine
+    shortened = await listing.shortened(engine.storage, engine.transports, status.id)
+    return {**status_report(status, call.service.clock.now()), "reasons": reasons, "shortened": shortened}
