@@ -123,7 +123,7 @@ async def _keys(call: AppCall, response: Response) -> dict[str, Any]:
     return {"keys": found + [key | {"made_at": None, "used_at": None, "source": "file"} for key in file]}
 
 
-@router.delete("/keys/{id}", status_code=204, summary="Revoke a key", responses=errors(404, 503))
+@router.delete("/keys/{id}", status_code=204, response_model=None, summary="Revoke a key", responses=errors(404, 503))
 async def _revoke(call: AppCall, id: Id) -> None:
     settings, app = call.service.settings, call.known.app
     file = {(key.id, key.app) for key in settings.keys} | {(key.id, key.app) for key in settings.user_keys}
@@ -150,7 +150,9 @@ async def _hosts(call: AppCall) -> dict[str, Any]:
     return {"hosts": found + [{"host": name, "made_at": None, "source": "file"} for name in file]}
 
 
-@router.delete("/hosts/{id}", status_code=204, summary="Give a host name up", responses=errors(404, 503))
+@router.delete(
+    "/hosts/{id}", status_code=204, response_model=None, summary="Give a host name up", responses=errors(404, 503)
+)
 async def _give_up(call: AppCall, id: Id) -> None:
     await _take_out(call, id.lower(), "host name", of_hosts=True)
 

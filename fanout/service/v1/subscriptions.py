@@ -119,7 +119,9 @@ async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
     return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
 
 
-@router.delete("/{id}", status_code=204, summary="End it, on sign-out", responses=errors(403, 404, 429))
+@router.delete(
+    "/{id}", status_code=204, response_model=None, summary="End it, on sign-out", responses=errors(403, 404, 429)
+)
 async def _delete(call: UserCall, id: Id) -> None:
     call.charge("changes")
     caller = call.known
