@@ -74,6 +74,11 @@ def test_every_array_that_is_read_as_rows_is_in_the_list() -> None:
     assert not missing, f"{RECORD}\n" + "\n".join(missing)
 
 
+def test_what_has_a_limit_is_read_once() -> None:
+    """Behind IN it is a part of a join, which some plans run again for each row: more than the limit is then deleted."""
+    assert not [each for each in statements() if re.search(r"\bIN \(SELECT [^()]*(\([^()]*\)[^()]*)*LIMIT", each)]
+
+
 # -- plans
 
 

@@ -86,7 +86,7 @@ CROSS JOIN LATERAL (
 ) i
 """
 _LOOK = (
-    f"({_LOOK_AT.format('deleted AND digest IS NOT NULL')} ORDER BY i.id) UNION ALL "
+    f"({_LOOK_AT.format('deleted::int = 1 AND digest IS NOT NULL')} ORDER BY i.id) UNION ALL "
     f"({_LOOK_AT.format('NOT deleted AND external IS NOT NULL')})"
 )
 """Those that are active come last."""

@@ -81,6 +81,6 @@ DIGESTS = """
 -- Of an item with its sender's id: what its post said (`core.feed.post_digest`). It stays when the user deletes the item. And the ids of
 -- the notifications that pushed an item, with spaces between them.
 ALTER TABLE feed_item ADD COLUMN digest text COLLATE "C", ADD COLUMN pushes text;
-CREATE INDEX feed_item_grave ON feed_item (app, usr, external) WHERE deleted AND digest IS NOT NULL;
+CREATE INDEX feed_item_grave ON feed_item (app, usr, external) WHERE deleted::int = 1 AND digest IS NOT NULL;
 CREATE INDEX feed_fallback_item ON feed_fallback (item);
 """

@@ -80,7 +80,7 @@ async def prune(db: Db, now: float, limit: int) -> int:
         await db.run("DELETE FROM feed_seen WHERE subscription = ANY($1::bigint[])", ids)
     done += len(over)
     marks = await db.rows(
-        "DELETE FROM feed_erased WHERE (app, digest) IN (SELECT app, digest FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2) "
+        "DELETE FROM feed_erased WHERE ctid = ANY (ARRAY(SELECT ctid FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2)) "
         "RETURNING seq",
         tombstones,
         max(limit - done, 0),

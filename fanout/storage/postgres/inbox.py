@@ -382,7 +382,7 @@ async def prunable(db: Db, now: float) -> bool:
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over; how many."""
     tag = await db.run(
-        "DELETE FROM enqueued WHERE uuid IN (SELECT uuid FROM enqueued WHERE at < $1 ORDER BY at LIMIT $2)",
+        "DELETE FROM enqueued WHERE uuid = ANY (ARRAY(SELECT uuid FROM enqueued WHERE at < $1 ORDER BY at LIMIT $2))",
         now - db.context.retention.notifications,
         limit,
     )

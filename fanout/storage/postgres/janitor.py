@@ -133,7 +133,7 @@ async def _prune_notifications(db: Db, before: float, limit: int) -> int:
         return 0
     ids = [row[0] for row in over]
     chunks = await db.rows(
-        "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE notification = ANY($1::bigint[]) LIMIT $2) RETURNING id",
+        "DELETE FROM chunk WHERE id = ANY (ARRAY(SELECT id FROM chunk WHERE notification = ANY($1::bigint[]) LIMIT $2)) RETURNING id",
         ids,
         limit,
     )

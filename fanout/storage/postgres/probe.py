@@ -64,7 +64,7 @@ def families(seen: Iterable[str]) -> list[str]:
     """Statements as the list has them: each on one line, sorted, of those that differ in numbers of partitions alone the first. Pure."""
     found: dict[str, str] = {}
     for line in sorted({" ".join(text.split()) for text in seen}):
-        if line.split(" ", 1)[0] in _VERBS and not any(part in line for part in _APART):
+        if line.lstrip("( ").split(" ", 1)[0] in _VERBS and not any(part in line for part in _APART):
             found.setdefault(re.sub(r"_\d+\b", "_N", line), line)
     return sorted(found.values())
 
