@@ -92,6 +92,6 @@ PLANTS = [
         "fanout/core/gate.py",
         "return self._out < self._allowed or outlived(self.probed_at, self.probe_until, now)",
         "return True",
-        "tests/faults/test_outage.py -k row_15 --short-rows",
+        "tests/core/test_gate.py tests/faults/test_outage.py -k 'TestGate or row_15' --short-rows",
     ),
 ]
