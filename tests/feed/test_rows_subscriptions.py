@@ -22,7 +22,7 @@ async def post_by_unsid(rig: Rig, unsid: str, app: str = "default") -> httpx.Res
             json={
                 "targetHostName": "app.example.com",
                 "appNotificationId": "n",
-                "payload": {"rawContent": "some text"},
+                "payload": {"rawContent": f"by {unsid}"},
                 "targetPolicy": {"platformTypes": ["windows", "ios", "android", "webpush"]},
             },
         )
