@@ -92,6 +92,13 @@ class Promises:
                 count += 1
         return count
 
+    def involved(self, user: str) -> bool:
+        """Whether something is addressed to this user by name or by endpoints, or an address of the user is another endpoint's too."""
+        mine = {(e["binding"], e["digest"]) for e in self.endpoints.values() if e["user"] == user}
+        shared = any((e["binding"], e["digest"]) in mine and e["user"] != user for e in self.endpoints.values())
+        targets = [note["target"] for note in self.notes.values()]
+        return shared or any(t.kind not in ("topic", "all") and (user in t.names or not t.names) for t in targets)
+
     def erased(self, user: str, now: float) -> int:
         mine = [e for e in self.endpoints.values() if e["user"] == user]
         for e in mine:
