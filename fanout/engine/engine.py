@@ -373,7 +373,10 @@ class Engine:
     async def status(self, id: str) -> Status:
         """How things stand. Raises `NotFound`."""
         self.ensure_open()
-        status = await self.storage.status(given.text("id", id), self._clock.now())
+        return await self._status(given.text("id", id))
+
+    async def _status(self, id: str) -> Status:
+        status = await self.storage.status(id, self._clock.now())
         if status is None:
             raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
         return status
@@ -381,15 +384,15 @@ class Engine:
     async def wait(self, id: str, timeout: float | None = None) -> Status:
         """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
         self.ensure_open()
-        future = self._waiters.add(id if isinstance(id, str) else given.text("id", id))
+        future = self._waiters.add(given.text("id", id))
         self._keeper.awaited()
         try:
-            status = await self.status(id)
+            status = await self._status(id)
             if status.finished_at is not None:
                 return status
             async with asyncio.timeout(timeout):
                 await future
-            return await self.status(id)
+            return await self._status(id)
         finally:
             self._waiters.drop(id, future)
 

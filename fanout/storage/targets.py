@@ -29,7 +29,9 @@ def aimed(kind: str, names: Sequence[Any], collapse_key: str | None) -> tuple[st
     """`aim` and `names`. Without a collapse key whom it is for matters only to erasing: users in a list are not kept, and a topic or all is no one's."""
     if collapse_key is not None or kind == "endpoints":
         return aim(kind, names)
-    return (None if kind in ("topic", "all") else aim(kind, names[:2])[0]), None
+    if kind in ("topic", "all"):
+        return None, None
+    return (f"{_SINGLE[kind]}{names[0]}" if len(names) == 1 else LIST), None
 
 
 def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = None) -> str:

@@ -36,8 +36,6 @@ def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> di
 
 def join(db: Db, subs: dict[int, tuple[int, Submission]]) -> dict[int, str]:
     """Give those of these submissions (with their apps) to the ones that wait for their time at the same place; which took which."""
-    if not subs:
-        return {}
     rows = db.rows(
         "j.value->>3, n.id, n.uuid",
         f"{_AT} AND EXISTS (SELECT 1 FROM expansion x WHERE x.notification = n.id AND x.binding = 0)",

@@ -87,8 +87,11 @@ def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
 
 def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
     """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
+    joining: dict[int, tuple[int, Submission]] = {}
     for i, start in starts.items():
         sub = submissions[i]
+        if sub.joins and sub.collapse_key is not None:
+            joining[i] = start.app, sub
         if sub.target.kind == "addresses":
             start.kind = "endpoints"
             start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
@@ -96,10 +99,11 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
     for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
         del starts[i]
         answers[i] = Put(dropped=True)
-    joining = {i: submissions[i] for i in starts if submissions[i].joins and submissions[i].collapse_key is not None}
-    for i, id in join(db, {i: (starts[i].app, sub) for i, sub in joining.items()}).items():
-        del starts[i]
-        answers[i] = Put(id=id, joined=True)
+        joining.pop(i, None)
+    if joining:
+        for i, id in join(db, joining).items():
+            del starts[i]
+            answers[i] = Put(id=id, joined=True)
     run: dict[int, Start] = {}
     places: dict[tuple[int, str, str], int] = {}
     for i, start in starts.items():
@@ -123,7 +127,6 @@ def _store_run(
     now: float,
 ) -> None:
     superseded = supersede(db, places, now)
-    taken = {i for i, ids in superseded.items() if ids}
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
     for number, start in enumerate(starts.values(), db.next_id("notification") if starts else 0):
         start.notification = number
@@ -146,7 +149,7 @@ def _store_run(
                 sub.expires_at,
                 sub.collapse_key,
                 target_keys.get(i),
-                (sub.joins if sub.joins and i in taken else sub.content).hex(),
+                (sub.joins if sub.joins and superseded.get(i) else sub.content).hex(),
                 *aimed(start.kind, start.names, sub.collapse_key),
                 start.total,
                 start.expansions,
