@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rig import FAST, fresh_storage, register, running
@@ -368,29 +370,38 @@ async def test_waiting_ends_when_the_engine_does() -> None:
         await waiting
 
 
-async def test_hooks_and_live_events_tell_after_the_commit() -> None:
-    class Hooks:
-        def __init__(self) -> None:
-            self.batches: list[str] = []
-            self.kinds: set[str] = set()
+async def test_hooks_and_live_events_tell_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
 
+    class Hooks:
         def on_settled(self, batch: object) -> None:
-            self.batches.extend(item.state for item in batch)  # type: ignore[attr-defined]
+            said.extend(item.state for item in batch)  # type: ignore[attr-defined]
 
         def on_event(self, event: object) -> None:
-            self.kinds.add(event.kind)  # type: ignore[attr-defined]
+            said.append(event.kind)  # type: ignore[attr-defined]
 
     class Rude:
         def on_settled(self, batch: object) -> None:
             raise RuntimeError("a hook's own fault")
 
-    hooks = Hooks()
-    async with running(hooks=[Rude(), hooks]) as (engine, transport):
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def committed(*arguments: Any, **named: Any) -> Any:
+            answer = await call(*arguments, **named)
+            said.append(name)
+            return answer
+
+        return committed
+
+    async with running(hooks=[Rude(), Hooks()]) as (engine, transport):
+        for name in ("put", "settle"):
+            monkeypatch.setattr(engine.storage, name, noted(f"{name} committed", getattr(engine.storage, name)))
         await register(engine, "alice", "phone", "tablet")
         await (await engine.send(HI, "user:alice")).wait(60)
 
-    assert hooks.batches == ["accepted", "accepted"]
-    assert {"put", "settled", "finished"} <= hooks.kinds
+    assert said.count("accepted") == 2
+    assert "finished" in said
+    assert said.index("put committed") < said.index("put")
+    assert said.index("settle committed") < min(said.index("settled"), said.index("accepted"))
 
 
 async def test_the_durable_log_is_read_with_a_cursor_and_followed() -> None:

@@ -144,7 +144,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-_UNDER_WAY = 100
+_UNDER_WAY = 10
 """Requests that the row's worker may have under way."""
 
 

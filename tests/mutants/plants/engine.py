@@ -87,7 +87,7 @@ PLANTS = [
         "fanout/engine/group.py",
         "                batches.rotate(-1)\n",
         "                pass\n",
-        f"{_POLICY} -k 'million and not postgres'",
+        "tests/core/test_group.py",
     ),
     Plant(
         "a lane that has used up its turn goes on",
