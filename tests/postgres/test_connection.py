@@ -70,6 +70,19 @@ async def test_registration_is_cut_at_commit(databases: Databases, after: bool) 
 
 
 @pytest.mark.parametrize("after", [False, True])
+async def test_opening_is_cut_at_commit(server: PostgresServer, after: bool) -> None:
+    """The tables of a new database are made in several commits; what was done is found by the next connection."""
+    name = server.fresh()
+    async with Cutter(server.port) as cutter:
+        url = server.url(name).replace(f":{server.port}/", f":{cutter.port}/")
+        cutter.cut(COMMIT, after=after, times=2)
+        async with PostgresStorage(url.partition(":")[2], context(), believe_callers=True) as storage:
+            assert cutter.cuts == 2
+            assert len(await storage.register([device("alice", "1")], T0)) == 1
+    server.drop(name)
+
+
+@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_put_is_cut_at_commit(databases: Databases, after: bool, key: str | None) -> None:
     """It is stored once, and the answer is the one that it would have been."""

@@ -28,7 +28,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
-from fanout.errors import StorageError
+from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     audience,
@@ -57,7 +57,7 @@ from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
 from fanout.storage.postgres.migrating import migrate
-from fanout.storage.postgres.operations import Database
+from fanout.storage.postgres.operations import LOSSES, Database
 from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
@@ -120,12 +120,20 @@ class PostgresStorage:
         return None if self._believe_callers else self._database.clock
 
     async def __aenter__(self) -> Self:
-        connection = await self._pool.connect()
-        try:
-            await migrate(connection, self._pool.options, create=self._context.create)
-            await begin(connection, self._context, self.location, self._pool.options.schema)
-        finally:
-            connection.terminate()
+        losses = 0
+        while True:
+            connection = await self._pool.connect()
+            try:
+                await migrate(connection, self._pool.options, create=self._context.create)
+                await begin(connection, self._context, self.location, self._pool.options.schema)
+                break
+            except StorageUnavailable:
+                # A connection that is cut on the way: what it has done is found by what comes after.
+                losses += 1
+                if losses > LOSSES or not connection.is_closed():
+                    raise
+            finally:
+                connection.terminate()
         self._pool.open()
         try:
             await self._database.measure()
