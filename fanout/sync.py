@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from datetime import datetime
@@ -36,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PAGE = 500
+_RECORDS = 50
+"""Records of an export that are in memory at a time: one may be as large as a notification."""
 
 
 def _takes_what(model: Callable[P, object]) -> Callable[[Callable[..., T]], Callable[P, T]]:
@@ -210,6 +212,23 @@ class Engine:
         """Forget a user at once, everywhere; how many endpoints there were. Raises `UsageError`."""
         return self._call(self._use().erase_user(user, app=app))
 
+    def export_user(self, user: str, *, app: str = "default") -> Iterator[dict[str, Any]]:
+        """All that is held of a user, read while it is consumed: records of plain JSON with a `kind`, the last of which is `end`. Raises `UsageError`."""
+        return self._pages(self._use().export_user(user, app=app), _RECORDS)
+
+    def _pages(self, source: AsyncIterator[T], size: int) -> Iterator[T]:
+        async def page() -> Sequence[T]:
+            found: list[T] = []
+            async for each in source:
+                found.append(each)
+                if len(found) == size:
+                    break
+            return found
+
+        while each := self._call(page()):
+            yield from each
+            self._use()
+
     def explain(self, id: str, endpoint: int) -> Sequence[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""
         return self._call(self._use().explain(id, endpoint))
@@ -308,18 +327,7 @@ class Endpoints:
         """Endpoints by id, read from the database page by page while they are consumed."""
         inner = self._engine._use()
         source = inner.endpoints.list(user=user, binding=binding, tag=tag, state=state, app=app)
-
-        async def page() -> Sequence[Endpoint]:
-            found: list[Endpoint] = []
-            async for endpoint in source:
-                found.append(endpoint)
-                if len(found) == _PAGE:
-                    break
-            return found
-
-        while endpoints := self._engine._call(page()):
-            yield from endpoints
-            self._engine._use()
+        return self._engine._pages(source, _PAGE)
 
     def get(self, id: int, *, app: str = "default") -> Endpoint:
         """One endpoint in whatever state. Raises `NotFound`."""

@@ -1,10 +1,15 @@
-"""`fanout users`: what is held of one user."""
+"""`fanout users`: what is held of one user: erased, or handed out."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 from fanout.cli.options import App, Config, Json
@@ -14,7 +19,7 @@ from fanout.errors import UsageError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Users: erase.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Users: erase, export.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -50,3 +55,61 @@ def erase(
         return 0
 
     run(command)
+
+
+@app.command()
+def export(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)],
+    app: App = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Into this new file, which its owner alone can read.", show_default=False
+        ),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """All that is held of a user, as JSON lines: devices with addresses, subscriptions, feed, notifications, events. It is secret: an address is enough to push.
+
+    Each line has a `kind`. The last is `end`: without it the export is not whole.
+    """
+    if not user:
+        raise UsageError("USER is empty: name the user to be exported.")
+
+    async def command() -> int:
+        count = 0
+        async with parts(config, "users", app=app).engine(role="submit") as engine:
+            with acting("shell"), _written(out) as write:
+                async for record in engine.export_user(user, app=app):
+                    write(orjson.dumps(record) + b"\n")
+                    count += 1
+        if out is not None and json:
+            emit({"file": str(out), "records": count})
+        elif out is not None:
+            typer.echo(f"exported {count} records to {out}")
+        return 0
+
+    run(command)
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """What writes a line: to standard output, or to a new file, which is not left behind where it is not whole."""
+    if out is None:
+        yield sys.stdout.buffer.write
+        return
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made ({error.strerror}): name another file.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream.write
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException as error:
+        out.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"--out {out} cannot be written ({error.strerror}): name another file.") from None
+        raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 from urllib.parse import quote
 
-from fanout.client.wire import Wire
+from fanout.client.wire import ServiceUnavailable, Wire, records
 from fanout.core.model import Notification, Target
 from fanout.core.records import Step
 from fanout.errors import UsageError
@@ -214,6 +214,16 @@ class AppClient(Wire):
         """Forget a user: devices, feed and what is queued for them; how many devices there were."""
         answer = await self.call("DELETE", f"/v1/users/{quote(user, safe='')}", again=True)
         return int(answer["endpoints"])
+
+    async def export(self, user: str) -> AsyncIterator[dict[str, Any]]:
+        """All that is held of a user, record by record, each with a `kind`; the last is `end`. Raises `ServiceUnavailable` where it broke off before."""
+        headers = {"accept": "application/x-ndjson"}
+        answer = await self.open("GET", "/v1/export", query={"user": user}, headers=headers, endless=True)
+        async for record in records(answer):
+            yield record
+            if record.get("kind") == "end":
+                return
+        raise ServiceUnavailable("The export broke off: ask for it again.")
 
     # -- Microsoft Graph's shape
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ from fanout.core.duration import parse_retry_after
 from fanout.core.secret import Secret
 from fanout.errors import FanoutError, UsageError
 
-__all__ = ["ServiceError", "ServiceUnavailable", "Wire"]
+__all__ = ["ServiceError", "ServiceUnavailable", "Wire", "records"]
 
 _LIMIT = 64 * 1024 * 1024
 _TRIES = 4
@@ -183,6 +183,22 @@ class Wire:
                     raise await _refusal(answer, method, path)
             return answer
         raise AssertionError("the second attempt returns or raises")
+
+
+async def records(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """The objects of an NDJSON answer, of whatever length its lines are. Raises `ServiceUnavailable` where it breaks off."""
+    rest = bytearray()
+    async with answer:
+        try:
+            async for piece in answer.content.iter_any():
+                *lines, tail = piece.split(b"\n")
+                for line in lines:
+                    rest += line
+                    yield orjson.loads(rest)
+                    rest.clear()
+                rest += tail
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
+            raise ServiceUnavailable(f"The service's answer broke off ({type(error).__name__}).") from None
 
 
 async def _json(answer: aiohttp.ClientResponse) -> Any:

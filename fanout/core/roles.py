@@ -13,7 +13,7 @@ ROLES: dict[Role, str] = {
     "app": "all that the app may do",
     "send": "send, follow and cancel notifications",
     "devices": "the directory of devices",
-    "read": "read, and change nothing",
+    "read": "read, and change nothing; no user is exported",
     "operator": "metrics, the audit log, the app's keys and host names, and follow, pause, resume and cancel notifications",
 }
 """Each role and what its keys are for."""
@@ -22,6 +22,7 @@ _GRAPH = r"(?:/beta|/v1\.0)?/me/notifications"
 _NOTIFICATIONS = r"/v1/notifications"
 _METRICS = r"/metrics"
 _AUDIT = r"/v1/audit"
+_EXPORT = r"/v1/export"
 _OWN = r"/v1/(?:keys|hosts)"
 _REST = rf"/(?!metrics$)(?!v1/audit$)(?!{_OWN[1:]}(?:/|$)).*"
 _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
@@ -33,7 +34,7 @@ _ALLOWED: dict[Role, tuple[tuple[str, str], ...]] = {
         ("GET", rf"{_GRAPH}/.+"),
     ),
     "devices": (("GET|POST|PATCH|DELETE", r"/v1/endpoints(?:/.*)?"),),
-    "read": (("GET", _REST),),
+    "read": (("GET", rf"(?!{_EXPORT}(?:/|$)){_REST}"),),
     "operator": (
         ("GET", _METRICS),
         ("GET", _AUDIT),

@@ -31,6 +31,7 @@ from fanout.engine.diagnose import diagnose, enter
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.door import Door
+from fanout.engine.exporting import erase, export
 from fanout.engine.gates import Gates
 from fanout.engine.halting import until_held, until_put_down
 from fanout.engine.intake import Asked, Intake, Request, raise_refused
@@ -107,9 +108,7 @@ class Engine:
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
-        self.watcher = (
-            renewer.watcher if renewer is not None else None
-        )  # owners of parts of it register themselves there
+        self.watcher = renewer.watcher if renewer is not None else None  # owners of parts register there
         self._renewal = Renewal(
             storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
         )
@@ -398,21 +397,19 @@ class Engine:
 
     async def cancel(self, id: str) -> Status:
         """Stop what has not been sent. Returns once every worker has confirmed, or its lease has ended. Raises `NotFound`."""
-        status = await self.status(id)
-        await self._stop_sending(status, "cancelled", self.storage.cancel)
-        return await self.status(id)
+        return await self._stop_sending(id, "cancelled", self.storage.cancel)
 
     async def pause(self, id: str) -> Status:
         """Hold it: nothing more of it is sent until `resume`, while its time to live runs on. Idempotent. Raises `NotFound`.
 
         Returns once every worker has put it down, or its lease has ended: what arrives after that was in flight already.
         """
-        status = await self.status(id)
-        await self._stop_sending(status, "paused", self.storage.pause)
-        return await self.status(id)
+        return await self._stop_sending(id, "paused", self.storage.pause)
 
-    async def _stop_sending(self, of: Status, how: str, store: Callable[..., Awaitable[int]]) -> None:
+    async def _stop_sending(self, id: str, how: str, store: Callable[..., Awaitable[int]]) -> Status:
+        of = await self.status(id)
         await until_put_down(self._dispatchers, self._settler.idle, self._clock, of, how, store)
+        return await self.status(id)
 
     async def resume(self, id: str) -> Status:
         """Let a paused notification go on where it was. Idempotent. Raises `NotFound`."""
@@ -460,8 +457,11 @@ class Engine:
     async def erase_user(self, user: str, *, app: str = "default") -> int:
         """Forget a user at once, everywhere: see the storage's contract; how many endpoints there were."""
         self.ensure_open()
-        line = audit("user.erased", given.text("user", user))
-        return await self.storage.erase_user(given.text("app", app), user, self._clock.now(), audit=line)
+        return await erase(self.storage, self._clock, app, user)
+
+    def export_user(self, user: str, *, app: str = "default") -> AsyncIterator[dict[str, Any]]:
+        """All that is held of a user: records of plain JSON with a `kind`, in pages; see `engine.exporting`. The last is `end`. Raises `UsageError`."""
+        return export(self.storage, self.ensure_open, self._clock, app, user)
 
     def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[tuple[int, str, str]]:
         """(endpoint id, state or ``pending``, reason) of each delivery, by endpoint id, in pages."""

@@ -161,6 +161,16 @@ class Storage(Protocol):
         """
         ...
 
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """Ids of notifications that are addressed to this user, alone or with others, by name or by an endpoint of the user's; in order of acceptance.
+
+        At most `limit` are looked at, from the position `after` on. The position from which to go on comes with them, None at the end: a part may have
+        no id and not be the last. A topic and `all` name no user. Of a list the names need not be kept: then those count who have a delivery.
+        """
+        ...
+
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """Make gone, removed or expired ones active again where their address is not in use; how many were."""
         ...

@@ -31,7 +31,7 @@ from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
-from fanout.service.v1 import audit, endpoints, health, keys, me, notifications, users, withdrawal
+from fanout.service.v1 import audit, endpoints, export, health, keys, me, notifications, users, withdrawal
 from fanout.service.web import reference
 from fanout.service.web import routes as web
 
@@ -120,6 +120,7 @@ def create_app(
         notifications.router,
         endpoints.router,
         users.router,
+        export.router,
         audit.router,
         withdrawal.router,
         keys.router,

@@ -1,4 +1,4 @@
-"""What erasing a user means for a target as the tables keep it. Pure."""
+"""What erasing and exporting a user mean for a target as the tables keep it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 from fanout.storage.packing import dumps
 
-__all__ = ["BLANK", "SHADOW", "Listed", "without"]
+__all__ = ["BLANK", "SHADOW", "Listed", "names_user", "without"]
 
 BLANK = b"{}"
 """The content of a notification whose text was erased: one that says nothing."""
@@ -39,3 +39,9 @@ def without(target: str, user: str, devices: Collection[int]) -> Listed | str:
         return Listed.OTHERS
     rest: list[Any] = [name for name in names if name != user]
     return dumps([kind, rest, *more]) if rest else Listed.ALONE
+
+
+def names_user(target: str, user: str, devices: Collection[int]) -> bool:
+    """Whether `targets.dump` (or the column `names`) has this user by name, or an endpoint that is the user's."""
+    kind, names, *_ = orjson.loads(target)
+    return any(id in devices for id in names) if kind == "endpoints" else kind in ("user", "users") and user in names

@@ -15,7 +15,7 @@ from fanout.testing.storage_feed import posting
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, standing, submission
 from fanout.testing.storage_subscriptions import subscribe
 
-__all__ = ["erasing_leaves_nothing", "erasing_leaves_others_theirs", "erasing_stays_done"]
+__all__ = ["addressed_are_found", "erasing_leaves_nothing", "erasing_leaves_others_theirs", "erasing_stays_done"]
 
 USER, TEXT, ADDRESS = "erased-user-7f3a9c", "a text for the erased 5c1de8", "address9b2e44"
 """By these a trace of the erased user is found."""
@@ -79,6 +79,47 @@ async def leave_traces(storage: Storage, user: str = USER) -> Traces:
     await storage.settle([Settlement(held.id, held.epoch, changes=[gone])], T0)
     mine = await storage.list_endpoints(EndpointFilter(user=user, state=None))
     return Traces([each.id for each in mine], [sub.id for sub in alone], [sub.id for sub in shared], held)
+
+
+async def addressed_are_found(kit: Kit) -> None:
+    """What is addressed to a user by name, alone or with others, is found in parts of any size; nothing of others', and nothing once erased."""
+    async with kit.open() as storage:
+        left = await leave_traces(storage)
+        lists = [left.shared[place] for place in (0, 1, 2, 5)]
+        (bob,) = await storage.list_endpoints(EndpointFilter(user="bob"))
+        only = submission(Target.endpoints([bob.id]))
+        both = submission(Target.endpoints([bob.id, left.endpoints[0]]))
+        elsewhere = submission(Target.user(USER), app="other")
+        for sub in (only, both, elsewhere):
+            await post(storage, sub)
+        for limit in (1, 2, 1000):
+            law(
+                await _addressed(storage, USER, limit) == [*left.alone, *lists, both.id],
+                "all that names the user, in order",
+            )
+            law(
+                await _addressed(storage, "bob", limit) == [*lists, only.id, both.id],
+                "another of the list has the rest",
+            )
+            law(await _addressed(storage, USER, limit, "other") == [elsewhere.id], "another app's is another app's")
+            law(await _addressed(storage, "nobody", limit) == [], "a stranger has none")
+            law(await _addressed(storage, "", limit) == [], "nobody is no user")
+        await storage.erase_user("default", USER, T0 + 1)
+        law(await _addressed(storage, USER, 1000) == [], "an erased user has none")
+        law(await _addressed(storage, "bob", 1000) == [*lists, only.id, both.id], "and the others theirs")
+
+
+async def _addressed(storage: Storage, user: str, limit: int, app: str = "default") -> list[str]:
+    found: list[str] = []
+    position: int | None = 0
+    while position is not None:
+        ids, after = await storage.addressed(app, user, after=position, limit=limit)
+        law(
+            len(ids) <= limit and (after is None or after > position),
+            "a part is no larger than was asked for, and goes on",
+        )
+        found, position = [*found, *ids], after
+    return found
 
 
 async def erasing_leaves_nothing(kit: Kit) -> None:

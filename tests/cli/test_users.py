@@ -26,3 +26,21 @@ def test_without_a_user_or_a_word_nothing_is_erased(shell: Any) -> None:
     refused = shell("users", "erase", "alice")
     assert (refused.code, "--yes" in refused.err) == (2, True)
     assert shell("audit", "--kind", "user", "--json").lines == []
+
+
+def test_a_user_is_exported_to_lines_or_to_a_new_file_and_the_log_says_by_whom(shell: Any) -> None:
+    shell.register(("alice", "loft-7"), ("bob", "loft-8"))
+    lines = shell("users", "export", "alice").lines
+    assert [each["kind"] for each in lines] == ["user", "endpoint", "seen", "audit", "end"]
+    assert (lines[1]["address"], lines[-1]["records"]) == ("loft-7", 4)
+    file = shell.folder / "alice.ndjson"
+    told = shell("users", "export", "alice", "--out", str(file), "--json").lines
+    assert told == [{"file": str(file), "records": 6}]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_bytes().count(b"\n") == 6
+    again = shell("users", "export", "alice", "--out", str(file))
+    assert (again.code, "--out" in again.err) == (2, True)
+    assert file.read_bytes().count(b"\n") == 6
+    assert shell("users", "export", "").code == 2
+    log = shell("audit", "--kind", "user.exported", "--json").lines
+    assert [line["data"]["by"] for line in log] == ["shell", "shell"]

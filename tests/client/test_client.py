@@ -150,6 +150,9 @@ async def test_an_app_manages_what_it_sent_and_its_directory() -> None:
         assert await push.restore([quarantined[0].id]) == 1
         await push.remove(quarantined[0].id)
         assert (await push.endpoint(quarantined[0].id)).state == "removed"
+        held = [each async for each in push.export("u2")]
+        assert [each["kind"] for each in held] == ["user", "endpoint", "seen", "audit", "end"]
+        assert (held[1]["address"], held[-1]["records"]) == ("a2", 4)
         assert await push.erase("u2") == 1
         assert [each async for each in push.endpoints(user="u2")] == []
 

@@ -52,6 +52,10 @@ def test_every_call(engine: fanout.sync.Engine) -> None:
     assert quiet.status().pending_by_reason == {"paused": 2}
     engine.resume_binding("pigeon")
     assert quiet.wait(10).counts["accepted"] == 2
+    held = list(engine.export_user("alice"))
+    assert [each["address"] for each in held if each["kind"] == "endpoint"] == ["phone", "tablet"]
+    assert held[-1] == {"kind": "end", "records": len(held) - 1}
+    assert {later.id, quiet.id} <= {each["id"] for each in held if each["kind"] == "notification"}
     assert engine.endpoints.remove([phone.id]) == 1
     assert engine.endpoints.restore([phone.id]) == 1
     assert later.id in repr(later)

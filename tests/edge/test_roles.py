@@ -25,7 +25,8 @@ KEYS = {(method, path) for method, path in ROUTES if path.startswith(("/v1/keys"
 RULES = {
     "send": SENDS | FOLLOWS | {("GET", "/beta/me/notifications/x")},
     "devices": {(method, path) for method, path in ROUTES if path.startswith("/v1/endpoints")},
-    "read": {(method, path) for method, path in ROUTES if method == "GET" and path != "/metrics"} - KEYS,
+    "read": {(method, path) for method, path in ROUTES if method == "GET" and path not in ("/metrics", "/v1/export")}
+    - KEYS,
     "operator": {
         ("GET", "/metrics"),
         *KEYS,

@@ -35,7 +35,7 @@ def calls(engine: Engine, id: str, endpoint: int) -> dict[str, Callable[[], Any]
         **dict.fromkeys(("status", "wait", "cancel", "pause", "resume", "deliveries"), (id,)),
         **dict.fromkeys(("pause_binding", "resume_binding"), ("push",)),
         "explain": (id, endpoint),
-        "erase_user": ("alice",),
+        **dict.fromkeys(("erase_user", "export_user"), ("alice",)),
     }
     named: dict[str, dict[str, Any]] = {"accept": {"app": "default", "requests": [engine.request(HI, "user:alice")]}}
     of_directory: dict[str, tuple[Any, ...]] = {
@@ -146,6 +146,9 @@ async def test_the_wrong_loop_is_misuse_and_a_closed_engine() -> None:
         ("id", lambda e: e.cancel(5)),
         ("endpoint", lambda e: e.explain("0198", "1")),
         ("user", lambda e: e.erase_user("\x00")),
+        ("user", lambda e: anext(e.export_user("\x00"))),
+        ("user", lambda e: anext(e.export_user(""))),
+        ("app", lambda e: anext(e.export_user("alice", app="\x00"))),
         ("state", lambda e: anext(e.deliveries("0198", state="sent"))),
         ("state", lambda e: anext(e.endpoints.list(state="dead"))),
         ("tag", lambda e: anext(e.endpoints.list(tag="\x00"))),

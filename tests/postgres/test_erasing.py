@@ -77,6 +77,16 @@ async def test_no_column_has_it(place: Place) -> None:
     assert (taken.submission.id, taken.submission.target) == (both, Target.users(["bob"]))
 
 
+async def test_what_no_worker_has_taken_is_exported_too(place: Place) -> None:
+    await leave_traces(place.storage)
+    before, _ = await place.storage.addressed("default", USER)
+    hers, both = await enqueue(place, Target.user(USER), Target.users([USER, "bob"]))
+    assert await place.storage.addressed("default", USER) == ([*before, hers, both], None)
+    assert (await place.storage.addressed("default", "bob"))[0][-1] == both
+    assert hers not in (await place.storage.addressed("default", "bob"))[0]
+    assert await place.storage.addressed("other", USER) == ([], None)
+
+
 async def test_said_twice_it_is_done_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to COMMIT is lost: the same call, run again, says the same number."""
     from fanout.core.audit import Audit

@@ -394,6 +394,15 @@ class TellsWhomItForgot(MemoryStorage):
         return count
 
 
+@caught_by("addressed_are_found")
+class NamesNoLists(MemoryStorage):
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        ids, position = await super().addressed(app, user, after=after, limit=limit)
+        return [id for id in ids if self._t.notes[id].target.kind != "users"], position
+
+
 @caught_by("decisions_are_explained")
 class ExplainsNothing(MemoryStorage):
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:

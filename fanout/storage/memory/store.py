@@ -35,6 +35,7 @@ from fanout.storage.memory import (
     directory,
     erasing,
     explain,
+    exporting,
     gates,
     intake,
     janitor,
@@ -107,6 +108,12 @@ class MemoryStorage:
         erased = erasing.erase(self._t, self._context, app, user, now)
         write(self._t, app, audit, now)
         return erased
+
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """See `Storage`."""
+        return exporting.addressed(self._t, app, user, after, limit)
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""

@@ -16,9 +16,9 @@ from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.postgres.stopping import stop
 
-__all__ = ["erase"]
+__all__ = ["AIMED", "erase"]
 
-_AIMED = (
+AIMED = (
     "app = $1 AND aim = ANY($2::text[]) AND aim IS NOT NULL AND stopped = ''",
     "app = $1 AND aim = ANY($2::text[]) AND aim IS NOT NULL AND stopped <> ''",
 )
@@ -92,7 +92,7 @@ async def _notifications(db: Db, app: int, user: str, devices: set[int], now: fl
     """Stop and empty what is the user's alone, and take the name out of what is others' too."""
     aims = [f"u:{user}", *(f"e:{id}" for id in devices)]
     mine: set[int] = set()
-    for which in _AIMED:
+    for which in AIMED:
         mine.update(row[0] for row in await db.rows(f"SELECT id FROM notification WHERE {which}", app, aims))
     mine |= await _listed(db, app, user, devices)
     mine |= await _awaited(db, app, user, devices)
@@ -124,7 +124,7 @@ async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
     mine: set[int] = set()
     open_: list[int] = []
     changed: list[tuple[int, str]] = []
-    for which in _AIMED:
+    for which in AIMED:
         for id, names in await db.rows(f"SELECT id, names FROM notification WHERE {which}", app, ["*"]):
             if names is None:
                 open_.append(id)

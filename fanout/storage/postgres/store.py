@@ -36,6 +36,7 @@ from fanout.storage.postgres import (
     endpoints,
     erasing,
     expansion,
+    exporting,
     feed_tidy,
     gates,
     inbox,
@@ -179,6 +180,13 @@ class PostgresStorage:
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         return int(await self._write(watching.audited, audit, erasing.erase, app, user, now))
+
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """See `Storage`."""
+        found: tuple[list[str], int | None] = await self._read(exporting.addressed, app, user, after, limit)
+        return found
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""

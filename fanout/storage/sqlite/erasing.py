@@ -15,12 +15,12 @@ from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.stopping import stop
 
-__all__ = ["Erased", "erase"]
+__all__ = ["AIMED", "Erased", "erase"]
 
 _IDS = "(SELECT value FROM json_each(?))"
 _TEXTS = 2**20
 """Bytes of what was erased that are remembered for `wiping`."""
-_AIMED = (
+AIMED = (
     "notification WHERE app = ?1 AND collapse_key IS NULL AND aim IN (SELECT value FROM json_each(?2)) AND aim IS NOT NULL AND stopped = ''",
     "notification WHERE app = ?1 AND collapse_key IS NOT NULL AND aim IN (SELECT value FROM json_each(?2)) AND aim IS NOT NULL AND stopped = ''",
     "notification WHERE app = ?1 AND aim IN (SELECT value FROM json_each(?2)) AND aim IS NOT NULL AND stopped <> ''",
@@ -97,7 +97,7 @@ class _Texts:
 def _notifications(db: Db, app: int, user: str, devices: set[int], now: float, texts: _Texts) -> None:
     """Stop and empty what is the user's alone, and take the name out of what is others' too."""
     aims = dumps([f"u:{user}", *(f"e:{id}" for id in devices)])
-    mine = {row[0] for which in _AIMED for row in db.rows("id", which, app, aims)}
+    mine = {row[0] for which in AIMED for row in db.rows("id", which, app, aims)}
     mine |= _listed(db, app, user, devices)
     mine |= _awaited(db, app, user, devices)
     if not mine:
@@ -121,7 +121,7 @@ def _notifications(db: Db, app: int, user: str, devices: set[int], now: float, t
 def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
     """Of the notifications to a list, those that are the user's alone; from the names of the others, the user's is taken."""
     star = dumps(["*"])
-    rows = [row for which in _AIMED for row in db.rows("id, names", which, app, star)]
+    rows = [row for which in AIMED for row in db.rows("id, names", which, app, star)]
     mine: set[int] = set()
     open_: list[int] = []
     changed: list[list[object]] = []

@@ -38,6 +38,7 @@ from fanout.storage.sqlite import (
     erasing,
     expansion,
     explaining,
+    exporting,
     gates,
     intake,
     janitor,
@@ -180,6 +181,13 @@ class SqliteStorage:
             if await self._run(Operation(look, write=False, large=True)):
                 return True
         return False
+
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """See `Storage`."""
+        found: tuple[list[str], int | None] = await self._read(exporting.addressed, app, user, after, limit)
+        return found
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""

@@ -1,0 +1,224 @@
+"""One user: erased, or all that is held of the user as records, read through the storage's contract in pages, whatever there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+
+from fanout.core import given
+from fanout.core.feed import FeedItem, FeedQuery
+from fanout.core.model import Endpoint, EndpointState, Target
+from fanout.core.records import EndpointFilter, Event
+from fanout.engine.acting import audit
+from fanout.plugin import Clock, Storage
+
+__all__ = ["erase", "export"]
+
+_PAGE = 500
+_ITEMS = 100
+"""Feed items of a page: their content has up to 64 KB each."""
+
+
+async def erase(storage: Storage, clock: Clock, app: str, user: str) -> int:
+    """Forget a user, with a line of the audit log; how many endpoints there were. Raises `UsageError`."""
+    line = audit("user.erased", given.text("user", user))
+    return await storage.erase_user(given.text("app", app), user, clock.now(), audit=line)
+
+
+async def export(
+    storage: Storage, check: Callable[[], None], clock: Clock, app: str, user: str
+) -> AsyncIterator[dict[str, Any]]:
+    """Records of a user, plain JSON, each with a `kind`; the last is `end`. The audit log has the line before the first record is there."""
+    given.text("user", user)
+    given.text("app", app)
+    check()
+    await storage.record(app, audit("user.exported", user), clock.now())
+    count = 0
+    async for record in _records(storage, check, clock, app, user):
+        count += 1
+        yield record
+    yield {"kind": "end", "records": count}
+
+
+async def _records(
+    storage: Storage, check: Callable[[], None], clock: Clock, app: str, user: str
+) -> AsyncIterator[dict[str, Any]]:
+    yield {"kind": "user", "app": app, "user": user, "at": clock.now()}
+    devices: list[int] = []
+    async for endpoint in _endpoints(storage, check, app, user):
+        devices.append(endpoint.id)
+        yield _endpoint(endpoint, await _taken_over(storage, endpoint))
+    check()
+    for subscription in await storage.feed.subscriptions(app, user):
+        yield {
+            "kind": "subscription",
+            "id": subscription.id,
+            "device": subscription.device,
+            "binding": subscription.binding,
+            "platform": subscription.platform,
+            "receive": subscription.receive,
+            "created_at": subscription.created_at,
+            "renewed_at": subscription.renewed_at,
+            "expires_at": subscription.expires_at,
+            "endpoint": subscription.endpoint,
+            "endpoint_state": subscription.endpoint_state,
+        }
+    check()
+    yield {"kind": "seen", "number": (await storage.feed.counts(app, user, clock.now())).seen}
+    async for item in _items(storage, check, clock, app, user):
+        yield _item(item)
+    position: int | None = 0
+    while position is not None:
+        check()
+        ids, position = await storage.addressed(app, user, after=position, limit=_PAGE)
+        for id in ids:
+            record = await _notification(storage, check, clock, id, devices)
+            if record is not None:
+                yield record
+    person = await storage.person(app, user)
+    for lines in (False, True):
+        async for event in _events(storage, check, lines):
+            if event.app != app:
+                continue
+            if lines and event.data.get("person") == person:  # what else it says is of who did it
+                yield {"kind": "audit", "id": event.id, "at": event.at, "what": event.kind}
+            elif not lines and event.data.get("user") == user:  # `by` is the endpoint of somebody else
+                data = {name: value for name, value in event.data.items() if name != "by"}
+                yield {"kind": "event", "id": event.id, "at": event.at, "what": event.kind, "data": data}
+
+
+async def _endpoints(storage: Storage, check: Callable[[], None], app: str, user: str) -> AsyncIterator[Endpoint]:
+    which, after = EndpointFilter(app=app, user=user, state=None), 0
+    while True:
+        check()
+        page = await storage.list_endpoints(which, after=after, limit=_PAGE)
+        for endpoint in page:
+            yield endpoint
+        if not page:
+            return
+        after = page[-1].id
+
+
+async def _taken_over(storage: Storage, endpoint: Endpoint) -> bool:
+    """Whether the address is somebody else's by now: whoever has it can push to that device."""
+    if endpoint.state is EndpointState.ACTIVE or not endpoint.address.value:
+        return False
+    if endpoint.state is EndpointState.REPLACED:
+        return True
+    target = Target("addresses", binding=endpoint.binding, addresses=(endpoint.address,))
+    return bool(await storage.count_endpoints(endpoint.app, target))
+
+
+def _endpoint(endpoint: Endpoint, taken_over: bool) -> dict[str, Any]:
+    address = endpoint.address
+    return {
+        "kind": "endpoint",
+        "id": endpoint.id,
+        "binding": endpoint.binding,
+        "address": None if taken_over else address.value,
+        "address_kind": address.kind,
+        "group": "" if taken_over else address.group,
+        "platform": endpoint.platform,
+        "tags": list(endpoint.tags),
+        "generation": endpoint.generation,
+        "registered_at": endpoint.registered_at,
+        "expires_at": endpoint.expires_at,
+        "state": endpoint.state.value,
+        "state_at": endpoint.state_at,
+        "reason": endpoint.reason,
+    }
+
+
+async def _items(
+    storage: Storage, check: Callable[[], None], clock: Clock, app: str, user: str
+) -> AsyncIterator[FeedItem]:
+    """In the order of change, tombstones too. What changes meanwhile comes at its new place."""
+    after = 0
+    while True:
+        check()
+        page = await storage.feed.read(app, user, FeedQuery(after=after, status=None, limit=_ITEMS), clock.now())
+        for item in page.items:
+            yield item
+        if not page.more or page.seq <= after:
+            return
+        after = page.seq
+
+
+def _item(item: FeedItem) -> dict[str, Any]:
+    return {
+        "kind": "item",
+        "id": item.id,
+        "number": item.number,
+        "seq": item.seq,
+        "external_id": item.external_id,
+        "group": item.group,
+        "priority": item.priority,
+        "content": _parsed(item.content),
+        "created_at": item.created_at,
+        "modified_at": item.modified_at,
+        "expires_at": item.expires_at,
+        "display_until": item.display_until,
+        "fallback_at": item.fallback_at,
+        "read": item.read,
+        "action": item.action,
+        "deleted": item.deleted,
+        "broadcast": item.broadcast,
+        "writer": item.writer,
+    }
+
+
+async def _notification(
+    storage: Storage, check: Callable[[], None], clock: Clock, id: str, devices: list[int]
+) -> dict[str, Any] | None:
+    """One that is addressed to the user. Of a list, counts and results are others' too: the user's own deliveries alone are told."""
+    status, stored = await storage.status(id, clock.now()), await storage.notification(id)
+    if status is None:
+        return None  # its retention ended meanwhile
+    return {
+        "kind": "notification",
+        "id": id,
+        "state": status.state,
+        "accepted_at": status.accepted_at,
+        "due_at": status.due_at,
+        "expires_at": status.expires_at,
+        "finished_at": status.finished_at,
+        "content": None if stored is None else _parsed(stored.content),
+        "deliveries": await _deliveries(storage, check, id, devices),
+    }
+
+
+async def _deliveries(storage: Storage, check: Callable[[], None], id: str, devices: list[int]) -> list[dict[str, Any]]:
+    """Those for these endpoints, which ascend. What lies between two of them is passed over."""
+    found: list[dict[str, Any]] = []
+    wanted, place = set(devices), 0
+    while place < len(devices):
+        check()
+        page = await storage.deliveries(id, after=devices[place] - 1, limit=len(devices))
+        if not page:
+            break
+        found += [{"endpoint": row[0], "state": row[1], "reason": row[2]} for row in page if row[0] in wanted]
+        while place < len(devices) and devices[place] <= page[-1][0]:
+            place += 1
+    return found
+
+
+async def _events(storage: Storage, check: Callable[[], None], lines: bool) -> AsyncIterator[Event]:
+    after = 0
+    while True:
+        check()
+        page = await storage.events(after=after, limit=_PAGE, audit=lines)
+        for event in page:
+            yield event
+        if not page:
+            return
+        after = page[-1].id
+
+
+def _parsed(content: bytes) -> Any:
+    """Content as JSON; what is none, as text."""
+    try:
+        return orjson.loads(content) if content else None
+    except orjson.JSONDecodeError:
+        return content.decode(errors="replace")
