@@ -75,9 +75,9 @@ async def test_opening_is_cut_at_commit(server: PostgresServer, after: bool) -> 
     name = server.fresh()
     async with Cutter(server.port) as cutter:
         url = server.url(name).replace(f":{server.port}/", f":{cutter.port}/")
-        cutter.cut(COMMIT, after=after, times=2)
+        cutter.cut(COMMIT, after=after, times=3)
         async with PostgresStorage(url.partition(":")[2], context(), believe_callers=True) as storage:
-            assert cutter.cuts == 2
+            assert cutter.cuts == 3
             assert len(await storage.register([device("alice", "1")], T0)) == 1
     server.drop(name)
 

@@ -26,7 +26,7 @@ from fanout.storage.postgres.switching import admit
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["ATTEST", "LOSSES", "Database", "Function"]
+__all__ = ["ATTEST", "Database", "Function"]
 
 Function = Callable[..., Awaitable[Any]]
 
@@ -39,7 +39,7 @@ _UNTOLD = 1.0
 """And where they are: a notice is a hint that may be lost."""
 _REPEATS = 12
 """How often an operation is run that others come in between, after pauses of up to 1 ms, 2 ms, and so on to 64 ms."""
-LOSSES = 2
+_LOSSES = 2
 """How often one is run anew whose connection was lost before COMMIT was sent: idle connections die unnoticed."""
 _PATIENCE = 8.0
 """Seconds for which the database may be away before a caller is told that nobody knows whether a commit was made."""
@@ -253,7 +253,7 @@ class Database:
                         raise unknown(self._pool.options.shown) from None
                     fate.again = fate.again or doubt_since is not None
                     losses += 1
-                    if doubt_since is None and losses > LOSSES:
+                    if doubt_since is None and losses > _LOSSES:
                         raise translate(error, self._pool.options.shown) from None
                 else:
                     sound = await _roll_back(connection)

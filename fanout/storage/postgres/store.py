@@ -58,13 +58,16 @@ from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
 from fanout.storage.postgres.migrating import migrate
-from fanout.storage.postgres.operations import LOSSES, Database
+from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
 
 __all__ = ["PostgresStorage", "make"]
+
+_CUTS = 5
+"""How many connections that were made may be lost, one after the other, before a database cannot be opened."""
 
 
 def make(location: str, context: StorageContext) -> PostgresStorage:
@@ -131,7 +134,7 @@ class PostgresStorage:
             except StorageUnavailable:
                 # A connection that is cut on the way: what it has done is found by what comes after.
                 losses += 1
-                if losses > LOSSES or not connection.is_closed():
+                if losses > _CUTS or not connection.is_closed():
                     raise
             finally:
                 connection.terminate()
