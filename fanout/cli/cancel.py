@@ -5,6 +5,7 @@ from __future__ import annotations
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import parts, run
 from fanout.cli.status import Id, show
+from fanout.engine.acting import act_as
 
 __all__ = ["cancel"]
 
@@ -14,6 +15,7 @@ def cancel(id: Id, config: Config = None, json: Json = False) -> None:
 
     async def command() -> int:
         async with parts(config, "cancel").engine(role="submit") as engine:
+            act_as("shell")
             show(await engine.cancel(id), json=json)
         return 0
 

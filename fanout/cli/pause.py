@@ -9,6 +9,7 @@ import typer
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
 from fanout.cli.status import show
+from fanout.engine.acting import act_as
 from fanout.errors import UsageError
 
 __all__ = ["AppOfBinding", "Binding", "OptionalId", "chosen_app", "pause"]
@@ -40,6 +41,7 @@ def pause(
     async def command() -> int:
         of = owner if binding is not None else None
         async with parts(config, "pause", app=of, binding=binding).engine(role="submit") as engine:
+            act_as("shell")
             if id is not None:
                 show(await engine.pause(id), json=json)
             elif binding is not None:

@@ -8,6 +8,7 @@ from fanout.cli.options import Config, Json
 from fanout.cli.pause import AppOfBinding, Binding, OptionalId, chosen_app
 from fanout.cli.shell import emit, parts, run
 from fanout.cli.status import show
+from fanout.engine.acting import act_as
 
 __all__ = ["resume"]
 
@@ -25,6 +26,7 @@ def resume(
     async def command() -> int:
         of = owner if binding is not None else None
         async with parts(config, "resume", app=of, binding=binding).engine(role="submit") as engine:
+            act_as("shell")
             if id is not None:
                 show(await engine.resume(id), json=json)
             elif binding is not None:

@@ -44,3 +44,27 @@ def test_a_user_is_exported_to_lines_or_to_a_new_file_and_the_log_says_by_whom(s
     assert shell("users", "export", "").code == 2
     log = shell("audit", "--kind", "user.exported", "--json").lines
     assert [line["data"]["by"] for line in log] == ["shell", "shell"]
+
+
+def test_what_the_shell_stops_is_done_by_the_shell(shell: Any) -> None:
+    shell.register(("alice", "loft-7"))
+    id = shell.ok("send", "--to", "user:alice", "--title", "x")
+    for words in (
+        ("pause", id),
+        ("resume", id),
+        ("cancel", id),
+        ("pause", "--binding", "pigeon"),
+        ("resume", "--binding", "pigeon"),
+    ):
+        shell.ok(*words)
+    log = shell("audit", "--json").lines
+    assert [(line["kind"], line["data"]["by"]) for line in log] == [
+        (f"audit.{kind}", "shell")
+        for kind in (
+            "notification.paused",
+            "notification.resumed",
+            "notification.cancelled",
+            "binding.paused",
+            "binding.resumed",
+        )
+    ]
