@@ -121,6 +121,8 @@ class Watcher:
         self.settings = settings
         """The configuration in use."""
         self.state = ConfigState(origin=settings.origin)
+        self.last: frozenset[str] = frozenset()
+        """The names of the parts that were taken last."""
 
     @property
     def idle(self) -> bool:
@@ -221,6 +223,7 @@ class Watcher:
     def _accepted(self, taken: set[str], late: set[str]) -> None:
         names = tuple(sorted(late))
         if taken:
+            self.last = frozenset(taken)
             _log.info("A changed configuration is in use: %s.", ", ".join(sorted(taken)))
         if names and names != self.state.at_restart:
             _log.warning("The configuration has changed in %s: that is taken at the next start.", ", ".join(names))

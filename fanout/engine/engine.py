@@ -110,7 +110,7 @@ class Engine:
         retire = 2 * self.policy.request_timeout
         self.watcher = renewer.watcher if renewer is not None else None  # owners of parts register there
         self._renewal = Renewal(
-            storage, transports, self._settler.works, renewer, clock=clock, retire=retire, trouble=trouble
+            storage, transports, self._settler.works, renewer, self.worker, clock=clock, retire=retire, trouble=trouble
         )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
         link, works, watch = link or FleetLink(storage, clock), self._settler.works, self._settler.watch

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from fanout.config import EVERY, BindingPart, BindingSettings, Owner, Watcher, binding_parts, in_thread
+from fanout.config import EVERY, BindingPart, BindingSettings, ConfigState, Owner, Watcher, binding_parts, in_thread
+from fanout.core.audit import AUDIT, Audit
 from fanout.engine.patience import Trouble, patiently
 from fanout.engine.signal import Signal
 from fanout.engine.work import Work
-from fanout.errors import ConfigurationError, FanoutError
+from fanout.errors import ConfigurationError, FanoutError, StorageUnavailable
 from fanout.plugin import Clock, Storage, Transport
 
 __all__ = ["Renewal", "Renewer"]
@@ -40,6 +42,7 @@ class Renewal:
         transports: dict[tuple[str, str], Transport],
         works: list[Work],
         renewer: Renewer | None,
+        worker: str,
         *,
         clock: Clock,
         retire: float,
@@ -50,12 +53,16 @@ class Renewal:
         self._transports = transports
         self._works = works
         self._renewer = renewer
+        self._worker = worker
         self._retire = retire
         self._trouble = trouble
         self._retired: list[Transport] = []
         self._made: list[Transport] = []
         self._due: list[tuple[str, str]] = []
         """Bindings whose waiting deliveries are to be tried again."""
+        self._lines: list[tuple[str, Audit]] = []
+        """What the audit log is to be told, each with its app."""
+        self._told = ConfigState()
         self._opened = False
         if renewer is not None:
             renewer.watcher.reads_secrets = False
@@ -78,9 +85,31 @@ class Renewal:
             await self._try_all_again()
 
     async def _try_all_again(self) -> None:
-        """What waits because of the old settings is due again; other workers hear of it with that, and look at the files too."""
+        """What waits because of the old settings is due again; other workers hear of it with that, and look at the files too. The audit log is told."""
         while self._due:
             await patiently(partial(self._try_again, *self._due.pop()), self._trouble)
+        self._note()
+        while self._lines:
+            app, line = self._lines.pop(0)
+            try:
+                await self._storage.record(app, line, self._clock.now())
+            except StorageUnavailable:  # at a later look: what the files say counts meanwhile
+                self._lines.insert(0, (app, line))
+                return
+
+    def _note(self) -> None:
+        """What has become of the configuration since this was asked last: a line for each app."""
+        assert self._renewer is not None
+        before, self._told = self._told, self._renewer.watcher.state
+        apps = sorted({app for app, _ in self._transports})
+        if self._told.taken > before.taken:
+            parts = sorted(self._renewer.watcher.last)
+            self._lines += [(app, self._line("config.taken", parts=_of_app(parts, app))) for app in apps]
+        if self._told.refused > before.refused:
+            self._lines += [(app, self._line("config.refused")) for app in apps]
+
+    def _line(self, kind: str, **data: Any) -> Audit:
+        return Audit(kind=AUDIT + kind, by="config", data={**data, "worker": self._worker})
 
     async def _try_again(self, app: str, binding: str) -> None:
         await self._storage.retry_binding(app, binding, self._clock.now())
@@ -123,6 +152,7 @@ class Renewal:
         if self._opened:
             self._made.append(fresh)
         self._due.append(key)
+        self._lines.append((key[0], self._line("binding.changed", binding=key[1])))
         for work in self._works:
             if (work.app, work.binding) == key:
                 work.replace(fresh)
@@ -171,3 +201,8 @@ class _Replacement:
     def discard(self) -> None:
         for fresh in self._fresh.values():
             self._renewal.retire(fresh)
+
+
+def _of_app(parts: Iterable[str], app: str) -> list[str]:
+    """The parts that this app may hear of: its own, and what is everybody's."""
+    return [part for part in parts if not part.startswith("apps.") or part.startswith(f"apps.{app}.transports.")]

@@ -17,7 +17,7 @@ from fanout.core.model import Notification
 from fanout.core.policy import Policy
 from fanout.core.secret import Secret
 from fanout.engine import Engine, Renewer
-from fanout.errors import ConfigurationError, NotFound, UsageError
+from fanout.errors import ConfigurationError, NotFound, StorageUnavailable, UsageError
 from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Throttled, Unavailable
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
@@ -256,6 +256,14 @@ async def test_a_replaced_credential_is_taken_into_use_without_loss(changeable: 
         assert engine.transports["default", "push"] is changeable.made[1]
         assert set(changeable.made[1].topics) == {topic}
         assert (engine.configuration.taken, engine.configuration.problem) == (1, "")
+        while not any(line.kind == "audit.config.taken" for line in await engine.storage.events(audit=True)):
+            await asyncio.sleep(0.005)
+        about = {"by": "config", "worker": engine.worker}
+        assert [(line.app, line.kind, line.data) for line in await engine.storage.events(audit=True)] == [
+            ("default", "audit.config.refused", about),
+            ("default", "audit.binding.changed", {**about, "binding": "push"}),
+            ("default", "audit.config.taken", {**about, "parts": ["apps.default.transports.push"]}),
+        ]
     assert all(transport.opened == 1 and transport.closed >= 1 for transport in changeable.made)
 
 
@@ -269,6 +277,29 @@ async def test_resume_takes_what_stands_there_at_once(changeable: Changeable, mo
         changeable.write("right")
         await engine.resume_binding("push")
         assert (await receipt.wait(60)).counts["accepted"] == 1
+
+
+async def test_a_line_that_storage_does_not_take_now_holds_up_no_change(
+    changeable: Changeable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with changeable.running(role="submit") as (engine, _):
+        record, away = engine.storage.record, [True]
+
+        async def sometimes(*arguments: Any) -> None:
+            if away[0]:
+                raise StorageUnavailable("away")
+            await record(*arguments)
+
+        monkeypatch.setattr(engine.storage, "record", sometimes)
+        for number, topic in enumerate(("new", "newer"), 1):
+            changeable.write("right", topic)
+            while engine.configuration.taken < number:
+                await asyncio.sleep(0.005)
+        away[0] = False
+        while (await engine.storage.events(audit=True))[-1:] == []:
+            await asyncio.sleep(0.005)
+        (first, *_) = await engine.storage.events(audit=True)
+        assert first.kind == "audit.binding.changed"
 
 
 async def test_an_engine_that_only_accepts_follows_its_configuration_too(changeable: Changeable) -> None:
