@@ -167,7 +167,6 @@ def test_endpoints(shell: Any, words: list[str], told: list[str]) -> None:
         ["demo", "--browser=yes"],
         ["keys"],
         ["keys", "vapid", "more"],
-        ["keys", "vapid", "--config", "fanout.toml"],
         ["doctor", "--fix"],
     ],
 )

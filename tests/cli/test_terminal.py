@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -70,7 +71,10 @@ def test_a_broadcast_is_asked_for(shell: Any, answer: bytes, code: int, words: s
     send = ("send", "--to", "all", "--title", "T", "--wait")
     ended, shown = on_a_terminal(shell, *send, answer=answer, after=b"[y/N]: ")  # the space is the reader's own prompt
     assert "Send to all 2 endpoints of the app default?" in shown
-    assert (ended, "Traceback" in shown) == (code, False)
+    # A Ctrl-C that is typed once more finds a process that is ending, where Python has given the signal back.
+    codes = (code, -signal.SIGINT) if answer == b"\x03" else (code,)
+    assert ended in codes
+    assert "Traceback" not in shown
     assert words in shown
     assert ("accepted" in shown) == (code == 0)
 

@@ -58,7 +58,7 @@ async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monk
         receipt = await engine.send(HI, "user:alice")
         await receipt.wait(timeout=60)
 
-        async def held(*_: object) -> int:
+        async def held(*_: object, **__: object) -> int:
             nonlocal calls
             calls += 1
             return int(calls < 5)

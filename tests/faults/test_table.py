@@ -104,6 +104,6 @@ def stubborn() -> int:
         os._exit(7)
 
     signal.signal(signal.SIGTERM, told)
-    print("ready", flush=True)
+    print("ready\n", end="", flush=True)  # one write: the signal may come right after the word
     signal.pause()
     return 0

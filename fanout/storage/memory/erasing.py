@@ -25,7 +25,7 @@ def erase(t: Tables, context: StorageContext, app: str, user: str, now: float) -
     shadows = _shadows(t, app, devices)
     devices |= shadows
     for note in [note for note in t.notes.values() if note.sub.app == app]:
-        if _alone(note, user, devices):
+        if _alone(t, note, user, devices):
             stop(t, context, note, "cancelled", now)
             _empty(t, note)
         elif note.target.kind == "users" and user in note.target.names:
@@ -45,7 +45,7 @@ def erase(t: Tables, context: StorageContext, app: str, user: str, now: float) -
 
 
 def _shadows(t: Tables, app: str, devices: set[int]) -> set[int]:
-    """Endpoints that have an address of these, and are nobody's or were replaced."""
+    """Other endpoints that have an address of these, and are nobody's or were replaced."""
     endpoints = t.directory.endpoints
     places = {
         (endpoints[id].binding, endpoints[id].address.digest) for id in devices if endpoints[id].address != Address("")
@@ -54,12 +54,13 @@ def _shadows(t: Tables, app: str, devices: set[int]) -> set[int]:
         endpoint.id
         for endpoint in endpoints.values()
         if endpoint.app == app
+        and endpoint.id not in devices
         and (endpoint.binding, endpoint.address.digest) in places
         and (not endpoint.user or endpoint.state is EndpointState.REPLACED)
     }
 
 
-def _alone(note: Note, user: str, devices: set[int]) -> bool:
+def _alone(t: Tables, note: Note, user: str, devices: set[int]) -> bool:
     """Whether it is addressed to nobody else."""
     target = note.target
     if target.kind in ("user", "users") and set(target.names) == {user}:
@@ -69,7 +70,9 @@ def _alone(note: Note, user: str, devices: set[int]) -> bool:
     if target.kind != "users" or note.sub.collapse_key is not None or _scheduled(note):
         return False
     ids = {id for piece in note.pieces.values() for id in piece.ids}
-    return bool(ids) and devices.issuperset(ids)
+    # Of a user who was erased before, an endpoint is nobody's.
+    others = (t.directory.endpoints.get(id) for id in ids - devices)
+    return not ids.isdisjoint(devices) and not any(other is not None and other.user for other in others)
 
 
 def _scheduled(note: Note) -> bool:

@@ -140,7 +140,7 @@ async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
 
 
 async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]:
-    """Of these, those whose deliveries are all for these endpoints, and which have some."""
+    """Of these, those whose deliveries are all for these endpoints, or for ones of users who were erased before, and which have some."""
     if not devices or not notifications:
         return set()
     touched = await db.rows(
@@ -154,7 +154,9 @@ async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]
         rows = await db.rows(
             "SELECT a.ids FROM chunk c JOIN audience a ON a.chunk = c.id WHERE c.notification = $1", id
         )
-        if all(devices.issuperset(unpack(ids)) for (ids,) in rows):
+        others = {each for (ids,) in rows for each in unpack(ids)} - devices
+        named = "SELECT EXISTS (SELECT 1 FROM endpoint WHERE id = ANY ($1::bigint[]) AND usr <> '')"
+        if not others or not await db.value(named, sorted(others)):
             mine.add(id)
     return mine
 

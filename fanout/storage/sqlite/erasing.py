@@ -141,7 +141,7 @@ def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
 
 
 def _only(db: Db, notifications: Iterable[int], devices: set[int]) -> set[int]:
-    """Of these, those whose deliveries are all for these endpoints, and which have some."""
+    """Of these, those whose deliveries are all for these endpoints, or for ones of users who were erased before, and which have some."""
     if not devices:
         return set()
     touched = db.json(
@@ -154,7 +154,9 @@ def _only(db: Db, notifications: Iterable[int], devices: set[int]) -> set[int]:
     mine: set[int] = set()
     for id in touched:
         rows = db.rows("hex(a.ids)", "chunk c CROSS JOIN audience a ON a.chunk = c.id WHERE c.notification = ?", id)
-        if all(devices.issuperset(unpack(ids)) for (ids,) in rows):
+        others = {each for (ids,) in rows for each in unpack(ids)} - devices
+        named = f"SELECT EXISTS (SELECT 1 FROM endpoint WHERE id IN {_IDS} AND user <> '')"
+        if not others or not db.value(named, dumps(sorted(others))):
             mine.add(id)
     return mine
 
