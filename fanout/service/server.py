@@ -18,6 +18,7 @@ from fanout.config import Limits
 from fanout.core.peer import Network, is_trusted, peer_of
 from fanout.errors import UsageError
 from fanout.plugin import Forwarding
+from fanout.service.accepting import Handshake, TlsListener
 from fanout.service.connections import Connections, room
 from fanout.service.tls import HANDSHAKE, ServerTls
 
@@ -65,9 +66,10 @@ async def serving(
     """
     listener = _listen(host, port)
     name, number = listener.getsockname()[:2]
+    bounded = _bounded(limits, proxies)
     config = uvicorn.Config(
         app,
-        http=_buffered(_bounded(limits, proxies)),
+        http=_buffered(bounded),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -79,7 +81,7 @@ async def serving(
         timeout_keep_alive=75,
         backlog=_BACKLOG,
     )
-    server = _Server(config, tls)
+    server = _Server(config, tls, bounded)
     running = asyncio.create_task(server.serve([listener]))
     scheme = "http" if tls is None else "https"
     try:
@@ -117,29 +119,29 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, tls: ServerTls | None) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ServerTls | None, protocol: type[_Bounded]) -> None:
         super().__init__(config)
         self._tls = tls
+        self._protocol = protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._tls is None:
             await super().startup(sockets)
             return
         await super().startup([])
+        protocol: Any = self.config.http_protocol_class
+        made = partial(protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         for listener in sockets or ():
-            # Not by uvicorn, which leaves a handshake a minute.
-            protocol: Any = self.config.http_protocol_class
-            self.servers.append(
-                await asyncio.get_running_loop().create_server(
-                    partial(
-                        protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-                    ),
-                    sock=listener,
-                    backlog=_BACKLOG,
-                    ssl=self._tls.context,
-                    ssl_handshake_timeout=HANDSHAKE,
-                )
+            server: Any = TlsListener(
+                listener,
+                make=lambda handshake: made(handshake=handshake),
+                admit=self._protocol.admit,
+                forget=self._protocol.caps.closed,
+                context=self._tls.context,
+                timeout=HANDSHAKE,
+                backlog=_BACKLOG,
             )
+            self.servers.append(server)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -161,8 +163,10 @@ class _Bounded(HttpToolsProtocol):
     """
 
     limit = 0
-    proxies: Sequence[Network] = ()
-    caps: Connections[_Bounded]
+    trusted: Callable[[], Sequence[Network]]
+    caps: Connections[_Bounded | Handshake]
+    handshake: Handshake | None = None
+    """What stood for this connection until its TLS was agreed."""
     waiting_since = float("inf")
     _overhead = 0
     _in_body = False
@@ -177,14 +181,20 @@ class _Bounded(HttpToolsProtocol):
         shown = secured.getpeercert(binary_form=True) if secured is not None else None
         self._certificate = ssl.DER_cert_to_PEM_cert(shown) if shown else ""
         self.waiting_since = self.loop.time()
-        direct = (self.client or ("",))[0]
-        peer = "" if is_trusted(direct, self.proxies) else peer_of(direct)
-        stays, victim = self.caps.admit(self, peer)
-        if victim is not None:
-            victim.transport.close()
-        if not stays:
+        if self.handshake is not None:
+            self.caps.closed(self.handshake)
+        if not self.admit(self, (self.client or ("",))[0]):
             transport.write(_FULL)
             transport.close()
+
+    @classmethod
+    def admit(cls, connection: _Bounded | Handshake, address: str) -> bool:
+        """Whether a connection from this address may stay; another one may be ended for it."""
+        peer = "" if is_trusted(address, cls.trusted()) else peer_of(address)
+        stays, victim = cls.caps.admit(connection, peer)
+        if victim is not None:
+            victim.transport.close()
+        return stays
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.caps.closed(self)
@@ -279,7 +289,13 @@ def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def _buffered(protocol: type[_Bounded]) -> Any:
     """What uvicorn calls to make one, reading into the loop's buffer."""
-    return lambda **options: Forwarding(protocol(**options))
+
+    def made(handshake: Handshake | None = None, **options: Any) -> Forwarding:
+        inner = protocol(**options)
+        inner.handshake = handshake
+        return Forwarding(inner)
+
+    return made
 
 
 def _bounded(
@@ -292,8 +308,10 @@ def _bounded(
         # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
         return 2 * limits_now().header_bytes + 65_536
 
-    def proxies_now(_: _Bounded) -> Sequence[Network]:
+    def trusted() -> Sequence[Network]:
         return proxies() if callable(proxies) else proxies
 
-    caps: Connections[_Bounded] = Connections(room(limits_now().connections), limits_now().connections_per_peer)
-    return type("_Bounded", (_Bounded,), {"limit": property(limit), "proxies": property(proxies_now), "caps": caps})
+    caps: Connections[_Bounded | Handshake] = Connections(
+        room(limits_now().connections), limits_now().connections_per_peer
+    )
+    return type("_Bounded", (_Bounded,), {"limit": property(limit), "trusted": staticmethod(trusted), "caps": caps})

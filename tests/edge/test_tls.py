@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from authority import Authority, Issued
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from edgerig import BEARER, Answer, answers, engine_of, request, settings_of
 
-from fanout.config import CertificateSettings
+from fanout.config import CertificateSettings, Limits
 from fanout.errors import UsageError
 from fanout.service import create_app
 from fanout.service.server import serving
@@ -29,9 +30,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def secured(tls: ServerTls, *known: Issued) -> AsyncIterator[tuple[str, int]]:
+async def secured(tls: ServerTls, *known: Issued, **settings: Any) -> AsyncIterator[tuple[str, int]]:
     certificates = tuple(CertificateSettings(sha256=each.sha256, app="other") for each in known)
-    app = create_app(engine_of(), settings_of(certificates=certificates))
+    app = create_app(engine_of(), settings_of(certificates=certificates, **settings))
     async with app.state.service as service, serving(app, "127.0.0.1", 0, service.limits, tls=tls) as url:
         assert url.startswith("https://127.0.0.1:")
         yield "127.0.0.1", int(url.rpartition(":")[2])
@@ -124,6 +125,28 @@ def test_a_fingerprint_is_64_digits(wrong: str) -> None:
     assert CertificateSettings(sha256=":".join(["AB"] * 32)).sha256 == "ab" * 32
     with pytest.raises(UsageError, match="openssl"):
         CertificateSettings(sha256=wrong)
+
+
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_a_handshake_that_does_not_end_counts_as_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    """20 of one peer, of which one may be open: each gives way to the next one, and the last to a request."""
+    monkeypatch.setattr("fanout.service.server.HANDSHAKE", 3600.0)
+    authority = Authority(tmp_path)
+    made = authority.issue("service")
+    limits = Limits(connections=4, connections_per_peer=4)
+    async with secured(ServerTls(made.certificate, made.key), limits=limits) as address, asyncio.timeout(30):
+        held = [await asyncio.open_connection(*address) for _ in range(20)]
+        for _, writer in held:
+            with suppress(ConnectionError):
+                writer.write(first)
+        found, _ = await ask(address, authority, f"Authorization: {BEARER}")
+        assert [each.status for each in found] == [200]
+        for reader, writer in held:
+            with suppress(ConnectionError):
+                await reader.read()
+            writer.close()
 
 
 async def test_old_versions_of_tls_are_refused(tmp_path: Path) -> None:
