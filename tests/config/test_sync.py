@@ -149,7 +149,8 @@ def test_an_opening_that_is_interrupted_leaves_nothing(monkeypatch: pytest.Monke
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_after_a_fork_it_says_what_to_do(pigeons: object) -> None:
     code = (
-        "import os, fanout, fanout.sync\n"
+        "import os, warnings, fanout, fanout.sync\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"  # Python's own of a fork beside threads
         "engine = fanout.sync.open(storage='memory:', transports={'pigeon': {}})\n"
         "if os.fork() == 0:\n"
         "    try: engine.status('x')\n"

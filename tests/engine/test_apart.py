@@ -71,7 +71,7 @@ class _Awaits:
     ("hooks", "said"),
     [
         ([_hook(on_settled=_wait)], r"on_settled is `async def`"),
-        ([_hook(on_event=partial(_wait, None))], r"on_event is `async def`"),
+        ([_hook(on_event=staticmethod(partial(_wait, None)))], r"on_event is `async def`"),
         ([_hook(on_event=_Awaits())], r"on_event is `async def`"),
         ([_hook(on_setled=_take)], r"on_setled is no hook.*did you mean on_settled"),
         ([_hook(on_settled=_take, on_events=_take)], r"on_events is no hook.*did you mean on_event"),
