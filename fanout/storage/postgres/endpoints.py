@@ -19,6 +19,7 @@ __all__ = [
     "erase",
     "expire",
     "listing",
+    "lock",
     "read",
     "remove",
     "restore",
@@ -168,6 +169,15 @@ async def erase(db: Db, number: int, user: str, now: float) -> int:
     return len(left)
 
 
+async def lock(db: Db, ids: Iterable[int]) -> None:
+    """Lock these in the order in which registration does: what is active first, then what is not, each by id."""
+    wanted = sorted(ids)
+    for which in ("state = 'active'", "state <> 'active'"):
+        await db.rows(
+            f"SELECT id FROM endpoint WHERE id = ANY($1::bigint[]) AND {which} ORDER BY id FOR NO KEY UPDATE", wanted
+        )
+
+
 async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
     """Nothing of these is left but their numbers: they are removed, and cannot be restored."""
     for id in ids:  # of one user, and seldom: not a statement over many rows
@@ -231,10 +241,16 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 
 
 async def _of(db: Db, app: int, ids: Sequence[int], condition: str, *more: Any) -> Sequence[Any]:
-    """The app's endpoints among `ids` for which the condition holds, locked, by id."""
+    """The app's endpoints among `ids` for which the condition holds, locked, by id.
+
+    Others are not locked: registration locks what is active first, and then what is not, each by id.
+    """
     return await db.rows(
-        "SELECT e.id, e.app, e.usr, e.binding, e.digest, e.tags FROM unnest($1::bigint[]) j (id) CROSS JOIN LATERAL "
-        "(SELECT * FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e "
+        "WITH f AS MATERIALIZED (SELECT e.id FROM unnest($1::bigint[]) j (id) CROSS JOIN LATERAL "
+        "(SELECT * FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0) e "
+        f"WHERE e.app = $2 AND {condition}) "
+        "SELECT e.id, e.app, e.usr, e.binding, e.digest, e.tags FROM f CROSS JOIN LATERAL "
+        "(SELECT * FROM endpoint WHERE id = f.id AND shard = (f.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e "
         f"WHERE e.app = $2 AND {condition}",
         sorted(set(ids)),
         app,

@@ -39,6 +39,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> int:
     devices = {row[0] for row in rows}
     shadows = await _shadows(db, devices)
     devices |= shadows
+    await endpoints.lock(db, devices)
     await _inbox(db, app, user, devices, now)
     await _notifications(db, number, user, devices, now)
     count = await endpoints.erase(db, number, user, now)

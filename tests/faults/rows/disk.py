@@ -122,7 +122,8 @@ async def power(form: Form) -> Finding:
 
 
 def _checkpoint(connection: apsw.Connection) -> None:
-    """Move the log into the file."""
+    """Move the log into the file, once the engine is not in it."""
+    connection.set_busy_timeout(10_000)
     connection.execute(
         "SELECT count(*) FROM notification"
     ).fetchall()  # until it has read, a connection knows of no log
