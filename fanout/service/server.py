@@ -163,7 +163,6 @@ class _Bounded(HttpToolsProtocol):
     """
 
     limit = 0
-    trusted: Callable[[], Sequence[Network]]
     caps: Connections[_Bounded | Handshake]
     handshake: Handshake | None = None
     """What stood for this connection until its TLS was agreed."""
@@ -186,6 +185,11 @@ class _Bounded(HttpToolsProtocol):
         if not self.admit(self, (self.client or ("",))[0]):
             transport.write(_FULL)
             transport.close()
+
+    @staticmethod
+    def trusted() -> Sequence[Network]:
+        """Networks whose connections have no limit of their own."""
+        return ()
 
     @classmethod
     def admit(cls, connection: _Bounded | Handshake, address: str) -> bool:
