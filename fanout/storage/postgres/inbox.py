@@ -50,8 +50,8 @@ class PostgresInbox:
         self._retention = context.retention
         self._schema = schema
         self._low = self._of = 0
-        self.pending = False
         """Below this number of a transaction there is nothing left, and will be nothing."""
+        self.pending = False
 
     @property
     def low(self) -> str:
