@@ -20,7 +20,7 @@ from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.core.proxy import way_to
 from fanout.core.secret import Secret
 from fanout.engine import Engine, FleetLink, Renewer, Role
-from fanout.engine.chance import source
+from fanout.engine.randomness import fork_safe_random
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import (
     Clock,
@@ -318,7 +318,7 @@ def prepare(
     Without `create` opening raises `StorageAbsent` where there is no database yet: for what only looks.
     """
     clock = SystemClock() if clock is None else clock
-    rng = source() if rng is None else rng
+    rng = fork_safe_random() if rng is None else rng
     storage = registry.make_storage(settings.storage, storage_context(settings, registry, clock, create=create))
     clock = clock_of(storage, clock)
     link = FleetLink(storage, clock) if storage.shared else None

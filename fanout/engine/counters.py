@@ -19,9 +19,9 @@ from fanout.core.records import Settlement
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 
 if TYPE_CHECKING:
+    from fanout.engine.binding_state import BindingState
     from fanout.engine.engine import Engine
     from fanout.engine.lease import Lease
-    from fanout.engine.work import Work
 
 __all__ = ["BindingView", "Counters", "EngineView", "Histogram", "Reasons", "Tally", "observe"]
 
@@ -138,7 +138,7 @@ class Tally:
         for app, count in unexpanded.items():
             self.unexpanded[app] = self.unexpanded.get(app, 0) + count
 
-    def settled(self, work: Work, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
+    def settled(self, work: BindingState, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
         """One settlement was stored, or refused as stale."""
         counters = self.of(work.app, work.binding)
         if stale:
@@ -148,7 +148,7 @@ class Tally:
         counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due_at, now=work.clock.now())
 
 
-def _due_at(work: Work, lease: Lease) -> float:
+def _due_at(work: BindingState, lease: Lease) -> float:
     """When the lease's notification was due, in UNIX seconds: its expiry counts from there."""
     return lease.prepared.expires_at - (lease.prepared.notification.ttl or work.policy.zero_ttl_grace)
 
@@ -217,7 +217,7 @@ def observe(engine: Engine) -> EngineView:
     )
 
 
-def _binding(work: Work, tally: Tally, now: float) -> BindingView:
+def _binding(work: BindingState, tally: Tally, now: float) -> BindingView:
     groups = list(work.groups.values())
     topics = work.gates.topics.values()
     oldest = [0.0] * len(LANES)
@@ -257,7 +257,7 @@ def _broken(gate: Gate) -> bool:
     return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
 
 
-def _connections(work: Work) -> Mapping[str, float] | None:
+def _connections(work: BindingState) -> Mapping[str, float] | None:
     """What the transport says of its connections, if it says anything (`fanout.plugin.Transport`)."""
     stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
     try:

@@ -17,12 +17,12 @@ from fanout.core.shorten import fitted
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
 from fanout.core.window import LEAST, next_window, room
+from fanout.engine.binding_state import BindingState
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
-from fanout.engine.patience import PASSING, patiently
+from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.settler import Settler
-from fanout.engine.work import Work
 from fanout.errors import ContentRefused, InvalidMessage
 from fanout.plugin import Storage
 
@@ -50,7 +50,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        work: Work,
+        work: BindingState,
         storage: Storage,
         settler: Settler,
         *,
@@ -224,10 +224,12 @@ class Dispatcher:
         rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
         if any(chunk.rows is None for chunk in chunks):
             # What is leased is in hand: were it dropped here, it would stand still until the lease runs out.
-            rows = await patiently(lambda: self._storage.resolve(ids, work.clock.now()), self._settler.trouble)
+            rows = await retry_while_unavailable(
+                lambda: self._storage.resolve(ids, work.clock.now()), self._settler.trouble
+            )
         # Usually they come back as they were named, all of them; else each is looked up.
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
-        ready = await patiently(lambda: self._ready(chunks), self._settler.trouble)
+        ready = await retry_while_unavailable(lambda: self._ready(chunks), self._settler.trouble)
         begin = 0
         for chunk in chunks:
             prepared = ready[chunk.notification]
@@ -246,14 +248,14 @@ class Dispatcher:
                 await self._refuse(chunk, positions, prepared)
                 continue
             lease = Lease(chunk, prepared, found, until)
-            lease.believe(self._pulse.until)
+            lease.cap_deadline(self._pulse.heartbeat_deadline)
             if lease.doubtful:
                 marked = await self._mark(lease, positions)
                 if not marked:
                     continue
                 positions = marked
             if prepared.notification.collapse_key is not None:
-                await patiently(partial(self._look_for_later, lease), self._settler.trouble)
+                await retry_while_unavailable(partial(self._look_for_later, lease), self._settler.trouble)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
             work.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:

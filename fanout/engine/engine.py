@@ -1,4 +1,4 @@
-"""The engine: what `fanout.open` gives. It wires intake, workers and keeper around one storage, and starts and stops them."""
+"""The engine: what `fanout.open` gives. It wires intake, workers and upkeep around one storage, and starts and stops them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fanout.core.text import cleaned
 from fanout.engine import listing
 from fanout.engine.acting import audit
 from fanout.engine.apart import apart, begin_apart
-from fanout.engine.arrivals import Arrivals
+from fanout.engine.binding_state import BindingState
 from fanout.engine.diagnose import diagnose, enter
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
@@ -35,18 +35,18 @@ from fanout.engine.exporting import erase, export
 from fanout.engine.gates import Gates
 from fanout.engine.halting import until_held, until_put_down
 from fanout.engine.intake import Asked, Intake, Request, raise_refused
-from fanout.engine.keeper import Keeper
 from fanout.engine.link import FleetLink
 from fanout.engine.live import Live, LiveEvent
 from fanout.engine.membership import Membership
 from fanout.engine.patience import Trouble
 from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview, drain, preview
+from fanout.engine.put_notifier import PutNotifier
 from fanout.engine.receipt import Receipt
 from fanout.engine.renewal import Renewal, Renewer
 from fanout.engine.settler import Settler
+from fanout.engine.upkeep import Upkeep
 from fanout.engine.waiters import Waiters
-from fanout.engine.work import Work
 from fanout.errors import EngineClosed, NotFound, StorageError
 from fanout.plugin import Clock, Diagnosis, Storage, Transport, clock_of
 
@@ -117,7 +117,7 @@ class Engine:
         self._membership = Membership(
             storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble, watch=watch
         )
-        self._keeper = Keeper(
+        self._upkeep = Upkeep(
             storage,
             works,
             self._dispatchers,
@@ -132,8 +132,8 @@ class Engine:
             lapse=self._membership.lapse,
             watch=watch,
         )
-        arrivals = Arrivals(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
-        self._arrivals = arrivals.heard_by(self._dispatchers, self._live, self._settler, self._keeper)
+        put_notifier = PutNotifier(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
+        self._put_notifier = put_notifier.heard_by(self._dispatchers, self._live, self._settler, self._upkeep)
         self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
         self.endpoints = Endpoints(storage, transports, clock, self.ensure_open)
 
@@ -156,7 +156,7 @@ class Engine:
             # Not entered through the stack: a task group wraps what the caller's own block raises into a group of exceptions.
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._stop)
-            await self._membership.join(self._keeper.extend)
+            await self._membership.join(self._upkeep.extend)
             self._start()
             self._stack = stack.pop_all()
         self._open = True
@@ -168,18 +168,18 @@ class Engine:
         return await self._stack.__aexit__(kind, error, trace)
 
     def _start(self) -> None:
-        for loop in (self._keeper.watch, self._renewal.watch, self._renewal.close_retired):
+        for loop in (self._upkeep.watch, self._renewal.watch, self._renewal.close_retired):
             self._spawn(loop())
         if self.role == "submit":
             return
-        for loop in (self._keeper.keep_leases, self._keeper.tidy, self._keeper.post_gates):
+        for loop in (self._upkeep.keep_leases, self._upkeep.tidy, self._upkeep.post_gates):
             self._spawn(loop())
         self._spawn(self._membership.run())
         self._spawn(self._settler.run())
-        self._spawn(self._arrivals.run())
+        self._spawn(self._put_notifier.run())
         siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
-            work = Work(
+            work = BindingState(
                 app,
                 binding,
                 transport,
@@ -188,12 +188,12 @@ class Engine:
                 policy=self.policy,
                 settler=self._settler,
                 live=self._live,
-                news=self._keeper.news,
+                news=self._upkeep.news,
                 spawn=self._spawn,
             )
             siblings.setdefault(app, []).append(work.gates)
             work.gates.siblings = siblings[app]
-            extend, member = self._keeper.extend, self._membership
+            extend, member = self._upkeep.extend, self._membership
             dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, member=member)
             self._settler.works.append(work)
             self._dispatchers.append(dispatcher)
@@ -250,7 +250,7 @@ class Engine:
                     work.surrender()
                 if self._fault is None and self._settler.works:
                     await self._settler.settle()
-                    await self._keeper.tell_gates()
+                    await self._upkeep.tell_gates()
                     await self._membership.leave()
 
     @property
@@ -308,7 +308,7 @@ class Engine:
         if connection is not None:
             request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
             await self._admit(app, [request])
-            put = await self._arrivals.enqueue(connection, request)
+            put = await self._put_notifier.enqueue(connection, request)
             return Receipt(put.id, None, put.replayed, self)
         request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
         (put,) = await self._accept([request], app)
@@ -353,10 +353,10 @@ class Engine:
         await self._admit(app, requests)
         now = self._clock.now()
         submissions = [request.submission for request in requests]
-        expected = self._arrivals.expect(app, requests, now)
+        expected = self._put_notifier.expect(app, requests, now)
         puts = await self.storage.put(submissions, now)
         raise_refused(requests, puts)
-        self._arrivals.announce(app, requests, puts, now, expected)
+        self._put_notifier.announce(app, requests, puts, now, expected)
         return puts
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
@@ -384,7 +384,7 @@ class Engine:
         """The status once every delivery has ended, whichever process sent it. Raises `TimeoutError`, `NotFound`."""
         self.ensure_open()
         future = self._waiters.add(given.text("id", id))
-        self._keeper.awaited()
+        self._upkeep.awaited()
         try:
             status = await self._status(id)
             if status.finished_at is not None:
@@ -437,7 +437,7 @@ class Engine:
         await self.storage.resume_binding(
             app, binding, self._clock.now(), audit=audit("binding.resumed", binding=binding)
         )
-        self._keeper.look.set()
+        self._upkeep.look.set()
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:
         """What was decided about one delivery, oldest first. Raises `NotFound`."""

@@ -17,7 +17,7 @@ from fanout.engine.group import Group
 from fanout.engine.lease import Lease
 
 if TYPE_CHECKING:
-    from fanout.engine.work import Work
+    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Evidence", "short_hash"]
 
@@ -32,7 +32,7 @@ def short_hash(address: str) -> str:
 class Evidence:
     """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
 
-    def __init__(self, work: Work, rng: random.Random) -> None:
+    def __init__(self, work: BindingState, rng: random.Random) -> None:
         self._work = work
         self._rng = rng
         self.standing = Standing()

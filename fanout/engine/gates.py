@@ -21,7 +21,7 @@ from fanout.engine.live import Live
 from fanout.engine.signal import Signal
 
 if TYPE_CHECKING:
-    from fanout.engine.work import Work
+    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Gates"]
 
@@ -45,7 +45,7 @@ _LOOKED_AT = 86_400.0
 class Gates:
     """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota, credential, app)."""
 
-    def __init__(self, work: Work, rng: random.Random, live: Live, news: Signal) -> None:
+    def __init__(self, work: BindingState, rng: random.Random, live: Live, news: Signal) -> None:
         self._work = work
         self._rng = rng
         self._live = live

@@ -107,7 +107,7 @@ class Lease:
         self._reopen: list[int] = []
         self._attempts = 0
 
-    def believe(self, alive: float) -> None:
+    def cap_deadline(self, alive: float) -> None:
         """This worker counts as alive until `alive`, in monotonic seconds."""
         self.until = min(self.granted, alive)
 

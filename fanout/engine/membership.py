@@ -22,13 +22,13 @@ from fanout.core.fleet import WorkerNote
 from fanout.core.policy import Policy
 from fanout.core.records import GateNote
 from fanout.core.text import cleaned
+from fanout.engine.binding_state import BindingState
 from fanout.engine.link import FleetLink
 from fanout.engine.patience import PASSING, Trouble
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.strays import Strays
 from fanout.engine.watch import ClockWatch
-from fanout.engine.work import Work
 from fanout.engine.yielding import Yielding
 from fanout.errors import StorageError
 from fanout.plugin import Clock, Storage
@@ -57,7 +57,7 @@ class Membership:
     def __init__(
         self,
         storage: Storage,
-        works: Sequence[Work],
+        works: Sequence[BindingState],
         worker: str,
         bindings: Iterable[str] | None,
         link: FleetLink,
@@ -104,7 +104,7 @@ class Membership:
         self.watch.begin()
         if self._active:
             self._note = replace(self._note, started_at=self._clock.now())
-            self.pulse.until = self._clock.monotonic()
+            self.pulse.heartbeat_deadline = self._clock.monotonic()
             await self._round()
 
     async def run(self) -> None:
@@ -179,11 +179,11 @@ class Membership:
             busy
             or self._strays.doubtful
             or monotonic - self._beaten >= (_IDLE - 0.5) * self._every
-            or monotonic >= self.pulse.until
+            or monotonic >= self.pulse.heartbeat_deadline
         )
 
     async def _beat(self, monotonic: float, now: float) -> None:
-        lapsed = monotonic >= self.pulse.until
+        lapsed = monotonic >= self.pulse.heartbeat_deadline
         known = await self._storage.fleet.beat(self._note, now, now + self._life)
         self._beaten = monotonic
         if lapsed or not known:
@@ -191,10 +191,10 @@ class Membership:
             self._steady_since = monotonic
             self._link.lapse()
             await self._extend()
-        self.pulse.until = monotonic + self._life
+        self.pulse.heartbeat_deadline = monotonic + self._life
         for work in self._works:
             for lease in work.leases.values():
-                lease.believe(self.pulse.until)
+                lease.cap_deadline(self.pulse.heartbeat_deadline)
                 if lease.stalled and lease.until > self._clock.monotonic():
                     stalled, lease.stalled = lease.stalled, []
                     work.enqueue(lease, stalled)

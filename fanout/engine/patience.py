@@ -10,7 +10,7 @@ from fanout.engine.signal import Signal
 from fanout.errors import ContentRefused, StorageFull, StorageRefused, StorageUnavailable
 from fanout.plugin import Clock
 
-__all__ = ["PASSING", "Patience", "Trouble", "patiently"]
+__all__ = ["PASSING", "Patience", "Trouble", "retry_while_unavailable"]
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Patience:
             self._trouble.end(self)
 
 
-async def patiently(call: Callable[[], Awaitable[T]], trouble: Trouble) -> T:
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]], trouble: Trouble) -> T:
     """What `call` answers, however often storage has to be asked. For what may be done more than once."""
     patience = trouble.patience()
     try:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fanout.core.gate import GateState
 from fanout.core.model import Notification, Target
 from fanout.core.states import Waiting
+from fanout.engine.binding_state import BindingState
 from fanout.engine.intake import Intake
-from fanout.engine.patience import Trouble, patiently
+from fanout.engine.patience import Trouble, retry_while_unavailable
 from fanout.engine.signal import Signal
-from fanout.engine.work import Work
 from fanout.plugin import Storage
 
 __all__ = ["DrainReport", "Preview", "drain", "preview"]
@@ -81,12 +81,16 @@ class DrainReport:
 
 
 async def drain(
-    storage: Storage, works: Sequence[Work], check: Callable[[], None], poll: float, trouble: Trouble
+    storage: Storage, works: Sequence[BindingState], check: Callable[[], None], poll: float, trouble: Trouble
 ) -> DrainReport:
     """Wait until storage has nothing outstanding, or nothing but what is parked."""
     while True:
         check()
-        left = {reason: count for reason, count in (await patiently(storage.outstanding, trouble)).items() if count}
+        left = {
+            reason: count
+            for reason, count in (await retry_while_unavailable(storage.outstanding, trouble)).items()
+            if count
+        }
         if not left:
             return DrainReport({})
         broken = [
@@ -110,6 +114,8 @@ async def drain(
         await Signal().wait(poll)
 
 
-async def _ready(storage: Storage, work: Work, trouble: Trouble) -> bool:
-    waiting, due = await patiently(lambda: storage.waiting(work.app, work.binding, work.clock.now()), trouble)
+async def _ready(storage: Storage, work: BindingState, trouble: Trouble) -> bool:
+    waiting, due = await retry_while_unavailable(
+        lambda: storage.waiting(work.app, work.binding, work.clock.now()), trouble
+    )
     return any(waiting) or due is not None

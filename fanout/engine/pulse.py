@@ -11,10 +11,10 @@ class Pulse:
     """In monotonic seconds; for ever where no other process can share the work.
 
     Nothing is sent under a lease beyond it, for the others may have taken the lease over. Kept apart from `Membership`, which moves it,
-    because dispatchers and keeper need no more of that than this.
+    because dispatchers and upkeep need no more of that than this.
     """
 
-    __slots__ = ("until",)
+    __slots__ = ("heartbeat_deadline",)
 
     def __init__(self) -> None:
-        self.until = math.inf
+        self.heartbeat_deadline = math.inf

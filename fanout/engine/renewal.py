@@ -11,9 +11,9 @@ from typing import Any
 
 from fanout.config import EVERY, BindingPart, BindingSettings, ConfigState, Owner, Watcher, binding_parts, in_thread
 from fanout.core.audit import AUDIT, Audit
-from fanout.engine.patience import Trouble, patiently
+from fanout.engine.binding_state import BindingState
+from fanout.engine.patience import Trouble, retry_while_unavailable
 from fanout.engine.signal import Signal
-from fanout.engine.work import Work
 from fanout.errors import ConfigurationError, FanoutError, StorageUnavailable
 from fanout.plugin import Clock, Storage, Transport
 
@@ -40,7 +40,7 @@ class Renewal:
         self,
         storage: Storage,
         transports: dict[tuple[str, str], Transport],
-        works: list[Work],
+        works: list[BindingState],
         renewer: Renewer | None,
         worker: str,
         *,
@@ -87,7 +87,7 @@ class Renewal:
     async def _try_all_again(self) -> None:
         """What waits because of the old settings is due again; other workers hear of it with that, and look at the files too. The audit log is told."""
         while self._due:
-            await patiently(partial(self._try_again, *self._due.pop()), self._trouble)
+            await retry_while_unavailable(partial(self._try_again, *self._due.pop()), self._trouble)
         self._note()
         while self._lines:
             app, line = self._lines.pop(0)

@@ -25,7 +25,7 @@ from fanout.engine.group import Group
 from fanout.engine.lease import Lease
 
 if TYPE_CHECKING:
-    from fanout.engine.work import Work
+    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Senders"]
 
@@ -41,7 +41,7 @@ _BUDGET_PAUSE = 5.0
 class Senders:
     """The senders of one binding."""
 
-    def __init__(self, work: Work, gate: Gate, rng: random.Random) -> None:
+    def __init__(self, work: BindingState, gate: Gate, rng: random.Random) -> None:
         self._work = work
         self._gate = gate
         self._rng = rng
@@ -250,7 +250,7 @@ class Senders:
         elif self._work.clock.now() >= prepared.expires_at:
             lease.finish(position, DeliveryState.EXPIRED, "ttl", attempted=False)
         else:
-            lease.stalled.append(position)  # the lease has run out: the keeper extends it, or finds it lost
+            lease.stalled.append(position)  # the lease has run out: the upkeep extends it, or finds it lost
             lease.left -= 1
 
     def _feel(self, group: Group, lease: Lease, position: int, row: EndpointRow, outcome: Outcome, now: float) -> None:

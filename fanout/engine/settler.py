@@ -24,7 +24,7 @@ from fanout.errors import StorageFull, StorageUnavailable, UsageError
 from fanout.plugin import Clock, Storage
 
 if TYPE_CHECKING:
-    from fanout.engine.work import Work
+    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Settler"]
 
@@ -75,7 +75,7 @@ class Settler:
         self._answered = Signal()
         self.trouble = trouble
         self._patience = trouble.patience()
-        self.works: list[Work] = []
+        self.works: list[BindingState] = []
         self.watch = ClockWatch(clock)
         self.watch.heard.append(self._set_back)
         self.tally = Tally()
@@ -85,7 +85,7 @@ class Settler:
         self.idle = Signal()
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
-        self.suspect: tuple[Work, Lease] | None = None
+        self.suspect: tuple[BindingState, Lease] | None = None
         """The suspected chunk of a single delivery that is under way. One in a process at a time: a crash counts against whatever is marked
         alone, and so would condemn the innocent beside the guilty."""
 
@@ -123,7 +123,7 @@ class Settler:
 
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""
-        taken: list[tuple[Work, Lease, Settlement]] = []
+        taken: list[tuple[BindingState, Lease, Settlement]] = []
         self.watch.look()
         now = self._clock.now()
         for work in self.works:
@@ -241,7 +241,7 @@ class Settler:
         for work in self.works:
             work.set_back(seconds)
 
-    def _conclude(self, work: Work, lease: Lease, settlement: Settlement, settled: Settled) -> None:
+    def _conclude(self, work: BindingState, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()
         self.tally.settled(work, lease, settlement, stale=settled.stale)
         if settled.stale:
@@ -272,7 +272,9 @@ def _become(settlement: Settlement, other: Settlement) -> None:
         setattr(settlement, each.name, getattr(other, each.name))
 
 
-def _deliveries(taken: Sequence[tuple[Work, Lease, Settlement]], results: Sequence[Settled]) -> list[SettledDelivery]:
+def _deliveries(
+    taken: Sequence[tuple[BindingState, Lease, Settlement]], results: Sequence[Settled]
+) -> list[SettledDelivery]:
     return [
         SettledDelivery(lease.chunk.notification, work.app, work.binding, lease.chunk.ids[position], state, reason)
         for (work, lease, settlement), settled in zip(taken, results, strict=True)

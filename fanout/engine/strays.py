@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from fanout.core.fleet import strays
 from fanout.core.records import Release, Settlement
 from fanout.core.states import Waiting
-from fanout.engine.work import Work
+from fanout.engine.binding_state import BindingState
 from fanout.plugin import Storage
 
 __all__ = ["Strays"]
@@ -19,7 +19,7 @@ _log = logging.getLogger("fanout.membership")
 class Strays:
     """Compares what storage says this worker holds with what it has in hand. `doubtful`: a lease call has failed since the last look."""
 
-    def __init__(self, storage: Storage, works: Sequence[Work], worker: str) -> None:
+    def __init__(self, storage: Storage, works: Sequence[BindingState], worker: str) -> None:
         self._storage = storage
         self._works = works
         self._worker = worker

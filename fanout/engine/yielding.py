@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from fanout.core.states import Waiting
 from fanout.core.window import excess
+from fanout.engine.binding_state import BindingState
 from fanout.engine.lease import Lease
-from fanout.engine.work import Work
 from fanout.plugin import Clock, Storage
 
 __all__ = ["Yielding"]
@@ -18,7 +18,7 @@ YIELDED = "left to an idle worker"
 class Yielding:
     """Storage is asked who idles only while there is more in hand than this worker sends in a second."""
 
-    def __init__(self, storage: Storage, works: Sequence[Work], worker: str, clock: Clock) -> None:
+    def __init__(self, storage: Storage, works: Sequence[BindingState], worker: str, clock: Clock) -> None:
         self._storage = storage
         self._works = works
         self._worker = worker
@@ -38,11 +38,11 @@ class Yielding:
             if any(f"{work.app}/{work.binding}" in each.bindings and not each.leases for each in others):
                 give_back(work, count)
 
-    def _over(self) -> list[tuple[Work, int]]:
+    def _over(self) -> list[tuple[BindingState, int]]:
         monotonic = self._clock.monotonic()
         took, self._looked = monotonic - self._looked, monotonic
         before, self._answers = self._answers, {}
-        over: list[tuple[Work, int]] = []
+        over: list[tuple[BindingState, int]] = []
         for work in self._works:
             name = f"{work.app}/{work.binding}"
             answers = self._answers[name] = sum(group.answers for group in work.groups.values())
@@ -55,7 +55,7 @@ class Yielding:
         return over
 
 
-def give_back(work: Work, count: int) -> None:
+def give_back(work: BindingState, count: int) -> None:
     """So many deliveries that no sender has taken go back, the last to be sent first. A lease of which nothing was begun goes as a whole;
     of another they become rows that any workers can divide among them."""
     found: dict[Lease, list[int]] = {}

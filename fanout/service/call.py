@@ -15,7 +15,7 @@ from fastapi import Request as HttpRequest
 
 from fanout.config import ServiceSettings, Settings
 from fanout.engine import Engine
-from fanout.engine.chance import source
+from fanout.engine.randomness import fork_safe_random
 from fanout.metrics import LoopLag
 from fanout.metrics.readiness import Readiness
 from fanout.plugin import Clock
@@ -39,7 +39,7 @@ _JSON = (b"content-type", b"application/json")
 
 _ARRIVED = 16
 """Messages of an unread body that are passed over for the sake of the connection."""
-_draw = source().randbytes
+_draw = fork_safe_random().randbytes
 
 
 def _next_id() -> str:
@@ -271,7 +271,7 @@ class Call:
 
     def check_app(self) -> None:
         """Raise `Refused` 403 for a caller that does not act as an app."""
-        if self.known.user is not None:
+        if self.authenticated.user is not None:
             raise Refused(
                 403,
                 "accessDenied",
@@ -280,7 +280,7 @@ class Call:
             )
 
     @property
-    def known(self) -> Caller:
+    def authenticated(self) -> Caller:
         """The caller, whoever it is."""
         assert self.caller is not None
         return self.caller
@@ -292,9 +292,9 @@ class Call:
 
     def charge(self, kind: Literal["posts", "changes", "streams"] = "posts") -> None:
         """Count a post, a user's change of her feed or subscriptions, or an event stream of hers. Raises `Refused` 429."""
-        wait = self.service.take(kind, self.known)
+        wait = self.service.take(kind, self.authenticated)
         if wait > 0:
-            whose = "This app" if self.known.user is None else "This user"
+            whose = "This app" if self.authenticated.user is None else "This user"
             raise Refused(
                 429,
                 "activityLimitReached",
@@ -349,7 +349,7 @@ async def _app(request: HttpRequest) -> Call:
 
 async def _user(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
-    if call.known.user is None:
+    if call.authenticated.user is None:
         text = "This is for one user: call it with a user's token, not an app's."
         raise Refused(403, "accessDenied", text, reason="user_only")
     return call
@@ -361,4 +361,4 @@ AnyCall = Annotated[Call, Depends(_call)]
 AppCall = Annotated[Call, Depends(_app)]
 """A route's parameter: the call of an app (or an API key); anybody else is refused with 403."""
 UserCall = Annotated[Call, Depends(_user)]
-"""A route's parameter: the call of a user, who is `call.known.user`; anybody else is refused with 403."""
+"""A route's parameter: the call of a user, who is `call.authenticated.user`; anybody else is refused with 403."""

@@ -177,7 +177,7 @@ def is_graph(path: str) -> bool:
 
 def _check_role(call: Call, path: str) -> None:
     """Raise `Refused` for an app's credential whose role does not allow this; `/metrics` is there for nobody but an operator."""
-    caller = call.known
+    caller = call.authenticated
     if caller.user is None and may(caller.role, call.asked.method, path):
         return
     if path == METRICS:

@@ -17,7 +17,7 @@ __all__ = [
     "UNREADABLE",
     "Seals",
     "kept",
-    "looked_up",
+    "lookup_digest",
     "masked",
     "open_all",
     "opened",
@@ -77,7 +77,7 @@ class Seals:
         return seal
 
 
-def looked_up(seal: Seal | None, place: bytes, address: Address) -> str:
+def lookup_digest(seal: Seal | None, place: bytes, address: Address) -> str:
     """The digest by which the directory finds an address, in hexadecimal."""
     return address.digest if seal is None else seal.digest(place, address)
 

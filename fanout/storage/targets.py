@@ -9,14 +9,14 @@ from fanout.core.feed import Audience
 from fanout.core.model import Target
 from fanout.storage.packing import dumps
 
-__all__ = ["LIST", "aim", "aimed", "dump", "parts"]
+__all__ = ["LIST", "aimed", "dump", "parts", "target_columns"]
 
 LIST = "*"
 """The `aim` of a notification whose `names` are a list."""
 _SINGLE = {"users": "u:", "user": "u:", "topic": "t:", "endpoints": "e:"}
 
 
-def aim(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
+def target_columns(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
     """The columns `aim` and `names` of a notification for these users, this topic, these endpoints (by id) or all."""
     if kind == "all":
         return "a", None
@@ -28,7 +28,7 @@ def aim(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
 def aimed(kind: str, names: Sequence[Any], collapse_key: str | None) -> tuple[str | None, str | None]:
     """`aim` and `names`. Without a collapse key whom it is for matters only to erasing: users in a list are not kept, and a topic or all is no one's."""
     if collapse_key is not None or kind == "endpoints":
-        return aim(kind, names)
+        return target_columns(kind, names)
     if kind in ("topic", "all"):
         return None, None
     return (f"{_SINGLE[kind]}{names[0]}" if len(names) == 1 else LIST), None

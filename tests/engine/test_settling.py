@@ -10,7 +10,7 @@ from rig import register, running
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
-from fanout.engine.work import Work
+from fanout.engine.binding_state import BindingState
 from fanout.plugin import ACCEPTED, Outcome
 from fanout.testing.scripted import ScriptedMessage
 
@@ -65,14 +65,14 @@ async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monk
 
         monkeypatch.setattr(engine.storage, "cancel", held)
         settled = 0
-        tick = Work.tick
+        tick = BindingState.tick
 
-        def counted(work: Work, now: float) -> None:
+        def counted(work: BindingState, now: float) -> None:
             nonlocal settled
             settled += 1
             tick(work, now)
 
-        monkeypatch.setattr(Work, "tick", counted)
+        monkeypatch.setattr(BindingState, "tick", counted)
         await engine.cancel(receipt.id)
         assert calls == 5
         assert settled <= calls

@@ -175,16 +175,16 @@ async def test_another_database_than_before_is_looked_at_anew() -> None:
     async with running(storage=storage) as (engine, _):
         (phone,) = await register(engine, "alice", "phone")
         (work,) = engine._settler.works
-        while engine._keeper._incarnation is None:
+        while engine._upkeep._incarnation is None:
             await asyncio.sleep(0)
         work.hold_endpoint(phone, engine._clock.now() + 3600)
-        engine._keeper._nudges["default", "push"] = 7
+        engine._upkeep._nudges["default", "push"] = 7
         storage.incarnation = 1
-        while engine._keeper._incarnation != 1:
+        while engine._upkeep._incarnation != 1:
             await asyncio.sleep(0)
         assert not work._holds
         assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
-        assert engine._keeper._nudges.get(("default", "push"), 0) == 0
+        assert engine._upkeep._nudges.get(("default", "push"), 0) == 0
 
 
 async def test_nothing_more_is_sent_once_a_settlement_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:

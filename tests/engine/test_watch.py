@@ -167,7 +167,7 @@ async def test_what_was_decided_before_the_clock_was_put_right_and_is_stored_aft
         async with asyncio.timeout(30):
             while (await receipt.status()).attempts < 1:
                 await asyncio.sleep(0.01)
-            await engine._keeper.tell_gates()
+            await engine._upkeep.tell_gates()
         assert all(note.until < clock.now() + 5.0 for note in await storage.gates(clock.now()))
         assert (await receipt.wait(60)).counts["accepted"] == 1
     assert asked == 2

@@ -16,7 +16,7 @@ from fanout.core.records import Settlement
 from fanout.errors import StorageError, StorageRefused, UsageError
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import opening
-from fanout.storage.sqlite.courtesy import Courtesy
+from fanout.storage.sqlite.lock_yield import LockYield
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.store import SqliteStorage, Thread
 from fanout.testing.clock import VirtualClock
@@ -75,7 +75,7 @@ async def test_what_is_large_waits_for_what_is_small_and_takes_turns_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: bool, pause: float
 ) -> None:
     # What a commit leaves to other processes depends on the time it took; here each leaves the same.
-    monkeypatch.setattr(Courtesy, "pause", lambda self, now, held: pause)
+    monkeypatch.setattr(LockYield, "pause", lambda self, now, held: pause)
     async with at(tmp_path) as storage:
         loop = asyncio.get_running_loop()
         offload = storage._offload
@@ -251,11 +251,11 @@ print("main ends")
 
 
 def test_the_lock_is_left_to_others() -> None:
-    courtesy = Courtesy()
-    assert courtesy.pause(100.0, held=0.02) == 0.005, "now and then a gap, in case somebody waits"
-    assert courtesy.pause(100.05, held=0.02) == 0.0, "alone, there is no other reason to pause"
-    assert courtesy.pause(100.11, held=0.02) == 0.005
-    courtesy.met(101.0)
-    assert courtesy.pause(101.0, held=0.02) == 0.02, "with another writer, as long as it was held"
-    assert courtesy.pause(105.0, held=9.0) == 0.05, "within bounds"
-    assert courtesy.pause(107.0, held=0.02) == 0.005, "until the other has been gone for a while"
+    lock_yield = LockYield()
+    assert lock_yield.pause(100.0, held=0.02) == 0.005, "now and then a gap, in case somebody waits"
+    assert lock_yield.pause(100.05, held=0.02) == 0.0, "alone, there is no other reason to pause"
+    assert lock_yield.pause(100.11, held=0.02) == 0.005
+    lock_yield.met(101.0)
+    assert lock_yield.pause(101.0, held=0.02) == 0.02, "with another writer, as long as it was held"
+    assert lock_yield.pause(105.0, held=9.0) == 0.05, "within bounds"
+    assert lock_yield.pause(107.0, held=0.02) == 0.005, "until the other has been gone for a while"

@@ -16,8 +16,8 @@ from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
 from fanout.core.records import Submission
 from fanout.engine import Engine
-from fanout.engine.chance import source
 from fanout.engine.intake import Request
+from fanout.engine.randomness import fork_safe_random
 from fanout.errors import MessageTooLarge, UsageError
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.plan import (
@@ -49,7 +49,7 @@ _IOS = frozenset(("ios",))
 _SIGNAL_CONTENT = encode(signal())
 _SLACK = 300.0
 _UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-_draw = source().randbytes
+_draw = fork_safe_random().randbytes
 """For ids, which are no secrets."""
 
 

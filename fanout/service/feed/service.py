@@ -32,9 +32,9 @@ from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
 from fanout.service.feed.posting import change_requests, feed_post, post_requests
+from fanout.service.feed.put_batcher import PutBatcher
 from fanout.service.feed.reading import Reading, no_item
 from fanout.service.feed.settings import FeedSettings
-from fanout.service.feed.together import Together
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -84,7 +84,7 @@ class FeedService(Reading):
         if settings is not None:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
         self._platforms: dict[str, Platforms] = {}
-        self._together = Together(engine)
+        self._put_batcher = PutBatcher(engine)
         self.hub = Hub(engine.storage, self.settings, self._clock)
 
     async def __aenter__(self) -> Self:
@@ -93,7 +93,7 @@ class FeedService(Reading):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.hub.stop()
-        await self._together.stop()
+        await self._put_batcher.stop()
 
     # -- posting
 
@@ -139,7 +139,7 @@ class FeedService(Reading):
             at=at,
             now=now,
         )
-        puts = await self._together.accept(app, requests)
+        puts = await self._put_batcher.accept(app, requests)
         self.hub.nudge()
         first, written = puts[0], puts[0].feed
         return Posted(

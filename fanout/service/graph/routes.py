@@ -36,7 +36,7 @@ async def _addressed(call: Call) -> str:
 
 
 async def _user(call: Call) -> str:
-    caller = call.known
+    caller = call.authenticated
     unsid = call.header(b"x-uns-id")
     if unsid is None:
         if caller.user is None:
@@ -57,7 +57,7 @@ async def _user(call: Call) -> str:
 
 async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
     """Store it and what is to be pushed, and answer with the resource."""
-    service, app = call.service, call.known.app
+    service, app = call.service, call.authenticated.app
     if posted.targetHostName is not None and not service.host_allowed(app, posted.targetHostName):
         text = "targetHostName is none of this app's host names."
         raise Refused(403, "accessDenied", text, reason="host")
@@ -122,7 +122,7 @@ async def _post(call: AnyCall, posted: GraphNotification, unsid: Unsid = None, k
 async def _get(call: AnyCall, id: Annotated[str, Path(max_length=512)], unsid: Unsid = None) -> Response:
     service = call.service
     user = await _user(call)
-    item = await service.feed.get(call.known.app, user, id)
+    item = await service.feed.get(call.authenticated.app, user, id)
     if item.deleted:
         raise FeedError(404, "item", "The user has deleted this notification.")
     root = call.base + _prefix(call)

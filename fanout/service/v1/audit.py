@@ -49,6 +49,8 @@ async def _audit(
 ) -> dict[str, Any]:
     after = position_of(cursor)
     page = await call.service.engine.storage.events(after=after, limit=limit, audit=True)
-    mine = [line for line in page if line.app == call.known.app and line.kind.startswith(kind) and line.at >= since]
+    mine = [
+        line for line in page if line.app == call.authenticated.app and line.kind.startswith(kind) and line.at >= since
+    ]
     lines = [{"id": line.id, "at": line.at, "kind": line.kind, "data": dict(line.data)} for line in mine]
     return {"lines": lines, "cursor": cursor_of(page[-1].id if page else after)}

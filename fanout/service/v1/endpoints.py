@@ -51,7 +51,7 @@ async def _create(call: AppCall, wanted: EndpointIn, response: Response) -> dict
         user=wanted.user,
         binding=wanted.binding,
         address=wanted.address,
-        app=call.known.app,
+        app=call.authenticated.app,
         platform=wanted.platform,
         tags=wanted.tags,
         expires_at=wanted.expires_at,
@@ -75,7 +75,7 @@ async def _list(
     if state not in _STATES:
         raise Refused(400, "invalidRequest", f"state: use one of {', '.join(_STATES)}.")
     which = endpoint_filter(
-        app=call.known.app, user=user, binding=binding, tag=tag, state=None if state == "any" else state
+        app=call.authenticated.app, user=user, binding=binding, tag=tag, state=None if state == "any" else state
     )
     page = await call.service.engine.storage.list_endpoints(which, after=position_of(cursor), limit=limit)
     return {
@@ -116,7 +116,10 @@ async def _import(call: AppCall) -> dict[str, Any]:
 
     try:
         report = await call.service.engine.endpoints.import_(
-            _lines(call), app=call.known.app, longest=call.service.limits.import_line_bytes, on_progress=progress
+            _lines(call),
+            app=call.authenticated.app,
+            longest=call.service.limits.import_line_bytes,
+            on_progress=progress,
         )
     except StorageError as error:
         problem = problem_of(error)
@@ -140,13 +143,13 @@ async def _lines(call: Call) -> AsyncIterator[bytes]:
 
 @router.post("/restore", response_model=Restored, summary="Take devices back from quarantine", responses=errors(400))
 async def _restore_many(call: AppCall, wanted: Ids) -> dict[str, Any]:
-    restored = await call.service.engine.endpoints.restore(wanted.ids, app=call.known.app)
+    restored = await call.service.engine.endpoints.restore(wanted.ids, app=call.authenticated.app)
     return {"restored": restored, "asked": len(set(wanted.ids))}
 
 
 @router.get("/{id}", response_model=EndpointOut, summary="One device, in whatever state", responses=errors(404))
 async def _get(call: AppCall, id: Id) -> dict[str, Any]:
-    return _report(await call.service.engine.endpoints.get(id, app=call.known.app))
+    return _report(await call.service.engine.endpoints.get(id, app=call.authenticated.app))
 
 
 @router.patch(
@@ -157,7 +160,7 @@ async def _get(call: AppCall, id: Id) -> dict[str, Any]:
     responses=errors(400, 404, 409),
 )
 async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any]:
-    known = await call.service.engine.endpoints.get(id, app=call.known.app)
+    known = await call.service.engine.endpoints.get(id, app=call.authenticated.app)
     if known.state is not EndpointState.ACTIVE or not known.user:
         raise Conflict(f"The endpoint {id} is not active: enter its address again, or restore it.")
     given = wanted.model_fields_set
@@ -179,8 +182,8 @@ async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any
 )
 async def _delete(call: AppCall, id: Id) -> None:
     endpoints = call.service.engine.endpoints
-    await endpoints.get(id, app=call.known.app)
-    await endpoints.remove(id, app=call.known.app)
+    await endpoints.get(id, app=call.authenticated.app)
+    await endpoints.remove(id, app=call.authenticated.app)
 
 
 @router.post(
@@ -191,8 +194,8 @@ async def _delete(call: AppCall, id: Id) -> None:
 )
 async def _restore(call: AppCall, id: Id) -> dict[str, Any]:
     endpoints = call.service.engine.endpoints
-    await endpoints.restore(id, app=call.known.app)
-    found = await endpoints.get(id, app=call.known.app)
+    await endpoints.restore(id, app=call.authenticated.app)
+    found = await endpoints.get(id, app=call.authenticated.app)
     if found.state is not EndpointState.ACTIVE:
         raise Conflict(
             f"The endpoint {id} cannot be restored: it is {found.state}, or its address was registered anew."

@@ -39,7 +39,7 @@ async def _events(
     device: Device = "",
 ) -> Response:
     call.charge("streams")
-    caller, feed = call.known, call.service.feed
+    caller, feed = call.authenticated, call.service.feed
     user = caller.user or ""
     text = last or cursor
     found = parse(text) if text else None

@@ -35,7 +35,7 @@ async def _export(
 ) -> Response:
     if "\x00" in user:
         raise Refused(400, "invalidRequest", "A user is a text of 1 to 512 characters without NUL.")
-    records = call.service.engine.export_user(user, app=call.known.app)
+    records = call.service.engine.export_user(user, app=call.authenticated.app)
     first = await anext(records)  # what can be refused is refused before the answer begins
     return StreamingResponse(
         _lines(first, records), media_type="application/x-ndjson", headers={"cache-control": "no-store"}

@@ -144,7 +144,7 @@ async def _list(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     device: Device = "",
 ) -> Response:
-    caller = call.known
+    caller = call.authenticated
     found = await call.service.feed.list(
         caller.app,
         caller.user or "",
@@ -164,7 +164,7 @@ async def _list(
 
 @router.get("/{id:path}", response_model=ItemOut, summary="One item", responses=errors(403, 404))
 async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
-    caller = call.known
+    caller = call.authenticated
     item = await call.service.feed.get(caller.app, caller.user or "", id, unsid=device)
     shown = item_json(item, call.service.clock.now())
     return _json(200, shown, shown["etag"])
@@ -179,7 +179,7 @@ async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
 )
 async def _patch_all(call: UserCall, wanted: BulkIn, device: Device = "") -> Response:
     call.charge("changes")
-    caller, feed = call.known, call.service.feed
+    caller, feed = call.authenticated, call.service.feed
     query = FeedQuery(
         group=wanted.group,
         ids=None if wanted.items is None else tuple(wanted.items),
@@ -224,7 +224,7 @@ async def _delete(
 
 async def _change(call: Call, change: FeedChange) -> Response:
     call.charge("changes")
-    caller = call.known
+    caller = call.authenticated
     item, cursor = await call.service.feed.change(caller.app, caller.user or "", change)
     shown = item_json(item, call.service.clock.now())
     return _json(200, {"item": shown, "cursor": cursor}, shown["etag"])

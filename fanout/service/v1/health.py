@@ -68,5 +68,5 @@ async def _ready(call: AnyCall) -> JSONResponse:
 async def _metrics(call: AnyCall) -> Response:
     service = call.service
     refused = service.security.summed()
-    found = await render(service.engine, lag=service.lag, refused=refused, app=call.known.app)
+    found = await render(service.engine, lag=service.lag, refused=refused, app=call.authenticated.app)
     return Response(found, headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})

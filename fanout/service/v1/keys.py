@@ -91,7 +91,7 @@ Id = Annotated[str, Path(min_length=1, max_length=260)]
     "/keys", status_code=201, response_model=KeyMade, summary="Make a key", responses=errors(409, 413, 415, 503, 507)
 )
 async def _make(call: AppCall, wanted: KeyIn, response: Response) -> dict[str, Any]:
-    caller, service = call.known, call.service
+    caller, service = call.authenticated, call.service
     grant, secret = key_of(
         caller.app,
         service.clock.now(),
@@ -109,7 +109,7 @@ async def _make(call: AppCall, wanted: KeyIn, response: Response) -> dict[str, A
 @router.get("/keys", response_model=KeyList, summary="The app's keys, without secrets", responses=errors(503))
 async def _keys(call: AppCall, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
-    app, settings = call.known.app, call.service.settings
+    app, settings = call.authenticated.app, call.service.settings
     file = [
         {"id": key.id, "kind": "caller", "name": "", "role": key.role, "expires_at": key.ends_at}
         for key in settings.keys
@@ -125,7 +125,7 @@ async def _keys(call: AppCall, response: Response) -> dict[str, Any]:
 
 @router.delete("/keys/{id}", status_code=204, response_model=None, summary="Revoke a key", responses=errors(404, 503))
 async def _revoke(call: AppCall, id: Id) -> None:
-    settings, app = call.service.settings, call.known.app
+    settings, app = call.service.settings, call.authenticated.app
     file = {(key.id, key.app) for key in settings.keys} | {(key.id, key.app) for key in settings.user_keys}
     if (id, app) in file:
         raise NotFound(f"The key {id} is of the configuration: take it out of [service] there.")
@@ -140,12 +140,12 @@ async def _revoke(call: AppCall, id: Id) -> None:
     responses=errors(409, 413, 415, 503, 507),
 )
 async def _take(call: AppCall, wanted: HostIn) -> dict[str, Any]:
-    return _host(await _enter(call, host_of(call.known.app, wanted.host)))
+    return _host(await _enter(call, host_of(call.authenticated.app, wanted.host)))
 
 
 @router.get("/hosts", response_model=HostList, summary="The app's host names", responses=errors(503))
 async def _hosts(call: AppCall) -> dict[str, Any]:
-    file = [name for name, app in call.service.settings.host_names.items() if app == call.known.app]
+    file = [name for name, app in call.service.settings.host_names.items() if app == call.authenticated.app]
     found = [_host(grant) for grant in await _grants(call) if grant.kind == "host"]
     return {"hosts": found + [{"host": name, "made_at": None, "source": "file"} for name in file]}
 
@@ -158,7 +158,7 @@ async def _give_up(call: AppCall, id: Id) -> None:
 
 
 async def _grants(call: AppCall) -> list[Grant]:
-    return [grant for grant in await call.service.engine.storage.access.grants() if grant.app == call.known.app]
+    return [grant for grant in await call.service.engine.storage.access.grants() if grant.app == call.authenticated.app]
 
 
 async def _enter(call: AppCall, grant: Grant) -> Grant:
@@ -167,7 +167,7 @@ async def _enter(call: AppCall, grant: Grant) -> Grant:
         service.engine.storage,
         grant,
         service.clock,
-        by=f"key:{call.known.client_id}",
+        by=f"key:{call.authenticated.client_id}",
         apps=service.engine.apps,
         hosts=service.settings.host_names,
     )
@@ -176,10 +176,10 @@ async def _enter(call: AppCall, grant: Grant) -> Grant:
 
 
 async def _take_out(call: AppCall, id: str, what: str, *, of_hosts: bool) -> None:
-    app, service = call.known.app, call.service
+    app, service = call.authenticated.app, call.service
     fits = any(grant.id == id and (grant.kind == "host") == of_hosts for grant in await _grants(call))
     access = service.engine.storage.access
-    if not fits or not await access.revoke(app, id, service.clock.now(), by=f"key:{call.known.client_id}"):
+    if not fits or not await access.revoke(app, id, service.clock.now(), by=f"key:{call.authenticated.client_id}"):
         raise NotFound(f"The app has no {what} {id} in the database.")
     await service.granted.read()
 

@@ -35,7 +35,7 @@ def user_key(app: str, user: str) -> str:
 
 @router.get("", response_model=MeOut, summary="As whom this token calls", responses=errors(403))
 async def _me(call: UserCall) -> JSONResponse:
-    caller = call.known
+    caller = call.authenticated
     found = {"app": caller.app, "key": user_key(caller.app, caller.user or "")}
     return JSONResponse(found, headers={"cache-control": "no-store"})
 
@@ -70,7 +70,7 @@ class SeenIn(BaseModel):
     responses=errors(403),
 )
 async def _counts(call: UserCall) -> JSONResponse:
-    caller = call.known
+    caller = call.authenticated
     return _counted(await call.service.feed.counts(caller.app, caller.user or ""))
 
 
@@ -83,7 +83,7 @@ async def _counts(call: UserCall) -> JSONResponse:
 )
 async def _look(call: UserCall, wanted: SeenIn) -> JSONResponse:
     call.charge("changes")
-    caller = call.known
+    caller = call.authenticated
     return _counted(await call.service.feed.look(caller.app, caller.user or "", wanted.item))
 
 

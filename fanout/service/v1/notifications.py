@@ -45,7 +45,7 @@ async def post_notification(call: Call) -> Reply:
 
 async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
     """Store it, or with `dry_run` look ahead."""
-    service, app = call.service, call.known.app
+    service, app = call.service, call.authenticated.app
     target = wanted.where()
     named = len(target.names) or len(target.ids)
     if named > service.limits.recipients:
@@ -166,7 +166,7 @@ async def _resume(call: AppCall, id: Id) -> dict[str, Any]:
 async def _owned(call: Call, id: str) -> Status:
     """The status of a notification of the calling app. Another app's is as unknown as none."""
     status = await call.service.engine.status(id) if len(id) == 36 and id.isascii() else None
-    if status is None or status.app != call.known.app:
+    if status is None or status.app != call.authenticated.app:
         raise NotFound("No notification of that id is known here: the id is wrong, or its history has been deleted.")
     return status
 

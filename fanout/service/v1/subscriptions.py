@@ -86,7 +86,7 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 )
 async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response, former: Former = "") -> dict[str, Any]:
     call.charge("changes")
-    caller, feed = call.known, call.service.feed
+    caller, feed = call.authenticated, call.service.feed
     held, renewed = await feed.subscribe(
         caller.app,
         caller.user or "",
@@ -107,7 +107,7 @@ async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response,
 @router.get("", response_model=SubscriptionList, summary="The user's subscriptions", responses=errors(403))
 async def _list(call: UserCall, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
-    caller, feed = call.known, call.service.feed
+    caller, feed = call.authenticated, call.service.feed
     found = await feed.subscriptions(caller.app, caller.user or "")
     return {"subscriptions": [_shown(feed, held) for held in found]}
 
@@ -115,7 +115,7 @@ async def _list(call: UserCall, response: Response) -> dict[str, Any]:
 @router.get("/{id}", response_model=SubscriptionOut, summary="One subscription", responses=errors(403, 404))
 async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
-    caller, feed = call.known, call.service.feed
+    caller, feed = call.authenticated, call.service.feed
     return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
 
 
@@ -124,7 +124,7 @@ async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
 )
 async def _delete(call: UserCall, id: Id) -> None:
     call.charge("changes")
-    caller = call.known
+    caller = call.authenticated
     await call.service.feed.unsubscribe(caller.app, caller.user or "", id)
 
 

@@ -27,4 +27,4 @@ async def _erase(
 ) -> dict[str, Any]:
     if "\x00" in user:
         raise Refused(400, "invalidRequest", "A user is a text of 1 to 512 characters without NUL.")
-    return {"endpoints": await call.service.feed.erase_user(call.known.app, user)}
+    return {"endpoints": await call.service.feed.erase_user(call.authenticated.app, user)}

@@ -43,5 +43,5 @@ async def _withdraw(
     wanted = id or external_id
     if wanted is None or (id is not None and external_id is not None):
         raise Refused(400, "invalidRequest", "Give the item's id, or external_id, its sender's: one of the two.")
-    item = await call.service.feed.withdraw(call.known.app, user, wanted)
+    item = await call.service.feed.withdraw(call.authenticated.app, user, wanted)
     return {"item": item.id}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fanout.core.feed import user_digest
 from fanout.plugin import StorageContext
 from fanout.storage.memory.feed_subscriptions import drop
-from fanout.storage.memory.feed_writing import bury
+from fanout.storage.memory.feed_writing import write_tombstones
 from fanout.storage.memory.tables import Tables
 
 __all__ = ["erase", "expire", "prune"]
@@ -16,7 +16,7 @@ def expire(t: Tables, now: float, limit: int) -> int:
     due = [entry for entry in t.feed.items.values() if not entry.item.deleted and entry.item.expires_at <= now]
     due.sort(key=lambda entry: (entry.item.expires_at, entry.item.number))
     for entry in due[: max(limit, 0)]:
-        bury(entry, t.feed.next_seq(), now)
+        write_tombstones(entry, t.feed.next_seq(), now)
     return len(due[: max(limit, 0)])
 
 

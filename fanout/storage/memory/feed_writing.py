@@ -26,7 +26,7 @@ from fanout.storage.memory.feed_items import find, page
 from fanout.storage.memory.feed_tables import Entry
 from fanout.storage.memory.tables import Tables
 
-__all__ = ["admits", "bury", "narrow", "put_with_feed"]
+__all__ = ["admits", "narrow", "put_with_feed", "write_tombstones"]
 
 _Plain = Callable[[Sequence[Submission]], list[Put]]
 
@@ -241,11 +241,11 @@ def _known(
     if found and not many and found[0].item.expires_at > now:
         return found[0]
     for entry in found:
-        bury(entry, grave, now)
+        write_tombstones(entry, grave, now)
     return None
 
 
-def bury(entry: Entry, seq: int, now: float) -> None:
+def write_tombstones(entry: Entry, seq: int, now: float) -> None:
     """It becomes a tombstone, for everybody."""
     entry.item = replace(entry.item, content=b"", deleted=True, modified_at=now, writer=0, seq=seq)
     entry.digest, entry.pushes = None, ()

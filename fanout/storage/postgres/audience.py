@@ -9,7 +9,7 @@ from fanout.core.model import Target
 from fanout.core.shard import shard_of
 from fanout.plugin import place_of
 from fanout.storage.postgres.db import Db
-from fanout.storage.sealing import looked_up
+from fanout.storage.sealing import lookup_digest
 from fanout.storage.targets import parts
 
 __all__ = ["count", "look_up", "touched"]
@@ -96,7 +96,7 @@ async def count(db: Db, app: str, target: Target) -> dict[str, int]:
                 "FROM binding b WHERE b.app = $1 AND b.name = $2",
                 number,
                 target.binding,
-                list({bytes.fromhex(looked_up(seal, place, address)) for address in target.addresses}),
+                list({bytes.fromhex(lookup_digest(seal, place, address)) for address in target.addresses}),
             )
         case _:
             kind, wanted = parts(target)

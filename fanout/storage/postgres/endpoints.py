@@ -10,7 +10,7 @@ from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import Seal, place_of
 from fanout.storage.postgres.db import Db
-from fanout.storage.sealing import kept, looked_up, opened
+from fanout.storage.sealing import kept, lookup_digest, opened
 
 __all__ = [
     "COPY_FROM",
@@ -300,7 +300,7 @@ async def _moved(db: Db, what: AddressMoved, now: float) -> None:
     if mine is None:
         return
     seal, place = await db.seal(), (await db.places([mine["binding"]]))[mine["binding"]]
-    digest = bytes.fromhex(looked_up(seal, place, address))
+    digest = bytes.fromhex(lookup_digest(seal, place, address))
     holder = await db.value("SELECT endpoint FROM address WHERE binding = $1 AND digest = $2", mine["binding"], digest)
     if holder is not None and holder != what.endpoint:
         await _free(db, [mine])

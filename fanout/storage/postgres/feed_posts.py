@@ -12,7 +12,7 @@ from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed,
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_items import COLUMNS
 
-__all__ = ["Posts", "bury", "next_seq", "posted"]
+__all__ = ["Posts", "next_seq", "posted", "write_tombstones"]
 
 
 class Posts:
@@ -122,7 +122,7 @@ async def next_seq(db: Db, numbers: int = 1) -> int:
     return int(await db.value("UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq", numbers))
 
 
-async def bury(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
+async def write_tombstones(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     await db.many(
         "UPDATE feed_item i SET deleted = true, content = '', digest = NULL, pushes = '', modified_at = $3, writer = 0, seq = j.seq "

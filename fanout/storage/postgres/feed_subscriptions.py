@@ -15,7 +15,7 @@ from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.registration import register
-from fanout.storage.sealing import looked_up
+from fanout.storage.sealing import lookup_digest
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
@@ -146,7 +146,7 @@ async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | N
     id = await db.value(
         f"SELECT e.id FROM {_HELD} WHERE e.usr <> $3 AND e.usr <> ''",
         await db.binding(app, new.binding),
-        bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address)),
+        bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address)),
         wanted.user,
     )
     return None if id is None else await endpoints.read(db, wanted.app, id)
@@ -168,7 +168,7 @@ async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float
         await endpoints.change(db, [AddressMoved(former, old.generation, now, new.address)], now)
     # The host may have put the address into topics, by registering it itself.
     binding = await db.binding(await db.app(wanted.app), new.binding)
-    digest = bytes.fromhex(looked_up(await db.seal(), place_of(wanted.app, new.binding), new.address))
+    digest = bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address))
     held = await db.value(
         f"SELECT e.tags FROM {_HELD} WHERE e.usr = $3",
         binding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.feed import user_digest
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_posts import bury, next_seq
+from fanout.storage.postgres.feed_posts import next_seq, write_tombstones
 
 __all__ = ["EXPIRABLE", "erase", "expire", "prunable", "prune"]
 
@@ -24,7 +24,7 @@ async def expire(db: Db, now: float, limit: int) -> int:
     )
     ids = [row[0] for row in rows]
     if ids:
-        await bury(db, ids, await next_seq(db, len(ids)) - len(ids) + 1, now)
+        await write_tombstones(db, ids, await next_seq(db, len(ids)) - len(ids) + 1, now)
     return len(ids)
 
 

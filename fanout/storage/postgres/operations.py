@@ -17,9 +17,9 @@ from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
-from fanout.storage.postgres.ear import Ear
 from fanout.storage.postgres.failure import Again, lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
+from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
 
@@ -46,7 +46,7 @@ _PATIENCE = 8.0
 
 
 @dataclass(slots=True)
-class _Fate:
+class CommitState:
     """What can be said of an operation that is broken off: whether it may have been committed, and whether an earlier run may."""
 
     again: bool = False
@@ -90,7 +90,7 @@ class Database:
             0,
             0,
         )  # when (monotonic), what was found, and how many commits of our own that held
-        self.ear: Ear | None = None
+        self.listener: Listener | None = None
         """Who hears of others' commits; None as long as no engine has asked for it."""
         self.heard = False
         """Whether others have said that they committed something since the last look."""
@@ -135,8 +135,8 @@ class Database:
         begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
         result = await self._limited(function, arguments, begin, commit, again)
-        if self.ear is not None and told and not quiet:
-            self.ear.told()
+        if self.listener is not None and told and not quiet:
+            self.listener.told()
         return result
 
     async def changes(self, *, others: bool, low: str) -> int:
@@ -162,9 +162,9 @@ class Database:
 
     def _fresh(self) -> bool:
         """Whether the last look will do: nothing was told since, and where nothing is told, it was made just now."""
-        if self.ear is None or self.heard:
+        if self.listener is None or self.heard:
             return False
-        every = _UNTOLD if self.ear.listening and not self.used else _UNHEARD
+        every = _UNTOLD if self.listener.listening and not self.used else _UNHEARD
         return time.monotonic() - self._looked[0] < every
 
     async def _met(self, connection: Connection, greeting: Greeting, before: float) -> None:
@@ -214,19 +214,24 @@ class Database:
     async def _limited(
         self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, again: bool = False
     ) -> Any:
-        fate = _Fate(again)
+        commit_state = CommitState(again)
         try:
             async with asyncio.timeout(_LIMIT):
-                return await self._attempts(function, arguments, begin, commit, fate)
+                return await self._attempts(function, arguments, begin, commit, commit_state)
         except TimeoutError:
-            if fate.committing or fate.again:
+            if commit_state.committing or commit_state.again:
                 raise unknown(self._pool.options.shown) from None
             raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: see what it is busy with."
             ) from None
 
     async def _attempts(
-        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, fate: _Fate
+        self,
+        function: Function,
+        arguments: tuple[Any, ...],
+        begin: str | None,
+        commit: str | None,
+        commit_state: CommitState,
     ) -> Any:
         losses = 0
         doubt_since: float | None = None
@@ -241,29 +246,29 @@ class Database:
                 continue
             sound = False
             try:
-                result = await self._once(connection, function, arguments, begin, commit, fate)
+                result = await self._once(connection, function, arguments, begin, commit, commit_state)
                 sound = True
                 return result
             except Exception as error:
                 if lost(error):
                     self._pool.drop_free()
-                    if fate.committing and doubt_since is None:
+                    if commit_state.committing and doubt_since is None:
                         doubt_since = time.monotonic()
                     if doubt_since is not None and time.monotonic() - doubt_since > _PATIENCE:
                         raise unknown(self._pool.options.shown) from None
-                    fate.again = fate.again or doubt_since is not None
+                    commit_state.again = commit_state.again or doubt_since is not None
                     losses += 1
                     if doubt_since is None and losses > _LOSSES:
                         raise translate(error, self._pool.options.shown) from None
                 else:
                     sound = await _roll_back(connection)
-                    fate.repeats += 1
-                    if not repeatable(error) or fate.repeats >= _REPEATS:
+                    commit_state.repeats += 1
+                    if not repeatable(error) or commit_state.repeats >= _REPEATS:
                         raise translate(error, self._pool.options.shown) from None
             finally:
                 self._pool.give(connection, sound=sound)
-            if fate.repeats:
-                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(fate.repeats, 6)))
+            if commit_state.repeats:
+                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(commit_state.repeats, 6)))
 
     async def _once(
         self,
@@ -272,17 +277,17 @@ class Database:
         arguments: tuple[Any, ...],
         begin: str | None,
         commit: str | None,
-        fate: _Fate,
+        commit_state: CommitState,
     ) -> Any:
         """One run, from BEGIN to COMMIT."""
         db = Db(
             connection,
             self._context,
             self._known,
-            again=fate.again,
+            again=commit_state.again,
             believed=self._believed or self._carried,
             carried=self._carried,
-            repeats=fate.repeats,
+            repeats=commit_state.repeats,
         )
         if begin is None or commit is None:
             if self._known.clock.stale:
@@ -291,16 +296,16 @@ class Database:
             if db.used:
                 await self._look_at_names(connection, db.used.sql(), often=not db.silent)
         else:
-            fate.committing = False
+            commit_state.committing = False
             await self._begin(connection, begin)
             if self._known.clock.stale:
                 await db.read_clock()
             result = await function(db, *arguments)
-            fate.committing = begin is not _READ
+            commit_state.committing = begin is not _READ
             last = "COMMIT" if db.silent else commit
             first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if begin is _DURABLE else "")
             await self._checked(connection, first + last, self._end)
-            fate.committing = False
+            commit_state.committing = False
             if last is self._commit:
                 self._bumped += 1
         db.keep()

@@ -16,7 +16,7 @@ from fanout.plugin import place_of
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.endpoints import COPY_FROM, array_text, retire, tag, take_turns, untag
 from fanout.storage.postgres.failure import Again
-from fanout.storage.sealing import kept, looked_up
+from fanout.storage.sealing import kept, lookup_digest
 
 __all__ = ["intern", "register"]
 
@@ -56,7 +56,7 @@ async def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]
             app = await db.app(new.app, create=True)
             numbers[name] = (app, await db.binding(app, new.binding, create=True), place_of(*name))
         app, binding, place = numbers[name]
-        places.append((app, binding, bytes.fromhex(looked_up(seal, place, new.address))))
+        places.append((app, binding, bytes.fromhex(lookup_digest(seal, place, new.address))))
     return places
 
 

@@ -17,7 +17,7 @@ from fanout.storage.postgres.failure import translate
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.url import parse
-from fanout.storage.sealing import Seals, kept, looked_up, unfinished
+from fanout.storage.sealing import Seals, kept, lookup_digest, unfinished
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -150,7 +150,7 @@ async def _advance(connection: Connection, old: Seal | None, new: Seal, places: 
         if old is not None:
             value, identity = old.open(place, value), old.open(place, identity)
         address = Address(value, kind, group, identity)
-        found = bytes.fromhex(looked_up(new, place, address))
+        found = bytes.fromhex(lookup_digest(new, place, address))
         changed.append((id, *kept(new, place, address), found))
         if state == "active" and found != digest:
             before.append((binding, digest, id))

@@ -53,10 +53,10 @@ from fanout.storage.postgres import (
 )
 from fanout.storage.postgres.access import PostgresAccess
 from fanout.storage.postgres.analyzing import Imported, analyze
-from fanout.storage.postgres.ear import Ear
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.fleet import PostgresFleet
+from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.partitions import Emptied
@@ -147,8 +147,8 @@ class PostgresStorage:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._database.ear is not None:
-            await self._database.ear.close()
+        if self._database.listener is not None:
+            await self._database.listener.close()
         await self._pool.close()
 
     # -- directory
@@ -348,19 +348,19 @@ class PostgresStorage:
 
     def listen(self, heard: Callable[[], None]) -> None:
         """See `Storage`."""
-        if self._database.ear is None:
+        if self._database.listener is None:
 
             def hear() -> None:
                 self._database.heard = True
                 heard()
 
-            self._database.ear = ear = Ear(self._pool)
-            ear.begin(hear)
+            self._database.listener = listener = Listener(self._pool)
+            listener.begin(hear)
 
     def hurry(self) -> None:
         """See `Storage`."""
-        if self._database.ear is not None:
-            self._database.ear.hurry()
+        if self._database.listener is not None:
+            self._database.listener.hurry()
 
     async def probe(self) -> None:
         """See `Storage`."""

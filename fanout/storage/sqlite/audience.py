@@ -7,7 +7,7 @@ from typing import Any
 
 from fanout.core.model import Target
 from fanout.plugin import place_of
-from fanout.storage.sealing import looked_up
+from fanout.storage.sealing import lookup_digest
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.targets import parts
 
@@ -79,7 +79,7 @@ def count(db: Db, app: str, target: Target) -> dict[str, int]:
         }
     elif target.kind == "addresses":
         seal, place = db.seal(), place_of(app, target.binding)
-        digests = dumps([looked_up(seal, place, address) for address in target.addresses])
+        digests = dumps([lookup_digest(seal, place, address) for address in target.addresses])
         binding = db.binding(number, target.binding)
         counts = {
             binding: db.value(

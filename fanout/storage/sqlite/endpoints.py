@@ -10,7 +10,7 @@ from typing import Any
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, EndpointRow
 from fanout.plugin import Seal, place_of
-from fanout.storage.sealing import kept, looked_up, open_all, opened
+from fanout.storage.sealing import kept, lookup_digest, open_all, opened
 from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = [
@@ -183,7 +183,7 @@ def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -
 def _move(db: Db, what: AddressMoved, binding: int, now: float) -> None:
     address = what.address
     seal, place = db.seal(), db.place(binding)
-    digest = looked_up(seal, place, address)
+    digest = lookup_digest(seal, place, address)
     holder = db.value(
         "SELECT id FROM endpoint WHERE binding = ? AND digest = unhex(?) AND state = 'active'", binding, digest
     )

@@ -13,7 +13,7 @@ from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed,
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_items import COLUMNS
 
-__all__ = ["Posts", "bury", "next_seq", "posted"]
+__all__ = ["Posts", "next_seq", "posted", "write_tombstones"]
 
 
 class Posts:
@@ -97,7 +97,7 @@ def next_seq(db: Db, numbers: int = 1) -> int:
     return int(db.value("UPDATE feed SET seq = seq + ? RETURNING seq", numbers))
 
 
-def bury(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
+def write_tombstones(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     db.many(
         "UPDATE feed_item SET deleted = 1, content = '', digest = NULL, pushes = '', modified_at = j.value->>2, writer = 0, seq = j.value->>1 "

@@ -11,7 +11,7 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
 from fanout.storage.feed_subscriptions import subscription
-from fanout.storage.sealing import looked_up
+from fanout.storage.sealing import lookup_digest
 from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.registration import register
@@ -134,7 +134,7 @@ def _holder(db: Db, wanted: SubscriptionRequest) -> Endpoint | None:
         "e.id",
         "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user NOT IN ('', ?)",
         db.binding(db.app(wanted.app), new.binding),
-        looked_up(db.seal(), place_of(wanted.app, new.binding), new.address),
+        lookup_digest(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
     )
     return endpoints.read(db, wanted.app, rows[0][0]) if rows else None
@@ -159,7 +159,7 @@ def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> i
         "json(e.tags)",
         "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user = ?",
         db.binding(db.app(wanted.app), new.binding),
-        looked_up(db.seal(), place_of(wanted.app, new.binding), new.address),
+        lookup_digest(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
     )
     for row in rows:

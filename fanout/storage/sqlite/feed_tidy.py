@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.feed import user_digest
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_posts import bury, next_seq
+from fanout.storage.sqlite.feed_posts import next_seq, write_tombstones
 
 __all__ = ["erase", "expirable", "expire", "prunable", "prune"]
 
@@ -23,7 +23,7 @@ def expire(db: Db, now: float, limit: int) -> int:
         max(limit, 0),
     )
     if ids:
-        bury(db, ids, next_seq(db, len(ids)) - len(ids) + 1, now)
+        write_tombstones(db, ids, next_seq(db, len(ids)) - len(ids) + 1, now)
     return len(ids)
 
 

@@ -15,10 +15,10 @@ import apsw
 from fanout.errors import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.kinds import Kind
-from fanout.storage.sqlite.courtesy import Courtesy
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import kind_of, translate, worn
 from fanout.storage.sqlite.files import Files
+from fanout.storage.sqlite.lock_yield import LockYield
 from fanout.storage.sqlite.logsize import LogSize
 from fanout.storage.sqlite.opening import CannotOpen, busy_limit, busy_wait, connect, held_too_long
 from fanout.storage.sqlite.sealing import begin
@@ -60,7 +60,7 @@ class Database:
         self._location = location
         self._context = context
         self._broken: BaseException | None = None
-        self._courtesy = Courtesy()
+        self._lock_yield = LockYield()
         self._log_size = LogSize()
         self._commits = 0
         self._worn = False
@@ -216,7 +216,7 @@ class Database:
         if connection.total_changes() != before:
             self._commits += 1
         now = time.monotonic()
-        self.free_until = now + self._courtesy.pause(now, now - began)
+        self.free_until = now + self._lock_yield.pause(now, now - began)
         if self._log_size.due(now) and self._log_size.grown(size := self._files.log_size):
             _log.error(
                 "The write-ahead log of %s has grown to %d MB: some program has been reading in the database all the while, "
@@ -244,14 +244,14 @@ class Database:
             start()
         except (apsw.BusyError, apsw.LockedError):
             now = time.monotonic()
-            self._courtesy.met(now)
+            self._lock_yield.met(now)
             if patient:
                 busy_wait(start, self._location)
             else:
                 self._locked(now)
         self._locked_since = None
         if self._connection.data_version() != self._seen and self._moved_on():
-            self._courtesy.met(time.monotonic())
+            self._lock_yield.met(time.monotonic())
 
     def _locked(self, now: float) -> None:
         """Look again in a moment, and less often as time goes on. Raises `_Locked`, and `StorageUnavailable` after as long as one may wait."""

@@ -12,7 +12,7 @@ from typing import Any
 from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration
 from fanout.plugin import place_of
-from fanout.storage.sealing import kept, looked_up
+from fanout.storage.sealing import kept, lookup_digest
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.endpoints import retire, tag, untag
 
@@ -53,7 +53,7 @@ def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]:
             app = db.app(new.app, create=True)
             numbers[name] = (app, db.binding(app, new.binding, create=True), place_of(*name))
         app, binding, place = numbers[name]
-        places.append((app, binding, looked_up(seal, place, new.address)))
+        places.append((app, binding, lookup_digest(seal, place, new.address)))
     return places
 
 

@@ -12,7 +12,7 @@ import apsw
 from fanout.core.address import Address
 from fanout.errors import StorageError
 from fanout.plugin import Seal, Sealer, SealRecord, StorageContext
-from fanout.storage.sealing import kept, looked_up, unfinished
+from fanout.storage.sealing import kept, lookup_digest, unfinished
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import translate
 from fanout.storage.sqlite.opening import busy_wait, connect
@@ -137,7 +137,7 @@ def _advance(db: Db, old: Seal | None, new: Seal) -> int | None:
         if old is not None:
             value, identity = old.open(place, value), old.open(place, identity)
         address = Address(value, kind, group, identity)
-        changed.append([id, *kept(new, place, address), looked_up(new, place, address)])
+        changed.append([id, *kept(new, place, address), lookup_digest(new, place, address)])
     db.many(
         "UPDATE endpoint SET address = j.value->>1, identity = j.value->>2, digest = unhex(j.value->>3) "
         "FROM jsonb_each(?) j WHERE endpoint.id = j.value->>0",

@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fanout.core.policy import Policy
 from fanout.core.records import Control, GateNote
+from fanout.engine.binding_state import BindingState
 from fanout.engine.counters import Tally
 from fanout.engine.dispatcher import Dispatcher
-from fanout.engine.patience import PASSING, Trouble, patiently
+from fanout.engine.patience import PASSING, Trouble, retry_while_unavailable
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.watch import ClockWatch
-from fanout.engine.work import Work
 from fanout.errors import ContentRefused
 from fanout.plugin import Clock, Storage
 
-__all__ = ["Keeper"]
+__all__ = ["Upkeep"]
 
-_log = logging.getLogger("fanout.keeper")
+_log = logging.getLogger("fanout.upkeep")
 _POLL = 0.05
 """Seconds between two looks at what other processes committed; half as often while there is work in hand.
 
@@ -32,13 +32,13 @@ _PRUNE_EVERY = 60.0
 _BATCH = 1000
 
 
-class Keeper:
+class Upkeep:
     """The periodic duties of one engine."""
 
     def __init__(
         self,
         storage: Storage,
-        works: Sequence[Work],
+        works: Sequence[BindingState],
         dispatchers: Sequence[Dispatcher],
         waiters: Waiters,
         *,
@@ -111,7 +111,7 @@ class Keeper:
                     del work.leases[lease.chunk.id]
                 continue
             lease.granted = until
-            lease.believe(self._pulse.until)
+            lease.cap_deadline(self._pulse.heartbeat_deadline)
             if lease.stalled and lease.until > self._clock.monotonic():
                 stalled, lease.stalled = lease.stalled, []
                 work.enqueue(lease, stalled)
@@ -123,9 +123,9 @@ class Keeper:
         """
         if (listen := getattr(self._storage, "listen", None)) is not None:
             listen(self.look.set)
-        await patiently(self._look_at_controls, self._trouble)
+        await retry_while_unavailable(self._look_at_controls, self._trouble)
         self._incarnation = getattr(self._storage, "incarnation", 0)
-        await patiently(self._retime, self._trouble)
+        await retry_while_unavailable(self._retime, self._trouble)
         patience = self._trouble.patience()
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
@@ -268,7 +268,7 @@ class Keeper:
             await self._storage.post_gates(self._worker, told, self._clock.now())
 
         try:
-            await patiently(post, self._trouble)
+            await retry_while_unavailable(post, self._trouble)
         except ContentRefused as error:
             if len(notes) == 1:
                 _log.error("Others are not told of a gate of %s/%s: %s", notes[0].app, notes[0].binding, error)

@@ -9,7 +9,7 @@ from fanout.core.records import Put
 from fanout.engine import Engine
 from fanout.engine.intake import Request
 
-__all__ = ["Together"]
+__all__ = ["PutBatcher"]
 
 _MOST = 64
 """Posts in one put: what one caller waits for must stay short."""
@@ -17,7 +17,7 @@ _MOST = 64
 _Post = tuple[str, Sequence[Request], "asyncio.Future[list[Put]]"]
 
 
-class Together:
+class PutBatcher:
     """`accept` as the engine's, for callers that come at once. A post that is refused spoils no other: then each goes alone."""
 
     def __init__(self, engine: Engine) -> None:

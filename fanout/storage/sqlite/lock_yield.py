@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Courtesy"]
+__all__ = ["LockYield"]
 
 _REMEMBERED = 5.0
 _GAP_EVERY = 0.1
@@ -10,7 +10,7 @@ _GAP = 0.005
 _LONGEST = 0.05
 
 
-class Courtesy:
+class LockYield:
     """Says for how long the lock stays free after a commit. All times are seconds of a clock that never jumps.
 
     SQLite's lock has no queue: who waits, looks again every few milliseconds, and a process that commits back to back would

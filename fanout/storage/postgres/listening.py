@@ -17,7 +17,7 @@ from fanout.storage.postgres.pool import Pool
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["Ear"]
+__all__ = ["Listener"]
 
 _APART = 0.05
 """Seconds between two notices of one process, but for those that somebody waits for: each takes a lock that all databases of the server share
@@ -28,7 +28,7 @@ _AGAIN = (0.5, 30.0)
 """Seconds until the next try to listen after the first failure, and at most. Doubles."""
 
 
-class Ear:
+class Listener:
     """One process's: `told` after its own commits, `heard` after others'. A connection of its own, beside the pool's, listens."""
 
     def __init__(self, pool: Pool) -> None:

@@ -17,7 +17,7 @@ from fanout.core.model import Notification
 from fanout.engine import Engine
 from fanout.engine.engine import Role
 from fanout.plugin import StorageContext
-from fanout.storage.postgres import ear, operations
+from fanout.storage.postgres import listening, operations
 from fanout.storage.postgres.operations import Database
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.scripted import ScriptedTransport
@@ -56,7 +56,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 def heard(made: Engine) -> bool:
-    found = made.storage._database.ear  # type: ignore[attr-defined]
+    found = made.storage._database.listener  # type: ignore[attr-defined]
     return bool(found is not None and found.listening)
 
 
@@ -72,11 +72,11 @@ async def test_another_process_is_told_of_work_and_of_its_end(url: str, monkeypa
 
 async def test_a_connection_that_is_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_UNTOLD", 3600.0)
-    monkeypatch.setattr(ear, "_AGAIN", (0.01, 0.1))
+    monkeypatch.setattr(listening, "_AGAIN", (0.01, 0.1))
     async with engine(url, "submit") as caller, engine(url, "work") as worker:
         await until(lambda: heard(worker))
         await caller.endpoints.register(user="alice", binding="push", address="phone")
-        lost = worker.storage._database.ear._connection.get_server_pid()  # type: ignore[attr-defined]
+        lost = worker.storage._database.listener._connection.get_server_pid()  # type: ignore[attr-defined]
         other = await asyncpg.connect(url)
         try:
             await other.execute("SELECT pg_terminate_backend($1)", lost)
@@ -119,7 +119,7 @@ async def test_a_storage_that_no_engine_uses_listens_to_nothing(url: str) -> Non
         before = await storage.changes()
         await other.post_gates("w", [], time.time())
         assert await storage.changes() != before, "it asks"
-        assert storage._database.ear is None
+        assert storage._database.listener is None
 
 
 async def test_an_inbox_in_use_is_looked_at_ten_times_a_second(url: str) -> None:

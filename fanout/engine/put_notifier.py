@@ -11,19 +11,19 @@ from fanout.core.records import Put, Submission
 from fanout.core.text import cleaned
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.intake import Intake, Request
-from fanout.engine.keeper import Keeper
 from fanout.engine.live import Live
 from fanout.engine.patience import Trouble
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
+from fanout.engine.upkeep import Upkeep
 from fanout.errors import StorageError, StorageFull, UsageError
 from fanout.plugin import Clock, Inbox, Storage
 
-__all__ = ["Arrivals"]
+__all__ = ["PutNotifier"]
 
-_log = logging.getLogger("fanout.arrivals")
+_log = logging.getLogger("fanout.put_notifier")
 _POLL = 30.0
-"""Seconds between two looks into the inbox although the keeper has seen nothing there."""
+"""Seconds between two looks into the inbox although the upkeep has seen nothing there."""
 _BATCH = 200
 """Notifications that are taken in one transaction: some 50 ms."""
 
@@ -32,8 +32,8 @@ Expected = list[tuple[Dispatcher, set[int], list[int] | None]]
 """Who is to lease, of which lanes, and how often it had asked for a lease of each before; None where it has not been told yet."""
 
 
-class Arrivals:
-    """The engine's ear for notifications that are new, whoever put them."""
+class PutNotifier:
+    """Tells the engine of notifications that are new, whoever put them."""
 
     def __init__(
         self, storage: Storage, intake: Intake, apps: Sequence[str], *, clock: Clock, trouble: Trouble
@@ -46,12 +46,12 @@ class Arrivals:
         self._dispatchers: Sequence[Dispatcher] = ()
         self._live: Live
         self._settler: Settler
-        self._keeper: Keeper
+        self._upkeep: Upkeep
         self._concerned: dict[str, list[Dispatcher]] = {}
 
-    def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, keeper: Keeper) -> Self:
+    def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, upkeep: Upkeep) -> Self:
         """Whom `announce` tells."""
-        self._dispatchers, self._live, self._settler, self._keeper = dispatchers, live, settler, keeper
+        self._dispatchers, self._live, self._settler, self._upkeep = dispatchers, live, settler, upkeep
         return self
 
     def expect(self, app: str, requests: Sequence[Request], now: float) -> Expected:
@@ -98,7 +98,7 @@ class Arrivals:
             for dispatcher in self._dispatchers:
                 dispatcher.stop(superseded)
         if keyed:
-            self._keeper.look.set()
+            self._upkeep.look.set()
 
     async def enqueue(self, connection: object, request: Request) -> Put:
         """Put a request into the transaction of `connection`. Raises `UsageError` where the storage has no inbox."""
@@ -113,7 +113,7 @@ class Arrivals:
         """Take what is committed into the inbox, where there is one."""
         inbox = self._storage.inbox
         while inbox is not None:
-            await self._keeper.arrived.wait(_POLL)
+            await self._upkeep.arrived.wait(_POLL)
             inbox.pending = False
             try:
                 while await inbox.due(self._apps, self._clock.now()) and await self._take(inbox) == _BATCH:

@@ -21,7 +21,7 @@ from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
 from fanout.plugin import Clock, Transport
 
-__all__ = ["Work"]
+__all__ = ["BindingState"]
 
 _log = logging.getLogger("fanout.work")
 _SHUT = 0.5
@@ -34,7 +34,7 @@ _HOLDS = 100_000
 """Endpoints in back-off that are known without asking storage; of more, the oldest are forgotten here."""
 
 
-class Work:
+class BindingState:
     """What the dispatcher, the senders and the settler of one binding share."""
 
     def __init__(
