@@ -35,7 +35,7 @@ import fanout
 from benchmarks.row import Row
 from fanout.cli.gateways import Gateway, toml
 from fanout.core.policy import Policy
-from fanout.testing.faulty.audit import Audit, audit
+from fanout_kit.faulty.audit import Audit, audit
 
 __all__ = ["run", "trial"]
 

@@ -38,8 +38,8 @@ from fanout.core.policy import Policy, Retention
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, Delivery, Message, Outcome, Scope, StorageContext, Throttled
 from fanout.registry import Registry
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.scripted import ScriptedTransport
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 __all__ = ["run"]
 

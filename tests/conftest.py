@@ -64,7 +64,7 @@ def logs_as_before() -> Iterator[None]:
 @pytest.fixture
 def no_blocking_call() -> Iterator[None]:
     """Fail a call of our code that blocks the event loop: sleeping, files, sockets, subprocesses."""
-    ours = ["fanout", "fanout_apns", "fanout_fcm", "fanout_webpush", "fanout_wns"]
+    ours = ["fanout", "fanout_apns", "fanout_fcm", "fanout_kit", "fanout_webpush", "fanout_wns"]
     before_it_runs = ["fanout.registry", "fanout.config"]  # plugins and settings are read when an engine is made
     with blockbuster_ctx(ours, excluded_modules=before_it_runs) as watch:
         # Held for the length of a list's append, and asked once when a binding or a database is opened: neither can wait.

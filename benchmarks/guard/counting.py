@@ -1,6 +1,6 @@
 """Counting what Python executes: calls, bytecode instructions and memory blocks, by function.
 
-Only what the program itself does counts. The virtual loop and network (`fanout.testing`) do not, nor what they call.
+Only what the program itself does counts. The virtual loop and network (`fanout_kit`) do not, nor what they call.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def part_of(function: str) -> str:
 
 def _kind(code: CodeType) -> str:
     name = place(code)
-    if name.startswith(("fanout/testing/", "benchmarks/")):
+    if name.startswith(("fanout/testing/", "tests/", "benchmarks/")):
         return _WORLD
     return _OURS if name.startswith("fanout") else _LIBRARY
 

@@ -19,11 +19,11 @@ from fanout.plugin import Context, StorageContext, literal
 from fanout.registry import Registry
 from fanout.storage.sqlite import operations
 from fanout.storage.sqlite.store import Inline, SqliteStorage
-from fanout.testing.simulation.loop import NodeLoop
-from fanout.testing.simulation.network import End, Host, Network
-from fanout.testing.simulation.trace import Trace
-from fanout.testing.simulation.world import NodeClock, World
 from fanout.testing.simulator import frames as h2
+from fanout_kit.simulation.loop import NodeLoop
+from fanout_kit.simulation.network import End, Host, Network
+from fanout_kit.simulation.trace import Trace
+from fanout_kit.simulation.world import NodeClock, World
 
 __all__ = ["GATEWAY", "Process", "Totals"]
 

@@ -26,7 +26,7 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts a unit's credentials (systemd.exec, "Credentials")."""
 
 _NO_SETTINGS = frozenset(PREFIX + name for name in ("CONFIG", "LOG_FORMAT", "FAILPOINT", "POISON", "AUTOCHECKPOINT"))
-"""Variables that say something else than a setting; the last three belong to `fanout.testing.faulty`."""
+"""Variables that say something else than a setting; the last three belong to the failpoints of our tests."""
 
 _PLATFORM = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_\w+|NAME|ENV_\w+")
 """After the name of a service: what Kubernetes ("Service", environment variables) and Docker's links make for it."""

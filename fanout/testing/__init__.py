@@ -1,4 +1,4 @@
-"""The public test kit, for this project's own tests and for the authors of plugins and the services that embed `fanout`.
+"""The public test kit, for the authors of plugins and for the programs that embed `fanout`.
 
 `check_transport` and `check_storage` hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for a
 gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback. It imports

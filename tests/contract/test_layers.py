@@ -92,6 +92,7 @@ def modules(folder: str) -> dict[str, Path]:
 
 OURS = modules("fanout")
 TRANSPORTS = modules("transports")
+KIT = modules("tests/kit")
 
 
 def imports(name: str, file: Path) -> Iterator[str]:
@@ -184,6 +185,24 @@ def test_a_transport_imports_the_plugin_contract_and_nothing_else_of_fanout(name
         if found.startswith("fanout"):
             assert any(within(found, part) for part in allowed), f"{name} imports {found}"
         assert found.partition(".")[0] != "transports", f"{name} imports {found}"
+
+
+def test_what_is_installed_does_not_import_the_kit_of_the_tests() -> None:
+    assert "fanout_kit.simulation" in KIT
+    for name, file in (OURS | TRANSPORTS).items():
+        wrong = {found for found in imports(name, file) if within(found, "fanout_kit") or within(found, "tests")}
+        assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", KIT)
+def test_the_kit_of_the_tests_imports_what_the_public_one_may(name: str) -> None:
+    allowed = ("fanout.testing", *part_of("fanout.testing")[1])
+    wrong = [
+        found
+        for found in imports(name, KIT[name])
+        if within(found, "tests") or (within(found, "fanout") and not any(within(found, part) for part in allowed))
+    ]
+    assert not wrong, f"{name} imports {wrong}"
 
 
 def test_the_test_kit_needs_no_test_framework() -> None:

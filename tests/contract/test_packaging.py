@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 FOLDERS = sorted(
     folder for folder in (ROOT / "transports").iterdir() if folder.is_dir() and folder.name != "__pycache__"
 )
-SOURCES = [file for part in ("fanout", "transports") for file in sorted((ROOT / part).rglob("*.py"))]
+SOURCES = [file for part in ("fanout", "transports", "tests/kit") for file in sorted((ROOT / part).rglob("*.py"))]
 SKIPPED = {
     "tests",
     ".git",

@@ -5,5 +5,5 @@
 
 `table` lists the rows, `rows/` measures them, one module per family. Four parties are apart: `fanout work` in processes of its
 own (`nursery`), the gateway with its ledger (`gateway`), the driver (`driver`), which writes an id down only after `send` has returned,
-and the auditor (`fanout.testing.faulty.audit`), who joins the three. Failpoints come from `fanout.testing.faulty`.
+and the auditor (`fanout_kit.faulty.audit`), who joins the three. Failpoints come from `fanout_kit.faulty`.
 """

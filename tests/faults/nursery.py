@@ -26,8 +26,8 @@ from typing import IO, Any
 __all__ = ["Child", "Nursery", "nursery"]
 
 _PRELOADED = (
-    "fanout.cli", "fanout.storage.sqlite.store", "fanout.storage.postgres.store", "fanout.http", "fanout.http.http1_session", "fanout.testing.faulty.storage",
-    "fanout.testing.faulty.installed", "fanout.testing.faulty.transport", "fanout_apns.transport", "fanout_apns.auth",
+    "fanout.cli", "fanout.storage.sqlite.store", "fanout.storage.postgres.store", "fanout.http", "fanout.http.http1_session", "fanout_kit.faulty.storage",
+    "fanout_kit.faulty.installed", "fanout_kit.faulty.transport", "fanout_apns.transport", "fanout_apns.auth",
     "fanout_apns.simulator", "fanout_webpush.transport", "fanout_webpush.simulator", "fanout_fcm.transport", "fanout_fcm.simulator",
     "aiohttp", "decimal", "pydantic", "pydantic.dataclasses", "fanout.config.load", "fanout.config.binding", "apsw", "cryptography.hazmat.primitives.serialization", "tests.faults.gateway", "tests.faults.driver", "uvloop",
 )  # fmt: skip
@@ -236,8 +236,8 @@ def _enter(network: str) -> None:
 def fanout_main() -> int:
     """`fanout`, for a child: with the faulty plugins where they are asked for."""
     from fanout.cli import main as cli
-    from fanout.testing.faulty.failpoints import arm
-    from fanout.testing.faulty.installed import install
+    from fanout_kit.faulty.failpoints import arm
+    from fanout_kit.faulty.installed import install
 
     install()
     arm()

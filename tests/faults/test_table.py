@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.testing.faulty import NAMES
+from fanout_kit.faulty import NAMES
 from tests.faults.all_rows import ROWS
 from tests.faults.endings import Ending, told_to_end
 from tests.faults.nursery import Nursery

@@ -16,8 +16,8 @@ from typing import Any
 import fanout
 from fanout.cli.gateways import toml_value
 from fanout.engine import Engine
-from fanout.testing.faulty.audit import Audit, audit
 from fanout_apns.simulator import ApnsSimulator
+from fanout_kit.faulty.audit import Audit, audit
 from tests.faults.endings import Ending
 from tests.faults.gateway import Gateway
 from tests.faults.nursery import Child, Nursery
@@ -244,8 +244,8 @@ class World:
 
 def driver_main() -> int:
     """The driver, for a child of the nursery: with the faulty storage where the configuration asks for it."""
-    from fanout.testing.faulty.failpoints import arm
-    from fanout.testing.faulty.installed import install
+    from fanout_kit.faulty.failpoints import arm
+    from fanout_kit.faulty.installed import install
     from tests.faults.driver import main
 
     install()

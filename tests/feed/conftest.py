@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -13,7 +13,7 @@ from machine import Life
 
 from fanout.plugin import Storage
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 from tests.postgres.books import unbalanced
 from tests.postgres.conftest import Databases, opened
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.testing.postgres import PostgresServer
+from fanout_kit.postgres import PostgresServer
 
 __all__ = ["bouncer"]
 

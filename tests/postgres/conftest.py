@@ -17,8 +17,8 @@ from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.probe import families
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage import Maker
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 from tests.faults.conftest import nursery
 from tests.postgres.books import unbalanced
 

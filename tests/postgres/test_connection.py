@@ -23,8 +23,8 @@ from fanout.storage.postgres import operations
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.store import PostgresStorage, make
 from fanout.testing.clock import VirtualClock
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage_kit import T0, device, lease_all, post, standing, submission
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .conftest import Databases
 from .cutter import Cutter

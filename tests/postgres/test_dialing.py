@@ -16,8 +16,8 @@ from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.storage.postgres import dialing, pool
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage_kit import T0, device
+from fanout_kit.postgres import PostgresServer
 
 from .bouncer import bouncer
 from .test_connection import context

@@ -22,8 +22,8 @@ from fanout.core.model import Notification, Target
 from fanout.core.records import Taken
 from fanout.errors import Conflict, UsageError
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage_kit import T0, lease_all, settle_all, standing, submission
+from fanout_kit.postgres import PostgresServer
 from tests.postgres.conftest import Databases
 from tests.postgres.hosts import ASYNC, BLOCKING, EVERY, begin, django_connection
 from tests.postgres.places import CONTEXT, Place, keyed, lent

@@ -18,8 +18,8 @@ from fanout.plugin import StorageContext
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.greeting import Greeting, Identity, judge
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage_kit import T0, device, post, standing, submission
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .bouncer import bouncer
 from .conftest import Databases

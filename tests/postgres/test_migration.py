@@ -15,8 +15,8 @@ from fanout.storage.postgres.schema import STEPS, VERSION
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import Options, parse
 from fanout.testing.clock import VirtualClock
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage_kit import T0, device
+from fanout_kit.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

@@ -10,8 +10,8 @@ import pytest
 from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage_kit import T0, device, submission
+from fanout_kit.postgres import PostgresServer
 
 from .test_connection import context
 

@@ -20,9 +20,9 @@ from fanout.errors import StorageRefused
 from fanout.plugin import Sealer, StorageContext
 from fanout.storage.postgres import sealing
 from fanout.testing.clock import VirtualClock
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.storage import CHECKS, Maker, run_check, storage_directory, storage_subscriptions
 from fanout.testing.storage_kit import T0, device, submission
+from fanout_kit.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

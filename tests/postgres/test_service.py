@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fanout.service.auth import new_user_key, user_token
-from fanout.testing.postgres import PostgresServer
+from fanout_kit.postgres import PostgresServer
 from tests.feed.feedrig import Events, events
 from tests.service.serverig import Place, Server, bearer, devices, place_in
 

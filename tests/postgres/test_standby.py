@@ -13,8 +13,8 @@ from fanout.errors import StorageUnavailable
 from fanout.storage.postgres import operations
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage_kit import T0, device, submission
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .test_connection import context
 from .test_ground import _patiently

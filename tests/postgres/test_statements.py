@@ -20,7 +20,7 @@ from fanout.storage.postgres.greeting import SETTINGS
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.probe import main, probe, statements
 from fanout.storage.postgres.url import parse
-from fanout.testing.postgres import PostgresServer
+from fanout_kit.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

@@ -19,8 +19,8 @@ from fanout.core.model import Target
 from fanout.errors import StorageError
 from fanout.storage.postgres.greeting import Identity
 from fanout.storage.postgres.switching import same, text
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage_kit import T0, device, submission
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .test_connection import context
 from .test_ground import _patiently, at

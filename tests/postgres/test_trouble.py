@@ -16,9 +16,9 @@ from fanout.errors import ContentRefused, StorageError, StorageRefused, StorageU
 from fanout.plugin import Policy, Rejected, StorageContext
 from fanout.storage.postgres import pool
 from fanout.storage.postgres.store import PostgresStorage
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.scripted import ScriptedTransport
 from fanout.testing.storage_kit import T0, device
+from fanout_kit.postgres import PostgresServer
 
 from .conftest import Databases
 from .test_connection import context

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.testing.simulation import simulate
+from fanout_kit.simulation import simulate
 
 pytestmark = pytest.mark.timeout(600)
 

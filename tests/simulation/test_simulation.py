@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from fanout.testing.simulation import BUGS, draw, simulate
-from fanout.testing.simulation.__main__ import main
+from fanout_kit.simulation import BUGS, draw, simulate
+from fanout_kit.simulation.__main__ import main
 
 pytestmark = pytest.mark.timeout(600)
 
 SEEDS = (3, 14)
 DIGESTS = (
-    "import sys; from fanout.testing.simulation import simulate; print([simulate(int(s)).digest for s in sys.argv[1:]])"
+    "import sys; from fanout_kit.simulation import simulate; print([simulate(int(s)).digest for s in sys.argv[1:]])"
 )
 
 
@@ -81,7 +81,7 @@ def test_a_run_exercises_what_it_is_meant_to() -> None:
 def test_the_printed_command_replays_the_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "0..20", "--bug", "lose-retry"]) == 1
     said = capsys.readouterr().out
-    command = re.search(r"replay: python -m fanout\.testing\.simulation (.*)", said)
+    command = re.search(r"replay: python -m fanout_kit\.simulation (.*)", said)
     assert command is not None
     verdict = re.search(r"seed \d+: .*", said)
     assert verdict is not None

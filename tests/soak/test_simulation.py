@@ -22,7 +22,7 @@ def test_no_seed_breaks_a_promise() -> None:
     edges = [_TESTED + many * core // cores for core in range(cores + 1)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "fanout.testing.simulation", "--keep-going", "--seeds", f"{first}..{last - 1}"],
+            [sys.executable, "-m", "fanout_kit.simulation", "--keep-going", "--seeds", f"{first}..{last - 1}"],
             stdout=subprocess.PIPE,
             text=True,
         )

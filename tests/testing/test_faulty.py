@@ -14,11 +14,11 @@ import pytest
 
 import fanout
 from fanout.core.ids import delivery_id
-from fanout.testing.faulty import NAMES, Failpoint, arm, audit, reached, unpowered
-from fanout.testing.faulty.disk import Write
-from fanout.testing.faulty.failpoints import error
 from fanout.testing.simulator.ledger import Ledger
 from fanout_apns.simulator import ApnsSimulator
+from fanout_kit.faulty import NAMES, Failpoint, arm, audit, reached, unpowered
+from fanout_kit.faulty.disk import Write
+from fanout_kit.faulty.failpoints import error
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +49,13 @@ def test_an_error_comes_at_its_hit_and_from_then_on() -> None:
 
 def test_the_program_knows_its_failpoints_and_its_plugins(tmp_path: Path) -> None:
     listed = subprocess.run(
-        [sys.executable, "-m", "fanout.testing.faulty"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "fanout_kit.faulty"], capture_output=True, text=True, check=True
     ).stdout
     assert [line.split()[0] for line in listed.splitlines()] == list(NAMES)
     config = tmp_path / "fanout.toml"
     config.write_text('storage = "faulty-sqlite:x.db"\n')
     told = subprocess.run(
-        [sys.executable, "-m", "fanout.testing.faulty", "doctor", "--config", str(config)],
+        [sys.executable, "-m", "fanout_kit.faulty", "doctor", "--config", str(config)],
         capture_output=True,
         text=True,
         check=False,

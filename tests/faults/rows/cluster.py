@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from fanout.core.model import Notification
-from fanout.testing.postgres import PostgresServer
 from fanout.testing.simulator.ledger import read_ledger
+from fanout_kit.postgres import PostgresServer
 from tests.faults.nursery import Child
 from tests.faults.rows.kills import CHECKPOINT
 from tests.faults.rows.postgres import Cutter, quit_all, server

@@ -24,10 +24,10 @@ from fanout.errors import StorageRefused
 from fanout.plugin import Storage, StorageContext
 from fanout.registry import Registry
 from fanout.testing.clock import VirtualClock
-from fanout.testing.faulty.audit import Audit
-from fanout.testing.faulty.disk import Recorder, unpowered
 from fanout.testing.scripted import ScriptedTransport
 from fanout.testing.simulator.ledger import read_ledger
+from fanout_kit.faulty.audit import Audit
+from fanout_kit.faulty.disk import Recorder, unpowered
 from tests.faults.nursery import Child
 from tests.faults.rows.kills import words
 from tests.faults.table import Finding, NotRun, measured

@@ -19,12 +19,12 @@ _NATS = "needs NATS JetStream, for which there is no storage"
 
 @measured(45, "deterministic simulation", "0 violations; the same seed is the same run")
 async def simulation(form: Form) -> Finding:
-    """Seeds that no test has in its list, drawn from the run's; what the runs are is in `fanout/testing/simulation`."""
+    """Seeds that no test has in its list, drawn from the run's; what the runs are is in `tests/kit/fanout_kit/simulation`."""
     count = form.pick(3, 400)
     first = form.rng.randrange(10_000, 1_000_000)
     seeds = f"{first}..{first + count - 1}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "fanout.testing.simulation", "--seeds", seeds, "--keep-going",
+        sys.executable, "-m", "fanout_kit.simulation", "--seeds", seeds, "--keep-going",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     out, _ = await process.communicate()

@@ -11,7 +11,7 @@ from typing import Any
 
 import apsw
 
-from fanout.testing.faulty.audit import Audit
+from fanout_kit.faulty.audit import Audit
 from tests.faults.table import Finding, measured
 from tests.faults.world import Form, World, until, world
 
@@ -144,7 +144,7 @@ SCENES: dict[str, Scene] = {
 
 @measured(2, "kill -9 at every failpoint", _HONEST)
 async def failpoints(form: Form) -> Finding:
-    """Each name of `fanout.testing.faulty`, at a hit drawn anew each time."""
+    """Each name of `fanout_kit.faulty`, at a hit drawn anew each time."""
     each = form.pick(1, 30)
     rng = form.rng
     audits: dict[str, tuple[int, Audit]] = {}

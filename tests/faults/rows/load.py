@@ -17,10 +17,10 @@ from fanout.core.policy import Policy
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, StorageContext
 from fanout.registry import Registry
-from fanout.testing.faulty.disk import Disk
 from fanout.testing.scripted import ScriptedTransport
 from fanout.testing.simulator.ledger import read_ledger
 from fanout_apns.simulator import ApnsSimulator
+from fanout_kit.faulty.disk import Disk
 from tests.faults.table import Finding, measured
 from tests.faults.world import Form, World, until, world
 

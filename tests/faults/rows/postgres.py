@@ -19,9 +19,9 @@ from fanout.errors import StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.clock import VirtualClock
-from fanout.testing.faulty.audit import Audit
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 from fanout.testing.storage_kit import T0, device, submission
+from fanout_kit.faulty.audit import Audit
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 from tests.faults.endings import told_to_end
 from tests.faults.nursery import Child
 from tests.faults.rows.kills import CHECKPOINT, IN_FLIGHT, honest, words

@@ -20,11 +20,11 @@ from fanout.core.settlement import Attempted, Retry, decide
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, Delivery, Outcome, StorageContext, clock_of
 from fanout.registry import Registry
-from fanout.testing.postgres import PostgresServer, find_programs
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 from fanout.testing.simulator.ledger import read_ledger
 from fanout_apns.simulator import ApnsSimulator
 from fanout_fcm.simulator import FcmSimulator
+from fanout_kit.postgres import PostgresServer, find_programs
 from fanout_webpush.simulator import WebPushSimulator
 from fanout_wns.simulator import WnsSimulator
 from tests.faults.endings import told_to_end

@@ -20,9 +20,9 @@ from fanout.plugin import StorageContext
 from fanout.registry import Registry
 from fanout.storage.sqlite.schema import STEPS, VERSION
 from fanout.testing.clock import VirtualClock
-from fanout.testing.faulty.failpoints import arm
-from fanout.testing.faulty.installed import install
 from fanout.testing.simulator.ledger import read_ledger
+from fanout_kit.faulty.failpoints import arm
+from fanout_kit.faulty.installed import install
 from tests.faults.table import Finding, NotRun, measured
 from tests.faults.world import Form, world
 

@@ -1,0 +1,3 @@
+"""What a delivery costs, against gateways on loopback; `python -m benchmarks` runs it. May import everything, the kit of the tests too."""
+
+import tests  # noqa: F401  (tests/kit becomes a source root of this process)
