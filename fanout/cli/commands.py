@@ -8,31 +8,61 @@ from typing import Annotated
 
 import typer
 
-from fanout.cli import (
-    audit,
-    cancel,
-    demo,
-    doctor,
-    endpoints,
-    explain,
-    init,
-    keys,
-    pause,
-    resume,
-    send,
-    serve,
-    status,
-    users,
-    work,
-)
-from fanout.cli.shell import say
+from fanout.cli.lazy import lazy_group
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
 __all__ = ["app", "main"]
 
 DONE, FAILED, USAGE = 0, 1, 2
 
+COMMANDS = {
+    "demo": (
+        "fanout.cli.demo:demo",
+        "Try it without an account: every gateway simulated and a broadcast to all, or with --browser a real push.",
+    ),
+    "init": (
+        "fanout.cli.init:init",
+        "Ask a few questions, write a commented configuration and its keys, and make a first test push.",
+    ),
+    "serve": (
+        "fanout.cli.serve:serve",
+        "Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.",
+    ),
+    "work": (
+        "fanout.cli.work:work",
+        "Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.",
+    ),
+    "send": ("fanout.cli.send:send", "Accept a notification durably and print its id."),
+    "status": (
+        "fanout.cli.status:status",
+        "How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused.",
+    ),
+    "explain": (
+        "fanout.cli.explain:explain",
+        "Every decision about one delivery, oldest first, and what it waits for now.",
+    ),
+    "pause": ("fanout.cli.pause:pause", "Send nothing more of a notification, or of a binding, until `resume`."),
+    "resume": ("fanout.cli.resume:resume", "Let a paused notification or binding go on."),
+    "cancel": ("fanout.cli.cancel:cancel", "Stop what has not been sent, and print how things stand then."),
+    "audit": (
+        "fanout.cli.audit:audit",
+        "Who did what: users erased, keys made, bindings and notifications stopped.",
+    ),
+    "doctor": ("fanout.cli.doctor:doctor", "Check every plugin, credential and database."),
+    "keys": (
+        "fanout.cli.keys:keys",
+        "Make a new key, and print what belongs to the clients and the lines for the configuration.",
+    ),
+    "endpoints": (
+        "fanout.cli.endpoints:app",
+        "Device endpoints: add, import, list, show, remove, restore, seal.",
+    ),
+    "users": ("fanout.cli.users:app", "Users: erase, export."),
+}
+"""Each command: where it is, and the first sentence of its help."""
+
 app = typer.Typer(
+    cls=lazy_group(COMMANDS),
     name="fanout",
     help="Push delivery: tell Alice, and every device she has gets it.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration.",
@@ -42,21 +72,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
-app.command()(init.init)
-app.command()(serve.serve)
-app.command()(work.work)
-app.command()(send.send)
-app.command()(status.status)
-app.command()(explain.explain)
-app.command()(pause.pause)
-app.command()(resume.resume)
-app.command()(cancel.cancel)
-app.add_typer(endpoints.app, name="endpoints")
-app.add_typer(users.app, name="users")
-app.command()(audit.audit)
-app.command()(doctor.doctor)
-app.command()(keys.keys)
 
 
 def _version(wanted: bool) -> None:
@@ -76,6 +91,12 @@ def _options(
     """Push delivery: tell Alice, and every device she has gets it."""
 
 
+def _say(text: str, **how: str) -> None:
+    from fanout.cli.shell import say  # which imports the engine
+
+    say(text, **how)
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration."""
     sys.exit(_run())
@@ -85,17 +106,18 @@ def _run() -> int:
     try:
         app()
     except SystemExit as ended:
-        return _flushed(ended.code if isinstance(ended.code, int) else FAILED)
+        # Typer's own for Ctrl-C, 130, is none of ours.
+        return _flushed(ended.code if isinstance(ended.code, int) and ended.code in (DONE, USAGE) else FAILED)
     except (UsageError, ConfigurationError, PluginError) as error:
-        say(f"fanout: {error}", level="error")
+        _say(f"fanout: {error}", level="error")
         return USAGE
     except FanoutError as error:
-        say(f"fanout: {error}", level="error")
+        _say(f"fanout: {error}", level="error")
         return FAILED
     except BrokenPipeError:
         return _hush()
     except KeyboardInterrupt:
-        say("fanout: interrupted.")
+        _say("fanout: interrupted.")
         return FAILED
     return _flushed(DONE)
 

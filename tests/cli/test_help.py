@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from fanout.cli.commands import app
+from fanout.cli.commands import COMMANDS, app
 
 
 def _commands() -> list[list[str]]:
@@ -32,6 +32,23 @@ def test_help_is_plain_text(shell: Any, words: list[str]) -> None:
 
 def test_a_table_is_named_in_help(shell: Any) -> None:
     assert "[service]" in shell.ok("serve", "--help")
+
+
+def test_help_lists_each_command_by_its_own_first_sentence() -> None:
+    root: Any = typer.main.get_command(app)
+    for name, (_, line) in COMMANDS.items():
+        written = " ".join(root.commands[name].help.partition("\n\n")[0].split())
+        assert written == line or written.startswith(f"{line} "), name
+
+
+def test_version_and_help_import_no_engine() -> None:
+    program = "import sys, atexit; atexit.register(lambda: print('\\n', *sys.modules, file=sys.stderr)); from fanout.cli import main; main()"
+    for word in ("--version", "--help"):
+        found = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, timeout=60)
+        assert found.returncode == 0, found.stderr
+        loaded = set(found.stderr.split())
+        assert "fanout.cli.commands" in loaded
+        assert not loaded & {"fanout.bootstrap", "fanout.engine", "fanout.config", "pydantic", "asyncio"}, word
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
