@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
+.PHONY: demo test docs lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -23,6 +24,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(MAKE) -j 2 lint type
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+
+$(DOCS): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# Into site/, without the network; a dead link fails it.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -71,4 +80,4 @@ test-pythons: $(STAMP)
 	$(BIN)/python -m tests.environments pythons $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site

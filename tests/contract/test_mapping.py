@@ -1,11 +1,10 @@
-"""The README's table of one notification in four forms, held row by row to what the four transports really make."""
+"""The table in docs/transports.md of one notification in four forms, held row by row to what the four transports really make."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -16,9 +15,9 @@ from fanout_apns import payload as apns
 from fanout_fcm import payload as fcm
 from fanout_webpush import payload as webpush
 from fanout_wns import payload as wns
+from tests.contract.pages import section
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## One notification, four shapes")[2].partition("\n## ")[0]
+SECTION = section("One notification, four shapes")
 ROWS = {
     cells[0]: dict(zip(("apns", "fcm", "webpush", "wns"), cells[1:], strict=True))
     for line in SECTION.splitlines()

@@ -1,4 +1,4 @@
-"""The examples of README.md run as they stand."""
+"""The examples of README.md and of docs/ run as they stand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ import pytest
 
 import fanout
 from fanout import bootstrap
+from tests.contract.pages import EXAMPLES, PAGES, PYTHON_BLOCKS, ROOT, SHELL_BLOCKS, blocks, section
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", README, re.DOTALL))
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 CONFIG = 'storage = "sqlite:fanout.db"\n[apps.default.transports.pigeon]\n'
 
 
@@ -64,9 +62,9 @@ def test_the_first_example_prints_what_it_should(tmp_path: Path) -> None:
 
 
 def test_every_python_block_is_python() -> None:
-    assert len(PYTHON_BLOCKS) > len(EXAMPLES)
+    assert len(PYTHON_BLOCKS) >= 12
     for block in PYTHON_BLOCKS:
-        compile(f"async def block():\n{textwrap.indent(block, '    ')}", "README.md", "exec")
+        compile(f"async def block():\n{textwrap.indent(block, '    ')}", "a page", "exec")
 
 
 def test_the_fastapi_example(folder: Path) -> None:
@@ -217,7 +215,7 @@ def test_the_configuration_example_is_a_configuration(tmp_path: Path) -> None:
     from fanout_fcm.simulator import FcmSimulator
     from fanout_webpush.vapid import make_vapid_keys
 
-    (text, *_) = re.findall(r"```toml\n(storage.*?)```", README, re.DOTALL)
+    (text,) = [block for block in blocks("toml", section("The file")) if block.startswith("storage")]
     bindings = tomllib.loads(text)["apps"]["default"]["transports"]
     key = make_vapid_keys().private_pem.reveal()  # Apple's keys are of the same curve and form
     account = FcmSimulator(folder=tmp_path / "google").service_account
@@ -238,11 +236,8 @@ def test_the_configuration_example_is_a_configuration(tmp_path: Path) -> None:
 
 
 def test_each_transport_has_the_readme_that_is_pointed_to() -> None:
-    root = Path(__file__).parents[2]
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert {str(file.relative_to(root)) for file in (root / "transports").glob("*/README.md")} <= set(linked)
-    for link in linked:
-        assert (root / link).is_file(), link
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES["README.md"])
+    assert {str(file.relative_to(ROOT)) for file in (ROOT / "transports").glob("*/README.md")} <= set(linked)
 
 
 def test_every_command_in_the_examples_exists() -> None:
@@ -251,7 +246,7 @@ def test_every_command_in_the_examples_exists() -> None:
     from fanout.cli.commands import app
 
     known = typer.main.get_command(app)
-    shells = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    shells = "\n".join(SHELL_BLOCKS)
     lines = [line.partition("#")[0].split() for line in shells.splitlines() if line.startswith("fanout ")]
     lines += [
         line.partition("#")[0].split()[0:] for line in shells.splitlines() if line.startswith(".venv/bin/fanout ")
@@ -270,7 +265,7 @@ def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
     """The block as it stands, in order, against a simulated gateway; ID is the id that a command before it printed."""
     from fanout.cli.gateways import Gateway, toml
 
-    block = README.partition("## From the shell")[2].partition("```sh\n")[2].partition("```")[0]
+    (block,) = blocks("sh", section("From the shell"))
     lines = [line.partition(" #")[0].split() for line in block.splitlines()]
     assert all(words[0] == "fanout" for words in lines)
     (tmp_path / "devices.ndjson").write_text(
@@ -315,11 +310,6 @@ def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
     assert "wrong" not in said["doctor"]
 
 
-def section(title: str) -> str:
-    """What stands under a heading."""
-    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
-
-
 @pytest.mark.timeout(180)  # four Python processes are started, on a machine that may be busy
 def test_the_runbook_has_each_reason_for_waiting_and_its_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -332,7 +322,7 @@ def test_the_runbook_has_each_reason_for_waiting_and_its_commands_run(
     symptoms = [line.split("|")[1] for line in runbook.splitlines() if line.startswith("| ")]
     for reason in set(Waiting) - {Waiting.READY, Waiting.SCHEDULED}:
         assert any(f"`{reason}`" in symptom for symptom in symptoms), reason
-    block = section("In operation").partition("```sh\n")[2].partition("```")[0]
+    (block,) = blocks("sh", section("In operation"))
     lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
     commands = list(dict.fromkeys([*lines, *re.findall(r"`(fanout [^`]+)`", runbook)]))
     assert len(commands) >= 12
@@ -404,7 +394,7 @@ def work_until_told_to_end(folder: Path, words: list[str]) -> None:
         worker.communicate()
 
 
-def test_the_metrics_in_the_readme_are_metrics(tmp_path: Path) -> None:
+def test_the_metrics_on_the_pages_are_metrics(tmp_path: Path) -> None:
     from fanout.metrics import render
     from fanout_apns.simulator import ApnsSimulator
 
@@ -418,7 +408,7 @@ def test_the_metrics_in_the_readme_are_metrics(tmp_path: Path) -> None:
             return set(re.findall(r"^# TYPE (\w+)", (await render(engine)).decode(), re.MULTILINE))
 
     known = asyncio.run(names())
-    text = section("In operation") + section("Runbook")
+    text = "".join(PAGES[f"docs/{name}.md"] for name in ("operations", "runbook", "alerts"))
     used = {name.removesuffix("_bucket") for name in re.findall(r"\bfanout_[a-z_]+", text)}
     assert len(used) >= 8
     assert used <= known, used - known

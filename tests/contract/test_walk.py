@@ -1,4 +1,4 @@
-"""The service in README.md: its configuration is one, its app mounts, and its walk is walked with curl, as it stands."""
+"""The service in docs/service.md and README.md: its configuration is one, its app mounts, and its walk is walked with curl, as it stands."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fanout.config import load
 from fanout.registry import Registry
 from fanout.service.auth import new_user_key
 from fanout_webpush.vapid import make_vapid_keys
+from tests.contract.pages import EXAMPLES, section
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## As a service\n")[2].partition("\n## ")[0]
-WALK = SECTION.partition("<!-- example: walk -->\n```sh\n")[2].partition("```")[0]
+SECTION = section("As a service")
+WALK = EXAMPLES["walk"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
 PATIENCE = 60.0
 Shell = Callable[..., str]
@@ -75,7 +75,7 @@ class Told:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """What the command that README starts says, on a free port instead of the usual one."""
+    """What the command that the page starts says, on a free port instead of the usual one."""
     (command,) = re.findall(r"^(fanout serve .*?) +#", SECTION, re.MULTILINE)
     words = [sys.executable, "-m", *command.split(), "--port", "0"]
     process = subprocess.Popen(words, cwd=tmp_path, env=ENVIRON, stderr=subprocess.PIPE, text=True)
@@ -165,7 +165,7 @@ def changes(said: str) -> list[dict[str, object]]:
 
 @pytest.fixture
 def configured(tmp_path: Path) -> Path:
-    """README's `[service]` in a configuration that is otherwise whole."""
+    """The page's `[service]` in a configuration that is otherwise whole."""
     (text,) = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
     (tmp_path / "vapid.pem").write_text(make_vapid_keys().private_pem.reveal())
     id = re.findall(r'user_keys\]\].*?id = "(\w+)"', text, re.DOTALL)[0]
@@ -189,9 +189,8 @@ def test_the_configuration_of_the_service(configured: Path) -> None:
 
 def test_the_app_that_is_mounted(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(configured)
-    (code,) = re.findall(r"<!-- example: mounted -->\n```python\n(.*?)```", SECTION, re.DOTALL)
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(EXAMPLES["mounted"], "service.md", "exec"), names)
     app, push = names["app"], names["push"]
 
     async def ask() -> tuple[int, int]:

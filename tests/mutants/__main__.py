@@ -19,7 +19,7 @@ from tests.mutants.plant import ROOT, Plant
 
 __all__ = ["Copy", "main"]
 
-_COPIED = ("fanout", "transports", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "Makefile", ".gitignore")  # fmt: skip
+_COPIED = ("fanout", "transports", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "docs", "Makefile", ".gitignore")  # fmt: skip
 _LONGEST = 600.0
 """Seconds after which a fault that makes its tests hang has been noticed."""
 _FAILED, _PASSED = 1, 0

@@ -1,4 +1,4 @@
-"""The examples of README.md that need a PostgreSQL server run as they stand: FastAPI with SQLAlchemy, and Django."""
+"""The examples of docs/transactions.md that need a PostgreSQL server run as they stand: FastAPI with SQLAlchemy, and Django."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import fanout
-from tests.contract.test_readme import EXAMPLES, install
+from tests.contract.pages import EXAMPLES
+from tests.contract.test_readme import install
 from tests.postgres.conftest import Databases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]

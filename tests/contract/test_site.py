@@ -1,0 +1,126 @@
+"""The pages: their links, the length of their lines, their places in the site, and the site as it is built."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.contract.pages import ROOT
+
+SKIPPED = {".venv", "node_modules", "site", ".git"}
+FILES = sorted(
+    file.relative_to(ROOT)
+    for file in ROOT.rglob("*.md")
+    if not any(part in SKIPPED or part.startswith(".") for part in file.relative_to(ROOT).parts)
+)
+WIDTH = 120
+_FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def prose(text: str) -> str:
+    """A page without its code blocks, line for line."""
+    return _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, which GitHub and the site give alike."""
+    plain = re.sub(r"[`*]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)).strip().lower()
+    return re.sub(r"[\s]", "-", re.sub(r"[^\w\s-]", "", plain))
+
+
+@cache
+def anchors(file: Path) -> frozenset[str]:
+    text = prose((ROOT / file).read_text(encoding="utf-8"))
+    return frozenset(slug(heading) for heading in re.findall(r"^#+ +(.*)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_no_line_of_prose_is_too_long(file: Path) -> None:
+    """Rows of tables, and code, may be longer."""
+    lines = prose((ROOT / file).read_text(encoding="utf-8")).splitlines()
+    long = [n for n, line in enumerate(lines, 1) if len(line) > WIDTH and not line.lstrip().startswith("|")]
+    assert not long, f"{file}: lines {long} are longer than {WIDTH} characters"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_no_link_within_the_repository_is_dead(file: Path) -> None:
+    for link in _LINK.findall(re.sub(r"`[^`\n]*`", "", prose((ROOT / file).read_text(encoding="utf-8")))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / file).parent / path if path else ROOT / file
+        assert target.exists(), f"{file}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target.resolve().relative_to(ROOT)), f"{file}: {link} has no such heading"
+
+
+def test_the_readme_and_the_architecture_are_short() -> None:
+    for name, limit in (("README.md", 180), ("ARCHITECTURE.md", 200)):
+        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= limit, name
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "reference").glob("*.md"))
+    named = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
+    public = set()
+    for module in ("", ".sync", ".plugin", ".service", ".service.auth", ".client", ".testing", ".metrics"):
+        path = f"fanout{module}"
+        public |= {f"{path}.{name}" for name in import_module(path).__all__ if not name.startswith("_")}
+    assert named == public
+
+
+def test_every_page_has_a_place_in_the_site() -> None:
+    def places(nav: object) -> Iterator[str]:
+        if isinstance(nav, str):
+            yield nav
+        for each in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+            yield from places(each)
+
+    listed = list(places(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    assert len(set(listed)) == len(listed)
+    there = {str(file.relative_to("docs")) for file in FILES if file.parts[0] == "docs"}
+    elsewhere = set(re.findall(r'^    "([\w-]+\.md)": "', (ROOT / "docs/_hooks/repository_pages.py").read_text(), re.M))
+    assert set(listed) == there | elsewhere
+
+
+class _Loads(HTMLParser):
+    """Addresses that a browser fetches for a page, without a click."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "link" and given.get("rel") not in ("canonical", "next", "prev", "alternate"):
+            self.found.append(given.get("href") or "")
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed", "object"):
+            self.found += [given.get(name) or "" for name in ("src", "srcset", "data")]
+
+
+@pytest.mark.long("links, anchors and places are checked without mkdocs")
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is missing: make docs installs it")
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= 40
+    for page in pages:
+        loads = _Loads()
+        loads.feed(page.read_text(encoding="utf-8"))
+        assert not [each for each in loads.found if re.match(r"(https?:)?//", each)], page
+    for sheet in (tmp_path / "site").rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)\"' ]+", text), sheet
