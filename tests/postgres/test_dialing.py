@@ -6,7 +6,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import asyncpg
 import pytest
@@ -45,6 +45,19 @@ async def dark() -> AsyncIterator[int]:
 
 
 @contextmanager
+def unanswered() -> Iterator[int]:
+    """A port whose handshakes get no answer, as of a host without power: its queue of connections is full (Linux drops the SYN)."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            attempt = waiting.enter_context(socket.socket())
+            attempt.setblocking(False)
+            attempt.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+@contextmanager
 def refusing() -> Iterator[int]:
     """A port that nobody listens on."""
     with socket.socket() as held:
@@ -63,11 +76,12 @@ async def test_a_dark_host_and_one_that_refuses_are_passed(
     monkeypatch.setattr(dialing, "STAGGER", 0.01)
     name = server.fresh()
     async with dark() as silent:
-        with refusing() as closed:
+        with refusing() as closed, unanswered() as unpowered:
             for ports in (
+                (unpowered, server.port),
                 (silent, server.port),
                 (closed, server.port),
-                (silent, closed, server.port),
+                (silent, unpowered, closed, server.port),
                 (server.port, silent),
             ):
                 async with at(several(server, name, *ports)) as storage:

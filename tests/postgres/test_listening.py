@@ -85,6 +85,8 @@ async def test_a_connection_that_is_lost_is_made_again(url: str, monkeypatch: py
         # What is committed while nobody listens is looked for once somebody does.
         receipt = await caller.send(HI, "user:alice")
         assert (await receipt.wait(20)).counts["accepted"] == 1
+        await until(lambda: heard(worker))
+        assert worker.storage._database.listener._connection.get_server_pid() != lost  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("more", "bound"), [("", 5.0), ("?prepared=off", 12.0)])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fanout.core.model import Notification
 from fanout.testing.simulator.ledger import read_ledger
 from fanout_kit.postgres import PostgresServer
 from tests.faults.nursery import Child
+from tests.faults.rows.hosts import hosts
 from tests.faults.rows.kills import CHECKPOINT
 from tests.faults.rows.postgres import Cutter, quit_all, server
-from tests.faults.table import Finding, Row, measured
+from tests.faults.table import Finding, NotRun, Row, measured
 from tests.faults.world import Form, World, until, world
 
 __all__ = ["ROWS"]
@@ -108,32 +111,51 @@ async def silent(form: Form) -> Finding:
     devices, before = form.pick(2_200, 5_000), form.pick(1_000, 2_500)
     async with server(form) as database:
         url = database.url(database.fresh())
-        async with Silencer(database.port, form) as proxy:
-            limits = {"connections": 1, "streams": _IN_FLIGHT}
-            async with world(form, devices=devices, policy={"lease": 4.0}, storage=url, settings=limits) as here:
-                await here.gateway.faults(delay=1.0, delay_seconds=0.6)
-                config = here.folder / "silent.toml"
-                text = here.config.read_text().replace(f":{database.port}/", f":{proxy.port}/")
-                config.write_text(text)
-                lonely = here.work(config=config)
+        limits = {"connections": 1, "streams": _IN_FLIGHT}
+        async with world(form, devices=devices, policy={"lease": 4.0}, storage=url, settings=limits) as here:
+            await here.gateway.faults(delay=1.0, delay_seconds=0.6)
+            async with _apart(form, here, database) as (lonely, silence, how):
                 await here.working(lonely)
                 await here.submit(1)
                 await until(lambda: here.gateway.arrived >= before, 120, "the first pushes")
-                proxy.silent.set()
+                await asyncio.to_thread(silence)
                 await until(lambda: "Sending stops" in lonely.said, 30, "the end of its sending")
                 await _quiet(here)
                 lonely.kill()
                 await lonely.wait()
-                await here.gateway.faults()
-                await here.drain()
-                audit = await here.audit()
-                most = _most([entry.at for entry in read_ledger(here.gateway.ledger)][:before], CHECKPOINT + 1.0)
+            await here.gateway.faults()
+            await here.drain()
+            audit = await here.audit()
+            most = _most([entry.at for entry in read_ledger(here.gateway.ledger)][:before], CHECKPOINT + 1.0)
     bound = _IN_FLIGHT + most
     found = f"duplicates {audit.duplicates:,} <= {bound:,.0f}, lost {audit.lost}, false {audit.false}"
     good = audit.lost == audit.false == 0 < audit.deliveries and audit.duplicates <= bound
-    return Finding(
-        found, good, f"{most:,} in a second and a checkpoint, {_IN_FLIGHT} in flight, {audit.deliveries:,} deliveries"
-    )
+    scale = f"{most:,} in a second and a checkpoint, {_IN_FLIGHT} in flight, {audit.deliveries:,} deliveries; {how}"
+    return Finding(found, good, scale)
+
+
+@asynccontextmanager
+async def _apart(
+    form: Form, here: World, database: PostgresServer
+) -> AsyncIterator[tuple[Child, Callable[[], None], str]]:
+    """A worker that can be cut off from the database alone, by what, and in words: a host with a cable for the database and one for the
+    gateway; without namespaces a proxy."""
+    async with AsyncExitStack() as stack:
+        gateway = int(str(here.gateway.settings["gateway"]).rpartition(":")[2].strip("/"))
+        try:
+            (host,) = await stack.enter_async_context(hosts(form, [gateway], [database.port], count=1))
+        except NotRun:
+            proxy = await stack.enter_async_context(Silencer(database.port, form))
+            loop = asyncio.get_running_loop()
+            config = here.folder / "silent.toml"
+            config.write_text(here.config.read_text().replace(f":{database.port}/", f":{proxy.port}/"))
+            yield (
+                here.work(config=config),
+                lambda: loop.call_soon_threadsafe(proxy.silent.set),
+                "through a silent proxy",
+            )  # type: ignore[misc]
+        else:
+            yield here.work(network=host.name), lambda: host.plug(1, plugged=False), "its cable pulled"
 
 
 def _most(times: list[float], seconds: float) -> int:

@@ -17,43 +17,46 @@ from tests.faults.rows.postgres import quit_all, server
 from tests.faults.table import Finding, NotRun
 from tests.faults.world import Form, moment, until, world
 
-__all__ = ["relay_main", "two_hosts"]
+__all__ = ["hosts", "relay_main", "two_hosts"]
 
-_NET = "10.203.{}.{}"
+_NET = "10.{}.{}.{}"
+_NEEDED = "needs network namespaces: run as root, with iproute2 installed"
 
 
 class Host:
-    """A network namespace that reaches this machine's loopback ports under their own numbers, through relays on both sides of its cable."""
+    """A network namespace that reaches this machine's loopback ports under their own numbers, through relays on both sides of a cable."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, cables: int) -> None:
         self.name = f"fanout-{os.getpid()}-{number}"
-        self.cable = f"fo{os.getpid() % 10_000_000}{number}"
-        self.ours, self.theirs = _NET.format(number, 1), _NET.format(number, 2)
+        self.cables = [f"fo{os.getpid() % 1_000_000}{number}{cable}" for cable in range(cables)]
+        # Another trial on this machine has other networks.
+        nets = [(128 + os.getpid() // 256 % 128, os.getpid() % 256, 16 * number + 4 * cable) for cable in range(cables)]
+        self.ours = [_NET.format(first, second, last + 1) for first, second, last in nets]
+        self.theirs = [_NET.format(first, second, last + 2) for first, second, last in nets]
 
     def make(self) -> None:
         """Raises `NotRun` where this user may not."""
         try:
             _ip("netns", "add", self.name)
         except (OSError, subprocess.CalledProcessError):
-            raise NotRun("needs network namespaces: run as root, with iproute2 installed") from None
-        _ip("link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("addr", "add", f"{self.ours}/30", "dev", self.cable)
-        _ip("link", "set", self.cable, "up")
-        for words_ in (
-            ("addr", "add", f"{self.theirs}/30", "dev", "eth0"),
-            ("link", "set", "eth0", "up"),
-            ("link", "set", "lo", "up"),
-        ):
-            _ip("-n", self.name, *words_)
+            raise NotRun(_NEEDED) from None
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        for number, (cable, ours, theirs) in enumerate(zip(self.cables, self.ours, self.theirs, strict=True)):
+            end = f"eth{number}"
+            _ip("link", "add", cable, "type", "veth", "peer", "name", end, "netns", self.name)
+            _ip("addr", "add", f"{ours}/30", "dev", cable)
+            _ip("link", "set", cable, "up")
+            _ip("-n", self.name, "addr", "add", f"{theirs}/30", "dev", end)
+            _ip("-n", self.name, "link", "set", end, "up")
 
     def remove(self) -> None:
-        """The cable goes with it."""
+        """Its cables go with it."""
         with suppress(subprocess.CalledProcessError):
             _ip("netns", "del", self.name)
 
-    def plug(self, *, plugged: bool) -> None:
-        """Pull the cable, or put it back."""
-        _ip("link", "set", self.cable, "up" if plugged else "down")
+    def plug(self, cable: int = 0, *, plugged: bool) -> None:
+        """Pull a cable, or put it back."""
+        _ip("link", "set", self.cables[cable], "up" if plugged else "down")
 
 
 def _ip(*words_: str) -> None:
@@ -61,19 +64,19 @@ def _ip(*words_: str) -> None:
 
 
 @asynccontextmanager
-async def _hosts(form: Form, ports: list[int], count: int = 2) -> AsyncIterator[list[Host]]:
-    """That many hosts, from each of which these loopback ports can be reached."""
+async def hosts(form: Form, *cables: list[int], count: int = 2) -> AsyncIterator[list[Host]]:
+    """That many hosts, each with so many cables, over which these loopback ports can be reached. Raises `NotRun`."""
     if which("ip") is None:
-        raise NotRun("needs network namespaces: run as root, with iproute2 installed")
-    hosts = [Host(number) for number in range(1, count + 1)]
+        raise NotRun(_NEEDED)
+    made = [Host(number, len(cables)) for number in range(1, count + 1)]
     relays: list[Child] = []
     async with AsyncExitStack() as stack:
-        for host in hosts:
-            host.make()
+        for host in made:
             stack.callback(host.remove)
-            for port in ports:
+            host.make()
+            for ours, port in ((ours, port) for ours, ports in zip(host.ours, cables, strict=True) for port in ports):
                 # On this side from the cable to loopback, and in the namespace from its loopback to the cable.
-                for place, listen, upstream in (("", host.ours, "127.0.0.1"), (host.name, "127.0.0.1", host.ours)):
+                for place, listen, upstream in (("", ours, "127.0.0.1"), (host.name, "127.0.0.1", ours)):
                     log = form.folder / f"relay-{len(relays)}.log"
                     argv = ["relay", listen, upstream, str(port)]
                     relays.append(
@@ -82,7 +85,7 @@ async def _hosts(form: Form, ports: list[int], count: int = 2) -> AsyncIterator[
         try:
             for relay in relays:
                 await until(lambda relay=relay: "ready" in relay.said or relay.ended, what="a relay")  # type: ignore[misc]
-            yield hosts
+            yield made
         finally:
             for relay in relays:
                 relay.kill()
@@ -125,15 +128,15 @@ async def two_hosts(form: Form) -> Finding:
         url = database.url(database.fresh())
         async with world(form, devices=200, policy={"lease": lease}, storage=url) as here:
             port = int(str(here.gateway.settings["gateway"]).rpartition(":")[2].strip("/"))
-            async with _hosts(form, [database.port, port]) as hosts:
-                workers = [here.work(network=host.name) for host in hosts for _ in range(2)]
+            async with hosts(form, [database.port, port]) as pair:
+                workers = [here.work(network=host.name) for host in pair for _ in range(2)]
                 for _ in range(pulls):
                     before = here.gateway.arrived
                     # Slow answers, so that both hosts have something in hand.
                     await here.gateway.faults(delay=0.5, delay_seconds=0.3)
                     await here.submit(6)
                     await here.pushed(before, *workers)
-                    cut = hosts[rng.randrange(2)]
+                    cut = pair[rng.randrange(2)]
                     await asyncio.to_thread(cut.plug, plugged=False)
                     pulled = time.monotonic()
                     here.edges.append(here.gateway.arrived)

@@ -8,6 +8,7 @@ __all__ = ["PLANTS"]
 
 _SQLITE = "tests/storage/test_sqlite.py -k Inline"
 _POSTGRES = "tests/postgres/test_conformance.py"
+_LISTENING = "tests/postgres/test_listening.py -k 'another_process or made_again'"
 
 PLANTS = [
     Plant(
@@ -114,5 +115,33 @@ PLANTS = [
         "        if known is not None:\n            return known\n",
         "",
         "tests/postgres/test_connection.py",
+    ),
+    Plant(
+        "PostgreSQL: a connection that listened and was lost is not made again",
+        "fanout/storage/postgres/listening.py",
+        "        while self._pool.options.prepared:\n",
+        "        for _ in range(1):\n",
+        _LISTENING,
+    ),
+    Plant(
+        "PostgreSQL: what was committed while nothing listened is not looked for",
+        "fanout/storage/postgres/listening.py",
+        "            self._heard()  # what was committed before was told to nobody here\n",
+        "",
+        _LISTENING,
+    ),
+    Plant(
+        "PostgreSQL: a notice of another process is taken for one's own",
+        "fanout/storage/postgres/listening.py",
+        "        if payload == self._token:\n",
+        "        if payload:\n",
+        _LISTENING,
+    ),
+    Plant(
+        "PostgreSQL: commits are told to nobody",
+        "fanout/storage/postgres/operations.py",
+        "            self.listener.told()\n",
+        "            pass\n",
+        _LISTENING,
     ),
 ]
