@@ -23,13 +23,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fanout.testing.postgres import MISSING, PostgresServer, find_programs
+
 import fanout
 from benchmarks.engine import Instant
 from benchmarks.postgres import engine
 from benchmarks.rig import enter
 from benchmarks.row import Row
 from fanout import bootstrap
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
 
 __all__ = ["run"]
 
