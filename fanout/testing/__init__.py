@@ -1,8 +1,9 @@
 """The public test kit, for the authors of plugins and for the programs that embed `fanout`.
 
 `check_transport` and `check_storage` hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for a
-gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback. It imports
-no test framework: a broken law is an `AssertionError` that names it. It may import anything below it; nothing of `fanout` imports it.
+gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback; `Pushes` collects
+what an application has sent. A broken law is an `AssertionError` that names it: only `pytest_plugin`, which pytest loads, imports a test
+framework. It may import anything below it; nothing of `fanout` imports it.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fanout.testing.clock import VirtualClock
+    from fanout.testing.pushes import Push, Pushes
     from fanout.testing.scripted import ScriptedTransport
     from fanout.testing.storage import check_storage
     from fanout.testing.subject import Gateway, Subject
     from fanout.testing.transport import check_transport
 
-__all__ = ["Gateway", "ScriptedTransport", "Subject", "VirtualClock", "check_storage", "check_transport"]
+__all__ = [
+    "Gateway",
+    "Push",
+    "Pushes",
+    "ScriptedTransport",
+    "Subject",
+    "VirtualClock",
+    "check_storage",
+    "check_transport",
+]
 
 _HOME = {
     "Gateway": "subject",
+    "Push": "pushes",
+    "Pushes": "pushes",
     "ScriptedTransport": "scripted",
     "Subject": "subject",
     "VirtualClock": "clock",
