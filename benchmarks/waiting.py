@@ -23,14 +23,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fanout.testing.postgres import MISSING, PostgresServer, find_programs
-
 import fanout
 from benchmarks.engine import Instant
 from benchmarks.postgres import engine
 from benchmarks.rig import enter
 from benchmarks.row import Row
 from fanout import bootstrap
+from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 __all__ = ["run"]
 
