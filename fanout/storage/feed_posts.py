@@ -20,7 +20,7 @@ Held = tuple[FeedItem, str | None, list[str]]
 NAMES = (
     "id",
     "app",
-    "user",
+    "usr",
     "topic",
     "uuid",
     "external",

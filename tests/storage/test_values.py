@@ -105,7 +105,7 @@ async def test_no_message_shows_an_address(tmp_path: Path) -> None:
         assert storage._database is not None
         for statement in (
             "INSERT INTO endpoint SELECT * FROM endpoint",
-            "INSERT INTO endpoint SELECT id + 1, app, binding, user, digest, kind, grp, platform, tags, generation, "
+            "INSERT INTO endpoint SELECT id + 1, app, binding, usr, digest, kind, grp, platform, tags, generation, "
             "registered_at, expires_at, state, state_at, reason, address, identity FROM endpoint",
         ):
             with pytest.raises(StorageError) as caught:

@@ -15,20 +15,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fanout.core.audit import Audit
+from fanout.errors import NotFound
 from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.carried import CarriedClock
 from fanout.storage.packing import dumps, pack, unpack
 from fanout.storage.postgres.floors import Floors
 from fanout.storage.postgres.naming import Used
 from fanout.storage.sealing import Seals
+from fanout.storage.sql.db import Rows
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["CLOCK", "Db", "Known", "dumps", "pack", "unpack"]
+__all__ = ["BINDING_LOCK", "CLOCK", "Db", "Known", "dumps", "pack", "unpack"]
 
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 """The database's UNIX seconds at the moment, not at the beginning of the transaction."""
+
+BINDING_LOCK = 0x46414E42
+"""The first key of the advisory locks of bindings; the second is the binding's number. Leases share it (`leasing`)."""
+_LOCK = 1178685007
+"""`FANO` in ASCII: the first key of locks of which there is one each."""
+_LOCKS = {"events": 2, "gates": 3}
+_NAME_LOCK = _LOCK + 1
+"""The first key of the locks of names; the second is a hash of the name."""
 
 
 class Known:
@@ -105,39 +115,103 @@ class Db:
 
     async def value(self, sql: str, *args: Any) -> Any:
         """The first column of the first row, or None."""
-        return await self.connection.fetchval(sql, *args)
+        return await self.connection.fetchval(sql, *_spread(args))
 
     async def rows(self, sql: str, *args: Any) -> list[Any]:
         """All rows of a statement, as asyncpg's records: by position, by name, and to be taken apart."""
-        found: list[Any] = await self.connection.fetch(sql, *args)
+        found: list[Any] = await self.connection.fetch(sql, *_spread(args))
         return found
 
     async def row(self, sql: str, *args: Any) -> Any:
         """The first row, or None."""
-        return await self.connection.fetchrow(sql, *args)
+        return await self.connection.fetchrow(sql, *_spread(args))
 
-    async def run(self, sql: str, *args: Any) -> str:
-        """A statement without an answer. Returns its command tag, such as ``UPDATE 3``."""
-        return str(await self.connection.execute(sql, *args)) if args else await self._bare(sql)
-
-    async def _bare(self, sql: str) -> str:
+    async def run(self, sql: str, *args: Any) -> int:
+        """A statement without an answer; how many rows it changed, where it has arguments."""
+        if args:
+            return _changed(await self.connection.execute(sql, *_spread(args)))
         # Without arguments asyncpg would send the text to be parsed anew each time.
         await self.connection.fetch(sql)
-        return ""
+        return 0
 
-    async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> str:
+    async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> int:
         """A statement over many rows: it reads their columns from `unnest($1::…[], $2::…[], …)`, and `args` follow those.
 
-        Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. Returns the command tag.
+        Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. How many rows it changed.
         """
         columns = list(zip(*rows, strict=True))
-        if not columns:
-            return ""
-        return str(await self.connection.execute(sql, *columns, *args))
+        return _changed(await self.connection.execute(sql, *columns, *args)) if columns else 0
 
     async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> None:
         """Rows into a table by COPY: for hundreds and more, of which none may conflict."""
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
+
+    # -- pieces of text: see `storage.sql.db`
+
+    def given(self, n: int, /, **columns: str) -> str:
+        """A list as a table."""
+        arrays = ", ".join(f"${place}::{type}[]" for place, type in enumerate(columns.values(), n))
+        return f"unnest({arrays}) j ({', '.join(columns)})"
+
+    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+        """The fence (see above)."""
+        name, _, alias = table.partition(" ")
+        keys = " AND ".join(f"{key} = j.{key}" for key in (by.split(", ") if by else columns))
+        fence = f"(SELECT * FROM {name} WHERE {keys} OFFSET 0) {alias or name}"
+        return f"{self.given(n, **columns)} CROSS JOIN LATERAL {fence}"
+
+    def keyed(self, column: str, given: str, /) -> str:
+        """The loop from the list alone."""
+        return f"{column} = ANY (ARRAY[{given}])"
+
+    def deleting(self, table: str, n: int, /, **columns: str) -> str:
+        """By the first column's index, and the others."""
+        first, *rest = columns
+        also = "".join(f" AND t.{name} = j.{name}" for name in rest)
+        return f"DELETE FROM {table} t USING {self.given(n, **columns)} WHERE {self.keyed(f't.{first}', f'j.{first}')}{also}"
+
+    def among(self, n: int, type: str, /) -> str:
+        """One of an array."""
+        return f"= ANY (${n}::{type}[])"
+
+    def binary(self, column: str, /) -> str:
+        """As it is."""
+        return column
+
+    def bytes_of(self, value: Any, /) -> bytes:
+        """As it is."""
+        return bytes(value)
+
+    def list_of(self, value: Any, /) -> list[Any]:
+        """As it is."""
+        return list(value)
+
+    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+        """Row locks."""
+        return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"
+
+    async def exclusive(self, what: str, key: int | str = 0) -> None:
+        """An advisory lock."""
+        if what == "binding":
+            await self.value("SELECT pg_advisory_xact_lock($1, $2)", BINDING_LOCK, key)
+        elif isinstance(key, str):
+            await self.value("SELECT pg_advisory_xact_lock($1, hashtext($2))", _NAME_LOCK, key)
+        else:
+            await self.value("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, _LOCKS[what])
+
+    async def own(self, app: str, uuid: str) -> str:
+        """The inbox may hold it, or know another id for it."""
+        row = await self.row(
+            "SELECT NULL AS became, true AS waits FROM inbox WHERE uuid = $1 AND app = $2 "
+            "UNION ALL SELECT became, false FROM enqueued WHERE uuid = $1 AND app = $2",
+            uuid,
+            app,
+        )
+        if row is not None and row["waits"]:
+            raise NotFound(
+                f"The notification {uuid} is enqueued, and no worker has taken it yet: repeat this in a moment, or cancel it."
+            )
+        return uuid if row is None or row["became"] is None else str(row["became"])
 
     @property
     def floors(self) -> Floors:
@@ -268,3 +342,16 @@ class Db:
             await self.run(
                 "INSERT INTO event (app, at, kind, data) VALUES ($1, $2, $3, $4)", number, now, audit.kind, line
             )
+
+
+def _spread(args: tuple[Any, ...]) -> Iterable[Any]:
+    """`Rows` as the columns that they are."""
+    if not any(isinstance(value, Rows) for value in args):
+        return args
+    return [each for value in args for each in (value.columns() if isinstance(value, Rows) else (value,))]
+
+
+def _changed(tag: str) -> int:
+    """Of a command tag, such as ``UPDATE 3``."""
+    number = tag.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else 0

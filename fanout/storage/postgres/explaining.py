@@ -5,8 +5,8 @@ from __future__ import annotations
 from fanout.core.records import Step
 from fanout.storage.explaining import Place, explained
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.decisions import rows_of
 from fanout.storage.postgres.ledger import codes_of
+from fanout.storage.sql.decisions import rows_of
 
 __all__ = ["explain"]
 

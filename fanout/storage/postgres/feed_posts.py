@@ -108,7 +108,7 @@ _TYPES = {
     "writer": "bigint",
     "seq": "bigint",
 }
-_COLUMNS = ["usr" if name == "user" else name for name in NAMES]
+_COLUMNS = NAMES
 _WRITE = (
     f"INSERT INTO feed_item ({', '.join(_COLUMNS)}) SELECT * FROM unnest("
     + ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(_COLUMNS, 1))

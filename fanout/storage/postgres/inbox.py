@@ -12,10 +12,10 @@ from fanout.core.records import Put, Status, Step, Submission, Taken
 from fanout.core.states import FINAL_STATES, NotificationState, Waiting
 from fanout.core.text import cleaned
 from fanout.enqueue import Statement, enqueue_async
-from fanout.errors import ContentRefused, FanoutError, NotFound, StorageError, UsageError
+from fanout.errors import ContentRefused, FanoutError, StorageError, UsageError
 from fanout.plugin import StorageContext
 from fanout.storage.kinds import Kind
-from fanout.storage.postgres import explaining, pausing, standing, stopping, watching
+from fanout.storage.postgres import explaining, standing, stopping, watching
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import kind_of, repeatable
 from fanout.storage.postgres.intake import put
@@ -29,10 +29,8 @@ __all__ = [
     "explain",
     "finished",
     "outstanding",
-    "pause",
     "prunable",
     "prune",
-    "resume",
     "status",
 ]
 
@@ -334,31 +332,6 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     return 0
 
 
-async def pause(db: Db, app: str, uuid: str, now: float) -> int:
-    """Hold it. Raises `NotFound`, and says so of one that no worker has taken."""
-    return await pausing.pause(db, app, await _own(db, app, uuid), now)
-
-
-async def resume(db: Db, app: str, uuid: str, now: float) -> None:
-    """Lift the pause. Raises as `pause` does."""
-    await pausing.resume(db, app, await _own(db, app, uuid), now)
-
-
-async def _own(db: Db, app: str, uuid: str) -> str:
-    """The id under which it was put. Raises `NotFound` while that is still to come."""
-    row = await db.row(
-        "SELECT NULL AS became, true AS waits FROM inbox WHERE uuid = $1 AND app = $2 "
-        "UNION ALL SELECT became, false FROM enqueued WHERE uuid = $1 AND app = $2",
-        uuid,
-        app,
-    )
-    if row is not None and row["waits"]:
-        raise NotFound(
-            f"The notification {uuid} is enqueued, and no worker has taken it yet: repeat this in a moment, or cancel it."
-        )
-    return uuid if row is None or row["became"] is None else str(row["became"])
-
-
 async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
     """What was decided about one delivery; [] where there is none yet, or never will be."""
     steps = await explaining.explain(db, uuid, endpoint)
@@ -381,9 +354,8 @@ async def prunable(db: Db, now: float) -> bool:
 
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over; how many."""
-    tag = await db.run(
+    return await db.run(
         "DELETE FROM enqueued WHERE uuid = ANY (ARRAY(SELECT uuid FROM enqueued WHERE at < $1 ORDER BY at LIMIT $2))",
         now - db.context.retention.notifications,
         limit,
     )
-    return int(tag.rpartition(" ")[2])

@@ -167,7 +167,7 @@ async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int
     ]
     if not keys:
         return
-    tag = await db.many(
+    entered = await db.many(
         "INSERT INTO idempotency AS i (app, key, uuid, digest, at) "
         "SELECT app, key, uuid, digest, $5 FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[]) j(app, key, uuid, digest) "
         "ON CONFLICT (app, key) DO UPDATE SET uuid = excluded.uuid, digest = excluded.digest, at = excluded.at WHERE i.at < $6",
@@ -175,7 +175,7 @@ async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int
         now,
         now - db.context.retention.idempotency_keys,
     )
-    if tag != f"INSERT 0 {len(keys)}":
+    if entered != len(keys):
         raise Again
 
 

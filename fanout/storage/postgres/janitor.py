@@ -159,4 +159,4 @@ async def _delete(db: Db, sql: str, before: float, limit: int) -> int:
     What it picks stands in an array, which is made once: an `IN` over the same query may be a join that runs it again, and each time
     it skips what the statement has just deleted, and picks as many others.
     """
-    return int((await db.run(sql, before, limit)).rpartition(" ")[2])
+    return await db.run(sql, before, limit)

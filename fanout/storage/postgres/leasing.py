@@ -15,19 +15,15 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk, Stored
 from fanout.storage.chunks import NewChunk
 from fanout.storage.packing import unpack
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.decisions import STEP
+from fanout.storage.postgres.db import BINDING_LOCK, Db
 from fanout.storage.postgres.floors import BEGINNING
-from fanout.storage.postgres.ledger import add_chunks
+from fanout.storage.postgres.ledger import STEP, add_chunks
 from fanout.storage.postgres.partitions import take_due
 from fanout.storage.postgres.resolving import resolve
 from fanout.storage.postgres.stopping import gather
 from fanout.storage.postgres.suspicion import Inspection
 
-__all__ = ["BINDING_LOCK", "extend", "lease", "waiting"]
-
-BINDING_LOCK = 0x46414E42
-"""The first key of the advisory locks of bindings; the second is the binding's number."""
+__all__ = ["extend", "lease", "waiting"]
 
 _AT_HAND = 64
 """Deliveries up to which a lease also brings endpoints and notifications."""

@@ -15,9 +15,11 @@ from fanout.storage.book import Book, ending
 from fanout.storage.chunks import WAITS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.decisions import STEP
 
-__all__ = ["ADD_LOAD", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready", "hold"]
+__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready", "hold"]
+
+STEP = "(SELECT nextval('step'))"
+"""The next number of what is decided, made and leased, one for all rows of a statement."""
 
 ADD_LOAD = (
     "INSERT INTO load AS l (app, shard, deliveries, bytes) SELECT app, pg_backend_pid() & 15, sum(deliveries), sum(bytes) FROM ({}) s "

@@ -74,7 +74,7 @@ class Database:
 
     def __init__(self, pool: Pool, context: StorageContext, *, believed: bool) -> None:
         self._pool = pool
-        self._context = context
+        self.context = context
         self._believed = believed
         self._carried = False
         self._known = Known(context, pool.options.shown)
@@ -126,12 +126,18 @@ class Database:
         quiet: bool = False,
         told: bool = True,
         again: bool = False,
+        large: bool = False,
+        probe: Function | None = None,
+        idle: Any = None,
     ) -> Any:
         """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work; not `told`:
-        none for other processes.
+        none for other processes. Nothing is written where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are
+        `large` run beside others here.
 
         `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
         """
+        if probe is not None and not await self.look(probe, *arguments):
+            return idle
         begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
         result = await self._limited(function, arguments, begin, commit, again)
@@ -174,7 +180,7 @@ class Database:
             self._elsewhere()
         self._known.clock.told(greeting.now, before)
         if not self._believed and not self._carried:
-            self._known.skew = greeting.now - self._context.clock.now()
+            self._known.skew = greeting.now - self.context.clock.now()
         place = identity, await admit(connection, self._pool.options, identity, suspect=self._suspect)
         self._suspect = False
         if self._place is not None and self._place != place:
@@ -282,7 +288,7 @@ class Database:
         """One run, from BEGIN to COMMIT."""
         db = Db(
             connection,
-            self._context,
+            self.context,
             self._known,
             again=commit_state.again,
             believed=self._believed or self._carried,

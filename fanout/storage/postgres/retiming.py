@@ -37,6 +37,6 @@ async def retime(db: Db, now: float, stepped: bool) -> bool:
         f"UPDATE chunk SET ready_at = ready_at - since + $1, since = $1 WHERE {open_chunks}",
         f"UPDATE gate SET until = until - since + $1, since = $1 WHERE {_LATER}",
     ):
-        moved += int((await db.run(statement, now)).rpartition(" ")[2])
+        moved += await db.run(statement, now)
     db.silent = not moved
     return moved > 0

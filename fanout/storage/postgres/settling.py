@@ -9,11 +9,11 @@ from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.decisions import Decisions
 from fanout.storage.postgres.endpoints import change
 from fanout.storage.postgres.ledger import Ledger, codes_of
 from fanout.storage.postgres.stopping import add_backlog
 from fanout.storage.settlements import Held, Settling
+from fanout.storage.sql.decisions import Decisions
 
 __all__ = ["settle"]
 

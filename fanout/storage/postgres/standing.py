@@ -11,8 +11,8 @@ from fanout.core.records import Backlog, Status
 from fanout.core.states import Waiting
 from fanout.storage.chunks import TARGET, WAITS
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.gates import STANDS
-from fanout.storage.postgres.pausing import PAUSED_BINDINGS
+from fanout.storage.sql.gates import STANDS
+from fanout.storage.sql.pausing import PAUSED_BINDINGS
 from fanout.storage.standing import Sums, status_of, waiting_for
 
 __all__ = ["WORD", "backlog", "outstanding", "status"]

@@ -69,7 +69,7 @@ async def end_open(db: Db, notification: int, state: str, reason: str, now: floa
     codes = (await codes_of(db, [notification]))[notification]
     ended = 0
     dropped = await db.run("DELETE FROM expansion WHERE notification = $1", notification)
-    if dropped != "DELETE 0":
+    if dropped:
         expansions = await db.value(
             "UPDATE notification SET unexpanded = (expansions > 0 AND $2) WHERE id = $1 RETURNING expansions",
             notification,

@@ -14,12 +14,10 @@ from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
     Chunk,
-    Control,
     EndpointFilter,
     EndpointRow,
     Event,
     Expired,
-    GateNote,
     Put,
     Settled,
     Settlement,
@@ -38,12 +36,10 @@ from fanout.storage.postgres import (
     expansion,
     exporting,
     feed_tidy,
-    gates,
     inbox,
     intake,
     janitor,
     leasing,
-    pausing,
     registration,
     resolving,
     retiming,
@@ -63,6 +59,7 @@ from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
+from fanout.storage.sql.storage import SqlStorage
 
 __all__ = ["PostgresStorage", "make"]
 
@@ -76,7 +73,7 @@ def make(location: str, context: StorageContext) -> PostgresStorage:
     return PostgresStorage(location, context, believe_callers=not machine)
 
 
-class PostgresStorage:
+class PostgresStorage(SqlStorage):
     """A `Storage` in the PostgreSQL database at `location`, a URL without its scheme (see `url`). Nothing is connected before it is entered.
 
     Leases end by the database's clock, whose distance from this machine's is measured; `believe_callers`: it is taken to be none,
@@ -92,6 +89,7 @@ class PostgresStorage:
         self._context = context
         self._pool = Pool(options)
         self._database = Database(self._pool, context, believed=believe_callers)
+        super().__init__(self._database)
         self._in_doubt: set[tuple[int, int]] = set()
         """Chunks and epochs of settlements whose answers were never heard."""
         self._emptied, self._emptied_of = Emptied(), 0
@@ -293,40 +291,6 @@ class PostgresStorage:
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         return int(await self._write(watching.audited, audit, inbox.cancel, app, id, now))
-
-    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, inbox.pause, app, id, now))
-
-    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
-        """See `Storage`."""
-        await self._write(watching.audited, audit, inbox.resume, app, id, now)
-
-    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, pausing.pause_binding, app, binding, now))
-
-    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
-        """See `Storage`."""
-        await self._write(watching.audited, audit, pausing.resume_binding, app, binding, now)
-
-    async def retry_binding(self, app: str, binding: str, now: float) -> None:
-        """See `Storage`."""
-        await self._write(pausing.retry_binding, app, binding, now)
-
-    async def controls(self) -> dict[tuple[str, str], Control]:
-        """See `Storage`."""
-        found: dict[tuple[str, str], Control] = await self._look(pausing.controls)
-        return found
-
-    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
-        """See `Storage`."""
-        await self._write(gates.post, worker, notes, now, durable=False)
-
-    async def gates(self, now: float) -> list[GateNote]:
-        """See `Storage`."""
-        found: list[GateNote] = await self._look(gates.gates, now)
-        return found
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000

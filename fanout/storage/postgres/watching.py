@@ -143,7 +143,7 @@ async def unnumbered(db: Db) -> bool:
 async def number(db: Db) -> None:
     """Give what has been committed its place in the log. One at a time does so: a number is committed after all that are lower."""
     await db.value(f"SELECT {_LOCK}")
-    while await db.run(_NUMBER, _NUMBERED) == f"UPDATE {_NUMBERED}":
+    while await db.run(_NUMBER, _NUMBERED) == _NUMBERED:
         pass
 
 

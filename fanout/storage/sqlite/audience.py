@@ -28,7 +28,7 @@ def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
     if users:
         rows += db.rows(
             "j.value->>0, e.binding, e.id",
-            "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.user = j.value->>2 AND e.user <> '' "
+            "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.usr = j.value->>2 AND e.usr <> '' "
             "AND e.state = 'active'",
             dumps(users),
         )
@@ -57,7 +57,7 @@ def touched(db: Db, app: int, kind: str, names: Sequence[Any]) -> list[int]:
     return list(
         db.json(
             "SELECT json_group_array(b.id) FROM binding b WHERE b.app = ? "
-            "AND EXISTS (SELECT 1 FROM endpoint e WHERE e.binding = b.id AND e.state = 'active' AND e.user <> '')",
+            "AND EXISTS (SELECT 1 FROM endpoint e WHERE e.binding = b.id AND e.state = 'active' AND e.usr <> '')",
             app,
         )
     )
@@ -74,7 +74,7 @@ def count(db: Db, app: str, target: Target) -> dict[str, int]:
         }
     elif target.kind == "all":
         counts = {
-            id: db.value("SELECT count(*) FROM endpoint WHERE binding = ? AND state = 'active' AND user <> ''", id)
+            id: db.value("SELECT count(*) FROM endpoint WHERE binding = ? AND state = 'active' AND usr <> ''", id)
             for id in names
         }
     elif target.kind == "addresses":

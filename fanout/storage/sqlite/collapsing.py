@@ -57,10 +57,10 @@ _NAMED = f"""
 SELECT json_group_array(e.id) FROM json_each(?4) j CROSS JOIN endpoint e ON e.id = j.value WHERE e.app = ?1 AND e.state = 'active' AND (
   e.id IN (SELECT value FROM json_each(?5))
   OR EXISTS (SELECT 1 FROM {_LATER.format("= 'e:' || e.id")})
-  OR e.user <> '' AND (
-    e.user IN (SELECT value FROM json_each(?6))
+  OR e.usr <> '' AND (
+    e.usr IN (SELECT value FROM json_each(?6))
     OR EXISTS (SELECT 1 FROM {_LATER.format("= 'a'")})
-    OR EXISTS (SELECT 1 FROM {_LATER.format("= 'u:' || e.user")})
+    OR EXISTS (SELECT 1 FROM {_LATER.format("= 'u:' || e.usr")})
     OR EXISTS (SELECT 1 FROM json_each(e.tags) t CROSS JOIN {_LATER.format("= 't:' || t.value")})
   )
 )

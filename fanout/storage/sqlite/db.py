@@ -25,7 +25,7 @@ class Db:
     interpreter lock once per row.
     """
 
-    __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context")
+    __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context", "texts")
 
     def __init__(self, connection: apsw.Connection, context: StorageContext) -> None:
         self.connection = connection
@@ -33,6 +33,8 @@ class Db:
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}
         self._places: dict[int, bytes] = {}
+        self.texts: dict[str, str] = {}
+        """Texts of `storage.sql` as they are run: see `session.Session.rows`."""
         self._seals = Seals(context.sealer, connection.filename)
 
     def json(self, sql: str, *arguments: Any) -> Any:
@@ -118,6 +120,10 @@ class Db:
     def seal(self) -> Seal | None:
         """What addresses are sealed with, as of this transaction; None where they stand in clear. Raises `StorageRefused`."""
         return self._seals.of(self.value("SELECT record FROM seal"))
+
+    def paused(self, binding: int) -> bool:
+        """Whether this binding is paused."""
+        return bool(self.value("SELECT paused FROM control WHERE binding = ?", binding))
 
     def forget(self) -> None:
         """A transaction was rolled back: what was learned in it may never have been."""

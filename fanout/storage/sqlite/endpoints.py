@@ -54,7 +54,7 @@ def tag(db: Db, ids: Sequence[int]) -> None:
         db.run(
             "INSERT OR IGNORE INTO endpoint_tag (binding, tag, endpoint) SELECT e.binding, t.value, e.id "
             "FROM json_each(?) j CROSS JOIN endpoint e ON e.id = j.value CROSS JOIN json_each(e.tags) t "
-            "WHERE e.user <> ''",
+            "WHERE e.usr <> ''",
             _list(ids),
         )
 
@@ -105,7 +105,7 @@ def leave(
 def _about(db: Db, chosen: str) -> list[tuple[int, int, dict[str, Any]]]:
     """(id, app, what an event says of it), in the order of the ids given."""
     rows = db.rows(
-        "e.id, e.app, e.user, b.name",
+        "e.id, e.app, e.usr, b.name",
         "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value CROSS JOIN binding b ON b.id = e.binding",
         chosen,
     )
@@ -123,7 +123,7 @@ def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
     """Nothing of these is left but their numbers: they are removed, and cannot be restored."""
     untag(db, ids)
     db.run(
-        "UPDATE endpoint SET user = '', address = '', identity = '', digest = x'', tags = '[]', kind = '', grp = '', platform = '', "
+        "UPDATE endpoint SET usr = '', address = '', identity = '', digest = x'', tags = '[]', kind = '', grp = '', platform = '', "
         f"state = '{EndpointState.REMOVED.value}', state_at = ?, reason = ? WHERE id IN {_IDS}",
         now,
         reason,
@@ -167,7 +167,7 @@ def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -
     """What gateways said of endpoints, each if it is still active and of that generation."""
     for what in changes:
         found = db.rows(
-            "binding, app, user",
+            "binding, app, usr",
             "endpoint WHERE id = ? AND generation = ? AND state = 'active'",
             what.endpoint,
             what.generation,
@@ -217,7 +217,7 @@ def expire(db: Db, now: float, limit: int) -> int:
 # -- reading
 
 _COLUMNS = (
-    "e.id, a.name, e.user, b.name, e.address, e.kind, e.grp, e.identity, e.platform, json(e.tags), e.generation, "
+    "e.id, a.name, e.usr, b.name, e.address, e.kind, e.grp, e.identity, e.platform, json(e.tags), e.generation, "
     "e.registered_at, e.expires_at, e.state, e.state_at, e.reason"
 )
 _NAMED = "CROSS JOIN app a ON a.id = e.app CROSS JOIN binding b ON b.id = e.binding"
@@ -271,11 +271,11 @@ def listing(db: Db, which: EndpointFilter, after: int, limit: int) -> list[Endpo
     # The plus keeps SQLite from reading all of the app by its users, and sorting it, for one page of it.
     where = ["app = ?" if which.user else "+app = ?", "id > ?"]
     arguments: list[Any] = [app, after]
-    where.append("user <> ''" if which.user is None else "user = ?")
+    where.append("usr <> ''" if which.user is None else "usr = ?")
     if which.user is not None:
         arguments.append(which.user)
         if which.user:
-            where.append("user <> ''")
+            where.append("usr <> ''")
     if which.binding is not None:
         where.append("binding = ?")
         arguments.append(db.binding(app, which.binding))

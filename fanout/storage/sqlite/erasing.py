@@ -42,21 +42,21 @@ def erase(db: Db, app: str, user: str, now: float) -> Erased:
     if not user or not number:
         return Erased(0)
     devices: list[int] = db.json(
-        "SELECT json_group_array(id) FROM endpoint WHERE app = ? AND user = ? AND user <> ''", number, user
+        "SELECT json_group_array(id) FROM endpoint WHERE app = ? AND usr = ? AND usr <> ''", number, user
     )
     shadows: list[int] = db.json(
         "SELECT json_group_array(DISTINCT f.id) FROM json_each(?1) j CROSS JOIN endpoint e ON e.id = j.value CROSS JOIN endpoint f "
-        "ON f.binding = e.binding AND f.digest = e.digest AND f.state = 'active' WHERE f.user = ''",
+        "ON f.binding = e.binding AND f.digest = e.digest AND f.state = 'active' WHERE f.usr = ''",
         dumps(devices),
     ) + db.json(
         "SELECT json_group_array(DISTINCT f.id) FROM json_each(?1) j CROSS JOIN endpoint e ON e.id = j.value CROSS JOIN endpoint f "
         "ON f.binding = e.binding AND f.digest = e.digest AND f.state <> 'active' "
-        "WHERE f.id NOT IN (SELECT value FROM json_each(?1)) AND (f.user = '' OR f.state = 'replaced')",
+        "WHERE f.id NOT IN (SELECT value FROM json_each(?1)) AND (f.usr = '' OR f.state = 'replaced')",
         dumps(devices),
     )
     texts = _Texts(user)
     _notifications(db, number, user, {*devices, *shadows}, now, texts)
-    texts.take(db, "content", "feed_item WHERE app = ? AND user = ?", number, user)
+    texts.take(db, "content", "feed_item WHERE app = ? AND usr = ?", number, user)
     feed_tidy.erase(db, app, user, now)
     texts.take(db, "address", f"endpoint WHERE id IN {_IDS}", dumps([*devices, *shadows]))
     endpoints.wipe(db, [*devices, *shadows], now, SHADOW)
@@ -155,7 +155,7 @@ def _only(db: Db, notifications: Iterable[int], devices: set[int]) -> set[int]:
     for id in touched:
         rows = db.rows("hex(a.ids)", "chunk c CROSS JOIN audience a ON a.chunk = c.id WHERE c.notification = ?", id)
         others = {each for (ids,) in rows for each in unpack(ids)} - devices
-        named = f"SELECT EXISTS (SELECT 1 FROM endpoint WHERE id IN {_IDS} AND user <> '')"
+        named = f"SELECT EXISTS (SELECT 1 FROM endpoint WHERE id IN {_IDS} AND usr <> '')"
         if not others or not db.value(named, dumps(sorted(others))):
             mine.add(id)
     return mine

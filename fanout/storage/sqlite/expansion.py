@@ -13,7 +13,6 @@ from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import condition, look_up_some
 from fanout.storage.sqlite.ledger import Ledger, add_chunks
-from fanout.storage.sqlite.pausing import stands
 
 __all__ = ["expand", "expandable"]
 
@@ -39,7 +38,7 @@ def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
     """Begin the schedules that are due, then let chunks go from expansions, each in turn, until `ahead` wait in the lane."""
     number = db.app(app)
     place = db.binding(number, binding)
-    if stands(db, place):
+    if db.paused(place):
         return 0
     made = _begin_schedules(db, number, now)
     for lane in range(len(LANES)):
@@ -47,7 +46,7 @@ def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
         if not expansions:
             continue
         waiting = db.value(
-            "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE binding = ? AND lane = ? AND open > 0 AND ready_at <= ? LIMIT ?)",
+            "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE binding = ? AND lane = ? AND NOT done AND ready_at <= ? LIMIT ?)",
             place,
             lane,
             now,
@@ -141,7 +140,7 @@ def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: 
     else:
         ids = db.json(
             "SELECT json_group_array(id) FROM (SELECT id FROM endpoint e WHERE binding = ? AND state = 'active' "
-            f"AND user <> '' AND id > ? AND id <= ?{asked} ORDER BY id LIMIT ?)",
+            f"AND usr <> '' AND id > ? AND id <= ?{asked} ORDER BY id LIMIT ?)",
             binding,
             cursor,
             high,

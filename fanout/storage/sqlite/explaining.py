@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from fanout.core.records import Step
 from fanout.storage.explaining import Place, explained
+from fanout.storage.sql.decisions import rows_of
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.decisions import rows_of
 from fanout.storage.sqlite.ledger import codes_of
+from fanout.storage.sqlite.session import shared
 
 __all__ = ["explain"]
 
@@ -25,8 +26,8 @@ def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
     places = list(_places(db, id, endpoint))
     if not places:
         return []
-    pauses = rows_of(db, -places[0].binding, accepted_at)
-    return explained(accepted_at, due_at, places, rows_of(db, id), pauses, codes_of(db, [id])[id].pair)
+    pauses = shared(db, rows_of, -places[0].binding, accepted_at)
+    return explained(accepted_at, due_at, places, shared(db, rows_of, id), pauses, codes_of(db, [id])[id].pair)
 
 
 def _places(db: Db, notification: int, endpoint: int) -> Iterator[Place]:

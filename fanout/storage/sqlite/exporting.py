@@ -18,7 +18,7 @@ def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tuple[list
     if not user or not number:
         return [], None
     devices: set[int] = set(
-        db.json("SELECT json_group_array(id) FROM endpoint WHERE app = ? AND user = ? AND user <> ''", number, user)
+        db.json("SELECT json_group_array(id) FROM endpoint WHERE app = ? AND usr = ? AND usr <> ''", number, user)
     )
     aims = dumps([f"u:{user}", *(f"e:{id}" for id in sorted(devices)), LIST])
     # No index has them all in order: numbers alone are sorted, and the part is read by them.

@@ -31,7 +31,7 @@ def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, Any], 
     for start in starts:
         (ids if start.kind == "endpoints" else users).update(((start.app, name), None) for name in start.names)
     by: dict[tuple[int, Any], list[list[Any]]] = {}
-    for wanted, condition in ((users, "e.app = j.value->>0 AND e.user = j.value->>1 AND e.user <> ''"), (ids, _BY_ID)):
+    for wanted, condition in ((users, "e.app = j.value->>0 AND e.usr = j.value->>1 AND e.usr <> ''"), (ids, _BY_ID)):
         if not wanted:
             continue
         keys = list(wanted)

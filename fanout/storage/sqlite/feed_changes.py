@@ -20,7 +20,7 @@ def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: float) -
     if change.writer:
         rows = db.rows(
             "id, endpoint",
-            "subscription WHERE unsid = ? AND app = ? AND user = ?",
+            "subscription WHERE unsid = ? AND app = ? AND usr = ?",
             change.writer,
             db.app(sub.app),
             user,
@@ -35,7 +35,7 @@ def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: bool = 
     """Store what `decide` said, under the numbers that it has been given; with `forget` no post can repeat them."""
     (user,) = sub.target.names
     db.many(
-        "INSERT OR REPLACE INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, user) "
+        "INSERT OR REPLACE INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, usr) "
         "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, ?2, ?3 FROM jsonb_each(?1)",
         map(_row, (item for item in items if item.broadcast)),
         db.app(sub.app),

@@ -20,16 +20,16 @@ def _count(of: str, tables: str, where: str) -> str:
 
 
 _COUNTS = (
-    "WITH f AS MATERIALIZED (SELECT seq, coalesce((SELECT l.seen FROM feed_look l WHERE l.app = ?1 AND l.user = ?2), 0) AS seen FROM feed) "
+    "WITH f AS MATERIALIZED (SELECT seq, coalesce((SELECT l.seen FROM feed_look l WHERE l.app = ?1 AND l.usr = ?2), 0) AS seen FROM feed) "
     "SELECT json_array(f.seq, f.seen, sum(c.unread), sum(c.unseen)) FROM f CROSS JOIN ("
     + " UNION ALL ".join(
         (
-            _count("i", "feed_item i", "i.app = ?1 AND i.user = ?2"),
-            _count("i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {MEANT} AND {UNTOUCHED}"),
+            _count("i", "feed_item i", "i.app = ?1 AND i.usr = ?2"),
+            _count("i", "feed_item i", f"i.app = ?1 AND i.usr = '' AND {MEANT} AND {UNTOUCHED}"),
             _count(
                 "s",
                 "feed_state s CROSS JOIN feed_item i ON i.id = s.item",
-                f"s.app = ?1 AND s.user = ?2 AND {MEANT}",
+                f"s.app = ?1 AND s.usr = ?2 AND {MEANT}",
             ),
         )
     )
@@ -57,10 +57,10 @@ def look(db: Db, app: str, user: str, item: str | None, now: float) -> Counts | 
             return None
         number = found.number
     place = db.app(app, create=True)
-    seen = db.value("SELECT seen FROM feed_look WHERE app = ? AND user = ?", place, user) or 0
+    seen = db.value("SELECT seen FROM feed_look WHERE app = ? AND usr = ?", place, user) or 0
     if number > seen:
         db.run(
-            "INSERT OR REPLACE INTO feed_look (app, user, seen, seq) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO feed_look (app, usr, seen, seq) VALUES (?, ?, ?, ?)",
             place,
             user,
             number,

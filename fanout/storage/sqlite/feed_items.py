@@ -15,7 +15,7 @@ from fanout.storage.sqlite.db import Db, dumps
 
 __all__ = ["COLUMNS", "MEANT", "UNTOUCHED", "find", "identity", "page", "pushes", "topics", "touched"]
 
-_SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.user = ''"
+_SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.usr = ''"
 _OWN = "i.seq, iif(i.deleted, '', i.content), i.modified_at, i.read, i.action, i.deleted, i.writer"
 _STATE = "s.seq, iif(s.deleted, '', i.content), s.modified_at, s.read, s.action, s.deleted, s.writer"
 COLUMNS = f"{_SHARED}, {_OWN}"
@@ -24,7 +24,7 @@ _THEIRS = f"{_SHARED}, {_STATE}"
 
 MEANT = "(i.topic IS NULL OR i.topic IN (SELECT value FROM json_each(?8)))"
 _NAMED = "i.uuid IN (SELECT value FROM json_each(?10)) OR i.external IN (SELECT value FROM json_each(?10))"
-UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.user = ?2)"
+UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.usr = ?2)"
 
 
 def identity(db: Db) -> int:
@@ -36,7 +36,7 @@ def topics(db: Db, app: int, user: str) -> list[str]:
     """Those that the user's devices are in."""
     found: list[str] = db.json(
         "SELECT json_group_array(DISTINCT t.value) FROM endpoint e CROSS JOIN json_each(e.tags) t "
-        "WHERE e.app = ? AND e.user = ? AND e.user <> '' AND e.state IN ('active', 'gone', 'expired')",
+        "WHERE e.app = ? AND e.usr = ? AND e.usr <> '' AND e.state IN ('active', 'gone', 'expired')",
         app,
         user,
     )
@@ -68,9 +68,9 @@ def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
 _HEAD = """
 SELECT json_array(
   f.seq, max(f.floor, coalesce((SELECT e.seq FROM feed_erased e WHERE e.app = ?1 AND e.digest = unhex(?3)), 0)),
-  EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND user = ?2 AND seq > ?4),
-  EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND user = '' AND seq > ?4),
-  EXISTS (SELECT 1 FROM feed_state WHERE app = ?1 AND user = ?2 AND seq > ?4)) FROM feed f
+  EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND usr = ?2 AND seq > ?4),
+  EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND usr = '' AND seq > ?4),
+  EXISTS (SELECT 1 FROM feed_state WHERE app = ?1 AND usr = ?2 AND seq > ?4)) FROM feed f
 """
 """Where the feed stands, and which of the three parts of a page have something after the number ?4: mostly one or none."""
 
@@ -95,13 +95,13 @@ def _page_sql(
         )
 
     return (
-        sql(own, "i", "feed_item i", "i.app = ?1 AND i.user = ?2"),
-        sql(own, "i", "feed_item i", f"i.app = ?1 AND i.user = '' AND {MEANT} AND {UNTOUCHED}"),
+        sql(own, "i", "feed_item i", "i.app = ?1 AND i.usr = ?2"),
+        sql(own, "i", "feed_item i", f"i.app = ?1 AND i.usr = '' AND {MEANT} AND {UNTOUCHED}"),
         sql(
             theirs,
             "s",
             "feed_state s CROSS JOIN feed_item i ON i.id = s.item",
-            f"s.app = ?1 AND s.user = ?2 AND {MEANT}",
+            f"s.app = ?1 AND s.usr = ?2 AND {MEANT}",
         ),
     )
 
@@ -126,9 +126,9 @@ def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = Fa
     for wanted in ways if deleted else ways[:2]:
         rows = db.json(
             f"SELECT json_group_array(json(row)) FROM (SELECT json_array({COLUMNS}, i.topic) AS row, i.id FROM feed_item i "
-            f"WHERE i.app = ?1 AND i.user IN (?2, '') AND {wanted} AND (i.deleted = 1 OR i.expires_at > ?4) AND {UNTOUCHED} "
+            f"WHERE i.app = ?1 AND i.usr IN (?2, '') AND {wanted} AND (i.deleted = 1 OR i.expires_at > ?4) AND {UNTOUCHED} "
             f"UNION ALL SELECT json_array({_THEIRS}, i.topic), i.id FROM feed_item i CROSS JOIN feed_state s "
-            f"ON s.item = i.id AND s.user = ?2 WHERE i.app = ?1 AND i.user = '' AND {wanted} AND i.expires_at > ?4 "
+            f"ON s.item = i.id AND s.usr = ?2 WHERE i.app = ?1 AND i.usr = '' AND {wanted} AND i.expires_at > ?4 "
             "ORDER BY 2 DESC)",
             number,
             user,
@@ -155,9 +155,9 @@ def touched(db: Db, after: int) -> Touched:
     """Whose feeds have changed after that number."""
     found = db.json(
         """
-        SELECT json_object('head', f.seq, 'users', json((SELECT json_group_array(json_array(a.name, u.user)) FROM (
-          SELECT app, user FROM feed_item INDEXED BY feed_item_seq WHERE seq > ?1 UNION SELECT app, user FROM feed_state INDEXED BY feed_state_seq WHERE seq > ?1
-          UNION SELECT app, user FROM feed_look INDEXED BY feed_look_seq WHERE seq > ?1
+        SELECT json_object('head', f.seq, 'users', json((SELECT json_group_array(json_array(a.name, u.usr)) FROM (
+          SELECT app, usr FROM feed_item INDEXED BY feed_item_seq WHERE seq > ?1 UNION SELECT app, usr FROM feed_state INDEXED BY feed_state_seq WHERE seq > ?1
+          UNION SELECT app, usr FROM feed_look INDEXED BY feed_look_seq WHERE seq > ?1
         ) u CROSS JOIN app a ON a.id = u.app)),
         'erased', json((SELECT json_group_array(json_array(a.name, hex(e.digest))) FROM feed_erased e
           CROSS JOIN app a ON a.id = e.app WHERE e.seq > ?1))) FROM feed f
@@ -176,7 +176,7 @@ def touched(db: Db, after: int) -> Touched:
 def _shared(db: Db, after: int) -> tuple[tuple[str, str | None, FeedItem], ...] | None:
     rows = db.rows(
         f"a.name, i.topic, {COLUMNS}",
-        "(SELECT * FROM feed_item INDEXED BY feed_item_seq WHERE seq > ? AND user = '' ORDER BY seq LIMIT ?) i "
+        "(SELECT * FROM feed_item INDEXED BY feed_item_seq WHERE seq > ? AND usr = '' ORDER BY seq LIMIT ?) i "
         "CROSS JOIN app a ON a.id = i.app",
         after,
         SHARED + 1,

@@ -53,7 +53,7 @@ class Posts:
         for state in ("i.deleted = 1 AND i.digest IS NOT NULL ORDER BY i.id", "i.deleted = 0"):
             rows = self._db.connection.execute(
                 f"SELECT json_array(j.key, i.digest, coalesce(i.pushes, ''), {COLUMNS}) FROM json_each(?) j CROSS JOIN feed_item i ON i.app = j.value->>0 "
-                "AND i.user = j.value->>1 AND i.external = j.value->>3 AND coalesce(i.topic, '') = j.value->>2 AND "
+                "AND i.usr = j.value->>1 AND i.external = j.value->>3 AND coalesce(i.topic, '') = j.value->>2 AND "
                 + state,
                 (dumps(places),),
             )
@@ -113,7 +113,7 @@ def posted(db: Db, sub: Submission, id: str) -> FeedWritten:
     user = sub.target.names[0] if sub.target.kind in ("user", "users") else ""
     rows = db.rows(
         COLUMNS,
-        "(SELECT * FROM feed_item WHERE app = ?1 AND user = ?2 AND (uuid = ?3 OR (external = ?4 AND deleted = 0)) "
+        "(SELECT * FROM feed_item WHERE app = ?1 AND usr = ?2 AND (uuid = ?3 OR (external = ?4 AND deleted = 0)) "
         "ORDER BY uuid = ?3 DESC, id DESC LIMIT 1) i",
         db.app(sub.app),
         user,

@@ -19,7 +19,7 @@ from fanout.storage.sqlite.registration import register
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
 _COLUMNS = (
-    "s.id, s.unsid, a.name, s.user, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
+    "s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
     "s.expires_at, s.endpoint, coalesce(e.state, '')"
 )
 _JOINED = (
@@ -35,7 +35,7 @@ def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
 
 def listing(db: Db, app: str, user: str) -> list[Subscription]:
     """A user's, by id."""
-    found = _subscriptions(db, "WHERE s.app = ? AND s.user = ?", db.app(app), user)
+    found = _subscriptions(db, "WHERE s.app = ? AND s.usr = ?", db.app(app), user)
     return sorted(found, key=lambda each: each.id)
 
 
@@ -64,7 +64,7 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     app = db.app(wanted.app, create=True)
     left = db.rows(
         "id, endpoint",
-        "subscription WHERE unsid = ? AND app = ? AND user <> ?",
+        "subscription WHERE unsid = ? AND app = ? AND usr <> ?",
         wanted.former,
         app,
         wanted.user,
@@ -75,7 +75,7 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     ended = [id for id, _ in left]
     end(db, wanted.app, ended, now)
     rows = db.rows(
-        "id, endpoint", "subscription WHERE app = ? AND device = ? AND user = ?", app, wanted.device, wanted.user
+        "id, endpoint", "subscription WHERE app = ? AND device = ? AND usr = ?", app, wanted.device, wanted.user
     )
     id, former = rows[0] if rows else (0, 0)
     endpoint = _endpoint(db, wanted, former, now)
@@ -93,7 +93,7 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
         )
     else:
         db.run(
-            "INSERT INTO subscription (platform, receive, endpoint, renewed_at, expires_at, created_at, app, user, device, unsid) "
+            "INSERT INTO subscription (platform, receive, endpoint, renewed_at, expires_at, created_at, app, usr, device, unsid) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, ?8, ?9)",
             *values,
             app,
@@ -111,7 +111,7 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
 def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, now: float) -> list[int]:
     """End those of the user's subscriptions that are too many, and say which they were."""
     found = db.json(
-        "SELECT json_group_array(json_array(id, device)) FROM (SELECT id, device FROM subscription WHERE app = ? AND user = ? AND id <> ? "
+        "SELECT json_group_array(json_array(id, device)) FROM (SELECT id, device FROM subscription WHERE app = ? AND usr = ? AND id <> ? "
         "ORDER BY renewed_at DESC, id DESC LIMIT -1 OFFSET ?)",
         app,
         wanted.user,
@@ -132,7 +132,7 @@ def _holder(db: Db, wanted: SubscriptionRequest) -> Endpoint | None:
         return None
     rows = db.rows(
         "e.id",
-        "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user NOT IN ('', ?)",
+        "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.usr NOT IN ('', ?)",
         db.binding(db.app(wanted.app), new.binding),
         lookup_digest(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
@@ -157,7 +157,7 @@ def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> i
     # The host may have put the address into topics, by registering it itself.
     rows = db.rows(
         "json(e.tags)",
-        "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.user = ?",
+        "endpoint e WHERE e.binding = ? AND e.digest = unhex(?) AND e.state = 'active' AND e.usr = ?",
         db.binding(db.app(wanted.app), new.binding),
         lookup_digest(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
@@ -214,7 +214,7 @@ def _delete(db: Db, ids: Sequence[int]) -> None:
 
 def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
     """End one; False where the user has no such."""
-    if not db.value("SELECT 1 FROM subscription WHERE id = ? AND app = ? AND user = ?", id, db.app(app), user):
+    if not db.value("SELECT 1 FROM subscription WHERE id = ? AND app = ? AND usr = ?", id, db.app(app), user):
         return False
     end(db, app, [id], now)
     return True
@@ -224,8 +224,8 @@ def see(db: Db, app: str, user: str, unsid: str, items: Sequence[str], now: floa
     """The device has these items."""
     db.run(
         "INSERT OR IGNORE INTO feed_seen (item, subscription) SELECT i.id, s.id FROM json_each(?1) j "
-        "CROSS JOIN feed_item i ON i.app = ?2 AND i.user = ?3 AND i.uuid = j.value CROSS JOIN subscription s ON s.unsid = ?4 "
-        "WHERE i.fallback_at > ?5 AND s.app = ?2 AND s.user = ?3",
+        "CROSS JOIN feed_item i ON i.app = ?2 AND i.usr = ?3 AND i.uuid = j.value CROSS JOIN subscription s ON s.unsid = ?4 "
+        "WHERE i.fallback_at > ?5 AND s.app = ?2 AND s.usr = ?3",
         dumps(list(items)),
         db.app(app),
         user,

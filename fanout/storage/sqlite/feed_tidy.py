@@ -94,21 +94,21 @@ def prune(db: Db, now: float, limit: int) -> int:
 def erase(db: Db, app: str, user: str, now: float) -> None:
     """Forget the user's items, states and subscriptions; what is kept is a digest, for readers with an old cursor."""
     number = db.app(app)
-    mine = "(SELECT id FROM feed_item WHERE app = ?1 AND user = ?2)"
+    mine = "(SELECT id FROM feed_item WHERE app = ?1 AND usr = ?2)"
     held = db.value(
-        "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND user = ?2) "
-        "OR EXISTS (SELECT 1 FROM feed_state WHERE app = ?1 AND user = ?2)",
+        "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = ?1 AND usr = ?2) "
+        "OR EXISTS (SELECT 1 FROM feed_state WHERE app = ?1 AND usr = ?2)",
         number,
         user,
     )
     for statement in (
         f"DELETE FROM feed_seen WHERE item IN {mine}",
         f"DELETE FROM feed_fallback WHERE item IN {mine}",
-        "DELETE FROM feed_item WHERE app = ?1 AND user = ?2",
-        "DELETE FROM feed_state WHERE app = ?1 AND user = ?2",
-        "DELETE FROM feed_seen WHERE subscription IN (SELECT id FROM subscription WHERE app = ?1 AND user = ?2)",
-        "DELETE FROM subscription WHERE app = ?1 AND user = ?2",
-        "DELETE FROM feed_look WHERE app = ?1 AND user = ?2",
+        "DELETE FROM feed_item WHERE app = ?1 AND usr = ?2",
+        "DELETE FROM feed_state WHERE app = ?1 AND usr = ?2",
+        "DELETE FROM feed_seen WHERE subscription IN (SELECT id FROM subscription WHERE app = ?1 AND usr = ?2)",
+        "DELETE FROM subscription WHERE app = ?1 AND usr = ?2",
+        "DELETE FROM feed_look WHERE app = ?1 AND usr = ?2",
     ):
         db.run(statement, number, user)
     if held:

@@ -96,7 +96,7 @@ def _forget(db: Db, workers: list[str]) -> None:
 def _workers(db: Db, now: float) -> list[WorkerNote]:
     rows = db.rows(
         "w.id, w.host, w.pid, w.version, w.started_at, json(w.bindings), w.seen_at, w.until, "
-        "(SELECT count(*) FROM chunk c WHERE c.owner = w.id AND c.open > 0 AND c.ready_at > ?)",
+        "(SELECT count(*) FROM chunk c WHERE c.owner = w.id AND NOT c.done AND c.ready_at > ?)",
         "worker w ORDER BY w.id",
         now,
     )
@@ -125,7 +125,7 @@ def _dead(db: Db, now: float, asked: float) -> list[str]:
 def _bury(db: Db, now: float, asked: float) -> list[str]:
     dead = _dead(db, now, asked)
     db.run(
-        "UPDATE chunk SET ready_at = ?1 WHERE owner IN (SELECT value FROM json_each(?2)) AND open > 0 AND ready_at > ?1",
+        "UPDATE chunk SET ready_at = ?1 WHERE owner IN (SELECT value FROM json_each(?2)) AND NOT done AND ready_at > ?1",
         now,
         dumps(dead),
     )
@@ -134,7 +134,7 @@ def _bury(db: Db, now: float, asked: float) -> list[str]:
 
 
 def _holdings(db: Db, worker: str, now: float) -> list[tuple[int, int]]:
-    rows = db.rows("id, epoch", "chunk WHERE owner = ? AND open > 0 AND ready_at > ?", worker, now)
+    rows = db.rows("id, epoch", "chunk WHERE owner = ? AND NOT done AND ready_at > ?", worker, now)
     return [(id, epoch) for id, epoch in rows]
 
 

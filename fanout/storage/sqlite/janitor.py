@@ -19,7 +19,7 @@ _NOTIFICATIONS = 256
 
 _PAST = """
 SELECT n.id FROM notification n WHERE n.finished_at IS NULL AND n.expires_at <= ?1 AND (
-  EXISTS (SELECT 1 FROM chunk c WHERE c.notification = n.id AND c.open > 0 AND (c.owner IS NULL OR c.ready_at <= ?1))
+  EXISTS (SELECT 1 FROM chunk c WHERE c.notification = n.id AND NOT c.done AND (c.owner IS NULL OR c.ready_at <= ?1))
   OR EXISTS (SELECT 1 FROM retry r WHERE r.notification = n.id)
   OR EXISTS (SELECT 1 FROM expansion e WHERE e.notification = n.id)
 ) ORDER BY n.expires_at LIMIT ?2

@@ -11,9 +11,7 @@ from fanout.core.records import Chunk
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.decisions import LAST_DECISION
-from fanout.storage.sqlite.ledger import add_chunks
-from fanout.storage.sqlite.pausing import stands
+from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
 from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sqlite.suspicion import Inspection
 from fanout.storage.sqlite.watching import notification
@@ -31,7 +29,7 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
     place = db.binding(db.app(app), binding)
     return bool(
         db.value(
-            "SELECT (EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND open > 0 AND ready_at <= ?3) "
+            "SELECT (EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND NOT done AND ready_at <= ?3) "
             "OR EXISTS (SELECT 1 FROM retry WHERE binding = ?1 AND lane = ?2 AND due_at <= ?3)) "
             "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = ?1 AND paused)",
             place,
@@ -44,7 +42,7 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
 def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
     """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
     place = db.binding(db.app(app), binding)
-    if stands(db, place):
+    if db.paused(place):
         return []
     _gather(db, place, lane, limit, now)
     chosen: list[int] = []
@@ -135,7 +133,7 @@ def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int]
     """A page of due chunks: id, ready at, open, and whether it is to be inspected before it is leased."""
     return db.rows(
         "c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR instr(c.states, x'FE') > 0",
-        "(SELECT * FROM chunk WHERE binding = ? AND lane = ? AND open > 0 AND ready_at <= ? AND (ready_at, id) > (?, ?) "
+        "(SELECT * FROM chunk WHERE binding = ? AND lane = ? AND NOT done AND ready_at <= ? AND (ready_at, id) > (?, ?) "
         "ORDER BY ready_at, id LIMIT ?) c CROSS JOIN notification n ON n.id = c.notification",
         binding,
         lane,
@@ -149,7 +147,7 @@ _FIRST = "(SELECT min({0}) FROM {1} WHERE binding = ?1 AND lane = {2}{3})"
 _TIMES = ", ".join(
     _FIRST.format(*source)
     for lane in range(len(LANES))
-    for source in (("ready_at", "chunk", lane, " AND open > 0"), ("due_at", "retry", lane, ""))
+    for source in (("ready_at", "chunk", lane, " AND NOT done"), ("due_at", "retry", lane, ""))
 )
 _EXPANSIONS = ", ".join(
     f"(SELECT min(due_at) FROM expansion WHERE app = ?2 AND binding = {binding} AND lane = {lane})"

@@ -9,9 +9,11 @@ from fanout.core.statemap import Codes
 from fanout.storage.book import Book, ending
 from fanout.storage.chunks import WAITS, NewChunk
 from fanout.storage.sqlite.db import Db, dumps, pack
-from fanout.storage.sqlite.decisions import LAST_DECISION
 
-__all__ = ["Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
+__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
+
+LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
+"""Its number, so that something can be said to come after it."""
 
 
 def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:

@@ -128,7 +128,7 @@ FROM jsonb_each(?) j WHERE endpoint.id = j.value->>0
 
 _INSERT = """
 INSERT INTO endpoint (
-  id, generation, kind, grp, platform, tags, registered_at, expires_at, address, identity, user, app, binding, digest,
+  id, generation, kind, grp, platform, tags, registered_at, expires_at, address, identity, usr, app, binding, digest,
   state, reason
 ) SELECT
   value->>0, value->>1, value->>2, value->>3, value->>4, value->5, value->>6, value->>7, value->>8, value->>9, value->>10,
@@ -146,7 +146,7 @@ def _known(db: Db, places: Sequence[_Place], comparison: str) -> dict[int, list[
     """The endpoints of each address whose state is (or is not) active, by index."""
     found: dict[int, list[_Known]] = {}
     wanted = dumps([place[1:] for place in places])
-    for i, id, user, generation in db.rows("j.key, e.id, e.user, e.generation", _LOOK_UP.format(comparison), wanted):
+    for i, id, user, generation in db.rows("j.key, e.id, e.usr, e.generation", _LOOK_UP.format(comparison), wanted):
         found.setdefault(i, []).append((id, user, generation))
     return found
 

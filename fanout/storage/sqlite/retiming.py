@@ -27,7 +27,7 @@ def retime(db: Db, now: float, stepped: bool) -> bool:
     before = db.connection.total_changes()
     db.run(f"UPDATE retry SET due_at = due_at - since + ?1, since = ?1 WHERE {_EVERYWHERE} AND {_LATER}", now)
     db.run(
-        f"UPDATE chunk SET ready_at = ready_at - since + ?1, since = ?1 WHERE {_EVERYWHERE} AND open > 0 AND owner IS NULL AND {_LATER}",
+        f"UPDATE chunk SET ready_at = ready_at - since + ?1, since = ?1 WHERE {_EVERYWHERE} AND NOT done AND owner IS NULL AND {_LATER}",
         now,
     )
     db.run(f"UPDATE gate SET until = until - since + ?1, since = ?1 WHERE {_LATER}", now)

@@ -202,5 +202,34 @@ ALTER TABLE feed ADD COLUMN wiped INTEGER NOT NULL DEFAULT 0;
 UPDATE feed SET wiped = NOT EXISTS (SELECT 1 FROM app);
 """
 
-STEPS = (_FIRST, _SECOND, FEED, FLEET, _SEALING, _TIMES, DEVICES, LOOKS, _AUDIT, ACCESS, JOINS, DIGESTS, _ERASING)
+_WORDS = """
+-- The words of every backend: `usr`, which is no keyword, and `done` for `open = 0`, which the indexes of open chunks speak of.
+ALTER TABLE endpoint RENAME COLUMN user TO usr;
+ALTER TABLE subscription RENAME COLUMN user TO usr;
+ALTER TABLE feed_item RENAME COLUMN user TO usr;
+ALTER TABLE feed_state RENAME COLUMN user TO usr;
+ALTER TABLE feed_look RENAME COLUMN user TO usr;
+ALTER TABLE chunk ADD COLUMN done INTEGER GENERATED ALWAYS AS (open = 0) VIRTUAL;
+DROP INDEX chunk_ready;
+CREATE INDEX chunk_ready ON chunk (binding, lane, ready_at) WHERE NOT done;
+DROP INDEX chunk_open;
+CREATE INDEX chunk_open ON chunk (notification) WHERE NOT done;
+"""
+
+STEPS = (
+    _FIRST,
+    _SECOND,
+    FEED,
+    FLEET,
+    _SEALING,
+    _TIMES,
+    DEVICES,
+    LOOKS,
+    _AUDIT,
+    ACCESS,
+    JOINS,
+    DIGESTS,
+    _ERASING,
+    _WORDS,
+)
 VERSION = len(STEPS)

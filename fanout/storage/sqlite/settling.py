@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
 from fanout.storage.settlements import Held, Settling
+from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.decisions import Decisions
 from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
+from fanout.storage.sqlite.session import Session, finished
 from fanout.storage.sqlite.stopping import add_backlog
 
 __all__ = ["settle"]
@@ -20,7 +21,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
     held, codes = _read(db, settlements)
     ledger = Ledger(db, codes)
-    decisions = Decisions(db)
+    decisions = Decisions(Session(db))
     settling = Settling(held, ledger, decisions)
     for settlement in settlements:
         settling.take(settlement)
@@ -28,7 +29,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
         change(db, settling.changes, now)
     _add_retries(db, settling, now)
     ledger.write(now)
-    decisions.write(now)
+    finished(decisions.write(now))
     db.many(
         "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2, since = ?2 "
         "FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",

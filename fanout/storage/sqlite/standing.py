@@ -7,9 +7,9 @@ from collections import Counter
 from fanout.core.records import Backlog, Status
 from fanout.core.states import Waiting
 from fanout.storage.chunks import TARGET, WAITS
+from fanout.storage.sql.gates import STANDS
+from fanout.storage.sql.pausing import PAUSED_BINDINGS
 from fanout.storage.sqlite.db import Db
-from fanout.storage.sqlite.gates import STANDS
-from fanout.storage.sqlite.pausing import PAUSED_BINDINGS
 from fanout.storage.standing import Sums, status_of, waiting_for
 
 __all__ = ["WORD", "backlog", "outstanding", "status"]
@@ -30,7 +30,7 @@ EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.un
 json((SELECT json_group_array(json_array(state, reason, n)) FROM tally WHERE notification = n.id)),
 json((SELECT json_group_array(json_array(binding, held, due, waiting, m)) FROM (
   SELECT binding, owner IS NOT NULL AND ready_at > ?2 AS held, ready_at <= ?2 OR lane >= {WAITS} AS due, waiting, sum(open) AS m
-  FROM chunk WHERE notification = n.id AND open > 0 GROUP BY 1, 2, 3, 4
+  FROM chunk WHERE notification = n.id AND NOT done GROUP BY 1, 2, 3, 4
 ))),
 json((SELECT json_group_array(json_array(binding, waiting, n)) FROM backlog WHERE notification = n.id)),
 json((SELECT json_group_array(json_array(binding, waiting, m)) FROM (
@@ -64,7 +64,7 @@ def outstanding(db: Db, app: str | None) -> dict[str, int]:
         arguments = (db.app(app),)
     rows = db.rows(
         "word, n",
-        f"(SELECT CASE WHEN owner IS NOT NULL THEN 'leased' ELSE {WORD} END AS word, sum(open) AS n FROM chunk WHERE open > 0{chunks} GROUP BY 1 "
+        f"(SELECT CASE WHEN owner IS NOT NULL THEN 'leased' ELSE {WORD} END AS word, sum(open) AS n FROM chunk WHERE NOT done{chunks} GROUP BY 1 "
         f"UNION ALL SELECT CASE WHEN binding IN {PAUSED_BINDINGS} "
         f"OR (SELECT paused FROM notification WHERE id = backlog.notification) THEN '{_PAUSED}' ELSE waiting END, sum(n) "
         f"FROM backlog{backlog} GROUP BY 1 "

@@ -31,7 +31,7 @@ def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     if finished_at is not None:
         return 0
     stop(db, [id], "cancelled", now)
-    return int(db.value("SELECT count(*) FROM chunk WHERE notification = ? AND open > 0", id))
+    return int(db.value("SELECT count(*) FROM chunk WHERE notification = ? AND NOT done", id))
 
 
 def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
@@ -50,7 +50,7 @@ def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
         end_open(db, id, states[id], "", now)
     # What is still held may have been paused: who looks for lost leases must find it.
     db.run(
-        "UPDATE chunk SET lane = ~lane WHERE notification IN (SELECT value FROM json_each(?)) AND open > 0 AND lane < 0",
+        "UPDATE chunk SET lane = ~lane WHERE notification IN (SELECT value FROM json_each(?)) AND NOT done AND lane < 0",
         chosen,
     )
     finish_ready(db, notifications, now)
@@ -84,7 +84,7 @@ def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: flo
     """One page of chunks that nobody holds."""
     rows = db.rows(
         "id, open, hex(states)",
-        "(SELECT id, open, states FROM chunk WHERE notification = ? AND open > 0 AND (owner IS NULL OR ready_at <= ?) "
+        "(SELECT id, open, states FROM chunk WHERE notification = ? AND NOT done AND (owner IS NULL OR ready_at <= ?) "
         "ORDER BY id LIMIT ?)",
         id,
         now,

@@ -14,12 +14,10 @@ from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
     Chunk,
-    Control,
     EndpointFilter,
     EndpointRow,
     Event,
     Expired,
-    GateNote,
     Put,
     Settled,
     Settlement,
@@ -31,6 +29,7 @@ from fanout.core.records import (
 from fanout.core.untraced import untraced
 from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
+from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
     audience,
     collapsing,
@@ -39,11 +38,9 @@ from fanout.storage.sqlite import (
     expansion,
     explaining,
     exporting,
-    gates,
     intake,
     janitor,
     leasing,
-    pausing,
     registration,
     retiming,
     settling,
@@ -54,6 +51,7 @@ from fanout.storage.sqlite import (
 )
 from fanout.storage.sqlite.access import SqliteAccess
 from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.feed import SqliteFeed
 from fanout.storage.sqlite.fleet import SqliteFleet
 from fanout.storage.sqlite.operations import Database, Operation
@@ -69,7 +67,7 @@ _PART = 1000
 """Endpoints read at a time: a millisecond or two, after which others have their turn."""
 
 
-class SqliteStorage:
+class SqliteStorage(SqlStorage):
     """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
 
     shared = True
@@ -86,6 +84,7 @@ class SqliteStorage:
         self.location = location
         self._context = context
         self._offload = offload()
+        super().__init__(SqliteDriver(self._offload, context))
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
         self.access = SqliteAccess(self._read, self._write)
@@ -305,40 +304,6 @@ class SqliteStorage:
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         return int(await self._write(watching.audited, audit, stopping.cancel, app, id, now))
-
-    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, pausing.pause, app, id, now))
-
-    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
-        """See `Storage`."""
-        await self._write(watching.audited, audit, pausing.resume, app, id, now)
-
-    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, pausing.pause_binding, app, binding, now))
-
-    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
-        """See `Storage`."""
-        await self._write(watching.audited, audit, pausing.resume_binding, app, binding, now)
-
-    async def retry_binding(self, app: str, binding: str, now: float) -> None:
-        """See `Storage`."""
-        await self._write(pausing.retry_binding, app, binding, now)
-
-    async def controls(self) -> dict[tuple[str, str], Control]:
-        """See `Storage`."""
-        found: dict[tuple[str, str], Control] = await self._read(pausing.controls)
-        return found
-
-    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
-        """See `Storage`."""
-        await self._write(gates.post, worker, notes, now)
-
-    async def gates(self, now: float) -> list[GateNote]:
-        """See `Storage`."""
-        found: list[GateNote] = await self._read(gates.gates, now)
-        return found
 
     async def deliveries(
         self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.storage.chunks import NewChunk
+from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.decisions import Decisions
 from fanout.storage.sqlite.ledger import Ledger, codes_of
+from fanout.storage.sqlite.session import Session, finished
 from fanout.storage.suspects import Due, Suspects
 
 __all__ = ["Inspection"]
@@ -30,7 +31,7 @@ class Inspection:
         self._db = db
         self._now = now
         self._ledger = Ledger(db, codes_of(db, {each.notification for each in due}))
-        self._decisions = Decisions(db)
+        self._decisions = Decisions(Session(db))
         self._suspects = Suspects(due, self._ledger, self._decisions)
         self.moved: list[NewChunk] = []
         """What is to be stored as chunks of their own, once `write` was called."""
@@ -53,5 +54,5 @@ class Inspection:
                 dumps(self._suspects.movers),
             )
             self.moved = self._suspects.moved({id: unpack(ids) for id, ids in audiences.items()}, self._now)
-        self._decisions.write(self._now)
+        finished(self._decisions.write(self._now))
         self._ledger.finish(self._now)

@@ -12,7 +12,7 @@ def release(db: Db, cursor: int, high: int, now: float) -> tuple[int, bool]:
     """Let the next chunk go: its number (0 where none was left), and whether it was the last."""
     rows = db.rows(
         "id",
-        f"(SELECT id FROM chunk WHERE id > ? AND id <= ? AND open > 0 AND lane >= {WAITS} ORDER BY id LIMIT 2)",
+        f"(SELECT id FROM chunk WHERE id > ? AND id <= ? AND NOT done AND lane >= {WAITS} ORDER BY id LIMIT 2)",
         cursor,
         high,
     )

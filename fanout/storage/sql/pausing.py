@@ -1,23 +1,22 @@
 """Pause and resume, of a notification and of a binding, and what operators have asked of bindings.
 
 What belongs to a paused notification changes its lane to ~lane: its times stay what they are, and nobody who looks for work in
-the lanes meets it, were there a million of it. A binding's pause is one row that whoever looks for work there reads first, under an
-advisory lock that leases share and a pause has for itself: what it counts is all that was leased before.
+the lanes meets it, were there a million of it. A binding's pause is one row that whoever looks for work there reads first; a pause passes
+alone where leases pass together, so that what it counts is all that was leased before.
 """
 
 from __future__ import annotations
 
 from fanout.core.records import Control
 from fanout.errors import NotFound
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.decisions import Decisions
-from fanout.storage.postgres.leasing import BINDING_LOCK
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.decisions import Decisions
 
 __all__ = ["PAUSED_BINDINGS", "controls", "pause", "pause_binding", "resume", "resume_binding", "retry_binding"]
 
 PAUSED_BINDINGS = "(SELECT binding FROM control WHERE paused)"
 
-_LANES = "ANY('{-3,-2,-1,0,1,2}'::smallint[])"
+_LANES = "(-3, -2, -1, 0, 1, 2)"
 """Of what is paused and what is not. Chunks that wait for their turn stand elsewhere: nobody has leased them yet."""
 _MENDED = "('gate', 'breaker', 'quota', 'budget')"
 """What ends when a binding can send again."""
@@ -50,8 +49,8 @@ async def resume(db: Db, app: str, uuid: str, now: float) -> None:
 
 async def _hold(db: Db, app: str, uuid: str) -> tuple[int, str, float | None, bool]:
     row = await db.row(
-        "SELECT id, stopped, finished_at, paused FROM notification WHERE uuid = $1 AND app = $2 FOR NO KEY UPDATE",
-        uuid,
+        f"SELECT id, stopped, finished_at, paused FROM notification WHERE uuid = $1 AND app = $2{db.hold()}",
+        await db.own(app, uuid),
         await db.app(app),
     )
     if row is None:
@@ -64,7 +63,7 @@ async def _move(db: Db, notification: int, which: str) -> None:
     """Into the lanes of the paused or out of them. A chunk that is being leased at this moment is waited for."""
     await db.run(
         "UPDATE chunk SET lane = ~lane WHERE id IN "
-        f"(SELECT id FROM chunk WHERE notification = $1 AND NOT done AND {which} ORDER BY id FOR NO KEY UPDATE)",
+        f"(SELECT id FROM chunk WHERE notification = $1 AND NOT done AND {which}{db.hold('id')})",
         notification,
     )
     for table in ("retry", "expansion"):
@@ -83,17 +82,16 @@ async def _decide(db: Db, number: int, what: str, now: float) -> None:
 async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
     """Hold everything of it; how many of its chunks are still leased."""
     place = await _place(db, app, binding)
-    await db.value("SELECT pg_advisory_xact_lock($1, $2)", BINDING_LOCK, place)
-    changed = await db.value(
-        "INSERT INTO control AS c (binding, paused, nudge) VALUES ($1, true, 0) ON CONFLICT (binding) "
-        "DO UPDATE SET paused = true WHERE NOT c.paused RETURNING binding",
-        place,
-    )
-    if changed is not None:
+    await db.exclusive("binding", place)
+    if not await db.value("SELECT paused FROM control WHERE binding = $1", place):
+        await db.run(
+            "INSERT INTO control (binding, paused, nudge) VALUES ($1, true, 0) ON CONFLICT (binding) DO UPDATE SET paused = true",
+            place,
+        )
         await _decide(db, -place, "paused", now)
     return int(
         await db.value(
-            f"SELECT count(*) FROM chunk WHERE binding = $1 AND lane = {_LANES} AND NOT done AND ready_at > $2 "
+            f"SELECT count(*) FROM chunk WHERE binding = $1 AND lane IN {_LANES} AND NOT done AND ready_at > $2 "
             "AND owner IS NOT NULL",
             place,
             now + db.skew,
@@ -104,8 +102,7 @@ async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
 async def resume_binding(db: Db, app: str, binding: str, now: float) -> None:
     """Let it go on, and ask its workers to try again at once."""
     place = await _place(db, app, binding)
-    changed = await db.value("UPDATE control SET paused = false WHERE binding = $1 AND paused RETURNING binding", place)
-    if changed is not None:
+    if await db.run("UPDATE control SET paused = false WHERE binding = $1 AND paused", place):
         await _decide(db, -place, "resumed", now)
     await _try_again(db, place, now)
 
@@ -127,14 +124,14 @@ async def _try_again(db: Db, place: int, now: float) -> None:
     )
     await db.run(
         "UPDATE chunk SET ready_at = $2 WHERE id IN (SELECT id FROM chunk "
-        f"WHERE binding = $1 AND lane = {_LANES} AND NOT done AND ready_at > $2 AND owner IS NULL AND waiting IN {_MENDED} "
-        "ORDER BY id FOR NO KEY UPDATE)",
+        f"WHERE binding = $1 AND lane IN {_LANES} AND NOT done AND ready_at > $2 AND owner IS NULL AND waiting IN {_MENDED}"
+        f"{db.hold('id')})",
         place,
         now,
     )
-    # Into another partition: who deletes such a row at this moment is run again, or we are.
+    # In PostgreSQL into another partition: who deletes such a row at this moment is run again, or we are.
     await db.run(
-        f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND lane = {_LANES} AND due_at > $2 AND waiting IN {_MENDED}",
+        f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND lane IN {_LANES} AND due_at > $2 AND waiting IN {_MENDED}",
         place,
         now,
     )
@@ -146,4 +143,4 @@ async def controls(db: Db) -> dict[tuple[str, str], Control]:
         "SELECT a.name, b.name, c.paused, c.nudge FROM control c JOIN binding b ON b.id = c.binding JOIN app a ON a.id = b.app "
         "WHERE c.paused OR c.nudge > 0"
     )
-    return {(app, binding): Control(paused, nudge) for app, binding, paused, nudge in rows}
+    return {(app, binding): Control(bool(paused), nudge) for app, binding, paused, nudge in rows}

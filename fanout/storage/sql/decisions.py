@@ -1,7 +1,6 @@
 """What was decided about deliveries and no other table remembers, a row for each notification that a transaction decided about.
 
-What a row holds is described in `fanout.storage.decisions`. Its number is of the sequence `step`, from which a chunk's making and its
-lease get numbers too: so that of several things of one time it is known which came first.
+What a row holds is described in `fanout.storage.decisions`. Its number is given by the database, in the order of what is decided.
 """
 
 from __future__ import annotations
@@ -10,12 +9,9 @@ import orjson
 
 from fanout.storage.decisions import Entries, Row
 from fanout.storage.packing import dumps
-from fanout.storage.postgres.db import Db
+from fanout.storage.sql.db import Db
 
-__all__ = ["STEP", "Decisions", "rows_of"]
-
-STEP = "(SELECT nextval('step'))"
-"""The next number, one for all rows of a statement."""
+__all__ = ["Decisions", "rows_of"]
 
 
 class Decisions(Entries):
@@ -29,12 +25,13 @@ class Decisions(Entries):
 
     async def write(self, now: float) -> None:
         """Store it all."""
-        await self._db.many(
-            "INSERT INTO decision (notification, at, data) SELECT j.notification, $3, j.data "
-            "FROM unnest($1::bigint[], $2::text[]) j(notification, data)",
-            [(notification, dumps(entries)) for notification, entries in self.by_notification.items()],
-            now,
-        )
+        if self.by_notification:
+            await self._db.many(
+                "INSERT INTO decision (notification, at, data) SELECT j.notification, $3, j.data "
+                f"FROM {self._db.given(1, notification='bigint', data='text')}",
+                [(notification, dumps(entries)) for notification, entries in self.by_notification.items()],
+                now,
+            )
 
 
 async def rows_of(db: Db, number: int, since: float = 0.0) -> list[Row]:
@@ -42,4 +39,4 @@ async def rows_of(db: Db, number: int, since: float = 0.0) -> list[Row]:
     rows = await db.rows(
         "SELECT id, at, data FROM decision WHERE notification = $1 AND at >= $2 ORDER BY id", number, since
     )
-    return [[row[0], row[1], orjson.loads(row[2])] for row in rows]
+    return [[id, at, orjson.loads(data)] for id, at, data in rows]

@@ -1,0 +1,151 @@
+"""The port: one transaction of a SQL database, as the operations of this package see it.
+
+Texts are SQL that every database of the port understands, with `$1`, `$2`, … for what is filled in; what differs between them is a named
+method, which answers a piece of text. No text is rewritten. A parameter is a number, a text, bytes, None, a list of such (one number), or
+`Rows` (as many numbers as a row has columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from fanout.core.audit import Audit
+from fanout.plugin import Seal, StorageContext
+
+__all__ = ["Db", "Rows", "overwrite"]
+
+
+class Rows:
+    """Many rows as one argument: it takes as many parameter numbers as a row has columns. `Db.given` reads it as a table."""
+
+    __slots__ = ("rows", "width")
+
+    def __init__(self, rows: Iterable[Sequence[Any]], width: int) -> None:
+        self.rows = list(rows)
+        self.width = width
+
+    def columns(self) -> list[Sequence[Any]]:
+        """The same, column by column."""
+        return list(zip(*self.rows, strict=True)) if self.rows else [()] * self.width
+
+
+class Db(Protocol):
+    """One connection inside one transaction.
+
+    `again` says that an earlier run of the same operation with the same arguments may have been committed and its answer lost: an
+    operation that would then do something twice looks first at what it finds. An operation that found nothing to do sets `silent`.
+    """
+
+    context: StorageContext
+    again: bool
+    silent: bool
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the database's clock is ahead of the caller's: added to a caller's time that is compared with a stored one of the
+        database's (ends of leases, heartbeats)."""
+        ...
+
+    async def read_clock(self) -> None:
+        """Ask the database for the time, where it has a clock of its own."""
+        ...
+
+    # -- statements
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        """The first column of the first row, or None."""
+        ...
+
+    async def row(self, sql: str, *args: Any) -> Any:
+        """The first row, or None."""
+        ...
+
+    async def rows(self, sql: str, *args: Any) -> list[Any]:
+        """All rows of a SELECT. A column of bytes stands in `binary`, a list in `listed`."""
+        ...
+
+    async def run(self, sql: str, *args: Any) -> int:
+        """A statement without an answer; how many rows it changed."""
+        ...
+
+    async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> int:
+        """`run` with `Rows` for the first argument. Nothing happens without rows."""
+        ...
+
+    # -- pieces of text
+
+    def given(self, n: int, /, **columns: str) -> str:
+        """The table `j`, made of the argument that begins at `$n`: `Rows`, or a list where there is one column. Types are `int`, `bigint`, `smallint`,
+        `float8`, `text`, `boolean`, `bytea`."""
+        ...
+
+    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+        """`given`, as the outer side of a join with `table` ("gate g"), whose rows are looked up by the columns `by` (all, in general)."""
+        ...
+
+    def keyed(self, column: str, given: str, /) -> str:
+        """The condition by which an UPDATE … FROM `given` finds its rows: `column` of the table, by its index, is `given` ("j.id")."""
+        ...
+
+    def deleting(self, table: str, n: int, /, **columns: str) -> str:
+        """The statement that deletes the rows with these keys, `Rows` of which begin at `$n`."""
+        ...
+
+    def among(self, n: int, type: str, /) -> str:
+        """What stands behind a column that is one of a list: `f"id {db.among(1, 'bigint')}"`."""
+        ...
+
+    def binary(self, column: str, /) -> str:
+        """A column of bytes among the columns of `rows`; `bytes_of` reads it."""
+        ...
+
+    def bytes_of(self, value: Any, /) -> bytes:
+        """What `rows` answered for `binary`."""
+        ...
+
+    def list_of(self, value: Any, /) -> list[Any]:
+        """What a column that holds a list answered."""
+        ...
+
+    # -- locks
+
+    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+        """Behind a SELECT of one table: its rows are locked until the transaction ends, in this order; `free`: without those that another
+        transaction has locked. Begins with a space, or is empty, the order too."""
+        ...
+
+    async def exclusive(self, what: str, key: int | str = 0) -> None:
+        """Until the transaction ends, no other transaction passes here with the same words."""
+        ...
+
+    # -- names, addresses, the log
+
+    async def app(self, name: str, *, create: bool = False) -> int:
+        """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
+        ...
+
+    async def binding(self, app: int, name: str, *, create: bool = False) -> int:
+        """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        ...
+
+    async def own(self, app: str, uuid: str) -> str:
+        """The id under which a notification was put, which another program may have entered. Raises `NotFound` while that is to come."""
+        ...
+
+    async def seal(self) -> Seal | None:
+        """What addresses are sealed with; None where they stand in clear. Raises `StorageRefused`."""
+        ...
+
+    async def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
+        """Lines of the event log: (app, kind, data)."""
+        ...
+
+    async def audit(self, now: float, app: str, audit: Audit | None) -> None:
+        """A line of the audit log, if there is one to write."""
+        ...
+
+
+def overwrite(*columns: str) -> str:
+    """The end of an upsert, behind `ON CONFLICT (…)`: these columns are the new row's."""
+    return "DO UPDATE SET " + ", ".join(f"{column} = excluded.{column}" for column in columns)

@@ -1,0 +1,45 @@
+"""What a backend hands to `SqlStorage`: how an operation is run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from fanout.plugin import StorageContext
+
+__all__ = ["Driver"]
+
+T = TypeVar("T")
+
+
+class Driver(Protocol):
+    """Runs `operation(db, *arguments)` with a `Db` of this database. What a driver has no use for it ignores."""
+
+    context: StorageContext
+
+    async def look(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """A read of one statement."""
+        ...
+
+    async def read(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """A read of several statements, which see the database at one moment."""
+        ...
+
+    async def write(
+        self,
+        operation: Callable[..., Awaitable[T]],
+        *arguments: Any,
+        durable: bool = True,
+        quiet: bool = False,
+        told: bool = True,
+        large: bool = False,
+        probe: Callable[..., Awaitable[Any]] | None = None,
+        idle: Any = None,
+    ) -> T:
+        """One transaction.
+
+        Not `durable`: a loss of power may undo it, as whole transactions and the latest first. `quiet`: it makes no work for anybody; not
+        `told`: none for other processes. `large`: it waits for what is small. Where `probe(db, *arguments)`, a read of one statement, finds
+        nothing to do, the answer is `idle` and nothing is written.
+        """
+        ...

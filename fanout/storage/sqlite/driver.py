@@ -1,0 +1,56 @@
+"""How operations of `storage.sql` are run on SQLite's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fanout.core.untraced import untraced
+from fanout.plugin import StorageContext
+from fanout.storage.sqlite.operations import Operation
+from fanout.storage.sqlite.session import shared
+from fanout.storage.sqlite.worker import Offload
+
+__all__ = ["SqliteDriver"]
+
+T = TypeVar("T")
+
+
+class SqliteDriver:
+    """`storage.sql.driver.Driver` of one offload. A transaction that writes is always told, as `PRAGMA data_version` is."""
+
+    def __init__(self, offload: Offload, context: StorageContext) -> None:
+        self._offload = offload
+        self.context = context
+
+    async def do(self, operation: Operation) -> Any:
+        """Run an operation of SQLite's own."""
+        await self._offload.run(operation)
+        if operation.error is not None:
+            raise untraced(operation.error)
+        return operation.result
+
+    async def look(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """See `Driver`. Each statement sees the database as it is, as nothing is written in between."""
+        answer: T = await self.do(Operation(lambda db: shared(db, operation, *arguments), write=False))
+        return answer
+
+    read = look
+
+    async def write(
+        self,
+        operation: Callable[..., Awaitable[T]],
+        *arguments: Any,
+        durable: bool = True,
+        quiet: bool = False,
+        told: bool = True,
+        large: bool = False,
+        probe: Callable[..., Awaitable[Any]] | None = None,
+        idle: Any = None,
+    ) -> T:
+        """See `Driver`."""
+        asked = Operation(lambda db: shared(db, operation, *arguments), True, idle=idle, durable=durable, large=large)
+        if probe is not None:
+            asked.probe = lambda db: bool(shared(db, probe, *arguments))
+        answer: T = await self.do(asked)
+        return answer

@@ -1,0 +1,210 @@
+"""The port of `storage.sql` on this connection: operations that are `async def` and never suspend, each run by one `send`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import apsw.ext
+import orjson
+
+from fanout.core.audit import Audit
+from fanout.plugin import Seal
+from fanout.storage.packing import unfit
+from fanout.storage.sql.db import Rows
+from fanout.storage.sqlite.db import Db
+
+__all__ = ["Session", "finished", "shared"]
+
+T = TypeVar("T")
+
+
+def finished(operation: Awaitable[T]) -> T:
+    """What an operation answers that never suspends. Raises `RuntimeError` for one that does."""
+    steps = operation.__await__()
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    steps.close()
+    raise RuntimeError("An operation on SQLite has suspended: it awaits something that is not the database.")
+
+
+def shared(db: Db, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """Run an operation of `storage.sql` inside a transaction of this connection."""
+    return finished(operation(Session(db), *arguments))
+
+
+class Session:
+    """`storage.sql.db.Db` over a connection. Parameters are bound by name: SQLite takes `$1` for one."""
+
+    __slots__ = ("_db", "context", "silent")
+
+    again = False
+    skew = 0.0
+
+    def __init__(self, db: Db) -> None:
+        self._db = db
+        self.context = db.context
+        self.silent = False
+
+    async def read_clock(self) -> None:
+        """See `Db`. SQLite has no other clock than the caller's."""
+
+    # -- statements
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        """See `Db`."""
+        for row in self._execute(sql, args):
+            return row[0]
+        return None
+
+    async def row(self, sql: str, *args: Any) -> Any:
+        """See `Db`."""
+        for row in self._execute(sql, args):
+            return row
+        return None
+
+    async def rows(self, sql: str, *args: Any) -> list[Any]:
+        """See `Db`. They leave SQLite in one step, as JSON: stepping row by row would hand over the interpreter lock once per row."""
+        text = self._db.texts.get(sql)
+        if text is None:
+            text = self._db.texts[sql] = self._gathered(sql)
+        for (found,) in self._execute(text, args):
+            rows: list[Any] = orjson.loads(found)
+            return rows
+        raise AssertionError("an aggregate always has a row")
+
+    def _gathered(self, sql: str) -> str:
+        names = ", ".join(f"c{i}" for i in range(len(apsw.ext.query_info(self._db.connection, sql).description)))
+        return f"WITH found ({names}) AS ({sql}) SELECT json_group_array(json_array({names})) FROM found"
+
+    async def run(self, sql: str, *args: Any) -> int:
+        """See `Db`."""
+        self._execute(sql, args)
+        return self._db.connection.changes()
+
+    async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> int:
+        """See `Db`."""
+        rows = list(rows)
+        return await self.run(sql, Rows(rows, len(rows[0])), *args) if rows else 0
+
+    def _execute(self, sql: str, args: tuple[Any, ...]) -> apsw.Cursor:
+        try:
+            return self._db.connection.execute(sql, _bound(args) if args else None)
+        except (OverflowError, UnicodeEncodeError):
+            raise unfit() from None
+
+    # -- pieces of text
+
+    given = staticmethod(cache(lambda n, /, **columns: _given(n, columns)))
+
+    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+        """See `Db`. CROSS JOIN keeps the order."""
+        alias = table.split()[-1]
+        keys = by.split(", ") if by else columns
+        return f"{_given(n, columns)} CROSS JOIN {table} ON {' AND '.join(f'{alias}.{key} = j.{key}' for key in keys)}"
+
+    def keyed(self, column: str, given: str, /) -> str:
+        """See `Db`."""
+        return f"{column} = {given}"
+
+    def deleting(self, table: str, n: int, /, **columns: str) -> str:
+        """See `Db`."""
+        names = ", ".join(columns)
+        return f"DELETE FROM {table} WHERE ({names}) IN (SELECT {names} FROM {_given(n, columns)})"
+
+    def among(self, n: int, type: str, /) -> str:
+        """See `Db`."""
+        value = "unhex(value)" if type == "bytea" else "value"
+        return f"IN (SELECT {value} FROM json_each(${n}))"
+
+    def binary(self, column: str, /) -> str:
+        """See `Db`. JSON holds no bytes."""
+        return f"hex({column})"
+
+    def bytes_of(self, value: Any, /) -> bytes:
+        """See `Db`."""
+        return bytes.fromhex(value)
+
+    def list_of(self, value: Any, /) -> list[Any]:
+        """See `Db`."""
+        found: list[Any] = orjson.loads(value)
+        return found
+
+    # -- locks: a transaction that writes has the database to itself
+
+    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+        """See `Db`."""
+        return ""
+
+    async def exclusive(self, what: str, key: int | str = 0) -> None:
+        """See `Db`."""
+
+    # -- names, addresses, the log
+
+    async def app(self, name: str, *, create: bool = False) -> int:
+        """See `Db`."""
+        return self._db.app(name, create=create)
+
+    async def binding(self, app: int, name: str, *, create: bool = False) -> int:
+        """See `Db`."""
+        return self._db.binding(app, name, create=create)
+
+    async def own(self, app: str, uuid: str) -> str:
+        """See `Db`. No other program enters notifications."""
+        return uuid
+
+    async def seal(self) -> Seal | None:
+        """See `Db`."""
+        return self._db.seal()
+
+    async def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
+        """See `Db`."""
+        self._db.log(now, events)
+
+    async def audit(self, now: float, app: str, audit: Audit | None) -> None:
+        """See `Db`."""
+        self._db.audit(now, app, audit)
+
+
+def _given(n: int, columns: dict[str, str]) -> str:
+    if len(columns) == 1:  # a list of values, and not of rows
+        ((name, type),) = columns.items()
+        return f"(SELECT {'unhex(value)' if type == 'bytea' else 'value'} AS {name} FROM json_each(${n})) j"
+    made = (
+        f"unhex(value->>{i}) AS {name}" if type == "bytea" else f"value->>{i} AS {name}"
+        for i, (name, type) in enumerate(columns.items())
+    )
+    return f"(SELECT {', '.join(made)} FROM json_each(${n})) j"
+
+
+def _bound(args: tuple[Any, ...]) -> dict[str, Any]:
+    bound: dict[str, Any] = {}
+    number = 1
+    for value in args:
+        if isinstance(value, Rows):
+            if value.width == 1:
+                bound[str(number)] = _json([row[0] for row in value.rows])
+            else:
+                bound[str(number)] = _json(value.rows)
+            number += value.width
+            continue
+        bound[str(number)] = _json(value) if isinstance(value, (list, tuple)) else value
+        number += 1
+    return bound
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=_hexadecimal).decode()
+    except TypeError:
+        raise unfit() from None
+
+
+def _hexadecimal(value: Any) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    raise TypeError
