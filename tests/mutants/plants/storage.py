@@ -42,7 +42,7 @@ PLANTS = [
     Plant(
         "SQLite: what is paused is leased",
         "fanout/storage/sqlite/leasing.py",
-        "    if stands(db, place):\n        return []\n    _gather",
+        "    if db.paused(place):\n        return []\n    _gather",
         "    _gather",
         "tests/storage/test_sqlite.py -k after_the_look",
     ),
