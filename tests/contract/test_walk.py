@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -156,6 +157,22 @@ def test_the_walk(served: str, shell: Shell) -> None:
     assert (event["external_id"], event["action"]) == ("order-42", "dismissed")
     shell(end)
     assert "over" in shell("wait; echo over")
+    the_service_in_the_readme(shell)
+    the_python_client(shell)
+
+
+def the_service_in_the_readme(shell: Shell) -> None:
+    registered, posted, feed = (json.loads(line) for line in shell(EXAMPLES["service"]).splitlines() if line[:1] == "{")
+    assert (registered["user"], registered["state"]) == ("alice", "active")
+    assert posted["total"] >= 1
+    assert feed["items"][0]["content"]["body"] == "Order 42 is on its way"
+
+
+def the_python_client(shell: Shell) -> None:
+    shell("export SERVICE ISSUER")
+    code = EXAMPLES["app_client"]
+    said = shell(f"{shlex.quote(sys.executable)} -W error - <<'EXAMPLE'\n{code}EXAMPLE")
+    assert re.search(r"^\d devices$", said, re.MULTILINE), said
 
 
 def changes(said: str) -> list[dict[str, object]]:
