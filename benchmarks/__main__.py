@@ -3,7 +3,8 @@
 Rows are printed, and kept in `bench-results/` as JSON with a picture of each figure.
 
 `python -m benchmarks guard [--update]` counts what a delivery costs, and compares with what it cost before.
-`python -m benchmarks report [--write]` makes Markdown tables of what was kept; with `--write`, in `benchmarks/README.md`.
+`python -m benchmarks report [--write]` makes Markdown tables of what was kept; with `--write` it keeps them in `figures.json` and fills
+the pages that show them: README.md, `docs/` and `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results, rig
+from benchmarks import figures, results, rig
 from benchmarks.row import Row
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -93,14 +94,14 @@ def measure(words: Sequence[str]) -> int:
     print(
         f"{platform.python_implementation()} {platform.python_version()}; {rig.cores('client', 'gateway')}; {form} form"
     )
-    begun, about = time.perf_counter(), results.machine()
+    begun, about, date = time.perf_counter(), results.machine(), results.today()
     for name in chosen.names or QUICK:
         print(f"\n{name}", flush=True)
         arguments = {"quick": QUICK, "short": SHORT, "full": {}}[form].get(name, {})
         rows: list[Row] = importlib.import_module(f"benchmarks.{name}").run(**arguments)
         for row in rows:
             print(f"  {row}", flush=True)
-        results.write(name, form, rows, chosen.results, about)
+        results.write(name, form, rows, chosen.results, about, date)
     print(f"\n{time.perf_counter() - begun:.0f} s; rows and pictures are in {chosen.results}/", file=sys.stderr)
     return 0
 
@@ -108,7 +109,7 @@ def measure(words: Sequence[str]) -> int:
 def report(words: Sequence[str]) -> int:
     """Tables of what was kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks report")
-    parser.add_argument("--write", action="store_true", help="put them into benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="put them into figures.json and the pages")
     parser.add_argument("--results", type=Path, default=results.FOLDER, metavar="FOLDER", help="default: bench-results")
     chosen = parser.parse_args(words)
     found = results.read(chosen.results)
@@ -116,12 +117,10 @@ def report(words: Sequence[str]) -> int:
         print(f"There is nothing in {chosen.results}/: run `make bench` or `make bench-all` first.", file=sys.stderr)
         return 2
     if chosen.write:
-        quick = [name for name, kept in found.items() if kept["form"] == "quick"]
-        if quick:
-            print(f"{', '.join(quick)}: tiny runs are not to be quoted. Run without --quick first.", file=sys.stderr)
+        if wrong := figures.faults(found, list(QUICK)):
+            print("\n".join(wrong), file=sys.stderr)
             return 2
-        filled = results.fill(found)
-        print(f"Filled: {', '.join(filled)}.")
+        print(f"Filled: {', '.join(figures.write(found))}.")
         return 0
     for name, kept in found.items():
         print(f"### {name}\n\n{results.markdown(kept)}\n")

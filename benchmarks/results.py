@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import svg
 from benchmarks.row import Row, number
 
-__all__ = ["FOLDER", "fill", "machine", "markdown", "read", "write"]
+__all__ = ["FOLDER", "fill", "fill_tables", "machine", "markdown", "picture_name", "pictures", "read", "today", "write"]
 
 FOLDER = Path("bench-results")
 README = Path(__file__).with_name("README.md")
@@ -41,36 +41,53 @@ def _model() -> str:
 
 
 def write(
-    name: str, form: str, rows: Sequence[Row], folder: Path = FOLDER, about: Mapping[str, Any] | None = None
+    name: str,
+    form: str,
+    rows: Sequence[Row],
+    folder: Path = FOLDER,
+    about: Mapping[str, Any] | None = None,
+    date: str = "",
 ) -> list[Path]:
     """Keep the rows of one benchmark, and draw its figures. `form` is how large the run was: quick, short or full.
 
-    `about` is the `machine` as it was before the run (default: now).
+    `about` is the `machine` as it was before the run, and `date` the day on which the run began (defaults: now).
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {
         "benchmark": name,
         "form": form,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "date": date or today(),
         "machine": about or machine(),
         "rows": [row._asdict() for row in rows],
     }
     file = folder / f"{name}.json"
     file.write_text(json.dumps(kept, indent=1) + "\n")
-    return [file, *_draw(name, rows, folder)]
+    files = [file]
+    for picture, text in pictures(name, rows).items():
+        files.append(folder / picture)
+        files[-1].write_text(text)
+    return files
 
 
-def _draw(name: str, rows: Sequence[Row], folder: Path) -> list[Path]:
+def today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def picture_name(name: str, title: str) -> str:
+    """The file name of the picture of one figure of a benchmark."""
+    return f"{name}-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.svg"
+
+
+def pictures(name: str, rows: Sequence[Row]) -> dict[str, str]:
+    """SVG by file name, one for each figure."""
     figures: dict[str, list[Row]] = {}
     for row in rows:
         if row.unit:  # a row without one says what was left out
             figures.setdefault(row.figure or f"{name}, {row.unit}", []).append(row)
-    files = []
-    for title, members in figures.items():
-        file = folder / f"{name}-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.svg"
-        file.write_text(svg.lines(title, members) if all(row.x for row in members) else svg.bars(title, members))
-        files.append(file)
-    return files
+    return {
+        picture_name(name, title): (svg.lines if all(row.x for row in members) else svg.bars)(title, members)
+        for title, members in figures.items()
+    }
 
 
 def read(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -104,14 +121,19 @@ def _cells(row: Row) -> Iterable[str]:
 
 def fill(results: Mapping[str, Mapping[str, Any]], file: Path = README) -> list[str]:
     """Put the tables into their places in the README; returns the benchmarks whose table was filled."""
+    return fill_tables({name: markdown(kept) for name, kept in results.items()}, file)
+
+
+def fill_tables(tables: Mapping[str, str], file: Path) -> list[str]:
+    """Put each table into the place of its name in a page; returns the names of those that have one."""
     filled = []
 
     def table(found: re.Match[str]) -> str:
         name = found.group(1)
-        if name not in results:
+        if name not in tables:
             return found.group(0)
         filled.append(name)
-        return f"<!-- table: {name} -->\n{markdown(results[name])}\n<!-- end -->"
+        return f"<!-- table: {name} -->\n{tables[name]}\n<!-- end -->"
 
-    file.write_text(_TABLE.sub(table, file.read_text()))
+    file.write_text(_TABLE.sub(table, file.read_text(encoding="utf-8")), encoding="utf-8")
     return filled
