@@ -83,6 +83,7 @@ async def balanced(url: str) -> None:
 async def test_many_register_the_same_at_once(databases: Databases, size: int) -> None:
     """Whatever comes in between: an address has one active endpoint, and everybody is answered."""
     rng = random.Random(size)
+    deadlocks = databases.server.logged("deadlock detected")
     async with lent(databases, 3) as storages:
 
         async def work(storage: PostgresStorage, user: str) -> None:
@@ -103,6 +104,7 @@ async def test_many_register_the_same_at_once(databases: Databases, size: int) -
         assert await storages[2].count_endpoints("default", Target.topic("t")) == {"apns": size}
         ids = [event.id for event in await storages[0].events(limit=10_000)]
         assert ids == sorted(set(ids))
+    assert databases.server.logged("deadlock detected") == deadlocks
 
 
 async def test_large_batches_go_another_way(databases: Databases) -> None:

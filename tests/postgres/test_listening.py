@@ -106,7 +106,7 @@ async def test_an_idle_process_asks_next_to_nothing(
         monkeypatch.setattr(Database, "_limited", counted)
         began = time.monotonic()
         await until(lambda: time.monotonic() - began > 1.2)
-        took = time.monotonic() - began
+        took, asked = time.monotonic() - began, asked.copy()  # closing asks too, and takes its time
     # What comes once in a while may just have come.
     assert asked["_changed"] <= (took if not more else 10 * took) + 1, asked
     assert sum(asked.values()) <= bound * took + 4, asked

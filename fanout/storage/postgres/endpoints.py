@@ -170,12 +170,11 @@ async def erase(db: Db, number: int, user: str, now: float) -> int:
 
 
 async def lock(db: Db, ids: Iterable[int]) -> None:
-    """Lock these in the order in which registration does: what is active first, then what is not, each by id."""
-    wanted = sorted(ids)
-    for which in ("state = 'active'", "state <> 'active'"):
-        await db.rows(
-            f"SELECT id FROM endpoint WHERE id = ANY($1::bigint[]) AND {which} ORDER BY id FOR NO KEY UPDATE", wanted
-        )
+    """Lock these by id, as everybody does.
+
+    A condition on what a change may alter would not keep the order: a row that was waited for stays locked, also where it no longer fits.
+    """
+    await db.rows("SELECT id FROM endpoint WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE", sorted(ids))
 
 
 async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
@@ -233,7 +232,7 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
         # Somebody may be registering one of them at this moment: the key of `address` then has this run again.
         await db.many(
             "INSERT INTO address (binding, digest, endpoint) SELECT * FROM unnest($1::int[], $2::bytea[], $3::bigint[])",
-            [(row["binding"], row["digest"], row["id"]) for row in chosen],
+            sorted(((row["binding"], row["digest"], row["id"]) for row in chosen), key=lambda row: row[1]),
         )
         await tag(db, [(row["id"], row["binding"], row["tags"]) for row in chosen if row["usr"]])
         await db.log(now, [(row["app"], "endpoint.restored", await _about(db, row)) for row in chosen])
@@ -241,10 +240,7 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 
 
 async def _of(db: Db, app: int, ids: Sequence[int], condition: str, *more: Any) -> Sequence[Any]:
-    """The app's endpoints among `ids` for which the condition holds, locked, by id.
-
-    Others are not locked: registration locks what is active first, and then what is not, each by id.
-    """
+    """The app's endpoints among `ids` for which the condition holds, locked, by id. Others are not locked."""
     return await db.rows(
         "WITH f AS MATERIALIZED (SELECT e.id FROM unnest($1::bigint[]) j (id) CROSS JOIN LATERAL "
         "(SELECT * FROM endpoint WHERE id = j.id AND shard = (j.id & 15)::smallint OFFSET 0) e "
@@ -261,6 +257,8 @@ async def _of(db: Db, app: int, ids: Sequence[int], condition: str, *more: Any) 
 async def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -> None:
     """What gateways said of endpoints, in order, each if it is still active and of that generation."""
     gone: dict[tuple[int, int], EndpointGone] = {}
+    if any(isinstance(what, AddressMoved) for what in changes):
+        await lock(db, {what.endpoint for what in changes})
     for what in changes:
         if isinstance(what, EndpointGone):
             gone.setdefault((what.endpoint, what.generation), what)

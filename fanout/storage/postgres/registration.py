@@ -31,15 +31,17 @@ async def register(db: Db, registrations: Sequence[Registration], now: float) ->
     """Enter each, in order, and return the endpoints in the same order."""
     await take_turns(db)
     places = await _places(db, registrations)
+    known = await _known(db, registrations, places)
     if len({(binding, digest) for _, binding, digest in places}) == len(places):
-        return await _enter(db, registrations, places, now)
+        return await _enter(db, registrations, places, now, known)
     # Where an address occurs twice, a new run begins, so that each registration finds what the one before it left.
     endpoints: list[Endpoint] = []
     start = 0
     run: set[tuple[int, bytes]] = set()
     for i, place in enumerate([*places, None]):
         if place is None or place[1:] in run:
-            endpoints += await _enter(db, registrations[start:i], places[start:i], now)
+            known = await _known(db, registrations[start:i], places[start:i])
+            endpoints += await _enter(db, registrations[start:i], places[start:i], now, known)
             start, run = i, set()
         if place is not None:
             run.add(place[1:])
@@ -60,12 +62,17 @@ async def _places(db: Db, registrations: Sequence[Registration]) -> list[_Place]
     return places
 
 
-async def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Place], now: float) -> list[Endpoint]:
-    """Enter addresses of which none occurs twice: look all up, then decide, then write."""
+async def _enter(
+    db: Db,
+    registrations: Sequence[Registration],
+    places: Sequence[_Place],
+    now: float,
+    known: tuple[dict[int, _Known], dict[int, list[_Known]]],
+) -> list[Endpoint]:
+    """Enter addresses of which none occurs twice, and of which this is known: decide, then write."""
     if not registrations:
         return []
-    holders = await _holders(db, places)
-    former = await _former(db, registrations, places, holders)
+    holders, former = known
     decided: list[_Known | None] = [
         _mine(new.user, holders.get(i), former.get(i, ())) for i, new in enumerate(registrations)
     ]
@@ -80,11 +87,11 @@ async def _enter(db: Db, registrations: Sequence[Registration], places: Sequence
     tagged: list[tuple[int, int, Sequence[str]]] = []
     untagged: list[tuple[int, int, Sequence[str]]] = []
     endpoints: list[Endpoint] = []
-    for i, (new, (app, binding, digest), known) in enumerate(zip(registrations, places, decided, strict=True)):
+    for i, (new, (app, binding, digest), mine) in enumerate(zip(registrations, places, decided, strict=True)):
         address = new.address
         text, identity = kept(seal, homes.get(binding, b""), address)
         tags = tuple(dict.fromkeys(new.tags)) if new.tags else ()
-        if known is None:
+        if mine is None:
             shard = shard_of(new.user, digest)
             id, generation = next(numbers) * SHARDS + shard, 1
             fresh.append(
@@ -94,7 +101,7 @@ async def _enter(db: Db, registrations: Sequence[Registration], places: Sequence
                 )
             )
         else:
-            id, generation = known[0], known[2] + 1
+            id, generation = mine[0], mine[2] + 1
             refreshed.append(
                 (
                     *(id, generation, address.kind, address.group, new.platform, array_text(tags), new.expires_at),
@@ -107,8 +114,8 @@ async def _enter(db: Db, registrations: Sequence[Registration], places: Sequence
         elif holder[0] != id:
             handed.append((binding, digest, id))
             replaced.append((holder[0], id))
-        if new.user and (tags or known):
-            had = known[3] if known else ()
+        if new.user and (tags or mine):
+            had = mine[3] if mine else ()
             tagged.append((id, binding, [tag for tag in tags if tag not in had]))
             untagged.append((id, binding, [tag for tag in had if tag not in tags]))
         endpoints.append(
@@ -140,26 +147,24 @@ def _mine(user: str, holder: _Known | None, former: Sequence[_Known]) -> _Known 
     return max((each for each in former if each[1] == user), default=None, key=lambda each: each[0])
 
 
-_LOCKED = """
-CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = f.id AND shard = (f.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e
+_KNOWN = """
+WITH j AS MATERIALIZED (
+  SELECT j.*, (SELECT endpoint FROM address WHERE digest = j.digest AND binding = j.binding) AS holder
+  FROM unnest($1::int[], $2::bytea[], $3::text[], $4::smallint[]) WITH ORDINALITY j (binding, digest, usr, shard, i)
+), f AS MATERIALIZED (
+  SELECT j.*, holder AS id, true AS holds FROM j WHERE holder IS NOT NULL
+  UNION ALL SELECT j.*, e.id, false FROM j CROSS JOIN LATERAL (
+    SELECT id, usr FROM endpoint WHERE binding = j.binding AND digest = j.digest AND state_at IS NOT NULL AND shard = j.shard OFFSET 0
+  ) e WHERE e.usr = j.usr AND j.usr <> '' AND $5
+  UNION ALL SELECT j.*, e.id, false FROM j CROSS JOIN LATERAL (
+    SELECT id, usr FROM endpoint WHERE binding = j.binding AND digest = j.digest AND state_at IS NOT NULL OFFSET 0
+  ) e WHERE e.usr = j.usr AND j.usr = '' AND $5 AND (j.holder IS NULL OR $6)
+  ORDER BY id
+)
+SELECT f.i, f.holds, e.id, e.usr, e.generation, e.tags, e.state <> 'active', e.binding = f.binding AND e.digest = f.digest AND e.usr = f.usr
+FROM f CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = f.id AND shard = (f.id & 15)::smallint OFFSET 0 FOR NO KEY UPDATE) e
 """
-_HOLDERS = f"""
-WITH f AS MATERIALIZED (
-  SELECT j.i, a.id FROM unnest($1::int[], $2::bytea[]) WITH ORDINALITY j (binding, digest, i)
-  CROSS JOIN LATERAL (SELECT endpoint AS id FROM address WHERE digest = j.digest AND binding = j.binding OFFSET 0) a ORDER BY a.id
-) SELECT f.i, e.id, e.usr, e.generation, e.tags, e.state FROM f {_LOCKED}
-"""
-
-_FORMER = f"""
-WITH f AS MATERIALIZED (
-  SELECT j.*, e.id FROM unnest($1::int[], $2::bytea[], $3::text[]{{0}}) j (binding, digest, usr, i{{1}}) CROSS JOIN LATERAL (
-    SELECT id, usr FROM endpoint WHERE binding = j.binding AND digest = j.digest AND state_at IS NOT NULL{{2}} OFFSET 0
-  ) e WHERE e.usr = j.usr ORDER BY e.id
-) SELECT f.i, e.id, e.usr, e.generation FROM f {_LOCKED}
-WHERE e.binding = f.binding AND e.digest = f.digest AND e.usr = f.usr AND e.state <> 'active'
-"""
-_FORMER_OF_USERS = _FORMER.format(", $4::bigint[], $5::smallint[]", ", shard", " AND shard = j.shard")
-_FORMER_OF_NOBODY = _FORMER.format(", $4::bigint[]", "", "")
+# A nameless one that was moved stands in the part of an address that it no longer has: so all parts are looked into.
 
 _REFRESH = """
 UPDATE endpoint e SET
@@ -184,50 +189,33 @@ FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::int[], $5::int[], $6::
 """
 
 
-async def _holders(db: Db, places: Sequence[_Place]) -> dict[int, _Known]:
-    """Who holds each address now, by index, locked until the end of the transaction."""
-    rows = await db.rows(_HOLDERS, [place[1] for place in places], [place[2] for place in places])
-    found: dict[int, _Known] = {}
-    for i, id, user, generation, tags, state in rows:
-        if state != "active":
-            # It was active when `address` was read, and whoever changed it since has committed while we waited for its row.
-            raise Again
-        found[i - 1] = (id, user, generation, tags)
-    return found
+async def _known(
+    db: Db, wanted: Sequence[Registration], places: Sequence[_Place], *, takes: bool = True
+) -> tuple[dict[int, _Known], dict[int, list[_Known]]]:
+    """By index: the holder of each address now, and endpoints of the same user that had it once; locked, all of them by id in one pass.
 
-
-async def _former(
-    db: Db, registrations: Sequence[Registration], places: Sequence[_Place], holders: dict[int, _Known]
-) -> dict[int, list[_Known]]:
-    """Endpoints of the same user that had each address once, by index, where nobody of that name holds it; locked like holders."""
-    wanted = [i for i, new in enumerate(registrations) if i not in holders or holders[i][1] != new.user]
-    if not wanted or not await db.value("SELECT EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active')"):
-        return {}
-    rows = []
-    named = [i for i in wanted if registrations[i].user]
-    if named:
-        rows += await db.rows(
-            _FORMER_OF_USERS,
-            [places[i][1] for i in named],
-            [places[i][2] for i in named],
-            [registrations[i].user for i in named],
-            named,
-            [shard_of(registrations[i].user, places[i][2]) for i in named],
-        )
-    nameless = [i for i in wanted if not registrations[i].user]
-    if nameless:
-        # One that was moved stands in the part of an address that it no longer has: so all parts are looked into.
-        rows += await db.rows(
-            _FORMER_OF_NOBODY,
-            [places[i][1] for i in nameless],
-            [places[i][2] for i in nameless],
-            [""] * len(nameless),
-            nameless,
-        )
-    found: dict[int, list[_Known]] = {}
-    for i, id, user, generation in rows:
-        found.setdefault(i, []).append((id, user, generation, ()))
-    return found
+    Without `takes`, what had an address that somebody holds is not looked for where it is nobody's.
+    """
+    rows = await db.rows(
+        _KNOWN,
+        [place[1] for place in places],
+        [place[2] for place in places],
+        [new.user for new in wanted],
+        [shard_of(new.user, place[2]) for new, place in zip(wanted, places, strict=True)],
+        await db.value("SELECT EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active')"),
+        takes,
+    )
+    holders: dict[int, _Known] = {}
+    former: dict[int, list[_Known]] = {}
+    for i, holds, id, user, generation, tags, inactive, same in rows:
+        if holds:
+            if inactive:
+                # It was active when `address` was read, and whoever changed it since has committed while we waited for its row.
+                raise Again
+            holders[i - 1] = (id, user, generation, tags)
+        elif inactive and same:
+            former.setdefault(i - 1, []).append((id, user, generation, ()))
+    return holders, former
 
 
 async def _numbers(db: Db, count: int) -> list[int]:
@@ -274,8 +262,10 @@ async def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], n
     unique = list({address.digest: address for address in addresses}.values())
     wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]
     places = await _places(db, wanted)
-    ids = {unique[i].digest: holder[0] for i, holder in (await _holders(db, places)).items()}
+    holders, former = await _known(db, wanted, places, takes=False)
+    ids = {unique[i].digest: holder[0] for i, holder in holders.items()}
     unknown = [i for i, address in enumerate(unique) if address.digest not in ids]
-    entered = await _enter(db, [wanted[i] for i in unknown], [places[i] for i in unknown], now)
+    had = {n: former[i] for n, i in enumerate(unknown) if i in former}
+    entered = await _enter(db, [wanted[i] for i in unknown], [places[i] for i in unknown], now, ({}, had))
     ids.update((unique[i].digest, endpoint.id) for i, endpoint in zip(unknown, entered, strict=True))
     return [ids[address.digest] for address in addresses]

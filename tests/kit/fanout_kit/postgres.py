@@ -119,6 +119,10 @@ class PostgresServer:
             raise RuntimeError(f"psql refused a statement: {made.stderr.strip()}")
         return made.stdout.strip()
 
+    def logged(self, words: str) -> int:
+        """How often its log says so."""
+        return (self.folder / _LOG).read_text(errors="replace").count(words)
+
     # -- the process
 
     def up(self) -> None:
