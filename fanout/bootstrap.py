@@ -354,7 +354,8 @@ def ways_of(transport: Transport) -> Mapping[str, str]:
 
 
 def storage_context(settings: Settings, registry: Registry, clock: Clock, *, create: bool = True) -> StorageContext:
-    """What the storage of `settings` is made with. Raises `ConfigurationError` for an address key that is none, or is of no use."""
+    """The context of the storage of `settings`. Raises `ConfigurationError` for an address key that is none, or is of
+    no use."""
     if settings.addresses.key is None:
         return StorageContext(clock=clock, retention=settings.retention, create=create)
     try:
@@ -370,7 +371,8 @@ def storage_context(settings: Settings, registry: Registry, clock: Clock, *, cre
 
 
 def loop_factory() -> Callable[[], AbstractEventLoop] | None:
-    """What makes the event loop where this package starts one: uvloop's where it is installed, else the standard one (None)."""
+    """The factory of the event loop where this package starts one: uvloop's where it is installed, else the standard
+    one (None)."""
     try:
         import uvloop
     except ImportError:

@@ -67,7 +67,8 @@ class MessageTooLarge(InvalidMessage):
 
 
 class Conflict(FanoutError):
-    """What is asked contradicts what stands: the idempotency key was used before, for another notification; a host name is another's."""
+    """The request contradicts the stored state: the idempotency key was used before, for another notification; a host
+    name is another's."""
 
 
 class Backlogged(FanoutError):
@@ -107,7 +108,7 @@ def refuse(problems: Iterable[str], kind: type[FanoutError] = ConfigurationError
 
 
 def problem_of(check: Callable[[], object], kind: type[FanoutError] = ConfigurationError) -> str:
-    """What `check` says by raising `kind`, or "" where it is content: a problem among others (`refuse`)."""
+    """The sentence that `check` raises as `kind`, or "" where it is content: a problem among others (`refuse`)."""
     try:
         check()
     except kind as error:

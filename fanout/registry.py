@@ -123,7 +123,8 @@ class Registry:
         return storage
 
     def lacking(self, info: PluginInfo) -> str:
-        """What a loaded plugin needs and cannot import, as a sentence; "" where it can be made. Its module is imported for that."""
+        """The requirement of a loaded plugin that cannot be imported, as a sentence; "" where it can be made. Its
+        module is imported for that."""
         plugin = next((each for each in self._plugins if each.info == info), None)
         if plugin is None or plugin.descriptor is None:
             return ""
@@ -139,7 +140,7 @@ class Registry:
         return ""
 
     def resolve(self, kind: Kind, name: str, part: str | Callable[..., Any]) -> Callable[..., Any]:
-        """What a descriptor names as "module:attribute", imported. Raises `PluginError` when that fails."""
+        """The object that a descriptor names as "module:attribute", imported. Raises `PluginError` when that fails."""
         if not isinstance(part, str):
             return part
         try:

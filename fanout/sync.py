@@ -65,7 +65,8 @@ else:
 
 
 class Enqueued(NamedTuple):
-    """What `enqueue` answers: the notification's id, known to `status` from the commit on; `replayed` as in `Receipt`."""
+    """The answer of `enqueue`: the notification's id, known to `status` from the commit on; `replayed` as in
+    `Receipt`."""
 
     id: str
     replayed: bool
@@ -230,7 +231,7 @@ class Engine:
             self._use()
 
     def explain(self, id: str, endpoint: int) -> Sequence[Step]:
-        """What was decided about one delivery, oldest first. Raises `NotFound`."""
+        """The decisions about one delivery, oldest first. Raises `NotFound`."""
         return self._call(self._use().explain(id, endpoint))
 
     def _use(self) -> asynchronous.Engine:

@@ -1,4 +1,5 @@
-"""What a bundle needs to find plugins: the metadata of each distribution that brings one, and the modules that it names by text."""
+"""The parts that a bundle needs to find plugins: the metadata of each distribution that brings one, and the modules
+that it names by text."""
 
 from importlib.metadata import distributions
 

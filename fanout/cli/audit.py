@@ -26,7 +26,7 @@ def audit(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Who did what: users erased, keys made, bindings and notifications stopped. Users stand in it as hashes."""
+    """The audit log: users erased, keys made, bindings and notifications stopped. Users stand in it as hashes."""
     begin = time.time() - parse_duration(since) if since else 0.0
     wanted = AUDIT + kind.removeprefix(AUDIT)
 

@@ -1,4 +1,5 @@
-"""What `fanout doctor` finds, found by a worker beside its work: told in the log, and never in anybody's way."""
+"""The checks of `fanout doctor`, run by a worker beside its work: told in the log, and never in the way of a
+delivery."""
 
 from __future__ import annotations
 

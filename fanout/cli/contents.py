@@ -1,4 +1,5 @@
-"""What `fanout doctor` finds in a database: bindings that this configuration has not, and tags from before some letters were reserved."""
+"""The checks of `fanout doctor` in a database: bindings that this configuration has not, and tags from before some
+letters were reserved."""
 
 from __future__ import annotations
 

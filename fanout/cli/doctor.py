@@ -52,7 +52,7 @@ _LITTLE = 0.1
 _ELSEWHERE = "not checked: a running worker serves it, as an object of its program or by another configuration, and the shell cannot load it"
 
 _SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
-"""What `fanout serve` imports of the extra `service`; PyJWT is missed by the issuers themselves."""
+"""The packages of the extra `service` that `fanout serve` imports; PyJWT is missed by the issuers themselves."""
 
 
 def doctor(config: Config = None, json: Json = False) -> None:
@@ -211,7 +211,7 @@ async def _binding(
 
 
 async def _service(document: Document, environ: Asked) -> tuple[list[Finding], ServiceSettings]:
-    """What `[service]` needs, if there is one: its packages, and the keys of every issuer; and its settings."""
+    """The needs of `[service]`, if there is one: its packages, the keys of every issuer, and its settings."""
     if not document.service:
         return [], ServiceSettings()
     try:

@@ -1,4 +1,5 @@
-"""What a signal does to `fanout work` and `fanout serve` while no event loop listens: before all is imported, and after the end.
+"""The effect of a signal on `fanout work` and `fanout serve` while no event loop listens: before all is imported, and
+after the end.
 
 It imports nothing of this package, so that its handlers stand before anything heavy is loaded. At both times the process holds no
 lease and no connection: the signal ends it at once, and that is a clean end.

@@ -183,7 +183,8 @@ def show(
 
 @app.command()
 def remove(ids: Ids, app: App = "default", config: Config = None, json: Json = False) -> None:
-    """Take endpoints out of the directory. What is queued for them ends as cancelled; `restore` puts them back."""
+    """Take endpoints out of the directory. Deliveries queued for them end as cancelled; `restore` puts the endpoints
+    back."""
     _change("removed", ids, app, config, json)
 
 

@@ -57,7 +57,8 @@ def _lines(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _waiting(steps: Sequence[Step]) -> str:
-    """What the delivery waits for now, as far as the steps say: a pause that was not lifted comes before all else."""
+    """The delivery's present reason for waiting, as far as the steps say: a pause that was not lifted comes before all
+    else."""
     if not steps or steps[-1].what == "ended":
         return ""
     holds = [step.what for step in steps if step.what in ("paused", "resumed")]

@@ -1,4 +1,4 @@
-"""What `fanout doctor` has found, and how it shows that."""
+"""The findings of `fanout doctor`, and how they are shown."""
 
 from __future__ import annotations
 

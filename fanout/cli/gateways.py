@@ -116,5 +116,6 @@ def toml_value(value: Any) -> str:
         return f"{{ {', '.join(f'{key} = {toml_value(part)}' for key, part in value.items() if part is not None)} }}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(toml_value, value))}]"
-    # What JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans, arrays of them.
+    # The values that JSON and TOML write alike: texts (TOML's basic strings take JSON's escapes), numbers, booleans,
+    # arrays of them.
     return json.dumps(value, ensure_ascii=True).replace("$", "$$")

@@ -95,7 +95,7 @@ def init(
 
 
 async def _prove(file: Path, registry: Registry) -> int:
-    """What `fanout doctor` would say of the files, without asking a gateway."""
+    """The findings of `fanout doctor` about the files, without asking a gateway."""
     worst = 0
     async for finding in examine(file, registry, beside=True):
         if finding.problem or (finding.warning and not finding.kind.endswith("plugin")):

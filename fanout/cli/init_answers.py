@@ -1,4 +1,4 @@
-"""What `fanout init` is told: by options, by answers, and by defaults for the rest."""
+"""The input of `fanout init`: options, answers, and defaults for the rest."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class LazyGroup(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """What help and completion show of a command: its name and its line."""
+        """The line of a command in help and completion: its name and its summary."""
         return TyperCommand(cmd_name, help=self.table[cmd_name][1]) if cmd_name in self.table else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -3,7 +3,7 @@
 A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; then `event`, where what happened has a name in `EVENTS`,
 with the fields that belong to it; of what a call gave as `extra`, only the fields of `FIELDS`; and after an exception `exception`,
 its type, with `place`, the innermost lines of code. The text of an exception is left out, for it may hold what must not be logged;
-what matters of it is in the message. What a command says for people is the event `command`.
+what matters of it is in the message. The text of a command for people is the event `command`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIELDS = (
     "worker",
     "notification",
 )
-"""What an object may have besides the fixed fields. Nothing that names a device or a person."""
+"""The fields that an object may have besides the fixed ones. Nothing that names a device or a person."""
 
 _VARIABLE = "FANOUT_LOG_FORMAT"
 _LONGEST = 2000
@@ -63,8 +63,8 @@ EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Results can be stored again: sending goes on.": ("storage.room", ()),
     "The engine has failed and does nothing more: %s": ("engine.failed", ()),
 }
-"""What the engine logs, by the text of the call: the event's name, and the fields that the first arguments are. By it an alert
-need not match words, and the engine need not say everything twice."""
+"""The engine's log messages, by the text of the call: the event's name, and the fields that the first arguments are. By
+it an alert need not match words, and the engine need not say everything twice."""
 
 
 class Format(StrEnum):
@@ -118,7 +118,7 @@ def configure(chosen: Format | None = None, environ: Mapping[str, str] | None = 
 
 
 def spoken(text: str, level: str = "info") -> str:
-    """What a command says on standard error: the text, or the same as a line of JSON."""
+    """One message of a command on standard error: the text, or the same as a line of JSON."""
     if _chosen is Format.TEXT:
         return text
     values = _head(time.time(), level, "fanout.cli", text) | {"event": "command"}

@@ -59,7 +59,7 @@ class OwnKeys:
         return user_token(self.user.secret, self.app, _USER, ttl=_LIFE)
 
     def page(self, url: str) -> str:
-        """The small page, for that user. What stands behind the # is not sent to any server."""
+        """The small page, for that user. The part of the URL behind the # is not sent to any server."""
         return f"{url}/client/#{urlencode({'token': self.token(), 'user': _USER})}"
 
     @contextmanager

@@ -1,4 +1,5 @@
-"""What every command goes through: opening the engine, running until done or told to stop, and saying things in two forms."""
+"""The steps that every command shares: opening the engine, running until done or told to stop, and printing in two
+forms."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ _TWICE = 1.0
 def parts(
     config: Path | None, command: str, *, create: bool = False, app: str | None = None, binding: str | None = None
 ) -> Parts:
-    """What the configuration describes, not opened. Refuses a database that no second process can see, and an app or binding that is none.
+    """The engine that the configuration describes, not opened. Refuses a database that no second process can see, and
+    an app or binding that is none.
 
     A command that brings something makes the database (`create`); one that only looks at it, or changes what is there, does not.
     """

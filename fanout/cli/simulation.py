@@ -1,4 +1,5 @@
-"""What `fanout serve --simulate` starts beside the service: gateways, an identity provider, and tokens that are ready to use."""
+"""The processes that `fanout serve --simulate` starts beside the service: gateways, an identity provider, and tokens
+that are ready to use."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class Simulation:
         return {"the app": self.issuer.app_token(_CLIENT), **{user: self.issuer.sign_in(user) for user in _USERS}}
 
     def page(self, url: str, user: str = "alice") -> str:
-        """The small page, for a user who has signed in. What stands behind the # is not sent to any server.
+        """The small page, for a user who has signed in. The part of the URL behind the # is not sent to any server.
 
         It follows the feed; that it is pushed to as well takes a browser's vendor, whom nothing here simulates.
         """
@@ -59,7 +60,7 @@ class Simulation:
         write_private(self.walk, "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
 
     def lines(self, url: str) -> list[str]:
-        """What somebody who wants to try it has to know."""
+        """The addresses, keys and tokens for trying the service."""
         issuer = self.issuer
         tokens = self.tokens
         return [

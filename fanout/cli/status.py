@@ -37,7 +37,7 @@ MEANING: Mapping[str, str] = {
     Waiting.PAUSED: "somebody paused it: `fanout resume ID`, or `fanout resume --binding B`",
     Waiting.LANE: "due, and waits for its turn; if the number does not fall, no worker runs: `fanout work`",
 }
-"""What each reason for waiting means, and what there is to do."""
+"""The meaning of each reason for waiting, and the remedy."""
 
 _LEASED = "leased"
 _PROMPT = 1.0
@@ -124,7 +124,7 @@ def describe(found: Status) -> str:
 
 
 async def _overview(engine: Engine, *, json: bool) -> None:
-    """What waits in each app, the gates that are closed in whatever process, and what is paused."""
+    """The waiting deliveries of each app, the gates that are closed in any process, and the pauses."""
     problem = await unstorable(engine.storage)
     gates = await engine.gates()
     controls = await engine.storage.controls()
@@ -200,7 +200,7 @@ def _gate_lines(gates: Iterable[GateNote]) -> Iterator[str]:
 
 
 def _opens(gate: GateNote) -> str:
-    """What would open a gate, as far as it is not a time alone."""
+    """The event that would open a gate, as far as it is not a time alone."""
     if gate.scope == Scope.ENDPOINT:
         return f"this endpoint alone says so and waits alone; asked again then, or at `fanout resume --binding {gate.binding}`"
     if gate.waiting == Waiting.BREAKER:

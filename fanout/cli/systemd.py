@@ -1,4 +1,5 @@
-"""What systemd is told under `Type=notify` (sd_notify(3)): ready, alive, in which state, stopping. Elsewhere nothing is sent."""
+"""The messages to systemd under `Type=notify` (sd_notify(3)): ready, alive, in which state, stopping. Elsewhere nothing
+is sent."""
 
 from __future__ import annotations
 

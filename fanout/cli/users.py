@@ -24,7 +24,7 @@ app = typer.Typer(help="Users: erase, export.", no_args_is_help=True, rich_marku
 
 @app.callback()
 def _users() -> None:
-    """What is held of one user."""
+    """The data held of one user."""
 
 
 @app.command()
@@ -95,7 +95,8 @@ def export(
 
 @contextmanager
 def _written(out: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """What writes a line: to standard output, or to a new file, which is not left behind where it is not whole."""
+    """A function that writes a line: to standard output, or to a new file, which is not left behind where it is not
+    whole."""
     if out is None:
         yield sys.stdout.buffer.write
         return

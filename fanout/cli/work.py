@@ -61,7 +61,7 @@ def work(
         parts(config, "work")  # what is wrong with the configuration is said once, here
         words = _words(drain=drain, log_format=log_format, config=config)
         ports = [_nth(listen, number) for number in range(processes)]
-        # What is wrong with the machine or a file is told by one of them.
+        # A fault of the machine or of a file is told by one of them.
         commands = [words + port + (["--sibling"] if at else []) for at, port in enumerate(ports)]
         run(lambda: _parent(commands, drain=drain), graceful=True, log_format=log_format)
     else:

@@ -85,7 +85,8 @@ class EndpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class GraphAccepted:
-    """What a post in Microsoft Graph's shape came to: the resource as answered, whether it `replaced` one, and its address."""
+    """The result of a post in Microsoft Graph's shape: the resource as answered, whether it `replaced` one, and its
+    address."""
 
     resource: Mapping[str, Any]
     location: str
@@ -121,7 +122,7 @@ class AppClient(Wire):
         return Posted(**{**answer, "parts": tuple(answer["parts"])})
 
     async def preview(self, notification: Notification, target: Target | str) -> Mapping[str, Any]:
-        """What `send` would do: `endpoints` and `bytes` by binding, `total`, `rate`, `eta_s`."""
+        """The effect that `send` would have: `endpoints` and `bytes` by binding, `total`, `rate`, `eta_s`."""
         body = {**_body(notification, target, None, False), "dry_run": True}
         found: Mapping[str, Any] = await self.call("POST", "/v1/notifications", json=body, again=True)
         return found
@@ -148,7 +149,7 @@ class AppClient(Wire):
             yield DeliveryInfo(**row)
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:
-        """What was decided about one delivery, oldest first."""
+        """The decisions about one delivery, oldest first."""
         rows = await self.call("GET", f"/v1/notifications/{id}/deliveries/{endpoint}", again=True)
         return [Step(**row) for row in rows]
 

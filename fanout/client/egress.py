@@ -14,7 +14,7 @@ __all__ = ["egress_from", "proxied"]
 
 
 def egress_from(proxy: Secret | str | None) -> Egress:
-    """What the argument `proxy` of a client means. Raises `UsageError`, without the proxy's URL in its text."""
+    """The meaning of the argument `proxy` of a client. Raises `UsageError`, without the proxy's URL in its text."""
     try:
         return egress_of(Secret(proxy) if isinstance(proxy, str) else proxy, os.environ)
     except ConfigurationError as error:
@@ -22,7 +22,8 @@ def egress_from(proxy: Secret | str | None) -> Egress:
 
 
 def proxied(egress: Egress, url: str, headers: dict[str, str]) -> dict[str, Any]:
-    """What a request to `url` with these `headers`, which are its whole, is given besides, so that it goes through the proxy."""
+    """The further arguments for a request to `url` with these `headers`, which are all of its headers, so that it goes
+    through the proxy."""
     parts = urlsplit(url)
     proxy = egress(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
     if proxy is None:

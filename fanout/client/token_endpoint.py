@@ -58,7 +58,7 @@ class TokenUnavailable(TokenError):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What the endpoint gave; `lifetime` in seconds from now."""
+    """The token endpoint's answer; `lifetime` in seconds from now."""
 
     token: str = field(repr=False)
     lifetime: float
@@ -126,7 +126,7 @@ class TokenEndpoint:
 
 
 def read_answer(status: int, body: bytes, after: float | None) -> Granted:
-    """What an answer means. Pure. Raises `TokenError`; `after` is what its `Retry-After` said, in seconds."""
+    """The meaning of an answer. Pure. Raises `TokenError`; `after` is what its `Retry-After` said, in seconds."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -153,7 +153,8 @@ def read_answer(status: int, body: bytes, after: float | None) -> Granted:
 
 
 def _lifetime(value: object) -> float:
-    """Seconds; Entra v1 writes them as a text. What cannot be meant is an error, for a guess would be believed for an hour."""
+    """Seconds; Entra v1 writes them as a text. An answer that cannot be meant is an error, for a guess would be
+    believed for an hour."""
     try:
         seconds = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):

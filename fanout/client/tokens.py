@@ -51,7 +51,7 @@ _BACKOFF_CAP = 30.0
 
 
 class BearerSource(Protocol):
-    """What the client of the service wants of a source of tokens."""
+    """The interface of a source of tokens, as the client of the service uses it."""
 
     async def token(self) -> str:
         """A token that should be good now. Raises `TokenError`."""
@@ -254,8 +254,9 @@ class OnBehalfOf:
     def for_user(self, assertion: str) -> UserTokens:
         """The tokens for the user whose access token `assertion` is; it must be for this app, and the app must have verified it.
 
-        They are known by the whole assertion and not by the user's name in it: whoever made up a token with her name would get hers.
-        What is returned may be kept, and goes on by its refresh token after the assertion has expired.
+        They are known by the whole assertion and not by the user's name in it: a made-up token with her name would be
+        exchanged for hers. The returned source may be kept, and goes on by its refresh token after the assertion has
+        expired.
         """
         if not assertion:
             raise UsageError("The assertion is empty: give the access token that the user's client has sent.")

@@ -89,7 +89,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class FeedEvent:
-    """What the stream of changes says.
+    """One message of the stream of changes.
 
     `change` has an `item`; `counts` has `data` with `unread` and `unseen`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
     or has expired; `unauthorized` comes before the stream ends because its token has. `cursor` is from where to go on.

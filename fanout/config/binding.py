@@ -53,7 +53,8 @@ class BindingTable:
 def environment_name(app: str, binding: str, name: str = "") -> str:
     """The environment variable that holds a binding's secret: FANOUT_<APP>_<BINDING>_<NAME>, in capitals.
 
-    Whatever is no letter or digit becomes an underscore: app `shop`, binding `apns-eu`, secret `key` is FANOUT_SHOP_APNS_EU_KEY.
+    A character that is no letter or digit becomes an underscore: app `shop`, binding `apns-eu`, secret `key` is
+    FANOUT_SHOP_APNS_EU_KEY.
     """
     return same_name(f"fanout_{app}_{binding}_{name}")
 
@@ -124,7 +125,8 @@ def made_of(
             wrong.add(name)
             hint = f"write it, or {name}_file, or set {variable(name)}" if name in secrets else "write it"
             faults.found.append(f"{place}.{name} is missing: {hint}.")
-    # What is wrong or missing is replaced, so that the rest can be judged too; what is said of a replacement is not passed on.
+    # A value that is wrong or missing is replaced, so that the rest can be judged too; findings about a replacement are
+    # not passed on.
     values.update({name: _stand_in(types[name]) for name in wrong if name in secrets or is_missing(cls, name)})
     made = faults.take(lambda: cls(**values), None, f"{place}{joint}", wrong)
     examine: Callable[[Mapping[str, Any]], Iterable[str]] | None = getattr(cls, "examine", None)
@@ -149,7 +151,8 @@ def _check_authority(place: str, path: Path) -> None:
 
 
 def check_setting(cls: type, place: str, key: str, text: str) -> Any:
-    """What the text means as the setting `key` of `cls`: a `Secret`, a path for NAME_file, or a value of its type. Raises `ConfigurationError`."""
+    """The text's value as the setting `key` of `cls`: a `Secret`, a path for NAME_file, or a value of its type. Raises
+    `ConfigurationError`."""
     types = field_types(cls)
     secrets = [name for name, kind in types.items() if _holds(kind, Secret)]
     files = [f"{name}_file" for name in secrets if f"{name}_file" not in types]

@@ -63,7 +63,7 @@ class Document:
     addresses: Any = field(default_factory=dict, repr=False)
     """The `[addresses]` table as it stands there."""
     faults: tuple[str, ...] = ()
-    """What is wrong with it, where it was asked for all the same; what a fault stands in is replaced by its default."""
+    """The faults of a document that was asked for all the same; a value with a fault is replaced by its default."""
 
     @classmethod
     def read(
@@ -204,7 +204,8 @@ def _proxy(tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) 
 
 
 def _secret_of(name: str, tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Any:
-    """What a key of the document says that may hold a password: as it stands there, or a `Secret` from a file or a credential."""
+    """The value of a key of the document that may hold a password: as it stands there, or a `Secret` from a file or a
+    credential."""
     credential = credential_file(f"fanout_{name}", environ)
     sources = [key for key in (name, f"{name}_file") if tables.get(key) is not None]
     sources += [f"the credential fanout_{name}"] if credential is not None else []

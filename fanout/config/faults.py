@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, all of it: one fault hides no other."""
+"""The faults of a configuration, all of them: one fault hides no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Faults:
         self.found: list[str] = []
 
     def take(self, make: Callable[[], T], instead: D, before: str = "", without: Collection[str] = ()) -> T | D:
-        """What `make` returns; `instead` where it raises an error of ours, whose sentences are kept with `before` in front.
+        """The result of `make`; `instead` where it raises an error of ours, whose sentences are kept with `before` in
+        front.
 
         `without` are keys that something was said of already: a sentence that speaks of one of them is not kept, as it may only follow from that.
         """

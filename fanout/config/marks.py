@@ -1,4 +1,4 @@
-"""What stands in the files that a configuration names: which they are, and a mark of each that differs when its text does."""
+"""The files that a configuration names, with a mark of each that differs when its text does."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def places(text: str) -> dict[str, int]:
 
 def line_of(sentence: str, known: Mapping[str, int]) -> int | None:
     """The line of the longest key of `known` that a sentence about a fault names; None where it names none."""
-    # What a binding says itself comes behind its place: "apps.shop.transports.apns: key_id is …".
+    # A binding's own sentence comes behind its place: "apps.shop.transports.apns: key_id is …".
     texts = (sentence, sentence.replace(": ", ".", 1))
     named = [path for path in known if any(_names(text, path) for text in texts)]
     return known[max(named, key=len)] if named else None

@@ -31,7 +31,7 @@ Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS5
 """The signatures of RFC 7518 and RFC 8037 that are made with a private key. HS256 and `none` cannot be configured."""
 
 TENANT = "{tenantid}"
-"""What stands for the tenant in the `issuer` of Entra's discovery documents for many tenants."""
+"""The placeholder of the tenant in the `issuer` of Entra's discovery documents for many tenants."""
 
 _TENANT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NO_TENANT = re.compile(
@@ -57,7 +57,7 @@ class IssuerSettings:
 
     For Entra's tokens of many tenants it is the template that its discovery document has, with `{tenantid}`; `tenants` says of which."""
     audience: str | tuple[str, ...]
-    """What the tokens' `aud` must be, or one of them: how the issuer knows this service, and no other service."""
+    """The required `aud` of the tokens, or one of several: how the issuer knows this service, and no other service."""
     apps: dict[str, str]
     """OAuth client id to app. A client that is not here is refused (403)."""
     algorithms: tuple[Algorithm, ...] = ("RS256",)
@@ -68,10 +68,10 @@ class IssuerSettings:
     app_claim: str | None = None
     """The claim that is the client id; otherwise the first there is of azp, appid, client_id."""
     scopes: tuple[str, ...] = ("Notifications.ReadWrite.CreatedByApp",)
-    """What a user must have granted: one of these."""
+    """The scopes of which a user must have granted one."""
     app_tokens: Literal["marked", "sub"] = "marked"
-    """What makes a token the app's own. `marked`: `idtyp` is `app`, or `gty` is `client-credentials`. `sub`: also a `sub` that is the client id,
-    or no user at all; only for an issuer where no user can choose or be given a `sub`."""
+    """The mark of an app's own token. `marked`: `idtyp` is `app`, or `gty` is `client-credentials`. `sub`: also a `sub`
+    that is the client id, or no user at all; only for an issuer where no user can choose or be given a `sub`."""
     tenants: str | tuple[str, ...] = ()
     """With `{tenantid}` in `issuer`: the ids of the tenants whose users and apps may call, or "any"."""
     jwks_uri: str | None = None
@@ -133,7 +133,7 @@ class ApiKeySettings:
     hash: str = field(repr=False)
     app: str = "default"
     role: Role = "app"
-    """What it may do (`fanout.core.roles`)."""
+    """The caller's role (`fanout.core.roles`)."""
     expires: str | None = None
     """Until when it serves, a date (its end, UTC) or a time with its zone, in ISO 8601; None without an end."""
 
@@ -272,9 +272,11 @@ class ServiceSettings:
     origins: tuple[str, ...] = ()
     """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in `Origin`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks, such as 10.0.0.0/8 or ::1, whose word in `Forwarded` and `X-Forwarded-*` is believed. Nobody's without."""
+    """Networks, such as 10.0.0.0/8 or ::1, whose word in `Forwarded` and `X-Forwarded-*` is believed. Without one it
+    belongs to no app."""
     public_url: str | None = None
-    """What clients call this service, for the links in its answers: scheme, host, and a path where a proxy takes one away."""
+    """The service's address as its clients know it, for the links in its answers: scheme, host, and a path where a
+    proxy takes one away."""
     metrics: bool = False
     """Whether `/metrics` is answered beside everything else, to keys of the role `operator`."""
     limits: Limits = field(default_factory=Limits)
@@ -341,7 +343,8 @@ def _is_origin(text: str) -> bool:
 
 
 def _tenant_problems(issuer: IssuerSettings) -> Iterator[str]:
-    """What is wrong with an issuer that no token could match, or of whose tokens any tenant's administrator could write the user."""
+    """The fault of an issuer that no token could match, or of whose tokens any tenant's administrator could write the
+    user."""
     if _NO_TENANT.fullmatch(issuer.issuer):
         yield (
             f"issuer {issuer.issuer!r} stands in no token: write https://login.microsoftonline.com/{TENANT}/v2.0 and tenants, or the "

@@ -1,4 +1,4 @@
-"""What a configuration comes to once every part of it has been checked."""
+"""The settings of a configuration of which every part has been checked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BindingPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What the engine tells others of itself, unasked. `traces` is the share of attempts, 0 to 1, that get an OpenTelemetry span."""
+    """The engine's metrics and traces. `traces` is the share of attempts, 0 to 1, that get an OpenTelemetry span."""
 
     traces: float = 0.0
 

@@ -150,7 +150,8 @@ def _describe(wanted: Any) -> str:
 
 
 def _found(value: object) -> str:
-    """What stands there instead. A text is not repeated: it may be a secret under the wrong key."""
+    """The type of the value that stands there instead. A text is not repeated: it may be a secret under the wrong
+    key."""
     match value:
         case bool():
             return "true" if value else "false"

@@ -14,9 +14,10 @@ and can take a new one without a restart; it registers itself:
 every owner has prepared its own does each `Change.commit` run, in one step of the loop; otherwise each `Change.discard`. So a document
 is taken as a whole or not at all. A part without an owner, and one that is new or gone, is taken at the next start, which is said.
 
-What one look at the files says is not believed: a writer may be half-way, a file unreadable for a moment, the link to a mounted folder
-exchanged between two reads. A change counts when two looks, `EVERY` seconds apart, found the same texts, and when the texts stood still
-while the document was read and its parts were prepared. Texts are compared and not times: a file may be replaced with its times kept.
+One look at the files proves nothing: a writer may be half-way, a file unreadable for a moment, the link to a mounted
+folder exchanged between two reads. A change counts when two looks, `EVERY` seconds apart, found the same texts, and
+when the texts stood still while the document was read and its parts were prepared. Texts are compared and not times: a
+file may be replaced with its times kept.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ T = TypeVar("T")
 
 
 class Change(Protocol):
-    """What an owner has made of its new parts. One of both is called, once, and does not fail."""
+    """An owner's new parts, made and not yet in use. One of both is called, once, and does not fail."""
 
     def commit(self) -> None:
         """Use the new parts from now on."""
@@ -74,7 +75,7 @@ class Owner(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigState:
-    """What has become of changes since the start. `taken` and `refused` count documents.
+    """The state of changes since the start. `taken` and `refused` count documents.
 
     `problem` says why the files as they stand are not in use; "" where they are. `at_restart` names the parts that differ from what
     is in use and are taken at the next start.

@@ -29,7 +29,8 @@ def opened(value: Any) -> Any:
 
 
 def candidates(text: Untyped) -> Iterator[Any]:
-    """What the text may mean, the likeliest first: an array or table in JSON, itself, a number or truth value in JSON."""
+    """The possible meanings of the text, the likeliest first: an array or table in JSON, itself, a number or truth
+    value in JSON."""
     import orjson
 
     try:

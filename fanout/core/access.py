@@ -1,4 +1,5 @@
-"""What callers present that is kept in the database: API keys, signers' keys and host names, made and revoked at run time. Pure."""
+"""Credentials and names that are kept in the database: API keys, signers' keys and host names, made and revoked at run
+time. Pure."""
 
 from __future__ import annotations
 

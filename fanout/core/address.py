@@ -1,4 +1,4 @@
-"""A device address in its transport's canonical form. It is a secret: whoever knows it can push to somebody's device."""
+"""A device address in its transport's canonical form. It is a secret: a holder of it can push to the device."""
 
 from __future__ import annotations
 

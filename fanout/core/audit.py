@@ -37,7 +37,8 @@ AUDITED: Mapping[str, str] = MappingProxyType(
         "audit.host.removed": "a host name was taken from an app",
     }
 )
-"""Every kind of line, and what it says. What users do with their own devices and feeds is not audited, and neither is sending."""
+"""Every kind of line, and what it says. Actions of users on their own devices and feeds are not audited, and neither is
+sending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""A notification and its target as JSON, there and back. What `put` stores and every process prepares anew."""
+"""A notification and its target as JSON, there and back. The form of a notification that `put` stores and every process
+prepares anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transport is handed for one attempt."""
+"""The arguments of one attempt, as a transport receives them."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ __all__ = [
 ]
 
 ItemAction: TypeAlias = Literal["none", "activated", "dismissed", "snoozed"]
-"""What the user did with an item (Microsoft Graph: `userActionState`)."""
+"""The user's action on an item (Microsoft Graph: `userActionState`)."""
 Priority: TypeAlias = Literal["none", "low", "high"]
 Receive: TypeAlias = Literal["push", "signal", "none"]
-"""What a subscription wants of its gateway: pushes with their content, bare signals to come and fetch, or nothing."""
+"""The pushes that a subscription wants: with their content, bare signals to come and fetch, or none."""
 
 ACTIONS: tuple[ItemAction, ...] = ("none", "activated", "dismissed", "snoozed")
 RECEIVES: tuple[Receive, ...] = ("push", "signal", "none")
@@ -84,7 +84,7 @@ class FeedPost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedChange:
-    """What one user does to an item of hers. A property that is None is left as it is; `delete` leaves a tombstone.
+    """One user's change to an item of hers. A property that is None is left as it is; `delete` leaves a tombstone.
 
     `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is the UNSID
     of the device that writes, which is told nothing; "" where it is not known. `withdraw`, with `delete`: by the app that posted it; a tombstone
@@ -130,7 +130,7 @@ class FeedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedWritten:
-    """What a submission's feed write came to. With a `problem` nothing of its batch was stored.
+    """The result of a submission's feed write. With a `problem` nothing of its batch was stored.
 
     `item` is None for a post to many users: each has her own, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
     that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
@@ -173,7 +173,7 @@ class Audience:
 
     @classmethod
     def load(cls, values: Sequence[Any]) -> Audience:
-        """What `dump` gave."""
+        """The inverse of `dump`."""
         receive, platforms, bindings, inverse, unseen, exclude = values
         return cls(
             receive=frozenset(receive),
@@ -220,7 +220,8 @@ class FeedQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedBulk:
-    """What one user does to every item of hers that `query` finds: `FeedChange` many times, each item with a number of its own.
+    """One user's change to every item of hers that `query` finds: `FeedChange` many times, each item with a number of
+    its own.
 
     At most `query.limit` items are looked at, in the order of change from `query.after` on.
     """
@@ -232,13 +233,13 @@ class FeedBulk:
     writer: str = ""
 
     def one(self, item: FeedItem) -> FeedChange:
-        """What it does to this one."""
+        """The change for this item."""
         return FeedChange(item=item.id, read=self.read, action=self.action, delete=self.delete, writer=self.writer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedPage:
-    """What a query found. `seq` is up to where the reader now knows everything, with `more` still to come.
+    """The result of a query. `seq` is up to where the reader now knows everything, with `more` still to come.
 
     `floor`: a reader whose position is below it may have missed a deletion, and must begin anew. `head` is the last change of the
     database. `topics` are those of the user's devices.
@@ -326,7 +327,8 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribed:
-    """What came of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of it.
+    """The result of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of
+    it.
 
     `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and `subscription` is
     what was asked for, with the id 0.
@@ -380,12 +382,13 @@ def change_item(item: FeedItem, change: FeedChange, *, seq: int, now: float, wri
 
 
 def post_digest(post: FeedPost) -> str:
-    """What says that a post is the same as an earlier one of its external id: content, group and priority. 32 hexadecimal digits."""
+    """The digest by which a post equals an earlier one of its external id: content, group and priority. 32 hexadecimal
+    digits."""
     parts = (post.group or "", post.priority, "" if post.group is None else "g")
     data = b"".join(b"%d:%b" % (len(each), each) for each in [part.encode("utf-8", "surrogatepass") for part in parts])
     return blake2b(data + post.content, digest_size=16, person=b"fanout-post").hexdigest()
 
 
 def user_digest(user: str) -> bytes:
-    """What is kept of an erased user: 16 bytes by which readers with an old cursor are told to begin anew."""
+    """The remnant of an erased user: 16 bytes by which readers with an old cursor are told to begin anew."""
     return blake2b(user.encode("utf-8", "surrogatepass"), digest_size=16, person=b"fanout-erased").digest()

@@ -1,4 +1,4 @@
-"""What the workers of one database know of one another, and how a rate is divided among them. Pure.
+"""The mutual knowledge of the workers of one database, and the division of a rate among them. Pure.
 
 A worker says once a second or so that it lives. Everything that it has been given (leases of chunks, parts of a rate) is good while
 others hold it for alive, and theirs again when its heartbeat has run out.
@@ -56,15 +56,17 @@ class SharedToken:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one worker has of a rate: `counted` may be in use by it at this moment, `demand` is what it could use."""
+    """One worker's part of a rate: `counted` may be in use by it at this moment, `demand` is the amount that it could
+    use."""
 
     counted: float
     demand: float
 
 
 def fair(rate: float, demands: Sequence[float]) -> list[float]:
-    """The parts of `rate` for these demands, max-min fair: nobody gets more than it could use, and what one leaves goes to the others
-    in equal parts (Bertsekas and Gallager, Data Networks, section 6.5.2). A demand may be infinite."""
+    """The parts of `rate` for these demands, max-min fair: no worker gets more than it could use, and its remainder
+    goes to the others in equal parts (Bertsekas and Gallager, Data Networks, section 6.5.2). A demand may be
+    infinite."""
     parts = [0.0] * len(demands)
     left = rate
     for done, index in enumerate(sorted(range(len(demands)), key=demands.__getitem__)):
@@ -74,7 +76,7 @@ def fair(rate: float, demands: Sequence[float]) -> list[float]:
 
 
 def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
-    """What a worker gets of `rate`: its fair part, and no more than the others leave of it at this moment.
+    """A worker's part of `rate`: its fair part, and no more than the others leave of it at this moment.
 
     So a newcomer begins with what is left; as the others renew, they come down to their fair parts, and it comes up to its own.
     """
@@ -86,7 +88,8 @@ def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
 def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:
     """Whether to bury such a worker, for one who asked at `now`, `late` seconds ago: it had outlived its heartbeat then, and has still.
 
-    Who stood still after asking would take the beats that came meanwhile for those of a clock ahead of its own.
+    A worker that stood still after asking would take the beats that came meanwhile for those of a clock ahead of its
+    own.
     """
     return outlived(seen_at, until, now) and outlived(seen_at, until, now + max(0.0, late))
 

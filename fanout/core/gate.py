@@ -25,7 +25,7 @@ __all__ = ["Gate", "GateState"]
 _STREAK = 16
 """Failures in a row, without one success, that close a gate although each alone would have been the endpoint's affair."""
 _LOSS = 8
-"""What a lost connection counts among them, however many requests it ended."""
+"""The number that a lost connection counts among them, however many requests it ended."""
 _RAMP_FROM = 0.1
 _PROBES = 3
 
@@ -201,7 +201,7 @@ class Gate:
     def blamed(self, now: float, rng: random.Random, reason: str, witness: Witness) -> bool:
         """One delivery of the notification that this gate is for failed, while others do not. True if the gate closed.
 
-        What one connection ended counts once: the notification happened to be under way on it.
+        All requests that one connection ended count once: the notification happened to be under way on it.
         """
         if witness.cause and witness.cause != FAULT:
             if witness.cause in self._causes:
@@ -234,12 +234,12 @@ class Gate:
             self._causes.clear()
 
     def relent(self, now: float) -> None:
-        """Somebody is there whom the verdict was not about: the next delivery is a probe. The witnesses stay."""
+        """A delivery that the verdict was not about is there: it is the next probe. The witnesses stay."""
         self.state = GateState.CLOSED
         self.until = now
 
     def refuted(self) -> None:
-        """What closed it was one notification's fault, and another has been accepted: open at once."""
+        """One notification's fault closed it, and another has been accepted: open at once."""
         self.state = GateState.OPEN
         self.closures = 0
         self.streak = 0
@@ -278,7 +278,8 @@ class Gate:
         return True
 
     def reset(self, now: float) -> bool:
-        """Somebody says that the cause is mended: the next delivery is a probe. False if the gate was open anyway."""
+        """An operator says that the cause is mended: the next delivery is a probe. False if the gate was open
+        anyway."""
         if self.state is GateState.OPEN:
             return False
         self.state = GateState.CLOSED

@@ -1,4 +1,5 @@
-"""What a caller gives, judged at the door: one rule for each kind of value, for the library, the shell and the service alike.
+"""The checks of arguments at the door: one rule for each kind of value, for the library, the shell and the service
+alike.
 
 Each function takes the field's name for its error, a `UsageError` (of a message's content `InvalidMessage`) that says what to give
 instead and repeats no content.
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 RESERVED = frozenset("&|!()<>=")
-"""What no new tag may hold, beside blanks: expressions over tags are written with them."""
+"""Characters that no new tag may hold, beside blanks: expressions over tags are written with them."""
 
 _DEEPEST = 100
 _LARGEST = 2**63 - 1
@@ -166,7 +167,7 @@ def unreserved(field: str, tag: str) -> str:
 
 
 def _kind(value: object) -> str:
-    """What was given instead, without its content."""
+    """The kind of the value that was given instead, without its content."""
     if value is None:
         return "None"
     name = type(value).__name__

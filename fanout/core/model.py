@@ -1,4 +1,4 @@
-"""What is said, to whom, and to which device: the values that users of the library make and receive."""
+"""Notifications, their targets and their devices: the values that users of the library make and receive."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEFAULT_TTL = 86_400.0
 """Seconds for which a notification is worth delivering unless it says otherwise."""
 
 LANES = ("urgent", "normal", "bulk")
-"""What overtakes what, first to last; the index is what storage keeps."""
+"""The lanes in the order of precedence, first to last; storage keeps the index."""
 
 Lane = Literal["urgent", "normal", "bulk"]
 Repeat = Literal["prefer_delivery", "prefer_once", "at_most_once"]
-"""What doubt means. An attempt that may have arrived is tried again (`prefer_delivery`) or not (`prefer_once`); with
-`at_most_once` it is also marked before it is sent, so that not even a crash can repeat it."""
+"""The meaning of doubt. An attempt that may have arrived is tried again (`prefer_delivery`) or not (`prefer_once`);
+with `at_most_once` it is also marked before it is sent, so that not even a crash can repeat it."""
 
 _MAX_TTL = 366 * 86_400.0
 _COLLAPSE_KEY_LIMIT = 256
@@ -65,7 +65,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """What to say. Immutable, and encoded once per binding.
+    """The content of a push. Immutable, and encoded once per binding.
 
     A notification with a title, a body or an image is *visible*; one with only `data` (or nothing) is *raw*: it wakes the
     app and shows nothing. `transports` holds overrides per binding or transport name, passed through in that gateway's own terms.
@@ -153,7 +153,7 @@ _SLOTS: list[Any] = [getattr(Notification, slot.name) for slot in fields(Notific
 
 
 def stamped(notification: Notification, *, id: str, accepted_at: float, expires_at: float) -> Notification:
-    """The same with the envelope of its acceptance. What was checked when it was made is not checked again."""
+    """The same with the envelope of its acceptance. A value that was checked when it was made is not checked again."""
     made: Notification = object.__new__(Notification)
     for slot in _SLOTS:
         slot.__set__(made, slot.__get__(notification))

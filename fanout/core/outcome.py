@@ -1,4 +1,4 @@
-"""What a gateway answered to one attempt, as a value, and the scope that the answer speaks of.
+"""The answer of a gateway to one attempt, as a value, and the scope that the answer speaks of.
 
 A transport *returns* one of these eight for everything that the gateway said and for connection trouble that it recognises. An
 exception that escapes from a transport is a fault of the plugin, not an outcome.

@@ -44,7 +44,8 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def peer_of(text: str) -> str:
-    """What rates and caps know a peer by: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has. "" for no address.
+    """The identity of a peer for rates and caps: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber
+    has. "" for no address.
 
     A provider gives each subscriber at least a /64 (RFC 6177), so that single IPv6 addresses would cost nothing.
     """

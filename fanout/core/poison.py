@@ -31,7 +31,7 @@ _DEAD_AT = 3
 
 @dataclass(frozen=True, slots=True)
 class AfterCrash:
-    """What becomes of a chunk whose worker was lost. `crashes` and `part` are those of what remains in it.
+    """The fate of a chunk whose worker was lost. `crashes` and `part` are those of what remains in it.
 
     The positions `moved` go to a chunk of their own, with `moved_crashes` and `moved_part`; `dead` end as `POISON`. `part` is
     how many deliveries may be under way together, 0 for all.
@@ -46,7 +46,7 @@ class AfterCrash:
 
 
 def after_crash(states: bytes, crashes: int, part: int) -> AfterCrash:
-    """What follows from a crash of the worker that held the chunk with the map `states`. Pure.
+    """The consequence of a crash of the worker that held the chunk with the map `states`. Pure.
 
     `crashes` counts the earlier ones: while the chunk is sent as a whole (`part` 0), those of the chunk; in a chunk that is one
     suspected delivery, those at which it was marked.

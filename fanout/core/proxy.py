@@ -110,7 +110,7 @@ def _within(host: str, network: str) -> bool:
 def egress_of(
     setting: Secret | None, environ: Mapping[str, str], *, default: Egress = direct, named: bool = False
 ) -> Egress:
-    """What a setting `proxy` says: the URL of a proxy, "environment", or "direct"; without it, `default`.
+    """The value of a setting `proxy`: the URL of a proxy, "environment", or "direct"; without it, `default`.
 
     `named` has hosts that a client supplied handed over by name. "environment" is read anew for each connection, and once now. Raises
     `ConfigurationError`, without the setting in its text.

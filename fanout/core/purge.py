@@ -67,7 +67,7 @@ class PurgeGuard:
         return not (self.stopped or self.tripped)
 
     def reset(self) -> None:
-        """Somebody has looked: believe the gateway again."""
+        """An operator has looked: believe the gateway again."""
         self._recent.clear()
         self._counts = [0, 0, 0]
         self.stopped = self.doubts = False

@@ -77,8 +77,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them where it was
-    in order and nothing was stored because of another one of its batch, or of a problem that `feed` names.
+    """The result of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them
+    where it was in order and nothing was stored because of another one of its batch, or of a problem that `feed` names.
 
     `id` is the notification's id (an earlier one's when `replayed` or `joined`). `total` is None while a topic or `all` is still to expand.
     `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.
@@ -97,7 +97,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a submission that was taken from the inbox: it was `put`, or it was refused because of `refused`."""
+    """The result of a submission that was taken from the inbox: it was `put`, or it was refused because of
+    `refused`."""
 
     submission: Submission
     put: Put = Put()
@@ -105,7 +106,8 @@ class Taken:
 
 
 class EndpointRow(NamedTuple):
-    """What a send needs of an endpoint. `held_until` (UNIX seconds, 0 for never) is when its back-off ends."""
+    """The columns of an endpoint that a send needs. `held_until` (UNIX seconds, 0 for never) is when its back-off
+    ends."""
 
     id: int
     address: str
@@ -202,7 +204,7 @@ class Release:
 
 @dataclass(slots=True)
 class Settlement:
-    """What one lease learned since its last settlement. Dropped whole when `epoch` is no longer the chunk's.
+    """The findings of one lease since its last settlement. Dropped whole when `epoch` is no longer the chunk's.
 
     `results` maps (state, reason) to the indices that ended so; the state `doubt` marks an `at_most_once` delivery before it is
     sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all. `marks` are indices of
@@ -228,7 +230,7 @@ class Settlement:
 
 
 class Settled(NamedTuple):
-    """What became of one settlement: refused as stale, or stored; and the notification that it finished, if any."""
+    """The result of one settlement: refused as stale, or stored; and the notification that it finished, if any."""
 
     stale: bool
     finished: str = ""
@@ -336,7 +338,7 @@ class GateNote:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What operators have asked of a binding. `nudge` counts the requests to try again at once."""
+    """The requests of operators for a binding. `nudge` counts the requests to try again at once."""
 
     paused: bool = False
     nudge: int = 0
@@ -344,8 +346,8 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What has been accepted and has not ended: deliveries (an unexpanded topic or broadcast counts as one), bytes of content,
-    and since when the oldest has been due (UNIX seconds; None where there is nothing)."""
+    """The accepted work that has not ended: deliveries (an unexpanded topic or broadcast counts as one), bytes of
+    content, and since when the oldest has been due (UNIX seconds; None where there is nothing)."""
 
     deliveries: int = 0
     bytes: int = 0

@@ -1,4 +1,5 @@
-"""What becomes of a settlement that the database refuses for its content: it is halved until the delivery is found that it is about."""
+"""The treatment of a settlement that the database refuses for its content: it is halved until the delivery is found
+that it is about."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ UNSTORABLE = "cannot be stored"
 def halves(settlement: Settlement, ids: Sequence[int]) -> tuple[Settlement, Settlement] | None:
     """Two settlements that, stored one after the other, come to the same; None where it is about one delivery, or about none.
 
-    `ids` are the endpoints of its chunk. What ends the lease is in the second half; of one delivery, in a half of its own.
+    `ids` are the endpoints of its chunk. The end of the lease is in the second half; of one delivery, in a half of its
+    own.
     """
     positions = _positions(settlement)
     middle = (len(positions) + 1) // 2
@@ -50,7 +52,8 @@ def halves(settlement: Settlement, ids: Sequence[int]) -> tuple[Settlement, Sett
 
 
 def condemned(settlement: Settlement) -> Settlement | None:
-    """What to store instead of one that is refused and has no halves: its delivery is dead, its lease ends without a reason.
+    """The settlement to store instead of one that is refused and has no halves: its delivery is dead, its lease ends
+    without a reason.
 
     None where there is nothing else to try.
     """

@@ -1,4 +1,4 @@
-"""What each role of an API key may do: one table of methods and paths. Pure."""
+"""The rights of each role of an API key: one table of methods and paths. Pure."""
 
 from __future__ import annotations
 

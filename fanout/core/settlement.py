@@ -1,4 +1,4 @@
-"""What an outcome means for its delivery: the one place where that is decided.
+"""The decision that an outcome leads to for its delivery: the one place where it is made.
 
 `decide` is a table of the eight outcomes. It returns a value; the engine carries it out.
 """
@@ -47,7 +47,7 @@ _OWN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What `decide` must know of a delivery. Times are UNIX seconds.
+    """The facts of a delivery that `decide` needs. Times are UNIX seconds.
 
     `attempt` counts the attempts that cost something, this one included; `free` the immediate retries so far.
     """
@@ -129,7 +129,8 @@ Decision: TypeAlias = Final | Retry | Again | Park | Relocate | Wait
 
 
 def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
-    """What `outcome` means for the delivery `tried` at `now` (UNIX seconds). Pure: the jitter comes from `rng`."""
+    """The decision about the delivery `tried` at `now` (UNIX seconds), from its `outcome`. Pure: the jitter comes from
+    `rng`."""
     match outcome:
         case Accepted():
             return Final(DeliveryState.ACCEPTED, "")
@@ -175,13 +176,14 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
 
 
 def charge(outcome: Unavailable, policy: Policy, rng: random.Random) -> Park:
-    """What a failure says of its scope, or of its group where it speaks of the endpoint: apart from what its delivery comes to."""
+    """The evidence of a failure about its scope, or about its group where it speaks of the endpoint: apart from the
+    result of its delivery."""
     scope = Scope.GROUP if outcome.scope is Scope.ENDPOINT else outcome.scope
     return Park(scope, _told(outcome.after, policy, rng), outcome.reason, Waiting.GATE, named=outcome.named)
 
 
 def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
-    """What becomes of a delivery whose endpoint alone accuses a wider scope, for the `times`-th time (from 1).
+    """The result of a delivery whose endpoint alone accuses a wider scope, for the `times`-th time (from 1).
 
     It waits for its own reason, twice as long each time, spends no attempt, and is asked once more before its TTL ends.
     """

@@ -60,7 +60,8 @@ def _indicates(character: str) -> bool:
 
 
 def fitted(prepare: Callable[[Notification], M], notification: Notification) -> tuple[M, bool]:
-    """What `prepare` makes of the notification, with as much of its body and then of its title as it takes; and whether they were cut.
+    """The message that `prepare` makes of the notification, with as much of its body and then of its title as it takes;
+    and whether they were cut.
 
     Raises what `prepare` raises, and `MessageTooLarge` where the texts are not what is too large.
     """

@@ -1,4 +1,4 @@
-"""What a credential has been accepted for since it was loaded: by which gateways, for which endpoints and notifications.
+"""The acceptances of a credential since it was loaded: by which gateways, for which endpoints and notifications.
 
 In memory only, per binding. A restart forgets it, and then nothing that is uncertain is believed before the first acceptance.
 """

@@ -62,7 +62,8 @@ class Codes:
 
 @dataclass(slots=True)
 class Applied:
-    """What came of a settlement or an ending: the new map, how many ended by code, and who asks for a retry row."""
+    """The result of a settlement or an ending: the new map, how many ended by code, and which positions ask for a retry
+    row."""
 
     states: bytes
     ended: dict[int, int] = field(default_factory=dict)
@@ -85,7 +86,7 @@ def count_open(states: bytes) -> int:
 
 
 def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = "") -> Applied:
-    """What `settlement` makes of `states`. Pure, but for new pairs in `codes`.
+    """The map that `settlement` makes of `states`. Pure, but for new pairs in `codes`.
 
     Marks come first, then what is reopened, then ends, retries, and the release, which takes marks (not those of doubt) off. A
     retry of a stopped notification ends in `stopped`, and so does what is open when its lease is given back. Raises `UsageError` for an index out of range, a

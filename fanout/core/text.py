@@ -22,7 +22,8 @@ def storable(value: str) -> bool:
 
 
 def cleaned(value: object, longest: int = REASON_LIMIT) -> str:
-    """What another program said, as a text to be stored: U+FFFD stands for what cannot be, and what is too long is cut."""
+    """A text from another program, fit to be stored: U+FFFD stands for each character that cannot be, and a long text
+    is cut."""
     text = value if type(value) is str else "" if value is None else str(value)
     if len(text) > longest:
         text = text[: longest - 1] + "…"

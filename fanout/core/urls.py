@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
 
 
 def url_problem(url: str, *, query: bool = False) -> str:
-    """What is wrong with the URL of something that is trusted, as the end of a sentence; "" if nothing is.
+    """The fault of the URL of a trusted server, as the end of a sentence; "" if there is none.
 
     https, or http on loopback; no user or fragment, a query only where `query` says so; nothing but visible ASCII.
     """

@@ -45,7 +45,7 @@ def independent(one: Witness, two: Witness, *, others: bool) -> bool:
 
 
 class Witnesses:
-    """What was said against one scope since it last accepted anything."""
+    """The accusations against one scope since it last accepted anything."""
 
     __slots__ = ("_about", "_said", "agreed")
 
@@ -98,7 +98,8 @@ class Loners:
         self._times: OrderedDict[int, tuple[int, float, int]] = OrderedDict()
 
     def again(self, endpoint: int, now: float, accepted: int = 0) -> int:
-        """One time more; how many that makes. What was long ago does not count. `accepted` counts the binding's acceptances."""
+        """One time more; how many that makes. An accusation of long ago does not count. `accepted` counts the binding's
+        acceptances."""
         times, at, _ = self._times.pop(endpoint, (0, now, 0))
         times = times + 1 if now - at < _LONG_AGO else 1
         self._times[endpoint] = times, now, accepted
@@ -119,5 +120,5 @@ class Loners:
         return endpoint in self._times
 
     def clear(self) -> None:
-        """Somebody says that the cause is mended."""
+        """An operator says that the cause is mended."""
         self._times.clear()

@@ -57,8 +57,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is to be run for one submission, whose `feed` and `audience` play no part. A `due_at` other than `accepted_at` is a wish for
-    that time; of the other times only the differences count.
+    """The statement for one submission, whose `feed` and `audience` play no part. A `due_at` other than `accepted_at`
+    is a wish for that time; of the other times only the differences count.
 
     `schema` is where the tables stand. `keys_since` (UNIX seconds) is from when on idempotency keys count. Raises `UsageError` for
     explicit addresses and a schema that is no name.
@@ -86,7 +86,7 @@ class Statement:
         return _HOLE.sub(lambda found: hole(numbers[found[1]], found[1]), text)
 
     def answer(self, row: Sequence[Any] | None) -> Answer:
-        """What the row means that came back. Raises `Conflict` for a key that belongs to another request."""
+        """The meaning of the row that came back. Raises `Conflict` for a key that belongs to another request."""
         assert row is not None, "either what was known is answered, or what was made"
         id, digest, replayed = row
         if replayed and digest != self.submission.digest.hex():

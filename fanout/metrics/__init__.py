@@ -1,4 +1,4 @@
-"""What an operator's tools read of a running engine: Prometheus metrics and OpenTelemetry traces.
+"""The readings of a running engine for an operator's tools: Prometheus metrics and OpenTelemetry traces.
 
 Nothing here is on the path of a delivery. Metrics are read from the engine when they are asked for (`render`, or `Exporter`, which
 serves them over HTTP and measures the loop's lag besides); traces wrap a transport's `send` at start-up, and only where a

@@ -22,7 +22,7 @@ _EVERYWHERE = "Of the whole database, the same from every process: take the max 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What storage says of one app: deliveries by what they wait for, and the backlog."""
+    """Storage's figures of one app: deliveries by their reason for waiting, and the backlog."""
 
     waiting: Mapping[str, int]
     backlog: Backlog

@@ -17,11 +17,11 @@ _LASTING = 1.0
 """Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is nobody's concern."""
 _UNREADY = ("full", "refused", "unavailable")
 _FRESH = 1.0
-"""Seconds for which an answer about storage serves: whoever may ask must not make it write as often as they like."""
+"""Seconds for which an answer about storage serves: an unauthenticated caller must not decide how often it writes."""
 
 
 class Readiness:
-    """What `/ready` says of an engine. `monotonic` is in seconds. To be closed by `aclose`."""
+    """The answer of `/ready` for an engine. `monotonic` is in seconds. To be closed by `aclose`."""
 
     def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
         self._engine = engine
@@ -62,7 +62,8 @@ class Readiness:
         self._known_until = float("-inf")
 
     async def _promptly(self) -> tuple[str, str]:
-        """What storage says, within a second: whoever watches must hear of a database that does not answer, and not wait for it too."""
+        """Storage's figures, within a second: a monitor must hear of a database that does not answer, and not wait for
+        it too."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._ask())
         done, _ = await asyncio.wait({self._looking}, timeout=_PROMPT)

@@ -89,7 +89,7 @@ class Traced:
         self.check = transport.check
 
     def __getattr__(self, name: str) -> Any:
-        """What a transport has beside the contract, such as `stats`."""
+        """An attribute of a transport beside the contract, such as `stats`."""
         return getattr(self._transport, name)
 
     async def __aenter__(self) -> Self:
