@@ -46,7 +46,7 @@ COMMANDS = {
     "cancel": ("fanout.cli.cancel:cancel", "Stop what has not been sent, and print how things stand then."),
     "audit": (
         "fanout.cli.audit:audit",
-        "Who did what: users erased, keys made, bindings and notifications stopped.",
+        "The audit log: users erased, keys made, bindings and notifications stopped.",
     ),
     "doctor": ("fanout.cli.doctor:doctor", "Check every plugin, credential and database."),
     "keys": (

@@ -134,7 +134,7 @@ class Codec(Inbound):
         self.out.append(ping(payload))
 
     def take(self) -> bytes:
-        """The bytes to be written. What was not taken when the connection ends was certainly not sent."""
+        """The bytes to be written. A request that was not written when the connection ends was certainly not sent."""
         data = b"".join(self.out)
         self.out.clear()
         self._taken = self.next_stream

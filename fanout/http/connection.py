@@ -41,7 +41,7 @@ _FEW_IDS = LAST_STREAM - 2**21
 
 
 class Owner(Protocol):
-    """What a connection tells its pool."""
+    """The events that a connection reports to its pool."""
 
     @property
     def waiting(self) -> bool:
@@ -193,7 +193,7 @@ class Connection(Buffered):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._unread:
-            # What has arrived counts, although the connection has gone meanwhile.
+            # An answer that has arrived counts, although the connection has gone meanwhile.
             rest, self._unread = bytes(self._unread), bytearray()
             self._receive(rest)
         self.lost_by = exc
@@ -307,7 +307,7 @@ class Connection(Buffered):
             self.settle()
 
     def prove(self, now: float) -> None:
-        """Somebody would use it: ask whether the gateway lives, where that is in doubt."""
+        """A request is about to use it: ask whether the gateway lives, where that is in doubt."""
         if self.suspect and self.codec.pinged is None:
             self._ping(now)
             self.flush()

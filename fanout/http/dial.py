@@ -31,7 +31,7 @@ _STAGES = {"dns": 0, "connect": 1, "proxy": 2, "tls": 3, "alpn": 4, "settings": 
 
 
 class Dialled(Protocol):
-    """What `dial` makes of a socket: a protocol of asyncio, with these besides."""
+    """The protocol that `dial` puts on a socket: one of asyncio, with these methods besides."""
 
     address: str
 
@@ -127,7 +127,7 @@ async def dial(origin: Origin, make: Callable[[], P], way: Way, timeout: float) 
         for error in group.exceptions:
             if not isinstance(error, DialFailed):
                 raise error from None
-        # What came furthest tells most; of several, the last.
+        # The error of the attempt that came furthest tells most; of several, the last.
         furthest = max(group.exceptions, key=lambda error: _STAGES.get(getattr(error, "reason", ""), 3))
         raise furthest from None
 

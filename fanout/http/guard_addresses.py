@@ -69,10 +69,10 @@ _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")  # RFC 5214, section 6.1
 
 
 def why_not_public(address: str) -> str:
-    """What kind of address `address` is if it is not public, in a word or two; empty for a public one.
+    """The kind of `address` if it is not public, in a word or two; empty for a public one.
 
     An IPv6 address that carries IPv4 addresses (mapped, translated, NAT64, 6to4, Teredo, ISATAP) is public if all of those are.
-    What is no address at all, or has a zone, is not public either.
+    A text that is no address at all, or has a zone, is not public either.
     """
     try:
         parsed = ip_address(address)

@@ -1,8 +1,8 @@
 """HPACK for requests (RFC 7541), made for sending the same headers again and again.
 
-What many requests share is a `Head`: its fields enter the peer's dynamic table once per connection and cost one or two bytes
-afterwards. What differs from request to request is made by `literal`, never enters a table and is joined on by the caller.
-Nothing is Huffman coded: it would cost more time here than the bytes cost on the wire.
+Fields that many requests share are a `Head`: they enter the peer's dynamic table once per connection and cost one or
+two bytes afterwards. Fields that differ from request to request are made by `literal`, never enter a table and are
+joined on by the caller. Nothing is Huffman coded: it would cost more time here than the bytes cost on the wire.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DYNAMIC = 62
 """The index of the newest entry of the dynamic table (section 2.3.3)."""
 
 _OVERHEAD = 32
-"""What an entry counts beyond its name and value (section 4.1)."""
+"""The size of an entry beyond its name and value (section 4.1)."""
 
 _PATH = b"\x04"
 """`:path`, literal without indexing, name from the static table: a device address must not stay in the peer's table."""

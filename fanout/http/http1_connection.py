@@ -142,7 +142,7 @@ def _message(parser: AnswerParser) -> RawResponseMessage:
 
 
 class Wire(Forwarding):
-    """What `dial` makes: the handler behind the loop's read buffer."""
+    """The protocol that `dial` makes: the handler behind the loop's read buffer."""
 
     inner: Handler
 

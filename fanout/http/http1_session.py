@@ -20,7 +20,7 @@ from fanout.http.response import RequestFailed, Response
 __all__ = ["Session"]
 
 _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What aiohttp would add. Gateways ignore or refuse headers that they did not ask for."""
+"""Headers that aiohttp would add. Gateways ignore or refuse headers that they did not ask for."""
 
 
 _FRESH = 1.0
@@ -88,7 +88,7 @@ class _Connector(aiohttp.BaseConnector):
         self._retired_at = float("-inf")
 
     def retire(self) -> None:
-        """What is open now carries no further request."""
+        """The open connections carry no further request."""
         self._retired_at = self._clock()
         for held in self._conns.values():
             for idle, _ in held:
@@ -113,7 +113,7 @@ class _Connector(aiohttp.BaseConnector):
         return not fresh or (idle <= _FRESH and key in self._reusing)
 
     async def stop_dialling(self) -> None:
-        """Who waits for a new connection waits no longer."""
+        """A request that waits for a new connection waits no longer."""
         for dialling in self._dialling:
             dialling.cancel()
         if self._dialling:
@@ -235,7 +235,7 @@ class Session:
             if attempt.was_expiry():
                 failed = _expired(attempt.unsent, timeout)
             elif self._closed and not task.cancelling():
-                # aiohttp cancels those who wait for a connection when it is closed; nobody cancelled our caller.
+                # aiohttp cancels those who wait for a connection when it is closed; our caller was not cancelled.
                 failed = RequestFailed("no", "closed", own=True)
             else:
                 raise

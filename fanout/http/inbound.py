@@ -1,6 +1,6 @@
 """Every frame that a server can send, handled to the letter of RFC 9113. Pure; `codec.Codec` adds the sending half.
 
-What a frame means for its stream is read from the table in `states`; this module carries it out. A breach of the protocol
+The table in `states` says which effect a frame has on its stream; this module carries it out. A breach of the protocol
 raises `Fatal`, which the codec turns into GOAWAY.
 """
 
@@ -76,7 +76,7 @@ class Inbound:
     """
 
     CONNECTION_WINDOW = 2**24
-    """What all responses together may have under way: large, so that answers to pushes never wait for a WINDOW_UPDATE."""
+    """The window of all responses together: large, so that answers to pushes never wait for a WINDOW_UPDATE."""
 
     MOST_HEADERS = 32_768
     """Bytes of one header block, advertised and enforced."""
@@ -366,7 +366,7 @@ class Inbound:
         assert response is not None
         self.answered.append((token, response))
         if self.outflow.drop(stream):
-            # Answered before the body was out (section 8.1): nobody needs the rest.
+            # Answered before the body was out (section 8.1): the rest is not needed.
             self.out.append(rst_stream(stream, ErrorCode.CANCEL))
 
     def _fail(
@@ -427,4 +427,4 @@ _RULES: dict[int, tuple[_Handler, Literal["stream", "connection"] | None]] = {
     FrameType.WINDOW_UPDATE: (Inbound._on_window_update, None),
     FrameType.CONTINUATION: (Inbound._on_continuation, "stream"),
 }
-"""What handles a frame type, and whether it belongs to a stream, to the connection, or (None) to either."""
+"""The handler of a frame type, and whether it belongs to a stream, to the connection, or (None) to either."""

@@ -125,7 +125,7 @@ class H2Pool:
 
     @property
     def authority(self) -> str:
-        """What a `Head` for this origin names as its authority."""
+        """The authority that a `Head` for this origin names."""
         return self._origin.authority
 
     @property

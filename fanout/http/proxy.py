@@ -31,7 +31,7 @@ class ProxyFailed(Exception):
 async def tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -> None:
     """Have the proxy at the other end of `sock` connect to `host` and `port`. Raises `ProxyFailed`, or `OSError`.
 
-    Nothing but the proxy's answer is read: whoever is behind it speaks TLS, where the client speaks first.
+    Nothing but the proxy's answer is read: the peer behind it speaks TLS, where the client speaks first.
     """
     loop = asyncio.get_running_loop()
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -31,7 +31,8 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 async def first_of(
     attempts: Sequence[Callable[[], Awaitable[T]]], discard: Callable[[T], None], *, stagger: float = STAGGER
 ) -> T:
-    """What the first attempt to succeed returns; the others are cancelled, and what they still return is given to `discard`.
+    """The result of the first attempt to succeed; the others are cancelled, and a later result of theirs is given to
+    `discard`.
 
     Each attempt has a deadline of its own, and cleans up after itself when it fails or is cancelled. Raises an `ExceptionGroup` of
     all failures, in the order in which they happened, where none succeeds; `attempts` must not be empty.

@@ -11,7 +11,8 @@ __all__ = ["Reading"]
 
 
 class Reading:
-    """Who on one event loop still has something to read. One of them reads one slice in each turn of the loop.
+    """The readers of one event loop that still have something to read. One of them reads one slice in each turn of the
+    loop.
 
     A slice wakes some eighty senders, and these take a millisecond or two: two connections at once would double what everybody
     else waits for a turn.

@@ -1,4 +1,4 @@
-"""What a request comes to: a response, or a failure that says whether the gateway may have seen it.
+"""The result of a request: a response, or a failure that says whether the gateway may have seen it.
 
 We advertise SETTINGS_HEADER_TABLE_SIZE = 0, so every header block stands alone and can be read long after it came. Most are
 never read: the status is recognised from the first bytes, and the rest is decoded when a header is asked for.

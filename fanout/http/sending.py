@@ -21,7 +21,7 @@ class _Body:
 
 
 class Outflow:
-    """What may be sent, and in which frames.
+    """The frames that may be sent.
 
     Only streams whose body still waits have a window here: once END_STREAM is out, the stream's window no longer matters.
     `fits` is the largest body that goes out at once as one DATA frame on a new stream, the connection's `window` permitting.

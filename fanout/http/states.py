@@ -1,4 +1,4 @@
-"""What a frame means for a stream: one table of (state, what came) -> what to do.
+"""The meaning of a frame for a stream: one table of (state, frame) -> action.
 
 Every request is complete when it is sent, so a stream as the client sees it has four states (RFC 9113, section 5.1, seen from
 the requesting side; `idle` and `closed` have no entry in the connection's map of streams):

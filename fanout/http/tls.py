@@ -22,7 +22,8 @@ _STRICT = (
     "CA cert does not include key usage",
     "Basic Constraints of CA",
 )
-"""What OpenSSL says of a certificate only under its strict check (X509_V_FLAG_X509_STRICT), the default from Python 3.13 on."""
+"""OpenSSL's findings about a certificate under its strict check alone (X509_V_FLAG_X509_STRICT), the default from
+Python 3.13 on."""
 
 
 def client_tls(
@@ -59,7 +60,7 @@ def alert_of(error: BaseException | None) -> str:
 
 
 def fault_of(error: ssl.SSLError) -> str:
-    """What is wrong, in OpenSSL's words; for a certificate that was not believed, with what to do about it."""
+    """The fault in OpenSSL's words; for a certificate that was not believed, with the remedy."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         return error.reason or str(error)
     said: str = error.verify_message

@@ -23,7 +23,7 @@ EARLY = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a token endpoint gave: the token, and for how many seconds it is good."""
+    """The answer of a token endpoint: the token, and for how many seconds it is good."""
 
     text: str
     lifetime: float

@@ -1,4 +1,4 @@
-"""What a request without an answer means: the one rule for all transports that use this client."""
+"""The meaning of a request without an answer: the one rule for all transports that use this client."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def unanswered(
 ) -> Unavailable | Deferred | Misconfigured:
     """The outcome of a request that got no answer; the arguments are those of `RequestFailed`, whose `evidence` has the last three.
 
-    An event of our own is `Deferred`. A gateway whose TLS refuses our certificate is `Misconfigured`, with an alarm. Without a connection the whole group is `Unavailable`, and no endpoint is named by it. What
-    happened on a connection is the endpoint's affair, unless others say the same.
+    An event of our own is `Deferred`. A gateway whose TLS refuses our certificate is `Misconfigured`, with an alarm.
+    Without a connection the whole group is `Unavailable`, and no endpoint is named by it. An event on one connection is
+    the endpoint's affair, unless others say the same.
 
         except RequestFailed as failed:
             return unanswered(failed.sent, failed.reason, **failed.evidence)

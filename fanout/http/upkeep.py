@@ -102,7 +102,7 @@ class Marks:
 
 
 class Health(Enum):
-    """What to do about a connection now."""
+    """The next step for a connection."""
 
     FINE = "fine"
     PING = "ping"

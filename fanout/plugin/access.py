@@ -13,7 +13,7 @@ __all__ = ["Access"]
 class Access(Protocol):
     """Keys and host names of the apps: `storage.access`. Every method is one transaction, as in `Storage`.
 
-    What is made and revoked is on the disk when the call returns, and from then on every process reads it so.
+    A change is on the disk when the call returns, and from then on every process reads it so.
     """
 
     async def grants(self) -> list[Grant]:

@@ -1,4 +1,4 @@
-"""What both contracts share: their level, and the clock."""
+"""The common parts of both contracts: their level, and the clock."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ class Fleet(Protocol):
     """The workers of one database: `storage.fleet`. Every method is one transaction, as in `Storage`.
 
     A worker counts as alive until its last beat's `until` (`core.fleet.outlived` decides). Times come from the caller, as in `Storage`, and a storage that several
-    machines share compares them by its own clock. What these methods write is no work: it need not show in `Storage.changes`,
-    but for a `bury` that makes leases due.
+    machines share compares them by its own clock. Changes made by these methods are no work: they need not show in
+    `Storage.changes`, but for a `bury` that makes leases due.
     """
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:

@@ -13,8 +13,9 @@ __all__ = ["Inbox"]
 class Inbox(Protocol):
     """Where a program puts notifications in a transaction of its own, and workers put them where they belong once it has committed.
 
-    What is in it is known to `Storage.status`, `finished`, `outstanding` and `cancel` like what was put; before the commit, and after a
-    rollback, nothing is. A notification whose key turned out to be an earlier one's answers with that one's status.
+    Notifications in it are known to `Storage.status`, `finished`, `outstanding` and `cancel` like those that were put;
+    before the commit, and after a rollback, none is. A notification whose key turned out to be an earlier one's answers
+    with that one's status.
     """
 
     pending: bool

@@ -66,7 +66,7 @@ class SealRecord:
 
     @classmethod
     def load(cls, text: str) -> SealRecord:
-        """What `dump` made. Raises `StorageRefused`."""
+        """The inverse of `dump`. Raises `StorageRefused`."""
         match text.split(" "):
             case [lookup, current, keys, "sealed" | "sealing" as state]:
                 return cls(lookup, current, tuple(keys.split(",")), state == "sealed")
@@ -124,7 +124,8 @@ class Sealer:
         return replace(record, keys=(record.current,), complete=True)
 
     def open(self, record: SealRecord, location: str) -> Seal:
-        """What seals and opens addresses of that database. Raises `StorageRefused` where a key is missing or is another."""
+        """The object that seals and opens addresses of that database. Raises `StorageRefused` where a key is missing or
+        is another."""
         lookup = self._lookup(record, location)
         return Seal(lookup, {id: self._ciphers[id] for id in record.keys}, record.current)
 
@@ -173,7 +174,7 @@ class Seal:
         return self._head + b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, place: bytes, text: str) -> str:
-        """What `seal` made into `text`. Raises `StorageError` for a text that was changed, or belongs to another place."""
+        """The inverse of `seal`. Raises `StorageError` for a text that was changed, or belongs to another place."""
         (found,) = self.open_many([place], [text])
         if found is None:
             raise StorageError(

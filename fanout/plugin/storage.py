@@ -40,7 +40,7 @@ __all__ = ["Storage", "StorageContext", "StoragePlugin", "clock_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageContext:
-    """What a storage backend is given besides its location.
+    """The context of a storage backend, besides its location.
 
     `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete. With a `sealer`, no address and no
     hash that could be made from a guessed one may reach the database: a storage that cannot do that refuses to open (`sealed_by`).
@@ -107,7 +107,8 @@ class Storage(Protocol):
 
     @property
     def inbox(self) -> Inbox | None:
-        """What takes notifications from other programs' transactions; None where the database is nobody else's."""
+        """The inbox for notifications from other programs' transactions; None where no other program writes into the
+        database."""
         ...
 
     async def __aenter__(self) -> Self:
@@ -149,15 +150,17 @@ class Storage(Protocol):
         """Forget a user at once, everywhere; how many endpoints there were. The empty user is nobody: 0.
 
         Endpoints in whatever state lose address, user, tags and platform and end as `removed`, so that what is queued for them is cancelled. Each gets an
-        event `endpoint.removed` with the reason ``erased`` and the user ``""``. What is left is ``Address("")``, `state_at` `now` and that reason; it
-        cannot be restored, and the address registered again is a new endpoint. So do endpoints that are nobody's or were replaced and have one of
-        these addresses, without an event.
+        event `endpoint.removed` with the reason ``erased`` and the user ``""``. The row that is left has
+        ``Address("")``, `state_at` `now` and that reason; it cannot be restored, and the address registered again is a
+        new endpoint. So do endpoints that are nobody's or were replaced and have one of these addresses, without an
+        event.
 
         A notification that is addressed to this user alone (by name, by endpoints that are all this user's, or to a list of which nobody else had
-        an endpoint) is cancelled, and keeps its counts and no more: its content is ``{}``, its collapse key and its idempotency key are free. What the
-        inbox has of it is cancelled likewise. Of a list that names others too, and of what is still to look it up, the name goes. Earlier events
-        lose the user (and the device), which are ``""`` then. No byte of the user's id, addresses and texts is left in a file of the database once this
-        returns, as far as the backend has a say in that.
+        an endpoint) is cancelled, and keeps its counts and no more: its content is ``{}``, its collapse key and its
+        idempotency key are free. Notifications in the inbox are cancelled likewise. Of a list that names others too,
+        and of what is still to look it up, the name goes. Earlier events lose the user (and the device), which are
+        ``""`` then. No byte of the user's id, addresses and texts is left in a file of the database once this returns,
+        as far as the backend has a say in that.
         """
         ...
 
@@ -222,15 +225,15 @@ class Storage(Protocol):
         crash is counted (`core.poison.after_crash` decides). Of a chunk at its second crash `part` says how many deliveries
         may be sent together, each such group marked first (`Settlement.marks`); marked deliveries of a chunk that is taken
         over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as
-        (dead, poison). What moves is due at `now`, at the same attempt, and is leased by a later call; what is leased is
-        unmarked. Of a stopped notification everything is ended instead.
+        (dead, poison). A delivery that moves is due at `now`, at the same attempt, and is leased by a later call; a
+        leased one is unmarked. Of a stopped notification everything is ended instead.
         """
         ...
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """For each lane, whether something could be leased or expanded now; and when next something will be, if later.
 
-        What is paused, notification or binding, counts for neither.
+        A paused delivery, by its notification or its binding, counts for neither.
         """
         ...
 
@@ -282,7 +285,8 @@ class Storage(Protocol):
         ...
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
-        """What was decided about one delivery, oldest first; None for an unknown notification, [] where it has no such delivery.
+        """The decisions about one delivery, oldest first; None for an unknown notification, [] where it has no such
+        delivery.
 
         - `accepted` at `accepted_at`; where it was due later, `waiting` is ``scheduled`` and `until` the due time.
         - `queued`, attempt 1, once: when its first chunk was made. `waiting` is ``lane`` where `put` held that chunk back.
@@ -314,8 +318,8 @@ class Storage(Protocol):
     async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """Hold it: nothing more of it is leased or expanded until `resume`; how many chunks are still leased under a running lease.
 
-        Its expiry goes on. What is given back meanwhile waits as ``paused``. A stopped or finished one is left as it is. Idempotent.
-        Raises `NotFound`.
+        Its expiry goes on. A lease that is given back meanwhile waits as ``paused``. A stopped or finished one is left
+        as it is. Idempotent. Raises `NotFound`.
         """
         ...
 
@@ -332,14 +336,15 @@ class Storage(Protocol):
         ...
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
-        """What kept the binding from sending is said to be mended: ask its workers to try again (`Control.nudge` grows by one).
+        """An operator says that the fault that kept the binding from sending is mended: ask its workers to try again
+        (`Control.nudge` grows by one).
 
         Chunks that nobody holds, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
         """
         ...
 
     async def controls(self) -> dict[tuple[str, str], Control]:
-        """What operators have asked of bindings, by (app, binding); those of which nothing was ever asked are left out."""
+        """The requests of operators for bindings, by (app, binding); bindings without any request are left out."""
         ...
 
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
@@ -368,9 +373,10 @@ class Storage(Protocol):
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all bindings.
 
-        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet begun). What nobody
-        has leased of a paused notification or binding counts as ``paused``, expansions too (a schedule belongs to no binding yet);
-        else by the word stored with its chunk or retry, whatever the time and the gates, and ``lane`` where `put` held it back.
+        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet begun).
+        A delivery that is not leased, of a paused notification or binding, counts as ``paused``, expansions too (a
+        schedule belongs to no binding yet); else by the word stored with its chunk or retry, whatever the time and the
+        gates, and ``lane`` where `put` held it back.
         """
         ...
 
@@ -429,7 +435,8 @@ def clock_of(storage: Storage, machine: Clock) -> Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoragePlugin:
-    """What an entry point of the group `fanout.storage` names. `name` is the scheme before the colon of `storage = "…"`.
+    """The descriptor that an entry point of the group `fanout.storage` names. `name` is the scheme before the colon of
+    `storage = "…"`.
 
     `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute". `seal`, where the
     backend can, seals the addresses of a database that nobody has open, or seals them anew under the first key: an async function of

@@ -21,7 +21,7 @@ __all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Question", "Transpor
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `check` found. `problem` is empty when all is well, else one sentence that says what to change.
+    """The result of `check`. `problem` is empty when all is well, else one sentence that says what to change.
 
     `warning` is what will become a problem unless something is done about it, in one sentence.
     """
@@ -37,11 +37,12 @@ class Diagnosis:
 
 
 class Divided(Protocol):
-    """What in a transport keeps to a part of a rate. It is asked and told about once a second, and never for a delivery."""
+    """The part of a transport that keeps to a share of a rate. It is asked and told about once a second, and never for
+    a delivery."""
 
     def demand(self) -> float:
-        """What it could use at present, in the unit of the rate: infinite for all there is, and less where it is nearly idle, so that
-        busier processes get the rest. Asked before each `grant`."""
+        """The share that it could use at present, in the unit of the rate: infinite for all there is, and less where it
+        is nearly idle, so that busier processes get the rest. Asked before each `grant`."""
         ...
 
     def grant(self, share: float) -> None:
@@ -50,7 +51,7 @@ class Divided(Protocol):
 
 
 class Fleetwide(Protocol):
-    """What a transport has in common with those of the same account in all processes that share the database.
+    """The state that a transport shares with those of the same account in all processes that use the database.
 
     Nothing of it is for the path of a delivery: each is a question to storage, or is answered by one within a second or so.
     """
@@ -58,8 +59,9 @@ class Fleetwide(Protocol):
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
         """Have `rate` divided among all processes that name it so, by what they could use: never more than all of it is out.
 
-        `part` is granted 0.0 at once, and its part while an engine delivers in this process; it is not kept alive by this. What is returned
-        asks for more without waiting for the next round; it costs next to nothing. Name the account, so that two of them are two.
+        `part` is granted 0.0 at once, and its part while an engine delivers in this process; it is not kept alive by
+        this. The returned function asks for more without waiting for the next round; a call costs next to nothing. Name
+        the account, so that two of them are two.
         """
         ...
 
@@ -75,7 +77,7 @@ class Fleetwide(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a transport is given besides its settings. It draws time and chance from here and nowhere else.
+    """The context of a transport, besides its settings. It draws time and chance from here and nowhere else.
 
     `fleet` is None where no other process can share the work: a transport then has all of its rate, and tokens of its own.
     """
@@ -142,13 +144,14 @@ class Transport(Protocol):
         ...
 
     # A transport may also have `mended()`: called, on the loop, when an operator says that what kept it from sending is mended
-    # (`fanout resume`), and when the clock was set. What the gateway has refused, a token say, is not presented again. And `woke()`: called
-    # after the machine was suspended. Connections from before it are replaced, or proven, before anything is sent over them.
+    # (`fanout resume`), and when the clock was set. A credential that the gateway has refused, a token say, is not
+    # presented again. And `woke()`: called after the machine was suspended. Connections from before it are replaced, or
+    # proven, before anything is sent over them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What `fanout init` asks for one setting of a binding.
+    """The question of `fanout init` for one setting of a binding.
 
     `setting` is a key of the binding's table, or NAME_file for the path of a file with the secret NAME; `ask` says what is wanted and where it
     is found, in a line. An empty answer means `default`; where that is empty too, the setting is left out.
@@ -161,15 +164,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlugin:
-    """What an entry point of the group `fanout.transports` names.
+    """The descriptor that an entry point of the group `fanout.transports` names.
 
     `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be given as
-    NAME_file or through the environment. What it refuses it raises as one `ConfigurationError` (`refuse` takes all at once, a sentence each
-    that begins with its key). It may have `examine(values)`, a static method that yields what is wrong with credentials among the values of
-    fields that could be read: `fanout doctor` asks it even where something else is wrong. `factory` makes the transport from (settings, context): a callable or
-    "module:attribute". `extra` is what to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for
-    the gateway ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None.
-    `keys` are the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
+    NAME_file or through the environment. Faults are raised as one `ConfigurationError` (`refuse` takes all at once, a
+    sentence each that begins with its key). It may have `examine(values)`, a static method that yields what is wrong
+    with credentials among the values of fields that could be read: `fanout doctor` asks it even where something else is
+    wrong. `factory` makes the transport from (settings, context): a callable or "module:attribute". `extra` is what to
+    install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for the gateway
+    ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None. `keys` are
+    the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
     a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with
     (engine, application_server_key=…, binding=…, user=…, port=…), an async context manager of something with a `url`.
     `questions` are what `fanout init` asks for a binding; a credential of `keys` it makes itself.

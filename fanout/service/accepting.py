@@ -25,7 +25,7 @@ class Handshake:
 
     @property
     def transport(self) -> Handshake:
-        """What is closed to end it, as with a connection that is served."""
+        """The object that is closed to end it, as with a connection that is served."""
         return self
 
     def close(self) -> None:

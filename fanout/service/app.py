@@ -105,7 +105,7 @@ def create_app(
             {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
             {"name": "endpoints", "description": "The directory of devices."},
             {"name": "users", "description": "Forget one."},
-            {"name": "audit", "description": "Who did what."},
+            {"name": "audit", "description": "The audit log."},
             {"name": "keys", "description": "Keys and host names in the database, for a key of the role operator."},
             {"name": "subscriptions", "description": "A user's own devices, each with its UNSID."},
             {"name": "feed", "description": "What a user's clients read and manage, and changes as they happen."},

@@ -116,7 +116,8 @@ class Inflater:
         self._taken = self._made = 0
 
     async def pieces(self, data: bytes) -> AsyncIterator[bytes]:
-        """What `data` comes to, in pieces of at most 64 KB, with a turn of the loop for the others after each. Raises `Refused`."""
+        """The JSON value of `data`, written in pieces of at most 64 KB, with a turn of the loop for the others after
+        each. Raises `Refused`."""
         self._taken += len(data)
         while data:
             piece, data = self._next(data)

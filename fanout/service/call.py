@@ -49,7 +49,7 @@ def _next_id() -> str:
 
 
 class Authenticates(Protocol):
-    """What tells who is calling: `fanout.service.auth.Authenticator`, or the host's own."""
+    """The authenticator: `fanout.service.auth.Authenticator`, or the host's own."""
 
     async def authenticate(self, request: Request, /) -> Caller:
         """The caller of a request, whose `headers` have names in lower case, each once. Raises `AuthError`."""
@@ -61,7 +61,8 @@ class Authenticates(Protocol):
 
 
 class Service:
-    """What all routes share. An async context manager: it opens the engine, unless somebody has, and closes what it opened.
+    """The state that all routes share. An async context manager: it opens the engine, unless somebody has, and closes
+    what it opened.
 
     `draining` becomes true when the service is about to end: `/ready` says so.
     """
@@ -126,7 +127,8 @@ class Service:
         await self.feed.close_streams()
 
     async def readiness(self) -> dict[str, Any]:
-        """Whether requests should be sent here, and what is wrong, in a word for each part. What storage said serves for a second.
+        """Whether requests should be sent here, and what is wrong, in a word for each part. Storage's answer serves for
+        a second.
 
         Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
         and as it is they who make its keys be fetched again, a service that nobody calls would never get well.
@@ -176,7 +178,8 @@ class Service:
         return self._rates.wait(_refusals_of(caller), self.clock.monotonic())
 
     def refused(self, caller: Caller) -> None:
-        """Count a request of that caller that was refused. What others present in its name is none of it: that is refused before."""
+        """Count a request of that caller that was refused. A request that another peer presents in its name is none of
+        it: that is refused before."""
         self._rates.take(_refusals_of(caller), self.limits.refusals_per_minute, self.clock.monotonic())
 
     def host_allowed(self, app: str, host: str) -> bool:
@@ -322,7 +325,7 @@ class Call:
 
     @property
     def base(self) -> str:
-        """What the client calls this service: scheme, host and the path that it is mounted at."""
+        """The service's address as the client knows it: scheme, host and the path that it is mounted at."""
         return self.asked.base
 
     def refusal(self, problem: Problem) -> Reply:

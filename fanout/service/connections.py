@@ -34,7 +34,8 @@ class Connections(Generic[_C]):
     """At most `most` connections, and `per_peer` of each peer, but never more than a quarter of all.
 
     A connection waits from its beginning, and again from the end of an answer, until the head of a request has come. At the limit the one that
-    has waited longest is ended for a new one: whoever holds connections open and asks nothing holds nobody off.
+    has waited longest is ended for a new one: a peer that holds connections open and asks nothing holds no other peer
+    off.
     """
 
     def __init__(self, most: int, per_peer: int) -> None:

@@ -1,4 +1,4 @@
-"""What every route's part of the OpenAPI document shares."""
+"""The common parts of every route's entry in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def describe(document: dict[str, Any], public: tuple[str, ...]) -> dict[str, Any
 def show_tokens(app: FastAPI, tokens: Mapping[str, str]) -> None:
     """Fill ready tokens into the pages of the API: listed in its description, and the first one already authorized at `/docs`.
 
-    For a service with simulated callers: whoever opens the page can do what they can.
+    For a service with simulated callers: a reader of the page gains no right by it.
     """
     listed = "\n\n".join(f"**{who}**: `{token}`" for who, token in tokens.items())
     app.description += f"\n\nThis service is for trying out. Ready tokens, good for an hour:\n\n{listed}"

@@ -159,7 +159,8 @@ _MARKS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-
 
 
 def _said(value: str | None, place: int, count: int) -> str:
-    """What a list of `X-Forwarded-Proto` or `-Host` says for the place that the peer was found at, else what the nearest proxy says."""
+    """The element of `X-Forwarded-Proto` or `-Host` that belongs to the place at which the peer was found, else that of
+    the nearest proxy."""
     if value is None:
         return ""
     words = [each.strip() for each in value.split(",")]

@@ -1,4 +1,4 @@
-"""What a request is answered when it is refused: one table from exceptions to statuses, and one envelope.
+"""The answers to refused requests: one table from exceptions to statuses, and one envelope.
 
 The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"code", "request-id", "date"}}}`.
 """
@@ -75,7 +75,7 @@ class Refused(HTTPException):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What to answer: `code` is Graph's word, `reason` ours (`fanout.core.reasons`), "" for that of the status."""
+    """The answer: `code` is Graph's word, `reason` ours (`fanout.core.reasons`), "" for that of the status."""
 
     status: int
     code: str
@@ -90,7 +90,7 @@ class Problem:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """What `error` means to a client. Nothing of what is our own fault is told; that is for the log."""
+    """The meaning of `error` for a client. Nothing of what is our own fault is told; that is for the log."""
     match error:
         case Refused():
             return Problem(error.status_code, error.code, str(error.detail), error.headers or {}, error.reason)

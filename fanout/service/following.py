@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Follows", "owner_of"]
 
 Follows: TypeAlias = Callable[[ServiceSettings], ServiceSettings]
-"""What makes of the file's part the part that is used: the same one, or one with keys that stand in no file."""
+"""The function that turns the file's part into the part in use: the same one, or one with keys that stand in no
+file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class _Taken:
 
 
 def owner_of(service: Service, follows: Follows) -> Owner[ServiceSettings]:
-    """What a `Watcher` is told: callers, limits, origins and proxies of this service change with the file.
+    """The observer of a `Watcher`: callers, limits, origins and proxies of this service change with the file.
 
     A host's own authenticator knows its own callers, and keeps them.
     """

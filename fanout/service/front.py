@@ -1,4 +1,4 @@
-"""What every request passes first: what it is, who is calling, the body's bounds, and errors made into answers.
+"""The steps that every request passes first: its kind, its caller, the body's bounds, and errors made into answers.
 
 It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
 by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default: a route that
@@ -132,7 +132,7 @@ class Front:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """What FastAPI's own handlers of errors are replaced by: the same envelope."""
+    """The replacement of FastAPI's own handlers of errors: the same envelope."""
     call: Call = request.scope["fanout.call"]
     reply = call.refusal(_problem(call, error, call.asked.path))
     response = Response(reply.body, reply.status)
@@ -209,7 +209,7 @@ def _forget(scope: Scope) -> None:
 
 
 class _Pages(CORSMiddleware):
-    """What browsers may do from web pages of the origins that are configured at the moment."""
+    """The rights of browsers on web pages of the origins that are configured at the moment."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         super().__init__(
@@ -264,7 +264,7 @@ class _Answer:
 
 
 def _checked(call: Call, path: str) -> Receive:
-    """What FastAPI receives: the body as a whole, after every check. Of a stream, the stream itself."""
+    """The request as FastAPI receives it: the body as a whole, after every check. Of a stream, the stream itself."""
     if path in _STREAMS or call.asked.method not in _WITH_BODY:
         return call.receive
     read = False

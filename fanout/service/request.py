@@ -64,7 +64,7 @@ class Request:
 
     @property
     def base(self) -> str:
-        """What the client calls this service: scheme, host and the path that it is mounted at."""
+        """The service's address as the client knows it: scheme, host and the path that it is mounted at."""
         return f"{self.scheme}://{self.host}{self.root}"
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:

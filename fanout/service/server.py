@@ -58,8 +58,9 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
 
-    `proxies` are networks whose connections have no cap of their own: behind each of them are many clients. What may change while it
-    serves is given as what returns it; the caps of connections are those of the start. With `tls` it speaks https.
+    `proxies` are networks whose connections have no cap of their own: behind each of them are many clients. A setting
+    that may change while it serves is given as a function that returns it; the caps of connections are those of the
+    start. With `tls` it speaks https.
 
     On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
     be listened on.
@@ -74,7 +75,8 @@ async def serving(
         lifespan="off",
         log_config=None,
         access_log=False,
-        # What is behind a proxy is for the proxy's own headers to say; believing them from anybody would let anybody lie.
+        # The address of a peer behind a proxy is for the proxy's own headers to say; a header of any other peer could
+        # lie.
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=None,
@@ -165,7 +167,7 @@ class _Bounded(HttpToolsProtocol):
     limit = 0
     caps: Connections[_Bounded | Handshake]
     handshake: Handshake | None = None
-    """What stood for this connection until its TLS was agreed."""
+    """The placeholder of this connection until its TLS was agreed."""
     waiting_since = float("inf")
     _overhead = 0
     _in_body = False
@@ -292,7 +294,7 @@ def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _buffered(protocol: type[_Bounded]) -> Any:
-    """What uvicorn calls to make one, reading into the loop's buffer."""
+    """The factory that uvicorn calls to make one, reading into the loop's buffer."""
 
     def made(handshake: Handshake | None = None, **options: Any) -> Forwarding:
         inner = protocol(**options)

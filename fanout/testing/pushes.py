@@ -1,4 +1,5 @@
-"""What an application has sent, for its own tests: every engine that is made meanwhile delivers into a list instead of to a gateway.
+"""The pushes of an application, for its own tests: every engine that is made meanwhile delivers into a list instead of
+to a gateway.
 
 It imports no test framework; `fanout.testing.pytest_plugin` makes the fixture `pushes` of it.
 """
@@ -70,7 +71,7 @@ class Push:
 
 
 class Pushes(Sequence[Push]):
-    """What was sent while the `with` block runs, oldest first; nothing leaves the process.
+    """The pushes that are sent while the `with` block runs, oldest first; nothing leaves the process.
 
         with fanout.testing.Pushes() as pushes:
             shop.order("alice")
@@ -165,7 +166,7 @@ class Pushes(Sequence[Push]):
         return [push for push in self if push.target == wanted]
 
     def clear(self) -> None:
-        """Forget what was sent so far. What of it is still on its way is accepted as before."""
+        """Forget what was sent so far. A push of it that is still on its way is accepted as before."""
         self._sent.clear()
 
     async def wait(self, timeout: float = 10.0) -> list[Status]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def pushes() -> Iterator[Pushes]:
-    """What the application under test has sent, oldest first; nothing real is sent meanwhile. See `fanout.testing.Pushes`."""
+    """The pushes that the application under test has sent, oldest first; nothing real is sent meanwhile. See
+    `fanout.testing.Pushes`."""
     from fanout.testing.pushes import Pushes
 
     with Pushes() as collected:

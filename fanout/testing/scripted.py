@@ -52,7 +52,8 @@ class Sent(NamedTuple):
 
 
 Script = Callable[[ScriptedMessage, Delivery], "Outcome | Awaitable[Outcome]"]
-"""What a send returns: an outcome, or an awaitable of one (to hold a send open until the test lets go). It may also raise."""
+"""The result of a send: an outcome, or an awaitable of one (to hold a send open until the test lets go). It may also
+raise."""
 
 
 def _accept(message: ScriptedMessage, delivery: Delivery) -> Outcome:
@@ -131,11 +132,11 @@ class ScriptedTransport:
         return ScriptedMessage(notification, payload)
 
     def capacity(self, group: str) -> int:
-        """What `capacities` says of the group, else the number given at the start."""
+        """The group's number in `capacities`, else the number given at the start."""
         return self.capacities.get(group, self._capacity)
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """What the script says."""
+        """The script's outcome."""
         if self.opened <= self.closed:
             raise RuntimeError("The scripted transport is not open: enter it with `async with` first.")
         assert isinstance(message, ScriptedMessage)

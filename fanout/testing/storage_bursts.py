@@ -83,7 +83,8 @@ async def _said(storage: Storage, put: Put) -> bytes:
 
 
 async def feed_changes_are_gathered(kit: Kit) -> None:
-    """What joins one that waits is told with it, at its time, under the last cursor; what comes too late for that is told anew."""
+    """A change that joins a waiting one is told with it, at its time, under the last cursor; a change that comes too
+    late for that is told anew."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1")], T0)
         item = await enter(storage, posting())

@@ -47,7 +47,8 @@ async def feed_counts_what_is_unread(kit: Kit) -> None:
 
 
 async def feed_counts_what_is_new(kit: Kit) -> None:
-    """What a user has seen is seen up to a number, which never moves back; where it moves, her readers are told."""
+    """The items that a user has seen are those up to a number, which never moves back; where it moves, her readers are
+    told."""
     async with kit.open() as storage:
         look = storage.feed.look
         law(await look("default", "alice", None, T0) == Counts(), "who has nothing has seen everything")

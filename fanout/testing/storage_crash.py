@@ -1,4 +1,5 @@
-"""The laws of crashes: nobody is suspected at the first, whatever kills its worker is found by halves, and nobody else ends for it."""
+"""The laws of crashes: no delivery is suspected at the first crash, one that kills its worker is found by halves, and
+no other ends for it."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ async def crashes_are_counted(kit: Kit) -> None:
 
 
 async def marks_are_kept(kit: Kit) -> None:
-    """What is marked is still open; it can end, be marked again, and is unmarked by giving the lease back."""
+    """A marked delivery is still open; it can end, be marked again, and is unmarked by giving the lease back."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
         sub = submission()

@@ -212,7 +212,7 @@ async def erasing_forgets(kit: Kit) -> None:
 
 
 async def targets_are_counted(kit: Kit) -> None:
-    """What each kind of target names, per binding: active endpoints, each once."""
+    """The endpoints that each kind of target names, per binding: active ones, each once."""
     async with kit.open() as storage:
         entered = await storage.register(
             [device("alice", "1", tags=["t"]), device("alice", "2", binding="fcm"), device("bob", "3", tags=["t"])], T0

@@ -116,7 +116,7 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         status = await standing(storage, part.id)
         law(dict(status.reasons["expired"]) == {"ttl": 10, "before it was expanded": 0}, f"it tells both: {status}")
 
-        # What was counted when it was put is counted as expired, also where its turn had not come.
+        # A delivery that was counted when it was put is counted as expired, also where its turn had not come.
         whole = submission(ALICE, now=T0 + 40, ttl=10)
         await post(storage, whole)
         dropped = submission(ALICE, now=T0 + 40, due_at=T0 + 45, ttl=5)
@@ -170,7 +170,7 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         await settle_all(storage, [back, late], now + 9)
         law((await storage.waiting("default", "apns", now + 9))[1] == ahead + 60, "a wish stays where it is")
 
-        # Who saw the clock being set says so: others may have written by the right one since.
+        # A caller that saw the clock being set says so: others may have written by the right one since.
         sub = submission(now=ahead, ttl=_AHEAD)
         await post(storage, sub)
         chunks = await lease_all(storage, ahead)

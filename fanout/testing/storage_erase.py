@@ -1,4 +1,4 @@
-"""Checks of erasing: whatever a user has left behind goes, and nothing of it comes back. What others have stays.
+"""Checks of erasing: whatever a user has left behind goes, and nothing of it comes back. Data of other users stays.
 
 `leave_traces` makes every kind of trace through the contract, with texts by which it is found again in any database, byte by byte.
 """
@@ -23,7 +23,8 @@ USER, TEXT, ADDRESS = "erased-user-7f3a9c", "a text for the erased 5c1de8", "add
 
 @dataclass
 class Traces:
-    """What `leave_traces` left: endpoints of the user, notifications to the user alone, those to others too, and a chunk that is held."""
+    """The data that `leave_traces` left: endpoints of the user, notifications to the user alone, those to others too,
+    and a chunk that is held."""
 
     endpoints: list[int]
     alone: list[str]
@@ -32,7 +33,8 @@ class Traces:
 
 
 async def leave_traces(storage: Storage, user: str = USER) -> Traces:
-    """Everything that a user can leave in a storage, at `T0`, beside another user ``bob``. What is addressed to the user alone has `TEXT`."""
+    """Everything that a user can leave in a storage, at `T0`, beside another user ``bob``. A notification to the user
+    alone has `TEXT`."""
     text = b'{"title":"%b"}' % TEXT.encode()
     one, two, _, interned = [each.id for each in await storage.register(
         [
@@ -82,7 +84,8 @@ async def leave_traces(storage: Storage, user: str = USER) -> Traces:
 
 
 async def addressed_are_found(kit: Kit) -> None:
-    """What is addressed to a user by name, alone or with others, is found in parts of any size; nothing of others', and nothing once erased."""
+    """A notification to a user by name, alone or with others, is found in parts of any size; none of others', and none
+    once erased."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
         lists = [left.shared[place] for place in (0, 1, 2, 5)]
@@ -149,7 +152,7 @@ async def erasing_leaves_nothing(kit: Kit) -> None:
 
 
 async def erasing_leaves_others_theirs(kit: Kit) -> None:
-    """What is for others too still reaches them, with its text and its key."""
+    """A notification to others too still reaches them, with its text and its key."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
         keyed = submission(Target.users([USER, "bob"]), idempotency_key="both")
@@ -174,7 +177,7 @@ async def erasing_leaves_others_theirs(kit: Kit) -> None:
 
 
 async def erasing_stays_done(kit: Kit) -> None:
-    """What a worker held at that moment ends, and brings nothing of the user back."""
+    """A delivery that a worker held at that moment ends, and brings nothing of the user back."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
         await storage.erase_user("default", USER, T0 + 1)

@@ -152,7 +152,7 @@ async def pauses_are_explained(kit: Kit) -> None:
 
 
 async def turns_are_explained(kit: Kit) -> None:
-    """What was due later, what was held back, and what was cut from a topic say so."""
+    """A delivery that was due later, held back, or cut from a topic says so."""
     async with kit.open(chunk=2) as storage:
         entered = await storage.register([device("alice", str(i), tags=["t"]) for i in range(10)], T0)
         long, later, wide = submission(), submission(due_at=T0 + 50), submission(Target.topic("t"))

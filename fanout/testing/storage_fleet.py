@@ -113,7 +113,8 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
 
 
 async def a_buried_worker_is_fenced(kit: Kit) -> None:
-    """Who was buried while it stood still learns so with its next beat, and can settle nothing that was taken over."""
+    """A worker that was buried while it stood still learns so with its next beat, and can settle nothing that was taken
+    over."""
     async with kit.open(chunk=4) as storage:
         fleet = storage.fleet
         await storage.register([device("alice", str(i)) for i in range(8)], T0)

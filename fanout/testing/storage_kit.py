@@ -1,4 +1,4 @@
-"""What the checks of the storage suite are written with: values made short, and laws that name themselves when broken."""
+"""The tools of the storage suite's checks: values made short, and laws that name themselves when broken."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ _numbers = count(1)
 
 @dataclass
 class Kit:
-    """What a check is given. `again` opens the database of the last `open` once more, beside it or after it; None if it cannot."""
+    """The arguments of a check. `again` opens the database of the last `open` once more, beside it or after it; None if
+    it cannot."""
 
     maker: Maker
     again: Maker | None = None

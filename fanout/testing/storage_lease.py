@@ -76,7 +76,8 @@ async def leases_follow_puts(kit: Kit) -> None:
 
 
 async def leases_bring_what_is_asked_for(kit: Kit) -> None:
-    """What a lease brings along is what `resolve` and `notification` answer, in the order of its ids; or nothing."""
+    """The endpoints that a lease brings along are those of `resolve` and `notification`, in the order of its ids; or
+    none."""
     async with kit.open(chunk=4) as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
         for target in (ALICE, Target.endpoints([entered[5].id, entered[2].id])):

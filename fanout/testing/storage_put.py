@@ -36,7 +36,7 @@ __all__ = [
 
 
 async def content_is_kept(kit: Kit) -> None:
-    """What was put is what is read back."""
+    """The stored notification is read back as it was put."""
     async with kit.open() as storage:
         sub = submission(due_at=T0 + 5.125, lane=2)
         await post(storage, sub, T0)
@@ -238,7 +238,7 @@ async def expansion_stays_ahead(kit: Kit) -> None:
 
 
 async def schedules_look_up_later(kit: Kit) -> None:
-    """What is due later goes to whoever is registered then."""
+    """A later send goes to the endpoints that are registered then."""
     async with kit.open(chunk=10) as storage:
         early, *_ = await storage.register([device("alice", "1", tags=["t"]), device("bob", "2", tags=["t"])], T0)
         subs = [

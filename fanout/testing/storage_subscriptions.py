@@ -297,7 +297,8 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
 
 
 async def subscriptions_are_bounded(kit: Kit) -> None:
-    """Of too many the one that was renewed longest ago ends, with an event, and with its endpoint; nobody else's does."""
+    """Of too many the one that was renewed longest ago ends, with an event, and with its endpoint; those of other users
+    do not."""
     async with kit.open() as storage:
         other = (await subscribe(storage, "bob", "bobs", "bob")).subscription
         one = (await subscribe(storage, name="one", token="1", most=3)).subscription
@@ -368,7 +369,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
 
 
 async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
-    """What is for devices that have not fetched an item is decided when it is due."""
+    """The push for devices that have not fetched an item is decided when it is due."""
     async with kit.open() as storage:
         one = (await subscribe(storage, lasts=9000.0)).subscription
         two = (await subscribe(storage, name="b", token="2", lasts=9000.0)).subscription

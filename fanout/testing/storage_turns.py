@@ -95,7 +95,7 @@ async def long_targets_take_turns(kit: Kit) -> None:
 
 
 async def backlog_is_counted(kit: Kit) -> None:
-    """What is accepted and has not ended, per app: deliveries, bytes, and since when."""
+    """The accepted work that has not ended, per app: deliveries, bytes, and since when."""
     async with kit.open(chunk=10) as storage:
         law(await storage.backlog("default") == Backlog(), "at first there is nothing")
         await storage.register(

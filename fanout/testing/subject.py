@@ -1,4 +1,4 @@
-"""What `check_transport` is given: a fresh transport, addresses that mean something, and the gateway to play with."""
+"""The subject of `check_transport`: a fresh transport, addresses that mean something, and the gateway to play with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Raw = str | Mapping[str, Any]
 
 
 class Received(Protocol):
-    """What the gateway remembers of an accepted push; a part that its protocol does not carry is empty."""
+    """The gateway's record of an accepted push; a part that its protocol does not carry is empty."""
 
     @property
     def delivery(self) -> str:
@@ -29,7 +29,7 @@ class Received(Protocol):
 
 
 class Gateway(Protocol):
-    """What the checks do to the transport's gateway. `fanout.testing.simulator.gateway.SimulatorGateway` is one.
+    """The checks' control of the transport's gateway. `fanout.testing.simulator.gateway.SimulatorGateway` is one.
 
     `answers` names what `answer` can make it say, each with the outcome type that it must lead to.
     """

@@ -80,7 +80,7 @@ async def prepare_is_pure(maker: Maker) -> None:
 
 
 async def prepare_refuses_too_large(maker: Maker) -> None:
-    """What the gateway would refuse for its size, `prepare` does, with size and limit."""
+    """Content that the gateway would refuse for its size is refused by `prepare`, with size and limit."""
     async with maker() as subject:
         text = "fat" * 100_000
         try:
@@ -187,7 +187,7 @@ def _played(check: _Played) -> Callable[[Maker], Awaitable[None]]:
 
 @_played
 async def every_answer_is_an_outcome(subject: Subject, gateway: Gateway) -> None:
-    """Whatever the gateway says, `send` returns the outcome that it means."""
+    """For each answer of the gateway, `send` returns the outcome that it means."""
     for name, expected in gateway.answers.items():
         gateway.answer(name)
         outcome = await send(subject, 0)

@@ -2,7 +2,8 @@
 
 aioapns waits for ever where a stream is reset or an error comes without a body, and sends everything again when a connection ends.
 So it is given one attempt per send (its connections are used, its retry loop is not), a deadline around each, this process's one
-provider token instead of one per connection, and one request alone on a new connection, as Apple demands. What it cannot do is in the README.
+provider token instead of one per connection, and one request alone on a new connection, as Apple demands. The README
+lists its limits.
 """
 
 from __future__ import annotations
@@ -258,7 +259,8 @@ def _ended(self: Any, base: Any, transport: AioapnsTransport, error: Exception |
 
 
 def _received(self: Any, base: Any, data: bytes) -> None:
-    """What aioapns raises over an answer (an error body in two parts is enough) ends the connection, not in the loop's handler."""
+    """An error that aioapns raises over an answer (an error body in two parts is enough) ends the connection, not in
+    the loop's handler."""
     try:
         base.data_received(self, data)
     except Exception as error:

@@ -38,7 +38,7 @@ OLD = 50 * 60
 
 
 class Expired(Enum):
-    """What to make of an `ExpiredProviderToken` answer."""
+    """The reaction to an `ExpiredProviderToken` answer."""
 
     REPLACED = "replaced"  # a newer token is there already: send again
     CLOCK = "clock"  # our token is young, so this machine's clock is wrong
@@ -131,8 +131,8 @@ class ProviderToken:
             self.generation += 1
 
     def drop_refused(self) -> bool:
-        """Somebody says that what was wrong is mended, a clock perhaps: a token that was refused as expired is not presented again, and
-        another may be made at once. Whether there was one."""
+        """An operator says that the fault is mended, a clock perhaps: a token that was refused as expired is not
+        presented again, and another may be made at once. Whether there was one."""
         if not self.text or self.text != self._refused:
             return False
         self.text, self._made_at = "", None

@@ -166,7 +166,7 @@ def _private(pem: bytes, passphrase: bytes | None, name: str) -> Any:
             f"cert_passphrase is set, and the key in {name} is not encrypted: take cert_passphrase out."
         )
     try:
-        # What follows the label is looked for by itself: a file may begin with the certificate, or with comments.
+        # The block after the label is looked for by itself: a file may begin with the certificate, or with comments.
         return load_pem_private_key(pem[_label(pem) :], passphrase)
     except (TypeError, ValueError, UnsupportedAlgorithm):
         if encrypted:

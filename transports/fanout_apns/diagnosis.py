@@ -1,4 +1,4 @@
-"""What `fanout doctor` says of an APNs binding. Pure: an outcome of the probe in, one sentence out."""
+"""The findings of `fanout doctor` about an APNs binding. Pure: an outcome of the probe in, one sentence out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PROBE", "diagnose", "judge"]
 
 PROBE = Notification(ttl=0, lane="bulk")
-"""A background push, now or never, for the device token of zeros: nobody has it, so nobody can be disturbed."""
+"""A background push, now or never, for the device token of zeros: no device has it, so none can be disturbed."""
 
 _REMEDIES = {
     "InvalidProviderToken": "Apple does not accept the token: team_id, key_id and key must belong together, and the key must not be revoked.",
@@ -42,7 +42,8 @@ _REMEDIES = {
 
 
 def diagnose(outcome: Outcome, settings: ApnsSettings, trouble: str = "") -> Diagnosis:
-    """What the answer to the probe says of the binding. `trouble` is the connection's last problem, in words."""
+    """The finding about the binding in the answer to the probe. `trouble` is the connection's last problem, in
+    words."""
     match outcome:
         case Gone():
             return Diagnosis(
@@ -74,7 +75,7 @@ def diagnose(outcome: Outcome, settings: ApnsSettings, trouble: str = "") -> Dia
 
 
 def judge(found: Diagnosis, validity: Validity, now: float) -> Diagnosis:
-    """What was found, with what is known of the certificate's end. `now` in UNIX seconds."""
+    """The finding, with the end of the certificate as far as it is known. `now` in UNIX seconds."""
     problem = validity.problem(now)
     if problem and found.ok:
         return replace(

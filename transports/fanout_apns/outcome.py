@@ -1,4 +1,5 @@
-"""What Apple's answers mean. Pure: one table from (status, reason) to an outcome, and what else the transport must do.
+"""The meaning of Apple's answers. Pure: one table from (status, reason) to an outcome, and what else the transport must
+do.
 
 From Apple's "Handling notification responses from APNs". A reason that is not here is still an answer: see `FALLBACK`.
 """
@@ -56,7 +57,7 @@ class Answer:
 
 
 class Effect(StrEnum):
-    """What the transport must do besides returning the outcome."""
+    """The duty of the transport besides returning the outcome."""
 
     NONE = ""
     RETIRE = "retire"  # leave the connections that exist: they are finished, or bound to something that changed
@@ -148,7 +149,7 @@ FALLBACK: dict[int, Row] = {
 """Rows for a status whose reason is not in the table. Any other 4xx is rejected, everything else failed."""
 
 UNCONNECTED = frozenset({"tls", "settings", "closed"})
-"""What is left of a refused certificate where the alert that said so was lost."""
+"""The error of a refused certificate where the alert that said so was lost."""
 
 _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 

@@ -159,7 +159,8 @@ def _aps(notification: Notification, push_type: str) -> dict[str, Any]:
 
 
 def _about(notification: Notification) -> dict[str, Any]:
-    """What the app finds under `fanout`: the id by which it recognises a repetition, and what `aps` has no place for."""
+    """The data that the app finds under `fanout`: the id by which it recognises a repetition, and the values that `aps`
+    has no place for."""
     about: dict[str, Any] = {"id": notification.id}
     if notification.url is not None:
         about["url"] = notification.url

@@ -1,4 +1,4 @@
-"""What an APNs binding is configured with."""
+"""The settings of an APNs binding."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ class ApnsSettings:
 
     @staticmethod
     def examine(values: Mapping[str, Any]) -> Iterator[str]:
-        """What is wrong with the certificate among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        """The fault of the certificate among these settings, which may be wrong otherwise
+        (`TransportPlugin.settings`)."""
         from fanout_apns.certificate import load
 
         names = ("cert_file", "cert_key_file", "cert_passphrase")

@@ -1,7 +1,7 @@
 """A stand-in for Apple: the checks of the real gateway, in its order and with its words, over TLS on loopback.
 
-What is known of the real one comes from "Sending notification requests to APNs", "Establishing a token-based connection to APNs"
-and "Handling notification responses from APNs"; nothing here has been compared with Apple's servers.
+Facts about the real one come from "Sending notification requests to APNs", "Establishing a token-based connection to
+APNs" and "Handling notification responses from APNs"; nothing here has been compared with Apple's servers.
 """
 
 from __future__ import annotations

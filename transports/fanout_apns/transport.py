@@ -48,7 +48,7 @@ _TOKEN = re.compile(r"(?:[0-9a-f]{2}){8,100}")
 """Apple asks not to assume a length; tokens seen have 32 bytes, those of live activities up to 80."""
 _PATH = b"/3/device/"
 _ID = literal("apns-id", "0" * 36)[:-36]
-"""What stands before the 36 characters of a delivery id in its header field."""
+"""The bytes before the 36 characters of a delivery id in its header field."""
 _TICK = 60.0
 """Seconds between two looks at the provider token's age."""
 _DAY = 86_400.0
@@ -149,11 +149,11 @@ class ApnsTransport:
     # -- sending
 
     def capacity(self, group: str) -> int:
-        """What the connections take at once, as they stand now."""
+        """The number of requests that the connections take at once, as they stand now."""
         return self._pool.capacity() if self._pool is not None else 1
 
     def stats(self) -> dict[str, int]:
-        """What the pool says of its connections; nothing before it is open."""
+        """The pool's figures of its connections; empty before it is open."""
         return self._pool.figures() if self._pool is not None else {}
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
@@ -299,8 +299,8 @@ class ApnsTransport:
                 self._request = self._pool.request
 
     def _unanswered(self, failed: RequestFailed) -> tuple[Outcome, Effect]:
-        """What a request without an answer comes to. The alert that refuses a certificate may be lost with its connection: where our own
-        has ended, that is why none comes about."""
+        """The outcome of a request without an answer. The alert that refuses a certificate may be lost with its
+        connection: where our own has ended, that is why none comes about."""
         outcome, effect = of_failure(failed.sent, failed.reason, failed.debug, **failed.evidence)
         ended = self._certificate is not None and self._certificate.validity.over(self._context.clock.now())
         if ended and failed.reason in UNCONNECTED and not failed.own:

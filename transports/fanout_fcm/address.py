@@ -1,4 +1,5 @@
-"""What the Firebase SDK hands an app, as an address: a registration token or an installation id. Pure."""
+"""The token or id that the Firebase SDK hands an app, as an address: a registration token or an installation id.
+Pure."""
 
 from __future__ import annotations
 

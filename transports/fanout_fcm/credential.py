@@ -27,7 +27,7 @@ _HINT = "use the JSON file from Firebase console > Project settings > Service ac
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """What signs for a project. `project` may be empty; `private_key` is PEM."""
+    """The signer of a project. `project` may be empty; `private_key` is PEM."""
 
     project: str
     email: str

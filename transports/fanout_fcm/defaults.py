@@ -100,7 +100,8 @@ def _values(secret: Secret) -> dict[str, Any]:
 
 
 class _Reader:
-    """One credential's file made into a grant. What it names must be Google's: a file from elsewhere could send our secrets anywhere."""
+    """One credential's file made into a grant. The file must name Google's hosts: one from elsewhere could send our
+    secrets anywhere."""
 
     def __init__(self, secret: Secret, token_url: str, iam_url: str) -> None:
         self._what = _what(secret)

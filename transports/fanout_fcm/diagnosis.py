@@ -1,4 +1,4 @@
-"""What `fanout doctor` says of an FCM binding. Pure: what the probe came to in, one sentence out."""
+"""The findings of `fanout doctor` about an FCM binding. Pure: what the probe came to in, one sentence out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REMEDIES = {
 
 
 def of_token(error: TokenError, settings: FcmSettings) -> Diagnosis:
-    """What it says that no access token was to be had."""
+    """The sentence about an access token that was not to be had."""
     if settings.auth == "application_default":
         return Diagnosis(f"No access token with auth = application_default: {error}", error.kind)
     if error.kind == "misconfigured":
@@ -37,7 +37,8 @@ def of_token(error: TokenError, settings: FcmSettings) -> Diagnosis:
 
 
 def of_probe(outcome: Outcome, named: bool, settings: FcmSettings, trouble: str = "") -> Diagnosis:
-    """What the answer to the probe says of the binding. `named`: a 200 named a message, as FCM does. `trouble` is in words."""
+    """The finding about the binding in the answer to the probe. `named`: a 200 named a message, as FCM does. `trouble`
+    is in words."""
     match outcome:
         case Misconfigured(reason) | Gone(reason):
             remedy = _REMEDIES.get(reason, "Google refuses the probe ({reason}): check project_id and gateway.")

@@ -36,7 +36,7 @@ Ask = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Response]]
 """(method, URL, headers, body) -> answer. Raises `RequestFailed`."""
 
 _IAM_SCOPE = "https://www.googleapis.com/auth/iam"
-"""What a token is for that only impersonates."""
+"""The scope of a token that only impersonates."""
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 _TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 _LARGEST = 65_536

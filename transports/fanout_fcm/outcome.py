@@ -1,4 +1,5 @@
-"""What Google's answers mean. Pure: three tables, asked in this order: the FCM error code, the status word, the HTTP status.
+"""The meaning of Google's answers. Pure: three tables, asked in this order: the FCM error code, the status word, the
+HTTP status.
 
 From "FCM error codes" and the reference of `ErrorCode` (FCM v1); what is marked *observed* comes from captured answers.
 """
@@ -160,7 +161,7 @@ def _page(answer: Answer) -> Outcome:
 
 
 def _unspecified(answer: Answer) -> Outcome:
-    """Nobody knows what it means: tried a few times, then given up; never a reason to delete anything."""
+    """An answer of unknown meaning: tried a few times, then given up; never a reason to delete anything."""
     return _failed(answer) if answer.attempt < _UNSPECIFIED_ATTEMPTS else _rejected(answer)
 
 

@@ -146,7 +146,8 @@ def _data(notification: Notification) -> dict[str, str]:
 
 
 def _about(notification: Notification) -> dict[str, Any]:
-    """What the app finds under `fanout`: the id by which it recognises a repetition, and what FCM has no field for."""
+    """The data that the app finds under `fanout`: the id by which it recognises a repetition, and the values that FCM
+    has no field for."""
     about: dict[str, Any] = {"id": notification.id}
     if notification.url is not None:
         about["url"] = notification.url

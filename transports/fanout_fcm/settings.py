@@ -1,4 +1,4 @@
-"""What an FCM binding is configured with."""
+"""The settings of an FCM binding."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ORIGIN = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FcmSettings:
-    """One Firebase project. `service_account` is the text of the JSON file from the Firebase console. What only submits does without it,
-    if `project_id` is set. Where no key is wanted, `auth` is `application_default`: credentials are found as Google's own libraries find
-    them, or are those in `credentials` (the text of a file of type external_account, impersonated_service_account or authorized_user),
-    and `project_id` must be given.
+    """One Firebase project. `service_account` is the text of the JSON file from the Firebase console. A process that
+    only submits does without it, if `project_id` is set. Where no key is wanted, `auth` is `application_default`:
+    credentials are found as Google's own libraries find them, or are those in `credentials` (the text of a file of type
+    external_account, impersonated_service_account or authorized_user), and `project_id` must be given.
 
     `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint, `iam_url` its IAM credentials API (test servers);
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
@@ -62,7 +62,7 @@ class FcmSettings:
         refuse(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        # What stands in a file is looked at when the transport is opened.
+        # A file is looked at when the transport is opened.
         if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
             yield problem
         yield from self._auth_problems()
@@ -90,7 +90,8 @@ class FcmSettings:
 
     @staticmethod
     def examine(values: Mapping[str, Any]) -> Iterator[str]:
-        """What is wrong with the credential among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        """The fault of the credential among these settings, which may be wrong otherwise
+        (`TransportPlugin.settings`)."""
         from fanout_fcm.defaults import grant_of
 
         secret: Secret | None = values.get("credentials")
@@ -123,7 +124,7 @@ class FcmSettings:
 
     @property
     def account(self) -> ServiceAccount:
-        """What signs for the project, read. Raises `ConfigurationError`."""
+        """The signer of the project, read. Raises `ConfigurationError`."""
         if self.service_account is None:
             raise ConfigurationError(
                 "service_account is missing, and a program that sends needs it: set service_account_file to the JSON file from the "

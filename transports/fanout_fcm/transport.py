@@ -137,7 +137,8 @@ class FcmTransport:
     # -- sending
 
     def capacity(self, group: str) -> int:
-        """What the connections take at once as they stand, and no more than the rate lets through in a second.
+        """The number of requests that the connections take at once as they stand, and no more than the rate lets
+        through in a second.
 
         The second bound keeps sends from queueing here for their turn, where no lane overtakes another.
         """
@@ -147,7 +148,7 @@ class FcmTransport:
         return connections if self._shaper is None else max(1, min(connections, int(self._shaper.rate)))
 
     def stats(self) -> dict[str, int]:
-        """What the pool says of its connections; nothing before it is open."""
+        """The pool's figures of its connections; empty before it is open."""
         return self._pool.figures() if self._pool is not None else {}
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
@@ -218,7 +219,8 @@ class FcmTransport:
     async def _answered(
         self, response: Response, message: FcmMessage, delivery: Delivery, token: Token | None, begun: float
     ) -> Outcome:
-        """What an answer other than 200 comes to. `token` is the one that was sent, or None if it was the second already."""
+        """The outcome of an answer other than 200. `token` is the one that was sent, or None if it was the second
+        already."""
         outcome = of_answer(self._parsed(response, delivery.attempt))
         if isinstance(outcome, Reauthenticate):
             if token is None:

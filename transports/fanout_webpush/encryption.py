@@ -36,7 +36,8 @@ BODY_LIMIT = 4096
 """Bytes of an encrypted body that every push service must take (RFC 8030, section 7.2); more is refused with 413."""
 
 OVERHEAD = 16 + 4 + 1 + 65 + 1 + 16
-"""What encryption adds: salt, record size, key id length, key id (RFC 8188, section 2.1), delimiter and authentication tag."""
+"""The bytes that encryption adds: salt, record size, key id length, key id (RFC 8188, section 2.1), delimiter and
+authentication tag."""
 
 MAX_PLAINTEXT = BODY_LIMIT - OVERHEAD
 """3993 bytes, in the single record that RFC 8291, section 4, allows."""

@@ -197,7 +197,7 @@ class Hosts:
             host = self._hosts[name] = Host(name, None)
             if host.vendor not in HTTP1_ONLY:
                 host.pool = self._pool(name)
-                await host.pool.__aenter__()  # does not suspend: nobody sees the host half made
+                await host.pool.__aenter__()  # does not suspend: no caller sees the host half made
         host.active += 1
         return host
 
@@ -232,7 +232,7 @@ class Hosts:
         return False
 
     def _wake(self) -> None:
-        """A host is idle: whoever has waited the longest may have its place."""
+        """A host is idle: the caller that has waited the longest may have its place."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -274,7 +274,7 @@ class Hosts:
         return host.pool.capacity() if host.pool is not None else self._settings.http1_connections
 
     def figures(self) -> dict[str, int]:
-        """What the pools say of their connections, added up; counts go on when a host is let go."""
+        """The pools' figures of their connections, added up; counts go on when a host is let go."""
         total = Counter(self._closed)
         for host in self._hosts.values():
             if host.pool is not None:

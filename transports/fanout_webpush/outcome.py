@@ -1,4 +1,5 @@
-"""What the push services answer. Pure: one table from (vendor, status, code) to an outcome, and what else the transport must do.
+"""The answers of the push services. Pure: one table from (vendor, status, code) to an outcome, and what else the
+transport must do.
 
 The code is what a program can rely on: Mozilla's errno, Apple's reason, WNS's status header; Google has none, so its sentences
 are searched for the words that have stood in them for years. Sources: RFC 8030, autopush-rs docs/errors.md, Apple's "Sending web
@@ -66,7 +67,7 @@ class Answer:
 
 
 class Effect(StrEnum):
-    """What the transport must do besides returning the outcome."""
+    """The duty of the transport besides returning the outcome."""
 
     NONE = ""
     RENEW = "renew"  # sign a new token, unless the last is young, and send once more; else the outcome stands
@@ -281,8 +282,9 @@ class Crowd:
 
 
 def text_of(status: int, body: bytes) -> str:
-    """What an answer without a known code says, for people: its first 200 characters, without markup, control characters, and whatever
-    is long enough to be an address, a token or a number of its own. Empty where that says no more than the status does."""
+    """The text of an answer without a known code, for people: its first 200 characters, without markup, control
+    characters, and any run that is long enough to be an address, a token or a number of its own. Empty where that says
+    no more than the status does."""
     text = _MARKUP.sub(" ", body[:_MOST_BODY].decode("utf-8", "replace"))
     text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(_SECRET.sub("…", text).split())[:200].strip()

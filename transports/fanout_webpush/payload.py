@@ -51,7 +51,7 @@ class WebPushMessage(Message):
 
     @property
     def plaintext(self) -> bytes | None:
-        """What the service worker receives; None for a wake-up without a body."""
+        """The data that the service worker receives; None for a wake-up without a body."""
         return self.record[:-1] if self.record else None
 
 

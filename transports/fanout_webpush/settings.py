@@ -1,4 +1,4 @@
-"""What a Web Push binding is configured with."""
+"""The settings of a Web Push binding."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class WebPushSettings:
         refuse(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        # What stands in a file is looked at when the transport is opened.
+        # A file is looked at when the transport is opened.
         if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
             yield problem
         if self.vapid_private_key is None and not self.vapid_public_key:
@@ -115,7 +115,7 @@ class WebPushSettings:
 
     @staticmethod
     def examine(values: Mapping[str, Any]) -> Iterator[str]:
-        """What is wrong with the keys among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
+        """The fault of the keys among these settings, which may be wrong otherwise (`TransportPlugin.settings`)."""
         from fanout_webpush.vapid import VapidKey  # and with it a library that takes long to import
 
         for name in ("vapid_private_key", "vapid_previous_key"):

@@ -1,8 +1,8 @@
 """A stand-in for the four vendors' push services on one port: strict, each with its quirks, and able to read what was encrypted.
 
 A transport is pointed at it by `gateway`, so that endpoints keep their vendors' host names; the path tells which vendor is asked.
-It offers HTTP/2 and HTTP/1.1 by ALPN, as `protocols` says. What is known of the real services is in `services` and `outcome`;
-nothing here has been compared with them.
+It offers HTTP/2 and HTTP/1.1 by ALPN, as `protocols` says. Facts about the real services are in `services` and
+`outcome`; nothing here has been compared with them.
 """
 
 from __future__ import annotations

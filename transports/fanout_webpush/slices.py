@@ -1,9 +1,10 @@
 """Sharing the event loop: encryption is done in slices, so that answers, timers and other work never wait long for it.
 
 Encryption is the one thing here that takes real time (some 90 us each), and hundreds of senders become ready at once when their
-answers come in one read. What waits is encrypted back to back, not each in its sender's turn: measured, that saves 5 to 10 % of
-the whole, since the elliptic-curve code and the rest of the path push each other out of the processor's caches. Threads were
-measured to gain nothing (the library holds the GIL), and processes cost more than they save below about 10,000 a second.
+answers come in one read. Waiting messages are encrypted back to back, not each in its sender's turn: measured, that
+saves 5 to 10 % of the whole, since the elliptic-curve code and the rest of the path push each other out of the
+processor's caches. Threads were measured to gain nothing (the library holds the GIL), and processes cost more than they
+save below about 10,000 a second.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _Job: TypeAlias = (
 class Slices:
     """Encrypts in the order of asking, for at most `slice` seconds (by `clock`, monotonic) in each iteration of the event loop.
 
-    A slice ends with the message that oversteps it. Whoever stops waiting costs nothing more.
+    A slice ends with the message that oversteps it. A sender that stops waiting costs nothing more.
     """
 
     def __init__(self, encrypt: Encrypt, *, clock: Callable[[], float], slice: float = 0.004) -> None:

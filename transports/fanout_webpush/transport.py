@@ -138,11 +138,11 @@ class WebPushTransport:
     # -- sending
 
     def capacity(self, group: str) -> int:
-        """What the connections of this host take at once, as they stand now."""
+        """The number of requests that the connections of this host take at once, as they stand now."""
         return self._hosts.capacity(group)
 
     def stats(self) -> dict[str, int]:
-        """What the pools of all hosts say of their connections, added up."""
+        """The figures of the pools of all hosts, added up."""
         return self._hosts.figures()
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:

@@ -48,7 +48,7 @@ def b64url(raw: bytes) -> str:
 
 
 def key_id(public: str) -> str:
-    """What names the key of this applicationServerKey in the `kind` of an endpoint's address."""
+    """The name of the key of this applicationServerKey in the `kind` of an endpoint's address."""
     return b64url(sha256(base64.urlsafe_b64decode(public + "=" * (-len(public) % 4))).digest())[:8]
 
 

@@ -1,4 +1,5 @@
-"""What differs between the push services of the browser vendors, as far as a request goes. Their answers are in `outcome`."""
+"""The differences between the push services of the browser vendors, as far as a request goes. Their answers are in
+`outcome`."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def most_ttl(vendor: Vendor) -> int:
 
 
 def edge_headers(vendor: Vendor, ttl: int) -> dict[str, str]:
-    """What Edge wants besides: without it a TTL of 0 is answered 400 "Ttl value conflicts with X-WNS-Cache-Policy"."""
+    """The further header of Edge: without it a TTL of 0 is answered 400 "Ttl value conflicts with
+    X-WNS-Cache-Policy"."""
     if vendor is not Vendor.EDGE:
         return {}
     return {"X-WNS-Cache-Policy": "cache" if ttl else "no-cache"}

@@ -15,7 +15,7 @@ _SCOPES = {"entra": "https://wns.windows.com/.default", "live": "notify.windows.
 
 
 def token_form(settings: WnsSettings) -> dict[str, str]:
-    """What is posted to the token endpoint. Pure. It holds the secret."""
+    """The form that is posted to the token endpoint. Pure. It holds the secret."""
     return {
         "grant_type": "client_credentials",
         "client_id": settings.client_id,

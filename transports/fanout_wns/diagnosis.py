@@ -1,4 +1,4 @@
-"""What `fanout doctor` says of a WNS binding. Pure: what came of fetching a token, in one sentence."""
+"""The findings of `fanout doctor` about a WNS binding. Pure: what came of fetching a token, in one sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENTRA = (
 
 
 def diagnose(error: TokenError | None, settings: WnsSettings) -> Diagnosis:
-    """What fetching a token came to; None is success."""
+    """The result of fetching a token; None is success."""
     host = settings.token_endpoint.split("/")[2]
     if error is None:
         return Diagnosis(detail=f"{host} gives tokens for client_id = {settings.client_id}.")

@@ -1,4 +1,4 @@
-"""What WNS's answers mean. Pure: one table from (status, word) to an outcome.
+"""The meaning of WNS's answers. Pure: one table from (status, word) to an outcome.
 
 From Microsoft's "Push notification service request and response headers", and what senders have seen besides. The word is
 `X-WNS-Status` in lower case, or one that `word_of` finds in the description of an error; "" stands for every other.
@@ -155,7 +155,8 @@ def read(response: Response, now: float) -> Answer:
 
 
 def _told(*statuses: str | None) -> str:
-    """What WNS says became of the notification. Asked for the status, it says so twice; the one that is not "received" counts."""
+    """The notification's state by WNS's header. Asked for the status, it says so twice; the one that is not "received"
+    counts."""
     words = [status.strip().lower() for status in statuses if status]
     return next((word for word in words if word != "received"), words[0] if words else "")
 

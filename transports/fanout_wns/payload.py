@@ -30,7 +30,7 @@ _TAG = re.compile(r"[A-Za-z0-9]{1,16}")
 _HEADER = re.compile(r"[Xx]-[Ww][Nn][Ss]-[A-Za-z]{1,40}")
 _OWN = ("x-wns-type", "x-wns-ttl")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 (section 2.2) cannot hold, not even escaped."""
+"""Characters that XML 1.0 (section 2.2) cannot hold, not even escaped."""
 _SOUNDS = ("ms-winsoundevent:", "ms-appx:///", "ms-appdata:///")
 
 _FRIENDLY = {
@@ -208,7 +208,7 @@ def _action(notification: Notification, action: Action) -> dict[str, str]:
 
 
 def _launch(notification: Notification) -> str:
-    """What the app is given when the notification is pressed."""
+    """The arguments that the app is given when the notification is pressed."""
     return _json({**_data(notification), "fanout": _about(notification)}).decode()
 
 
@@ -219,7 +219,8 @@ def _data(notification: Notification) -> Mapping[str, Any]:
 
 
 def _about(notification: Notification) -> dict[str, Any]:
-    """What the app finds under `fanout`: the id by which it recognises a repetition, and what has no place of its own."""
+    """The data that the app finds under `fanout`: the id by which it recognises a repetition, and the values without a
+    place of their own."""
     about: dict[str, Any] = {"id": notification.id}
     if notification.url is not None:
         about["url"] = notification.url

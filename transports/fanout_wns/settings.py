@@ -1,4 +1,4 @@
-"""What a WNS binding is configured with."""
+"""The settings of a WNS binding."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class WnsSettings:
         refuse(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        # What stands in a file is looked at when the transport is opened.
+        # A file is looked at when the transport is opened.
         if self.proxy is not None and self.proxy.at_hand and (problem := problem_of(lambda: self.egress)):
             yield problem
         if self.auth not in ("entra", "live"):

@@ -1,4 +1,5 @@
-"""Who is calling: OAuth 2.0 access tokens of configured issuers, API keys, and user tokens that an app signs for its own users.
+"""The authentication of callers: OAuth 2.0 access tokens of configured issuers, API keys, and user tokens that an app
+signs for its own users.
 
 `Authenticator` is the door. `access_token`, `claims` and `keyset` decide about an issuer's tokens and keys without I/O; `issuer`
 fetches the keys, `cache` remembers verified tokens, `api_key` and `user_token` are for installations without an issuer, and

@@ -28,7 +28,7 @@ _KID_LIMIT = 512
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a token says of itself. `signed` and `signature` are what its key has to confirm."""
+    """The claims of a token. `signed` and `signature` are what its key has to confirm."""
 
     algorithm: str
     kid: str | None
@@ -38,7 +38,7 @@ class AccessToken:
 
     @property
     def issuer(self) -> str:
-        """Who it says has issued it; "" where it says nothing usable."""
+        """The issuer that it names; "" where it names none that is usable."""
         found = self.claims.get("iss")
         return found if isinstance(found, str) else ""
 

@@ -40,7 +40,7 @@ def new_api_key() -> ApiKey:
 
 
 def hash_of(key: str) -> str:
-    """What the service keeps of a key: `sha256:` and 64 hexadecimal digits."""
+    """The stored form of a key: `sha256:` and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -67,7 +67,7 @@ class Authenticator:
         await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()), *self._retired)
 
     def changed(self, settings: ServiceSettings) -> Callers:
-        """What these settings make of the callers; `commit` of it takes them. Raises `ConfigurationError`."""
+        """The callers by these settings; `commit` of the result takes them into use. Raises `ConfigurationError`."""
         return Callers(self, Book.of(settings, self._clock, self._book))
 
     def take(self, book: Book) -> None:
@@ -134,7 +134,8 @@ class Authenticator:
             raise unauthorized("issuer", "The access token is of an issuer that is not configured.")
         if token.algorithm not in issuer.settings.algorithms:
             raise unauthorized("algorithm", "The access token is signed with an algorithm that is not configured.")
-        # What costs nothing comes first, so that nonsense makes no issuer be asked; nothing of it counts before the signature.
+        # Checks that cost nothing come first, so that nonsense makes no issuer be asked; none of them counts before the
+        # signature.
         check_claims(token.claims, issuer.settings, now)
         await issuer.ensure()
         key = issuer.verify(await issuer.find(token), token)

@@ -59,5 +59,5 @@ class VerifiedTokens:
 
 
 def digest_of(token: str) -> bytes:
-    """What a token is known by."""
+    """The key by which a token is found again."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Who a request comes from, once that is proved."""
+"""The author of a request, once that is proved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from fanout.core.roles import Role
 __all__ = ["SCOPE", "Caller"]
 
 SCOPE = "Notifications.ReadWrite.CreatedByApp"
-"""What a user grants to a client that handles notifications in her name: Microsoft Graph's permission of that name."""
+"""The permission that a user grants to a client that handles notifications in her name: Microsoft Graph's permission of
+that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Caller:
     scopes: frozenset[str]
     kind: Literal["delegated", "app", "key"]
     role: Role = "app"
-    """What the app's credential may do; of no meaning for a user."""
+    """The role of the app's credential; of no meaning for a user."""
     ends_at: float | None = field(default=None, compare=False)
     """When the credential ends by its own word, in UNIX seconds; None where it has no end. The clocks' difference is not added."""
 

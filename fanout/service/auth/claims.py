@@ -1,4 +1,4 @@
-"""What an issuer's token allows. Pure: `now` is an argument, and the signature is somebody else's affair.
+"""The rights that an issuer's token gives. Pure: `now` is an argument, and the signature is somebody else's affair.
 
 Which tokens are the app's own ("app-only") and which a user's ("delegated") no standard says, and a user's token must never pass for
 the app's. So the rule believes explicit marks only, in this order:
@@ -69,7 +69,8 @@ def check_claims(claims: Mapping[str, Any], issuer: IssuerSettings, now: float) 
 
 
 def decide_caller(claims: Mapping[str, Any], issuer: IssuerSettings) -> Caller:
-    """Who calls, by the rule above. Raises `AuthError`: 403 for a client or scope that is not allowed, 401 without any user."""
+    """The caller, by the rule above. Raises `AuthError`: 403 for a client or scope that is not allowed, 401 without any
+    user."""
     client = _client(claims, issuer)
     app = issuer.apps.get(client)
     if app is None:
@@ -98,7 +99,7 @@ def _client(claims: Mapping[str, Any], issuer: IssuerSettings) -> str:
 
 
 def _as_subject(client: str) -> tuple[str, str]:
-    """What stands as `sub` of an app's own token."""
+    """The `sub` of an app's own token."""
     return client, f"{client}@clients"
 
 

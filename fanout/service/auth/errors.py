@@ -28,7 +28,7 @@ class AuthError(FanoutError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the response must carry: `WWW-Authenticate` (RFC 6750, section 3) or `Retry-After`."""
+        """Headers that the response must carry: `WWW-Authenticate` (RFC 6750, section 3) or `Retry-After`."""
         if self.status == 503:
             return {"Retry-After": str(self.retry_after or 1)}
         if self.reason == "missing":

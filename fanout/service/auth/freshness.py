@@ -26,7 +26,7 @@ _BACKOFF_CAP = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """What is known of the last fetches. Begin with `Freshness()`; `began` makes the next one after a fetch."""
+    """The state of the last fetches. Begin with `Freshness()`; `began` makes the next one after a fetch."""
 
     fetched_at: float | None = None
     """When the fetch began that gave the set in use."""
@@ -48,7 +48,7 @@ class Freshness:
         return self.fetched_at is not None and now - self.fetched_at < KEEP
 
     def need(self, now: float) -> Literal["none", "background", "wait"]:
-        """What somebody who needs the set has to do about it first."""
+        """The step that a caller which needs the set has to take first."""
         if self.fetched_at is None or not self.usable(now):
             return "wait"
         age = now - self.fetched_at

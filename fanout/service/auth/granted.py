@@ -1,7 +1,8 @@
 """The keys and host names in the database, as this process knows them: read every two seconds, and whenever a key is presented that it does not know.
 
-What was revoked is refused within five seconds, in every process. While the database cannot be read, what it has confirmed within the last minute
-serves, and about all else nothing can be said: a key in use confirms nothing, for whoever holds a revoked one would go on using it.
+A revoked credential is refused within five seconds, in every process. While the database cannot be read, what it has
+confirmed within the last minute serves, and about all else nothing can be said: a key in use confirms nothing, for
+whoever holds a revoked one would go on using it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An issuer's public keys (RFC 7517), and a signature held against them. Pure; PyJWT makes the keys and checks the signatures.
 
 A key is good for the algorithms of its own type and curve alone, so that no token can have an RSA key used as an HMAC secret or a
-P-256 key for ES512. Whatever in a set is private, symmetric, weak or for another purpose is passed over.
+P-256 key for ES512. A key of a set that is private, symmetric, weak or for another purpose is passed over.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RSA_BITS = range(2048, 8193)
 
 
 class KeySetUnusable(Exception):
-    """What the issuer gave holds no key that could be used. The text says why."""
+    """The issuer's set holds no key that could be used. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What a stream's reader lacks, read in parts, so that its memory is bounded in bytes as well as in items."""
+"""The changes that a stream's reader lacks, read in parts, so that its memory is bounded in bytes as well as in
+items."""
 
 from __future__ import annotations
 
@@ -20,10 +21,12 @@ _BYTES = 262_144
 
 
 async def read_behind(feed: Feed, stream: EventStream, after: int, now: float, *, backlog: int) -> FeedPage:
-    """What has changed after that `seq`. Where it ends for its size, the stream is `behind` still, and reads on when it is sent.
+    """The changes after that `seq`. Where it ends for its size, the stream is `behind` still, and reads on when it is
+    sent.
 
-    `more` says that the reader lacks over `backlog` changes, those counted that it has had since it was up to date: it had better begin anew. What is read is noted as there, where a
-    fallback would be sent to the device otherwise.
+    `more` says that the reader lacks over `backlog` changes, those counted that it has had since it was up to date: it
+    had better begin anew. Items that are read are noted as there, where a fallback would be sent to the device
+    otherwise.
     """
     items: tuple[FeedItem, ...] = ()
     size, cut = 0, False

@@ -1,4 +1,4 @@
-"""What a client of the feed is told instead of an answer."""
+"""The errors of a client of the feed."""
 
 from __future__ import annotations
 

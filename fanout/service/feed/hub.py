@@ -36,7 +36,7 @@ _SCANS = 1.0
 
 
 class Authenticates(Protocol):
-    """What tells who is calling, and so whether a token is still good."""
+    """The authenticator, which also says whether a token is still good."""
 
     async def authenticate(self, request: Any, /) -> Any:
         """Raises an error with a `status` when it is not."""
@@ -269,7 +269,7 @@ class Hub:
                 if data:
                     await stream.send(data, self._clock.monotonic())
         except FanoutError:
-            # What it lacks is read when the database is back (`_look_after`), and not only when something changes again.
+            # Changes that it lacks are read when the database is back (`_look_after`), and not only at the next change.
             stream.behind = True
             raise
         finally:
@@ -295,7 +295,8 @@ class Hub:
         return known
 
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
-        """What a page comes to for that reader, who then stands after it. What its own device changed is not told to it."""
+        """The events of a page for that reader, who then stands after it. A change by the reader's own device is not
+        told to it."""
         assert stream.place is not None
         topics = topics_digest(page.topics)
         if page.more or not self._fresh(stream.place, page):
@@ -316,7 +317,7 @@ class Hub:
         return same and place.database == self._database and page.floor <= place.seq <= page.head
 
     async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
-        """What has changed after that number; with None, only where the feed stands."""
+        """The changes after that number; with None, only the position of the feed."""
         now, place = self._clock.now(), 2**62 if after is None else after
         return await read_behind(self._storage.feed, stream, place, now, backlog=self._settings.backlog)
 
@@ -363,7 +364,7 @@ class Hub:
             self._release(stream)
 
     def _release(self, stream: EventStream) -> None:
-        """What was being sent has been; what was said meanwhile goes next."""
+        """The events that were being sent have been; those that came meanwhile go next."""
         stream.busy = bool(stream.said) and not stream.closing
         if stream.busy:
             self._spawn(self._tell(stream))
@@ -377,7 +378,8 @@ class Hub:
                 stream.close()
 
     def check_all(self, apps: Collection[str] | None = None) -> None:
-        """Who may call, or sign for these apps, has changed: look at credential and subscription of each stream at the next turn."""
+        """The rights of callers, or the signers of these apps, have changed: look at credential and subscription of
+        each stream at the next turn."""
         for stream in self._all():
             if apps is None or stream.app in apps:
                 stream.checked_at = stream.read_at = float("-inf")

@@ -1,4 +1,4 @@
-"""What is pushed to whom when something is posted or changed: the parts, and the audience of each. Pure."""
+"""The pushes after a post or a change: the parts, and the audience of each. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OF_TYPE = {"apns": "ios", "fcm": "android", "wns": "windows", "webpush": "webpu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewItem:
-    """What enters the feed. `content` is plain JSON that clients get back as it is.
+    """The item that enters the feed. `content` is plain JSON that clients get back as it is.
 
     `expires_at` is UNIX seconds, None for the default; `display_ttl` seconds. `external_id` is the sender's own id: an active item of
     the same target with that id is replaced.
@@ -80,7 +80,7 @@ class PushPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """What an iOS device shows that has not fetched the item `delay` seconds after it was posted."""
+    """The alert that an iOS device shows which has not fetched the item `delay` seconds after it was posted."""
 
     delay: float
     title: str
@@ -155,7 +155,8 @@ def change_notification(change: FeedChange) -> Notification:
 
 
 def change_key(change: FeedChange) -> str:
-    """What collapses in the queue: a later push by the same writer that names the same properties says all of it again.
+    """The key by which pushes collapse in the queue: a later push by the same writer that names the same properties
+    says all of it again.
 
     The writer is part of it because it is left out of the audience: a push that another device wrote is for others, and must
     not take this one's place.
@@ -165,12 +166,12 @@ def change_key(change: FeedChange) -> str:
 
 
 def burst_key(audience: Audience, writer: str) -> str:
-    """What is gathered for a while: all that this writer changes, for these devices."""
+    """The key by which changes are gathered for a while: all that this writer changes, for these devices."""
     return f"feed:burst:{_fingerprint(audience)}:{_short(writer)}"
 
 
 def signal_key(audience: Audience, writer: str = "") -> str:
-    """What collapses in the queue: a later signal to the same devices says all of it again."""
+    """The key by which signals collapse in the queue: a later signal to the same devices says all of it again."""
     return f"feed:signal:{_fingerprint(audience)}:{_short(writer)}"
 
 

@@ -54,7 +54,7 @@ _draw = fork_safe_random().randbytes
 
 
 def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, now: float) -> FeedPost:
-    """What enters the feed.
+    """The item that enters the feed.
 
     Raises `UsageError` for what cannot: content that is no JSON, a time that has passed or is too far away; and `FeedError` 413 for content
     that is too large.
@@ -244,7 +244,7 @@ def change_requests(
     """The requests of a change: for the devices that take content, and a bare signal for those that do not. Never to the web,
     whose browsers show something for every push.
 
-    What comes within `burst` seconds after a first change of the writer's joins it, and is pushed with it as one signal.
+    A change within `burst` seconds after a first one of the writer's joins it, and is pushed with it as one signal.
     """
     pushed = platforms.audience(_WEB, PUSH, inverse=True)
     said = change_notification(change) if isinstance(change, FeedChange) else signal()

@@ -26,7 +26,7 @@ class PutBatcher:
         self._task: asyncio.Task[None] | None = None
 
     async def accept(self, app: str, requests: Sequence[Request]) -> list[Put]:
-        """What became of each request. Raises as `Engine.accept` does.
+        """The result of each request. Raises as `Engine.accept` does.
 
         A caller that is cancelled while it waits does not learn whether its post was stored.
         """

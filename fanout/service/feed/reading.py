@@ -1,4 +1,4 @@
-"""What a user's clients read of the feed: pages, single items, counts."""
+"""The feed as a user's clients read it: pages, single items, counts."""
 
 from __future__ import annotations
 
@@ -202,5 +202,5 @@ def _resync() -> FeedError:
 
 
 def no_item() -> FeedError:
-    """What an id is answered that names nothing in the user's feed."""
+    """The answer to an id that names nothing in the user's feed."""
     return FeedError(404, "item", "There is no such item in this user's feed.")

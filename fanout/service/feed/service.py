@@ -265,8 +265,9 @@ class FeedService(Reading):
         return written.item, str(Cursor(await self._database(), written.seq))
 
     async def withdraw(self, app: str, user: str, id: str) -> FeedItem:
-        """Take an item back that the app has posted to the user: from her feed, and out of every device's tray; the tombstone. What is queued of it
-        is stopped first. What is everybody's is taken from this user. Idempotent. Raises `FeedError` 404.
+        """Take an item back that the app has posted to the user: from her feed, and out of every device's tray; the
+        tombstone. Its queued pushes are stopped first. An item that is everybody's is taken from this user. Idempotent.
+        Raises `FeedError` 404.
         """
         for push in await self._facet.pushes(app, user, id, self._clock.now()):
             with contextlib.suppress(NotFound):  # it was for nobody, or is forgotten by now

@@ -153,7 +153,7 @@ class EventStream(Response):
             self.hub.leave(self)
 
     def counted(self, counts: Counts) -> bytes:
-        """What tells the reader these counts; nothing where they are as the last ones."""
+        """The event that tells the reader these counts; nothing where they are as the last ones."""
         before, self.counts = self.counts, counts
         if before is not None and (before.unread, before.unseen) == (counts.unread, counts.unseen):
             return b""

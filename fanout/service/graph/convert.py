@@ -1,4 +1,4 @@
-"""What is stored and pushed because of a posted notification, and how it is answered. Pure."""
+"""The item, the pushes and the answer that a posted notification leads to. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _KEY_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a post comes to: the item of the feed, the pushes by platform, and what iOS shows where a push is not heard."""
+    """The parts of a post: the item of the feed, the pushes by platform, and the alert of iOS where a push is not
+    heard."""
 
     item: NewItem
     parts: tuple[PushPart, ...]
@@ -51,7 +52,7 @@ def convert(posted: GraphNotification, now: float) -> Plan:
     expires_at = _expiry(posted.expirationDateTime, now)
     ttl = expires_at - now
     if posted.displayTimeToLive is not None:
-        # What is not shown any longer is not worth a push: the device finds it in the feed.
+        # An item that is not shown any longer is not worth a push: the device finds it in the feed.
         ttl = min(ttl, float(posted.displayTimeToLive))
     data = {} if raw is None else {"rawContent": raw}
     chosen = None

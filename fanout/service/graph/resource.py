@@ -56,7 +56,7 @@ class _Part(BaseModel):
 
 
 class VisualContent(_Part):
-    """What the platform shows by itself."""
+    """The texts that the platform shows by itself."""
 
     title: Annotated[str, Field(min_length=1, max_length=4096)]
     body: Annotated[str, Field(max_length=65_536)] | None = None
@@ -84,7 +84,7 @@ class TargetPolicy(_Part):
 
 
 class EndpointFallback(_Part):
-    """What an iOS device shows that has not fetched the notification in time."""
+    """The alert that an iOS device shows which has not fetched the notification in time."""
 
     platformTypes: Annotated[
         list[Annotated[Literal["iOS"], _word(_PLATFORMS)]], Field(min_length=1, max_length=16), BeforeValidator(_listed)

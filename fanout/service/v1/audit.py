@@ -36,7 +36,7 @@ class AuditPage(BaseModel):
 @router.get(
     "",
     response_model=AuditPage,
-    summary="Who did what: users erased, keys made, bindings and notifications stopped",
+    summary="The audit log: users erased, keys made, bindings and notifications stopped",
     description="For an API key of the role `operator`, and of its app.",
     responses=errors(400, 403),
 )

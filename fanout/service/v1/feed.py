@@ -70,7 +70,7 @@ class ChangedOut(BaseModel):
 
 
 class BulkIn(BaseModel):
-    """What to change, of which items: all, or those that fit every filter that is given."""
+    """The change, and its items: all, or those that fit every filter that is given."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -98,7 +98,7 @@ class BulkIn(BaseModel):
 
 
 class BulkOut(BaseModel):
-    """What came of it. What was so already is not counted."""
+    """The result of a change. An item that was so already is not counted."""
 
     changed: int
     cursor: str = Field(
@@ -107,7 +107,7 @@ class BulkOut(BaseModel):
 
 
 class ChangeIn(BaseModel):
-    """What to change; the rest stays as another device left it."""
+    """The change; the other properties stay as another device left them."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

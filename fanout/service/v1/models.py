@@ -1,4 +1,5 @@
-"""What the routes under `/v1` take and answer, as the OpenAPI document shows it. Unknown properties are refused."""
+"""The bodies and answers of the routes under `/v1`, as the OpenAPI document shows them. Unknown properties are
+refused."""
 
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ class FeedIn(_In):
 
 
 class NotificationIn(_In):
-    """What to say, to whom, and how long it is worth saying. One with neither title, body nor image wakes the app and shows nothing."""
+    """The content, the target, and the time that it is worth sending. One with neither title, body nor image wakes the
+    app and shows nothing."""
 
     target: (
         TargetIn
@@ -202,7 +204,7 @@ class NotificationIn(_In):
         )
 
     def item(self, now: float) -> NewItem | None:
-        """What enters the feed, if anything does. Raises `UsageError`."""
+        """The item that enters the feed, if any does. Raises `UsageError`."""
         if self.feed is False:
             return None
         wanted = FeedIn.model_validate({}) if self.feed is True else self.feed
@@ -244,7 +246,7 @@ class Accepted(_Out):
 
 
 class PreviewOut(_Out):
-    """What a request with `dry_run` would have done. Nothing was stored."""
+    """The effect that a request with `dry_run` would have had. Nothing was stored."""
 
     endpoints: dict[str, int] = Field(description="By binding.")
     bytes: dict[str, int] = Field(description="Of payload, by binding.")
@@ -325,7 +327,7 @@ class EndpointIn(_In):
 
 
 class EndpointPatch(_In):
-    """What to change. What is left out stays."""
+    """The change. A property that is left out stays."""
 
     platform: Annotated[str, Field(max_length=64)] | None = None
     tags: list[Name] | None = Field(None, max_length=256)
@@ -378,7 +380,7 @@ class ImportError_(_Out):
 
 
 class ImportOut(_Out):
-    """What an import came to. Good lines are stored although others are bad."""
+    """The result of an import. Good lines are stored although others are bad."""
 
     imported: int
     bad: int
@@ -386,7 +388,7 @@ class ImportOut(_Out):
 
 
 class Erased(_Out):
-    """What was forgotten of a user."""
+    """The data of a user that was erased."""
 
     endpoints: int
 
@@ -401,7 +403,7 @@ class InnerError(_Out):
 
 
 class ErrorBody(_Out):
-    """What is wrong, and what to change."""
+    """The fault, and the change that mends it."""
 
     code: str
     message: str

@@ -34,7 +34,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
-    """What a refresh token stands for."""
+    """The grant that a refresh token stands for."""
 
     user: str
     client: str

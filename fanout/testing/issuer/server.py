@@ -24,7 +24,7 @@ SCOPE = "Notifications.ReadWrite.CreatedByApp"
 
 @dataclass(slots=True)
 class Fault:
-    """What is wrong with one of the issuer's endpoints."""
+    """The fault of one of the issuer's endpoints."""
 
     down: bool = False
     """The connection is dropped without an answer."""
@@ -64,7 +64,7 @@ class LoopbackIssuer:
         self.faults: dict[str, Fault] = {}
         self.requests: Counter[str] = Counter()
         self.told_issuer: str | None = None
-        """What the discovery document names as the issuer instead of the truth."""
+        """The false issuer that the discovery document names."""
         self._authority = authority
         self._port = port
         self._runner: web.AppRunner | None = None
@@ -117,7 +117,7 @@ class LoopbackIssuer:
         return found
 
     def user_id(self, user: str) -> str:
-        """What the service knows this user by."""
+        """The user's id for the service."""
         return user_id(user, self.desk.style)
 
     def app_token(self, client: str = "shop") -> str:
@@ -170,7 +170,8 @@ class LoopbackIssuer:
         return self.desk.answer(await _form(request), request.headers.get("Authorization"))
 
     async def _sign_in(self, request: web.Request) -> tuple[int, Mapping[str, Any]]:
-        """What a browser's sign-in comes to, for people with curl: user and client_id, perhaps audience and scope."""
+        """The parameters of a browser's sign-in, for people with curl: user and client_id, perhaps audience and
+        scope."""
         form = await _form(request)
         client = form.get("client_id", "page")
         if not form.get("user") or client not in self.desk.clients:

@@ -1,4 +1,4 @@
-"""What stands in the issuer's tokens, in the styles that are met in the world. Pure."""
+"""The claims in the issuer's tokens, in the styles that are met in the world. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPACE = uuid.UUID("7f0c1e0e-3b1b-4d0e-9a5e-0f6d3c1b2a99")
 
 
 def user_id(user: str, style: Style) -> str:
-    """What identifies a user in a token: the name itself, or as with Entra the object id (claim `oid`)."""
+    """The claim that identifies a user in a token: the name itself, or as with Entra the object id (claim `oid`)."""
     return user if style == "rfc9068" else str(uuid.uuid5(_SPACE, user))
 
 

@@ -1,9 +1,9 @@
 """Stand-ins for gateways: an HTTP/2 server over TLS on loopback that answers as a provider would, and misbehaves when told to.
 
-A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and says in `handle` what its gateway says. What the server sends and
-expects on the wire, how it fails (`Faults`), what it remembers (`Counters`, the ledger) and how it runs as a process of its own
-(`python -m fanout.testing.simulator NAME`) is here. Its frame code shares nothing with `fanout.http`, so that an error in one is
-not hidden by the same error in the other. Simulators, tests, benchmarks and the demo import it.
+A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and says in `handle` what its
+gateway says. The server's wire format, its failures (`Faults`), its memory (`Counters`, the ledger) and its process
+(`python -m fanout.testing.simulator NAME`) are here. Its frame code shares nothing with `fanout.http`, so that an error
+in one is not hidden by the same error in the other. Simulators, tests, benchmarks and the demo import it.
 """
 
 from fanout.testing.simulator.answers import Answer, Disconnect, Peer, Push, Reply, Request, Reset, Stall

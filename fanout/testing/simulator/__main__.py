@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         asyncio.run(_serve(simulator))
-    except BrokenPipeError:  # whoever started it is gone
+    except BrokenPipeError:  # the parent process is gone
         sys.stdout = None
     return 0
 

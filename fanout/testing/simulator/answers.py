@@ -1,4 +1,4 @@
-"""What a simulator is asked, and everything that it can answer."""
+"""The request to a simulator, and all of its possible answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Request:
 
 
 class Push(NamedTuple):
-    """What is remembered of an accepted push.
+    """The record of an accepted push.
 
     `delivery` and `notification` are UUIDs (either may be empty), `address` is the 32 hexadecimal digits of `Address.digest`.
     """
@@ -82,7 +82,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The connection is cut at once, without a word. What other requests on it were about to hear is lost too."""
+    """The connection is cut at once, without a word. The answers to other requests on it are lost too."""
 
 
 Answer: TypeAlias = Reply | Reset | Stall | Disconnect

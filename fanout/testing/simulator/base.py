@@ -24,7 +24,8 @@ __all__ = ["Counters", "Simulator"]
 
 @dataclass(slots=True)
 class Counters:
-    """What happened so far. `rejected` is by reason. `violations` are rules of HTTP/2 that a client broke, one sentence each.
+    """The events so far. `rejected` is by reason. `violations` are rules of HTTP/2 that a client broke, one sentence
+    each.
 
     `cancelled` counts streams reset by the client, `refused` those above the announced limit, `unrecorded` the pushes whose ids
     the lean mode could not find. `most_streams` is the highest number open at once on one connection.
@@ -63,7 +64,7 @@ class Simulator:
 
     name: ClassVar[str] = ""
     behaviours: ClassVar[tuple[str, ...]] = ("good",)
-    """What `address` can make: devices that behave differently, known by their address alone."""
+    """The kinds of address that `address` can make: devices that behave differently, known by their address alone."""
     lean_body: ClassVar[bytes] = b""
     """The body of every answer in lean mode."""
 
@@ -139,7 +140,7 @@ class Simulator:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong at present."""
+        """The faults at present."""
         return self._injector.faults
 
     @faults.setter
@@ -155,7 +156,7 @@ class Simulator:
         raise NotImplementedError
 
     def handle(self, request: Request) -> Answer:
-        """What the gateway answers to this request."""
+        """The gateway's answer to this request."""
         raise NotImplementedError
 
     def first_streams(self, certificate: bytes | None) -> int:
@@ -167,7 +168,7 @@ class Simulator:
         raise NotImplementedError
 
     def lean_push(self, block: bytes, body: bytes) -> Push | None:
-        """What to write to the ledger in lean mode, found in the raw header block; None if the ids are not there."""
+        """The ledger's line in lean mode, found in the raw header block; None if the ids are not there."""
         return None
 
     @classmethod

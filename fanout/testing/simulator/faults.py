@@ -65,7 +65,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What is to go wrong with one request: `what` (a reason is a text), and whether the request is handled first."""
+    """The fault for one request: `what` (a reason is a text), and whether the request is handled first."""
 
     what: str | Reset | Stall | Disconnect
     handled: bool
@@ -93,7 +93,7 @@ class Injector:
         self._table = [(share, drawn) for share, drawn in rows if share > 0]
 
     def draw(self) -> Drawn | None:
-        """What goes wrong with the next request, if anything."""
+        """The fault for the next request, if any."""
         if not self._table:
             return None
         point = self._random.random()

@@ -1,4 +1,5 @@
-"""What a simulator accepted, written down before it says so: the other side's account, by which nothing lost is proved.
+"""The pushes that a simulator accepted, written down before it says so: the other side's account, by which nothing lost
+is proved.
 
 One record of 56 bytes per push, appended with one `write` to a file opened O_APPEND: delivery id (16 bytes), address digest (16),
 notification id (16), and the time as a big-endian double. A missing id is 16 zero bytes. A kill at any moment leaves whole records.

@@ -1,4 +1,4 @@
-"""What the strict and the lean connection of a simulator have in common."""
+"""The common parts of a simulator's strict and lean connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Connection"]
 
 
 class Connection(asyncio.Protocol):
-    """What every connection of a simulator has. `closed` resolves when the socket is gone."""
+    """The common parts of every connection of a simulator. `closed` resolves when the socket is gone."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator

@@ -1,6 +1,6 @@
 """The FCM v1 endpoint with its checks and words.
 
-What is known of the real one comes from the FCM v1 discovery document (revision 20261023), "FCM error codes" and captured
+Facts about the real one come from the FCM v1 discovery document (revision 20261023), "FCM error codes" and captured
 answers; nothing here has been compared with Google's servers.
 """
 

@@ -1,4 +1,5 @@
-"""What Google's server lets through of a message: names, types and rules. Pure; the simulator's own, so that it checks the transport.
+"""The rules by which Google's server lets a message through: names, types and bounds. Pure; the simulator's own, so
+that it checks the transport.
 
 From the FCM v1 discovery document, revision 20261023. Nothing here has been compared with Google's servers.
 """
@@ -146,7 +147,7 @@ MESSAGE: Schema = {
 
 
 def violations(message: Mapping[str, Any]) -> list[Violation]:
-    """What is wrong with a message, in the order in which it is found; empty if Google would take it."""
+    """The faults of a message, in the order in which they are found; empty if Google would take it."""
     found: list[Violation] = []
     plain = _walk(message, MESSAGE, "message", found)
     targets = [name for name in ("fid", "token", "topic", "condition") if name in plain]

@@ -30,7 +30,7 @@ class _Endpoints(Protocol):
 
 
 class _Engine(Protocol):
-    """What is needed of the engine: a transport does not import it."""
+    """The parts of the engine that it needs: a transport does not import it."""
 
     @property
     def endpoints(self) -> _Endpoints: ...
