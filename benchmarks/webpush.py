@@ -143,7 +143,7 @@ def run(*, rounds: int = 5, browsers: int = 10_000, with_node: bool = True) -> l
     rows: list[Row] = []
     samples: dict[str, list[Sample]] = {THEIRS: [], NODE: [], BARE: [], ALONE: [], OURS: []}
     if find_spec("pywebpush") is None:
-        rows.append(Row("skipped: pip install '.[webpush]' to compare with pywebpush", 0.0, ""))
+        rows.append(Row("skipped: pip install '.[pywebpush]' to compare with pywebpush", 0.0, ""))
         del samples[THEIRS]
     try:
         if with_node:

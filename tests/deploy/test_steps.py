@@ -73,7 +73,7 @@ def run_steps() -> list[str]:
 def test_the_image_can_be_made_and_works_read_only_without_root(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "src").mkdir(parents=True)
-    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root / "src")
     for name in ("fanout", "transports"):
         shutil.copytree(ROOT / name, root / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))

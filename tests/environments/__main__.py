@@ -16,7 +16,7 @@ __all__ = ["floors", "interpreters", "main"]
 
 _ROOT = Path(__file__).parents[2]
 _VERSIONS = ("3.12", "3.13", "3.14")
-_RUNTIME = ("apns", "webpush", "service", "postgres", "speed", "testing")
+_RUNTIME = ("aioapns", "pywebpush", "service", "postgres", "speed", "testing")
 """Extras whose libraries users run; those of `dev` are tools."""
 _TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "psutil", "blockbuster", "http-ece", "httpx")
 _SMOKE = (
@@ -87,7 +87,7 @@ def _pytest(python: Path, *words: str) -> int:
 def _floors(words: Sequence[str]) -> int:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     constraints = "".join(f"{name}=={version}\n" for name, version in floors(project).items())
-    python = _environment("floors", sys.executable, ["-e", ".[all,testing]", *_TOOLS], constraints)
+    python = _environment("floors", sys.executable, ["-e", ".[all,pywebpush,testing]", *_TOOLS], constraints)
     if python is None:
         print("floors: not run, for there is no package index to install from")
         return 0

@@ -176,8 +176,8 @@ class AioapnsTransport(ApnsTransport):
             from aioapns.connection import APNsBaseConnectionPool, APNsTLSClientProtocol
         except ImportError as error:
             raise ConfigurationError(
-                f"client is aioapns, and {error.name} is not installed: install the extra `apns` "
-                "(pip install '.[apns]' in the checkout), or write client = fanout."
+                f"client is aioapns, and {error.name} is not installed: install the extra `aioapns` "
+                "(pip install '.[aioapns]' in the checkout), or write client = fanout."
             ) from None
         if logging.getLogger("hpack").level == logging.NOTSET:
             # At DEBUG it writes every header field into the log, device tokens and the provider token too.

@@ -337,7 +337,7 @@ def _encryption(name: str) -> Encrypt:
         from fanout_webpush.pywebpush_encryption import encrypt as theirs
     except ImportError as error:
         raise ConfigurationError(
-            f"encryption is pywebpush, which is not installed ({error.name}): pip install 'fanout-push[webpush]', "
+            f"encryption is pywebpush, which is not installed ({error.name}): pip install 'fanout-push[pywebpush]', "
             "or leave encryption out."
         ) from None
     return theirs
