@@ -1,16 +1,19 @@
 """The push HTTP client: HTTP/2 over TLS, made for many small requests to one gateway.
 
-`H2Pool` is the door. Underneath, `connection` moves bytes under asyncio, and `codec` with `inbound`, `states`, `sending`,
-`frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions, `waiting` what waits for a
-connection. `Http1Client` does the same over HTTP/1.1 (`http1_parser` reads answers, aiohttp keeps the connections and is imported by
-the first request). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by `buffers`. `HostGuard` and
-`GuardedResolver` judge addresses that clients supplied, and `TokenSource` with `fetch_token` keeps OAuth tokens. This package may be
-imported by everything above core; it imports core and errors.
+`H2Pool` is the door. Underneath, `connection` moves bytes under asyncio, and `codec` with `inbound`, `states`,
+`sending`, `frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions,
+`waiting` what waits for a connection, `answers` how runs hear of theirs, and `retiring` which connections are
+replaced. `Http1Client` does the same over HTTP/1.1 (`http1_parser` reads answers, aiohttp keeps the connections and
+is imported by the first request). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by
+`buffers`. `HostGuard` and `GuardedResolver` judge addresses that clients supplied, and `TokenSource` with
+`fetch_token` keeps OAuth tokens. This package may be imported by everything above core; it imports core and errors.
 """
 
 from __future__ import annotations
 
+from fanout.http.answers import Answers
 from fanout.http.buffers import Forwarding
+from fanout.http.codec import Requests
 from fanout.http.dial import Resolver
 from fanout.http.guard import GuardedUrl, HostGuard, HostRefused
 from fanout.http.guard_resolver import GuardedResolver, NotPublic
@@ -25,6 +28,7 @@ from fanout.http.tokens import Fetched, Token, TokenError, TokenSource
 from fanout.http.unanswered import unanswered
 
 __all__ = [
+    "Answers",
     "Fetched",
     "Forwarding",
     "GuardedResolver",
@@ -39,6 +43,7 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "RequestFailed",
+    "Requests",
     "Resolver",
     "Response",
     "Token",

@@ -1,8 +1,9 @@
 """The client's half of HTTP/2 (RFC 9113) without I/O: requests in, bytes out; bytes in, resolved requests out.
 
-The caller gives each request a token and gets it back exactly once, in `answered` (with a `Response`) or in `failed` (with a
-`RequestFailed`). There is no object per stream: a map from stream id to token, and a second one for the few streams whose
-response has begun but not ended.
+The caller gives each request a token and gets it back exactly once, in `answered` (with a `Response`) or in `failed`
+(with a `RequestFailed`). There is no object per stream: a map from stream id to token, and a second one for the few
+streams whose response has begun but not ended. Requests of a run have tuples as tokens; of those the ones that are
+answered with status 200 are in `taken`, without a `Response`.
 
 `receive` has a fast path for the two usual shapes of success, a header block of status 200 alone or with one DATA frame, and
 hands every other frame to `inbound`, which would treat these two no differently.
@@ -10,8 +11,8 @@ hands every other frame to `inbound`, which would treat these two no differently
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from fanout.http.frames import (
     END_HEADERS,
@@ -33,7 +34,7 @@ from fanout.http.hpack_encoder import LENGTHS, Head, integer
 from fanout.http.inbound import Fatal, Inbound, Partial
 from fanout.http.response import RequestFailed, Response, sound
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "Requests"]
 
 _HEADERS = int(FrameType.HEADERS)
 _CONTINUATION = int(FrameType.CONTINUATION)
@@ -42,6 +43,25 @@ _RST_STREAM = int(FrameType.RST_STREAM)
 _WHOLE = END_HEADERS | END_STREAM
 _STATUS_200 = 0x88
 _PACK = HEADER.pack
+
+
+class Requests(NamedTuple):
+    """Requests of one run: what they have in common, and by index what each has of its own.
+
+    `common` and each of `own` are literals made by `literal`, joined; `paths` are sent as they are.
+    """
+
+    head: Head
+    paths: Sequence[bytes]
+    common: bytes
+    own: Sequence[bytes]
+    bodies: Sequence[bytes]
+
+    def part(self, begin: int, end: int) -> Requests:
+        """Those from index `begin` on, without that of `end`."""
+        if begin == 0 and end == len(self.paths):
+            return self
+        return Requests(self.head, self.paths[begin:end], self.common, self.own[begin:end], self.bodies[begin:end])
 
 
 class Codec(Inbound):
@@ -107,6 +127,48 @@ class Codec(Inbound):
             self.out += (_PACK(size << 8 | _HEADERS, _WHOLE, stream), before, prefix, path, after, fields)
         self.streams[stream] = token
         return stream
+
+    def start_run(self, tokens: Sequence[tuple[Any, int]], requests: Requests) -> None:
+        """Open a stream for each of `tokens`, in their order. The caller has checked `usable` and keeps to `peer_streams`."""
+        head, paths, common, own, bodies = requests
+        block = self._ready.get(head)
+        if block is None:
+            # The first request with this head enters it into the peer's table; the block of the others is another.
+            for token, path, fields, body in zip(tokens, paths, own, bodies, strict=True):
+                self.request(token, head, path, common + fields, body)
+            return
+        before, after, fixed = block
+        after += common
+        fixed += len(common)
+        flow, streams, stream = self.outflow, self.streams, self.next_stream
+        out: list[bytes] = []
+        spent = 0
+        for token, path, fields, body in zip(tokens, paths, own, bodies, strict=True):
+            length, weight = len(path), len(body)
+            prefix = LENGTHS[length] if length < 512 else integer(length, 7)
+            size = fixed + len(prefix) + length + len(fields)
+            if not weight or size > SMALLEST_FRAME_LIMIT or weight > flow.fits or weight > flow.window - spent:
+                flow.window -= spent
+                self.out += out
+                self.next_stream, out, spent = stream, [], 0
+                self.request(token, head, path, common + fields, body)
+            else:
+                spent += weight
+                out += (
+                    _PACK(size << 8 | _HEADERS, END_HEADERS, stream),
+                    before,
+                    prefix,
+                    path,
+                    after,
+                    fields,
+                    _PACK(weight << 8, END_STREAM, stream),
+                    body,
+                )
+                streams[stream] = token
+            stream += 2
+        flow.window -= spent
+        self.out += out
+        self.next_stream = stream
 
     def _request_in_parts(self, stream: int, block: bytes, body: bytes) -> None:
         limit = SMALLEST_FRAME_LIMIT
@@ -182,6 +244,7 @@ class Codec(Inbound):
         streams = self.streams
         partial = self.partial
         answered = self.answered
+        taken = self.taken
         waiting = self.outflow.waiting
         most = self.max_body
         plain = self.ready and self.assembling is None
@@ -205,7 +268,11 @@ class Codec(Inbound):
                 ):
                     if flags == _WHOLE:
                         if stream not in partial and stream in streams:
-                            answered.append((streams.pop(stream), Response(200, b"", data[start:position])))
+                            token = streams.pop(stream)
+                            if token.__class__ is tuple:
+                                taken.append(token)
+                            else:
+                                answered.append((token, Response(200, b"", data[start:position])))
                             continue
                     elif flags == END_HEADERS and stream not in partial and stream in streams:
                         partial[stream] = Partial(200, data[start:position], self.stream_window)
@@ -215,7 +282,11 @@ class Codec(Inbound):
                     if part is not None and not part.body:
                         self.until_update -= size
                         del partial[stream]
-                        answered.append((streams.pop(stream), Response(part.status, data[start:position], part.block)))
+                        token = streams.pop(stream)
+                        if part.status == 200 and token.__class__ is tuple:
+                            taken.append(token)
+                        else:
+                            answered.append((token, Response(part.status, data[start:position], part.block)))
                         continue
                 elif (
                     kind == _RST_STREAM

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
+from fanout.http.answers import Answers, failed, hand_over, over
 from fanout.http.buffers import Buffered
-from fanout.http.codec import Codec
+from fanout.http.codec import Codec, Requests
 from fanout.http.dial import DialFailed
 from fanout.http.frames import LAST_STREAM, ErrorCode
 from fanout.http.reading import Reading
@@ -24,12 +25,15 @@ from fanout.http.upkeep import Health, Heartbeat, Marks
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["FULL", "Connection", "Owner"]
 
 _SLICE = 4096
 """Bytes that are looked at in one turn of the loop: some eighty answers with an id in their headers."""
 _GATHERED = 8192
 """Bytes that are worth a write of their own while more answers, and so more requests, come in the next turn."""
+FULL = 512
+"""Pieces gathered for writing that are written before the iteration of the loop ends: about 16 KB, a full TLS record, so that
+the gateway has something to do while the rest is made."""
 _UNREAD = 262_144
 """Bytes that may lie unread before the transport is asked to wait."""
 _PATIENCE = 1.0
@@ -158,16 +162,13 @@ class Connection(Buffered):
     def _receive(self, data: bytes) -> None:
         codec = self.codec
         codec.receive(data)
-        answered = codec.answered
-        if answered:
-            for future, response in answered:
-                # done() where the caller was cancelled since the last tick.
-                if not future.done():
-                    future.set_result(response)
-            if not self.proved or self.alone:
-                self._prove()
-            answered.clear()
+        if codec.taken or codec.answered:
+            taken, codec.taken = codec.taken, []
+            answered, codec.answered = codec.answered, []
             self._answered = codec.next_stream
+            hand_over(self._loop, taken, answered)
+            if not self.proved or self.alone:
+                self._prove(bool(taken) or any(response.status not in (401, 403) for _, response in answered))
         if codec.failed:
             self._fail()
         if codec.out:
@@ -229,6 +230,15 @@ class Connection(Buffered):
             return
         self.flushing = False
         self.write()
+
+    def start_run(self, tokens: Sequence[tuple[Answers, int]], requests: Requests) -> None:
+        """Send requests of a run, for which there is room. Over an idle connection they leave at once, else when enough is gathered."""
+        idle = not self.codec.streams
+        self.codec.start_run(tokens, requests)
+        if idle or len(self.codec.out) > FULL:
+            self.write()
+        else:
+            self.flush_soon()
 
     def flush_soon(self) -> None:
         """`flush` before the loop's iteration ends."""
@@ -369,8 +379,9 @@ class Connection(Buffered):
                     self._transport.write(self.codec.take())
                 self._transport.close()
 
-    def _prove(self) -> None:
-        if self.alone and any(response.status not in (401, 403) for _, response in self.codec.answered):
+    def _prove(self, known: bool) -> None:
+        """It answers. `known`: the credential is one that the gateway knows."""
+        if self.alone and known:
             self.alone = False
             self.settle()
         if not self.proved:
@@ -378,14 +389,12 @@ class Connection(Buffered):
             self._owner.connection_proved(self)
 
     def _fail(self) -> None:
-        failed, self.codec.failed = self.codec.failed, []
-        for future, failure in failed:
-            if not future.done():
-                future.set_exception(failure)
-                self._stats.count_failed(failure.reason)
+        failures, self.codec.failed = self.codec.failed, []
+        if failures:
+            failed(self._loop, failures, self._stats)
 
     def _drop_cancelled(self) -> None:
-        for stream in [stream for stream, future in self.codec.streams.items() if future.done()]:
+        for stream in [stream for stream, token in self.codec.streams.items() if over(token)]:
             self.codec.cancel(stream)
             self._stats.cancelled += 1
 
@@ -403,11 +412,11 @@ class Connection(Buffered):
         self.mute = self.mute or any(self._served <= stream < told for stream in expired)
         for stream in expired:
             own.pop(stream, None)
-            future = self.codec.streams.get(stream)
-            if future is not None:
+            token = self.codec.streams.get(stream)
+            if token is not None:
                 self.codec.cancel(stream)
-                self._stats.count_failed("timeout")
-                future.set_exception(RequestFailed("unknown", "timeout"))
+                self.codec.failed.append((token, RequestFailed("unknown", "timeout")))
+        self._fail()
         if len(own) > 2 * len(self.codec.streams) + 64:
             self.deadlines = {stream: deadline for stream, deadline in own.items() if stream in self.codec.streams}
 

@@ -96,6 +96,7 @@ class Inbound:
         self.streams: dict[int, Any] = {}
         self.partial: dict[int, Partial] = {}
         self.answered: list[tuple[Any, Response]] = []
+        self.taken: list[Any] = []
         self.failed: list[tuple[Any, RequestFailed]] = []
         self.outflow = Outflow()
         self.next_stream = 1

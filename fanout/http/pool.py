@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Self
 
 from fanout.core.proxy import Egress, direct
-from fanout.http.connection import Connection
+from fanout.http.answers import Answers
+from fanout.http.codec import Requests
+from fanout.http.connection import FULL, Connection
 from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.frames import ErrorCode
 from fanout.http.hpack_encoder import Head
 from fanout.http.names import NameWatch
 from fanout.http.response import RequestFailed, Response
+from fanout.http.retiring import ageing, useless
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of
 from fanout.http.upkeep import Reconnect, wants_connection
-from fanout.http.waiting import Waiting, WaitingRoom
+from fanout.http.waiting import Waiting, WaitingRoom, least_used
 
 __all__ = ["H2Pool"]
 
@@ -31,14 +34,6 @@ _AT_ONCE = 0.001
 
 _GAP = 5.0
 """Seconds between two looks after which the machine is taken to have slept: what was connected before may be gone."""
-
-_DNS_MISSES = 3
-"""Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
-
-
-_FULL = 512
-"""Pieces gathered for writing that are written before the iteration of the loop ends: about 16 KB, a full TLS record, so that
-the gateway has something to do while the rest is made."""
 
 
 class H2Pool:
@@ -210,11 +205,32 @@ class H2Pool:
             else:
                 best.flushing = True
                 self._loop.call_soon(best.flush)
-        elif len(best.codec.out) > _FULL:
+        elif len(best.codec.out) > FULL:
             best.write()
         if least >= best.half and self._connecting is None and len(self._ready) < self._settings.connections:
             self._consider()
         return future
+
+    def start(self, answers: Answers, requests: Requests, fresh: bool = False) -> Sequence[int]:
+        """Send requests of a run, as far as there is room at this moment; the indices of those that were not sent: `request` may wait.
+
+        `answers` hears of each request that was sent, and never before this returns. An answer of status 200 is
+        handed over without its header and body. `fresh` as for `request`.
+        """
+        count, sent, ready = len(requests.paths), 0, self._ready
+        if self._room:
+            return range(count)  # what waits was here before
+        if fresh:
+            ready = self._room.freshest(ready, self._clock())
+        elif ready and not ready[0].flushing and self._clock() - self._ticked_at > _GAP:
+            self._doubt()
+        while sent < count and (best := least_used(ready)) is not None:
+            end = min(count, sent + best.limit - len(best.codec.streams))
+            best.start_run([(answers, index) for index in range(sent, end)], requests.part(sent, end))
+            sent = end
+            if len(best.codec.streams) > best.half and self._connecting is None:
+                self._consider()
+        return range(sent, count)
 
     def retire(self, ssl_context: ssl.SSLContext | None = None) -> None:
         """Replace every connection, because the credential is new: from now on requests go only over new connections.
@@ -333,7 +349,7 @@ class H2Pool:
         if now < self._reconnect.until:
             self._fail_waiting(self._reconnect.reason)
             return
-        ready = [connection for connection in self._ready if not self._ageing(connection, now)]
+        ready = [connection for connection in self._ready if not ageing(connection, now)]
         if wants_connection(
             ready=len(self._ready),
             ageing=len(self._ready) - len(ready),
@@ -355,23 +371,9 @@ class H2Pool:
         return any(connection.suspect for connection in self._ready)
 
     def _drop_useless(self, now: float) -> None:
-        """Replace what answers no requests, although it may answer PINGs, and what allows none for as long as a request may take.
-
-        Where one is mute, the others that have not answered since its request was sent are believed no more than it.
-        """
-        patience = self._settings.request_timeout
-        if any(connection.mute for connection in self._ready):
-            self.stats.last_trouble = "a connection answered no request in time and was replaced"
-            for connection in [c for c in self._ready if c.mute or now - c.served_at >= patience]:
-                self._retire(connection)
-        for connection in [c for c in self._ready if c.shut_at is not None and now - c.shut_at >= patience]:
-            self.stats.last_trouble = (
-                "the gateway allowed no requests on a connection (SETTINGS_MAX_CONCURRENT_STREAMS 0)"
-            )
+        for connection, why in useless(self._ready, now, self._settings.request_timeout):
+            self.stats.last_trouble = why
             self._retire(connection)
-
-    def _ageing(self, connection: Connection, now: float) -> bool:
-        return now >= connection.retire_at or connection.ids_run_low or connection.missed_dns >= _DNS_MISSES
 
     def _make(self) -> Connection:
         self._numbered += 1
@@ -394,7 +396,7 @@ class H2Pool:
         now = self._names.looked_at = self._clock()
         if self._settings.max_age is not None:
             connection.retire_at = now + self._settings.max_age * self._rng.uniform(0.9, 1.1)
-        for old in [old for old in self._ready if self._ageing(old, now)][:1]:
+        for old in [old for old in self._ready if ageing(old, now)][:1]:
             self._retire(old)
         self._ready.append(connection)
         if len(self._ready) > self._settings.connections:

@@ -13,7 +13,7 @@ from fanout.http.response import Response
 if TYPE_CHECKING:
     from fanout.http.connection import Connection
 
-__all__ = ["Waiting", "WaitingRoom"]
+__all__ = ["Waiting", "WaitingRoom", "least_used"]
 
 
 _ASKED = 0.25
@@ -29,6 +29,15 @@ class Waiting(NamedTuple):
     fields: bytes
     body: bytes
     deadline: float
+
+
+def least_used(connections: Sequence[Connection]) -> Connection | None:
+    """The connection with the fewest requests under way, of those that take another."""
+    return min(
+        (each for each in connections if len(each.codec.streams) < each.limit),
+        key=lambda connection: len(connection.codec.streams),
+        default=None,
+    )
 
 
 class WaitingRoom:
@@ -82,11 +91,7 @@ class WaitingRoom:
     def pump(self, queue: deque[Waiting], connections: Sequence[Connection]) -> None:
         """Send what waits in one of the queues, as far as these connections have room: over the least used first."""
         while queue:
-            best = min(
-                (each for each in connections if len(each.codec.streams) < each.limit),
-                key=lambda connection: len(connection.codec.streams),
-                default=None,
-            )
+            best = least_used(connections)
             if best is None:
                 return
             item = queue.popleft()

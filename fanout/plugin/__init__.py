@@ -69,6 +69,7 @@ from fanout.core.records import (
     Submission,
     Taken,
 )
+from fanout.core.run import Run
 from fanout.core.secret import KeyPair, Secret
 from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
 from fanout.errors import (
@@ -96,6 +97,7 @@ from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Ques
 
 if TYPE_CHECKING:
     from fanout.http import (
+        Answers,
         Fetched,
         Forwarding,
         GuardedResolver,
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
         PoolSettings,
         PoolStats,
         RequestFailed,
+        Requests,
         Resolver,
         Response,
         Token,
@@ -137,6 +140,7 @@ __all__ = [
     "AddressInvalid",
     "AddressMoved",
     "AllowedHost",
+    "Answers",
     "Audience",
     "Audit",
     "Backlog",
@@ -203,10 +207,12 @@ __all__ = [
     "Rejected",
     "Release",
     "RequestFailed",
+    "Requests",
     "Resolver",
     "Response",
     "Retention",
     "RetryRow",
+    "Run",
     "Scope",
     "Seal",
     "SealRecord",
@@ -262,6 +268,7 @@ __all__ = [
 ]
 
 _HTTP = (
+    "Answers",
     "Fetched",
     "Forwarding",
     "GuardedResolver",
@@ -276,6 +283,7 @@ _HTTP = (
     "PoolSettings",
     "PoolStats",
     "RequestFailed",
+    "Requests",
     "Resolver",
     "Response",
     "Token",

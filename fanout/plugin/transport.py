@@ -105,6 +105,12 @@ class Transport(Protocol):
 
     `one_gateway = True` says that all its groups are answered by one gateway under one credential: what that has accepted in one of
     them vouches for uncertain deaths (`Gone.certain`) in all. Without it each group has to be accepted by itself.
+
+    And `start(run: Run) -> Sequence[int]`, which begins deliveries together without a coroutine for each: what can be
+    sent at this moment is sent, and answered by `run.accept` and `run.answer` when the gateway has answered, within
+    the request deadline. It returns the indices that have to wait (for a connection, a token, a turn): those go by
+    `send`. It neither blocks nor answers what it returned. What `run.over` says to be over nobody waits for: its
+    request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
     """
 
     async def __aenter__(self) -> Self:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import uuid
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 from unittest import mock
 
 from fanout.plugin import Address, Delivery, Message, Notification, Outcome
-from fanout.testing.subject import Raw, Subject
+from fanout.testing.subject import Gateway, Maker, Raw, Subject
 
 __all__ = [
     "NOTIFICATION",
@@ -24,6 +25,7 @@ __all__ = [
     "no_network",
     "parsed",
     "plain",
+    "played",
     "send",
     "texts",
 ]
@@ -116,3 +118,16 @@ def logged() -> Iterator[list[str]]:
     finally:
         root.setLevel(level)
         root.removeHandler(handler)
+
+
+def played(check: Callable[[Subject, Gateway], Awaitable[None]]) -> Callable[[Maker], Awaitable[None]]:
+    """A check that opens the subject's transport and plays with its gateway; without a gateway it has nothing to say."""
+
+    @functools.wraps(check)
+    async def run(maker: Maker) -> None:
+        async with maker() as subject:
+            if subject.gateway is not None:
+                async with subject.transport:
+                    await check(subject, subject.gateway)
+
+    return run

@@ -17,7 +17,6 @@ machine does not break.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 
 from fanout.plugin import (
@@ -48,10 +47,12 @@ from fanout.testing._laws import (
     no_network,
     parsed,
     plain,
+    played,
     send,
     texts,
 )
 from fanout.testing.subject import Gateway, Maker, Received, Subject
+from fanout.testing.transport_runs import RUN_CHECKS, SILENT_RUNS
 
 __all__ = ["CHECKS", "SILENT", "Gateway", "Maker", "Received", "Subject", "check_transport"]
 
@@ -169,23 +170,8 @@ async def closing_is_idempotent(maker: Maker) -> None:
 
 # -- with a gateway
 
-_Played = Callable[[Subject, Gateway], Awaitable[None]]
 
-
-def _played(check: _Played) -> Callable[[Maker], Awaitable[None]]:
-    """A check that opens the subject's transport and plays with its gateway; without a gateway it has nothing to say."""
-
-    @functools.wraps(check)
-    async def run(maker: Maker) -> None:
-        async with maker() as subject:
-            if subject.gateway is not None:
-                async with subject.transport:
-                    await check(subject, subject.gateway)
-
-    return run
-
-
-@_played
+@played
 async def every_answer_is_an_outcome(subject: Subject, gateway: Gateway) -> None:
     """For each answer of the gateway, `send` returns the outcome that it means."""
     for name, expected in gateway.answers.items():
@@ -196,7 +182,7 @@ async def every_answer_is_an_outcome(subject: Subject, gateway: Gateway) -> None
         law(not gateway.received(), f"nothing was accepted after {name}")
 
 
-@_played
+@played
 async def accepted_is_received_once(subject: Subject, gateway: Gateway) -> None:
     """An accepted push is with the gateway once, under the delivery id and the address that it was sent with."""
     outcome = await send(subject, 0)
@@ -207,7 +193,7 @@ async def accepted_is_received_once(subject: Subject, gateway: Gateway) -> None:
     law(received[0].delivery in ("", delivery(subject, 0).id), "the gateway is told the delivery id")
 
 
-@_played
+@played
 async def concurrent_sends_do_not_mix(subject: Subject, gateway: Gateway) -> None:
     """Many sends at once each get their own answer, and each push arrives once."""
     transport, dead = subject.transport, subject.gone
@@ -230,7 +216,7 @@ async def concurrent_sends_do_not_mix(subject: Subject, gateway: Gateway) -> Non
             law(sent.get(push.delivery) == push.address, "the delivery id that arrives is the one of that address")
 
 
-@_played
+@played
 async def a_cancelled_send_harms_no_other(subject: Subject, gateway: Gateway) -> None:
     """Cancelling ends the caller's wait at once, and the transport goes on."""
     transport = subject.transport
@@ -248,7 +234,7 @@ async def a_cancelled_send_harms_no_other(subject: Subject, gateway: Gateway) ->
     law(isinstance(outcome, Accepted), f"a send after a cancelled one is Accepted, not {outcome!r}")
 
 
-@_played
+@played
 async def a_silent_gateway_is_bounded(subject: Subject, gateway: Gateway) -> None:
     """A gateway that takes the connection and never says a word is `Unavailable` within the deadline, or `Deferred` for want of a token."""
     gateway.silence()
@@ -256,7 +242,7 @@ async def a_silent_gateway_is_bounded(subject: Subject, gateway: Gateway) -> Non
     law(isinstance(outcome, _UNSENT), f"silence is Unavailable or Deferred, not {outcome!r}")
 
 
-@_played
+@played
 async def a_dying_gateway_is_bounded(subject: Subject, gateway: Gateway) -> None:
     """A gateway that falls silent on a connection in use makes `Unavailable` within the deadline; when it is back, so are we."""
     law(isinstance(await send(subject, 0), Accepted), "the gateway accepts before it falls silent")
@@ -291,7 +277,7 @@ async def closing_resolves_what_is_pending(maker: Maker) -> None:
             )
 
 
-@_played
+@played
 async def check_pushes_to_nobody(subject: Subject, gateway: Gateway) -> None:
     """With right credentials `check` finds no problem, and no device hears of it."""
     diagnosis = await bounded(subject.transport.check(), subject)
@@ -338,8 +324,9 @@ CHECKS: dict[str, Callable[[Maker], Awaitable[None]]] = {
         closing_resolves_what_is_pending,
         check_pushes_to_nobody,
         nothing_shows_a_secret,
+        *RUN_CHECKS,
     )
 }
 
-SILENT = frozenset({a_silent_gateway_is_bounded.__name__, a_dying_gateway_is_bounded.__name__})
+SILENT = frozenset({a_silent_gateway_is_bounded.__name__, a_dying_gateway_is_bounded.__name__, *SILENT_RUNS})
 """The checks whose gateway falls silent, so that they wait for the deadline."""

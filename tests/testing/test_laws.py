@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from fanout.plugin import (
     Notification,
     Outcome,
     Rejected,
+    Run,
     Unavailable,
 )
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -269,6 +270,64 @@ class Logging(Right):
         return await super().send(message, delivery)
 
 
+class Running(Right):
+    """Right, and starts runs."""
+
+    def start(self, run: Run) -> Sequence[int]:
+        if self.opened <= self.closed:
+            return range(len(run))
+        for index in range(1, len(run)):
+            self.begin(run, index, self.send(run.message, run.delivery(index)))
+        return [0]
+
+    def begin(self, run: Run, index: int, outcome: Coroutine[Any, Any, Outcome]) -> None:
+        async def answer() -> None:
+            run.answer(index, await outcome)
+
+        TASKS.add(asyncio.ensure_future(answer()))
+
+
+class Crossing(Running):
+    def begin(self, run: Run, index: int, outcome: Coroutine[Any, Any, Outcome]) -> None:
+        super().begin(run, index % (len(run) - 1) + 1 if len(run) > 1 else index, outcome)
+
+
+class Twofold(Running):
+    def start(self, run: Run) -> Sequence[int]:
+        return [0, 0]
+
+
+class Flattering(Running):
+    def start(self, run: Run) -> Sequence[int]:
+        if self.opened <= self.closed:
+            return range(len(run))
+        run.accept(range(len(run)))
+        return []
+
+
+class Wrecked(Running):
+    broken = False
+
+    def start(self, run: Run) -> Sequence[int]:
+        self.broken = True
+        return super().start(run)
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        return Unavailable("no") if self.broken else await super().send(message, delivery)
+
+
+class Forgetful(Running):
+    def begin(self, run: Run, index: int, outcome: Coroutine[Any, Any, Outcome]) -> None:
+        outcome.close()
+
+
+async def test_a_right_transport_with_runs_passes() -> None:
+    await check_transport(maker(Running))
+    for task in TASKS:
+        task.cancel()
+    TASKS.clear()
+
+
 BROKEN: list[tuple[str, type[Right]]] = [
     ("prepare_is_pure", Impure),
     ("prepare_is_pure", Online),
@@ -294,6 +353,12 @@ BROKEN: list[tuple[str, type[Right]]] = [
     ("check_pushes_to_nobody", Blind),
     ("nothing_shows_a_secret", Revealing),
     ("nothing_shows_a_secret", Logging),
+    ("a_run_is_answered_by_index", Crossing),
+    ("a_run_is_answered_by_index", Twofold),
+    ("every_answer_to_a_run_is_an_outcome", Flattering),
+    ("what_is_given_up_harms_no_other", Wrecked),
+    ("a_silent_gateway_bounds_a_run", Forgetful),
+    ("closing_answers_a_run", Forgetful),
 ]
 
 

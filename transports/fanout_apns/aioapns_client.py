@@ -71,6 +71,8 @@ class AioapnsTransport(ApnsTransport):
         """The configured number: aioapns does not tell what its connections could take."""
         return self._settings.streams * self._settings.connections
 
+    start = None  # type: ignore[assignment]  # aioapns sends one by one
+
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
         """Send once, within the deadline."""
         assert isinstance(message, ApnsMessage)

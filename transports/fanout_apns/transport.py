@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from fanout.plugin import (
@@ -25,7 +25,9 @@ from fanout.plugin import (
     Outcome,
     PoolSettings,
     RequestFailed,
+    Requests,
     Response,
+    Run,
     client_tls,
     literal,
     parse_retry_after,
@@ -46,7 +48,8 @@ __all__ = ["ApnsTransport", "make", "tls"]
 _log = logging.getLogger("fanout.apns")
 _TOKEN = re.compile(r"(?:[0-9a-f]{2}){8,100}")
 """Apple asks not to assume a length; tokens seen have 32 bytes, those of live activities up to 80."""
-_PATH = b"/3/device/"
+_DEVICE = "/3/device/"
+_PATH = _DEVICE.encode()
 _ID = literal("apns-id", "0" * 36)[:-36]
 """The bytes before the 36 characters of a delivery id in its header field."""
 _TICK = 60.0
@@ -168,6 +171,21 @@ class ApnsTransport:
             return self._act(*self._unanswered(failed), generation)
         if response.status == 200:
             return ACCEPTED
+        return self._judged(message, response, generation)
+
+    def start(self, run: Run) -> Sequence[int]:
+        """Send a run over the connections as they stand; what has to wait, for a token too, is for `send`."""
+        message, pool = run.message, self._pool
+        assert isinstance(message, ApnsMessage)
+        if pool is None or (self._token is not None and not self._authorization):
+            return range(len(run))
+        paths = f"{_DEVICE}{f' {_DEVICE}'.join(run.addresses)}".encode().split(b" ")
+        common = b"".join((self._authorization, message.fields, _ID))
+        requests = Requests(message.head, paths, common, run.ids(), [message.payload] * len(run))
+        return pool.start(_Answers(self, run, self._generation), requests, run.fresh)
+
+    def _judged(self, message: ApnsMessage, response: Response, generation: int) -> Outcome:
+        """What an answer other than 200 comes to; `generation` is the token's that the request was sent with."""
         generation = generation or self._generation  # what was sent before there was a token has waited for this one
         reason, since = parse_body(response.body)
         told, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
@@ -346,6 +364,30 @@ class ApnsTransport:
         if self._pool is not None and now - self._replaced_at >= _CALM:
             self._replaced_at = now
             self._pool.retire()
+
+
+class _Answers:
+    """Apple's answers to one run."""
+
+    __slots__ = ("_generation", "_run", "_transport", "accepted", "over")
+
+    def __init__(self, transport: ApnsTransport, run: Run, generation: int) -> None:
+        self._transport = transport
+        self._run = run
+        self._generation = generation
+        self.accepted = run.accept
+        self.over = run.over
+
+    def answered(self, index: int, response: Response) -> None:
+        """See `Answers`."""
+        message = self._run.message
+        assert isinstance(message, ApnsMessage)
+        self._run.answer(index, self._transport._judged(message, response, self._generation))
+
+    def failed(self, index: int, failure: RequestFailed) -> None:
+        """See `Answers`."""
+        transport = self._transport
+        self._run.answer(index, transport._act(*transport._unanswered(failure), self._generation))
 
 
 def _not_open(*_: object, **__: object) -> asyncio.Future[Response]:

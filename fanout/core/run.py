@@ -1,0 +1,145 @@
+"""A run: deliveries of one message that are checked together, started by one call and answered by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from fanout.core.delivery import Delivery, Message
+from fanout.core.ids import DeliveryIds
+from fanout.core.outcome import Outcome
+from fanout.core.records import EndpointRow
+
+__all__ = ["MOST", "Run"]
+
+MOST = 32
+"""Deliveries of a run, at most."""
+
+
+class Run:
+    """Deliveries of one message to one group, at one attempt, which `Transport.start` begins together.
+
+    `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes.
+
+    `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean what they do in a `Delivery`. A
+    transport answers each index once, by `accept` or `answer`, at any time: what comes before `release` (during
+    `start`) is kept until then. A second answer to an index, and one to an index that was given up, is dropped and
+    counted in `late`.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_ids",
+        "_open",
+        "_others",
+        "_taken",
+        "attempt",
+        "fresh",
+        "held",
+        "late",
+        "message",
+        "rows",
+        "ttl",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        ids: DeliveryIds | Callable[[int], str],
+        rows: Sequence[EndpointRow],
+        taken: Callable[[Run, list[int], list[tuple[int, Outcome]]], None],
+        *,
+        attempt: int = 1,
+        ttl: int = 3600,
+        fresh: bool = False,
+    ) -> None:
+        self.message = message
+        self.rows = rows
+        self.attempt = attempt
+        self.ttl = ttl
+        self.fresh = fresh
+        self.held = True
+        """Whether answers are kept until `release`."""
+        self.late = 0
+        """Answers that were dropped."""
+        self._ids = ids
+        self._taken = taken
+        self._open = set(range(len(rows)))
+        self._accepted: list[int] = []
+        self._others: list[tuple[int, Outcome]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<Run of {len(self.rows)}, {len(self._open)} without an answer>"
+
+    # -- what is to be sent
+
+    @property
+    def group(self) -> str:
+        """The group of all its endpoints."""
+        return self.rows[0][3]
+
+    @property
+    def addresses(self) -> list[str]:
+        """The endpoints' addresses, by index."""
+        return [row[1] for row in self.rows]
+
+    def ids(self) -> list[bytes]:
+        """The delivery ids in ASCII, by index."""
+        made, endpoints = self._ids, [row[0] for row in self.rows]
+        if isinstance(made, DeliveryIds):
+            return made.many(endpoints)
+        return [made(endpoint).encode() for endpoint in endpoints]
+
+    def delivery(self, index: int) -> Delivery:
+        """One of them, as `send` takes it."""
+        row = self.rows[index]
+        return Delivery(self._ids, row[0], row[1], row[2], row[3], self.attempt, self.ttl, row[4], self.fresh)
+
+    # -- what came of it
+
+    def accept(self, indices: Sequence[int]) -> None:
+        """The gateway took these."""
+        taken = self._open.intersection(indices)
+        if len(taken) != len(indices):
+            self.late += len(indices) - len(taken)
+            indices = [*taken]
+        self._open -= taken
+        self._accepted += indices
+        if not self.held:
+            self._tell()
+
+    def answer(self, index: int, outcome: Outcome) -> None:
+        """What came of one."""
+        if index not in self._open:
+            self.late += 1
+            return
+        self._open.remove(index)
+        self._others.append((index, outcome))
+        if not self.held:
+            self._tell()
+
+    def over(self, index: int) -> bool:
+        """Whether nobody waits for its answer any more: it was answered, or given up."""
+        return index not in self._open
+
+    # -- for the one who started it
+
+    def release(self) -> None:
+        """`start` has returned: what was answered meanwhile is handed over, and from now on each answer when it comes."""
+        self.held = False
+        if self._accepted or self._others:
+            self._tell()
+
+    def give_up(self, indices: Iterable[int] | None = None) -> list[int]:
+        """Answers to these (None: to all) are no longer waited for; which had none yet."""
+        given = sorted(self._open if indices is None else self._open.intersection(indices))
+        self._open.difference_update(given)
+        return given
+
+    def _tell(self) -> None:
+        # Swapped out first: what hears of them may be told of more.
+        accepted, self._accepted = self._accepted, []
+        others, self._others = self._others, []
+        self._taken(self, accepted, others)

@@ -1,0 +1,31 @@
+"""Which connections a pool replaces: for their age, and because they answer nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fanout.http.connection import Connection
+
+__all__ = ["ageing", "useless"]
+
+_DNS_MISSES = 3
+"""Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
+
+
+def ageing(connection: Connection, now: float) -> bool:
+    """Whether another is to take its place: it is old, its stream ids run low, or its address left the DNS."""
+    return now >= connection.retire_at or connection.ids_run_low or connection.missed_dns >= _DNS_MISSES
+
+
+def useless(ready: Sequence[Connection], now: float, patience: float) -> Iterator[tuple[Connection, str]]:
+    """What answers no requests, although it may answer PINGs, and what allows none for as long as a request may take; and why.
+
+    Where one is mute, the others that have not answered since its request was sent are believed no more than it.
+    `patience` is the time that a request may take, in seconds.
+    """
+    mute = any(connection.mute for connection in ready)
+    for connection in [*ready]:
+        if mute and (connection.mute or now - connection.served_at >= patience):
+            yield connection, "a connection answered no request in time and was replaced"
+        elif connection.shut_at is not None and now - connection.shut_at >= patience:
+            yield connection, "the gateway allowed no requests on a connection (SETTINGS_MAX_CONCURRENT_STREAMS 0)"
