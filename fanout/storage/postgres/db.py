@@ -186,6 +186,14 @@ class Db:
         """As it is."""
         return list(value)
 
+    def lists(self, columns: str, rest: str, /) -> str:
+        """Built by the server."""
+        return f"coalesce((SELECT json_agg(json_build_array({columns})) FROM {rest}), '[]')"
+
+    def retries_of(self, notification: str, /) -> str:
+        """By the index of notifications: each partition has one."""
+        return f"retry r WHERE r.notification = {notification}"
+
     def hold(self, order: str = "", /, *, free: bool = False) -> str:
         """Row locks."""
         return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"

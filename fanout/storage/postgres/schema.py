@@ -7,7 +7,6 @@ column has a default, nothing is renamed or taken away that the version before u
 from __future__ import annotations
 
 from fanout.core.shard import SHARDS
-from fanout.storage.postgres.access import ACCESS
 from fanout.storage.postgres.feed_schema import DEVICES, DIGESTS, FEED, LOOKS
 from fanout.storage.postgres.inbox_schema import INBOX
 from fanout.storage.postgres.partitions import SCHEMA as RETRY
@@ -226,10 +225,18 @@ DROP INDEX endpoint_former;
 CREATE INDEX endpoint_past ON endpoint (binding, digest) WHERE state_at IS NOT NULL;
 """
 
+_ACCESS = """
+-- What callers present (`core.access`). `proof` lets nobody call.
+CREATE TABLE access (
+  id text COLLATE "C" PRIMARY KEY, app int NOT NULL, kind text NOT NULL, proof text NOT NULL, name text NOT NULL, role text NOT NULL,
+  expires_at float8, made_at float8 NOT NULL, used_at float8
+);
+"""
+
 _ERASING = """
 -- From here on `aim` is there without a collapse key too, but for topics and all.
 CREATE INDEX notification_stopped ON notification (app, aim) WHERE aim IS NOT NULL AND stopped <> '';
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, ACCESS, _PLANS, DIGESTS, _ERASING)
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, _ACCESS, _PLANS, DIGESTS, _ERASING)
 VERSION = len(STEPS)

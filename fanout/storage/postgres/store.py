@@ -12,7 +12,6 @@ from fanout.core.address import Address
 from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
-    Backlog,
     Chunk,
     EndpointFilter,
     EndpointRow,
@@ -44,10 +43,8 @@ from fanout.storage.postgres import (
     resolving,
     retiming,
     settling,
-    standing,
     watching,
 )
-from fanout.storage.postgres.access import PostgresAccess
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
@@ -97,7 +94,6 @@ class PostgresStorage(SqlStorage):
         self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
-        self.access = PostgresAccess(self._database)
         self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
 
@@ -282,11 +278,6 @@ class PostgresStorage(SqlStorage):
         """See `Storage`."""
         steps: list[Step] | None = await self._read(inbox.explain, id, endpoint)
         return steps
-
-    async def backlog(self, app: str) -> Backlog:
-        """See `Storage`."""
-        found: Backlog = await self._look(standing.backlog, app)
-        return found
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""

@@ -13,7 +13,7 @@ from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import codes_of
-from fanout.storage.postgres.standing import WORD
+from fanout.storage.sql.standing import WORD
 
 __all__ = [
     "IS_AUDIT",

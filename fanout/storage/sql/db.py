@@ -108,6 +108,15 @@ class Db(Protocol):
         """What a column that holds a list answered."""
         ...
 
+    def lists(self, columns: str, rest: str, /) -> str:
+        """What `SELECT columns FROM rest` finds, as one column: a list of lists, in JSON."""
+        ...
+
+    def retries_of(self, notification: str, /) -> str:
+        """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the index that finds those
+        that are due before others."""
+        ...
+
     # -- locks
 
     def hold(self, order: str = "", /, *, free: bool = False) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fanout.core.audit import Audit
-from fanout.core.records import Control, GateNote
-from fanout.storage.sql import gates, pausing
+from fanout.core.records import Backlog, Control, GateNote, Status
+from fanout.storage.sql import gates, pausing, standing
+from fanout.storage.sql.access import SqlAccess
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.driver import Driver
 
@@ -28,10 +29,25 @@ class SqlStorage:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self.access = SqlAccess(driver)
 
     async def _audit(self, audit: Audit | None, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         answer: T = await self._driver.write(_audited, audit, operation, *arguments)
         return answer
+
+    # -- queue: watch
+
+    async def status(self, id: str, now: float) -> Status | None:
+        """See `Storage`."""
+        return await self._driver.look(standing.status, id, now)
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """See `Storage`."""
+        return await self._driver.look(standing.outstanding, app)
+
+    async def backlog(self, app: str) -> Backlog:
+        """See `Storage`."""
+        return await self._driver.look(standing.backlog, app)
 
     # -- control
 

@@ -5,7 +5,6 @@ A step is never edited once released: a change of the schema is a new step. `PRA
 
 from __future__ import annotations
 
-from fanout.storage.sqlite.access import ACCESS
 from fanout.storage.sqlite.feed_schema import DEVICES, DIGESTS, FEED, JOINS, LOOKS
 from fanout.storage.sqlite.fleet_schema import FLEET
 
@@ -195,6 +194,14 @@ CREATE INDEX event_audit ON event (id) WHERE substr(kind, 1, 6) = 'audit.';
 CREATE INDEX event_rare ON event (app) WHERE kind <> 'notification.finished';
 """
 
+_ACCESS = """
+-- What callers present (`core.access`). `proof` lets nobody call.
+CREATE TABLE access (
+  id TEXT PRIMARY KEY, app INTEGER NOT NULL, kind TEXT NOT NULL, proof TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
+  expires_at REAL, made_at REAL NOT NULL, used_at REAL
+) WITHOUT ROWID;
+"""
+
 _ERASING = """
 -- From here on `aim` is there without a collapse key too, but for topics and all. `wiped`: bytes of what was deleted are overwritten, since ever.
 CREATE INDEX notification_stopped ON notification (app, aim) WHERE aim IS NOT NULL AND stopped <> '';
@@ -226,7 +233,7 @@ STEPS = (
     DEVICES,
     LOOKS,
     _AUDIT,
-    ACCESS,
+    _ACCESS,
     JOINS,
     DIGESTS,
     _ERASING,

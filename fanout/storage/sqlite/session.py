@@ -134,6 +134,17 @@ class Session:
         found: list[Any] = orjson.loads(value)
         return found
 
+    def lists(self, columns: str, rest: str, /) -> str:
+        """See `Db`."""
+        return f"(SELECT json_group_array(json_array({columns})) FROM {rest})"
+
+    def retries_of(self, notification: str, /) -> str:
+        """See `Db`. The primary key would go through all of the notification's rows."""
+        return (
+            "retry r INDEXED BY retry_due WHERE r.binding IN "
+            f"(SELECT binding FROM backlog WHERE notification = {notification}) AND r.notification = {notification}"
+        )
+
     # -- locks: a transaction that writes has the database to itself
 
     def hold(self, order: str = "", /, *, free: bool = False) -> str:

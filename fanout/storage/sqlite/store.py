@@ -12,7 +12,6 @@ from fanout.core.address import Address
 from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
-    Backlog,
     Chunk,
     EndpointFilter,
     EndpointRow,
@@ -21,7 +20,6 @@ from fanout.core.records import (
     Put,
     Settled,
     Settlement,
-    Status,
     Step,
     Stored,
     Submission,
@@ -44,12 +42,10 @@ from fanout.storage.sqlite import (
     registration,
     retiming,
     settling,
-    standing,
     stopping,
     watching,
     wiping,
 )
-from fanout.storage.sqlite.access import SqliteAccess
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.feed import SqliteFeed
@@ -87,7 +83,6 @@ class SqliteStorage(SqlStorage):
         super().__init__(SqliteDriver(self._offload, context))
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
-        self.access = SqliteAccess(self._read, self._write)
         self.fleet = SqliteFleet(self._read, self._write, self._write_if, context.clock)
 
     async def __aenter__(self) -> Self:
@@ -286,20 +281,10 @@ class SqliteStorage(SqlStorage):
         found: set[int] = await self._read(collapsing.superseded, id, ids)
         return found
 
-    async def status(self, id: str, now: float) -> Status | None:
-        """See `Storage`."""
-        found: Status | None = await self._read(standing.status, id, now)
-        return found
-
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         """See `Storage`."""
         steps: list[Step] | None = await self._read(explaining.explain, id, endpoint)
         return steps
-
-    async def backlog(self, app: str) -> Backlog:
-        """See `Storage`."""
-        found: Backlog = await self._read(standing.backlog, app)
-        return found
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
@@ -311,11 +296,6 @@ class SqliteStorage(SqlStorage):
         """See `Storage`."""
         rows: list[tuple[int, str, str]] = await self._read(watching.deliveries, id, state, after, limit)
         return rows
-
-    async def outstanding(self, app: str | None = None) -> dict[str, int]:
-        """See `Storage`."""
-        found: dict[str, int] = await self._read(standing.outstanding, app)
-        return found
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""

@@ -8,10 +8,10 @@ from typing import Any
 from fanout.core.audit import Audit
 from fanout.core.records import Event, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
+from fanout.storage.sql.standing import WORD
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import codes_of
 from fanout.storage.sqlite.schema import APPLICATION_ID
-from fanout.storage.sqlite.standing import WORD
 
 __all__ = [
     "IS_AUDIT",
