@@ -13,7 +13,7 @@ from fanout.bootstrap import SystemClock
 from fanout.engine import Engine
 from fanout.plugin import StorageContext, clock_of
 from fanout.storage.carried import CarriedClock
-from fanout.storage.memory.store import MemoryStorage
+from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.testing.clock import VirtualClock
 
 

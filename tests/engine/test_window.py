@@ -15,7 +15,7 @@ from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, Outcome, Policy, StorageContext
-from fanout.storage.memory.store import MemoryStorage
+from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 ANSWER = 0.2

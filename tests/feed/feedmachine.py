@@ -1,4 +1,4 @@
-"""Memory and another storage side by side under arbitrary histories of a feed; and a client that follows its cursor misses and repeats
+"""The model and another storage side by side under arbitrary histories of a feed; and a client that follows its cursor misses and repeats
 nothing. Imported by the tests of each storage."""
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Submission
 from fanout.plugin import Storage, StorageContext
-from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device
+from tests.oracle.store import ModelStorage
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Client:
 
 
 class Feeds(RuleBasedStateMachine):
-    """What a storage is needs `opened`; `run` and `alike` where it waits, or counts otherwise than memory."""
+    """What a storage is needs `opened`; `run` and `alike` where it waits, or counts otherwise than the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,9 +99,9 @@ class Feeds(RuleBasedStateMachine):
         keep = Retention(notifications=200, idempotency_keys=100, quarantine=150, events=1e9, tombstones=80)
         self.context = StorageContext(clock=self.clock, chunk=3, retention=keep)
         self.other: Storage = self.run(self.opened().__aenter__())
-        memory = MemoryStorage("", self.context)
-        memory._t.feed.identity = self.run(self.other.feed.identity())
-        self.memory: Storage = memory
+        model = ModelStorage("", self.context)
+        model._t.feed.identity = self.run(self.other.feed.identity())
+        self.model: Storage = model
         self.number = 0
         self.subs: list[str] = []
         self.items: list[str] = []
@@ -117,7 +117,7 @@ class Feeds(RuleBasedStateMachine):
         return run(coroutine)
 
     def alike(self, answer: Any, *, other: bool) -> Any:
-        """An answer, of memory or of the other storage, without what each counts for itself."""
+        """An answer, of the model or of the other storage, without what each counts for itself."""
         return answer
 
     def teardown(self) -> None:
@@ -125,14 +125,14 @@ class Feeds(RuleBasedStateMachine):
 
     def both(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Ask both; they must answer alike."""
-        expected = run(getattr(self.memory, method)(*arguments, **named))
+        expected = run(getattr(self.model, method)(*arguments, **named))
         answer = self.run(getattr(self.other, method)(*arguments, **named))
         assert self.alike(answer, other=True) == self.alike(expected, other=False), (method, arguments, named)
         return expected
 
     def feed(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Ask both feeds; they must answer alike."""
-        expected = run(getattr(self.memory.feed, method)(*arguments, **named))
+        expected = run(getattr(self.model.feed, method)(*arguments, **named))
         answer = self.run(getattr(self.other.feed, method)(*arguments, **named))
         assert self.alike(answer, other=True) == self.alike(expected, other=False), (method, arguments, named)
         return expected

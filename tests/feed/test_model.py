@@ -1,4 +1,4 @@
-"""Memory and SQLite side by side under arbitrary histories of a feed."""
+"""The model and SQLite side by side under arbitrary histories of a feed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SqliteFeeds(Feeds):
 
 
 @pytest.mark.timeout(3600)
-def test_memory_and_sqlite_keep_one_feed(request: pytest.FixtureRequest) -> None:
+def test_the_model_and_sqlite_keep_one_feed(request: pytest.FixtureRequest) -> None:
     run_state_machine_as_test(
         SqliteFeeds,
         settings=settings(

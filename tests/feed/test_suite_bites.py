@@ -23,57 +23,57 @@ from fanout.core.feed import (
 )
 from fanout.core.records import Put, Submission
 from fanout.plugin import StorageContext
-from fanout.storage.memory.feed import MemoryFeed
-from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.storage import CHECKS, run_check
+from tests.oracle.feed import ModelFeed
+from tests.oracle.store import ModelStorage
 
 pytestmark = pytest.mark.anyio
 
 
-class Repeats(MemoryFeed):
+class Repeats(ModelFeed):
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         return await super().read(app, user, replace(query, after=max(0, query.after - 1)), now)
 
 
-class NoTombstones(MemoryFeed):
+class NoTombstones(ModelFeed):
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         page = await super().read(app, user, query, now)
         return replace(page, items=tuple(item for item in page.items if not item.deleted))
 
 
-class EverybodysFeed(MemoryFeed):
+class EverybodysFeed(ModelFeed):
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         return await super().read(app, "alice", query, now)
 
 
-class NoFloor(MemoryFeed):
+class NoFloor(ModelFeed):
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         return replace(await super().read(app, user, query, now), floor=0)
 
 
-class CursorAhead(MemoryFeed):
+class CursorAhead(ModelFeed):
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         page = await super().read(app, user, query, now)
         return replace(page, seq=page.head)
 
 
-class FindsAnybodys(MemoryFeed):
+class FindsAnybodys(ModelFeed):
     async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
         found = [entry.item for entry in self._t.feed.items.values() if entry.item.id == id]
         return found[0] if found else None
 
 
-class TellsNobody(MemoryFeed):
+class TellsNobody(ModelFeed):
     async def touched(self, after: int) -> Touched:
         return replace(await super().touched(after), users=frozenset())
 
 
-class Crowded(MemoryFeed):
+class Crowded(ModelFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         return await super().subscribe(replace(wanted, most=0), now)
 
 
-class EndsTheOldest(MemoryFeed):
+class EndsTheOldest(ModelFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         done = await super().subscribe(replace(wanted, most=0), now)
         others = [s.id for s in await self.subscriptions(wanted.app, wanted.user) if s.id != done.subscription.id]
@@ -83,13 +83,13 @@ class EndsTheOldest(MemoryFeed):
         return replace(done, ended=(*done.ended, *ended))
 
 
-class NewUnsidEachTime(MemoryFeed):
+class NewUnsidEachTime(ModelFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         done = await super().subscribe(wanted, now)
         return replace(done, subscription=replace(done.subscription, unsid=f"{wanted.unsid}-{now}"))
 
 
-class SharesDevices(MemoryFeed):
+class SharesDevices(ModelFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         feed = self._t.feed.subscriptions.values()
         others = [s for s in feed if (s.app, s.device) == (wanted.app, wanted.device) and s.user != wanted.user]
@@ -99,7 +99,7 @@ class SharesDevices(MemoryFeed):
         return done
 
 
-class TakesAddresses(MemoryFeed):
+class TakesAddresses(ModelFeed):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         done = await super().subscribe(wanted, now)
         if done.refused and wanted.registration is not None:
@@ -110,40 +110,40 @@ class TakesAddresses(MemoryFeed):
         return done
 
 
-class AnybodyUnsubscribes(MemoryFeed):
+class AnybodyUnsubscribes(ModelFeed):
     async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
         held = self._t.feed.subscriptions.get(id)
         return held is not None and await super().unsubscribe(held.app, held.user, id, now)
 
 
-class UnsidsOfAllApps(MemoryFeed):
+class UnsidsOfAllApps(ModelFeed):
     async def subscription(self, app: str, unsid: str) -> Subscription | None:
         return await super().subscription("default", unsid)
 
 
-class ForgetsWhoFetched(MemoryFeed):
+class ForgetsWhoFetched(ModelFeed):
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         return None
 
 
-class CountsTheDead(MemoryFeed):
+class CountsTheDead(ModelFeed):
     async def counts(self, app: str, user: str, now: float) -> Counts:
         return await super().counts(app, user, 0.0)
 
 
-class LooksBack(MemoryFeed):
+class LooksBack(ModelFeed):
     async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         self._t.feed.looked.pop((app, user), None)
         return await super().look(app, user, item, now)
 
 
-class LooksUnheard(MemoryFeed):
+class LooksUnheard(ModelFeed):
     async def touched(self, after: int) -> Touched:
         found = await super().touched(after)
         return replace(found, users=found.users - self._t.feed.looked.keys())
 
 
-class Plain(MemoryStorage):
+class Plain(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([self.changed(sub) for sub in submissions], now)
 
@@ -197,9 +197,9 @@ async def caught(make: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("broken", FEEDS, ids=lambda broken: broken.__name__)
-async def test_a_broken_feed_is_caught(broken: type[MemoryFeed]) -> None:
-    def make(context: StorageContext) -> MemoryStorage:
-        storage = MemoryStorage("", context)
+async def test_a_broken_feed_is_caught(broken: type[ModelFeed]) -> None:
+    def make(context: StorageContext) -> ModelStorage:
+        storage = ModelStorage("", context)
         storage.feed = broken(storage._t)
         return storage
 
@@ -207,5 +207,5 @@ async def test_a_broken_feed_is_caught(broken: type[MemoryFeed]) -> None:
 
 
 @pytest.mark.parametrize("broken", STORAGES, ids=lambda broken: broken.__name__)
-async def test_a_broken_put_is_caught(broken: type[MemoryStorage]) -> None:
+async def test_a_broken_put_is_caught(broken: type[ModelStorage]) -> None:
     assert await caught(lambda context: broken("", context))

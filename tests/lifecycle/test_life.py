@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Life
 
-from fanout.storage.memory.store import MemoryStorage
+from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 
 pytestmark = pytest.mark.timeout(3600)
@@ -26,10 +26,10 @@ class InMemory(Life):
     """Nothing outlives the process, so that only workers crash."""
 
     def open(self) -> None:
-        self.storage = MemoryStorage("", self.context)
+        self.storage = run(MemoryStorage("", self.context).__aenter__())
 
     def close(self) -> None:
-        return None
+        run(self.storage.__aexit__())
 
 
 class InSqlite(Life):
@@ -51,7 +51,7 @@ class InSqlite(Life):
         self.storage = self._opened()
 
 
-@pytest.mark.parametrize(("life", "short", "long"), [(InMemory, 60, 4000), (InSqlite, 10, 1000)])
+@pytest.mark.parametrize(("life", "short", "long"), [(InMemory, 20, 3000), (InSqlite, 10, 1000)])
 def test_every_promise_is_kept(life: type[Life], short: int, long: int, request: pytest.FixtureRequest) -> None:
     soak = request.config.getoption("--soak")
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ import pytest
 from fanout.core.model import Notification, Target
 from fanout.errors import Conflict, NotFound, UsageError
 from fanout.plugin import Address, Sealer, StorageContext
-from fanout.storage.memory.store import MemoryStorage
 from fanout.storage.postgres.store import PostgresStorage, make
+from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.scripted import ScriptedTransport
 from tests.engine.rig import FAST, SystemClock, register, running

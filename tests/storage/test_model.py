@@ -1,4 +1,4 @@
-"""Memory and SQLite side by side under arbitrary histories: they answer alike, and the laws hold after every step."""
+"""The model and SQLite side by side under arbitrary histories: they answer alike, and the laws hold after every step."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from fanout.core.records import (
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN
 from fanout.core.states import DOUBT, FINAL_STATES
 from fanout.plugin import Storage, StorageContext
-from fanout.storage.memory.store import MemoryStorage
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device
+from tests.oracle.store import ModelStorage
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class Storages(RuleBasedStateMachine):
         keep = Retention(notifications=200, idempotency_keys=100, quarantine=150, events=1e9)
         self.context = StorageContext(clock=self.clock, chunk=2, retention=keep)
         self.folder = Path(tempfile.mkdtemp(prefix="fanout-model-", dir=MEMORY if os.path.isdir(MEMORY) else None))
-        self.memory: Storage = MemoryStorage("", self.context)
+        self.model: Storage = ModelStorage("", self.context)
         self.sqlite = self.opened()
         self.number = 0
         self.put_ids: list[str] = []
@@ -110,14 +110,14 @@ class Storages(RuleBasedStateMachine):
 
     def both(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Ask both; they must answer alike."""
-        expected = run(getattr(self.memory, method)(*arguments, **named))
+        expected = run(getattr(self.model, method)(*arguments, **named))
         answer = run(getattr(self.sqlite, method)(*arguments, **named))
         assert answer == expected, (method, arguments, named)
         return expected
 
     def both_fleets(self, method: str, *arguments: Any, **named: Any) -> Any:
         """The same of their fleets."""
-        expected = run(getattr(self.memory.fleet, method)(*arguments, **named))
+        expected = run(getattr(self.model.fleet, method)(*arguments, **named))
         answer = run(getattr(self.sqlite.fleet, method)(*arguments, **named))
         assert answer == expected, (method, arguments, named)
         return expected
@@ -201,7 +201,7 @@ class Storages(RuleBasedStateMachine):
     def lease(self, binding: str, lane: int, limit: int, worker: str) -> None:
         now = self.now
         arguments = (worker, "default", binding, lane)
-        mine = run(self.memory.lease(*arguments, limit=limit, now=now, until=now + 30))
+        mine = run(self.model.lease(*arguments, limit=limit, now=now, until=now + 30))
         theirs = run(self.sqlite.lease(*arguments, limit=limit, now=now, until=now + 30))
         self.compare_leased(mine, theirs)
 
@@ -248,20 +248,20 @@ class Storages(RuleBasedStateMachine):
                 settlement.results.setdefault((fate, "" if fate == "accepted" else "why"), []).append(position)
         if back is not None:
             settlement.release = Release(self.now + back, word, "why")
-        (settled,) = run(self.memory.settle([settlement], self.now))
+        (settled,) = run(self.model.settle([settlement], self.now))
         (answer,) = run(self.sqlite.settle([replace(settlement, chunk=twin)], self.now))
         assert answer == settled
         if settled.finished:
             assert settled.finished not in self.finished, "a notification finishes once"
 
     def both_rows(self, ids: array[int]) -> list[Any]:
-        mine = sorted(run(self.memory.resolve(ids, self.now)))
+        mine = sorted(run(self.model.resolve(ids, self.now)))
         assert sorted(run(self.sqlite.resolve(ids, self.now))) == mine
         return mine
 
     def open_codes(self, chunk: Chunk) -> dict[int, int]:
-        """What its holder may settle, as the memory storage sees it; after a takeover the old holder's guess does not matter."""
-        piece = self.memory._t.pieces.get(chunk.id)  # type: ignore[attr-defined]
+        """What its holder may settle, as the model sees it; after a takeover the old holder's guess does not matter."""
+        piece = self.model._t.pieces.get(chunk.id)  # type: ignore[attr-defined]
         codes = enumerate(piece.states if piece is not None else b"")
         return {position: code for position, code in codes if code in (OPEN, MARKED, DOUBTFUL)}
 
@@ -269,7 +269,7 @@ class Storages(RuleBasedStateMachine):
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
         chunk, twin = data.draw(st.sampled_from(self.leases))
-        lost = run(self.memory.extend([(chunk.id, chunk.epoch)], self.now + 30))
+        lost = run(self.model.extend([(chunk.id, chunk.epoch)], self.now + 30))
         theirs = run(self.sqlite.extend([(twin, chunk.epoch)], self.now + 30))
         assert len(lost) == len(theirs)
 
@@ -277,7 +277,7 @@ class Storages(RuleBasedStateMachine):
     @rule(number=NUMBERS, what=st.sampled_from(["cancel", "pause", "pause", "resume"]))
     def operate(self, number: int, what: str) -> None:
         id = self.put_ids[number % len(self.put_ids)]
-        if run(self.memory.status(id, self.now)) is not None:
+        if run(self.model.status(id, self.now)) is not None:
             self.both(what, "default", id, self.now)
 
     @rule(
@@ -309,14 +309,14 @@ class Storages(RuleBasedStateMachine):
             settlement = Settlement(
                 chunk.id, chunk.epoch, marks=[p for p in codes if codes[p] != DOUBTFUL][: chunk.part]
             )
-            (settled,) = run(self.memory.settle([settlement], self.now))
+            (settled,) = run(self.model.settle([settlement], self.now))
             assert run(self.sqlite.settle([replace(settlement, chunk=twin)], self.now)) == [settled]
         self.clock.advance(31)
 
     def lease_all(self, binding: str, lane: int) -> None:
         now = self.now
         arguments = ("w1", "default", binding, lane)
-        mine = run(self.memory.lease(*arguments, limit=1000, now=now, until=now + 30))
+        mine = run(self.model.lease(*arguments, limit=1000, now=now, until=now + 30))
         theirs = run(self.sqlite.lease(*arguments, limit=1000, now=now, until=now + 30))
         self.compare_leased(mine, theirs)
 
@@ -338,7 +338,7 @@ class Storages(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, demand=st.sampled_from([0.0, 1.0, 40.0, math.inf]))
     def share(self, worker: str, demand: float) -> None:
-        alive = {each.id for each in run(self.memory.fleet.workers(self.now)) if each.until > self.now}
+        alive = {each.id for each in run(self.model.fleet.workers(self.now)) if each.until > self.now}
         held = {id: part for id, part in self.held.items() if id in alive}  # who has not been heard of uses nothing
         given = self.both_fleets(
             "share", worker, "quota", rate=100.0, held=held.get(worker, 0.0), demand=demand, now=self.now
@@ -414,7 +414,7 @@ class Storages(RuleBasedStateMachine):
                     assert (id, endpoint) not in self.ended, "nothing comes back from its end"
 
     def compare_stories(self, id: str, endpoint: int) -> None:
-        mine, theirs = run(self.memory.explain(id, endpoint)), run(self.sqlite.explain(id, endpoint))
+        mine, theirs = run(self.model.explain(id, endpoint)), run(self.sqlite.explain(id, endpoint))
         assert mine
         assert theirs
         # What was stored at one moment has an order only where it is one commit after another.
@@ -424,7 +424,7 @@ class Storages(RuleBasedStateMachine):
 
     @invariant()
     def finished_is_logged_once(self) -> None:
-        mine = run(self.memory.events(after=self.events, limit=10_000))
+        mine = run(self.model.events(after=self.events, limit=10_000))
         theirs = run(self.sqlite.events(after=self.events, limit=10_000))
         # What one commit logs has no order among itself.
         content = [sorted(repr(replace(event, id=0)) for event in events) for events in (mine, theirs)]
@@ -450,7 +450,7 @@ def shape(chunk: Chunk) -> tuple[Any, ...]:
 
 
 @pytest.mark.timeout(3600)
-def test_memory_and_sqlite_answer_alike(request: pytest.FixtureRequest) -> None:
+def test_the_model_and_sqlite_answer_alike(request: pytest.FixtureRequest) -> None:
     run_state_machine_as_test(
         Storages,
         settings=settings(

@@ -27,42 +27,42 @@ from fanout.core.records import (
     Submission,
 )
 from fanout.plugin import StorageContext
-from fanout.storage.memory.access import MemoryAccess
-from fanout.storage.memory.fleet import MemoryFleet
-from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.storage import CHECKS, check_storage, run_check
+from tests.oracle.access import ModelAccess
+from tests.oracle.fleet import ModelFleet
+from tests.oracle.store import ModelStorage
 
 pytestmark = pytest.mark.anyio
 
 
-class Unfenced(MemoryStorage):
+class Unfenced(ModelStorage):
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         current = {piece.id: piece.epoch for piece in self._t.pieces.values()}
         return await super().settle([replace(s, epoch=current.get(s.chunk, s.epoch)) for s in settlements], now)
 
 
-class NoTakeover(MemoryStorage):
+class NoTakeover(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         return [chunk for chunk in await super().lease(*arguments, **named) if chunk.epoch == 1]
 
 
-class SharedLease(MemoryStorage):
+class SharedLease(ModelStorage):
     async def lease(self, *arguments: Any, until: float, **named: Any) -> list[Chunk]:
         return await super().lease(*arguments, until=named["now"], **named)
 
 
-class Greedy(MemoryStorage):
+class Greedy(ModelStorage):
     async def lease(self, *arguments: Any, limit: int, **named: Any) -> list[Chunk]:
         return await super().lease(*arguments, limit=10**9, **named)
 
 
-class LeasesBefore(MemoryStorage):
+class LeasesBefore(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         await asyncio.sleep(0)
         return await super().put(submissions, now)
 
 
-class BringsAnothers(MemoryStorage):
+class BringsAnothers(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         chunks = await super().lease(*arguments, **named)
         for chunk in chunks:
@@ -70,42 +70,42 @@ class BringsAnothers(MemoryStorage):
         return chunks
 
 
-class Hasty(MemoryStorage):
+class Hasty(ModelStorage):
     async def lease(self, *arguments: Any, now: float, **named: Any) -> list[Chunk]:
         return await super().lease(*arguments, now=now + 25, **named)
 
 
-class ForgetsKeys(MemoryStorage):
+class ForgetsKeys(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([replace(sub, idempotency_key=None) for sub in submissions], now)
 
 
-class SameKeySameThing(MemoryStorage):
+class SameKeySameThing(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([replace(sub, digest=b"") for sub in submissions], now)
 
 
-class StoresTheGoodOnes(MemoryStorage):
+class StoresTheGoodOnes(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return [(await super(StoresTheGoodOnes, self).put([sub], now))[0] for sub in submissions]
 
 
-class NeverCollapses(MemoryStorage):
+class NeverCollapses(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([replace(sub, collapse_key=None) for sub in submissions], now)
 
 
-class SendsAtOnce(MemoryStorage):
+class SendsAtOnce(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         return await super().put([replace(sub, due_at=min(sub.due_at, now)) for sub in submissions], now)
 
 
-class ExpandsEverything(MemoryStorage):
+class ExpandsEverything(ModelStorage):
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         return await super().expand(app, binding, now, ahead=10**9)
 
 
-class WhoeverIsThere(MemoryStorage):
+class WhoeverIsThere(ModelStorage):
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         for note in self._t.notes.values():
             for expansion in note.expansions:
@@ -113,7 +113,7 @@ class WhoeverIsThere(MemoryStorage):
         return await super().expand(app, binding, now, ahead=ahead)
 
 
-class BelievesEveryVerdict(MemoryStorage):
+class BelievesEveryVerdict(ModelStorage):
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         for settlement in settlements:
             settlement.changes = [
@@ -123,7 +123,7 @@ class BelievesEveryVerdict(MemoryStorage):
         return await super().settle(settlements, now)
 
 
-class KeepsTheOldUser(MemoryStorage):
+class KeepsTheOldUser(ModelStorage):
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         held = {key[2]: id for key, id in self._t.directory.active.items()}
         users = self._t.directory.endpoints
@@ -134,24 +134,24 @@ class KeepsTheOldUser(MemoryStorage):
         return await super().register(kept, now)
 
 
-class ListsStrangers(MemoryStorage):
+class ListsStrangers(ModelStorage):
     async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
         found = [e for e in self._t.directory.endpoints.values() if e.app == which.app and e.id > after]
         return found[:limit]
 
 
-class ResolvesTheActive(MemoryStorage):
+class ResolvesTheActive(ModelStorage):
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         return [row for row in await super().resolve(ids, now) if row.state == "active"]
 
 
-class FinishesTwice(MemoryStorage):
+class FinishesTwice(ModelStorage):
     async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
         events = await super().events(after=after, limit=limit, audit=audit)
         return events + [e for e in events if e.kind == "notification.finished"]
 
 
-class Optimist(MemoryStorage):
+class Optimist(ModelStorage):
     async def status(self, id: str, now: float) -> Status | None:
         status = await super().status(id, now)
         if status is None:
@@ -161,43 +161,43 @@ class Optimist(MemoryStorage):
         return replace(status, counts=counts | {"pending": 0}, pending_by_reason={})
 
 
-class CancelsNothing(MemoryStorage):
+class CancelsNothing(ModelStorage):
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         return 0
 
 
-class CancelsForOthers(MemoryStorage):
+class CancelsForOthers(ModelStorage):
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         note = self._t.notes.get(id)
         return await super().cancel(note.sub.app if note else app, id, now, audit=audit)
 
 
-class NeverExpires(MemoryStorage):
+class NeverExpires(ModelStorage):
     async def expire(self, now: float, *, limit: int) -> int:
         return 0
 
 
-class PrunesAtOnce(MemoryStorage):
+class PrunesAtOnce(ModelStorage):
     async def prune(self, now: float, *, limit: int) -> int:
         return await super().prune(now + 50, limit=limit)
 
 
-class PrunesAll(MemoryStorage):
+class PrunesAll(ModelStorage):
     async def prune(self, now: float, *, limit: int) -> int:
         return await super().prune(now, limit=10**9)
 
 
-class SeesNoChange(MemoryStorage):
+class SeesNoChange(ModelStorage):
     async def changes(self) -> int:
         return 7
 
 
-class NothingWaits(MemoryStorage):
+class NothingWaits(ModelStorage):
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         return [False, False, False], None
 
 
-class CountsInterned(MemoryStorage):
+class CountsInterned(ModelStorage):
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
         counts: dict[str, int] = {}
         for endpoint in self._t.directory.endpoints.values():
@@ -205,17 +205,17 @@ class CountsInterned(MemoryStorage):
         return counts
 
 
-class NamesTheAudited(MemoryStorage):
+class NamesTheAudited(ModelStorage):
     async def record(self, app: str, audit: Audit, now: float) -> None:
         await super().record(app, replace(audit, data={**audit.data, "user": audit.user}), now)
 
 
-class MixesAuditAndEvents(MemoryStorage):
+class MixesAuditAndEvents(ModelStorage):
     async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
         return [event for event in self._t.events if event.id > after][:limit]
 
 
-class WholeSeconds(MemoryStorage):
+class WholeSeconds(ModelStorage):
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         return await super().register(registrations, float(int(now)))
 
@@ -223,13 +223,13 @@ class WholeSeconds(MemoryStorage):
 BROKEN = [
     value
     for value in list(globals().values())
-    if isinstance(value, type) and issubclass(value, MemoryStorage) and value is not MemoryStorage
+    if isinstance(value, type) and issubclass(value, ModelStorage) and value is not ModelStorage
 ]
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
-async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
-    def make(context: StorageContext) -> MemoryStorage:
+async def test_a_broken_storage_is_caught(broken: type[ModelStorage]) -> None:
+    def make(context: StorageContext) -> ModelStorage:
         return broken("", context)
 
     with pytest.raises(AssertionError) as caught:
@@ -240,18 +240,18 @@ async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
 async def test_every_check_catches_something() -> None:
     """No check is idle: a storage of which every answer is empty passes none."""
 
-    class IdleFleet(MemoryFleet):
+    class IdleFleet(ModelFleet):
         async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
             return False
 
         async def token(self, name: str, now: float, **offered: Any) -> SharedToken | None:
             return None
 
-    class IdleAccess(MemoryAccess):
+    class IdleAccess(ModelAccess):
         async def grants(self) -> list[Grant]:
             return []
 
-    class Idle(MemoryStorage):
+    class Idle(ModelStorage):
         def __init__(self, location: str, context: StorageContext) -> None:
             super().__init__(location, context)
             self.fleet = IdleFleet(self._t)

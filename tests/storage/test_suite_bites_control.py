@@ -29,39 +29,39 @@ from fanout.core.records import (
 )
 from fanout.core.states import Waiting
 from fanout.plugin import StorageContext
-from fanout.storage.memory.pause import unpause
-from fanout.storage.memory.queue import held
-from fanout.storage.memory.store import MemoryStorage
-from fanout.storage.memory.tables import Note, Piece
 from fanout.testing.storage import run_check
+from tests.oracle.pause import unpause
+from tests.oracle.queue import held
+from tests.oracle.store import ModelStorage
+from tests.oracle.tables import Note, Piece
 
 pytestmark = pytest.mark.anyio
 
 
-BROKEN: dict[type[MemoryStorage], str] = {}
+BROKEN: dict[type[ModelStorage], str] = {}
 """Each broken storage, and the check that must find it."""
 
 
-def caught_by(check: str) -> Callable[[type[MemoryStorage]], type[MemoryStorage]]:
-    def enter(broken: type[MemoryStorage]) -> type[MemoryStorage]:
+def caught_by(check: str) -> Callable[[type[ModelStorage]], type[ModelStorage]]:
+    def enter(broken: type[ModelStorage]) -> type[ModelStorage]:
         BROKEN[broken] = check
         return broken
 
     return enter
 
 
-def _of(storage: MemoryStorage, settlement: Settlement) -> Piece | None:
+def _of(storage: ModelStorage, settlement: Settlement) -> Piece | None:
     return held(storage._t, settlement.chunk, settlement.epoch)
 
 
 @caught_by("notifications_pause")
-class PausesNothing(MemoryStorage):
+class PausesNothing(ModelStorage):
     async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         return 0
 
 
 @caught_by("notifications_pause")
-class PausesInWordOnly(MemoryStorage):
+class PausesInWordOnly(ModelStorage):
     """It says paused, and leases all the same."""
 
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
@@ -73,13 +73,13 @@ class PausesInWordOnly(MemoryStorage):
 
 
 @caught_by("notifications_pause")
-class PausesForEver(MemoryStorage):
+class PausesForEver(ModelStorage):
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         return None
 
 
 @caught_by("notifications_pause")
-class ResumesEverythingAtOnce(MemoryStorage):
+class ResumesEverythingAtOnce(ModelStorage):
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         await super().resume(app, id, now, audit=audit)
         for retry in self._t.notes[id].retries.values():
@@ -87,14 +87,14 @@ class ResumesEverythingAtOnce(MemoryStorage):
 
 
 @caught_by("pauses_end")
-class PausesPastTheEnd(MemoryStorage):
+class PausesPastTheEnd(ModelStorage):
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
         paused = {id: "paused" for id in ids if (note := self._t.notes.get(id)) is not None and note.paused}
         return paused | await super().stopped(ids)
 
 
 @caught_by("pauses_end")
-class StopsTheClock(MemoryStorage):
+class StopsTheClock(ModelStorage):
     async def expire(self, now: float, *, limit: int) -> Expired:
         paused = {id: note for id, note in self._t.unfinished.items() if note.paused}
         for id in paused:
@@ -105,21 +105,21 @@ class StopsTheClock(MemoryStorage):
 
 
 @caught_by("pauses_end")
-class BringsTheCancelledBack(MemoryStorage):
+class BringsTheCancelledBack(ModelStorage):
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
         await super().resume(app, id, now, audit=audit)
         self._t.notes[id].stopped = ""
 
 
 @caught_by("notifications_pause")
-class TellsNobodyOfAPause(MemoryStorage):
+class TellsNobodyOfAPause(ModelStorage):
     async def notification(self, id: str) -> Stored | None:
         stored = await super().notification(id)
         return stored if stored is None or stored.stopped != "paused" else replace(stored, stopped="")
 
 
 @caught_by("what_is_paused_does_not_begin")
-class PausedIsInTheWay(MemoryStorage):
+class PausedIsInTheWay(ModelStorage):
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         paused = sum(
             1
@@ -131,14 +131,14 @@ class PausedIsInTheWay(MemoryStorage):
 
 
 @caught_by("bindings_pause")
-class PausesEveryApp(MemoryStorage):
+class PausesEveryApp(ModelStorage):
     async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
         await super().pause_binding("shop", binding, now, audit=audit)
         return await super().pause_binding(app, binding, now, audit=audit)
 
 
 @caught_by("bindings_pause")
-class ExpandsThePaused(MemoryStorage):
+class ExpandsThePaused(ModelStorage):
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         control = self._t.controls.pop((app, binding), None)
         made = await super().expand(app, binding, now, ahead=ahead)
@@ -148,13 +148,13 @@ class ExpandsThePaused(MemoryStorage):
 
 
 @caught_by("bindings_pause")
-class NeverNudges(MemoryStorage):
+class NeverNudges(ModelStorage):
     async def controls(self) -> dict[tuple[str, str], Control]:
         return {place: Control(control.paused) for place, control in (await super().controls()).items()}
 
 
 @caught_by("waiting_has_one_reason")
-class GateBeforePause(MemoryStorage):
+class GateBeforePause(ModelStorage):
     async def status(self, id: str, now: float) -> Status | None:
         status = await super().status(id, now)
         gates = [note for note in await self.gates(now) if note.whole and note.app == "default"]
@@ -165,7 +165,7 @@ class GateBeforePause(MemoryStorage):
 
 
 @caught_by("waiting_has_one_reason")
-class EverythingIsReady(MemoryStorage):
+class EverythingIsReady(ModelStorage):
     async def status(self, id: str, now: float) -> Status | None:
         status = await super().status(id, now)
         if status is None or "lane" not in status.pending_by_reason:
@@ -176,13 +176,13 @@ class EverythingIsReady(MemoryStorage):
 
 
 @caught_by("gates_are_known")
-class GatesForEver(MemoryStorage):
+class GatesForEver(ModelStorage):
     async def gates(self, now: float) -> list[GateNote]:
         return await super().gates(0.0)
 
 
 @caught_by("gates_are_known")
-class GatesOfOneWorker(MemoryStorage):
+class GatesOfOneWorker(ModelStorage):
     """Whoever did not close a gate cannot open it."""
 
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
@@ -195,7 +195,7 @@ class GatesOfOneWorker(MemoryStorage):
 
 
 @caught_by("gates_are_known")
-class AlarmsEachTime(MemoryStorage):
+class AlarmsEachTime(ModelStorage):
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
         for posted in self._t.gates.values():
             posted.parked = False
@@ -203,13 +203,13 @@ class AlarmsEachTime(MemoryStorage):
 
 
 @caught_by("crashes_are_counted")
-class SuspectsNobody(MemoryStorage):
+class SuspectsNobody(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         return [replace(chunk, part=0) for chunk in await super().lease(*arguments, **named)]
 
 
 @caught_by("crashes_are_counted")
-class SuspectsEverybody(MemoryStorage):
+class SuspectsEverybody(ModelStorage):
     """A lease given back counts as a crash."""
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
@@ -221,7 +221,7 @@ class SuspectsEverybody(MemoryStorage):
 
 
 @caught_by("crashes_are_counted")
-class BlamesTheUnmarked(MemoryStorage):
+class BlamesTheUnmarked(ModelStorage):
     async def lease(self, *arguments: Any, now: float, **named: Any) -> list[Chunk]:
         for piece in self._t.pieces.values():
             if piece.owner and piece.ready_at <= now and piece.part:
@@ -230,7 +230,7 @@ class BlamesTheUnmarked(MemoryStorage):
 
 
 @caught_by("suspects_stay_together")
-class KeepsMarks(MemoryStorage):
+class KeepsMarks(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         marked = {piece.id: piece.states for piece in self._t.pieces.values() if b"\xfd" in piece.states}
         chunks = await super().lease(*arguments, **named)
@@ -238,20 +238,20 @@ class KeepsMarks(MemoryStorage):
 
 
 @caught_by("suspects_stay_together")
-class NeverMarks(MemoryStorage):
+class NeverMarks(ModelStorage):
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         return await super().settle([replace(settlement, marks=[]) for settlement in settlements], now)
 
 
 @caught_by("suspects_stay_together")
-class LeasesSuspectsAtOnce(MemoryStorage):
+class LeasesSuspectsAtOnce(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         chunks = await super().lease(*arguments, **named)
         return chunks + await super().lease(*arguments, **named)
 
 
 @caught_by("poison_is_found")
-class ForgivesPoison(MemoryStorage):
+class ForgivesPoison(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         for piece in self._t.pieces.values():
             piece.crashes = min(piece.crashes, 1)
@@ -259,14 +259,14 @@ class ForgivesPoison(MemoryStorage):
 
 
 @caught_by("poison_is_found")
-class CountsCrashesAsAttempts(MemoryStorage):
+class CountsCrashesAsAttempts(ModelStorage):
     async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
         chunks = await super().lease(*arguments, **named)
         return [replace(chunk, attempt=chunk.attempt + (chunk.part > 0)) for chunk in chunks]
 
 
 @caught_by("long_targets_take_turns")
-class AllAtOnce(MemoryStorage):
+class AllAtOnce(ModelStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         answers = await super().put(submissions, now)
         for (app, binding), lanes in self._t.lanes.items():
@@ -276,7 +276,7 @@ class AllAtOnce(MemoryStorage):
 
 
 @caught_by("long_targets_take_turns")
-class NeverItsTurn(MemoryStorage):
+class NeverItsTurn(ModelStorage):
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         lanes = self._t.lanes.get((app, binding), ())
         kept = [lane.expansions for lane in lanes]
@@ -289,7 +289,7 @@ class NeverItsTurn(MemoryStorage):
 
 
 @caught_by("long_targets_take_turns")
-class TurnsByAge(MemoryStorage):
+class TurnsByAge(ModelStorage):
     """What takes its turn is due since it was sent, and so goes before all that was sent meanwhile."""
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
@@ -303,13 +303,13 @@ class TurnsByAge(MemoryStorage):
 
 
 @caught_by("endpoints_are_held")
-class HoldsForEver(MemoryStorage):
+class HoldsForEver(ModelStorage):
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         return await super().resolve(ids, 0.0)
 
 
 @caught_by("endpoints_are_held")
-class HoldsForAnyRetry(MemoryStorage):
+class HoldsForAnyRetry(ModelStorage):
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         for settlement in settlements:
             settlement.retries = [RetryRow(*row[:5], True) for row in settlement.retries]
@@ -317,7 +317,7 @@ class HoldsForAnyRetry(MemoryStorage):
 
 
 @caught_by("later_ones_supersede")
-class SupersedesBackwards(MemoryStorage):
+class SupersedesBackwards(ModelStorage):
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         note = self._t.notes.get(id)
         if note is None:
@@ -329,7 +329,7 @@ class SupersedesBackwards(MemoryStorage):
 
 
 @caught_by("later_ones_supersede")
-class SupersedesForTheCancelled(MemoryStorage):
+class SupersedesForTheCancelled(ModelStorage):
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         stopped = {note: note.stopped for note in self._t.notes.values()}
         for note in stopped:
@@ -341,7 +341,7 @@ class SupersedesForTheCancelled(MemoryStorage):
 
 
 @caught_by("later_ones_supersede")
-class SupersedesUnfinishedOnly(MemoryStorage):
+class SupersedesUnfinishedOnly(ModelStorage):
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         place = ("default", "k")
         kept: list[Note] = self._t.collapsible.get(place, [])
@@ -352,7 +352,7 @@ class SupersedesUnfinishedOnly(MemoryStorage):
 
 
 @caught_by("backlog_is_counted")
-class CountsWhatHasEnded(MemoryStorage):
+class CountsWhatHasEnded(ModelStorage):
     async def backlog(self, app: str) -> Backlog:
         backlog = await super().backlog(app)
         total = sum(note.total + len(note.expansions) for note in self._t.unfinished.values() if note.sub.app == app)
@@ -360,13 +360,13 @@ class CountsWhatHasEnded(MemoryStorage):
 
 
 @caught_by("backlog_is_counted")
-class CountsEveryApp(MemoryStorage):
+class CountsEveryApp(ModelStorage):
     async def backlog(self, app: str) -> Backlog:
         return await super().backlog("default")
 
 
 @caught_by("erasing_forgets")
-class KeepsTags(MemoryStorage):
+class KeepsTags(ModelStorage):
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         tags = {each.id: each.tags for each in self._t.directory.endpoints.values() if each.user == user}
         count = await super().erase_user(app, user, now, audit=audit)
@@ -376,7 +376,7 @@ class KeepsTags(MemoryStorage):
 
 
 @caught_by("erasing_forgets")
-class ErasesTheActive(MemoryStorage):
+class ErasesTheActive(ModelStorage):
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         users = self._t.directory.users
         former = [id for id in users.get((app, user), []) if self._t.directory.endpoints[id].state != "active"]
@@ -386,7 +386,7 @@ class ErasesTheActive(MemoryStorage):
 
 
 @caught_by("erasing_forgets")
-class TellsWhomItForgot(MemoryStorage):
+class TellsWhomItForgot(ModelStorage):
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         before = len(self._t.events)
         count = await super().erase_user(app, user, now, audit=audit)
@@ -395,7 +395,7 @@ class TellsWhomItForgot(MemoryStorage):
 
 
 @caught_by("addressed_are_found")
-class NamesNoLists(MemoryStorage):
+class NamesNoLists(ModelStorage):
     async def addressed(
         self, app: str, user: str, *, after: int = 0, limit: int = 1000
     ) -> tuple[list[str], int | None]:
@@ -404,14 +404,14 @@ class NamesNoLists(MemoryStorage):
 
 
 @caught_by("decisions_are_explained")
-class ExplainsNothing(MemoryStorage):
+class ExplainsNothing(ModelStorage):
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         steps = await super().explain(id, endpoint)
         return steps and steps[:2]
 
 
 @caught_by("decisions_are_explained")
-class ExplainsTheNeighbours(MemoryStorage):
+class ExplainsTheNeighbours(ModelStorage):
     """The steps of a chunk are told of all in it, also of who had ended or left by then."""
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
@@ -427,14 +427,14 @@ class ExplainsTheNeighbours(MemoryStorage):
 
 
 @caught_by("crashes_are_explained")
-class ForgetsWhoWasLost(MemoryStorage):
+class ForgetsWhoWasLost(ModelStorage):
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         steps = await super().explain(id, endpoint)
         return steps and [step for step in steps if step.what != "taken over"]
 
 
 @caught_by("pauses_are_explained")
-class KeepsTheWordPaused(MemoryStorage):
+class KeepsTheWordPaused(ModelStorage):
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         pieces = [(_of(self, settlement), settlement.release) for settlement in settlements]
         answers = await super().settle(settlements, now)
@@ -446,7 +446,7 @@ class KeepsTheWordPaused(MemoryStorage):
 
 
 @caught_by("bindings_are_retried")
-class RetriesEverything(MemoryStorage):
+class RetriesEverything(ModelStorage):
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         for piece in self._t.pieces.values():
             piece.waiting = "gate"
@@ -454,15 +454,15 @@ class RetriesEverything(MemoryStorage):
 
 
 @caught_by("bindings_are_retried")
-class OnlyNudges(MemoryStorage):
+class OnlyNudges(ModelStorage):
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
         known = self._t.controls.get((app, binding), Control())
         self._t.controls[app, binding] = replace(known, nudge=known.nudge + 1)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
-async def test_a_broken_storage_is_caught(broken: type[MemoryStorage]) -> None:
-    def make(context: StorageContext) -> MemoryStorage:
+async def test_a_broken_storage_is_caught(broken: type[ModelStorage]) -> None:
+    def make(context: StorageContext) -> ModelStorage:
         return broken("", context)
 
     with pytest.raises(AssertionError, match=BROKEN[broken]) as caught:

@@ -8,8 +8,8 @@ import pytest
 
 from fanout.core.records import Expired
 from fanout.plugin import StorageContext
-from fanout.storage.memory.store import MemoryStorage
 from fanout.testing.storage import run_check
+from tests.oracle.store import ModelStorage
 
 pytestmark = pytest.mark.anyio
 
@@ -18,18 +18,18 @@ RETIMED = "what_we_made_is_retimed"
 UNEXPANDED = "what_expires_before_it_is_expanded_says_so"
 
 
-class KnowsNoTime(MemoryStorage):
+class KnowsNoTime(ModelStorage):
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         return (await super().waiting(app, binding, now))[0], None
 
 
-class LooksEveryMinute(MemoryStorage):
+class LooksEveryMinute(ModelStorage):
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         ready, later = await super().waiting(app, binding, now)
         return ready, later and min(later, now + 60)
 
 
-class ForgetsSchedules(MemoryStorage):
+class ForgetsSchedules(ModelStorage):
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         schedules, self._t.schedules = self._t.schedules, {}
         answer = await super().waiting(app, binding, now)
@@ -37,13 +37,13 @@ class ForgetsSchedules(MemoryStorage):
         return answer
 
 
-class SleepsBesideWork(MemoryStorage):
+class SleepsBesideWork(ModelStorage):
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         ready, later = await super().waiting(app, binding, now)
         return ready, None if any(ready) else later
 
 
-class EndsThemInSilence(MemoryStorage):
+class EndsThemInSilence(ModelStorage):
     async def expire(self, now: float, *, limit: int) -> Expired:
         expired = await super().expire(now, limit=limit)
         for note in self._t.notes.values():
@@ -51,17 +51,17 @@ class EndsThemInSilence(MemoryStorage):
         return expired
 
 
-class CountsNone(MemoryStorage):
+class CountsNone(ModelStorage):
     async def expire(self, now: float, *, limit: int) -> Expired:
         return Expired(await super().expire(now, limit=limit))
 
 
-class LeavesItAhead(MemoryStorage):
+class LeavesItAhead(ModelStorage):
     async def retime(self, now: float, *, stepped: bool = False) -> bool:
         return False
 
 
-class RetimesWishes(MemoryStorage):
+class RetimesWishes(ModelStorage):
     async def retime(self, now: float, *, stepped: bool = False) -> bool:
         moved = await super().retime(now, stepped=stepped)
         for note in self._t.unfinished.values():
@@ -69,7 +69,7 @@ class RetimesWishes(MemoryStorage):
         return moved
 
 
-class MakesItAllDue(MemoryStorage):
+class MakesItAllDue(ModelStorage):
     async def retime(self, now: float, *, stepped: bool = False) -> bool:
         for note in self._t.unfinished.values():
             for retry in note.retries.values():
@@ -92,8 +92,8 @@ class MakesItAllDue(MemoryStorage):
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-async def test_a_broken_storage_is_caught(broken: type[MemoryStorage], check: str) -> None:
-    def make(context: StorageContext) -> MemoryStorage:
+async def test_a_broken_storage_is_caught(broken: type[ModelStorage], check: str) -> None:
+    def make(context: StorageContext) -> ModelStorage:
         return broken("", context)
 
     with pytest.raises(AssertionError, match=check):

@@ -11,48 +11,48 @@ import pytest
 
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.plugin import StorageContext
-from fanout.storage.memory.fleet import MemoryFleet
-from fanout.storage.memory.store import MemoryStorage
-from fanout.storage.memory.tables import binding_tables
 from fanout.testing.storage import run_check
 from fanout.testing.storage_kit import T0
+from tests.oracle.fleet import ModelFleet
+from tests.oracle.store import ModelStorage
+from tests.oracle.tables import binding_tables
 
 pytestmark = pytest.mark.anyio
 
 
-class NeverKnown(MemoryFleet):
+class NeverKnown(ModelFleet):
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
         await super().beat(worker, now, until)
         return False
 
 
-class KeepsTheLongest(MemoryFleet):
+class KeepsTheLongest(ModelFleet):
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
         known = self._t.workers.get(worker.id)
         return await super().beat(worker, now, max(until, known.until if known else 0.0))
 
 
-class CountsAllLeases(MemoryFleet):
+class CountsAllLeases(ModelFleet):
     async def workers(self, now: float) -> list[WorkerNote]:
         return [replace(each, leases=len(self._t.pieces)) for each in await super().workers(now)]
 
 
-class HidesTheDead(MemoryFleet):
+class HidesTheDead(ModelFleet):
     async def workers(self, now: float) -> list[WorkerNote]:
         return [each for each in await super().workers(now) if each.until > now]
 
 
-class BuriesTheLiving(MemoryFleet):
+class BuriesTheLiving(ModelFleet):
     async def bury(self, now: float) -> list[str]:
         return await super().bury(now + 5)
 
 
-class BuriesNobody(MemoryFleet):
+class BuriesNobody(ModelFleet):
     async def bury(self, now: float) -> list[str]:
         return []
 
 
-class ForgetsLeases(MemoryFleet):
+class ForgetsLeases(ModelFleet):
     async def bury(self, now: float) -> list[str]:
         dead = [id for id, note in self._t.workers.items() if note.until <= now]
         for id in dead:
@@ -60,7 +60,7 @@ class ForgetsLeases(MemoryFleet):
         return dead
 
 
-class GivesBack(MemoryFleet):
+class GivesBack(ModelFleet):
     """As if they had been given back: no crash is counted."""
 
     async def bury(self, now: float) -> list[str]:
@@ -71,7 +71,7 @@ class GivesBack(MemoryFleet):
         return dead
 
 
-class LeavesLeases(MemoryFleet):
+class LeavesLeases(ModelFleet):
     async def leave(self, worker: str) -> None:
         for piece in self._t.pieces.values():
             if piece.owner == worker:
@@ -80,28 +80,28 @@ class LeavesLeases(MemoryFleet):
         await super().leave(worker)
 
 
-class WholeForEach(MemoryFleet):
+class WholeForEach(ModelFleet):
     async def share(self, worker: str, name: str, **more: Any) -> float:
         await super().share(worker, name, **more)
         return float(more["rate"])
 
 
-class AtOnce(MemoryFleet):
+class AtOnce(ModelFleet):
     async def share(self, worker: str, name: str, *, held: float, **more: Any) -> float:
         return await super().share(worker, name, held=0.0, **more)
 
 
-class EqualParts(MemoryFleet):
+class EqualParts(ModelFleet):
     async def share(self, worker: str, name: str, *, demand: float, **more: Any) -> float:
         return await super().share(worker, name, demand=math.inf, **more)
 
 
-class OneRate(MemoryFleet):
+class OneRate(ModelFleet):
     async def share(self, worker: str, name: str, **more: Any) -> float:
         return await super().share(worker, "rate", **more)
 
 
-class DeadKeepTheirs(MemoryFleet):
+class DeadKeepTheirs(ModelFleet):
     async def share(self, worker: str, name: str, **more: Any) -> float:
         workers = dict(self._t.workers)
         if worker in workers:
@@ -111,28 +111,28 @@ class DeadKeepTheirs(MemoryFleet):
         return answer
 
 
-class LatestToken(MemoryFleet):
+class LatestToken(ModelFleet):
     async def token(
         self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
     ) -> SharedToken | None:
         return await super().token(name, now, offer=offer)
 
 
-class FirstToken(MemoryFleet):
+class FirstToken(ModelFleet):
     async def token(
         self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
     ) -> SharedToken | None:
         return await super().token(name, now, offer=offer, spacing=1e9)
 
 
-class OwnToken(MemoryFleet):
+class OwnToken(ModelFleet):
     async def token(
         self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
     ) -> SharedToken | None:
         return offer or await super().token(name, now)
 
 
-BROKEN: list[tuple[type[MemoryFleet], str]] = [
+BROKEN: list[tuple[type[ModelFleet], str]] = [
     (NeverKnown, "workers_are_known"),
     (KeepsTheLongest, "workers_are_known"),
     (CountsAllLeases, "workers_are_known"),
@@ -153,9 +153,9 @@ BROKEN: list[tuple[type[MemoryFleet], str]] = [
 ]
 
 
-def maker(fleet: type[MemoryFleet]) -> Callable[[StorageContext], MemoryStorage]:
-    def make(context: StorageContext) -> MemoryStorage:
-        storage = MemoryStorage("", context)
+def maker(fleet: type[ModelFleet]) -> Callable[[StorageContext], ModelStorage]:
+    def make(context: StorageContext) -> ModelStorage:
+        storage = ModelStorage("", context)
         storage.fleet = fleet(storage._t)
         return storage
 
@@ -163,14 +163,14 @@ def maker(fleet: type[MemoryFleet]) -> Callable[[StorageContext], MemoryStorage]
 
 
 @pytest.mark.parametrize(("fleet", "check"), BROKEN, ids=lambda each: getattr(each, "__name__", each))
-async def test_what_is_broken_is_caught(fleet: type[MemoryFleet], check: str) -> None:
+async def test_what_is_broken_is_caught(fleet: type[ModelFleet], check: str) -> None:
     with pytest.raises(AssertionError, match=check):
         await run_check(check, maker(fleet))
-    await run_check(check, maker(MemoryFleet))
+    await run_check(check, maker(ModelFleet))
 
 
 async def test_a_worker_that_forgets_its_fence_is_caught() -> None:
-    class Unfenced(MemoryFleet):
+    class Unfenced(ModelFleet):
         async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
             await super().beat(worker, now, until)
             return True

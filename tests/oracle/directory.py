@@ -1,4 +1,4 @@
-"""The directory in memory: registration, interning, and what becomes of an endpoint afterwards."""
+"""The directory: registration, interning, and what becomes of an endpoint afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fanout.core.address import Address
 from fanout.core.model import Endpoint, EndpointState, Registration, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.storage.erasing import SHADOW
-from fanout.storage.memory.tables import Tables, log
+from tests.oracle.tables import Tables, log
 
 __all__ = [
     "audience",

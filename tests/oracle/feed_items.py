@@ -1,4 +1,4 @@
-"""Feed items read in memory."""
+"""Feed items read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from fanout.core.counts import Counts
 from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
-from fanout.storage.memory.feed_tables import Entry
-from fanout.storage.memory.tables import Tables
+from tests.oracle.feed_tables import Entry
+from tests.oracle.tables import Tables
 
 __all__ = ["counts", "find", "look", "mine", "page", "touched"]
 

@@ -1,4 +1,4 @@
-"""Lease, extend, and what could be leased, in memory."""
+"""Lease, extend, and what could be leased."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fanout.core.records import Chunk, Step
 from fanout.core.statemap import DOUBTFUL, close
 from fanout.core.states import Waiting
 from fanout.plugin import StorageContext
-from fanout.storage.memory.lanes import Lane
-from fanout.storage.memory.pieces import take_retries
-from fanout.storage.memory.tables import Piece, Retry, Tables, binding_tables, finish
-from fanout.storage.memory.takeover import take_over
+from tests.oracle.lanes import Lane
+from tests.oracle.pieces import take_retries
+from tests.oracle.tables import Piece, Retry, Tables, binding_tables, finish
+from tests.oracle.takeover import take_over
 
 __all__ = ["extend", "held", "lease", "waiting"]
 

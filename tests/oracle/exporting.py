@@ -1,8 +1,8 @@
-"""Which notifications are addressed to a user, in memory: what an export asks for."""
+"""Which notifications are addressed to a user: what an export asks for."""
 
 from __future__ import annotations
 
-from fanout.storage.memory.tables import Note, Tables
+from tests.oracle.tables import Note, Tables
 
 __all__ = ["addressed"]
 

@@ -1,4 +1,4 @@
-"""Subscriptions in memory."""
+"""Subscriptions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
 from fanout.core.model import EndpointState
 from fanout.core.records import AddressMoved
-from fanout.storage.memory import directory
-from fanout.storage.memory.tables import Tables, log
+from tests.oracle import directory
+from tests.oracle.tables import Tables, log
 
 __all__ = ["by_unsid", "drop", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 

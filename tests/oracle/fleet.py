@@ -1,4 +1,4 @@
-"""The fleet facet in memory: `MemoryStorage.fleet`."""
+"""The fleet facet: `ModelStorage.fleet`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import replace
 
 from fanout.core.fleet import Part, SharedToken, WorkerNote, grant, outlived, supersedes
-from fanout.storage.memory.tables import Piece, Tables, binding_tables
+from tests.oracle.tables import Piece, Tables, binding_tables
 
-__all__ = ["MemoryFleet"]
+__all__ = ["ModelFleet"]
 
 
-class MemoryFleet:
+class ModelFleet:
     """`plugin.fleet.Fleet` over the tables."""
 
     def __init__(self, tables: Tables) -> None:

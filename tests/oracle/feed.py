@@ -1,4 +1,4 @@
-"""The feed facet in memory: `MemoryStorage.feed`."""
+"""The feed facet: `ModelStorage.feed`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
-from fanout.storage.memory import feed_items, feed_subscriptions
-from fanout.storage.memory.tables import Tables
+from tests.oracle import feed_items, feed_subscriptions
+from tests.oracle.tables import Tables
 
-__all__ = ["MemoryFeed"]
+__all__ = ["ModelFeed"]
 
 
-class MemoryFeed:
+class ModelFeed:
     """`plugin.feed.Feed` over the tables."""
 
     def __init__(self, tables: Tables) -> None:

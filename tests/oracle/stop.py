@@ -1,4 +1,4 @@
-"""What ends deliveries without a send, in memory: cancelling, superseding, running out of time."""
+"""What ends deliveries without a send: cancelling, superseding, running out of time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import islice
 from fanout.core.statemap import close
 from fanout.core.states import DeliveryState
 from fanout.plugin import StorageContext
-from fanout.storage.memory.pause import unpause
-from fanout.storage.memory.pieces import take_retries
-from fanout.storage.memory.tables import Note, Tables, binding_tables, finish
+from tests.oracle.pause import unpause
+from tests.oracle.pieces import take_retries
+from tests.oracle.tables import Note, Tables, binding_tables, finish
 
 __all__ = ["end_open", "stop"]
 

@@ -1,4 +1,4 @@
-"""How things stand, in memory: status, deliveries, what is outstanding and how much."""
+"""How things stand: status, deliveries, what is outstanding and how much."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fanout.core.model import EndpointState
 from fanout.core.records import Backlog, EndpointRow, Status, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.core.states import UNEXPANDED, DeliveryState, Waiting
-from fanout.storage.memory.directory import covers
-from fanout.storage.memory.gates import covering
-from fanout.storage.memory.tables import Note, Piece, Retry, Tables
+from tests.oracle.directory import covers
+from tests.oracle.gates import covering
+from tests.oracle.tables import Note, Piece, Retry, Tables
 
 __all__ = ["backlog", "deliveries", "outstanding", "rows", "status", "stored", "superseded"]
 

@@ -1,4 +1,4 @@
-"""Erasing a user, in memory: everywhere that an id, an address or a text of the user stands."""
+"""Erasing a user: everywhere that an id, an address or a text of the user stands."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fanout.core.address import Address
 from fanout.core.model import EndpointState, Target
 from fanout.plugin import StorageContext
 from fanout.storage.erasing import BLANK
-from fanout.storage.memory import directory, feed_tidy
-from fanout.storage.memory.stop import stop
-from fanout.storage.memory.tables import Note, Tables
+from tests.oracle import directory, feed_tidy
+from tests.oracle.stop import stop
+from tests.oracle.tables import Note, Tables
 
 __all__ = ["erase"]
 

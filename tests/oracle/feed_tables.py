@@ -1,4 +1,4 @@
-"""What the memory storage holds of the feed."""
+"""What the model holds of the feed."""
 
 from __future__ import annotations
 

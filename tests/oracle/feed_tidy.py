@@ -1,12 +1,12 @@
-"""What time and erasure take out of the feed, in memory."""
+"""What time and erasure take out of the feed."""
 
 from __future__ import annotations
 
 from fanout.core.feed import user_digest
 from fanout.plugin import StorageContext
-from fanout.storage.memory.feed_subscriptions import drop
-from fanout.storage.memory.feed_writing import write_tombstones
-from fanout.storage.memory.tables import Tables
+from tests.oracle.feed_subscriptions import drop
+from tests.oracle.feed_writing import write_tombstones
+from tests.oracle.tables import Tables
 
 __all__ = ["erase", "expire", "prune"]
 

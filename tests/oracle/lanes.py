@@ -1,4 +1,4 @@
-"""What one lane of one binding waits with, in memory."""
+"""What one lane of one binding waits with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fanout.storage.memory.tables import Expansion, Note, Piece, Retry
+    from tests.oracle.tables import Expansion, Note, Piece, Retry
 
 __all__ = ["Lane"]
 

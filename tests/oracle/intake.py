@@ -1,4 +1,4 @@
-"""Put and expand in memory: from a submission to chunks, at once or when its time has come."""
+"""Put and expand: from a submission to chunks, at once or when its time has come."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fanout.core.codec import digest
 from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.plugin import StorageContext
-from fanout.storage.memory import directory
-from fanout.storage.memory.feed_writing import admits, narrow, put_with_feed
-from fanout.storage.memory.lanes import Lane
-from fanout.storage.memory.pieces import add_piece
-from fanout.storage.memory.stop import stop
-from fanout.storage.memory.tables import Expansion, Note, Piece, Tables, binding_tables, finish
+from tests.oracle import directory
+from tests.oracle.feed_writing import admits, narrow, put_with_feed
+from tests.oracle.lanes import Lane
+from tests.oracle.pieces import add_piece
+from tests.oracle.stop import stop
+from tests.oracle.tables import Expansion, Note, Piece, Tables, binding_tables, finish
 
 __all__ = ["expand", "put"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fanout.storage.memory.tables import Tables, binding_tables
+from tests.oracle.tables import Tables, binding_tables
 
 __all__ = ["retime"]
 

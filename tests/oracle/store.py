@@ -1,4 +1,4 @@
-"""The memory storage itself: the contract's methods over the tables."""
+"""The model itself: the contract's methods over the tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from fanout.core.records import (
 )
 from fanout.errors import NotFound
 from fanout.plugin import StorageContext
-from fanout.storage.memory import (
+from tests.oracle import (
     directory,
     erasing,
     explain,
@@ -46,29 +46,29 @@ from fanout.storage.memory import (
     stop,
     watch,
 )
-from fanout.storage.memory.access import MemoryAccess
-from fanout.storage.memory.feed import MemoryFeed
-from fanout.storage.memory.feed_tables import FeedTables
-from fanout.storage.memory.fleet import MemoryFleet
-from fanout.storage.memory.tables import Note, Tables, write
+from tests.oracle.access import ModelAccess
+from tests.oracle.feed import ModelFeed
+from tests.oracle.feed_tables import FeedTables
+from tests.oracle.fleet import ModelFleet
+from tests.oracle.tables import Note, Tables, write
 
-__all__ = ["MemoryStorage"]
+__all__ = ["ModelStorage"]
 
 
-class MemoryStorage:
-    """A `Storage` in this process's memory. What it holds ends with it."""
+class ModelStorage:
+    """A `Storage` of dictionaries."""
 
     shared = False
     in_order = True
     inbox = None
 
     def __init__(self, location: str, context: StorageContext) -> None:
-        self.location = f"memory:{location}"
+        self.location = f"model:{location}"
         self._context = context
         self._t = Tables(feed=FeedTables(identity=randbits(32)), secret=token_bytes(32))
-        self.feed = MemoryFeed(self._t)
-        self.access = MemoryAccess(self._t)
-        self.fleet = MemoryFleet(self._t)
+        self.feed = ModelFeed(self._t)
+        self.access = ModelAccess(self._t)
+        self.fleet = ModelFleet(self._t)
 
     async def __aenter__(self) -> Self:
         return self
