@@ -62,7 +62,7 @@ def _process(view: EngineView, storage_up: bool, age: float, lag: Histogram | No
     stale = Family(
         "fanout_storage_stale_seconds",
         "gauge",
-        "How old is what is told of the database; 0 where it has just been asked.",
+        "Age of the values that are read from the database; 0 where it has just answered.",
     )
     stale.add(age)
     stuck = Family("fanout_results_stuck", "gauge", "1 while results cannot be stored (disk full): nothing is sent.")
@@ -95,7 +95,7 @@ def _process(view: EngineView, storage_up: bool, age: float, lag: Histogram | No
 
 
 def _config(state: ConfigState) -> list[Family]:
-    changes = Family("fanout_config_changes_total", "counter", "Changed configurations, by what became of them.")
+    changes = Family("fanout_config_changes_total", "counter", "Changed configurations, by their result.")
     changes.add(state.taken, result="taken")
     changes.add(state.refused, result="refused")
     refused = Family(
@@ -127,7 +127,7 @@ def _queue(view: EngineView, stored: Mapping[str, Stored]) -> list[Family]:
     waiting = Family(
         "fanout_deliveries_waiting",
         "gauge",
-        f"Deliveries that have not ended, by what they wait for (leased: a worker has them). {_EVERYWHERE}",
+        f"Deliveries that have not ended, by their waiting reason (leased: a worker has them). {_EVERYWHERE}",
     )
     deliveries = Family("fanout_backlog_deliveries", "gauge", f"Deliveries accepted and not ended. {_EVERYWHERE}")
     size = Family("fanout_backlog_bytes", "gauge", f"Bytes of content accepted and not ended. {_EVERYWHERE}")
@@ -146,10 +146,10 @@ def _counted(bindings: Sequence[BindingView]) -> list[Family]:
     attempts = Family("fanout_attempts_total", "counter", "Attempts that reached for the network.")
     size = Family("fanout_attempt_bytes_total", "counter", "Bytes of payload in attempts, as the gateway counts them.")
     ended = Family("fanout_deliveries_total", "counter", "Deliveries that this process settled, by how they ended.")
-    retries = Family("fanout_retries_total", "counter", "Deliveries put off on their own, by what they wait for.")
-    releases = Family("fanout_releases_total", "counter", "Chunks given back unfinished, by what they wait for.")
+    retries = Family("fanout_retries_total", "counter", "Deliveries put off by themselves, by their waiting reason.")
+    releases = Family("fanout_releases_total", "counter", "Chunks given back unfinished, by their waiting reason.")
     stale = Family("fanout_stale_leases_total", "counter", "Leases that another worker had taken over.")
-    faults = Family("fanout_faults_total", "counter", "Times that a plugin did what its contract forbids.")
+    faults = Family("fanout_faults_total", "counter", "Breaches of contract by a plugin.")
     lag = Family(
         "fanout_delivery_seconds", "histogram", "From when a delivery was due until its acceptance was stored."
     )
@@ -181,7 +181,9 @@ def _standing(bindings: Sequence[BindingView]) -> list[Family]:
         "fanout_topic_gates", "gauge", "Topics that an answer of the gateway held back, by the state of their gate."
     )
     paused = Family("fanout_binding_paused", "gauge", "1 while an operator holds the binding.")
-    breakers = Family("fanout_breakers", "gauge", "Gates that stay closed until somebody mends something.")
+    breakers = Family(
+        "fanout_breakers", "gauge", "Gates that stay closed until an operator repairs a credential, topic or project."
+    )
     flight = Family("fanout_in_flight", "gauge", "Sends without an outcome.")
     limit = Family("fanout_in_flight_limit", "gauge", "Sends that may be under way, over all groups.")
     capacity = Family("fanout_in_flight_capacity", "gauge", "Sends that the connections would take at once.")
@@ -209,7 +211,7 @@ def _standing(bindings: Sequence[BindingView]) -> list[Family]:
 def _connections(bindings: Sequence[BindingView]) -> list[Family]:
     connections = Family("fanout_connections", "gauge", "Connections to the gateway that take requests.")
     requests = Family("fanout_connection_requests", "gauge", "Requests on the wire or waiting for it.")
-    events = Family("fanout_connection_events_total", "counter", "What happened to connections and requests on them.")
+    events = Family("fanout_connection_events_total", "counter", "Events of connections and of requests on them.")
     for each in bindings:
         labels = {"app": each.app, "binding": each.binding}
         for name, value in (each.connections or {}).items():

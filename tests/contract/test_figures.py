@@ -41,7 +41,8 @@ def test_each_plot_is_drawn_from_the_run() -> None:
 
 def test_a_figure_outside_the_tables_would_be_a_second_one() -> None:
     """Speeds and costs stand in the tables alone, so that no page can give another value. Code blocks hold settings."""
-    for page, text in PAGES.items():
+    others = [*(ROOT / "transports").glob("*/README.md"), ROOT / "deploy" / "README.md", ROOT / "ARCHITECTURE.md"]
+    for page, text in {**PAGES, **{str(file): file.read_text(encoding="utf-8") for file in others}}.items():
         if page not in _HISTORY:
             plain = re.sub(r"```.*?```", "", _PLACE.sub("", text), flags=re.DOTALL)
             assert not (found := [each[0] for each in _FIGURE.finditer(plain)]), f"{page}: {found}"
