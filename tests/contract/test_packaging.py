@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import subprocess
 import sys
 import tomllib
@@ -64,13 +63,6 @@ def test_every_extra_that_a_plugin_names_exists() -> None:
             module, _, attribute = value.partition(":")
             extra = getattr(import_module(module), attribute).extra
             assert not extra or extra in PROJECT["optional-dependencies"], f"{name} names the extra {extra!r}"
-
-
-def test_files_are_short() -> None:
-    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES}
-    too_long = {str(file.relative_to(ROOT)): lines for file, lines in lengths.items() if lines > 500}
-    assert not too_long
-    assert statistics.median(lengths.values()) < 200
 
 
 def test_each_folder_says_what_it_is_for() -> None:
