@@ -18,7 +18,8 @@ from fanout.http.dial import Resolver
 from fanout.http.guard import GuardedUrl, HostGuard, HostRefused
 from fanout.http.guard_resolver import GuardedResolver, NotPublic
 from fanout.http.hpack_encoder import Head, literal
-from fanout.http.http1 import Http1Client, Http1Settings
+from fanout.http.http1 import Http1Client
+from fanout.http.http1_values import Http1Settings
 from fanout.http.oauth import fetch_token, read_token
 from fanout.http.pool import H2Pool
 from fanout.http.response import RequestFailed, Response

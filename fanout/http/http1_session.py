@@ -13,8 +13,8 @@ from yarl import URL
 
 from fanout.core.proxy import Egress
 from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
-from fanout.http.http1 import Http1Response, Http1Settings
 from fanout.http.http1_connection import Handler, NoAnswerCame, Wire
+from fanout.http.http1_values import Http1Response, Http1Settings
 from fanout.http.response import RequestFailed, Response
 
 __all__ = ["Session"]

@@ -31,7 +31,20 @@ from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
-from fanout.service.v1 import audit, endpoints, export, health, keys, me, notifications, users, withdrawal
+from fanout.service.v1 import (
+    audit,
+    endpoints,
+    events,
+    export,
+    health,
+    keys,
+    me,
+    notifications,
+    subscriptions,
+    users,
+    withdrawal,
+)
+from fanout.service.v1 import feed as feed_routes
 from fanout.service.web import reference
 from fanout.service.web import routes as web
 
@@ -81,6 +94,7 @@ def create_app(
     )
 
     service.feed_is_hosts = host_feed
+    service.feed.hub.authenticator = known
     if authenticator is None and isinstance(known, Authenticator):
         known.granted = service.granted  # a host's own knows its own callers
     if engine.watcher is not None and engine.watcher.settings.service is settings.service:
@@ -125,7 +139,9 @@ def create_app(
         withdrawal.router,
         keys.router,
         me.router,
-        *service.feed.routers(known),
+        subscriptions.router,
+        events.router,
+        feed_routes.router,
         health.router,
         web.router,
         reference.router,

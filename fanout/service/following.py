@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from fanout.config import Owner, ServiceSettings
 from fanout.service.auth.authenticator import Authenticator, Callers
-
-if TYPE_CHECKING:
-    from fanout.service.call import Service
+from fanout.service.feed import FeedService
 
 __all__ = ["Follows", "owner_of"]
 
@@ -19,9 +17,29 @@ Follows: TypeAlias = Callable[[ServiceSettings], ServiceSettings]
 file."""
 
 
+class Follower(Protocol):
+    """The service, as far as it follows the file."""
+
+    feed_is_hosts: bool
+
+    @property
+    def authenticator(self) -> object:
+        """Its authenticator, which may be a host's own."""
+        ...
+
+    @property
+    def feed(self) -> FeedService:
+        """Its feed, of which limits and streams follow."""
+        ...
+
+    def use(self, settings: ServiceSettings, /) -> None:
+        """Take these settings into use."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    service: Service
+    service: Follower
     settings: ServiceSettings
     callers: Callers | None
 
@@ -40,7 +58,7 @@ class _Taken:
         """Nothing was opened for it."""
 
 
-def owner_of(service: Service, follows: Follows) -> Owner[ServiceSettings]:
+def owner_of(service: Follower, follows: Follows) -> Owner[ServiceSettings]:
     """The observer of a `Watcher`: callers, limits, origins and proxies of this service change with the file.
 
     A host's own authenticator knows its own callers, and keeps them.

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from fanout.plugin import Clock, Context, Secret
+from fanout_apns.making import make
 from fanout_apns.settings import ApnsSettings
 from fanout_apns.simulator import ApnsSimulator
-from fanout_apns.transport import ApnsTransport, make
+from fanout_apns.transport import ApnsTransport
 
 
 class RealClock:

@@ -44,10 +44,10 @@ from fanout.testing.clock import VirtualClock
 from fanout.testing.simulator.certificates import Authority
 from fanout_apns.certificate import Validity, parse
 from fanout_apns.diagnosis import diagnose, judge
+from fanout_apns.making import make
 from fanout_apns.outcome import of_failure
 from fanout_apns.settings import ApnsSettings
 from fanout_apns.simulator import ApnsSimulator
-from fanout_apns.transport import make
 from tests.http.alerts import Office, refusing
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +194,7 @@ from fanout.plugin import ConfigurationError, Context
 from fanout.testing.clock import VirtualClock
 from fanout.testing.simulator.certificates import Authority
 from fanout_apns.settings import ApnsSettings
-from fanout_apns.transport import make
+from fanout_apns.making import make
 async def main():
     settings = ApnsSettings(topic="a.b", cert_file=Path(sys.argv[1]), cert_key_file=Path(sys.argv[2]), client=sys.argv[3])
     try:

@@ -26,8 +26,9 @@ from fanout.plugin import (
 )
 from fanout.testing.clock import VirtualClock
 from fanout_apns import auth
+from fanout_apns.making import make
 from fanout_apns.simulator import ApnsSimulator
-from fanout_apns.transport import ApnsTransport, make
+from fanout_apns.transport import ApnsTransport
 
 pytestmark = pytest.mark.anyio
 

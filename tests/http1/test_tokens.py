@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fanout.http.http1 import Http1Response
+from fanout.http.http1_values import Http1Response
 from fanout.http.oauth import read_token
 from fanout.plugin import Fetched, RequestFailed, Token, TokenError, TokenSource, fetch_token
 from fanout.testing.clock import VirtualClock

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fanout.http.http1 import Http1Response
+from fanout.http.http1_values import Http1Response
 from fanout.plugin import (
     Accepted,
     Delivery,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fanout.plugin import ConfigurationError
-from fanout_apns.settings import ApnsSettings
+from fanout.plugin import ConfigurationError, Secret
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -16,6 +16,25 @@ __all__ = ["AHEAD", "PushCertificate", "Validity", "load", "parse"]
 
 AHEAD = 30 * 86_400.0
 """Seconds before its end from which a certificate is warned of."""
+
+
+class CertificateFiles(Protocol):
+    """The settings of a certificate."""
+
+    @property
+    def cert_file(self) -> Path | None:
+        """The certificate, with its key or without."""
+        ...
+
+    @property
+    def cert_key_file(self) -> Path | None:
+        """The key, where it has a file of its own."""
+        ...
+
+    @property
+    def cert_passphrase(self) -> Secret | None:
+        """The passphrase of either."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +79,7 @@ class PushCertificate:
     uid: str
 
 
-def load(settings: ApnsSettings) -> PushCertificate | None:
+def load(settings: CertificateFiles) -> PushCertificate | None:
     """The certificate of these settings, or None where they have a key. Reads files. Raises `ConfigurationError`."""
     if settings.cert_file is None:
         return None

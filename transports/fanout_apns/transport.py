@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from fanout_apns.auth import ProviderToken
     from fanout_apns.certificate import PushCertificate
 
-__all__ = ["ApnsTransport", "make", "tls"]
+__all__ = ["ApnsTransport", "tls"]
 
 _log = logging.getLogger("fanout.apns")
 _TOKEN = re.compile(r"(?:[0-9a-f]{2}){8,100}")
@@ -58,15 +58,6 @@ _DAY = 86_400.0
 """Seconds between two looks at the end of a certificate."""
 _CALM = 5.0
 """Seconds in which the connections are replaced once at most, however many answers ask for it: those come in bursts."""
-
-
-def make(settings: ApnsSettings, context: Context) -> ApnsTransport:
-    """The transport with the client that the settings choose."""
-    if settings.client == "aioapns":
-        from fanout_apns.aioapns_client import AioapnsTransport
-
-        return AioapnsTransport(settings, context)
-    return ApnsTransport(settings, context)
 
 
 class ApnsTransport:

@@ -37,9 +37,7 @@ from fanout.service.feed.reading import Reading, no_item
 from fanout.service.feed.settings import FeedSettings
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter
-
-    from fanout.service.feed.hub import Authenticates
+    pass
 
 __all__ = ["FeedService", "Posted"]
 
@@ -307,14 +305,7 @@ class FeedService(Reading):
         self.hub.nudge()
         return done
 
-    # -- routes
-
-    def routers(self, authenticator: Authenticates) -> Sequence[APIRouter]:
-        """The routes under `/v1/me`. They raise `AuthError`, `FeedError` and `UsageError` for the app's handlers to answer."""
-        from fanout.service.v1 import events, feed, subscriptions
-
-        self.hub.authenticator = authenticator
-        return [subscriptions.router, events.router, feed.router]
+    # -- streams
 
     async def close_streams(self) -> None:
         """End every open event stream, and take no more: for a server that stops, which waits for its open requests first."""

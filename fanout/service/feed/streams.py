@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from starlette.responses import Response
@@ -14,7 +14,6 @@ from fanout.core.cursor import Cursor
 from fanout.core.feed import FeedItem, Subscription
 
 if TYPE_CHECKING:
-    from fanout.service.feed.hub import Hub
     from fanout.service.request import Request
 
 __all__ = ["HEADERS", "EventStream", "item_json", "told"]
@@ -61,6 +60,22 @@ def item_json(item: FeedItem, now: float) -> dict[str, Any]:
     }
 
 
+class Streams(Protocol):
+    """The keeper of a stream: it is told when the stream's request comes and goes, and writes to the stream."""
+
+    def admit(self, stream: EventStream, /) -> None:
+        """The request has come. Raises `FeedError` where there are too many."""
+        ...
+
+    async def begin(self, stream: EventStream, /) -> None:
+        """Send the changes that the reader lacks, and all later ones."""
+        ...
+
+    def leave(self, stream: EventStream, /) -> None:
+        """The request has gone."""
+        ...
+
+
 class EventStream(Response):
     """An ASGI response that stays open. Its reader's place is a cursor; what is to be sent is read from storage when it can be
     sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
@@ -100,7 +115,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        hub: Hub,
+        hub: Streams,
         app: str,
         user: str,
         place: Cursor | None,

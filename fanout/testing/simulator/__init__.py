@@ -7,8 +7,9 @@ in one is not hidden by the same error in the other. Simulators, tests, benchmar
 """
 
 from fanout.testing.simulator.answers import Answer, Disconnect, Peer, Push, Reply, Request, Reset, Stall
-from fanout.testing.simulator.base import Counters, Simulator
+from fanout.testing.simulator.base import Simulator
 from fanout.testing.simulator.certificates import Authority
+from fanout.testing.simulator.counters import Counters
 from fanout.testing.simulator.faults import Faults
 from fanout.testing.simulator.http1 import Http1Simulator
 from fanout.testing.simulator.ledger import Entry, Ledger, read_ledger

@@ -5,51 +5,21 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from fanout.testing.simulator.answers import Answer, Push, Reply, Request
 from fanout.testing.simulator.certificates import Authority
 from fanout.testing.simulator.connection import StrictConnection
+from fanout.testing.simulator.counters import Counters
 from fanout.testing.simulator.faults import Faults, Injector
 from fanout.testing.simulator.lean import LeanConnection
 from fanout.testing.simulator.ledger import Ledger
 from fanout.testing.simulator.link import Connection
 
 __all__ = ["Counters", "Simulator"]
-
-
-@dataclass(slots=True)
-class Counters:
-    """The events so far. `rejected` is by reason. `violations` are rules of HTTP/2 that a client broke, one sentence
-    each.
-
-    `cancelled` counts streams reset by the client, `refused` those above the announced limit, `unrecorded` the pushes whose ids
-    the lean mode could not find. `most_streams` is the highest number open at once on one connection.
-    """
-
-    requests: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    connections: int = 0
-    open_connections: int = 0
-    most_streams: int = 0
-    goaways: int = 0
-    resets: int = 0
-    refused: int = 0
-    cancelled: int = 0
-    stalls: int = 0
-    disconnects: int = 0
-    pings: int = 0
-    unrecorded: int = 0
-    violations: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"rejected": dict(self.rejected)}
 
 
 class Simulator:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING
 
 from fanout.testing.simulator import frames as h2
 from fanout.testing.simulator.answers import Disconnect, Peer, Reply, Request, Reset, Stall
 from fanout.testing.simulator.fields import check_order
 from fanout.testing.simulator.frames import Violation
 from fanout.testing.simulator.hpack_decoder import BadBlock, Decoder
-from fanout.testing.simulator.link import Connection
-
-if TYPE_CHECKING:
-    from fanout.testing.simulator.base import Simulator
+from fanout.testing.simulator.link import Connection, Gateway
 
 __all__ = ["Connection", "StrictConnection"]
 
@@ -45,7 +41,7 @@ class _Stream:
 class StrictConnection(Connection):
     """Decodes every header, checks every frame, and hands complete requests to the simulator."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Gateway) -> None:
         super().__init__(simulator)
         self._decoder = Decoder()
         self._buffer = b""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING
 
 from fanout.testing.simulator import frames as h2
-from fanout.testing.simulator.link import Connection
-
-if TYPE_CHECKING:
-    from fanout.testing.simulator.base import Simulator
+from fanout.testing.simulator.link import Connection, Gateway
 
 __all__ = ["LeanConnection"]
 
@@ -27,7 +23,7 @@ class LeanConnection(Connection):
     Where the simulator has a `lean_body`, that follows in a DATA frame. With a ledger, the simulator's `lean_push` finds the ids in the raw header block and the body.
     """
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Gateway) -> None:
         super().__init__(simulator)
         self._rest = b""
         self._consumed = 0

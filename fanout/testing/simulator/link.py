@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import ClassVar, Protocol, cast
 
-if TYPE_CHECKING:
-    from fanout.testing.simulator.base import Simulator
+from fanout.testing.simulator.answers import Answer, Push, Reply, Request
+from fanout.testing.simulator.counters import Counters
+from fanout.testing.simulator.faults import Faults
+from fanout.testing.simulator.ledger import Ledger
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Gateway"]
+
+
+class Gateway(Protocol):
+    """A simulator, as its connections use it."""
+
+    lean_body: ClassVar[bytes]
+    counters: Counters
+    silent: bool
+    streams: int
+    ledger: Ledger | None
+    faults: Faults
+
+    def first_streams(self, certificate: bytes | None, /) -> int:
+        """The MAX_CONCURRENT_STREAMS of a new connection."""
+        ...
+
+    def answer(self, request: Request, /) -> Answer:
+        """The gateway's answer to this request."""
+        ...
+
+    def decided(self, reply: Reply, /) -> None:
+        """A request was answered so."""
+        ...
+
+    def lean_push(self, block: bytes, body: bytes, /) -> Push | None:
+        """The ledger's line in lean mode."""
+        ...
+
+    def record(self, push: Push, /) -> None:
+        """Write a push into the ledger."""
+        ...
+
+    def flush_ledger(self) -> None:
+        """Write the ledger out."""
+        ...
+
+    def register(self, connection: Connection, /) -> None:
+        """A connection was made."""
+        ...
+
+    def forget(self, connection: Connection, /) -> None:
+        """A connection was lost."""
+        ...
 
 
 class Connection(asyncio.Protocol):
     """The common parts of every connection of a simulator. `closed` resolves when the socket is gone."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Gateway) -> None:
         self.simulator = simulator
         self.counters = simulator.counters
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
