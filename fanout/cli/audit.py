@@ -12,7 +12,6 @@ from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
 from fanout.core.audit import AUDIT
 from fanout.core.duration import parse_duration
-from fanout.engine.listing import lines
 
 __all__ = ["audit"]
 
@@ -32,7 +31,7 @@ def audit(
 
     async def command() -> int:
         async with parts(config, "audit", app=app).engine(role="submit") as engine:
-            async for line in lines(engine.storage, engine.ensure_open, app, wanted, begin, 0):
+            async for line in engine.reads.audit_lines(app, wanted, begin):
                 if json:
                     emit({"id": line.id, "at": line.at, "app": line.app, "kind": line.kind, "data": dict(line.data)})
                 else:

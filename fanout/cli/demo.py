@@ -94,7 +94,7 @@ async def _demo(devices: int, users: int, folder: Path) -> int:
         everyone = Notification(title="Hello, everyone", body="A broadcast to every device.", lane="bulk")
         total = (await engine.preview(everyone, "all")).total
         broadcast, rate = await _broadcast(engine, send(everyone, "all"), total)
-        _summary(broadcast, rate, engine.storage.location)
+        _summary(broadcast, rate, engine.reads.location)
         if page is not None and not sys.stdout.isatty():
             page.tell(config)
         _try_next(broadcast.id, alice, config)

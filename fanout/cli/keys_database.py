@@ -13,7 +13,6 @@ from fanout.cli.shell import emit, parts, run, say, table
 from fanout.core.access import Grant
 from fanout.core.secret import Secret
 from fanout.errors import UsageError
-from fanout.plugin import clock_of
 
 __all__ = ["add_key", "list_keys", "revoke_key"]
 
@@ -43,7 +42,7 @@ def add_key(
 
         made = parts(config, "keys", create=True, app=app)
         async with made.engine(role="submit") as engine:
-            clock, secret = clock_of(engine.storage, made.clock), None
+            clock, secret = engine.reads.clock(made.clock), None
             if kind == "host":
                 grant = host_of(app, name or "")
             else:
@@ -51,7 +50,7 @@ def add_key(
             if out is not None and secret is not None:
                 write_new(out, secret.reveal())  # before it is one: a key that nobody has is of no use
             service = made.settings.service
-            grant = await enter(engine.storage, grant, clock, by=_BY, apps=engine.apps, hosts=service.host_names)
+            grant = await enter(engine.reads.access, grant, clock, by=_BY, apps=engine.apps, hosts=service.host_names)
         _show(grant, None if out is not None else secret, out, json=json)
         return 0
 
@@ -63,7 +62,7 @@ def list_keys(app: str | None, *, config: Path | None, json: bool) -> None:
 
     async def command() -> int:
         async with parts(config, "keys", app=app).engine(role="submit") as engine:
-            found = [grant for grant in await engine.storage.access.grants() if app in (None, grant.app)]
+            found = [grant for grant in await engine.reads.access.grants() if app in (None, grant.app)]
         if json:
             for grant in found:
                 emit(_told(grant))
@@ -82,7 +81,7 @@ def revoke_key(id: str, app: str | None, *, config: Path | None, json: bool) -> 
     async def command() -> int:
         made = parts(config, "keys", app=app)
         async with made.engine(role="submit") as engine:
-            access, now = engine.storage.access, clock_of(engine.storage, made.clock).now()
+            access, now = engine.reads.access, engine.reads.clock(made.clock).now()
             owners = [grant.app for grant in await access.grants() if grant.id == id and app in (None, grant.app)]
             gone = bool(owners) and await access.revoke(owners[0], id, now, by=_BY)
         if json:

@@ -17,9 +17,9 @@ from fanout.core.outcome import Scope
 from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
-from fanout.engine import Engine, listing
+from fanout.engine import Engine
+from fanout.engine.reads import Reads
 from fanout.errors import StorageError, UsageError
-from fanout.plugin import Storage
 
 __all__ = ["MEANING", "Id", "describe", "show", "status", "when"]
 
@@ -68,8 +68,8 @@ def status(
                 await _overview(engine, json=json)
                 return 0
             found = await engine.status(id)
-            show(found, json=json, shortened=await listing.shortened(engine.storage, engine.transports, id))
-            if found.counts.get("pending") and (problem := await unstorable(engine.storage)):
+            show(found, json=json, shortened=await engine.reads.shortened(id))
+            if found.counts.get("pending") and (problem := await unstorable(engine.reads)):
                 say(f"fanout: {problem}", level="warning")
             if not json and found.counts.get("pending"):
                 _echo(_gate_lines(gate for gate in await engine.gates() if gate.app == found.app))
@@ -125,12 +125,12 @@ def describe(found: Status) -> str:
 
 async def _overview(engine: Engine, *, json: bool) -> None:
     """The waiting deliveries of each app, the gates that are closed in any process, and the pauses."""
-    problem = await unstorable(engine.storage)
+    problem = await unstorable(engine.reads)
     gates = await engine.gates()
-    controls = await engine.storage.controls()
+    controls = await engine.reads.controls()
     for app in engine.apps:
-        waiting = {reason: n for reason, n in (await engine.storage.outstanding(app)).items() if n}
-        backlog = await engine.storage.backlog(app)
+        waiting = {reason: n for reason, n in (await engine.reads.outstanding(app)).items() if n}
+        backlog = await engine.reads.backlog(app)
         closed = [gate for gate in gates if gate.app == app]
         paused = sorted(binding for (owner, binding), control in controls.items() if owner == app and control.paused)
         if json:
@@ -149,11 +149,11 @@ async def _overview(engine: Engine, *, json: bool) -> None:
         _echo([f"storage  {problem}"])
 
 
-async def unstorable(storage: Storage) -> str:
+async def unstorable(reads: Reads) -> str:
     """Why nothing can be stored at present, though it can be read; empty where it can. Within a second."""
     try:
         async with asyncio.timeout(_PROMPT):
-            await storage.probe()
+            await reads.probe()
     except TimeoutError:
         return "Nothing can be stored at present: another program keeps the database locked, or it does not answer. See which, and end it."
     except StorageError as error:

@@ -73,13 +73,13 @@ class _Asked:
         return True
 
     async def _ask(self, engine: Engine) -> None:
-        storage = engine.storage
+        reads = engine.reads
         apps = dict.fromkeys(app for app, _ in engine.transports)
-        stored = {app: Stored(await storage.outstanding(app), await storage.backlog(app)) for app in apps}
+        stored = {app: Stored(await reads.outstanding(app), await reads.backlog(app)) for app in apps}
         workers = None
-        if storage.shared:
+        if reads.shared:
             now = observe(engine).now
-            notes = await storage.fleet.workers(now)
+            notes = await reads.workers(now)
             workers = sum(not outlived(note.seen_at, note.until, now) for note in notes)
         self.last, self.at = (stored, workers), time.monotonic()
 

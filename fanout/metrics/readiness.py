@@ -72,7 +72,7 @@ class Readiness:
     async def _ask(self) -> tuple[str, str]:
         engine = self._engine
         try:
-            await (engine.probe() if engine.fault is None else engine.storage.probe())
+            await (engine.probe() if engine.fault is None else engine.reads.probe())
         except EngineClosed:
             return "ok", "closed"
         except StorageFull:

@@ -21,7 +21,7 @@ from fanout import bootstrap
 from fanout.config import Settings
 from fanout.engine import Engine
 from fanout.errors import ConfigurationError, FanoutError
-from fanout.plugin import Clock, clock_of
+from fanout.plugin import Clock
 from fanout.registry import Registry
 from fanout.service.auth import Authenticator
 from fanout.service.auth.loopback import LoopbackCallers
@@ -80,7 +80,7 @@ def create_app(
     """
     settings = settings or Settings(storage="", apps={})
     host_feed = feed is not None
-    clock = clock_of(engine.storage, bootstrap.SystemClock() if clock is None else clock)
+    clock = engine.reads.clock(bootstrap.SystemClock() if clock is None else clock)
     apps = set(engine.apps)
     feed = feed or FeedSettings(
         content_bytes=settings.service.limits.content_bytes,

@@ -59,7 +59,9 @@ class Rig:
         self.storage: Any = Registry().make_storage("memory:", StorageContext(clock=self.clock))
         self.others = self.storage.access
         self.access = self.storage.access = Access(self.others)
-        self.granted = Granted(self.storage, self.clock, lambda: ("default", "shop"), self.note, pause=self.pause)
+        self.granted = Granted(
+            self.storage.access, self.clock, lambda: ("default", "shop"), self.note, pause=self.pause
+        )
         self.auth = Authenticator(ServiceSettings(), self.clock)
         self.auth.granted = self.granted
 

@@ -62,6 +62,8 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.cli", {"typer", "rich", "orjson"}),
     ("fanout.__main__", set()),
 ]
+_KNOWN = {"fanout.engine.binding_state"}
+"""The first of each circle that is left."""
 IMPURE = {
     "asyncio",
     "concurrent",
@@ -222,3 +224,57 @@ def test_the_check_itself_sees_a_wrong_import(tmp_path: Path) -> None:
     )
     found = set(imports("fanout.core.module", file))
     assert found == {"fanout.engine", "fanout.cli.commands", "fanout.sync"}
+
+
+@pytest.mark.parametrize("part", ["service", "cli", "metrics"])
+def test_the_outer_layers_read_storage_by_names_of_the_engine(part: str) -> None:
+    for name, file in OURS.items():
+        if not within(name, f"fanout.{part}"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr == "storage":
+                owner = ast.unparse(node.value)
+                assert not owner.endswith("engine"), f"{name}:{node.lineno} reaches {owner}.storage: use {owner}.reads"
+
+
+def circles(modules: dict[str, Path]) -> list[list[str]]:
+    """The groups of modules that import one another, also inside functions and for type checkers alone."""
+    graph = {
+        name: {found for found in imports(name, file) if found in modules} - {name} for name, file in modules.items()
+    }
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for found in graph[waiting.pop()] - seen:
+                seen.add(found)
+                waiting.append(found)
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    groups = {
+        tuple(sorted(other for other in reach[name] if name in reach[other])) for name in graph if name in reach[name]
+    }
+    return sorted(list(group) for group in groups)
+
+
+def test_no_modules_import_one_another() -> None:
+    assert [group for group in circles(OURS | TRANSPORTS) if group[0] not in _KNOWN] == []
+
+
+def test_the_check_itself_sees_a_circle(tmp_path: Path) -> None:
+    texts = {
+        "fanout.a": "from fanout.b import x",
+        "fanout.b": "def f():\n    from fanout import c",
+        "fanout.c": "import fanout.a",
+    }
+    made = {}
+    for name, text in texts.items():
+        made[name] = tmp_path / f"{name}.py"
+        made[name].write_text(text)
+    made["fanout.d"] = tmp_path / "d.py"
+    made["fanout.d"].write_text("import fanout.a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{__name__}.OURS", made)
+        assert circles(made) == [["fanout.a", "fanout.b", "fanout.c"]]

@@ -17,7 +17,7 @@ from dataclasses import replace
 from fanout.core.access import Grant
 from fanout.core.roles import ROLES
 from fanout.errors import FanoutError
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Access, Clock
 from fanout.service.auth.errors import unavailable
 
 __all__ = ["CONFIRMED", "Granted"]
@@ -39,7 +39,7 @@ _WRITE_USES = 60.0
 
 
 class Granted:
-    """Reads the grants of `storage` that are of one of `apps`, which the file makes. `ended` is told the apps of which a signer stands no more,
+    """Reads the grants of `access` that are of one of `apps`, which the file makes. `ended` is told the apps of which a signer stands no more,
     so that open streams are looked at. Use it on one event loop; `start` it and `stop` it.
 
     `pause` waits for so many seconds: tests hand in their own.
@@ -47,14 +47,14 @@ class Granted:
 
     def __init__(
         self,
-        storage: Storage,
+        access: Access,
         clock: Clock,
         apps: Callable[[], Collection[str]],
         ended: Callable[[Collection[str]], None] = lambda apps: None,
         *,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._access = storage.access
+        self._access = access
         self._clock = clock
         self._apps = apps
         self._ended = ended

@@ -10,7 +10,7 @@ from fanout.core.access import MOST_GRANTS, Grant, GrantKind
 from fanout.core.roles import ROLES
 from fanout.core.secret import Secret
 from fanout.errors import Conflict, UsageError
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Access, Clock
 from fanout.service.auth.api_key import new_api_key
 from fanout.service.auth.user_token import new_signer, proof_of
 
@@ -61,7 +61,7 @@ def host_of(app: str, host: str) -> Grant:
 
 
 async def enter(
-    storage: Storage, grant: Grant, clock: Clock, *, by: str, apps: Collection[str], hosts: Mapping[str, str]
+    access: Access, grant: Grant, clock: Clock, *, by: str, apps: Collection[str], hosts: Mapping[str, str]
 ) -> Grant:
     """Enter it at the word of `by`; as it stands then. `apps` and `hosts` are the file's: an app is made there, and its host names stand.
 
@@ -69,10 +69,10 @@ async def enter(
     """
     if grant.app not in apps:
         raise UsageError(f"{grant.app!r} is no app of the configuration: it has {', '.join(sorted(apps))}.")
-    standing = [each for each in await storage.access.grants() if each.app == grant.app]
+    standing = [each for each in await access.grants() if each.app == grant.app]
     if len(standing) >= MOST_GRANTS:
         raise Conflict(f"The app {grant.app} has {MOST_GRANTS} keys and host names in the database: revoke one first.")
     now = clock.now()
-    if grant.id in hosts or not await storage.access.grant(grant, now, by=by):
+    if grant.id in hosts or not await access.grant(grant, now, by=by):
         raise Conflict(f"{grant.id} stands already: a host name belongs to one app.")
-    return next((each for each in await storage.access.grants() if each.id == grant.id), grant)
+    return next((each for each in await access.grants() if each.id == grant.id), grant)

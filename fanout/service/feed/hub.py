@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from fanout.core.counts import Counts
 from fanout.core.cursor import Cursor, topics_digest
 from fanout.core.feed import FeedItem, FeedPage, Subscription, Touched, user_digest
+from fanout.engine.reads import Reads
 from fanout.errors import FanoutError
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Clock
 from fanout.service.feed.behind import read_behind
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.settings import FeedSettings
@@ -49,9 +50,9 @@ class Hub:
     A stream is admitted when its request comes and leaves when it goes.
     """
 
-    def __init__(self, storage: Storage, settings: FeedSettings, clock: Clock) -> None:
+    def __init__(self, reads: Reads, settings: FeedSettings, clock: Clock) -> None:
         self.authenticator: Authenticates | None = None
-        self._storage = storage
+        self._reads = reads
         self._settings = settings
         self._clock = clock
         self._streams: dict[tuple[str, str], set[EventStream]] = {}
@@ -60,7 +61,7 @@ class Hub:
         self._seen = -1
         self._database = self._incarnation = 0
         self._wake = asyncio.Event()
-        self._reads = asyncio.Semaphore(_READS)
+        self._slots = asyncio.Semaphore(_READS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._ended = True
@@ -72,8 +73,8 @@ class Hub:
 
     async def start(self) -> None:
         """Begin to look. Streams are taken from here on."""
-        self._database = await self._storage.feed.identity()
-        self._incarnation = getattr(self._storage, "incarnation", 0)
+        self._database = await self._reads.feed.identity()
+        self._incarnation = self._reads.incarnation
         self._ended = False
         # Not in the context of whoever starts it: that may be a request.
         self._loops = [asyncio.create_task(loop(), context=Context()) for loop in (self._watch, self._keep)]
@@ -135,7 +136,7 @@ class Hub:
         if place is None or resync:
             place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
         hello = told("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
-        hello += stream.counted(await self._storage.feed.counts(stream.app, stream.user, self._clock.now()))
+        hello += stream.counted(await self._reads.feed.counts(stream.app, stream.user, self._clock.now()))
         stream.checked_at = stream.read_at = self._clock.monotonic()
         await stream.send(b"retry: 2000\n" + hello, stream.checked_at)
         await self._check_subscription(stream)
@@ -164,13 +165,13 @@ class Hub:
                 await asyncio.sleep(_SCANS)
 
     async def _look(self) -> None:
-        changes = await self._storage.changes()
-        if getattr(self._storage, "incarnation", 0) != self._incarnation:
+        changes = await self._reads.changes()
+        if self._reads.incarnation != self._incarnation:
             await self._forget()
         if changes == self._seen or not self._streams:
             return
         first = self._seq < 0
-        touched = await self._storage.feed.touched(2**62 if first else self._seq)
+        touched = await self._reads.feed.touched(2**62 if first else self._seq)
         if touched.head < self._seq:
             # It only grows: a backup was restored below us.
             await self._forget()
@@ -189,8 +190,8 @@ class Hub:
 
     async def _forget(self) -> None:
         """Storage stands on another database than before: where streams stand there is not known, and each reader is told to begin anew."""
-        self._database = await self._storage.feed.identity()
-        self._incarnation = getattr(self._storage, "incarnation", 0)
+        self._database = await self._reads.feed.identity()
+        self._incarnation = self._reads.incarnation
         self._seen = self._seq = -1
         for stream in self._all():
             if stream.place is not None:
@@ -264,7 +265,7 @@ class Hub:
         try:
             while stream.behind and stream.place is not None and not self._over(stream):
                 stream.behind = False
-                async with self._reads:
+                async with self._slots:
                     data = await self._lacking(stream, stream.place)
                 if data:
                     await stream.send(data, self._clock.monotonic())
@@ -288,7 +289,7 @@ class Hub:
         if known is None:
             stream.recount = False  # before it is read: what changes from here on asks for it anew
             try:
-                known = await self._storage.feed.counts(stream.app, stream.user, self._clock.now())
+                known = await self._reads.feed.counts(stream.app, stream.user, self._clock.now())
             except FanoutError:
                 stream.recount = True
                 raise
@@ -319,7 +320,7 @@ class Hub:
     async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
         """The changes after that number; with None, only the position of the feed."""
         now, place = self._clock.now(), 2**62 if after is None else after
-        return await read_behind(self._storage.feed, stream, place, now, backlog=self._settings.backlog)
+        return await read_behind(self._reads.feed, stream, place, now, backlog=self._settings.backlog)
 
     # -- keeping
 
@@ -421,7 +422,7 @@ class Hub:
         if stream.state and (state != stream.state or now - stream.read_at >= _REREAD):
             # It may have been renewed since, or ended by another device or process.
             stream.read_at = now
-            found = await self._storage.feed.subscription(stream.app, held.unsid)
+            found = await self._reads.feed.subscription(stream.app, held.unsid)
             if found is None or found.user != stream.user or found.endpoint_state in ("removed", "replaced"):
                 state = "ended"
             else:

@@ -57,7 +57,7 @@ class Reading:
     def _facet(self) -> Feed:
         """The storage's part for the feed, for a call in the engine's own loop."""
         self._engine.ensure_loop()
-        return self._engine.storage.feed
+        return self._engine.reads.feed
 
     async def list(
         self, app: str, user: str, *, cursor: str | None = None, limit: int = 100, **wanted: Unpack[Wanted]
@@ -157,7 +157,7 @@ class Reading:
         return counts
 
     async def _database(self) -> int:
-        incarnation = getattr(self._engine.storage, "incarnation", 0)
+        incarnation = self._engine.reads.incarnation
         if self._identity is None or self._identity_of != incarnation:
             self._identity, self._identity_of = await self._facet.identity(), incarnation
         return self._identity

@@ -27,7 +27,7 @@ from fanout.core.model import Notification, Target
 from fanout.engine import Engine
 from fanout.engine.receipt import Receipt
 from fanout.errors import NotFound, UsageError
-from fanout.plugin import Clock, clock_of
+from fanout.plugin import Clock
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.plan import Fallback, NewItem, Platforms, PushPart, platform_of
@@ -77,13 +77,13 @@ class FeedService(Reading):
         *,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(engine, feed or FeedSettings(), clock_of(engine.storage, clock or SystemClock()))
+        super().__init__(engine, feed or FeedSettings(), engine.reads.clock(clock or SystemClock()))
         self._types = {(app, binding): binding for app, binding in engine.transports}
         if settings is not None:
             self._types |= {(app, binding): chosen.type for app, binding, chosen in settings.bindings()}
         self._platforms: dict[str, Platforms] = {}
         self._put_batcher = PutBatcher(engine)
-        self.hub = Hub(engine.storage, self.settings, self._clock)
+        self.hub = Hub(engine.reads, self.settings, self._clock)
 
     async def __aenter__(self) -> Self:
         await self.hub.start()

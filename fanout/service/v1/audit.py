@@ -48,7 +48,7 @@ async def _audit(
     limit: Limit = 100,
 ) -> dict[str, Any]:
     after = position_of(cursor)
-    page = await call.service.engine.storage.events(after=after, limit=limit, audit=True)
+    page = await call.service.engine.reads.events(after=after, limit=limit, audit=True)
     mine = [
         line for line in page if line.app == call.authenticated.app and line.kind.startswith(kind) and line.at >= since
     ]

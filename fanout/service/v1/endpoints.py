@@ -77,7 +77,7 @@ async def _list(
     which = endpoint_filter(
         app=call.authenticated.app, user=user, binding=binding, tag=tag, state=None if state == "any" else state
     )
-    page = await call.service.engine.storage.list_endpoints(which, after=position_of(cursor), limit=limit)
+    page = await call.service.engine.reads.endpoints(which, after=position_of(cursor), limit=limit)
     return {
         "endpoints": [_report(endpoint) for endpoint in page],
         "cursor": cursor_of(page[-1].id) if len(page) == limit else None,

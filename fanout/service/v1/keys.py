@@ -158,13 +158,13 @@ async def _give_up(call: AppCall, id: Id) -> None:
 
 
 async def _grants(call: AppCall) -> list[Grant]:
-    return [grant for grant in await call.service.engine.storage.access.grants() if grant.app == call.authenticated.app]
+    return [grant for grant in await call.service.engine.reads.access.grants() if grant.app == call.authenticated.app]
 
 
 async def _enter(call: AppCall, grant: Grant) -> Grant:
     service = call.service
     made = await enter(
-        service.engine.storage,
+        service.engine.reads.access,
         grant,
         service.clock,
         by=f"key:{call.authenticated.client_id}",
@@ -178,7 +178,7 @@ async def _enter(call: AppCall, grant: Grant) -> Grant:
 async def _take_out(call: AppCall, id: str, what: str, *, of_hosts: bool) -> None:
     app, service = call.authenticated.app, call.service
     fits = any(grant.id == id and (grant.kind == "host") == of_hosts for grant in await _grants(call))
-    access = service.engine.storage.access
+    access = service.engine.reads.access
     if not fits or not await access.revoke(app, id, service.clock.now(), by=f"key:{call.authenticated.client_id}"):
         raise NotFound(f"The app has no {what} {id} in the database.")
     await service.granted.read()

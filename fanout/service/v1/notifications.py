@@ -11,7 +11,6 @@ from fanout.core.feed import Audience
 from fanout.core.records import Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES
-from fanout.engine import listing
 from fanout.errors import NotFound
 from fanout.service.call import AppCall, Call, Reply
 from fanout.service.docs import errors, respond
@@ -126,7 +125,7 @@ async def _deliveries(
     await _owned(call, id)
     if state is not None and state not in _STATES:
         raise Refused(400, "invalidRequest", f"state: use one of {', '.join(_STATES)}.")
-    rows = await call.service.engine.storage.deliveries(id, state=state, after=position_of(cursor), limit=limit)
+    rows = await call.service.engine.reads.deliveries(id, state=state, after=position_of(cursor), limit=limit)
     more = len(rows) == limit
     return {
         "deliveries": [{"endpoint": endpoint, "state": state, "reason": reason} for endpoint, state, reason in rows],
@@ -174,5 +173,5 @@ async def _owned(call: Call, id: str) -> Status:
 async def _report(call: Call, status: Status) -> dict[str, Any]:
     reasons = {state: dict(counts) for state, counts in status.reasons.items()}
     engine = call.service.engine
-    shortened = await listing.shortened(engine.storage, engine.transports, status.id)
+    shortened = await engine.reads.shortened(status.id)
     return {**status_report(status, call.service.clock.now()), "reasons": reasons, "shortened": shortened}
