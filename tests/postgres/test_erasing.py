@@ -90,8 +90,9 @@ async def test_what_no_worker_has_taken_is_exported_too(place: Place) -> None:
 async def test_said_twice_it_is_done_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to COMMIT is lost: the same call, run again, says the same number."""
     from fanout.core.audit import Audit
-    from fanout.storage.postgres import erasing, watching
+    from fanout.storage.postgres import erasing
     from fanout.storage.postgres.db import Db
+    from fanout.storage.sql import watching
 
     left = await leave_traces(place.storage)
     audit = Audit(kind="audit.user.erased", user=USER)

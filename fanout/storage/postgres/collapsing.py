@@ -11,7 +11,7 @@ import orjson
 
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
-from fanout.storage.postgres.stopping import stop
+from fanout.storage.sql.stopping import stop
 from fanout.storage.targets import LIST
 
 __all__ = ["Place", "join", "joinable", "supersede", "superseded"]

@@ -23,6 +23,7 @@ from fanout.storage.postgres.floors import Floors
 from fanout.storage.postgres.naming import Used
 from fanout.storage.sealing import Seals
 from fanout.storage.sql.db import Rows
+from fanout.storage.sql.ledger import Hot
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -84,6 +85,7 @@ class Db:
         "carried",
         "connection",
         "context",
+        "hot",
         "repeats",
         "silent",
         "used",
@@ -94,6 +96,7 @@ class Db:
         connection: Connection,
         context: StorageContext,
         known: Known,
+        hot: Hot,
         *,
         again: bool = False,
         believed: bool = True,
@@ -102,6 +105,7 @@ class Db:
     ) -> None:
         self.connection = connection
         self.context = context
+        self.hot = hot
         self.again = again
         self.believed = believed
         self.carried = carried
@@ -167,7 +171,8 @@ class Db:
     def deleting(self, table: str, n: int, /, **columns: str) -> str:
         """By the first column's index, and the others."""
         first, *rest = columns
-        also = "".join(f" AND t.{name} = j.{name}" for name in rest)
+        # `+ 0`: by no other index.
+        also = "".join(f" AND t.{name}{' + 0' if 'int' in columns[name] else ''} = j.{name}" for name in rest)
         return f"DELETE FROM {table} t USING {self.given(n, **columns)} WHERE {self.keyed(f't.{first}', f'j.{first}')}{also}"
 
     def among(self, n: int, type: str, /) -> str:
@@ -193,6 +198,12 @@ class Db:
     def retries_of(self, notification: str, /) -> str:
         """By the index of notifications: each partition has one."""
         return f"retry r WHERE r.notification = {notification}"
+
+    def shard(self, n: int, /) -> str:
+        """One partition is read."""
+        return f" AND shard = ${n}"
+
+    is_audit = "left(kind, 6) = 'audit.'"
 
     def hold(self, order: str = "", /, *, free: bool = False) -> str:
         """Row locks."""
@@ -220,6 +231,12 @@ class Db:
                 f"The notification {uuid} is enqueued, and no worker has taken it yet: repeat this in a moment, or cancel it."
             )
         return uuid if row is None or row["became"] is None else str(row["became"])
+
+    async def entered(self, app: str) -> list[Any]:
+        """What stands in the inbox."""
+        return await self.rows(
+            "SELECT uuid, (envelope::jsonb->'target')::text AS target FROM inbox WHERE app = $1 ORDER BY uuid", app
+        )
 
     @property
     def floors(self) -> Floors:

@@ -14,7 +14,7 @@ from fanout.storage.packing import unpack
 from fanout.storage.postgres import endpoints, feed_tidy, inbox
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
-from fanout.storage.postgres.stopping import stop
+from fanout.storage.sql.stopping import stop
 
 __all__ = ["AIMED", "erase"]
 

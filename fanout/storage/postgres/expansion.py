@@ -18,7 +18,8 @@ from fanout.storage.postgres.audience import look_up, touched
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_audience import condition, look_up_some
-from fanout.storage.postgres.ledger import Ledger, add_chunks, hold
+from fanout.storage.postgres.ledger import Ledger, add_chunks
+from fanout.storage.sql.ledger import hold
 
 __all__ = ["expand", "expandable", "look_up_all"]
 

@@ -9,11 +9,13 @@ from fanout.core.records import Expired
 from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_tidy import EXPIRABLE
-from fanout.storage.postgres.ledger import finish_ready, hold
-from fanout.storage.postgres.stopping import end_open
-from fanout.storage.postgres.watching import IS_AUDIT
+from fanout.storage.postgres.ledger import finish_ready
+from fanout.storage.sql.ledger import hold
+from fanout.storage.sql.stopping import end_open
 
 __all__ = ["expirable", "expire", "prunable", "prune"]
+
+IS_AUDIT = "left(kind, 6) = 'audit.'"
 
 _NOTIFICATIONS = 256
 """Notifications that one call of `expire` ends at most."""

@@ -1,22 +1,19 @@
-"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification.
-
-Whoever adds to a notification or ends something of it holds that one's row first (`hold`): chunks, retry rows, expansions, tallies and
-backlog of a notification change under its lock alone. The one exception is a lease of what is in order, which changes nothing but the
-chunk, and never waits for a row.
-"""
+"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes
-from fanout.storage.book import Book, ending
+from fanout.storage.book import ending
 from fanout.storage.chunks import WAITS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
+from fanout.storage.sql.ledger import Hot
+from fanout.storage.sql.ledger import Ledger as Shared
 
-__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready", "hold"]
+__all__ = ["ADD_LOAD", "HOT", "STEP", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
 
 STEP = "(SELECT nextval('step'))"
 """The next number of what is decided, made and leased, one for all rows of a statement."""
@@ -27,21 +24,6 @@ ADD_LOAD = (
     "SET deliveries = l.deliveries + excluded.deliveries, bytes = l.bytes + excluded.bytes"
 )
 """Adds what the columns app, deliveries and bytes say to the load; no two backends write to the same row, or nearly none."""
-
-
-async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> list[int]:
-    """Lock the rows of these notifications until the transaction ends, by number; those that are there.
-
-    Without `wait`, rows that others have locked are left out.
-    """
-    wanted = list(notifications)
-    if not wanted:
-        return []
-    skip = "" if wait else " SKIP LOCKED"
-    rows = await db.rows(
-        f"SELECT id FROM notification WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE{skip}", wanted
-    )
-    return [row[0] for row in rows]
 
 
 async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int]:
@@ -94,19 +76,7 @@ async def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
     )
 
 
-async def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
-    """The list of (state, reason) of each of these notifications."""
-    pairs: dict[int, list[tuple[str, str]]] = {id: [] for id in notifications}
-    rows = await db.rows(
-        "SELECT notification, state, reason FROM tally WHERE notification = ANY($1::bigint[]) ORDER BY notification, code",
-        list(pairs),
-    )
-    for id, state, reason in rows:
-        pairs[id].append((state, reason))
-    return {id: Codes(each) for id, each in pairs.items()}
-
-
-class Ledger(Book):
+class Ledger(Shared):
     """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`hold`)."""
 
     def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
@@ -204,3 +174,6 @@ SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coal
 LEFT JOIN LATERAL (SELECT array_agg(state) AS states, array_agg(n) AS counts FROM tally WHERE notification = f.id) t ON true
 ORDER BY id
 """
+
+
+HOT = Hot(ledger=Ledger, add_chunks=add_chunks, finish_ready=finish_ready)

@@ -19,6 +19,7 @@ from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import Again, lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
+from fanout.storage.postgres.ledger import HOT
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
@@ -290,6 +291,7 @@ class Database:
             connection,
             self.context,
             self._known,
+            HOT,
             again=commit_state.again,
             believed=self._believed or self._carried,
             carried=self._carried,

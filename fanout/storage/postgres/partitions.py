@@ -17,8 +17,8 @@ from typing import Any
 import asyncpg
 
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import hold
-from fanout.storage.postgres.stopping import RETRY_COLUMNS
+from fanout.storage.sql.ledger import hold
+from fanout.storage.sql.stopping import RETRY_COLUMNS
 
 __all__ = ["PARTS", "SCHEMA", "Emptied", "take_due"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from fanout.core.address import Address
-from fanout.core.audit import Audit, person
+from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
@@ -22,7 +22,6 @@ from fanout.core.records import (
     Settlement,
     Status,
     Step,
-    Stored,
     Submission,
 )
 from fanout.errors import StorageError, StorageUnavailable
@@ -33,7 +32,6 @@ from fanout.storage.postgres import (
     endpoints,
     erasing,
     expansion,
-    exporting,
     feed_tidy,
     inbox,
     intake,
@@ -41,14 +39,12 @@ from fanout.storage.postgres import (
     leasing,
     registration,
     resolving,
-    retiming,
     settling,
     watching,
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
-from fanout.storage.postgres.fleet import PostgresFleet
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database
@@ -57,6 +53,7 @@ from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
 from fanout.storage.sql.storage import SqlStorage
+from fanout.storage.sql.watching import audited
 
 __all__ = ["PostgresStorage", "make"]
 
@@ -94,7 +91,6 @@ class PostgresStorage(SqlStorage):
         self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
-        self.fleet = PostgresFleet(self._database, context.clock)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
 
     @property
@@ -176,14 +172,7 @@ class PostgresStorage(SqlStorage):
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(watching.audited, audit, erasing.erase, app, user, now))
-
-    async def addressed(
-        self, app: str, user: str, *, after: int = 0, limit: int = 1000
-    ) -> tuple[list[str], int | None]:
-        """See `Storage`."""
-        found: tuple[list[str], int | None] = await self._read(exporting.addressed, app, user, after, limit)
-        return found
+        return int(await self._write(audited, audit, erasing.erase, app, user, now))
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -247,16 +236,6 @@ class PostgresStorage(SqlStorage):
             self.hurry()
         return answers
 
-    async def notification(self, id: str) -> Stored | None:
-        """See `Storage`."""
-        found: Stored | None = await self._look(watching.notification, id)
-        return found
-
-    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
-        """See `Storage`."""
-        found: dict[str, str] = await self._look(watching.stopped, ids)
-        return found
-
     async def finished(self, ids: Sequence[str]) -> set[str]:
         """See `Storage`."""
         found: set[str] = await self._look(inbox.finished, ids)
@@ -281,14 +260,7 @@ class PostgresStorage(SqlStorage):
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(watching.audited, audit, inbox.cancel, app, id, now))
-
-    async def deliveries(
-        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
-    ) -> list[tuple[int, str, str]]:
-        """See `Storage`."""
-        rows: list[tuple[int, str, str]] = await self._read(watching.deliveries, id, state, after, limit)
-        return rows
+        return int(await self._write(audited, audit, inbox.cancel, app, id, now))
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
@@ -325,16 +297,7 @@ class PostgresStorage(SqlStorage):
         """See `Storage`."""
         if await self._look(watching.unnumbered):
             await self._write(watching.number, quiet=True)
-        found: list[Event] = await self._look(watching.events, after, limit, audit)
-        return found
-
-    async def record(self, app: str, audit: Audit, now: float) -> None:
-        """See `Storage`."""
-        await self._write(watching.record, app, audit, now)
-
-    async def person(self, app: str, user: str) -> str:
-        """See `Storage`."""
-        return person(await self._read(watching.secret), app, user)
+        return await super().events(after=after, limit=limit, audit=audit)
 
     # -- janitor
 
@@ -348,12 +311,6 @@ class PostgresStorage(SqlStorage):
         if done < limit and items:
             done += await self._write(feed_tidy.expire, now, limit - done)
         return Expired(done, expired.unexpanded)
-
-    async def retime(self, now: float, *, stepped: bool = False) -> bool:
-        """See `Storage`."""
-        if not await self._look(retiming.retimable, now, stepped):
-            return False
-        return bool(await self._write(retiming.retime, now, stepped, durable=False))
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""

@@ -8,8 +8,9 @@ from typing import Self
 from fanout.storage.chunks import NewChunk
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import Ledger, codes_of, hold
+from fanout.storage.postgres.ledger import Ledger
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.ledger import codes_of, hold
 from fanout.storage.suspects import Due, Suspects
 
 __all__ = ["Inspection"]

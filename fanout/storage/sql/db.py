@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext
+from fanout.storage.sql.ledger import Hot
 
 __all__ = ["Db", "Rows", "overwrite"]
 
@@ -34,10 +35,12 @@ class Db(Protocol):
     """One connection inside one transaction.
 
     `again` says that an earlier run of the same operation with the same arguments may have been committed and its answer lost: an
-    operation that would then do something twice looks first at what it finds. An operation that found nothing to do sets `silent`.
+    operation that would then do something twice looks first at what it finds. An operation that found nothing to do sets `silent`. `hot` are
+    the driver's own statements.
     """
 
     context: StorageContext
+    hot: Hot
     again: bool
     silent: bool
 
@@ -115,6 +118,14 @@ class Db(Protocol):
     def retries_of(self, notification: str, /) -> str:
         """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the index that finds those
         that are due before others."""
+
+    def shard(self, n: int, /) -> str:
+        """` AND shard = $n`, where the endpoints are kept in parts; `$n` is `core.shard.shard_of` the user. Empty elsewhere."""
+        ...
+
+    @property
+    def is_audit(self) -> str:
+        """Whether an event is a line of the audit log, as the index `event_audit` says it."""
         ...
 
     # -- locks
@@ -140,6 +151,10 @@ class Db(Protocol):
 
     async def own(self, app: str, uuid: str) -> str:
         """The id under which a notification was put, which another program may have entered. Raises `NotFound` while that is to come."""
+        ...
+
+    async def entered(self, app: str) -> list[Any]:
+        """(id, target as JSON) of what other programs have entered and no worker has taken, by id."""
         ...
 
     async def seal(self) -> Seal | None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from fanout.core.audit import Audit
-from fanout.core.records import Backlog, Control, GateNote, Status
-from fanout.storage.sql import gates, pausing, standing
+from fanout.core.audit import Audit, person
+from fanout.core.records import Backlog, Control, Event, GateNote, Status, Step, Stored
+from fanout.storage.sql import explaining, exporting, gates, pausing, retiming, standing, stopping, watching
 from fanout.storage.sql.access import SqlAccess
-from fanout.storage.sql.db import Db
 from fanout.storage.sql.driver import Driver
+from fanout.storage.sql.fleet import SqlFleet
 
 __all__ = ["SqlStorage"]
 
 T = TypeVar("T")
-
-
-async def _audited(db: Db, audit: Audit | None, operation: Callable[..., Awaitable[T]], app: str, *arguments: Any) -> T:
-    """What `operation` does for the app and answers, with a line of the audit log; the last argument is the time."""
-    answer = await operation(db, app, *arguments)
-    await db.audit(arguments[-1], app, audit)
-    return answer
 
 
 class SqlStorage:
@@ -30,9 +23,10 @@ class SqlStorage:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.access = SqlAccess(driver)
+        self.fleet = SqlFleet(driver)
 
     async def _audit(self, audit: Audit | None, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        answer: T = await self._driver.write(_audited, audit, operation, *arguments)
+        answer: T = await self._driver.write(watching.audited, audit, operation, *arguments)
         return answer
 
     # -- queue: watch
@@ -48,6 +42,54 @@ class SqlStorage:
     async def backlog(self, app: str) -> Backlog:
         """See `Storage`."""
         return await self._driver.look(standing.backlog, app)
+
+    # -- directory
+
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """See `Storage`."""
+        return await self._driver.read(exporting.addressed, app, user, after, limit)
+
+    # -- queue
+
+    async def notification(self, id: str) -> Stored | None:
+        """See `Storage`."""
+        return await self._driver.look(watching.notification, id)
+
+    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
+        """See `Storage`."""
+        return await self._driver.look(watching.stopped, ids)
+
+    async def finished(self, ids: Sequence[str]) -> set[str]:
+        """See `Storage`."""
+        return await self._driver.look(watching.finished, ids)
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """See `Storage`."""
+        return await self._driver.read(explaining.explain, id, endpoint)
+
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
+        """See `Storage`."""
+        return await self._audit(audit, stopping.cancel, app, id, now)
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """See `Storage`."""
+        return await self._driver.read(watching.deliveries, id, state, after, limit)
+
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
+        """See `Storage`."""
+        return await self._driver.look(watching.events, after, limit, audit)
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """See `Storage`."""
+        await self._driver.write(watching.record, app, audit, now)
+
+    async def person(self, app: str, user: str) -> str:
+        """See `Storage`."""
+        return person(await self._driver.look(watching.secret), app, user)
 
     # -- control
 
@@ -82,3 +124,11 @@ class SqlStorage:
     async def gates(self, now: float) -> list[GateNote]:
         """See `Storage`."""
         return await self._driver.look(gates.gates, now)
+
+    # -- janitor
+
+    async def retime(self, now: float, *, stepped: bool = False) -> bool:
+        """See `Storage`."""
+        return await self._driver.write(
+            retiming.retime, now, stepped, durable=False, probe=retiming.retimable, idle=False
+        )

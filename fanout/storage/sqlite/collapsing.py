@@ -7,8 +7,9 @@ from typing import Any
 
 from fanout.core.records import Submission
 from fanout.storage.sealing import target_key
+from fanout.storage.sql.stopping import stop
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.stopping import stop
+from fanout.storage.sqlite.session import shared
 from fanout.storage.targets import LIST
 
 __all__ = ["join", "supersede", "superseded"]
@@ -30,7 +31,7 @@ def supersede(db: Db, places: dict[tuple[int, str, str], int], now: float) -> di
         _AT,
         dumps([[*place, i] for place, i in places.items()]),
     )
-    stop(db, [row[0] for row in rows], "superseded", now)
+    shared(db, stop, [row[0] for row in rows], "superseded", now)
     return {i: tuple(uuid for _, uuid, other in rows if other == i) for i in places.values()}
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from fanout.core.model import EndpointState
 from fanout.storage.erasing import BLANK, SHADOW, Listed, without
+from fanout.storage.sql.stopping import stop
 from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.stopping import stop
+from fanout.storage.sqlite.session import shared
 
 __all__ = ["AIMED", "Erased", "erase"]
 
@@ -104,7 +105,7 @@ def _notifications(db: Db, app: int, user: str, devices: set[int], now: float, t
         return
     chosen = dumps(sorted(mine))
     texts.take(db, "content", f"notification WHERE id IN {_IDS}", chosen)
-    stop(db, sorted(mine), "cancelled", now)
+    shared(db, stop, sorted(mine), "cancelled", now)
     db.run(
         f"DELETE FROM idempotency WHERE app = ? AND uuid IN (SELECT uuid FROM notification WHERE id IN {_IDS})",
         app,

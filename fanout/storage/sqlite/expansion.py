@@ -13,6 +13,7 @@ from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import condition, look_up_some
 from fanout.storage.sqlite.ledger import Ledger, add_chunks
+from fanout.storage.sqlite.session import finished
 
 __all__ = ["expand", "expandable"]
 
@@ -89,7 +90,7 @@ def _begin_schedules(db: Db, app: int, now: float) -> int:
         change = ledger.of(start.notification)
         change.total += start.total
         change.expansions += start.expansions - 1
-    ledger.write(now)
+    finished(ledger.write(now))
     return store(db, plan, now)
 
 
@@ -160,9 +161,9 @@ def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: 
     else:
         expansion[3] = ids[-1]
         _move(db, id, ids[-1])
-    ledger.write(now)
+    finished(ledger.write(now))
     if over:
-        ledger.finish(now)
+        finished(ledger.finish(now))
     return (1 if ids else 0), over
 
 

@@ -14,7 +14,6 @@ import apsw
 
 from fanout.core.audit import Audit
 from fanout.plugin import StorageContext
-from fanout.storage.sqlite import erasing, watching
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.operations import Database
 from fanout.storage.sqlite.schema import STEPS
@@ -51,8 +50,7 @@ class MemoryStorage(SqliteStorage):
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`. There is neither a file nor a log to look through for what is left."""
-        erased: erasing.Erased = await self._write(watching.audited, audit, erasing.erase, app, user, now)
-        return erased.endpoints
+        return (await self._erase(app, user, now, audit)).endpoints
 
 
 class _Database(Database):

@@ -6,13 +6,15 @@ from collections import Counter
 from typing import Any
 
 from fanout.core.records import Expired
+from fanout.storage.sql.stopping import end_open
 from fanout.storage.sqlite import endpoints, feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
-from fanout.storage.sqlite.stopping import end_open
-from fanout.storage.sqlite.watching import IS_AUDIT
+from fanout.storage.sqlite.session import shared
 
 __all__ = ["expirable", "expire", "prunable", "prune"]
+
+IS_AUDIT = "substr(kind, 1, 6) = 'audit.'"
 
 _NOTIFICATIONS = 256
 """Notifications that one call of `expire` ends at most."""
@@ -57,7 +59,7 @@ def expire(db: Db, now: float, limit: int) -> Expired:
         if id in uncounted:
             unexpanded[uncounted[id]] += 1
         state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
-        done += end_open(db, id, state, reason, now, limit - done)
+        done += shared(db, end_open, id, state, reason, now, limit - done)
     finish_ready(db, ids, now)
     return Expired(done + feed_tidy.expire(db, now, limit - done), unexpanded)
 

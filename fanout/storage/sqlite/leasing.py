@@ -9,12 +9,13 @@ from typing import Any
 from fanout.core.model import LANES
 from fanout.core.records import Chunk
 from fanout.storage.chunks import NewChunk
+from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
+from fanout.storage.sql.watching import notification
 from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
-from fanout.storage.sqlite.stopping import RETRY_COLUMNS, gather
+from fanout.storage.sqlite.session import shared
 from fanout.storage.sqlite.suspicion import Inspection
-from fanout.storage.sqlite.watching import notification
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
@@ -105,7 +106,7 @@ def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
     for chunk in chunks:
         ids.extend(chunk.ids)
     found = {row.id: row for row in endpoints.resolve(db, ids, now)}
-    stored = {uuid: notification(db, uuid) for uuid in {chunk.notification for chunk in chunks}}
+    stored = {uuid: shared(db, notification, uuid) for uuid in {chunk.notification for chunk in chunks}}
     for chunk in chunks:
         if all(id in found for id in chunk.ids):
             chunk.rows = [found[id] for id in chunk.ids]
@@ -126,7 +127,7 @@ def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
         "DELETE FROM retry WHERE (notification, endpoint) IN (SELECT value->>0, value->>1 FROM json_each(?))",
         ([row[0], row[2]] for row in rows),
     )
-    add_chunks(db, gather(db, rows), now)
+    add_chunks(db, shared(db, gather, rows), now)
 
 
 def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int], size: int) -> list[list[Any]]:

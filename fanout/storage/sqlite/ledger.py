@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.statemap import Codes
-from fanout.storage.book import Book, ending
+from fanout.storage.book import ending
 from fanout.storage.chunks import WAITS, NewChunk
+from fanout.storage.sql.ledger import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
 
-__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "codes_of", "finish_ready"]
+__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
 
 LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
 """Its number, so that something can be said to come after it."""
@@ -65,28 +66,14 @@ def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
     )
 
 
-def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:
-    """The list of (state, reason) of each of these notifications."""
-    pairs: dict[int, list[tuple[str, str]]] = {id: [] for id in notifications}
-    rows = db.rows(
-        "notification, state, reason",
-        "(SELECT notification, state, reason FROM tally WHERE notification IN (SELECT value FROM jsonb_each(?)) "
-        "ORDER BY notification, code)",
-        dumps(list(pairs)),
-    )
-    for id, state, reason in rows:
-        pairs[id].append((state, reason))
-    return {id: Codes(each) for id, each in pairs.items()}
-
-
-class Ledger(Book):
+class Ledger(Shared):
     """Collects what a transaction ends, and writes it in a few statements."""
 
     def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
         super().__init__(codes)
         self._db = db
 
-    def write(self, now: float) -> None:
+    async def write(self, now: float) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
@@ -107,7 +94,7 @@ class Ledger(Book):
             self.sums(),
         )
 
-    def finish(self, now: float) -> dict[int, str]:
+    async def finish(self, now: float) -> dict[int, str]:
         """`finish_ready` for every notification that `write` changed."""
         return finish_ready(self._db, list(self.changes), now)
 

@@ -13,7 +13,9 @@ from fanout.core.audit import Audit
 from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
+from fanout.storage.sql.ledger import Hot
 from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.ledger import Ledger, add_chunks, finish_ready
 
 __all__ = ["Session", "finished", "shared"]
 
@@ -40,13 +42,19 @@ def shared(db: Db, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T
 class Session:
     """`storage.sql.db.Db` over a connection. Parameters are bound by name: SQLite takes `$1` for one."""
 
-    __slots__ = ("_db", "context", "silent")
+    __slots__ = ("context", "native", "silent")
+
+    hot = Hot(
+        ledger=lambda db, codes=None: Ledger(db.native, codes),
+        add_chunks=lambda db, chunks, now: _done(add_chunks, db.native, chunks, now),
+        finish_ready=lambda db, notifications, now: _done(finish_ready, db.native, notifications, now),
+    )
 
     again = False
     skew = 0.0
 
     def __init__(self, db: Db) -> None:
-        self._db = db
+        self.native = db
         self.context = db.context
         self.silent = False
 
@@ -69,22 +77,22 @@ class Session:
 
     async def rows(self, sql: str, *args: Any) -> list[Any]:
         """See `Db`. They leave SQLite in one step, as JSON: stepping row by row would hand over the interpreter lock once per row."""
-        text = self._db.texts.get(sql)
+        text = self.native.texts.get(sql)
         if text is None:
-            text = self._db.texts[sql] = self._gathered(sql)
+            text = self.native.texts[sql] = self._gathered(sql)
         for (found,) in self._execute(text, args):
             rows: list[Any] = orjson.loads(found)
             return rows
         raise AssertionError("an aggregate always has a row")
 
     def _gathered(self, sql: str) -> str:
-        names = ", ".join(f"c{i}" for i in range(len(apsw.ext.query_info(self._db.connection, sql).description)))
+        names = ", ".join(f"c{i}" for i in range(len(apsw.ext.query_info(self.native.connection, sql).description)))
         return f"WITH found ({names}) AS ({sql}) SELECT json_group_array(json_array({names})) FROM found"
 
     async def run(self, sql: str, *args: Any) -> int:
         """See `Db`."""
         self._execute(sql, args)
-        return self._db.connection.changes()
+        return self.native.connection.changes()
 
     async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> int:
         """See `Db`."""
@@ -93,7 +101,7 @@ class Session:
 
     def _execute(self, sql: str, args: tuple[Any, ...]) -> apsw.Cursor:
         try:
-            return self._db.connection.execute(sql, _bound(args) if args else None)
+            return self.native.connection.execute(sql, _bound(args) if args else None)
         except (OverflowError, UnicodeEncodeError):
             raise unfit() from None
 
@@ -145,6 +153,12 @@ class Session:
             f"(SELECT binding FROM backlog WHERE notification = {notification}) AND r.notification = {notification}"
         )
 
+    def shard(self, n: int, /) -> str:
+        """See `Db`. There is one table."""
+        return ""
+
+    is_audit = "substr(kind, 1, 6) = 'audit.'"
+
     # -- locks: a transaction that writes has the database to itself
 
     def hold(self, order: str = "", /, *, free: bool = False) -> str:
@@ -158,27 +172,35 @@ class Session:
 
     async def app(self, name: str, *, create: bool = False) -> int:
         """See `Db`."""
-        return self._db.app(name, create=create)
+        return self.native.app(name, create=create)
 
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
         """See `Db`."""
-        return self._db.binding(app, name, create=create)
+        return self.native.binding(app, name, create=create)
 
     async def own(self, app: str, uuid: str) -> str:
         """See `Db`. No other program enters notifications."""
         return uuid
 
+    async def entered(self, app: str) -> list[Any]:
+        """See `Db`."""
+        return []
+
     async def seal(self) -> Seal | None:
         """See `Db`."""
-        return self._db.seal()
+        return self.native.seal()
 
     async def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
         """See `Db`."""
-        self._db.log(now, events)
+        self.native.log(now, events)
 
     async def audit(self, now: float, app: str, audit: Audit | None) -> None:
         """See `Db`."""
-        self._db.audit(now, app, audit)
+        self.native.audit(now, app, audit)
+
+
+async def _done(function: Callable[..., T], *arguments: Any) -> T:
+    return function(*arguments)
 
 
 def _given(n: int, columns: dict[str, str]) -> str:

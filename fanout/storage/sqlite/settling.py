@@ -8,11 +8,11 @@ from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.stopping import add_backlog
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
-from fanout.storage.sqlite.session import Session, finished
-from fanout.storage.sqlite.stopping import add_backlog
+from fanout.storage.sqlite.session import Session, finished, shared
 
 __all__ = ["settle"]
 
@@ -28,7 +28,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     if settling.changes:
         change(db, settling.changes, now)
     _add_retries(db, settling, now)
-    ledger.write(now)
+    finished(ledger.write(now))
     finished(decisions.write(now))
     db.many(
         "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2, since = ?2 "
@@ -36,7 +36,7 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
         settling.releases,
         now,
     )
-    return settling.finished(ledger.finish(now))
+    return settling.finished(finished(ledger.finish(now)))
 
 
 def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, Held], dict[int, Codes]]:
@@ -63,7 +63,7 @@ def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, Held], d
 def _add_retries(db: Db, settling: Settling, now: float) -> None:
     if not settling.retries:
         return
-    add_backlog(db, settling.backlog())
+    shared(db, add_backlog, settling.backlog())
     chunks = dumps([number for _, number, _ in settling.retries])
     audiences = {
         chunk: unpack(ids)

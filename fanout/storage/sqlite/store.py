@@ -9,19 +9,16 @@ from functools import partial
 from typing import Any, Self
 
 from fanout.core.address import Address
-from fanout.core.audit import Audit, person
+from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
     EndpointFilter,
     EndpointRow,
-    Event,
     Expired,
     Put,
     Settled,
     Settlement,
-    Step,
-    Stored,
     Submission,
 )
 from fanout.core.untraced import untraced
@@ -34,23 +31,18 @@ from fanout.storage.sqlite import (
     endpoints,
     erasing,
     expansion,
-    explaining,
-    exporting,
     intake,
     janitor,
     leasing,
     registration,
-    retiming,
     settling,
-    stopping,
-    watching,
     wiping,
 )
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.feed import SqliteFeed
-from fanout.storage.sqlite.fleet import SqliteFleet
 from fanout.storage.sqlite.operations import Database, Operation
+from fanout.storage.sqlite.schema import APPLICATION_ID
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
@@ -83,7 +75,6 @@ class SqliteStorage(SqlStorage):
         super().__init__(SqliteDriver(self._offload, context))
         self._database: Database | None = None
         self.feed = SqliteFeed(self._read, self._write)
-        self.fleet = SqliteFleet(self._read, self._write, self._write_if, context.clock)
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)
@@ -102,15 +93,6 @@ class SqliteStorage(SqlStorage):
 
     async def _write(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await self._run(Operation(lambda db: function(db, *arguments), write=True))
-
-    async def _write_if(
-        self, probe: Callable[..., Any], idle: Any, function: Callable[..., Any], *arguments: Any
-    ) -> Any:
-        return await self._run(
-            Operation(
-                lambda db: function(db, *arguments), write=True, probe=lambda db: bool(probe(db, *arguments)), idle=idle
-            )
-        )
 
     async def _run(self, operation: Operation) -> Any:
         await self._offload.run(operation)
@@ -146,12 +128,16 @@ class SqliteStorage(SqlStorage):
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`. Afterwards neither the file nor its log has a byte of it: raises `StorageUnavailable` while another program keeps the log."""
-        erased: erasing.Erased = await self._write(watching.audited, audit, erasing.erase, app, user, now)
+        erased = await self._erase(app, user, now, audit)
         await self._cut_log()
         if await self._left_over(erased.texts):
             await self._run(Operation(wiping.rewrite, write=False))
             await self._cut_log()
         return erased.endpoints
+
+    async def _erase(self, app: str, user: str, now: float, audit: Audit | None) -> erasing.Erased:
+        erased: erasing.Erased = await self._write(_audited, audit, erasing.erase, app, user, now)
+        return erased
 
     async def _cut_log(self) -> None:
         for _ in range(_LOOKS):
@@ -175,13 +161,6 @@ class SqliteStorage(SqlStorage):
             if await self._run(Operation(look, write=False, large=True)):
                 return True
         return False
-
-    async def addressed(
-        self, app: str, user: str, *, after: int = 0, limit: int = 1000
-    ) -> tuple[list[str], int | None]:
-        """See `Storage`."""
-        found: tuple[list[str], int | None] = await self._read(exporting.addressed, app, user, after, limit)
-        return found
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
         """See `Storage`."""
@@ -259,43 +238,12 @@ class SqliteStorage(SqlStorage):
         answers: list[Settled] = await self._write(settling.settle, settlements, now)
         return answers
 
-    async def notification(self, id: str) -> Stored | None:
-        """See `Storage`."""
-        found: Stored | None = await self._read(watching.notification, id)
-        return found
-
-    async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
-        """See `Storage`."""
-        found: dict[str, str] = await self._read(watching.stopped, ids)
-        return found
-
-    async def finished(self, ids: Sequence[str]) -> set[str]:
-        """See `Storage`."""
-        found: set[str] = await self._read(watching.finished, ids)
-        return found
-
     # -- queue: watch and manage
 
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         """See `Storage`."""
         found: set[int] = await self._read(collapsing.superseded, id, ids)
         return found
-
-    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
-        """See `Storage`."""
-        steps: list[Step] | None = await self._read(explaining.explain, id, endpoint)
-        return steps
-
-    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(watching.audited, audit, stopping.cancel, app, id, now))
-
-    async def deliveries(
-        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
-    ) -> list[tuple[int, str, str]]:
-        """See `Storage`."""
-        rows: list[tuple[int, str, str]] = await self._read(watching.deliveries, id, state, after, limit)
-        return rows
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""
@@ -307,20 +255,7 @@ class SqliteStorage(SqlStorage):
 
     async def probe(self) -> None:
         """See `Storage`."""
-        await self._write(watching.probe)
-
-    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
-        """See `Storage`."""
-        found: list[Event] = await self._read(watching.events, after, limit, audit)
-        return found
-
-    async def record(self, app: str, audit: Audit, now: float) -> None:
-        """See `Storage`."""
-        await self._write(watching.record, app, audit, now)
-
-    async def person(self, app: str, user: str) -> str:
-        """See `Storage`."""
-        return person(await self._read(watching.secret), app, user)
+        await self._write(_probe)
 
     # -- janitor
 
@@ -330,11 +265,18 @@ class SqliteStorage(SqlStorage):
         expired: Expired = await self._run(Operation(run, write=True, probe=probe, idle=Expired(0)))
         return expired
 
-    async def retime(self, now: float, *, stepped: bool = False) -> bool:
-        """See `Storage`."""
-        return bool(await self._write_if(retiming.retimable, False, retiming.retime, now, stepped))
-
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`."""
         run, probe = partial(janitor.prune, now=now, limit=limit), partial(janitor.prunable, now=now)
         return int(await self._run(Operation(run, write=True, probe=probe, idle=0)))
+
+
+def _audited(db: Db, audit: Audit | None, function: Callable[..., Any], app: str, *arguments: Any) -> Any:
+    answer = function(db, app, *arguments)
+    db.audit(arguments[-1], app, audit)
+    return answer
+
+
+def _probe(db: Db) -> None:
+    """Write a page without changing what is on it: `PRAGMA application_id` writes the file's header whatever stood there."""
+    db.run(f"PRAGMA application_id = {APPLICATION_ID}")

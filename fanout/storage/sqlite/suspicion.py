@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.ledger import codes_of
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.ledger import Ledger, codes_of
-from fanout.storage.sqlite.session import Session, finished
+from fanout.storage.sqlite.ledger import Ledger
+from fanout.storage.sqlite.session import Session, finished, shared
 from fanout.storage.suspects import Due, Suspects
 
 __all__ = ["Inspection"]
@@ -30,7 +31,7 @@ class Inspection:
         ]
         self._db = db
         self._now = now
-        self._ledger = Ledger(db, codes_of(db, {each.notification for each in due}))
+        self._ledger = Ledger(db, shared(db, codes_of, {each.notification for each in due}))
         self._decisions = Decisions(Session(db))
         self._suspects = Suspects(due, self._ledger, self._decisions)
         self.moved: list[NewChunk] = []
@@ -42,7 +43,7 @@ class Inspection:
 
     def write(self) -> None:
         """Store it all, but for what is `moved`."""
-        self._ledger.write(self._now)
+        finished(self._ledger.write(self._now))
         self._db.many(
             "UPDATE chunk SET crashes = j.value->>1, part = j.value->>2 FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
             self._suspects.parts,
@@ -55,4 +56,4 @@ class Inspection:
             )
             self.moved = self._suspects.moved({id: unpack(ids) for id, ids in audiences.items()}, self._now)
         finished(self._decisions.write(self._now))
-        self._ledger.finish(self._now)
+        finished(self._ledger.finish(self._now))

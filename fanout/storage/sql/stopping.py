@@ -9,16 +9,15 @@ from fanout.core.statemap import Codes, close
 from fanout.core.states import DeliveryState
 from fanout.errors import NotFound
 from fanout.storage.chunks import NewChunk, gathered
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import Ledger, add_chunks, codes_of, finish_ready, hold
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.ledger import codes_of, hold
 
 __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
 
 RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
 """What `gather` wants to know of a retry row."""
 
-_SAME = "b.notification = ANY (ARRAY[j.notification]) AND b.binding + 0 = j.binding AND b.waiting = j.waiting"
-"""By the key alone (see `db`): with `+ 0` not by the index of bindings."""
+_BACKLOG = {"notification": "bigint", "binding": "int", "waiting": "text"}
 _CHUNKS = 500
 _RETRIES = 50_000
 """How many are in memory at a time while a notification is stopped."""
@@ -27,9 +26,7 @@ _RETRIES = 50_000
 async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     """Stop it; how many chunks are still leased. Raises `NotFound`."""
     found = await db.row(
-        "SELECT id, finished_at FROM notification WHERE uuid = $1 AND app = $2 FOR NO KEY UPDATE",
-        uuid,
-        await db.app(app),
+        f"SELECT id, finished_at FROM notification WHERE uuid = $1 AND app = $2{db.hold()}", uuid, await db.app(app)
     )
     if found is None:
         raise NotFound(f"There is no notification {uuid} in the app {app}.")
@@ -45,20 +42,20 @@ async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> No
     chosen = await hold(db, notifications)
     if not chosen:
         return
-    rows = await db.rows(
+    await db.run(
         "UPDATE notification SET stopped = CASE WHEN stopped = '' AND finished_at IS NULL THEN $2 ELSE stopped END, "
-        "paused = paused AND NOT (stopped = '' AND finished_at IS NULL) WHERE id = ANY($1::bigint[]) RETURNING id, stopped",
+        f"paused = paused AND NOT (stopped = '' AND finished_at IS NULL) WHERE id {db.among(1, 'bigint')}",
         chosen,
         why,
     )
-    states = {row[0]: row[1] for row in rows}
+    states = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {db.among(1, 'bigint')}", chosen))
     for id in chosen:
         await end_open(db, id, states[id], "", now)
     # What is still held may have been paused: who looks for lost leases must find it.
     await db.run(
-        "UPDATE chunk SET lane = ~lane WHERE notification = ANY($1::bigint[]) AND NOT done AND lane < 0", chosen
+        f"UPDATE chunk SET lane = ~lane WHERE notification {db.among(1, 'bigint')} AND NOT done AND lane < 0", chosen
     )
-    await finish_ready(db, chosen, now)
+    await db.hot.finish_ready(db, chosen, now)
 
 
 async def end_open(db: Db, notification: int, state: str, reason: str, now: float, limit: int = 2**62) -> int:
@@ -68,14 +65,13 @@ async def end_open(db: Db, notification: int, state: str, reason: str, now: floa
     """
     codes = (await codes_of(db, [notification]))[notification]
     ended = 0
-    dropped = await db.run("DELETE FROM expansion WHERE notification = $1", notification)
-    if dropped:
+    if await db.run("DELETE FROM expansion WHERE notification = $1", notification):
         expansions = await db.value(
             "UPDATE notification SET unexpanded = (expansions > 0 AND $2) WHERE id = $1 RETURNING expansions",
             notification,
             state == DeliveryState.EXPIRED,
         )
-        ledger = Ledger(db)
+        ledger = db.hot.ledger(db)
         ledger.of(notification).expansions -= expansions
         await ledger.write(now)
     while ended < limit:
@@ -90,18 +86,18 @@ async def end_open(db: Db, notification: int, state: str, reason: str, now: floa
 async def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
     """One page of chunks that nobody holds."""
     rows = await db.rows(
-        "SELECT id, open, states FROM chunk WHERE notification = $1 AND NOT done AND (owner IS NULL OR ready_at <= $2) "
-        "ORDER BY id LIMIT $3 FOR NO KEY UPDATE",
+        f"SELECT id, open, {db.binary('states')} FROM chunk WHERE notification = $1 AND NOT done AND (owner IS NULL OR ready_at <= $2) "
+        f"ORDER BY id LIMIT $3{db.hold()}",
         id,
         now + db.skew,
         min(_CHUNKS, limit),
     )
-    ledger = Ledger(db, {id: codes})
+    ledger = db.hot.ledger(db, {id: codes})
     ended = 0
     for chunk, still_open, states in rows:
         if ended >= limit:
             break
-        ledger.conclude(id, chunk, close(states, codes, state, reason))
+        ledger.conclude(id, chunk, close(db.bytes_of(states), codes, state, reason))
         ended += still_open
     await ledger.write(now)
     return ended
@@ -110,21 +106,20 @@ async def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, no
 async def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
     """One page of retry rows: they become chunks that are done."""
     rows = await db.rows(
-        "DELETE FROM retry WHERE notification = $1 AND endpoint <= (SELECT max(endpoint) FROM "
-        "(SELECT endpoint FROM retry WHERE notification = $1 ORDER BY endpoint LIMIT $2) page) "
-        f"RETURNING {RETRY_COLUMNS}",
+        f"SELECT {RETRY_COLUMNS} FROM retry WHERE notification = $1 ORDER BY endpoint LIMIT $2",
         id,
         min(_RETRIES, limit),
     )
     if not rows:
         return 0
+    await db.run("DELETE FROM retry WHERE notification = $1 AND endpoint <= $2", id, rows[-1][2])
     chunks = await gather(db, rows)
-    ledger = Ledger(db, {id: codes})
+    ledger = db.hot.ledger(db, {id: codes})
     for chunk in chunks:
         applied = close(bytes(len(chunk.ids)), codes, state, reason)
         chunk.states = applied.states
         ledger.count(id, applied)
-    await add_chunks(db, chunks, now)
+    await db.hot.add_chunks(db, chunks, now)
     await ledger.write(now)
     return len(rows)
 
@@ -132,26 +127,20 @@ async def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, n
 async def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
     """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
     chunks, left = gathered(rows, db.context.chunk)
-    taken = [(*key, n) for key, n in left.items()]
+    # `+ 0`: by the key of the notification alone, and by no index of bindings.
     await db.many(
-        "DELETE FROM backlog b USING unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) j(notification, binding, waiting, n) "
-        f"WHERE {_SAME} AND b.n + j.n <= 0",
-        taken,
+        f"UPDATE backlog AS b SET n = b.n + j.n FROM {db.given(1, **_BACKLOG, n='bigint')} "
+        f"WHERE {db.keyed('b.notification', 'j.notification')} AND b.binding + 0 = j.binding AND b.waiting = j.waiting",
+        [(*key, n) for key, n in left.items()],
     )
-    await db.many(
-        "UPDATE backlog b SET n = b.n + j.n FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) "
-        "j(notification, binding, waiting, n) "
-        f"WHERE {_SAME}",
-        taken,
-    )
+    await db.many(f"{db.deleting('backlog', 1, **_BACKLOG)} AND n <= 0", left)
     return chunks
 
 
 async def add_backlog(db: Db, counts: Mapping[tuple[int, int, str], int]) -> None:
     """So many retry rows more wait for this reason, by (notification, binding, reason)."""
     await db.many(
-        "INSERT INTO backlog AS b (notification, binding, waiting, n) "
-        "SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[]) "
-        "ON CONFLICT (notification, binding, waiting) DO UPDATE SET n = b.n + excluded.n",
+        f"INSERT INTO backlog AS b (notification, binding, waiting, n) SELECT * FROM {db.given(1, **_BACKLOG, n='bigint')} "
+        "WHERE true ON CONFLICT (notification, binding, waiting) DO UPDATE SET n = b.n + excluded.n",
         [(*key, n) for key, n in counts.items()],
     )

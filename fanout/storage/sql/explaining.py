@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fanout.core.records import Step
 from fanout.storage.explaining import Place, explained
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import codes_of
+from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import rows_of
+from fanout.storage.sql.ledger import codes_of
 
 __all__ = ["explain"]
 
@@ -29,16 +29,20 @@ async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
 
 async def _places(db: Db, notification: int, endpoint: int) -> list[Place]:
     """The chunks that it is or was in, oldest first."""
-    chunks = await db.rows(
-        "SELECT id FROM chunk WHERE notification = $1 AND low <= $2 AND high >= $2 ORDER BY id", notification, endpoint
+    rows = await db.rows(
+        "SELECT id FROM chunk WHERE notification = $1 AND low <= $2 AND high >= $2", notification, endpoint
     )
+    chunks = sorted(id for (id,) in rows)
     places = []
     for first in range(0, len(chunks), _BATCH):
         rows = await db.rows(
-            "SELECT c.states, a.ids, c.id, c.binding, c.attempt, c.held, c.created_at, c.created_after, c.settled_at, "
-            "c.worker, c.leased_at, c.leased_after FROM chunk c JOIN audience a ON a.chunk = c.id WHERE c.id = ANY($1::bigint[]) "
-            "ORDER BY c.id",
-            [row[0] for row in chunks[first : first + _BATCH]],
+            f"SELECT {db.binary('c.states')}, {db.binary('a.ids')}, c.id, c.binding, c.attempt, c.held, c.created_at, c.created_after, "
+            "c.settled_at, c.worker, c.leased_at, c.leased_after FROM chunk c JOIN audience a ON a.chunk = c.id "
+            f"WHERE c.id {db.among(1, 'bigint')}",
+            chunks[first : first + _BATCH],
         )
-        places += [place for row in rows if (place := Place.find(endpoint, *row)) is not None]
-    return places
+        for states, ids, *about in rows:
+            place = Place.find(endpoint, db.bytes_of(states), db.bytes_of(ids), *about)
+            if place is not None:
+                places.append(place)
+    return sorted(places, key=lambda place: place.chunk)

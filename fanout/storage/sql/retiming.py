@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import hold
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.ledger import hold
 
 __all__ = ["retimable", "retime"]
 
 # By binding and lane, paused and held back ones too, so that an index is gone through and no table.
-_EVERYWHERE = "binding = ANY (SELECT id FROM binding) AND lane BETWEEN -8 AND 8"
-_LATER = "since > $1::float8 + 1"
+_EVERYWHERE = "binding IN (SELECT id FROM binding) AND lane BETWEEN -8 AND 8"
+_LATER = "since > CAST($1 AS float8) + 1"
 
 
 async def retimable(db: Db, now: float, stepped: bool) -> bool:
     """Whether to look: the last decision about a delivery, or a gate, is from the future."""
     return stepped or bool(
         await db.value(
-            "SELECT EXISTS (SELECT 1 FROM decision WHERE id = (SELECT max(id) FROM decision) AND at > $1::float8 + 1) "
+            "SELECT EXISTS (SELECT 1 FROM decision WHERE id = (SELECT max(id) FROM decision) AND at > CAST($1 AS float8) + 1) "
             f"OR EXISTS (SELECT 1 FROM gate WHERE {_LATER})",
             now,
         )
@@ -30,7 +30,7 @@ async def retime(db: Db, now: float, stepped: bool) -> bool:
         f"SELECT notification FROM retry WHERE {_EVERYWHERE} AND {_LATER} UNION SELECT notification FROM chunk WHERE {open_chunks}",
         now,
     )
-    await hold(db, [row[0] for row in found])
+    await hold(db, [id for (id,) in found])
     moved = 0
     for statement in (
         f"UPDATE retry SET due_at = due_at - since + $1, since = $1 WHERE {_EVERYWHERE} AND {_LATER}",
