@@ -26,11 +26,10 @@ async def retimable(db: Db, now: float, stepped: bool) -> bool:
 async def retime(db: Db, now: float, stepped: bool) -> bool:
     """See `Storage.retime`."""
     open_chunks = f"{_EVERYWHERE} AND NOT done AND owner IS NULL AND {_LATER}"
-    found = await db.rows(
-        f"SELECT notification FROM retry WHERE {_EVERYWHERE} AND {_LATER} UNION SELECT notification FROM chunk WHERE {open_chunks}",
-        now,
-    )
-    await hold(db, [id for (id,) in found])
+    found: set[int] = set()
+    for which in (f"retry WHERE {_EVERYWHERE} AND {_LATER}", f"chunk WHERE {open_chunks}"):
+        found.update(id for (id,) in await db.rows(f"SELECT DISTINCT notification FROM {which}", now))
+    await hold(db, found)
     moved = 0
     for statement in (
         f"UPDATE retry SET due_at = due_at - since + $1, since = $1 WHERE {_EVERYWHERE} AND {_LATER}",
