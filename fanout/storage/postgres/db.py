@@ -23,7 +23,7 @@ from fanout.storage.postgres.floors import Floors
 from fanout.storage.postgres.naming import Used
 from fanout.storage.sealing import Seals
 from fanout.storage.sql.db import Rows
-from fanout.storage.sql.ledger import Hot
+from fanout.storage.sql.hot import Hot
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -10,8 +10,8 @@ from fanout.storage.book import ending
 from fanout.storage.chunks import WAITS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
-from fanout.storage.sql.ledger import Hot
-from fanout.storage.sql.ledger import Ledger as Shared
+from fanout.storage.sql.hot import Hot
+from fanout.storage.sql.hot import Ledger as Shared
 
 __all__ = ["ADD_LOAD", "HOT", "STEP", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext
-from fanout.storage.sql.ledger import Hot
+from fanout.storage.sql.hot import Hot
 
 __all__ = ["Db", "Rows", "overwrite"]
 

@@ -1,4 +1,4 @@
-"""The bookkeeping that every end of a delivery goes through, as operations see it: a driver hands in how it is written (`Hot`).
+"""What the bookkeeping reads (`hot.Ledger` writes it), and the order of its locks.
 
 Whoever adds to a notification or ends something of it holds that one's row first (`hold`): chunks, retry rows, expansions, tallies and
 backlog of a notification change under its lock alone. The one exception is a lease of what is in order, which changes nothing but the
@@ -7,43 +7,12 @@ chunk, and never waits for a row.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from fanout.core.statemap import Codes
-from fanout.storage.book import Book
-from fanout.storage.chunks import NewChunk
+from fanout.storage.sql.db import Db
 
-if TYPE_CHECKING:
-    from fanout.storage.sql.db import Db
-
-__all__ = ["Hot", "Ledger", "codes_of", "hold"]
-
-
-class Ledger(Book):
-    """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`hold`)."""
-
-    @abstractmethod
-    async def write(self, now: float) -> None:
-        """Store it all. What is finished with that is for `finish` to end."""
-
-    @abstractmethod
-    async def finish(self, now: float) -> dict[int, str]:
-        """`Hot.finish_ready` for every notification that `write` left without a rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hot:
-    """Operations of which a driver has statements of its own; the first argument of each is its `Db`."""
-
-    ledger: Callable[..., Ledger]
-    """(db, codes by notification or None)."""
-    add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Any]]
-    """(db, chunks, now): store new chunks, owned by nobody."""
-    finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
-    """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""
+__all__ = ["codes_of", "hold"]
 
 
 async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
 from fanout.storage.chunks import WAITS, NewChunk
-from fanout.storage.sql.ledger import Ledger as Shared
+from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
 
 __all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "finish_ready"]

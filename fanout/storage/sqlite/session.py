@@ -13,7 +13,7 @@ from fanout.core.audit import Audit
 from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
-from fanout.storage.sql.ledger import Hot
+from fanout.storage.sql.hot import Hot
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, finish_ready
 
