@@ -171,7 +171,14 @@ class Engine:
         at: float | datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
-        """Accept a notification durably. Arguments and errors are those of `fanout.Engine.send`."""
+        """Accept a notification durably. Arguments and errors are those of `fanout.Engine.send`.
+
+        Example:
+            ```python
+            with fanout.sync.open() as engine:
+                engine.send(Notification(title="Your table is ready"), "user:alice").wait(10)
+            ```
+        """
         inner = self._use()
         receipt = self._call(inner.send(notification, target, app=app, at=at, idempotency_key=idempotency_key))
         return Receipt(self, receipt)
@@ -182,39 +189,60 @@ class Engine:
         return [Receipt(self, receipt) for receipt in self._call(inner.send_many(list(batch), app=app))]
 
     def status(self, id: str) -> Status:
-        """How things stand with a notification. Raises `NotFound`."""
+        """The state of the notification `id`. Raises `NotFound`."""
         return self._call(self._use().status(id))
 
     def wait(self, id: str, timeout: float | None = None) -> Status:
-        """The final status, once every delivery has ended. Raises `TimeoutError` after `timeout` seconds, and `NotFound`."""
+        """Wait until every delivery of a notification has ended.
+
+        Args:
+            id: The notification's id.
+            timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The final status.
+
+        Raises:
+            TimeoutError: Deliveries are left after `timeout` seconds.
+            NotFound: There is no such notification.
+        """
         return self._call(self._use().wait(id, timeout))
 
     def cancel(self, id: str) -> Status:
-        """Stop what has not been sent; the status afterwards. Raises `NotFound`."""
+        """Stop the deliveries of the notification `id` that have not been sent; the status afterwards. Raises
+        `NotFound`."""
         return self._call(self._use().cancel(id))
 
     def pause(self, id: str) -> Status:
-        """Send nothing more of it until `resume`; the status afterwards. Raises `NotFound`."""
+        """Send nothing more of the notification `id` until `resume`; the status afterwards. Raises `NotFound`."""
         return self._call(self._use().pause(id))
 
     def resume(self, id: str) -> Status:
-        """Let a paused notification go on; the status afterwards. Raises `NotFound`."""
+        """Let the paused notification `id` go on; the status afterwards. Raises `NotFound`."""
         return self._call(self._use().resume(id))
 
     def pause_binding(self, binding: str, *, app: str = "default") -> None:
-        """Hold everything of one binding, in every process. Raises `UsageError` for an unknown binding."""
+        """Hold all deliveries of one `binding` of `app`, in every process. Raises `UsageError` for an unknown
+        binding."""
         self._call(self._use().pause_binding(binding, app=app))
 
     def resume_binding(self, binding: str, *, app: str = "default") -> None:
-        """Lift a binding's pause, and try what was wrong with it again at once. Raises `UsageError` for an unknown binding."""
+        """Lift the pause of one `binding` of `app`, and try a closed gate again at once. Raises `UsageError` for an
+        unknown
+        binding.
+        """
         self._call(self._use().resume_binding(binding, app=app))
 
     def erase_user(self, user: str, *, app: str = "default") -> int:
-        """Forget a user at once, everywhere; how many endpoints there were. Raises `UsageError`."""
+        """Forget a `user` of `app` at once, everywhere; the number of endpoints that there were. Raises
+        `UsageError`."""
         return self._call(self._use().erase_user(user, app=app))
 
     def export_user(self, user: str, *, app: str = "default") -> Iterator[dict[str, Any]]:
-        """All that is held of a user, read while it is consumed: records of plain JSON with a `kind`, the last of which is `end`. Raises `UsageError`."""
+        """All data held of a `user` of `app`, read while it is consumed: records of plain JSON with a `kind`, the last
+        of which is
+        `end`. Raises `UsageError`.
+        """
         return self._pages(self._use().export_user(user, app=app), _RECORDS)
 
     def _pages(self, source: AsyncIterator[T], size: int) -> Iterator[T]:
@@ -231,7 +259,7 @@ class Engine:
             self._use()
 
     def explain(self, id: str, endpoint: int) -> Sequence[Step]:
-        """The decisions about one delivery, oldest first. Raises `NotFound`."""
+        """The decisions about the delivery of the notification `id` to `endpoint`, oldest first. Raises `NotFound`."""
         return self._call(self._use().explain(id, endpoint))
 
     def _use(self) -> asynchronous.Engine:
@@ -302,7 +330,8 @@ class Endpoints:
         expires_at: float | None = None,
         app: str = "default",
     ) -> Endpoint:
-        """Enter a device address for a user. Raises `AddressInvalid` and `UsageError`."""
+        """Enter a device address for a user. Arguments and errors are those of the asynchronous
+        `Endpoints.register`."""
         inner = self._engine._use()
         return self._engine._call(
             inner.endpoints.register(
@@ -325,21 +354,22 @@ class Endpoints:
         state: EndpointState | None = EndpointState.ACTIVE,
         app: str = "default",
     ) -> Iterator[Endpoint]:
-        """Endpoints by id, read from the database page by page while they are consumed."""
+        """Endpoints by id, read page by page while they are consumed. Arguments as of the asynchronous
+        `Endpoints.list`."""
         inner = self._engine._use()
         source = inner.endpoints.list(user=user, binding=binding, tag=tag, state=state, app=app)
         return self._engine._pages(source, _PAGE)
 
     def get(self, id: int, *, app: str = "default") -> Endpoint:
-        """One endpoint in whatever state. Raises `NotFound`."""
+        """The endpoint `id` of `app`, in any state. Raises `NotFound`."""
         return self._engine._call(self._engine._use().endpoints.get(id, app=app))
 
     def remove(self, ids: Iterable[int], *, app: str = "default") -> int:
-        """Take endpoints out; how many there were."""
+        """Take the endpoints `ids` of `app` out of the directory; the number that were there."""
         return self._engine._call(self._engine._use().endpoints.remove(ids, app=app))
 
     def restore(self, ids: Iterable[int], *, app: str = "default") -> int:
-        """Put gone, removed or expired endpoints back; how many were."""
+        """Put the endpoints `ids` of `app` back that are gone, removed or expired; the number that are active again."""
         return self._engine._call(self._engine._use().endpoints.restore(ids, app=app))
 
 
@@ -359,7 +389,7 @@ class Receipt:
 
     @property
     def total(self) -> int | None:
-        """How many deliveries it has; None while a topic or broadcast is still to expand."""
+        """The number of deliveries; None while a topic or broadcast is still to expand."""
         return self._receipt.total
 
     @property
@@ -372,11 +402,11 @@ class Receipt:
         return self._engine.wait(self.id, timeout)
 
     def status(self) -> Status:
-        """How things stand now."""
+        """The state at present."""
         return self._engine.status(self.id)
 
     def cancel(self) -> Status:
-        """Stop what has not been sent; the status afterwards."""
+        """Stop the deliveries that have not been sent; the status afterwards."""
         return self._engine.cancel(self.id)
 
     def __repr__(self) -> str:

@@ -111,10 +111,26 @@ class AppClient(Wire):
         feed: bool | Mapping[str, Any] = False,
         idempotency_key: str | None = None,
     ) -> Posted:
-        """Post it. Asked again by itself when no answer came, for which it makes up an idempotency key: it is stored once.
+        """Post a notification. Asked again by itself when no answer came, for which it makes up an idempotency key: it
+        is stored
+        once.
 
-        `at` is UNIX seconds; `feed` says whether it enters the feed, or how (`id`, `group`, `priority`, `expires_in`,
-        `display_ttl`).
+        Args:
+            notification: The content.
+            target: The devices: `Target.user("alice")`, or its short form "user:alice", "topic:news", "all".
+            at: The due time in UNIX seconds; None for now.
+            feed: Whether it enters the feed of its users, or how: a mapping with `id`, `group`, `priority`,
+                `expires_in`,
+                `display_ttl`.
+            idempotency_key: A text of the caller's, instead of the one that is made up.
+
+        Returns:
+            The stored notification: `id`, `total`, `replayed`, and the feed's `item`.
+
+        Example:
+            ```python
+            posted = await client.send(Notification(title="Your table is ready"), "user:alice")
+            ```
         """
         body = _body(notification, target, at, feed)
         key = idempotency_key or str(uuid.uuid4())
@@ -122,34 +138,68 @@ class AppClient(Wire):
         return Posted(**{**answer, "parts": tuple(answer["parts"])})
 
     async def preview(self, notification: Notification, target: Target | str) -> Mapping[str, Any]:
-        """The effect that `send` would have: `endpoints` and `bytes` by binding, `total`, `rate`, `eta_s`."""
+        """Say what `send` would do, without doing it.
+
+        Args:
+            notification: The content.
+            target: The devices, as in `send`.
+
+        Returns:
+            `endpoints` and `bytes` by binding, `total`, `rate` (deliveries a second) and `eta_s` (seconds).
+        """
         body = {**_body(notification, target, None, False), "dry_run": True}
         found: Mapping[str, Any] = await self.call("POST", "/v1/notifications", json=body, again=True)
         return found
 
     async def status(self, id: str) -> NotificationStatus:
-        """How it stands."""
+        """The state of a notification.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+        """
         return NotificationStatus(**await self.call("GET", f"/v1/notifications/{id}", again=True))
 
     async def cancel(self, id: str) -> NotificationStatus:
-        """Send no more of it; when this returns, only what was in flight can still arrive."""
+        """Stop the deliveries that have not been sent. When this returns, only a push in flight can still arrive.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+        """
         return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/cancel", again=True))
 
     async def pause(self, id: str) -> NotificationStatus:
-        """Hold it; its time to live runs on."""
+        """Hold a notification, while its time to live runs on.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+        """
         return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/pause", again=True))
 
     async def resume(self, id: str) -> NotificationStatus:
-        """Let it go on."""
+        """Let a paused notification go on.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+        """
         return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/resume", again=True))
 
     async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[DeliveryInfo]:
-        """Its deliveries by endpoint, or those in one state."""
+        """The deliveries of a notification by endpoint, read in pages.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+            state: One state, "pending" for those that have not ended, or None for all.
+        """
         async for row in self._pages(f"/v1/notifications/{id}/deliveries", "deliveries", state=state):
             yield DeliveryInfo(**row)
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:
-        """The decisions about one delivery, oldest first."""
+        """The decisions about one delivery, oldest first.
+
+        Args:
+            id: The notification's id, as `send` gives it.
+            endpoint: The endpoint's id, as `deliveries` gives it.
+        """
         rows = await self.call("GET", f"/v1/notifications/{id}/deliveries/{endpoint}", again=True)
         return [Step(**row) for row in rows]
 
@@ -165,7 +215,16 @@ class AppClient(Wire):
         tags: Iterable[str] = (),
         expires_at: float | None = None,
     ) -> EndpointInfo:
-        """Enter a device, or refresh it."""
+        """Enter a device, or refresh it.
+
+        Args:
+            user: The user's id: any text of yours.
+            binding: The binding that serves the device, by its name in the service's configuration.
+            address: The address as the platform hands it to the client: a token, or the subscription of a browser.
+            platform: The platform in a word ("ios", "android", "web", "windows").
+            tags: Tags that topics name.
+            expires_at: The end of the registration in UNIX seconds; None for no end.
+        """
         body: dict[str, Any] = {"user": user, "binding": binding, "address": address, "platform": platform}
         body["tags"] = list(tags)
         if expires_at is not None:
@@ -173,7 +232,11 @@ class AppClient(Wire):
         return _endpoint(await self.call("POST", "/v1/endpoints", json=body, again=True))
 
     async def endpoint(self, id: int) -> EndpointInfo:
-        """One device, in whatever state."""
+        """One device, in any state.
+
+        Args:
+            id: The endpoint's id.
+        """
         return _endpoint(await self.call("GET", f"/v1/endpoints/{id}", again=True))
 
     async def endpoints(
@@ -184,27 +247,61 @@ class AppClient(Wire):
         tag: str | None = None,
         state: Literal["active", "gone", "replaced", "removed", "expired", "any"] | None = None,
     ) -> AsyncIterator[EndpointInfo]:
-        """Devices by id: the active ones unless `state` says otherwise. `gone` is the quarantine."""
+        """Devices by id, read in pages.
+
+        Args:
+            user: Those of one user; None for all.
+            binding: Those of one binding; None for all.
+            tag: Those with one tag; None for all.
+            state: Those in one state (`gone` is the quarantine), or "any"; None for the active ones.
+        """
         async for row in self._pages("/v1/endpoints", "endpoints", user=user, binding=binding, tag=tag, state=state):
             yield _endpoint(row)
 
     async def remove(self, id: int) -> None:
-        """Take a device out of the directory."""
+        """Take a device out of the directory.
+
+        Args:
+            id: The endpoint's id.
+        """
         await self.call("DELETE", f"/v1/endpoints/{id}", again=True)
 
     async def restore(self, ids: Iterable[int]) -> int:
-        """Take devices back from quarantine; how many are active again."""
+        """Put devices back that are gone, removed or expired.
+
+        Args:
+            ids: The ids of their endpoints.
+
+        Returns:
+            The number that are active again.
+        """
         answer = await self.call("POST", "/v1/endpoints/restore", json={"ids": [*ids]}, again=True)
         return int(answer["restored"])
 
     async def import_(self, lines: AsyncIterable[bytes]) -> Mapping[str, Any]:
-        """Enter the NDJSON lines, as a stream: `imported`, `bad`, and `errors` of the first thousand bad ones."""
+        """Enter devices from NDJSON lines, as a stream; `Endpoints.import_` describes a line.
+
+        Args:
+            lines: The lines, as they come.
+
+        Returns:
+            `imported`, `bad`, and `errors` of the first thousand bad lines.
+        """
         headers = {"content-type": "application/x-ndjson"}
         found: Mapping[str, Any] = await self.call("POST", "/v1/endpoints/import", body=lines, headers=headers)
         return found
 
     async def withdraw(self, user: str, *, id: str | None = None, external_id: str | None = None) -> str:
-        """Take an item back from a user's feed and from her devices' trays, by its id or the sender's own; its id."""
+        """Take an item back from a user's feed and from the trays of her devices.
+
+        Args:
+            user: The user's id.
+            id: The item's id; or else
+            external_id: the sender's own id of the item.
+
+        Returns:
+            The item's id.
+        """
         if (id is None) == (external_id is None):
             raise UsageError("withdraw takes the item's id, or external_id, its sender's: one of the two.")
         query = {"user": user, "id": id, "external_id": external_id}
@@ -212,12 +309,27 @@ class AppClient(Wire):
         return str(answer["item"])
 
     async def erase(self, user: str) -> int:
-        """Forget a user: devices, feed and what is queued for them; how many devices there were."""
+        """Forget a user: devices, feed, and the deliveries queued for the user alone.
+
+        Args:
+            user: The user's id.
+
+        Returns:
+            The number of devices that there were.
+        """
         answer = await self.call("DELETE", f"/v1/users/{quote(user, safe='')}", again=True)
         return int(answer["endpoints"])
 
     async def export(self, user: str) -> AsyncIterator[dict[str, Any]]:
-        """All that is held of a user, record by record, each with a `kind`; the last is `end`. Raises `ServiceUnavailable` where it broke off before."""
+        """All data held of a user, record by record, each with a `kind`; the last is `end`.
+
+        Args:
+            user: The user's id.
+
+        Raises:
+            ServiceError: The service refused.
+            ServiceUnavailable: The service did not answer, or the export broke off before its end: ask for it again.
+        """
         headers = {"accept": "application/x-ndjson"}
         answer = await self.open("GET", "/v1/export", query={"user": user}, headers=headers, endless=True)
         async for record in records(answer):

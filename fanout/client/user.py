@@ -116,7 +116,7 @@ class UserClient(Wire):
         return {"x-uns-id": self.unsid} if self.unsid else {}
 
     async def me(self) -> Me:
-        """As whom this client calls: what is kept for the user is kept by `key`."""
+        """The user as whom this client calls: the service keeps the user's data by `key`."""
         return Me(**await self.call("GET", "/v1/me"))
 
     # -- subscriptions
@@ -132,11 +132,25 @@ class UserClient(Wire):
         expires_in: float | None = None,
         former: str = "",
     ) -> SubscriptionInfo:
-        """Subscribe this device, or renew it, with a new address too; from now on this client speaks as it.
+        """Subscribe this device, or renew its subscription, with a new address too; from now on this client speaks as
+        the device.
 
-        Without a `binding` it gets no pushes, and reads. `expires_in` is in seconds, the longest the service allows unless given. `former` is the
-        UNSID that the device had under another user, whose subscription ends: a Web Push device whose keys have changed needs it, and is
-        refused (409) without. Every other address proves by itself that the device has moved.
+        Args:
+            device_id: The device's own id: any text that is the same at each start of the app.
+            binding: The binding that pushes to it; None for a device that gets no pushes, and reads.
+            address: The address as the platform hands it to the app; needed with `binding`.
+            receive: "push" for pushes with their content, "signal" for bare signals to fetch, "none".
+            platform: The platform in a word ("ios", "android", "web", "windows").
+            expires_in: Seconds until the subscription ends unless it is renewed; None for the longest that the service
+                allows.
+            former: The UNSID that the device had under another user, whose subscription ends. A Web Push device whose
+                keys
+                have changed needs it, and is refused (409) without. Every other address proves by itself that the
+                device has
+                moved.
+
+        Returns:
+            The subscription with its UNSID.
         """
         body: dict[str, Any] = {"device_id": device_id, "receive": receive, "platform": platform}
         if binding is not None:
@@ -150,12 +164,16 @@ class UserClient(Wire):
         return held
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
-        """All of the user's devices."""
+        """The subscriptions of all of the user's devices."""
         found = await self.call("GET", "/v1/me/subscriptions", again=True)
         return [SubscriptionInfo(**each) for each in found["subscriptions"]]
 
     async def unsubscribe(self, id: int) -> None:
-        """End a subscription, on sign-out."""
+        """End a subscription, on sign-out.
+
+        Args:
+            id: The subscription's number.
+        """
         await self.call("DELETE", f"/v1/me/subscriptions/{id}", again=True)
 
     # -- the feed
@@ -170,7 +188,19 @@ class UserClient(Wire):
         status: Literal["active", "deleted", "any"] | None = None,
         limit: int = 100,
     ) -> FeedPage:
-        """A page of the feed; with the cursor of an earlier page, what came after it: in the end, what has changed since."""
+        """A page of the feed.
+
+        Args:
+            cursor: The cursor of an earlier page: the items after it, and in the end the items that have changed since;
+                None
+                for the first page.
+            order: "changed" for the order of change, "newest" for the newest item first.
+            unread: Only unread items (True), only read ones (False), or both (None).
+            action: Only items with this action; None for all.
+            status: Only active or only deleted items, or "any"; None for active ones on the first page, and any after
+                it.
+            limit: Items of a page at most.
+        """
         query = {
             "cursor": cursor,
             "order": order,
@@ -183,14 +213,25 @@ class UserClient(Wire):
         return FeedPage(tuple(Item(**item) for item in page["items"]), page["cursor"], page["more"])
 
     async def get(self, id: str) -> Item:
-        """One item, by its id or its sender's."""
+        """One item.
+
+        Args:
+            id: The item's id, or its sender's own.
+        """
         path = f"/v1/me/feed/{quote(id, safe='')}"
         return Item(**await self.call("GET", path, headers=self._device, again=True))
 
     async def mark(
         self, id: str, *, read: bool | None = None, action: Action | None = None, if_match: str | None = None
     ) -> Changed:
-        """Change how it stands; the user's other devices are told. With `if_match` (an item's `etag`) only if nobody else has."""
+        """Change an item's state; the user's other devices are told.
+
+        Args:
+            id: The item's id, or its sender's own.
+            read: Whether the user has read it; None leaves that as it is.
+            action: The user's action; None leaves that as it is.
+            if_match: The item's `etag`: the change is refused (412) where the item has changed since.
+        """
         change = {name: value for name, value in (("read", read), ("action", action)) if value is not None}
         return await self._change("PATCH", id, change, if_match)
 
@@ -204,8 +245,20 @@ class UserClient(Wire):
         group: str | None = None,
         until: str | None = None,
     ) -> int:
-        """Change or delete every item, or those that fit every filter given: their ids or senders' ids, their group, or what had not changed
-        since the cursor `until`. How many were changed. The user's other devices get one signal for all of it."""
+        """Change or delete every item that fits every filter given. The user's other devices get one signal for all of
+        it.
+
+        Args:
+            read: Whether the user has read them; None leaves that as it is.
+            action: The user's action; None leaves that as it is.
+            delete: Delete them.
+            items: Those with these ids, or ids of their sender; None for all.
+            group: Those of one group; None for all.
+            until: Those that had not changed after this cursor; None for all.
+
+        Returns:
+            The number of items that were changed.
+        """
         change = {"read": read, "action": action, "delete": delete or None, "group": group, "until": until}
         body: dict[str, Any] = {name: value for name, value in change.items() if value is not None}
         if items is not None:
@@ -216,26 +269,53 @@ class UserClient(Wire):
         return int(answer["changed"])
 
     async def dismiss(self, id: str) -> Changed:
-        """Take it out of the tray of every device."""
+        """Take an item out of the tray of every device.
+
+        Args:
+            id: The item's id, or its sender's own.
+        """
         return await self.mark(id, action="dismissed")
 
     async def delete(self, id: str, *, if_match: str | None = None) -> Changed:
-        """Delete it on every device."""
+        """Delete an item on every device.
+
+        Args:
+            id: The item's id, or its sender's own.
+            if_match: As in `mark`.
+        """
         return await self._change("DELETE", id, None, if_match)
 
     async def counts(self) -> Counts:
-        """How many items are unread and unseen."""
+        """The numbers of unread and of unseen items."""
         return Counts(**await self.call("GET", "/v1/me/counts", again=True))
 
     async def seen(self, item: str | None = None) -> Counts:
-        """The user has seen her feed up to this item, or all that is there: it counts as unseen no more."""
+        """Say that the user has seen her feed: what she has seen counts as unseen no more.
+
+        Args:
+            item: The id of the newest item that she has seen; None for all that is there.
+
+        Returns:
+            The counts afterwards.
+        """
         body = {} if item is None else {"item": item}
         return Counts(**await self.call("PUT", "/v1/me/seen", json=body, again=True))
 
     async def events(self, cursor: str | None = None) -> AsyncIterator[FeedEvent]:
-        """Changes as they happen, from the cursor or from now on, until the service ends the stream: then go on from the last cursor.
+        """Changes as they happen, until the service ends the stream: then go on from the last cursor.
 
-        Raises `ServiceUnavailable` when the connection breaks.
+        Args:
+            cursor: The cursor from which to go on; None for changes from now on.
+
+        Raises:
+            ServiceError: The service refused.
+            ServiceUnavailable: The connection broke.
+
+        Example:
+            ```python
+            async for event in client.events(cursor):
+                cursor = event.cursor
+            ```
         """
         headers = {"accept": "text/event-stream", **self._device}
         if cursor is not None:

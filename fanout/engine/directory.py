@@ -67,9 +67,25 @@ class Endpoints:
         tags: Iterable[str] = (),
         expires_at: float | datetime | None = None,
     ) -> Registration:
-        """A validated registration. Raises `UsageError` (`AddressInvalid` for the address) with what to change.
+        """Validate a registration, for `register_many`.
 
-        `expires_at` is UNIX seconds, or a datetime with its time zone. A tag has no blanks and none of ``& | ! ( ) < > =``.
+        Args:
+            user: The user's id: any text of yours.
+            binding: The binding that serves the device, by its name in the configuration.
+            address: The address as the platform hands it to the client: a token, or the subscription of a browser.
+            app: The app.
+            platform: The platform in a word ("ios", "android", "web", "windows"); for your own use and for filters of
+                the feed.
+            tags: Tags that topics name. A tag has no blanks and none of `& | ! ( ) < > =`.
+            expires_at: The end of the registration, in UNIX seconds or as a datetime with its time zone; None for no
+                end.
+
+        Returns:
+            The registration.
+
+        Raises:
+            AddressInvalid: The address is none of the binding's platform; the sentence says what to change.
+            UsageError: Another argument is wrong.
         """
         self._check()
         tags = [given.unreserved("a tag", given.text("a tag", tag)) for tag in given.collection("tags", tags)]
@@ -108,14 +124,50 @@ class Endpoints:
         tags: Iterable[str] = (),
         expires_at: float | datetime | None = None,
     ) -> Endpoint:
-        """Enter one device. Known to this user: refreshed. Known to another: theirs ends, and this is a new endpoint."""
+        """Enter one device. A device that this user has is refreshed. A device that another user has ends there, and is
+        a new
+        endpoint of this user.
+
+        Args:
+            user: The user's id: any text of yours.
+            binding: The binding that serves the device, by its name in the configuration.
+            address: The address as the platform hands it to the client: a token, or the subscription of a browser.
+            app: The app.
+            platform: The platform in a word ("ios", "android", "web", "windows"); for your own use and for filters of
+                the feed.
+            tags: Tags that topics name. A tag has no blanks and none of `& | ! ( ) < > =`.
+            expires_at: The end of the registration, in UNIX seconds or as a datetime with its time zone; None for no
+                end.
+
+        Returns:
+            The endpoint, with its id.
+
+        Raises:
+            AddressInvalid: The address is none of the binding's platform; the sentence says what to change.
+            UsageError: Another argument is wrong.
+
+        Example:
+            ```python
+            await engine.endpoints.register(user="alice", binding="apns", address=token, tags=["news"])
+            ```
+        """
         registration = self.registration(
             user=user, binding=binding, address=address, app=app, platform=platform, tags=tags, expires_at=expires_at
         )
         return (await self.register_many([registration]))[0]
 
     async def register_many(self, registrations: Sequence[Registration]) -> list[Endpoint]:
-        """Enter many in one commit. Raises `UsageError`."""
+        """Enter many devices in one commit.
+
+        Args:
+            registrations: Registrations that `registration` has made.
+
+        Returns:
+            The endpoint of each, in their order.
+
+        Raises:
+            UsageError: An element is no registration.
+        """
         self._check()
         registrations = given.collection("registrations", registrations)
         if not all(isinstance(each, Registration) and each.user for each in registrations):
@@ -149,7 +201,20 @@ class Endpoints:
     async def intern(
         self, binding: str, addresses: Sequence[str | Mapping[str, Any]], *, app: str = "default"
     ) -> list[int]:
-        """Ids for explicit addresses, which need no registration; they belong to no user, no topic and not to `all`."""
+        """Ids for explicit addresses, which need no registration. They belong to no user and no topic, and not to
+        `all`.
+
+        Args:
+            binding: The binding that serves them.
+            addresses: Addresses as the platform hands them to the client.
+            app: The app.
+
+        Returns:
+            The id of each, in their order, for `Target.endpoints`.
+
+        Raises:
+            AddressInvalid: An address is none of the binding's platform.
+        """
         self._check()
         parsed = [self._address(app, binding, address) for address in given.collection("addresses", addresses)]
         if not all(address.storable for address in parsed):
@@ -166,7 +231,19 @@ class Endpoints:
         state: EndpointState | str | None = EndpointState.ACTIVE,
         after: int = 0,
     ) -> AsyncIterator[Endpoint]:
-        """Endpoints by id, in pages of bounded memory; those of every state where `state` is None."""
+        """Endpoints by id, read in pages of bounded memory.
+
+        Args:
+            app: The app.
+            user: Those of one user; None for all.
+            binding: Those of one binding; None for all.
+            tag: Those with one tag; None for all.
+            state: Those in one state; None for all states.
+            after: Those with a greater id.
+
+        Yields:
+            The endpoints.
+        """
         which = endpoint_filter(app=app, user=user, binding=binding, tag=tag, state=state)
         while True:
             self._check()
@@ -178,7 +255,15 @@ class Endpoints:
             after = page[-1].id
 
     async def get(self, id: int, *, app: str = "default") -> Endpoint:
-        """One endpoint in whatever state. Raises `NotFound`."""
+        """One endpoint, in any state.
+
+        Args:
+            id: The endpoint's id.
+            app: Its app.
+
+        Raises:
+            NotFound: The app has no such endpoint.
+        """
         self._check()
         endpoint = await self._storage.get_endpoint(given.text("app", app), given.number("id", id))
         if endpoint is None:
@@ -186,12 +271,28 @@ class Endpoints:
         return endpoint
 
     async def remove(self, ids: int | Iterable[int], *, app: str = "default") -> int:
-        """Take endpoints out of the directory; how many there were. What is queued for them ends as cancelled."""
+        """Take endpoints out of the directory. Deliveries queued for them end as cancelled.
+
+        Args:
+            ids: One id or several.
+            app: Their app.
+
+        Returns:
+            The number that were there.
+        """
         self._check()
         return await self._storage.remove_endpoints(given.text("app", app), _ids(ids), self._clock.now())
 
     async def restore(self, ids: int | Iterable[int], *, app: str = "default") -> int:
-        """Take endpoints back from quarantine; how many could be."""
+        """Put endpoints back that are gone, removed or expired.
+
+        Args:
+            ids: One id or several.
+            app: Their app.
+
+        Returns:
+            The number that are active again. An endpoint whose address another one has by now stays where it is.
+        """
         self._check()
         return await self._storage.restore_endpoints(given.text("app", app), _ids(ids), self._clock.now())
 
@@ -203,12 +304,24 @@ class Endpoints:
         longest: int = _LINE_LIMIT,
         on_progress: Callable[[ImportReport], None] | None = None,
     ) -> ImportReport:
-        """Enter NDJSON lines, good ones although others are bad, in bounded memory.
+        """Enter NDJSON lines in bounded memory: good lines although others are bad.
 
-        A line is ``{"user": …, "transport": …, "address": …, "tags": […], "app": …, "platform": …, "expires_at": …}``, where the first
-        three are needed: `transport` names the binding, and `address` is what the platform hands the client.
-        With `app`, all lines are that app's, and one that names another is bad. A line has at most `longest` bytes. `on_progress`
-        is called after each ten thousand lines, once they are stored.
+        A line is `{"user": …, "transport": …, "address": …, "tags": […], "app": …, "platform": …, "expires_at": …}`, of
+        which
+        the first three are needed: `transport` names the binding.
+
+        Args:
+            lines: The lines, such as a file that is open in binary mode.
+            app: The app of all lines, and a line that names another is bad; None where each line names its own.
+            longest: Bytes that a line may have.
+            on_progress: Called with the report after each ten thousand lines, once they are stored.
+
+        Returns:
+            The numbers of imported and bad lines, and the first thousand errors with their line numbers.
+
+        Raises:
+            UsageError: `lines` is one text.
+            StorageError: Nothing more could be stored; earlier batches are.
         """
         self._check()
         if isinstance(lines, (str, bytes, bytearray)):

@@ -35,7 +35,7 @@ from fanout.engine.membership import Membership
 from fanout.engine.operating import Operations
 from fanout.engine.patience import Trouble
 from fanout.engine.pressure import Pressure
-from fanout.engine.preview import DrainReport, Preview, preview
+from fanout.engine.preview import DrainReport, Preview
 from fanout.engine.put_notifier import PutNotifier
 from fanout.engine.reads import Reads
 from fanout.engine.receipt import Receipt
@@ -257,16 +257,24 @@ class Engine(Operations):
 
     @property
     def fault(self) -> BaseException | None:
-        """Why it has failed and does nothing more; None while it works."""
+        """The error that has ended the engine; None while it works."""
         return self._fault
 
     @property
     def configuration(self) -> ConfigState:
-        """What has become of changes to the configuration since the start."""
+        """The state of changes to the configuration since the start: how many were taken and refused, and why the last
+        was."""
         return self.watcher.state if self.watcher is not None else ConfigState()
 
     async def probe(self) -> None:
-        """Find out whether notifications can be accepted. Raises `EngineClosed`, or `StorageError` when nothing can be stored."""
+        """Find out whether notifications can be accepted, by a commit that changes nothing.
+
+        Raises:
+            EngineClosed: The engine is not open.
+            StorageError: Nothing can be stored; the class says whether that passes (`StorageUnavailable`,
+                `StorageFull`) or an
+                operator has to act (`StorageRefused`).
+        """
         self.ensure_open()
         await self.storage.probe()
 
@@ -293,14 +301,35 @@ class Engine(Operations):
     ) -> Receipt:
         """Accept one notification. When this returns it is stored, and kill -9 loses nothing.
 
-        With `connection`, it is part of the transaction that is open there (asyncpg, psycopg or SQLAlchemy, to the database of a
-        PostgreSQL storage): accepted if and only if that commits, and known to `status` and `wait` from then on. What can be told only
-        with the directory in hand, a message too large for a device that it is for, is then the event `notification.refused`.
+        Args:
+            notification: The content. It is prepared for each binding of the app now, so a message that is too large is
+                refused here.
+            target: The devices: `Target.user("alice")`, or its short form "user:alice", "topic:news & !muted", "all".
+            app: The app whose devices are meant.
+            at: The due time, in UNIX seconds or as a datetime with its time zone; None for now.
+            idempotency_key: A text of the caller's. The same key with the same request gives the first receipt again,
+                for a
+                day (`[retention] idempotency_keys`).
+            connection: A connection of asyncpg, psycopg or SQLAlchemy to the database of a PostgreSQL storage, with an
+                open
+                transaction. The notification is accepted if and only if that transaction commits. A fault that only the
+                directory shows, such as a message too large for one device, is then the event `notification.refused`.
 
-        `at` (UNIX seconds, or a datetime with its time zone) schedules it. The same `idempotency_key` with the same request returns the first receipt again; with
-        another request it raises `Conflict`. Raises `UsageError` (`MessageTooLarge`, `InvalidMessage`) for what can never be
-        sent, `Backlogged` where a bound of `[backlog]` is passed (after waiting for room, if it says so), and `StorageError` when
-        it could not be stored; nothing is stored then.
+        Returns:
+            The receipt: `id`, `total` (None while a topic or broadcast is not expanded yet) and `replayed`.
+
+        Raises:
+            UsageError: The notification can never be sent; `MessageTooLarge` and `InvalidMessage` are among its kinds.
+            Conflict: The idempotency key was used before, for another request.
+            Backlogged: A bound of `[backlog]` is passed, after waiting for room where it says so.
+            StorageError: Nothing was stored.
+
+        Example:
+            ```python
+            receipt = await engine.send(Notification(title="Your table is ready"), "user:alice",
+            idempotency_key="table-7")
+            status = await receipt.wait(10)
+            ```
         """
         if connection is not None:
             request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
@@ -319,7 +348,25 @@ class Engine(Operations):
         at: float | datetime | None = None,
         idempotency_keys: Sequence[str | None] | None = None,
     ) -> list[Receipt]:
-        """Accept many in one commit: all of them, or none and an exception. Otherwise as `send`."""
+        """Accept many notifications in one commit: all of them, or none and an exception.
+
+        Args:
+            messages: Pairs of a notification and its target, as `send` takes them.
+            app: The app of all of them.
+            at: The due time of all of them, in UNIX seconds or as a datetime with its time zone; None for now.
+            idempotency_keys: A key or None for each message, in their order; None for no keys.
+
+        Returns:
+            A receipt for each message, in their order.
+
+        Raises:
+            UsageError, Conflict, Backlogged, StorageError: As `send`; the sentence names the number of the message.
+
+        Example:
+            ```python
+            await engine.send_many([(Notification(title=f"Hello {name}"), f"user:{name}") for name in ("alice", "bob")])
+            ```
+        """
         self.ensure_open()
         batch = given.collection("messages", messages)
         keys = (
@@ -336,13 +383,39 @@ class Engine(Operations):
         app: str = "default",
         **more: Unpack[Asked],
     ) -> Request:
-        """What `send` would put, for a service that adds to it before `accept`. With `shorten`, what is too large for a gateway is sent to it with
-        less text. Raises `UsageError` as `send` does."""
+        """Validate and prepare a notification without storing it: for a service that adds to the request before
+        `accept`.
+
+        Args:
+            notification: The content.
+            target: The devices, as in `send`.
+            app: The app.
+            **more: `at` and `idempotency_key` as in `send`; with `shorten`, content that is too large for a gateway is
+                sent to
+                that gateway with less text.
+
+        Returns:
+            The request for `accept`.
+
+        Raises:
+            UsageError: As `send`.
+        """
         self.ensure_open()
         return self._intake.request(notification, target, app=app, **more)
 
     async def accept(self, requests: Sequence[Request], *, app: str) -> list[Put]:
-        """Store these requests of one app in one commit, or none of them: what became of each. Raises as `send` does."""
+        """Store these requests of one app in one commit, or none of them.
+
+        Args:
+            requests: Requests that `request` has made.
+            app: The app of all of them.
+
+        Returns:
+            The result of each request, in their order.
+
+        Raises:
+            UsageError, Conflict, Backlogged, StorageError: As `send`.
+        """
         self.ensure_open()
         return await self._accept(requests, app)
 
@@ -358,11 +431,6 @@ class Engine(Operations):
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
         await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
-
-    async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
-        """What `send` would do, without doing it. Raises what `send` would raise."""
-        self.ensure_open()
-        return await preview(self._intake, self.storage, notification, target, app=app)
 
     async def failed(self) -> None:
         """Wait for ever, or until the engine fails: then raises why. For programs that do nothing else, such as a worker."""

@@ -32,13 +32,23 @@ class Receipt:
     _engine: _Follows = field(repr=False, compare=False)
 
     async def wait(self, timeout: float | None = None) -> Status:
-        """The final status, as soon as every delivery has ended. Raises `TimeoutError` after `timeout` seconds."""
+        """Wait until every delivery has ended.
+
+        Args:
+            timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The final status.
+
+        Raises:
+            TimeoutError: Deliveries are left after `timeout` seconds. Nothing is cancelled.
+        """
         return await self._engine.wait(self.id, timeout)
 
     async def status(self) -> Status:
-        """How things stand now."""
+        """The state at present: counts of deliveries by state and by reason for waiting."""
         return await self._engine.status(self.id)
 
     async def cancel(self) -> Status:
-        """Stop what has not been sent; the status afterwards."""
+        """Stop the deliveries that have not been sent; the status afterwards."""
         return await self._engine.cancel(self.id)
