@@ -1,4 +1,4 @@
-"""What an engine has done and how it stands, as plain numbers for whoever watches it: `fanout.metrics` and tests.
+"""An engine's counts and state as plain numbers, for its observers: `fanout.metrics` and tests.
 
 The counters grow by whole settlements, a few times a second for each lease, never by single deliveries. `observe` reads
 everything else from the engine at the moment it is called; nothing is kept for it.
@@ -71,7 +71,7 @@ class Reasons:
 
 
 class Counters:
-    """What one binding of this engine has settled since it was opened. Everything only grows.
+    """The settled deliveries of one binding of this engine since it was opened. Everything only grows.
 
     `outcomes` counts deliveries that ended, by (state, reason). `retries` counts those that left for a row of their own, by (what
     they wait for, reason). `released` counts leases that were given back with open deliveries, by what those wait for. `stale`
@@ -258,7 +258,7 @@ def _broken(gate: Gate) -> bool:
 
 
 def _connections(work: BindingState) -> Mapping[str, float] | None:
-    """What the transport says of its connections, if it says anything (`fanout.plugin.Transport`)."""
+    """The transport's figures of its connections, if it gives any (`fanout.plugin.Transport`)."""
     stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
     try:
         return stats() if stats is not None else None

@@ -23,7 +23,8 @@ async def enter(stack: AsyncExitStack, transports: Mapping[tuple[str, str], Tran
 
 
 async def diagnose(transport: Transport, timeout: float, *, closed: bool = False) -> Diagnosis:
-    """What its `check` says within `timeout` seconds; nothing is pushed to a user. One that is `closed` is opened for that."""
+    """The result of its `check` within `timeout` seconds; nothing is pushed to a user. One that is `closed` is opened
+    for that."""
     try:
         async with asyncio.timeout(timeout), AsyncExitStack() as stack:
             if closed:

@@ -32,7 +32,8 @@ _IMPORT_KEYS = frozenset({"user", "transport", "address", "tags", "app", "platfo
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did. `errors` holds (line number, sentence) of the first 1,000 bad lines; `bad` counts all."""
+    """The result of an import. `errors` holds (line number, sentence) of the first 1,000 bad lines; `bad` counts
+    all."""
 
     imported: int = 0
     bad: int = 0
@@ -100,7 +101,8 @@ class Endpoints:
         )
 
     def _address(self, app: str, binding: str, address: object) -> Address:
-        """A device address as its transport has it. What else than `AddressInvalid` escapes there is a fault of the transport."""
+        """A device address as its transport has it. Any other error than `AddressInvalid` there is a fault of the
+        transport."""
         transport = self._transport(app, binding)
         try:
             return transport.parse_address(address)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Who may call the engine: whoever runs in the event loop that it was entered in. Nothing of it may be used from two threads."""
+"""The check that a caller runs in the event loop in which the engine was entered. Nothing of it may be used from two
+threads."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Engine(Operations):
         self.ensure_loop = self._door.check
         self._fault: BaseException | None = None
         self.trouble = trouble = Trouble(clock, rng)
-        """What storage refuses this engine at present (`problem` is empty while it refuses nothing)."""
+        """The refusal of storage at present (`problem` is empty while it refuses nothing)."""
         self._settler = Settler(
             storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done, trouble=trouble
         )
@@ -207,7 +207,8 @@ class Engine(Operations):
         except Exception as error:
             if self._fault is None:
                 self._fault = error
-                # What cannot be remembered must not be sent: another worker takes the leases over when they run out.
+                # A result that cannot be remembered must not come about: another worker takes the leases over when they
+                # run out.
                 self._settler.stuck = True
                 self._membership.ended = True
                 for dispatcher in self._dispatchers:

@@ -1,4 +1,5 @@
-"""What one binding's answers prove: who has been accepted, and whether an accusation has a second witness."""
+"""The proofs in one binding's answers: endpoints that have been accepted, and whether an accusation has a second
+witness."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _log = logging.getLogger("fanout.evidence")
 
 
 def short_hash(address: str) -> str:
-    """What stands for an address in logs and reports: the same for the same address, and no way back."""
+    """The short hash of an address in logs and reports: the same for the same address, and no way back."""
     return blake2b(address.encode(), digest_size=4).hexdigest()
 
 
@@ -74,7 +75,8 @@ class Evidence:
                 self.standing.accepted(group, self._name(group), id, now)
 
     def _name(self, group: str) -> str:
-        """What vouches for an uncertain death in this group: its host, or the one gateway of all groups."""
+        """The authority that vouches for an uncertain death in this group: its host, or the one gateway of all
+        groups."""
         return "" if self._one_gateway else group
 
     def vouched(self, group: Group) -> bool:
@@ -90,7 +92,7 @@ class Evidence:
     # -- accusations
 
     def witness(self, lease: Lease, row: EndpointRow, outcome: Outcome) -> Witness:
-        """What this outcome says, as the word of a witness."""
+        """The outcome as the word of a witness."""
         cause = getattr(outcome, "cause", "")
         return Witness(row.id, lease.prepared.notification.id, cause, short_hash(row.address))
 
@@ -175,7 +177,7 @@ class Evidence:
         return 1 if lease.prepared.notification.id in self._work.gates.blamed() else 2
 
     def mended(self) -> None:
-        """Somebody says that what was wrong is mended: endpoints that waited by themselves may be asked at once."""
+        """An operator says that the fault is mended: endpoints that waited by themselves may be asked at once."""
         self.loners.clear()
         self._work.let_go()
         self._work.gates.loners_asked(self._work.clock.now())

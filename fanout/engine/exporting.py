@@ -102,7 +102,7 @@ async def _endpoints(storage: Storage, check: Callable[[], None], app: str, user
 
 
 async def _taken_over(storage: Storage, endpoint: Endpoint) -> bool:
-    """Whether the address is somebody else's by now: whoever has it can push to that device."""
+    """Whether the address is somebody else's by now: a holder of it can push to that device."""
     if endpoint.state is EndpointState.ACTIVE or not endpoint.address.value:
         return False
     if endpoint.state is EndpointState.REPLACED:
@@ -134,7 +134,7 @@ def _endpoint(endpoint: Endpoint, taken_over: bool) -> dict[str, Any]:
 async def _items(
     storage: Storage, check: Callable[[], None], clock: Clock, app: str, user: str
 ) -> AsyncIterator[FeedItem]:
-    """In the order of change, tombstones too. What changes meanwhile comes at its new place."""
+    """In the order of change, tombstones too. A row that changes meanwhile comes at its new place."""
     after = 0
     while True:
         check()
@@ -190,7 +190,7 @@ async def _notification(
 
 
 async def _deliveries(storage: Storage, check: Callable[[], None], id: str, devices: list[int]) -> list[dict[str, Any]]:
-    """Those for these endpoints, which ascend. What lies between two of them is passed over."""
+    """Those for these endpoints, which ascend. A record between two of them is passed over."""
     found: list[dict[str, Any]] = []
     wanted, place = set(devices), 0
     while place < len(devices):

@@ -29,7 +29,7 @@ _log = logging.getLogger("fanout.gates")
 _NARROW = 5.0
 """Seconds for which it is on record that a limiter holds work back."""
 _WIDE = frozenset((Scope.QUOTA, Scope.BINDING, Scope.APP))
-"""What a gateway says of an account holds for everybody who uses it."""
+"""Account-wide scopes, shared with other workers."""
 _UNCERTAIN = "uncertain endpoints"
 """The scope of the gate for endpoints that were never accepted."""
 _NOTIFICATION = "notification"
@@ -55,10 +55,10 @@ class Gates:
         self.notifications: dict[tuple[str, str], Gate] = {}
         """By (group, notification): what fails there while other notifications do not."""
         self.notes: dict[tuple[str, str], GateNote] = {}
-        """What other processes have not been told yet, by scope and name."""
+        """The changes that other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
         self.uncertain = Gate(work.policy)
-        """What endpoints wait behind that were never accepted, while next to nothing but uncertain deaths comes back."""
+        """The gate before endpoints that were never accepted, while next to nothing but uncertain deaths comes back."""
         self.alone: dict[str, str] = {}
         """Endpoints (by short hash) that wait by themselves because of what they alone say, which others are told; and what that is."""
         self._follows = False  # the binding's gate is closed because another worker's is
@@ -213,7 +213,7 @@ class Gates:
         return min(group.gate.share(now), self.binding.share(now))
 
     def retry_now(self, now: float) -> None:
-        """Somebody says that the cause is mended: the next delivery behind each closed gate is a probe."""
+        """An operator says that the cause is mended: the next delivery behind each closed gate is a probe."""
         self._told = 0.0, 0.0
         for gate in self._all():
             gate.reset(now)
@@ -226,7 +226,7 @@ class Gates:
         self._work.signal.set()
 
     def follow(self, notes: Iterable[GateNote], now: float, grace: float) -> None:
-        """What other workers say of this binding's gates: one that covers all of it holds here too, until its time.
+        """Other workers' notes of this binding's gates: one that covers all of it holds here too, until its time.
 
         And `grace` seconds longer, so that the worker that closed it probes alone: when that has opened it, the next delivery is a probe
         here. One that is dead, or has nothing to probe with, holds nobody up for longer than that.
@@ -293,7 +293,7 @@ class Gates:
         self.alone.clear()
 
     def park_behind(self, group: Group | None = None) -> None:
-        """What waits behind a gate that has closed goes back to storage with its reason, until it opens."""
+        """A delivery behind a gate that has closed goes back to storage with its reason, until it opens."""
         for each in [group] if group is not None else list(self._work.groups.values()):
             gate = each.gate if group is not None else self.binding
             until = gate.opens_at(self._work.clock.now())

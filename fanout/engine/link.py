@@ -1,4 +1,4 @@
-"""What the transports of this process have in common with those of other processes: parts of rates, and tokens."""
+"""The state that the transports of this process share with those of other processes: parts of rates, and tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FleetLink:
         self._clock = clock
         self._rates: dict[str, _Rate] = {}
         self.short = Signal()
-        """Somebody has less than it could use, and was well served with less before."""
+        """A process has less than it could use, and was well served with less before."""
 
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
         """See `Fleetwide`."""
@@ -62,7 +62,7 @@ class FleetLink:
         return bool(self._rates)
 
     def lapse(self) -> None:
-        """The others may have divided this process's parts among themselves: nobody uses any."""
+        """The others may have divided this process's parts among themselves: no process uses any."""
         for rate in self._rates.values():
             rate.held = 0.0
             for part in rate.living():

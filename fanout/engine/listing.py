@@ -1,4 +1,5 @@
-"""What storage lists: in pages, as iterators, each of which begins with `check`, which raises where the engine is not open; or whole."""
+"""The lists of storage: in pages, as iterators, each of which begins with `check`, which raises where the engine is not
+open; or whole."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ async def shortened(
 async def steps(
     storage: Storage, transports: Mapping[tuple[str, str], Transport], id: str, endpoint: int
 ) -> list[Step]:
-    """What was decided about one delivery. The step `queued` has the reason `shortened` where its gateway takes less text. Raises `NotFound`."""
+    """The decisions about one delivery. The step `queued` has the reason `shortened` where its gateway takes less text.
+    Raises `NotFound`."""
     found = await storage.explain(given.text("id", id), given.number("endpoint", endpoint))
     if found is None:
         raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")

@@ -50,8 +50,9 @@ class SettledDelivery:
 
 
 class Hooks(Protocol):
-    """What a host may be told in batches. Each method is optional, plain (not `async def`), and called in the engine's loop; one that
-    raises is logged and harms nothing. An object with neither, or with a misspelt one, is refused when the engine is made."""
+    """The events that a host may be told in batches. Each method is optional, plain (not `async def`), and called in
+    the engine's loop; one that raises is logged and harms nothing. An object with neither, or with a misspelt one, is
+    refused when the engine is made."""
 
     def on_settled(self, batch: Sequence[SettledDelivery]) -> None:
         """These deliveries have ended, and it is stored."""

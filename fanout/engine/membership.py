@@ -86,7 +86,7 @@ class Membership:
         self._yielding = Yielding(storage, works, worker, clock)
         self._extend: Callable[[], Awaitable[None]] = _nothing
         self._notes: list[GateNote] = []
-        """What others say of gates."""
+        """The gates of other workers."""
         self.pulse = Pulse()
         self.watch = watch
         self._steps = self.watch.steps
@@ -109,7 +109,7 @@ class Membership:
 
     async def run(self) -> None:
         """Until `ended`: a round ten times a heartbeat, and sooner where a transport is short of its part of a rate."""
-        # What was read while it joined, before any dispatcher leases.
+        # The notes that were read while it joined, before any dispatcher leases.
         self._follow()
         due = self._clock.monotonic() + self._every
         while self._active and not self.ended:
@@ -130,7 +130,8 @@ class Membership:
         self._strays.doubtful = True
 
     def lapse(self) -> None:
-        """Nobody there may know of this worker: it says at once that it lives, and asks anew for its parts of rates."""
+        """No other worker there may know of this one: it says at once that it lives, and asks anew for its parts of
+        rates."""
         self._link.lapse()
         self._beaten = float("-inf")
         self._link.short.set()

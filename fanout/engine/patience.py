@@ -1,4 +1,5 @@
-"""What a loop of the engine does while the database cannot be used: the same again after a pause, until it can, and say so."""
+"""The reaction of a loop of the engine while the database cannot be used: the same again after a pause, until it can,
+and say so."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ __all__ = ["PASSING", "Patience", "Trouble", "retry_while_unavailable"]
 T = TypeVar("T")
 
 PASSING = (StorageUnavailable, ContentRefused)
-"""What ends no loop: the database takes it again, or takes something else."""
+"""The errors that end no loop: the database takes it again, or takes something else."""
 _PAUSE = (0.25, 2.0)
 """Seconds before the first repeat, and at most; doubled in between. Half of it is drawn, so that no two processes ask in step."""
 
 
 class Trouble:
-    """What storage refuses this engine at present, over all of its loops: for `/ready`, a metric and whoever asks."""
+    """The refusal of storage at present, over all loops of the engine: for `/ready` and a metric."""
 
     __slots__ = ("_clock", "_met", "_rng")
 
@@ -50,7 +51,7 @@ class Trouble:
 
     @property
     def problem(self) -> str:
-        """What storage said last to a loop that still waits; empty while it refuses nothing."""
+        """The last refusal of storage to a loop that still waits; empty while it refuses nothing."""
         error = self._error
         return "" if error is None else str(error)
 
@@ -107,7 +108,7 @@ class Patience:
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]], trouble: Trouble) -> T:
-    """What `call` answers, however often storage has to be asked. For what may be done more than once."""
+    """The answer of `call`, however often storage has to be asked. For what may be done more than once."""
     patience = trouble.patience()
     try:
         while True:

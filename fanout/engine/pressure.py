@@ -1,4 +1,5 @@
-"""Back-pressure: whether there is room for more. What is accepted is never dropped, so what cannot be kept must not be accepted."""
+"""Back-pressure: whether there is room for more. An accepted notification is never dropped, so one that cannot be kept
+must not be accepted."""
 
 from __future__ import annotations
 

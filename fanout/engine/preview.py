@@ -22,7 +22,8 @@ _ENOUGH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a send would do: endpoints and payload bytes per binding, and how long it would take (None: nothing to measure by).
+    """The effect of a send: endpoints and payload bytes per binding, and how long it would take (None: nothing to
+    measure by).
 
     `rate` is in deliveries per second: that of the latest notification of at least 1,000 deliveries in this database.
     """
@@ -105,7 +106,8 @@ async def drain(
             if broken:
                 stuck |= {Waiting.BREAKER.value, Waiting.READY.value, Waiting.LANE.value}
             healthy = [work for work in works if work not in broken]
-            # What one endpoint alone holds back is due again, so there it says nothing that something is due.
+            # A delivery that one endpoint alone holds back is due again, so there it says nothing that something is
+            # due.
             idle = (loners and not broken) or not any([(await _ready(storage, work, trouble)) for work in healthy])
             if left.keys() <= stuck and idle:
                 rest = sum(left.values()) - paused

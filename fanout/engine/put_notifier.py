@@ -1,4 +1,4 @@
-"""What has been accepted, made known here; and what comes through the inbox, from transactions of the host's own."""
+"""The notices of accepted notifications; and those that come through the inbox, from transactions of the host's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _BATCH = 200
 
 
 Expected = list[tuple[Dispatcher, set[int], list[int] | None]]
-"""Who is to lease, of which lanes, and how often it had asked for a lease of each before; None where it has not been told yet."""
+"""The dispatchers that are to lease, of which lanes, and how often each had asked for a lease of them before; None
+where they have not been told yet."""
 
 
 class PutNotifier:
@@ -57,7 +58,7 @@ class PutNotifier:
     def expect(self, app: str, requests: Sequence[Request], now: float) -> Expected:
         """These are put in the next moment: where storage keeps the order, have them leased behind that, and in its commit if possible.
 
-        What it answers is for `announce`.
+        The result is for `announce`.
         """
         due = [request for request in requests if request.submission.due_at <= now]
         if not due:

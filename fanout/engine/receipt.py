@@ -1,4 +1,4 @@
-"""What `send` returns: the promise that the notification is stored, and the handle to follow it."""
+"""The result of `send`: the promise that the notification is stored, and the handle to follow it."""
 
 from __future__ import annotations
 

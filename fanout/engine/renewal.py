@@ -61,7 +61,7 @@ class Renewal:
         self._due: list[tuple[str, str]] = []
         """Bindings whose waiting deliveries are to be tried again."""
         self._lines: list[tuple[str, Audit]] = []
-        """What the audit log is to be told, each with its app."""
+        """The lines for the audit log, each with its app."""
         self._told = ConfigState()
         self._opened = False
         if renewer is not None:
@@ -85,7 +85,8 @@ class Renewal:
             await self._try_all_again()
 
     async def _try_all_again(self) -> None:
-        """What waits because of the old settings is due again; other workers hear of it with that, and look at the files too. The audit log is told."""
+        """A delivery that waits because of the old settings is due again; other workers hear of it with that, and look
+        at the files too. The audit log is told."""
         while self._due:
             await retry_while_unavailable(partial(self._try_again, *self._due.pop()), self._trouble)
         self._note()
@@ -98,7 +99,7 @@ class Renewal:
                 return
 
     def _note(self) -> None:
-        """What has become of the configuration since this was asked last: a line for each app."""
+        """The changes of the configuration since this was asked last: a line for each app."""
         assert self._renewer is not None
         before, self._told = self._told, self._renewer.watcher.state
         apps = sorted({app for app, _ in self._transports})

@@ -174,7 +174,8 @@ class Settler:
             return [await self._refused(settlements[0], error)]
 
     async def _refused(self, settlement: Settlement, error: UsageError) -> Settled:
-        """What can be stored of one that was refused, which becomes that; stale where nothing can: its lease is left to run out."""
+        """The part of a refused settlement that can be stored, which it becomes; stale where there is none: its lease
+        is left to run out."""
         lease = next((found for work in self.works if (found := work.leases.get(settlement.chunk)) is not None), None)
         parts = halves(settlement, () if lease is None else lease.chunk.ids)
         if parts is not None:
@@ -204,7 +205,7 @@ class Settler:
                 back = self.watch.back
             overdue = loop.call_later(OVERDUE, self._hold, "Sending stops: storage has not answered for a second.")
             try:
-                # What was sent must be remembered, even if the engine is being closed at this moment.
+                # A sent delivery must be remembered, even if the engine is being closed at this moment.
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
             except StorageUnavailable as error:
@@ -229,8 +230,9 @@ class Settler:
                 return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing
 
     def _hold(self, text: str, *arguments: object) -> None:
-        """Nothing more is sent: what comes of it could not be remembered. Whatever storage does meanwhile, this comes a second after it was
-        asked, so that a worker that silently loses its database repeats no more than it sends in that time."""
+        """Nothing more is sent: what comes of it could not be remembered. Senders are held a second after a settlement
+        was asked for, whatever storage does meanwhile, so that a worker that silently loses its database repeats no
+        more than it sends in that time."""
         if not self.stuck:
             self.stuck = True
             for work in self.works:
@@ -267,7 +269,7 @@ class Settler:
 
 
 def _become(settlement: Settlement, other: Settlement) -> None:
-    """Who took it from its lease tells what was stored, and not what was to be."""
+    """The caller that took it from its lease tells the stored results, and not those that were to be."""
     for each in fields(Settlement):
         setattr(settlement, each.name, getattr(other, each.name))
 

@@ -27,7 +27,7 @@ class Strays:
         self.doubtful = False
 
     async def give_back(self, now: float) -> None:
-        """One look. What is given back is due at once, and counts as no crash: none of it was sent."""
+        """One look. A delivery that is given back is due at once, and counts as no crash: none of it was sent."""
         self.doubtful = False
         try:
             await self._look(now)

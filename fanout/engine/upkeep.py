@@ -140,12 +140,14 @@ class Upkeep:
                 await self._look_around()
                 patience.well()
             except PASSING as error:
-                # What was missed is looked at when the database is back, whatever its number of changes then is.
+                # Changes that were missed are looked at when the database is back, whatever its number of changes then
+                # is.
                 self._seen = self._others = -1
                 await Signal().wait(patience.failed(error))
 
     def awaited(self) -> None:
-        """Somebody has begun to wait for a notification. A process with workers looks often enough without being told."""
+        """A caller has begun to wait for a notification. A process with workers looks often enough without being
+        told."""
         if not self._works:
             self.look.set()
         if (hurry := getattr(self._storage, "hurry", None)) is not None:
@@ -176,8 +178,8 @@ class Upkeep:
             return
         self._seen = changes
         await self._waiters.check(self._storage)
-        # What this engine commits, it tells its dispatchers of itself: a worker that looked around after each commit of its own
-        # would do little else.
+        # An engine tells its dispatchers of its own commits itself: a worker that looked around after each commit of
+        # its own would do little else.
         if (others := await self._storage.changes(others=True)) != self._others:
             self._others = others
             await self._look_at_others()
@@ -212,7 +214,7 @@ class Upkeep:
             self._ahead = False
 
     async def _retime(self, *, stepped: bool = False) -> None:
-        """What was written while the clock was ahead waits no longer than it was to (`Storage.retime`)."""
+        """A time that was written while the clock was ahead waits no longer than it was to (`Storage.retime`)."""
         if self._works and await self._storage.retime(self._clock.now(), stepped=stepped):
             _log.warning(
                 "The clock was set back: what was to wait by it waits for as long as was meant, and no longer."
@@ -230,7 +232,7 @@ class Upkeep:
                 dispatcher.stop(stopped)
 
     async def _look_at_controls(self) -> None:
-        """What operators ask of bindings: to hold, to go on, to try again at once."""
+        """The requests of operators for bindings: to hold, to go on, to try again at once."""
         if not self._works:
             return
         controls = await self._storage.controls()
@@ -251,7 +253,7 @@ class Upkeep:
             await self.tell_gates()
 
     async def tell_gates(self) -> None:
-        """What has not been told yet."""
+        """The notes that have not been told yet."""
         self._watch.look()  # they say until when by the clock as it was when they were written
         notes = [note for work in self._works for note in work.gates.notes.values()]
         for work in self._works:

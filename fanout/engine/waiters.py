@@ -1,4 +1,4 @@
-"""Who waits for which notification to finish, whichever process finishes it."""
+"""The callers that wait for a notification to finish, whichever process finishes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Waiters:
         return future
 
     def drop(self, id: str, future: asyncio.Future[None]) -> None:
-        """Nobody waits on this future any longer."""
+        """No caller waits on this future any longer."""
         futures = self._futures.get(id, set())
         futures.discard(future)
         if not futures:

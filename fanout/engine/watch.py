@@ -16,7 +16,7 @@ class ClockWatch:
     """How often the wall clock was set (`steps`), and the machine suspended (`suspends`), since this was made. `look` finds out.
 
     A step is what the wall clock parts from the monotonic one, which counts a suspend as time that passed. A suspend is what that one parts
-    from the system's clock of time awake (`Clock.awake`, where there is one: Linux). What slews slowly adds up to a step.
+    from the system's clock of time awake (`Clock.awake`, where there is one: Linux). Slow slewing adds up to a step.
 
     An instant of our own that was made before a step backwards, and is not stored yet, would last longer by that: each of `heard` is
     called with the step's seconds, and `back` is the sum of all, for what is on its way to storage. A step forwards makes it last less,
@@ -35,7 +35,8 @@ class ClockWatch:
         self.begin()
 
     def begin(self) -> None:
-        """What the clocks say now is how they stand: what was before, until a database's clock was known perhaps, is no step."""
+        """The present readings of the clocks are the reference: an earlier difference, until a database's clock was
+        known perhaps, is no step."""
         self._wall = self._clock.now() - self._clock.monotonic()
         self._asleep = self._slept()
 

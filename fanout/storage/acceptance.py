@@ -15,7 +15,8 @@ Known = tuple[str, bytes, int | None]
 
 @dataclass(slots=True)
 class Keys:
-    """What idempotency keys say: the earlier id and total of each replay (-1 is "of this batch"), the fresh, and conflicts' ids."""
+    """The meaning of idempotency keys: the earlier id and total of each replay (-1 is "of this batch"), the fresh, and
+    conflicts' ids."""
 
     replays: dict[int, tuple[str, int | None]] = field(default_factory=dict)
     fresh: list[int] = field(default_factory=list)

@@ -1,4 +1,5 @@
-"""What a transaction ends, collected before it is written: chunks' maps, sums and tallies, and the end of a notification."""
+"""The results of a transaction, collected before they are written: chunks' maps, sums and tallies, and the end of a
+notification."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ __all__ = ["Book", "Change", "ending"]
 
 @dataclass(slots=True)
 class Change:
-    """What is to be added to the sums of one notification; `ended` by code."""
+    """The increments of the sums of one notification; `ended` by code."""
 
     settled: int = 0
     total: int = 0

@@ -23,7 +23,7 @@ WIDE = ("topic", "all")
 AT_ONCE = 4
 """Chunks of one target and binding that are due from the beginning."""
 WAITS = 4
-"""What the lane of a chunk is raised by that awaits its turn."""
+"""The amount by which the lane of a chunk is raised that awaits its turn."""
 CHUNKS = "chunks"
 TARGET = f'["{CHUNKS}",[]]'
 """The target of such an expansion, which names nobody: its deliveries are counted already."""
@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be stored for some notifications, whose own rows must say the totals and expansions of `starts`.
+    """The rows to be stored for some notifications, whose own rows must say the totals and expansions of `starts`.
 
     An expansion is (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after).
     """

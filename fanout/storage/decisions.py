@@ -1,4 +1,5 @@
-"""What was decided about deliveries and no other table remembers, an entry list for each notification that a transaction decided about.
+"""The decisions about deliveries that no other table remembers, an entry list for each notification that a transaction
+decided about.
 
 It is kept as JSON, a list of entries, each led by its kind; deliveries are named by their position in the chunk:
 
@@ -47,7 +48,8 @@ class Entries:
     def settled(
         self, notification: int, settlement: Settlement, retries: Sequence[RetryRow], parked: list[Any] | None
     ) -> None:
-        """What a settlement decided that the chunk's map does not tell: nothing, where all that was settled has ended."""
+        """The decisions of a settlement that the chunk's map does not tell: none, where all that was settled has
+        ended."""
         if not (retries or parked):
             return
         alike: dict[tuple[Any, ...], tuple[list[int], list[float]]] = {}

@@ -1,4 +1,4 @@
-"""What erasing and exporting a user mean for a target as the tables keep it. Pure."""
+"""The effect of erasing and exporting a user on a target as the tables keep it. Pure."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SHADOW = "address erased"
 
 
 class Listed(Enum):
-    """What a target has to do with a user, where nothing of it is to be written anew."""
+    """The relation of a target to a user, where nothing of it is to be written anew."""
 
     ALONE = "the user's alone"
     OTHERS = "nothing of the user"
 
 
 def without(target: str, user: str, devices: Collection[int]) -> Listed | str:
-    """What is left of `targets.dump` (or of the column `names`) without this user, whose endpoints are `devices`.
+    """The rest of `targets.dump` (or of the column `names`) without this user, whose endpoints are `devices`.
 
     Endpoints are numbers that say nothing of whose they were, so a list that has others too keeps them.
     """

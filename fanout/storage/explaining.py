@@ -58,7 +58,7 @@ def explained(
     pauses: Sequence[Row],
     pair: Callable[[int], tuple[str, str]],
 ) -> list[Step]:
-    """What was decided about the delivery that is or was in these `places`, oldest first.
+    """The decisions about the delivery that is or was in these `places`, oldest first.
 
     `log` is what was decided about its notification, `pauses` about its binding since `accepted_at`; `pair` tells (state, reason) of a code.
     """
@@ -90,7 +90,7 @@ def _queued(place: Place) -> list[_Placed]:
 
 
 def _in_chunk(place: Place, log: Sequence[Row]) -> tuple[list[_Placed], float | None]:
-    """What befell the delivery in this chunk, and by when it had ended, as far as the log says."""
+    """The history of the delivery in this chunk, and by when it had ended, as far as the log says."""
     steps: list[_Placed] = []
     attempt = place.attempt
 

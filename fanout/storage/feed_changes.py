@@ -10,7 +10,7 @@ from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPage, FeedWritt
 __all__ = ["Decided", "judge", "judge_all", "numbered"]
 
 Decided = tuple[FeedWritten, list[FeedItem], int]
-"""What a change comes to, and the items after it, without numbers yet; and the endpoint of its writer, 0 for none."""
+"""The result of a change, and the items after it, without numbers yet; and the endpoint of its writer, 0 for none."""
 
 
 def judge(change: FeedChange, item: FeedItem | None, device: tuple[int, int] | None, now: float) -> Decided:

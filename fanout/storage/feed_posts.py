@@ -91,8 +91,8 @@ class Posting:
         last: int,
         pushes: Sequence[Sequence[str]],
     ) -> list[FeedWritten]:
-        """What each comes to, in order, under the numbers of the sequence of changes that end with `last`. The item's id is the
-        notification's, or that of the item which is replaced. `pushes` are the notifications of each."""
+        """The result of each, in order, under the numbers of the sequence of changes that end with `last`. The item's
+        id is the notification's, or that of the item which is replaced. `pushes` are the notifications of each."""
         counts = numbers_needed(posts)
         seq = last - sum(counts)
         written = []

@@ -27,8 +27,8 @@ def told_until(since: float | None, until: float, now: float) -> float:
 
 @dataclass(slots=True)
 class Words:
-    """What notes come to: rows (binding, scope, name, waiting, reason, until, alarm, whole, worker) of gates that are closed, those
-    that are open, and events to be logged, as (app, kind, data)."""
+    """The rows that notes lead to: rows (binding, scope, name, waiting, reason, until, alarm, whole, worker) of gates
+    that are closed, those that are open, and events to be logged, as (app, kind, data)."""
 
     closed: dict[_Key, tuple[int, str, str, str, str, float, int, bool, str]] = field(default_factory=dict)
     opened: set[_Key] = field(default_factory=set)

@@ -8,10 +8,10 @@ __all__ = ["Kind"]
 
 
 class Kind(Enum):
-    """What a failure of the database is to its caller."""
+    """The kinds of a failure of the database, for its caller."""
 
     FATAL = "fatal"
-    """What the disk holds is no longer what memory says, or is not known: nothing more is written until the storage is opened again."""
+    """The disk may not hold what memory says: nothing more is written until the storage is opened again."""
     CONTENT = "content"
     """This call's values, whenever they come: `ContentRefused`."""
     FULL = "full"

@@ -23,7 +23,7 @@ def dumps(value: Any) -> str:
 
 
 def unfit() -> ContentRefused:
-    """What is raised for a value that no column can hold."""
+    """The error for a value that no column can hold."""
     return ContentRefused(
         "A name, address or number cannot be stored: texts must be valid Unicode, and numbers within 64 bits."
     )
@@ -38,7 +38,7 @@ def pack(ids: Sequence[int]) -> bytes:
 
 
 def unpack(packed: bytes) -> array[int]:
-    """What `pack` packed."""
+    """The inverse of `pack`."""
     ids = array("q", packed)
     if sys.byteorder == "big":
         ids.byteswap()

@@ -43,7 +43,7 @@ def unfinished(location: str, record: SealRecord) -> StorageError:
 
 
 class Seals:
-    """What seals the addresses of one database, kept from one transaction to the next.
+    """The seals of one database's addresses, kept from one transaction to the next.
 
     Every transaction that touches addresses asks with the record as it finds it, so that none goes on as before once the database has
     been sealed, or under another key.
@@ -105,7 +105,7 @@ def open_all(seal: Seal, places: Sequence[bytes], texts: list[str], states: list
 
 
 def target_key(seal: Seal | None, target: Target) -> bytes:
-    """What tells one target from another, for the collapse key."""
+    """The key by which one target differs from another, for the collapse key."""
     found = digest(b"", target, None)
     return seal.mac(found) if seal is not None and target.kind == "addresses" else found
 

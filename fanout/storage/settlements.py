@@ -1,4 +1,4 @@
-"""What settlements come to, given the chunks that are held: all that is to be written, and each one's answer."""
+"""The result of settlements, given the chunks that are held: all that is to be written, and each one's answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Held:
 
 
 class Settling:
-    """Takes settlements in order, each if its lease is still held. What ends and what was decided goes to `book` and `entries`."""
+    """Takes settlements in order, each if its lease is still held. Ends and decisions go to `book` and `entries`."""
 
     def __init__(self, held: dict[int, Held], book: Book, entries: Entries) -> None:
         self._held = held

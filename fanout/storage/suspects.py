@@ -1,4 +1,4 @@
-"""What becomes of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
+"""The fate of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Due:
 
 
 class Suspects:
-    """Judges due chunks one by one. What ends and what was decided goes to `book` and `entries`."""
+    """Judges due chunks one by one. Ends and decisions go to `book` and `entries`."""
 
     def __init__(self, due: Iterable[Due], book: Book, entries: Entries) -> None:
         self._due = {each.id: each for each in due}
@@ -76,7 +76,7 @@ class Suspects:
         return [due.id for due, *_ in self._moved]
 
     def moved(self, audiences: Mapping[int, Sequence[int]], now: float) -> list[NewChunk]:
-        """What moves to chunks of its own."""
+        """The deliveries that move to chunks of their own."""
         chunks = []
         for due, positions, crashes, part in self._moved:
             ids = audiences[due.id]

@@ -32,7 +32,7 @@ async def race(
     """The first of `places` that `connect` comes through to, and what it made. Raises the most telling of its errors, or `TimeoutError`.
 
     They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all within `limit`
-    seconds. What another makes that comes later is handed to `discard`.
+    seconds. A connection that another attempt makes later is handed to `discard`.
     """
     waiting = list(places)
     under_way: dict[asyncio.Task[T], str] = {}
@@ -69,7 +69,7 @@ async def race(
 
 
 def _telling(error: BaseException) -> int:
-    """What a server has said tells more than that another was not to be reached."""
+    """A server's own error tells more than that another was not to be reached."""
     if isinstance(error, StorageError):
         return 1
     return 2 if isinstance(error, asyncpg.PostgresError) else 0

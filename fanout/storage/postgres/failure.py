@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean: to be tried again, the connection is lost, or told to the caller."""
+"""The meaning of PostgreSQL's errors: to be tried again, the connection is lost, or told to the caller."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HINTS = {
     "42501": "grant it to this user",
     "55000": "see that the database accepts connections (ALTER DATABASE … ALLOW_CONNECTIONS true)",
 }
-"""What an operator can do, where that is known."""
+"""The remedy for an operator, where it is known."""
 
 
 class Again(Exception):

@@ -1,4 +1,5 @@
-"""What is asked of every new connection, in one statement: which database this is, what time it has, and whether it can be used."""
+"""The questions to every new connection, in one statement: which database this is, its time, and whether it can be
+used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What processes tell one another: that something was committed, by NOTIFY, so that none needs to ask many times a second.
+"""The notices between processes: that something was committed, by NOTIFY, so that none needs to ask many times a
+second.
 
-A notice is a hint. Who hears none looks all the same, once in a while (`store.PostgresStorage.changes`).
+A notice is a hint. A process that hears none looks all the same, once in a while (`store.PostgresStorage.changes`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Listener:
                 self._tasks.append(asyncio.create_task(self._tell(), name="tell"))
 
     def hurry(self) -> None:
-        """Somebody waits for what that leads to: it is told without delay."""
+        """A caller waits for the result of that commit: it is told without delay."""
         self._urgent.set()
 
     async def close(self) -> None:

@@ -48,7 +48,8 @@ _PATIENCE = 8.0
 
 @dataclass(slots=True)
 class CommitState:
-    """What can be said of an operation that is broken off: whether it may have been committed, and whether an earlier run may."""
+    """The state of an operation that is broken off: whether it may have been committed, and whether an earlier run
+    may."""
 
     again: bool = False
     committing: bool = False
@@ -58,7 +59,8 @@ class CommitState:
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _DURABLE = f"{_WRITE}; SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
-"""What is acknowledged is on the disk of the server, though its operator may have set `off` for all; any other value stays."""
+"""An acknowledged commit is on the disk of the server, though its operator may have set `off` for all; any other value
+stays."""
 
 _NAMED = 5.0
 """Seconds after which one who only asks for work looks again whether its numbers are still those of its names."""
@@ -92,7 +94,7 @@ class Database:
             0,
         )  # when (monotonic), what was found, and how many commits of our own that held
         self.listener: Listener | None = None
-        """Who hears of others' commits; None as long as no engine has asked for it."""
+        """The listener for others' commits; None as long as no engine has asked for it."""
         self.heard = False
         """Whether others have said that they committed something since the last look."""
         self.pending = self.used = False
@@ -207,7 +209,7 @@ class Database:
 
     @property
     def clock(self) -> CarriedClock:
-        """The database's clock. Who asks for it goes by it from then on: callers' times are believed."""
+        """The database's clock. A caller that asks for it goes by it from then on: callers' times are believed."""
         self._carried = True
         self._known.skew = 0.0
         return self._known.clock
@@ -371,7 +373,7 @@ class Database:
             if done or getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
                 raise
         if connection in self._pool.warned:
-            # Somebody has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.
+            # An operator has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.
             raise ConnectionAbortedError("a commit was not waited for")
 
 

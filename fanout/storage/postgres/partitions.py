@@ -2,7 +2,8 @@
 
 A part is for the retries of eight and a half minutes, and comes round again after more than an hour, which is the longest back-off by
 default. By then it has long been empty, and what its rows have left behind on disk and in its indexes goes with one TRUNCATE, whatever
-old transaction keeps vacuum from it. What is due later than that shares a part with others, and only costs that one's turn.
+old transaction keeps vacuum from it. A row that is due later than that shares a part with others, and only costs that
+one's turn.
 
 Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and before every
 writer; and where a part for the rest exists, PostgreSQL reads that one through each time.
@@ -44,7 +45,7 @@ _LONGER = 30.0
 async def take_due(db: Db, binding: int, lane: int, limit: int, now: float) -> list[Any]:
     """Delete due retry rows, oldest first, and return them (`stopping.RETRY_COLUMNS`); their notifications are held then.
 
-    What belongs to a notification that is in other hands just now is left for the next time.
+    A row of a notification that is in other hands just now is left for the next time.
     """
     page = await db.rows(
         f"SELECT {_PART} AS part, ctid, notification FROM retry WHERE binding = $1 AND lane = $2 AND due_at <= $3 "

@@ -58,7 +58,7 @@ class Pool:
         """Connections on which the server has warned of something."""
         self._lingering: set[Connection] = set()
         self.last: Greeting | None = None
-        """What the latest connection said."""
+        """The greeting of the latest connection."""
         self._failure: Exception | None = None
         self._not_before = 0.0
         self._closed = True
@@ -133,12 +133,13 @@ class Pool:
             connection.terminate()
 
     def drop_free(self) -> None:
-        """A connection was lost: whoever is free was probably lost too, and may not know it."""
+        """A connection was lost: a free connection was probably lost too, and may not know it."""
         while self._free:
             self._free.pop().terminate()
 
     async def _connect(self) -> Connection:
-        """One try at a time. Who waited for it while it failed fails with it, so that a dead server is not waited for in turns."""
+        """One try at a time. A caller that waited for it while it failed fails with it, so that a dead server is not
+        waited for in turns."""
         failures = self._failures
         async with self._connecting:
             if self._failures > failures and self._failure is not None:

@@ -70,7 +70,7 @@ def families(seen: Iterable[str]) -> list[str]:
 
 
 def statements() -> list[str]:
-    """What the storage sends to a database with its tables."""
+    """The statements that the storage sends to a database with its tables."""
     return (files("fanout.storage.postgres") / _LIST).read_text(encoding="utf-8").splitlines()
 
 

@@ -1,13 +1,13 @@
-"""What `storage = "postgresql://…"` may say.
+"""The forms of `storage = "postgresql://…"`.
 
     postgresql://USER:PASSWORD@HOST:PORT/DATABASE?pool=4&schema=fanout&prepared=on
 
 Everything that libpq's URLs may hold is passed on (`sslmode`, several hosts with commas, `host=/var/run/postgresql` for a Unix
 socket, `passfile`); of several hosts, which are tried overlapping, the first that takes writes is used, so that `target_session_attrs` may
-say `read-write` or `primary` and nothing else. What is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and the like. Ours, and not passed on:
-`pool` is how many connections one storage may have (1 to 100), `schema` is the name under which the tables stand, and
-`prepared=off` makes it fit for PgBouncer in transaction mode: nothing is prepared by name, and what is set for a connection is set
-in each transaction instead.
+say `read-write` or `primary` and nothing else. A part that is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and
+the like. Ours, and not passed on: `pool` is how many connections one storage may have (1 to 100), `schema` is the name
+under which the tables stand, and `prepared=off` makes it fit for PgBouncer in transaction mode: nothing is prepared by
+name, and what is set for a connection is set in each transaction instead.
 """
 
 from __future__ import annotations

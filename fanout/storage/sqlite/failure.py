@@ -1,4 +1,4 @@
-"""What SQLite's errors mean to a caller."""
+"""The meaning of SQLite's errors for a caller."""
 
 from __future__ import annotations
 

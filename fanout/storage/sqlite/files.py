@@ -19,9 +19,9 @@ _Identity = tuple[int, int] | None
 class Files:
     """The main file at `location`, and the log of the real file `name` with the index of that log, as they are when the database is open.
 
-    SQLite goes on writing to a file whose name is gone, or has been given to another file: nobody else ever reads what it writes there
-    (https://sqlite.org/howtocorrupt.html, section 4.3). No file is opened for this: closing it would drop all locks of this process
-    (section 2.2 of the same page).
+    SQLite goes on writing to a file whose name is gone, or has been given to another file: no other connection ever
+    reads what it writes there (https://sqlite.org/howtocorrupt.html, section 4.3). No file is opened for this: closing
+    it would drop all locks of this process (section 2.2 of the same page).
     """
 
     __slots__ = ("_alone", "_folder", "_known", "_next", "_paths", "_quiet")

@@ -48,7 +48,7 @@ class CannotOpen(StorageRefused):
 
 
 def held_too_long(location: str) -> StorageUnavailable:
-    """What a caller is told who has waited for the lock as long as one may."""
+    """The error of a caller that has waited for the lock as long as it may."""
     return StorageUnavailable(
         f"Another process has held the lock of {location} for {_BUSY_LIMIT:.0f} s: see which one hangs, and end it."
     )
@@ -182,7 +182,8 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
             ("temp_store", "MEMORY"),
             ("wal_autocheckpoint", 1000),  # the commit that fills the log moves it, and its caller waits for that
             ("journal_size_limit", 64 * 2**20),
-            # What is deleted is overwritten, so that an erased user is gone (`wiping`). No cost was measured: the pages are written anyway.
+            # Deleted bytes are overwritten, so that an erased user is gone (`wiping`). No cost was measured: the pages
+            # are written anyway.
             ("secure_delete", "ON"),
             ("trusted_schema", "OFF"),
             ("cell_size_check", "ON"),

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def finished(operation: Awaitable[T]) -> T:
-    """What an operation answers that never suspends. Raises `RuntimeError` for one that does."""
+    """The answer of an operation that never suspends. Raises `RuntimeError` for one that does."""
     steps = operation.__await__()
     try:
         steps.send(None)

@@ -1,4 +1,4 @@
-"""What is left on disk of what was deleted, and how it goes.
+"""The remains of deleted rows on disk, and how they go.
 
 `secure_delete` overwrites deleted rows, and the log is moved into the file and cut to nothing. One thing is left: where SQLite shares out the rows of
 full pages anew (`rebuildPage` in its btree.c), what stood in the gap of a page stays there. So the gaps are looked through for what was erased, and only
@@ -24,7 +24,8 @@ _RUN = 16
 
 
 def gaps(data: bytes, page: int, *, first: bool = False) -> Iterator[bytes]:
-    """What stands between the cell pointers and the cells of the b-tree pages in `data`, pages of `page` bytes, where that is not nothing."""
+    """The bytes between the cell pointers and the cells of the b-tree pages in `data`, pages of `page` bytes, where
+    they are not zero."""
     for start in range(0, len(data) - page + 1, page):
         at = start + _FIRST if first and start == 0 else start
         header = _BTREE.get(data[at])

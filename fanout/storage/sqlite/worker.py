@@ -190,7 +190,8 @@ class Thread:
         self._answer(reads)
         if writes and (self._closing or time.monotonic() >= database.free_until):
             if self._closing:
-                # Nobody waits any more for what was given up, so a lock that somebody holds need not be waited for either.
+                # No caller waits any more for a call that was given up, so a lock that another process holds need not
+                # be waited for either.
                 given_up = [each for each in writes if each[1].cancelled()]
                 self._answer(given_up)
                 writes[:] = [each for each in writes if not each[1].cancelled()]
@@ -209,7 +210,7 @@ class Thread:
             self._call(_resolve_all, futures)
 
     def _end(self, error: BaseException | None) -> None:
-        """Nobody may wait for an answer that will not come."""
+        """No caller may wait for an answer that will not come."""
         with self._ready:
             self._closing = True
             self._owed.update((future, operation) for operation, future in self._queue)
