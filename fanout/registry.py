@@ -56,13 +56,14 @@ class Registry:
             entries = [entry for entry in distribution.entry_points if entry.group in _GROUPS]
             if not entries:
                 continue
-            name = distribution.metadata["Name"] or "a distribution without a name"
+            about = distribution.metadata  # parsed at each look
+            name = about["Name"] or "a distribution without a name"
             # A distribution that lies twice on the path (a checkout and its installation) counts once, as it does for import.
             if name.lower() in seen:
                 continue
             seen.add(name.lower())
             for entry in entries:
-                info = PluginInfo(_GROUPS[entry.group], entry.name, name, distribution.version)
+                info = PluginInfo(_GROUPS[entry.group], entry.name, name, about["Version"])
                 self._plugins.append(_Plugin(info, entry))
         self._plugins.sort(key=lambda plugin: (plugin.info.kind, plugin.info.name, plugin.info.distribution))
 

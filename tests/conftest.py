@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+
+# No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context. Processes that a
+# test starts inherit this.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
 
 # A loaded machine is no failure. What a test states for itself holds instead.
 settings.register_profile("short", deadline=None, max_examples=50)
@@ -35,6 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark = item.get_closest_marker("long")
         if mark is not None:
             item.add_marker(pytest.mark.skip(reason=f"needs over 2 s: `make soak`; here {mark.args[0]}"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported and collected stays: the garbage collector need not look at half a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -336,7 +336,7 @@ async def test_who_is_cancelled_and_who_closes(rig: Rig) -> None:
         owner, source = make()
         tasks = [asyncio.ensure_future(got(source)) for _ in range(4)]
         while not rig.issuer.requests["token"]:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         tasks[0].cancel()
         await asyncio.wait(tasks[:1])
         assert tasks[0].cancelled()

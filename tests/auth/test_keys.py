@@ -171,7 +171,7 @@ async def test_a_flood_while_the_issuer_is_down_does_not_pile_up(rig: Rig) -> No
     flood = [foreign.sign(rig.claims(), {"kid": str(n)}) for n in range(600)]
     tasks = [asyncio.ensure_future(outcome(rig.auth, token)) for token in flood]
     while sum(task.done() for task in tasks) < 100:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     assert {refusal(task.result()) for task in tasks if task.done()} == {(503, "busy")}
     for n in range(20):
         assert (await rig.caller(rig.token(jti=str(n)))).user == "alice"
@@ -276,7 +276,7 @@ async def test_a_refresh_does_not_make_do_with_a_fetch_that_began_before(rig: Ri
     rig.issuer.faults["keys"] = Fault(body=orjson.dumps(rig.issuer.keys.jwks()), hold=held)  # the old set, slowly
     early = asyncio.ensure_future(rig.auth.refresh())
     while rig.issuer.requests["keys"] < 2:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     rig.issuer.keys.drop(rig.issuer.keys.current.kid)
     rig.issuer.keys.rotate()
     late = asyncio.ensure_future(rig.auth.refresh())
@@ -323,7 +323,7 @@ async def test_a_cancelled_caller_leaves_the_fetch_to_the_others(rig: Rig) -> No
     rig.issuer.faults["keys"] = Fault(hold=held)
     tasks = [asyncio.ensure_future(rig.caller(rig.token(jti=str(n)))) for n in range(3)]
     while not rig.issuer.requests["keys"]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     tasks[0].cancel()
     await asyncio.wait(tasks[:1])
     held.set()
@@ -335,7 +335,7 @@ async def test_closing_ends_the_fetch_and_who_waits_for_it(rig: Rig) -> None:
     rig.issuer.faults["keys"] = Fault(hold=asyncio.Event())
     task = asyncio.ensure_future(outcome(rig.auth, rig.token()))
     while not rig.issuer.requests["keys"]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await rig.auth.aclose()
     assert refusal(await task) == (503, "keys")
     await rig.auth.aclose()

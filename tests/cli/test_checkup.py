@@ -62,7 +62,7 @@ def test_a_worker_does_it_and_ends_while_it_waits(shell: Any, monkeypatch: pytes
 
     async def until_asked(engine: Any) -> int:
         while not asked:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         return 0
 
     monkeypatch.setattr("fanout.engine.Engine.check", check)

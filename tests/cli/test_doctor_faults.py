@@ -212,7 +212,7 @@ async def test_a_worker_logs_each_fault_once_and_stands_still_for_none(
     monkeypatch.setattr("fanout.cli.doctor.exposed", stuck)
     looking = asyncio.ensure_future(look_around(shell.config))
     while not began.is_set():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looking

@@ -120,7 +120,7 @@ async def test_trailers_under_another_server(http: Any) -> None:
         try:
             async with asyncio.timeout(30):
                 while not server.started:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)
             address = server.servers[0].sockets[0].getsockname()[:2]
             body = b"%x\r\n%s\r\n0\r\n" % (len(POST), POST)
             head = request("POST", "/v1/notifications", "Content-Type: application/json", "Transfer-Encoding: chunked")

@@ -27,7 +27,7 @@ async def idle(engine: Any) -> None:
     """Until every dispatcher sleeps."""
     async with asyncio.timeout(60):
         while not all(work.signal._waiters for work in engine._settler.works):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("ttl", [3600.0, 20.0])

@@ -61,7 +61,7 @@ class Heard:
 
 async def asked(transport: ScriptedTransport, address: str) -> None:
     while all(sent.address != address for sent in transport.sends):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("accusation", ACCUSATIONS, ids=repr)

@@ -59,7 +59,7 @@ async def test_after_pause_returns_only_what_was_in_flight_arrives() -> None:
 
         pausing = asyncio.create_task(engine.pause(receipt.id))
         while not any(lease.prepared.stopped for d in engine._dispatchers for lease in d.work.leases.values()):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         turnstile.release()
         status = await pausing
 

@@ -126,7 +126,7 @@ async def test_what_waits_here_ends_with_its_ttl() -> None:
 
         receipt = await engine.send(Notification(title="Hi", ttl=60), "user:alice")
         while not (waiting := (await receipt.status()).pending_by_reason).get("limiter"):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         after = 100.0  # its next turn would come after its TTL
         status = await receipt.wait(60)
 
@@ -204,7 +204,7 @@ async def test_a_registration_meanwhile_outlives_the_verdict() -> None:
         (endpoint,) = await register(engine, "alice", "phone")
         receipt = await engine.send(HI, "user:alice")
         while not transport.sends:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         await register(engine, "alice", "phone")
         release.set()
         await receipt.wait(60)

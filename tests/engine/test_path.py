@@ -212,7 +212,7 @@ async def test_after_cancel_returns_nothing_more_goes() -> None:
             await held.begun.acquire()
         cancelling = asyncio.create_task(receipt.cancel())
         while not await engine.storage.stopped([receipt.id]):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         held.open.set()
         status = await cancelling
         sends = len(transport.sends)

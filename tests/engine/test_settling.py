@@ -43,7 +43,7 @@ async def test_the_last_answer_of_several_settles_all_of_them() -> None:
         slow = await engine.send(HI, "user:bob")
         quick = await engine.send(HI, "user:alice")
         while transport.calls < 3:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert (await quick.status()).counts["accepted"] == 0  # an answer is to come, so the settlement waits for it
         free.set()
         for receipt in (slow, quick):

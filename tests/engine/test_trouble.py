@@ -57,13 +57,13 @@ async def test_what_storage_refuses_is_named_until_it_does_not() -> None:
         await register(engine, "alice", "phone")
         receipt = await engine.send(HI, "user:alice")
         while not engine.trouble.problem:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert (engine.trouble.problem, engine.trouble.kind) == ("no right to write", "refused")
         assert 'fanout_storage_trouble{kind="refused"} 1' in told(engine)
         refused.clear()
         assert (await receipt.wait(60)).counts["accepted"] == 1
         while engine.trouble.problem:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         lines = told(engine)
         assert 'fanout_storage_trouble{kind="refused"} 0' in lines
         assert "fanout_storage_trouble_seconds 0.0" in lines
@@ -153,7 +153,7 @@ async def test_a_result_that_cannot_even_end_as_dead_ends_no_engine() -> None:
             await register(engine, "alice", f"d{n}")
         receipt = await engine.send(HI, "user:alice")
         while (status := await receipt.status()).counts["accepted"] < 7:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert engine.fault is None
         assert status.counts["pending"] == 1
         await register(engine, "bob", "b")
@@ -176,12 +176,12 @@ async def test_another_database_than_before_is_looked_at_anew() -> None:
         (phone,) = await register(engine, "alice", "phone")
         (work,) = engine._settler.works
         while engine._upkeep._incarnation is None:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         work.hold_endpoint(phone, engine._clock.now() + 3600)
         engine._upkeep._nudges["default", "push"] = 7
         storage.incarnation = 1
         while engine._upkeep._incarnation != 1:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert not work._holds
         assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
         assert engine._upkeep._nudges.get(("default", "push"), 0) == 0
@@ -212,10 +212,10 @@ async def test_nothing_more_is_sent_once_a_settlement_is_overdue(monkeypatch: py
         receipt = await engine.send(HI, "all")
         await asked.wait()
         while not engine._settler.stuck:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         so_far = len(transport.sends)
         while transport.in_flight:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert so_far < 400, "or nothing was left to hold"
         assert len(transport.sends) <= so_far + 8, "what was under way, and nothing more"
         silent.set()

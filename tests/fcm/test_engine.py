@@ -65,7 +65,7 @@ async def test_a_wrong_apple_credential_holds_apple_devices_and_android_goes_on(
             if event.kind == "gate.closed":
                 break
         while (await receipt.status()).counts["accepted"] < 50:
-            await asyncio.sleep(0)  # storage in memory answers without letting the engine run
+            await asyncio.sleep(0.001)  # storage in memory answers without letting the engine run
         again = await engine.send(HI, "user:u1")
         assert (await again.wait(10)).counts["accepted"] == 1  # Android is not held
         while {(await engine.endpoints.get(id)).address.group for id in apple} != {RELAYED}:

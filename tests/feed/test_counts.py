@@ -122,7 +122,7 @@ async def test_a_stream_that_lies_behind_misses_nothing_by_a_broadcast(monkeypat
         monkeypatch.setattr(feed, "read", away)
         mine = await put(rig)
         while not held.behind or held.busy:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         monkeypatch.setattr(feed, "read", read)
         every = await put(rig, "all")
         assert [(await stream.next())[2]["id"] for _ in range(2)] == [mine, every]

@@ -208,4 +208,4 @@ async def test_the_listener_would_hear(canary: Any) -> None:
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)

@@ -306,7 +306,7 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(server: Any) -> None:
                 idle = session._session.connector._conns
                 async with asyncio.timeout(10):
                     while not any(protocol.should_close for kept in idle.values() for protocol, _ in kept):
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(0.001)
     assert server.connections == 2
 
 

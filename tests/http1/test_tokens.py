@@ -180,7 +180,7 @@ async def test_closing_ends_the_fetch_and_who_waits_for_it() -> None:
     source, _ = source_of(endpoint)
     tasks = [asyncio.ensure_future(source.get()) for _ in range(3)]
     while not endpoint.under_way:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await source.aclose()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(result, TokenError)

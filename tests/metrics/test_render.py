@@ -36,7 +36,7 @@ async def sent(engine: Engine, *addresses: str, lane: Any = "normal") -> str:
         await engine.endpoints.register(user="alice", binding="push", address=address)
     receipt = await engine.send(fanout.Notification(title="Hello", lane=lane), "user:alice")
     while (await engine.status(receipt.id)).pending_by_reason.keys() & {"ready", "lane"}:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return receipt.id
 
 
@@ -156,7 +156,7 @@ async def test_the_loops_lag_is_measured(running: Callable[..., Any], scrape: An
             while asyncio.get_running_loop().time() < until:
                 pass  # the loop stands still, as under a blocking call
             while not sum(lag.histogram.counts):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
         found = scrape(await render(engine, lag=lag))
     assert found("fanout_loop_lag_seconds_count") == 1
     assert found("fanout_loop_lag_seconds_sum") > 0.02

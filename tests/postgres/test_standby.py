@@ -39,7 +39,7 @@ async def require(server: PostgresServer, names: str) -> None:
     await operator.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
     await operator.execute("SELECT pg_reload_conf()")
     while await operator.fetchval("SHOW synchronous_standby_names") != names:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await operator.close()
 
 

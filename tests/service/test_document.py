@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode, checks
 from servicerig import UNLIMITED, Gateways, Stub, engine_of, key_of, running, settings_of
 
 from fanout.service import create_app
@@ -26,14 +25,22 @@ OPERATIONS = sorted((path, method) for path, item in DOCUMENT["paths"].items() f
 # A stream of events has no end, metrics are no JSON, and an import is lines, which schemathesis cannot write.
 LEFT_OUT = {"/v1/me/feed/events", "/metrics", "/v1/endpoints/import"}
 CHECKS = [
-    checks.not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_schema_conformance,
-    checks.response_headers_conformance,
-    checks.negative_data_rejection,
-    checks.ignored_auth,
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "negative_data_rejection",
+    "ignored_auth",
 ]
+
+
+@cache
+def schema() -> Any:
+    """The document as schemathesis reads it. Imported here: it takes a second of each process that only collects this file."""
+    import schemathesis
+
+    return schemathesis.openapi.from_dict(DOCUMENT)
 
 
 @dataclass
@@ -73,19 +80,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     [
-        pytest.param(path, method, mode, id=f"{method} {path} {mode.value}")
+        pytest.param(path, method, mode, id=f"{method} {path} {mode}")
         for path, method in OPERATIONS
-        for mode in GenerationMode
+        for mode in ("positive", "negative")
         if path not in LEFT_OUT
         # Where nothing is asked for, nothing can be asked for wrongly.
-        and (mode is GenerationMode.POSITIVE or {"parameters", "requestBody"} & set(DOCUMENT["paths"][path][method]))
+        and (mode == "positive" or {"parameters", "requestBody"} & set(DOCUMENT["paths"][path][method]))
     ],
 )
-def test_the_service_keeps_to_its_document(service: Running, path: str, method: str, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_dict(DOCUMENT)
+def test_the_service_keeps_to_its_document(service: Running, path: str, method: str, mode: str) -> None:
+    from schemathesis import GenerationMode, checks
+
+    judges = [getattr(checks, name) for name in CHECKS]
     token = service.user if path.startswith(("/v1/me", "/beta")) else key_of("shop")
 
-    @given(case=schema[path][method.upper()].as_strategy(generation_mode=mode))
+    @given(case=schema()[path][method.upper()].as_strategy(generation_mode=GenerationMode(mode)))
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -94,10 +103,10 @@ def test_the_service_keeps_to_its_document(service: Running, path: str, method: 
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def holds(case: schemathesis.Case) -> None:
+    def holds(case: Any) -> None:
         headers = {"authorization": f"Bearer {token}"}
         answer = case.call(base_url=service.url, headers=headers)
-        case.validate_response(answer, checks=CHECKS, headers=headers)
+        case.validate_response(answer, checks=judges, headers=headers)
 
     holds()
 

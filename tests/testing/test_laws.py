@@ -62,7 +62,7 @@ class PretendGateway:
 
     async def arrived(self, requests: int) -> None:
         while self.requests < requests:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def __call__(self, message: ScriptedMessage, delivery: Delivery) -> Any:
         self.requests += 1

@@ -227,5 +227,5 @@ async def test_a_stalled_client_that_leaves_is_counted(wns: WnsSimulator) -> Non
     writer.transport.abort()
     async with asyncio.timeout(60):
         while not wns.counters.cancelled:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     assert wns.counters.stalls == 1
