@@ -16,11 +16,12 @@ import pytest
 import fanout.storage.postgres
 import fanout.storage.sql
 from fanout.storage.postgres.audience import _OF_USERS
-from fanout.storage.postgres.endpoints import _LEAVE
+from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.greeting import SETTINGS
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.probe import main, probe, statements
 from fanout.storage.postgres.url import parse
+from fanout.storage.sql.endpoints import leaving
 from fanout_kit.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
@@ -232,7 +233,7 @@ async def test_no_two_lists_of_rows_are_compared_each_with_each(plans: dict[str,
     ("statement", "arguments"),
     [
         (_OF_USERS, ("ARRAY[0]", "ARRAY[1]", "ARRAY['x3']", "ARRAY[3]::smallint[]")),
-        (_LEAVE, ("ARRAY[3]", "ARRAY[1.0]::float8[]", "ARRAY['r']", "'gone'")),
+        (leaving(Db.__new__(Db)), ("ARRAY[3]", "ARRAY[1.0]::float8[]", "ARRAY['r']", "'gone'")),
     ],
 )
 async def test_one_partition_is_read_for_one_user(

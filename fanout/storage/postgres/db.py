@@ -15,12 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fanout.core.audit import Audit
+from fanout.core.shard import SHARDS
 from fanout.errors import NotFound
 from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage.carried import CarriedClock
 from fanout.storage.packing import dumps, pack, unpack
 from fanout.storage.postgres.floors import Floors
 from fanout.storage.postgres.naming import Used
+from fanout.storage.postgres.pieces import Pieces
 from fanout.storage.sealing import Seals
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
@@ -28,7 +30,7 @@ from fanout.storage.sql.hot import Hot
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["BINDING_LOCK", "CLOCK", "Db", "Known", "dumps", "pack", "unpack"]
+__all__ = ["BINDING_LOCK", "CLOCK", "COPY_FROM", "Db", "Known", "dumps", "pack", "unpack"]
 
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 """The database's UNIX seconds at the moment, not at the beginning of the transaction."""
@@ -40,6 +42,11 @@ _LOCK = 1178685007
 _LOCKS = {"events": 2, "gates": 3}
 _NAME_LOCK = _LOCK + 1
 """The first key of the locks of names; the second is a hash of the name."""
+
+_TURNS = 0x46414E4F_45503031
+"""A key of its own among the advisory locks of the database."""
+COPY_FROM = 50
+"""Rows from which on COPY, which takes two more round trips, is preferred to INSERT."""
 
 
 class Known:
@@ -66,7 +73,7 @@ class Known:
         return made
 
 
-class Db:
+class Db(Pieces):
     """One connection inside one transaction; or, for a read of one statement, without one.
 
     `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
@@ -150,65 +157,6 @@ class Db:
         """Rows into a table by COPY: for hundreds and more, of which none may conflict."""
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
 
-    # -- pieces of text: see `storage.sql.db`
-
-    def given(self, n: int, /, **columns: str) -> str:
-        """A list as a table."""
-        arrays = ", ".join(f"${place}::{type}[]" for place, type in enumerate(columns.values(), n))
-        return f"unnest({arrays}) j ({', '.join(columns)})"
-
-    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
-        """The fence (see above)."""
-        name, _, alias = table.partition(" ")
-        keys = " AND ".join(f"{key} = j.{key}" for key in (by.split(", ") if by else columns))
-        fence = f"(SELECT * FROM {name} WHERE {keys} OFFSET 0) {alias or name}"
-        return f"{self.given(n, **columns)} CROSS JOIN LATERAL {fence}"
-
-    def keyed(self, column: str, given: str, /) -> str:
-        """The loop from the list alone."""
-        return f"{column} = ANY (ARRAY[{given}])"
-
-    def deleting(self, table: str, n: int, /, **columns: str) -> str:
-        """By the first column's index, and the others."""
-        first, *rest = columns
-        # `+ 0`: by no other index.
-        also = "".join(f" AND t.{name}{' + 0' if 'int' in columns[name] else ''} = j.{name}" for name in rest)
-        return f"DELETE FROM {table} t USING {self.given(n, **columns)} WHERE {self.keyed(f't.{first}', f'j.{first}')}{also}"
-
-    def among(self, n: int, type: str, /) -> str:
-        """One of an array."""
-        return f"= ANY (${n}::{type}[])"
-
-    def binary(self, column: str, /) -> str:
-        """As it is."""
-        return column
-
-    def bytes_of(self, value: Any, /) -> bytes:
-        """As it is."""
-        return bytes(value)
-
-    def list_of(self, value: Any, /) -> list[Any]:
-        """As it is."""
-        return list(value)
-
-    def lists(self, columns: str, rest: str, /) -> str:
-        """Built by the server."""
-        return f"coalesce((SELECT json_agg(json_build_array({columns})) FROM {rest}), '[]')"
-
-    def retries_of(self, notification: str, /) -> str:
-        """By the index of notifications: each partition has one."""
-        return f"retry r WHERE r.notification = {notification}"
-
-    def shard(self, n: int, /) -> str:
-        """One partition is read."""
-        return f" AND shard = ${n}"
-
-    is_audit = "left(kind, 6) = 'audit.'"
-
-    def hold(self, order: str = "", /, *, free: bool = False) -> str:
-        """Row locks."""
-        return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"
-
     async def exclusive(self, what: str, key: int | str = 0) -> None:
         """An advisory lock."""
         if what == "binding":
@@ -217,6 +165,48 @@ class Db:
             await self.value("SELECT pg_advisory_xact_lock($1, hashtext($2))", _NAME_LOCK, key)
         else:
             await self.value("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, _LOCKS[what])
+
+    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """Rows of `address`."""
+        await self.many(
+            "DELETE FROM address a USING unnest($1::int[], $2::bytea[], $3::bigint[]) j (binding, digest, id) "
+            "WHERE a.digest = ANY (ARRAY[j.digest]) AND a.binding = j.binding AND a.endpoint = j.id",
+            held,
+        )
+
+    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """Rows of `address`. Another transaction may be registering one of them: its key then has this one run again."""
+        await self.many(
+            "INSERT INTO address (binding, digest, endpoint) SELECT * FROM unnest($1::int[], $2::bytea[], $3::bigint[])",
+            held,
+        )
+
+    async def tag(self, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:
+        """Their shards stand beside them."""
+        tagged = [each for each in tagged if each[2]]
+        # Not as a list where they are many: the cycle collector would look at tens of thousands of tuples again and again.
+        rows = ((id, binding, id & (SHARDS - 1), name) for id, binding, tags in tagged for name in tags)
+        if len(tagged) >= COPY_FROM:
+            await self.copy("endpoint_tag", ("endpoint", "binding", "shard", "tag"), rows)
+        else:
+            await self.many(
+                "INSERT INTO endpoint_tag (endpoint, binding, shard, tag) "
+                "SELECT * FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::text[])",
+                rows,
+            )
+
+    async def untag(self, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:
+        """One partition for each."""
+        await self.many(
+            "DELETE FROM endpoint_tag d USING unnest($1::bigint[], $2::int[], $3::text[]) j (id, binding, tag) "
+            "WHERE d.binding = ANY (ARRAY[j.binding]) AND d.tag = j.tag AND d.endpoint = j.id AND d.shard = (j.id & 15)::smallint",
+            [(id, binding, tag) for id, binding, tags in tagged for tag in tags],
+        )
+
+    async def take_turns(self) -> None:
+        """From the third run on, so that each gets through when many want the same addresses."""
+        if self.repeats > 1:
+            await self.value("SELECT pg_advisory_xact_lock($1)", _TURNS)
 
     async def own(self, app: str, uuid: str) -> str:
         """The inbox may hold it, or know another id for it."""
@@ -342,6 +332,10 @@ class Db:
             ):
                 places[number] = (place_of(of, name), app, of, name)
         return {number: places[number][0] for number in wanted if number in places}
+
+    async def place(self, binding: int) -> bytes:
+        """Where the addresses of a binding belong, by its number."""
+        return (await self.places([binding]))[binding]
 
     def keep(self) -> None:
         """The transaction was committed: what was learned in it holds."""

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from fanout.core.shard import shard_of
 from fanout.storage.erasing import BLANK, SHADOW, Listed, without
 from fanout.storage.packing import unpack
-from fanout.storage.postgres import endpoints, feed_tidy, inbox
+from fanout.storage.postgres import feed_tidy, inbox
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
+from fanout.storage.sql import endpoints
 from fanout.storage.sql.stopping import stop
 
 __all__ = ["AIMED", "erase"]

@@ -12,10 +12,10 @@ from fanout.core.records import AddressMoved
 from fanout.core.shard import SHARDS
 from fanout.plugin import place_of
 from fanout.storage.feed_subscriptions import subscription
-from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.registration import register
 from fanout.storage.sealing import lookup_digest
+from fanout.storage.sql import endpoints
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from fanout.core.records import Expired
-from fanout.storage.postgres import endpoints
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_tidy import EXPIRABLE
 from fanout.storage.postgres.ledger import finish_ready
+from fanout.storage.sql import endpoints
 from fanout.storage.sql.ledger import hold
 from fanout.storage.sql.stopping import end_open
 

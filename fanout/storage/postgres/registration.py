@@ -13,10 +13,10 @@ from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import place_of
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.endpoints import COPY_FROM, array_text, retire, tag, take_turns, untag
+from fanout.storage.postgres.db import COPY_FROM, Db
 from fanout.storage.postgres.failure import Again
 from fanout.storage.sealing import kept, lookup_digest
+from fanout.storage.sql.endpoints import retire
 
 __all__ = ["intern", "register"]
 
@@ -27,9 +27,14 @@ _Known = tuple[int, str, int, Sequence[str]]
 """(id, user, generation, tags by which topics name it) of an endpoint that has, or had, an address."""
 
 
+def _array_text(values: Sequence[str]) -> str:
+    """A text[] as PostgreSQL writes it: in a row of `Db.many` an array cannot stand as it is."""
+    return "{" + ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values) + "}"
+
+
 async def register(db: Db, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
     """Enter each, in order, and return the endpoints in the same order."""
-    await take_turns(db)
+    await db.take_turns()
     places = await _places(db, registrations)
     known = await _known(db, registrations, places)
     if len({(binding, digest) for _, binding, digest in places}) == len(places):
@@ -104,7 +109,7 @@ async def _enter(
             id, generation = mine[0], mine[2] + 1
             refreshed.append(
                 (
-                    *(id, generation, address.kind, address.group, new.platform, array_text(tags), new.expires_at),
+                    *(id, generation, address.kind, address.group, new.platform, _array_text(tags), new.expires_at),
                     *(text, identity),
                 )
             )
@@ -133,10 +138,10 @@ async def _enter(
             )
         )
     await retire(db, replaced, now)
-    await untag(db, untagged)
+    await db.untag(untagged)
     await db.many(_REFRESH, sorted(refreshed), now)
     await _write(db, fresh, free, handed)
-    await tag(db, tagged)
+    await db.tag(tagged)
     return endpoints
 
 
@@ -253,12 +258,12 @@ async def _write(
     if len(fresh) >= COPY_FROM:
         await db.copy("endpoint", _COLUMNS, fresh)
     else:
-        await db.many(_INSERT, [(*row[:12], array_text(row[12]), *row[13:]) for row in fresh])
+        await db.many(_INSERT, [(*row[:12], _array_text(row[12]), *row[13:]) for row in fresh])
 
 
 async def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
     """Ids for addresses, in order; each that nobody holds becomes an endpoint without a user."""
-    await take_turns(db)
+    await db.take_turns()
     unique = list({address.digest: address for address in addresses}.values())
     wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]
     places = await _places(db, wanted)

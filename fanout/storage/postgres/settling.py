@@ -9,10 +9,10 @@ from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.endpoints import change
 from fanout.storage.postgres.ledger import Ledger
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.endpoints import change
 from fanout.storage.sql.ledger import codes_of
 from fanout.storage.sql.stopping import add_backlog
 

@@ -13,7 +13,6 @@ from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
-    EndpointFilter,
     EndpointRow,
     Event,
     Expired,
@@ -29,7 +28,6 @@ from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     audience,
     collapsing,
-    endpoints,
     erasing,
     expansion,
     feed_tidy,
@@ -43,6 +41,7 @@ from fanout.storage.postgres import (
     watching,
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
+from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.listening import Listener
@@ -146,7 +145,7 @@ class PostgresStorage(SqlStorage):
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         """See `Storage`."""
         found: list[Endpoint] = await self._write(registration.register, registrations, now)
-        if len(registrations) >= endpoints.COPY_FROM and self._imported.due(len(registrations)):
+        if len(registrations) >= COPY_FROM and self._imported.due(len(registrations)):
             with contextlib.suppress(StorageError):  # what was asked for is done
                 await self._write(analyze, durable=False, quiet=True)
         return found
@@ -156,27 +155,9 @@ class PostgresStorage(SqlStorage):
         ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
         return ids
 
-    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
-        """See `Storage`."""
-        found: list[Endpoint] = await self._read(endpoints.listing, which, after, limit)
-        return found
-
-    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
-        """See `Storage`."""
-        found: Endpoint | None = await self._read(endpoints.read, app, endpoint)
-        return found
-
-    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """See `Storage`."""
-        return int(await self._write(endpoints.remove, app, ids, now))
-
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
         return int(await self._write(audited, audit, erasing.erase, app, user, now))
-
-    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """See `Storage`."""
-        return int(await self._write(endpoints.restore, app, ids, now))
 
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
         """See `Storage`."""

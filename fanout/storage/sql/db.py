@@ -7,14 +7,17 @@ method, which answers a piece of text. No text is rewritten. A parameter is a nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext
 from fanout.storage.sql.hot import Hot
 
-__all__ = ["Db", "Rows", "overwrite"]
+__all__ = ["Db", "Rows", "made_once", "overwrite"]
+
+P = ParamSpec("P")
 
 
 class Rows:
@@ -119,13 +122,56 @@ class Db(Protocol):
         """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the index that finds those
         that are due before others."""
 
-    def shard(self, n: int, /) -> str:
-        """` AND shard = $n`, where the endpoints are kept in parts; `$n` is `core.shard.shard_of` the user. Empty elsewhere."""
-        ...
-
     @property
     def is_audit(self) -> str:
         """Whether an event is a line of the audit log, as the index `event_audit` says it."""
+        ...
+
+    def has(self, column: str, n: int, /) -> str:
+        """The condition that `$n` is an element of the list in a column."""
+        ...
+
+    def unindexed(self, column: str, /) -> str:
+        """A column of a condition by which no index is to be chosen."""
+        ...
+
+    # -- the directory
+
+    def part(self, table: str, number: str, /) -> str:
+        """The condition, beginning with AND, that endpoints stand in a part of the directory (`core.shard`), where it is divided."""
+        ...
+
+    def holder(self, binding: int, digest: int, /, *, former: bool = False) -> str:
+        """The table `e` of the active endpoint that has the address of these parameters' numbers; `former`: of the inactive ones that had it."""
+        ...
+
+    def endpoints(self, n: int, condition: str, columns: str, /) -> str:
+        """The statement that finds `columns` of those endpoints `e` of a list, `$n`, for which the condition holds, and locks these alone, in the
+        order of the list."""
+        ...
+
+    def unheld(self, alias: str, /) -> str:
+        """The condition that no active endpoint has the address of this one."""
+        ...
+
+    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """These addresses (binding, digest, endpoint) are no longer held by their endpoints."""
+        ...
+
+    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """These addresses, which no endpoint holds, are held."""
+        ...
+
+    async def tag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+        """Put these active endpoints of a user into topics: (id, binding's number, tags), as their rows have them."""
+        ...
+
+    async def untag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+        """Take these endpoints out of topics: (id, binding's number, tags), as their rows have them."""
+        ...
+
+    async def take_turns(self) -> None:
+        """An operation that others overtook again and again waits here for those of its kind."""
         ...
 
     # -- locks
@@ -147,6 +193,14 @@ class Db(Protocol):
 
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
         """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        ...
+
+    async def binding_name(self, number: int) -> str:
+        """The name of the binding of that number, which there is."""
+        ...
+
+    async def place(self, binding: int) -> bytes:
+        """Where the addresses of a binding belong, by its number."""
         ...
 
     async def own(self, app: str, uuid: str) -> str:
@@ -173,3 +227,18 @@ class Db(Protocol):
 def overwrite(*columns: str) -> str:
     """The end of an upsert, behind `ON CONFLICT (…)`: these columns are the new row's."""
     return "DO UPDATE SET " + ", ".join(f"{column} = excluded.{column}" for column in columns)
+
+
+def made_once(make: Callable[Concatenate[Db, P], str]) -> Callable[Concatenate[Db, P], str]:
+    """Keep each text that `make` makes for a kind of database: to put it together takes as long as to run it."""
+    made: dict[Any, str] = {}
+
+    @wraps(make)
+    def kept(db: Db, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        key = (type(db), args)
+        text = made.get(key)
+        if text is None:
+            text = made[key] = make(db, *args, **kwargs)
+        return text
+
+    return kept

@@ -24,7 +24,7 @@ def aimed(db: Db) -> list[str]:
 async def devices_of(db: Db, app: int, user: str) -> set[int]:
     """The user's endpoints, in whatever state."""
     rows = await db.rows(
-        f"SELECT id FROM endpoint WHERE app = $1 AND usr = $2 AND usr <> ''{db.shard(3)}",
+        f"SELECT id FROM endpoint WHERE app = $1 AND usr = $2 AND usr <> ''{db.part('endpoint', '$3')}",
         app,
         user,
         shard_of(user, b""),

@@ -10,7 +10,7 @@ import orjson
 from fanout.core.records import Backlog, Status
 from fanout.core.states import Waiting
 from fanout.storage.chunks import TARGET, WAITS
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, made_once
 from fanout.storage.sql.gates import STANDS
 from fanout.storage.sql.pausing import PAUSED_BINDINGS
 from fanout.storage.standing import Sums, status_of, waiting_for
@@ -34,6 +34,7 @@ CASE WHEN owner IS NULL THEN ready_at <= $2 ELSE ready_at <= $3 END OR lane >= {
 FROM chunk WHERE notification = n.id AND NOT done GROUP BY 1, 2, 3, 4) chunks"""
 
 
+@made_once
 def _status(db: Db) -> str:
     due = (
         f"(SELECT r.binding, r.waiting, count(*) AS m FROM {db.retries_of('n.id')} AND r.lane = n.lane AND r.due_at <= $2 "

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fanout.core.audit import Audit, person
-from fanout.core.records import Backlog, Control, Event, GateNote, Status, Step, Stored
-from fanout.storage.sql import explaining, exporting, gates, pausing, retiming, standing, stopping, watching
+from fanout.core.model import Endpoint
+from fanout.core.records import Backlog, Control, EndpointFilter, Event, GateNote, Status, Step, Stored
+from fanout.storage.sql import endpoints, explaining, exporting, gates, pausing, retiming, standing, stopping, watching
 from fanout.storage.sql.access import SqlAccess
 from fanout.storage.sql.driver import Driver
 from fanout.storage.sql.fleet import SqlFleet
@@ -28,6 +29,24 @@ class SqlStorage:
     async def _audit(self, audit: Audit | None, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         answer: T = await self._driver.write(watching.audited, audit, operation, *arguments)
         return answer
+
+    # -- directory
+
+    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
+        """See `Storage`."""
+        return await self._driver.read(endpoints.listing, which, after, limit)
+
+    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
+        """See `Storage`."""
+        return await self._driver.read(endpoints.read, app, endpoint)
+
+    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return await self._driver.write(endpoints.remove, app, ids, now)
+
+    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
+        """See `Storage`."""
+        return await self._driver.write(endpoints.restore, app, ids, now)
 
     # -- queue: watch
 

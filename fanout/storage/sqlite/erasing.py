@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fanout.core.model import EndpointState
 from fanout.storage.erasing import BLANK, SHADOW, Listed, without
+from fanout.storage.sql import endpoints
 from fanout.storage.sql.stopping import stop
-from fanout.storage.sqlite import endpoints, feed_tidy
+from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.session import shared
 
@@ -60,8 +60,8 @@ def erase(db: Db, app: str, user: str, now: float) -> Erased:
     texts.take(db, "content", "feed_item WHERE app = ? AND usr = ?", number, user)
     feed_tidy.erase(db, app, user, now)
     texts.take(db, "address", f"endpoint WHERE id IN {_IDS}", dumps([*devices, *shadows]))
-    endpoints.wipe(db, [*devices, *shadows], now, SHADOW)
-    endpoints.leave(db, devices, EndpointState.REMOVED, now, "erased")
+    shared(db, endpoints.erase, number, user, now)
+    shared(db, endpoints.wipe, shadows, now, SHADOW)
     db.run(
         "UPDATE event SET data = json_set(data, '$.user', '', '$.device', '') WHERE app = ?1 AND kind <> 'notification.finished' "
         "AND data->>'user' = ?2 AND data->>'device' IS NOT NULL",

@@ -12,9 +12,10 @@ from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
 from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.sealing import lookup_digest
-from fanout.storage.sqlite import endpoints
+from fanout.storage.sql import endpoints
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.registration import register
+from fanout.storage.sqlite.session import shared
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
@@ -80,7 +81,7 @@ def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     id, former = rows[0] if rows else (0, 0)
     endpoint = _endpoint(db, wanted, former, now)
     if former and former != endpoint:
-        endpoints.remove(db, wanted.app, [former], now)
+        shared(db, endpoints.remove, wanted.app, [former], now)
     if endpoint:
         db.run("UPDATE endpoint SET receive = ? WHERE id = ?", wanted.receive, endpoint)
         ended += _displaced(db, wanted.app, endpoint, id)
@@ -137,7 +138,7 @@ def _holder(db: Db, wanted: SubscriptionRequest) -> Endpoint | None:
         lookup_digest(db.seal(), place_of(wanted.app, new.binding), new.address),
         wanted.user,
     )
-    return endpoints.read(db, wanted.app, rows[0][0]) if rows else None
+    return shared(db, endpoints.read, wanted.app, rows[0][0]) if rows else None
 
 
 def _may_take(holder: Endpoint, wanted: SubscriptionRequest, left: Sequence[int]) -> bool:
@@ -150,10 +151,10 @@ def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> i
     new = wanted.registration
     if new is None:
         return 0
-    old = endpoints.read(db, wanted.app, former) if former else None
+    old = shared(db, endpoints.read, wanted.app, former) if former else None
     tags = list(old.tags) if old is not None else []
     if old is not None and _moves(old, new):
-        endpoints.change(db, [AddressMoved(former, old.generation, now, new.address)], now)
+        shared(db, endpoints.change, [AddressMoved(former, old.generation, now, new.address)], now)
     # The host may have put the address into topics, by registering it itself.
     rows = db.rows(
         "json(e.tags)",
@@ -201,7 +202,7 @@ def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
         "SELECT json_group_array(endpoint) FROM subscription WHERE endpoint > 0 AND id IN (SELECT value FROM json_each(?))",
         dumps(list(ids)),
     )
-    endpoints.remove(db, app, held, now)
+    shared(db, endpoints.remove, app, held, now)
     _delete(db, ids)
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import Any
 
 from fanout.core.records import Expired
+from fanout.storage.sql import endpoints
 from fanout.storage.sql.stopping import end_open
-from fanout.storage.sqlite import endpoints, feed_tidy
+from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.ledger import finish_ready
 from fanout.storage.sqlite.session import shared
@@ -42,7 +43,7 @@ def expirable(db: Db, now: float) -> bool:
 
 def expire(db: Db, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many."""
-    done = endpoints.expire(db, now, limit)
+    done = shared(db, endpoints.expire, now, limit)
     ids = db.json(f"SELECT json_group_array(id) FROM ({_PAST})", now, _NOTIFICATIONS) if done < limit else []
     stopped = db.pairs(
         "id, stopped", "notification WHERE id IN (SELECT value FROM json_each(?)) AND stopped <> ''", dumps(ids)

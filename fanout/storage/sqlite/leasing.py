@@ -11,9 +11,9 @@ from fanout.core.records import Chunk
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sql.watching import notification
-from fanout.storage.sqlite import endpoints
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
+from fanout.storage.sqlite.resolving import resolve
 from fanout.storage.sqlite.session import shared
 from fanout.storage.sqlite.suspicion import Inspection
 
@@ -105,7 +105,7 @@ def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
     ids = array("q")
     for chunk in chunks:
         ids.extend(chunk.ids)
-    found = {row.id: row for row in endpoints.resolve(db, ids, now)}
+    found = {row.id: row for row in resolve(db, ids, now)}
     stored = {uuid: shared(db, notification, uuid) for uuid in {chunk.notification for chunk in chunks}}
     for chunk in chunks:
         if all(id in found for id in chunk.ids):

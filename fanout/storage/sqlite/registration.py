@@ -13,8 +13,10 @@ from fanout.core.address import Address
 from fanout.core.model import Endpoint, Registration
 from fanout.plugin import place_of
 from fanout.storage.sealing import kept, lookup_digest
+from fanout.storage.sql.endpoints import retire
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.endpoints import retire, tag, untag
+from fanout.storage.sqlite.session import shared
+from fanout.storage.sqlite.topics import tag, untag
 
 __all__ = ["intern", "register"]
 
@@ -102,7 +104,8 @@ def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Plac
                 expires_at=new.expires_at,
             )
         )
-    retire(db, replaced, now)
+    if replaced:
+        shared(db, retire, replaced, now)
     untag(db, [row[0] for row in refreshed])
     db.many(_REFRESH, refreshed)
     db.many(_INSERT, fresh)

@@ -16,6 +16,7 @@ from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, finish_ready
+from fanout.storage.sqlite.topics import tag, untag
 
 __all__ = ["Session", "finished", "shared"]
 
@@ -153,11 +154,54 @@ class Session:
             f"(SELECT binding FROM backlog WHERE notification = {notification}) AND r.notification = {notification}"
         )
 
-    def shard(self, n: int, /) -> str:
-        """See `Db`. There is one table."""
+    is_audit = "substr(kind, 1, 6) = 'audit.'"
+
+    def has(self, column: str, n: int, /) -> str:
+        """See `Db`."""
+        return f"EXISTS (SELECT 1 FROM json_each({column}) t WHERE t.value = ${n})"
+
+    def unindexed(self, column: str, /) -> str:
+        """See `Db`."""
+        return f"+{column}"
+
+    # -- the directory: an index of active endpoints says which address is held
+
+    def part(self, table: str, number: str, /) -> str:
+        """See `Db`. It is not divided."""
         return ""
 
-    is_audit = "substr(kind, 1, 6) = 'audit.'"
+    def holder(self, binding: int, digest: int, /, *, former: bool = False) -> str:
+        """See `Db`."""
+        state = "<>" if former else "="
+        return (
+            f"(SELECT * FROM endpoint WHERE binding = ${binding} AND digest = ${digest} AND state {state} 'active') e"
+        )
+
+    def endpoints(self, n: int, condition: str, columns: str, /) -> str:
+        """See `Db`."""
+        return f"SELECT {columns} FROM {_given(n, {'id': 'bigint'})} CROSS JOIN endpoint e ON e.id = j.id WHERE {condition}"
+
+    def unheld(self, alias: str, /) -> str:
+        """See `Db`."""
+        held = f"h.binding = {alias}.binding AND h.digest = {alias}.digest AND h.state = 'active'"
+        return f"NOT EXISTS (SELECT 1 FROM endpoint h WHERE {held})"
+
+    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """See `Db`."""
+
+    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+        """See `Db`."""
+
+    async def tag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+        """See `Db`."""
+        tag(self.native, [id for id, _, _ in tagged])
+
+    async def untag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+        """See `Db`."""
+        untag(self.native, [id for id, _, _ in tagged])
+
+    async def take_turns(self) -> None:
+        """See `Db`."""
 
     # -- locks: a transaction that writes has the database to itself
 
@@ -177,6 +221,15 @@ class Session:
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
         """See `Db`."""
         return self.native.binding(app, name, create=create)
+
+    async def binding_name(self, number: int) -> str:
+        """See `Db`."""
+        name: str = self.native.value("SELECT name FROM binding WHERE id = ?", number)
+        return name
+
+    async def place(self, binding: int) -> bytes:
+        """See `Db`."""
+        return self.native.place(binding)
 
     async def own(self, app: str, uuid: str) -> str:
         """See `Db`. No other program enters notifications."""

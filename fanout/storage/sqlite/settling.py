@@ -8,9 +8,9 @@ from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.endpoints import change
 from fanout.storage.sql.stopping import add_backlog
 from fanout.storage.sqlite.db import Db, dumps, unpack
-from fanout.storage.sqlite.endpoints import change
 from fanout.storage.sqlite.ledger import Ledger
 from fanout.storage.sqlite.session import Session, finished, shared
 
@@ -21,12 +21,13 @@ def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settle
     """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
     held, codes = _read(db, settlements)
     ledger = Ledger(db, codes)
-    decisions = Decisions(Session(db))
+    session = Session(db)
+    decisions = Decisions(session)
     settling = Settling(held, ledger, decisions)
     for settlement in settlements:
         settling.take(settlement)
     if settling.changes:
-        change(db, settling.changes, now)
+        finished(change(session, settling.changes, now))
     _add_retries(db, settling, now)
     finished(ledger.write(now))
     finished(decisions.write(now))

@@ -13,7 +13,6 @@ from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
-    EndpointFilter,
     EndpointRow,
     Expired,
     Put,
@@ -28,13 +27,13 @@ from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
     audience,
     collapsing,
-    endpoints,
     erasing,
     expansion,
     intake,
     janitor,
     leasing,
     registration,
+    resolving,
     settling,
     wiping,
 )
@@ -112,20 +111,6 @@ class SqliteStorage(SqlStorage):
         ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
         return ids
 
-    async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
-        """See `Storage`."""
-        found: list[Endpoint] = await self._read(endpoints.listing, which, after, limit)
-        return found
-
-    async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
-        """See `Storage`."""
-        found: Endpoint | None = await self._read(endpoints.read, app, endpoint)
-        return found
-
-    async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """See `Storage`."""
-        return int(await self._write(endpoints.remove, app, ids, now))
-
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`. Afterwards neither the file nor its log has a byte of it: raises `StorageUnavailable` while another program keeps the log."""
         erased = await self._erase(app, user, now, audit)
@@ -162,10 +147,6 @@ class SqliteStorage(SqlStorage):
                 return True
         return False
 
-    async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """See `Storage`."""
-        return int(await self._write(endpoints.restore, app, ids, now))
-
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
         """See `Storage`."""
         counts: dict[str, int] = await self._read(audience.count, app, target)
@@ -174,10 +155,10 @@ class SqliteStorage(SqlStorage):
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         if len(ids) <= _PART:
-            rows: list[EndpointRow] = await self._read(endpoints.resolve, ids, now)
+            rows: list[EndpointRow] = await self._read(resolving.resolve, ids, now)
             return rows
         parts = [ids[begin : begin + _PART] for begin in range(0, len(ids), _PART)]
-        asked = [Operation(partial(endpoints.resolve, ids=part, now=now), write=False, large=True) for part in parts]
+        asked = [Operation(partial(resolving.resolve, ids=part, now=now), write=False, large=True) for part in parts]
         await self._offload.run(*asked)
         for operation in asked:
             if operation.error is not None:

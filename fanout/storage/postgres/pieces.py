@@ -1,0 +1,99 @@
+"""Pieces of SQL as PostgreSQL has them: see `storage.sql.db`, and for the plans `db`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Pieces"]
+
+
+class Pieces:
+    """The part of `Db` that makes text."""
+
+    __slots__ = ()
+
+    def given(self, n: int, /, **columns: str) -> str:
+        """A list as a table."""
+        arrays = ", ".join(f"${place}::{type}[]" for place, type in enumerate(columns.values(), n))
+        return f"unnest({arrays}) j ({', '.join(columns)})"
+
+    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+        """The fence (see above)."""
+        name, _, alias = table.partition(" ")
+        keys = " AND ".join(f"{key} = j.{key}" for key in (by.split(", ") if by else columns))
+        fence = f"(SELECT * FROM {name} WHERE {keys} OFFSET 0) {alias or name}"
+        return f"{self.given(n, **columns)} CROSS JOIN LATERAL {fence}"
+
+    def keyed(self, column: str, given: str, /) -> str:
+        """The loop from the list alone."""
+        return f"{column} = ANY (ARRAY[{given}])"
+
+    def deleting(self, table: str, n: int, /, **columns: str) -> str:
+        """By the first column's index, and the others."""
+        first, *rest = columns
+        # `+ 0`: by no other index.
+        also = "".join(f" AND t.{name}{' + 0' if 'int' in columns[name] else ''} = j.{name}" for name in rest)
+        return f"DELETE FROM {table} t USING {self.given(n, **columns)} WHERE {self.keyed(f't.{first}', f'j.{first}')}{also}"
+
+    def among(self, n: int, type: str, /) -> str:
+        """One of an array."""
+        return f"= ANY (${n}::{type}[])"
+
+    def binary(self, column: str, /) -> str:
+        """As it is."""
+        return column
+
+    def bytes_of(self, value: Any, /) -> bytes:
+        """As it is."""
+        return bytes(value)
+
+    def list_of(self, value: Any, /) -> list[Any]:
+        """As it is."""
+        return list(value)
+
+    def lists(self, columns: str, rest: str, /) -> str:
+        """Built by the server."""
+        return f"coalesce((SELECT json_agg(json_build_array({columns})) FROM {rest}), '[]')"
+
+    def retries_of(self, notification: str, /) -> str:
+        """By the index of notifications: each partition has one."""
+        return f"retry r WHERE r.notification = {notification}"
+
+    def has(self, column: str, n: int, /) -> str:
+        """An element of an array."""
+        return f"${n} = ANY ({column})"
+
+    def unindexed(self, column: str, /) -> str:
+        """As it is: the planner knows better."""
+        return column
+
+    def part(self, table: str, number: str, /) -> str:
+        """One partition."""
+        return f" AND {table}.shard = ({number})::smallint"
+
+    def holder(self, binding: int, digest: int, /, *, former: bool = False) -> str:
+        """The active one by `address`, in whatever part it stands; the others by the index of each part."""
+        which = f"binding = ${binding} AND digest = ${digest}"
+        if former:
+            return f"(SELECT * FROM endpoint WHERE {which} AND state_at IS NOT NULL OFFSET 0) e"
+        held = f"(SELECT endpoint FROM address WHERE {which} OFFSET 0) h"
+        return f"{held} CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = h.endpoint{self.part('endpoint', 'h.endpoint & 15')} OFFSET 0) e"
+
+    def endpoints(self, n: int, condition: str, columns: str, /) -> str:
+        """Looked at first, so that what does not fit is not waited for."""
+        of = "SELECT * FROM endpoint WHERE id = {0}.id AND shard = ({0}.id & 15)::smallint OFFSET 0".format
+        return (
+            f"WITH f AS MATERIALIZED (SELECT e.id FROM {self.given(n, id='bigint')} CROSS JOIN LATERAL ({of('j')}) e WHERE {condition}) "
+            f"SELECT {columns} FROM f CROSS JOIN LATERAL ({of('f')} FOR NO KEY UPDATE) e WHERE {condition}"
+        )
+
+    def unheld(self, alias: str, /) -> str:
+        """Not in `address`."""
+        held = f"a.digest = {alias}.digest AND a.binding = {alias}.binding"
+        return f"NOT EXISTS (SELECT FROM address a WHERE {held} OFFSET 0)"
+
+    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+        """Row locks."""
+        return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"
+
+    is_audit = "left(kind, 6) = 'audit.'"
