@@ -41,7 +41,7 @@ async def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
         f"SELECT uuid, {_STOPPED} FROM notification WHERE uuid {db.among(1, 'text')} AND (stopped <> '' OR paused)",
         list(uuids),
     )
-    return {uuid: how for uuid, how in rows}  # noqa: C416 - a record of asyncpg is no pair for `dict`
+    return dict(rows)
 
 
 async def finished(db: Db, uuids: Sequence[str]) -> set[str]:

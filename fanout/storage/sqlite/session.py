@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 def finished(operation: Awaitable[T]) -> T:
-    """The answer of an operation that never suspends. Raises `RuntimeError` for one that does."""
-    steps = operation.__await__()
+    """What a coroutine answers that never suspends. Raises `RuntimeError` for one that does."""
+    steps: Any = operation
     try:
         steps.send(None)
     except StopIteration as end:
@@ -267,7 +267,16 @@ def _given(n: int, columns: dict[str, str]) -> str:
     return f"(SELECT {', '.join(made)} FROM json_each(${n})) j"
 
 
+_NUMBERS = tuple(str(number) for number in range(1, 100))
+_MANY = (list, tuple, Rows)
+
+
 def _bound(args: tuple[Any, ...]) -> dict[str, Any]:
+    for value in args:
+        if value.__class__ in _MANY:
+            break
+    else:
+        return dict(zip(_NUMBERS, args))  # noqa: B905 - there are more numbers than arguments
     bound: dict[str, Any] = {}
     number = 1
     for value in args:
