@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ from html.parser import HTMLParser
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from fanout.core.model import LANES
+from fanout.core.outcome import Outcome, Scope
+from fanout.core.states import DeliveryState, NotificationState, Waiting
 from tests.contract.pages import ROOT
 
 SKIPPED = {".venv", "node_modules", "site", ".git"}
@@ -63,6 +68,32 @@ def test_no_link_within_the_repository_is_dead(file: Path) -> None:
         assert target.exists(), f"{file}: {link}"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target.resolve().relative_to(ROOT)), f"{file}: {link} has no such heading"
+
+
+_PRONOUN = re.compile(
+    r"\b(nobody|somebody|anybody|everybody|whoever|whom|her|hers)\b|(?:^|[.;:] |^[-*] |\\| )(?:What|Who|Whatever)\b(?![^|.\n]*\\?)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_sentence_has_a_noun_for_a_subject(file: Path) -> None:
+    """A question of a table may begin with a pronoun, and a heading may."""
+    text = re.sub(r"`[^`\n]*`|^#.*$", "x", prose((ROOT / file).read_text(encoding="utf-8")), flags=re.MULTILINE)
+    assert not [found[0] for found in _PRONOUN.finditer(text)], file
+
+
+def test_the_glossary_has_each_word_of_the_public_vocabulary() -> None:
+    """One sentence for each, in the order of the alphabet."""
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)[1:]
+    words = [word for word, _ in rows]
+    assert words == sorted(words, key=lambda word: (word.lower(), word))
+    assert not [word for word, sentence in rows if not re.fullmatch(r"(?:[^.]|\.\d)+\.", sentence)]
+    spoken = {word.replace("-", "") for word in words}
+    states = {each.value for kind in (DeliveryState, NotificationState, Waiting, Scope) for each in kind}
+    outcomes = {each.__name__ for each in get_args(Outcome)}
+    assert states | outcomes | set(LANES) <= spoken, (states | outcomes | set(LANES)) - spoken
 
 
 def test_the_readme_and_the_architecture_are_short() -> None:
@@ -124,3 +155,19 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
     for sheet in (tmp_path / "site").rglob("*.css"):
         text = sheet.read_text(encoding="utf-8")
         assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)\"' ]+", text), sheet
+
+
+@pytest.mark.long("the dead link is found without mkdocs")
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is missing: make docs installs it")
+@pytest.mark.parametrize("link", ["nowhere.md", "gates.md#nowhere", "../fanout/core/gate.py"])
+def test_a_dead_link_ends_the_build(link: str, tmp_path: Path) -> None:
+    for name in ("mkdocs.yml", "README.md", "docs", "benchmarks", "deploy", "transports", "fanout", *map(str, FILES)):
+        if not (tmp_path / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    page = tmp_path / "docs" / "gates.md"
+    page.write_text(f"{page.read_text(encoding='utf-8')}\n[dead]({link})\n", encoding="utf-8")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False)
+    assert built.returncode != 0
+    assert link.rpartition("/")[2] in built.stderr
