@@ -14,7 +14,19 @@ from fanout.core.records import RetryRow, Settlement
 from fanout.core.states import DOUBT, FINAL_STATES, DeliveryState
 from fanout.errors import UsageError
 
-__all__ = ["DOUBTFUL", "MARKED", "OPEN", "RETRIED", "UNKNOWN", "Applied", "Codes", "apply", "close", "count_open"]
+__all__ = [
+    "DOUBTFUL",
+    "MARKED",
+    "OPEN",
+    "RETRIED",
+    "UNKNOWN",
+    "UNSETTLED",
+    "Applied",
+    "Codes",
+    "apply",
+    "close",
+    "count_open",
+]
 
 OPEN = 0
 MARKED = 253
@@ -28,7 +40,8 @@ _DISTINCT = 240
 _OPEN = bytes((OPEN,))
 _DOUBTFUL = bytes((DOUBTFUL,))
 _MARKED = bytes((MARKED,))
-_UNSETTLED = frozenset((OPEN, MARKED, DOUBTFUL))
+UNSETTLED = frozenset((OPEN, MARKED, DOUBTFUL))
+"""Bytes of what has not ended."""
 
 
 class Codes:
@@ -116,14 +129,14 @@ def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = ""
             raise UsageError(f"{state!r} is no state in which a delivery ends: use one of {', '.join(FINAL_STATES)}.")
         code = codes.code(state, reason)
         for position in _checked(positions, size):
-            if after[position] not in _UNSETTLED:
+            if after[position] not in UNSETTLED:
                 raise _twice(settlement, position)
             after[position] = code
         ended[code] = ended.get(code, 0) + len(positions)
     retry_code = codes.code(stopped, "") if stopped and settlement.retries else RETRIED
     for row in settlement.retries:
         (position,) = _checked((row.position,), size)
-        if after[position] not in _UNSETTLED:
+        if after[position] not in UNSETTLED:
             raise _twice(settlement, position)
         after[position] = retry_code
     states = bytes(after)

@@ -46,6 +46,10 @@ class Waiting(StrEnum):
     LANE = "lane"
 
 
+MENDED = (Waiting.GATE, Waiting.BREAKER, Waiting.QUOTA, Waiting.BUDGET)
+"""What a delivery no longer waits for once its binding can send again."""
+
+
 class NotificationState(StrEnum):
     """Where a notification stands as a whole."""
 

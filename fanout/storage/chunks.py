@@ -1,7 +1,7 @@
 """From audiences and retry rows to chunks: which there are to be, and which of them wait for their turn.
 
 Of a target of many chunks a few are due at a time, so that it does not stand in front of all that is sent after it. The chunks are
-there from the beginning. Those that are not due stand in the lane `lane + WAITS`, and an expansion of the kind `CHUNKS` lets them go
+there from the beginning. Those that are not due stand `WAITS` above their lane (`fanout.storage.lanes`), and an expansion of the kind `CHUNKS` lets them go
 one by one: its cursor is the last chunk that is due, and `high` the last of all.
 """
 
@@ -14,16 +14,15 @@ from typing import Any
 
 from fanout.core.feed import Audience
 from fanout.core.statemap import count_open
+from fanout.storage.lanes import WAITS, waits
 from fanout.storage.packing import dumps
 
-__all__ = ["AT_ONCE", "CHUNKS", "TARGET", "WAITS", "WIDE", "NewChunk", "Plan", "Start", "cut", "gathered"]
+__all__ = ["AT_ONCE", "CHUNKS", "TARGET", "WIDE", "NewChunk", "Plan", "Start", "cut", "gathered"]
 
 WIDE = ("topic", "all")
 """Kinds of target whose audience is read bit by bit, and never as a whole."""
 AT_ONCE = 4
 """Chunks of one target and binding that are due from the beginning."""
-WAITS = 4
-"""The amount by which the lane of a chunk is raised that awaits its turn."""
 CHUNKS = "chunks"
 TARGET = f'["{CHUNKS}",[]]'
 """The target of such an expansion, which names nobody: its deliveries are counted already."""
@@ -101,7 +100,7 @@ class Plan:
     @property
     def due(self) -> int:
         """How many of the chunks do not wait for their turn."""
-        return sum(chunk.lane < WAITS for chunk in self.chunks)
+        return sum(not waits(chunk.lane) for chunk in self.chunks)
 
 
 def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:

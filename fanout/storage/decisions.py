@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.records import RetryRow, Settlement
+from fanout.core.statemap import UNSETTLED
 
 __all__ = ["Entries", "Row", "ranges"]
 
 Row = list[Any]
 """[its number, when it was stored (UNIX seconds), the entries]."""
 
-_UNSETTLED = re.compile(rb"[\x00\xfd\xfe]+")
-"""Runs of what is open, marked or in doubt (see `core.statemap`)."""
+_UNSETTLED = re.compile(b"[" + re.escape(bytes(sorted(UNSETTLED))) + b"]+")
 
 
 def ranges(states: bytes) -> list[tuple[int, int]]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from fanout.core.records import Control, Step
-from fanout.core.states import Waiting
+from fanout.core.states import MENDED
 from tests.oracle.tables import Note, Tables, binding_tables
 
 __all__ = ["pause", "pause_binding", "resume", "resume_binding", "retry_binding", "unpause"]
-
-_MENDED = frozenset((Waiting.GATE.value, Waiting.BREAKER.value, Waiting.QUOTA.value, Waiting.BUDGET.value))
-"""What ends when a binding can send again."""
 
 
 def pause(t: Tables, note: Note, now: float) -> int:
@@ -78,13 +75,13 @@ def retry_binding(t: Tables, app: str, binding: str, now: float) -> None:
                 piece.binding == binding
                 and piece.open
                 and not (piece.owner or piece.back)
-                and piece.waiting in _MENDED
+                and piece.waiting in MENDED
                 and piece.ready_at > now
             ):
                 piece.ready_at = now
                 lane.push(piece)
         for retry in note.retries.values():
-            if retry.binding == binding and retry.waiting in _MENDED and retry.due_at > now:
+            if retry.binding == binding and retry.waiting in MENDED and retry.due_at > now:
                 retry.due_at = now
                 lane.push_retry(retry)
     known = t.controls.get((app, binding), Control())

@@ -13,6 +13,7 @@ from fanout.core.feed import Audience
 from fanout.core.model import LANES
 from fanout.core.shard import SHARDS
 from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
+from fanout.storage.lanes import OF_WORKERS
 from fanout.storage.postgres import turns
 from fanout.storage.postgres.audience import look_up, touched
 from fanout.storage.postgres.cutting import cut, store
@@ -35,7 +36,7 @@ async def expandable(db: Db, app: str, binding: str, now: float) -> bool:
     number = await db.app(app)
     return bool(
         await db.value(
-            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = $1 AND binding IN (0, $2) AND lane IN (0, 1, 2) AND due_at <= $3) "
+            f"SELECT EXISTS (SELECT 1 FROM expansion WHERE app = $1 AND binding IN (0, $2) AND {OF_WORKERS} AND due_at <= $3) "
             "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = $2 AND paused)",
             number,
             await db.binding(number, binding),
@@ -82,7 +83,7 @@ async def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
 
 async def _begin_schedules(db: Db, app: int, now: float) -> int:
     due = await db.rows(
-        "SELECT notification FROM expansion WHERE app = $1 AND binding = 0 AND lane IN (0, 1, 2) AND due_at <= $2 "
+        f"SELECT notification FROM expansion WHERE app = $1 AND binding = 0 AND {OF_WORKERS} AND due_at <= $2 "
         "ORDER BY lane, due_at LIMIT $3",
         app,
         now,
@@ -92,7 +93,7 @@ async def _begin_schedules(db: Db, app: int, now: float) -> int:
     if not mine:
         return 0
     rows = await db.rows(
-        "DELETE FROM expansion WHERE notification = ANY($1::bigint[]) AND app = $2 AND binding = 0 AND lane IN (0, 1, 2) AND due_at <= $3 "
+        f"DELETE FROM expansion WHERE notification = ANY($1::bigint[]) AND app = $2 AND binding = 0 AND {OF_WORKERS} AND due_at <= $3 "
         "RETURNING id, notification, lane, due_at, target",
         mine,
         app,

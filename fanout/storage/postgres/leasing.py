@@ -13,6 +13,7 @@ from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.records import Chunk, Stored
+from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import BINDING_LOCK, Db
@@ -92,7 +93,7 @@ _TAKE = (
 )
 _CLAIM = f"""
 WITH page AS MATERIALIZED (
-  SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR position('\\xfe'::bytea IN c.states) > 0
+  SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR position('\\x{DOUBTFUL:02x}'::bytea IN c.states) > 0
     OR (SELECT stopped FROM notification WHERE id = c.notification) <> '' AS bad
   FROM chunk c
   WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND {_DUE} AND (c.ready_at, c.id) > ($7, $8) AND {_RUNNING}

@@ -7,7 +7,8 @@ from typing import Any
 
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
-from fanout.storage.chunks import WAITS, NewChunk
+from fanout.storage.chunks import NewChunk
+from fanout.storage.lanes import waits
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Hot
@@ -44,7 +45,7 @@ async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int
             chunk.crashes,
             chunk.part,
             None if chunk.open else now,
-            chunk.lane >= WAITS,
+            waits(chunk.lane),
             pack(chunk.ids),
         )
         for chunk in chunks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.records import Settled, Settlement
-from fanout.core.statemap import Codes
+from fanout.core.statemap import MARKED, OPEN, Codes
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import Ledger
@@ -105,7 +105,7 @@ def _done(settlement: Settlement, row: Any) -> bool:
         return bool(row["free"])
     left = [position for positions in settlement.results.values() for position in positions]
     left += [retry.position for retry in settlement.retries]
-    return bool(left) and all(states[position] not in (0, 253) for position in left)
+    return bool(left) and all(states[position] not in (OPEN, MARKED) for position in left)
 
 
 async def _add_retries(db: Db, settling: Settling, now: float) -> None:

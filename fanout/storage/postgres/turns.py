@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.storage.chunks import WAITS
+from fanout.storage import lanes
 from fanout.storage.postgres.db import Db
 
 __all__ = ["held_back", "let_go"]
@@ -11,7 +11,7 @@ __all__ = ["held_back", "let_go"]
 async def held_back(db: Db, notification: int, binding: int, cursor: int, high: int, limit: int) -> list[int]:
     """The next chunks of that notification and binding whose turn has not come, at most `limit`."""
     rows = await db.rows(
-        f"SELECT id FROM chunk WHERE notification = $1 AND NOT done AND binding = $2 AND id > $3 AND id <= $4 AND lane >= {WAITS} "
+        f"SELECT id FROM chunk WHERE notification = $1 AND NOT done AND binding = $2 AND id > $3 AND id <= $4 AND {lanes.IN_TURN} "
         "ORDER BY id LIMIT $5",
         notification,
         binding,
@@ -25,4 +25,4 @@ async def held_back(db: Db, notification: int, binding: int, cursor: int, high: 
 async def let_go(db: Db, chunks: list[int], now: float) -> None:
     """These are due from now."""
     if chunks:
-        await db.run(f"UPDATE chunk SET lane = lane - {WAITS}, ready_at = $2 WHERE id = ANY($1::bigint[])", chunks, now)
+        await db.run(f"UPDATE chunk SET {lanes.LET_GO}, ready_at = $2 WHERE id = ANY($1::bigint[])", chunks, now)

@@ -1,14 +1,15 @@
 """Pause and resume, of a notification and of a binding, and what operators have asked of bindings.
 
-What belongs to a paused notification changes its lane to ~lane: its times stay what they are, and nobody who looks for work in
-the lanes meets it, were there a million of it. A binding's pause is one row that whoever looks for work there reads first; a pause passes
+What belongs to a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one row that whoever looks for work there reads first; a pause passes
 alone where leases pass together, so that what it counts is all that was leased before.
 """
 
 from __future__ import annotations
 
 from fanout.core.records import Control
+from fanout.core.states import MENDED
 from fanout.errors import NotFound
+from fanout.storage import lanes
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
 
@@ -16,10 +17,7 @@ __all__ = ["PAUSED_BINDINGS", "controls", "pause", "pause_binding", "resume", "r
 
 PAUSED_BINDINGS = "(SELECT binding FROM control WHERE paused)"
 
-_LANES = "(-3, -2, -1, 0, 1, 2)"
-"""Of what is paused and what is not. Chunks that wait for their turn stand elsewhere: nobody has leased them yet."""
-_MENDED = "('gate', 'breaker', 'quota', 'budget')"
-"""What ends when a binding can send again."""
+_MENDED = f"waiting IN ({', '.join(repr(each.value) for each in MENDED)})"
 
 
 async def pause(db: Db, app: str, uuid: str, now: float) -> int:
@@ -27,7 +25,7 @@ async def pause(db: Db, app: str, uuid: str, now: float) -> int:
     id, stopped, finished_at, paused = await _hold(db, app, uuid)
     if not (stopped or paused or finished_at is not None):
         await db.run("UPDATE notification SET paused = true WHERE id = $1", id)
-        await _move(db, id, "lane >= 0")
+        await _move(db, id, lanes.NOT_PAUSED)
         await _decide(db, id, "paused", now)
     return int(
         await db.value(
@@ -43,7 +41,7 @@ async def resume(db: Db, app: str, uuid: str, now: float) -> None:
     id, _, _, paused = await _hold(db, app, uuid)
     if paused:
         await db.run("UPDATE notification SET paused = false WHERE id = $1", id)
-        await _move(db, id, "lane < 0")
+        await _move(db, id, lanes.PAUSED)
         await _decide(db, id, "resumed", now)
 
 
@@ -62,12 +60,12 @@ async def _hold(db: Db, app: str, uuid: str) -> tuple[int, str, float | None, bo
 async def _move(db: Db, notification: int, which: str) -> None:
     """Into the lanes of the paused or out of them. A chunk that is being leased at this moment is waited for."""
     await db.run(
-        "UPDATE chunk SET lane = ~lane WHERE id IN "
+        f"UPDATE chunk SET {lanes.FLIP} WHERE id IN "
         f"(SELECT id FROM chunk WHERE notification = $1 AND NOT done AND {which}{db.hold('id')})",
         notification,
     )
     for table in ("retry", "expansion"):
-        await db.run(f"UPDATE {table} SET lane = ~lane WHERE notification = $1 AND {which}", notification)
+        await db.run(f"UPDATE {table} SET {lanes.FLIP} WHERE notification = $1 AND {which}", notification)
 
 
 async def _decide(db: Db, number: int, what: str, now: float) -> None:
@@ -91,7 +89,7 @@ async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
         await _decide(db, -place, "paused", now)
     return int(
         await db.value(
-            f"SELECT count(*) FROM chunk WHERE binding = $1 AND lane IN {_LANES} AND NOT done AND ready_at > $2 "
+            f"SELECT count(*) FROM chunk WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND NOT done AND ready_at > $2 "
             "AND owner IS NOT NULL",
             place,
             now + db.skew,
@@ -124,14 +122,14 @@ async def _try_again(db: Db, place: int, now: float) -> None:
     )
     await db.run(
         "UPDATE chunk SET ready_at = $2 WHERE id IN (SELECT id FROM chunk "
-        f"WHERE binding = $1 AND lane IN {_LANES} AND NOT done AND ready_at > $2 AND owner IS NULL AND waiting IN {_MENDED}"
+        f"WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND NOT done AND ready_at > $2 AND owner IS NULL AND {_MENDED}"
         f"{db.hold('id')})",
         place,
         now,
     )
     # In PostgreSQL into another partition: who deletes such a row at this moment is run again, or we are.
     await db.run(
-        f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND lane IN {_LANES} AND due_at > $2 AND waiting IN {_MENDED}",
+        f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND due_at > $2 AND {_MENDED}",
         place,
         now,
     )

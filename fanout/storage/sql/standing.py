@@ -9,7 +9,8 @@ import orjson
 
 from fanout.core.records import Backlog, Status
 from fanout.core.states import Waiting
-from fanout.storage.chunks import TARGET, WAITS
+from fanout.storage import lanes
+from fanout.storage.chunks import TARGET
 from fanout.storage.sql.db import Db, made_once
 from fanout.storage.sql.gates import STANDS
 from fanout.storage.sql.pausing import PAUSED_BINDINGS
@@ -22,15 +23,15 @@ _PAUSED = Waiting.PAUSED.value
 _LANE = Waiting.LANE.value
 
 WORD = (
-    f"CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
-    f"WHEN lane >= {WAITS} THEN '{_LANE}' ELSE waiting END"
+    f"CASE WHEN {lanes.PAUSED} OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
+    f"WHEN {lanes.IN_TURN} THEN '{_LANE}' ELSE waiting END"
 )
 """What a chunk or retry row that nobody has leased waits for, whatever the time and the gates."""
 
 _SUMS = """a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at,
 n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.unexpanded"""
 _CHUNKS = f"""(SELECT binding, owner IS NOT NULL AND ready_at > $3 AS held,
-CASE WHEN owner IS NULL THEN ready_at <= $2 ELSE ready_at <= $3 END OR lane >= {WAITS} AS due, waiting, sum(open) AS m
+CASE WHEN owner IS NULL THEN ready_at <= $2 ELSE ready_at <= $3 END OR {lanes.IN_TURN} AS due, waiting, sum(open) AS m
 FROM chunk WHERE notification = n.id AND NOT done GROUP BY 1, 2, 3, 4) chunks"""
 
 
@@ -80,7 +81,7 @@ async def outstanding(db: Db, app: str | None) -> dict[str, int]:
         f"UNION ALL SELECT CASE WHEN binding IN {PAUSED_BINDINGS} "
         f"OR (SELECT paused FROM notification WHERE id = backlog.notification) THEN '{_PAUSED}' ELSE waiting END, sum(n) "
         f"FROM backlog WHERE n > 0{of_app} GROUP BY 1 "
-        f"UNION ALL SELECT CASE WHEN lane < 0 OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
+        f"UNION ALL SELECT CASE WHEN {lanes.PAUSED} OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
         f"WHEN binding = 0 THEN '{Waiting.SCHEDULED.value}' ELSE '{_READY}' END, count(*) "
         f"FROM expansion WHERE target <> '{TARGET}'{expansions} GROUP BY 1",
         *arguments,

@@ -8,6 +8,7 @@ from typing import Any
 from fanout.core.statemap import Codes, close
 from fanout.core.states import DeliveryState
 from fanout.errors import NotFound
+from fanout.storage import lanes
 from fanout.storage.chunks import NewChunk, gathered
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.ledger import codes_of, hold
@@ -53,7 +54,8 @@ async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> No
         await end_open(db, id, states[id], "", now)
     # What is still held may have been paused: who looks for lost leases must find it.
     await db.run(
-        f"UPDATE chunk SET lane = ~lane WHERE notification {db.among(1, 'bigint')} AND NOT done AND lane < 0", chosen
+        f"UPDATE chunk SET {lanes.FLIP} WHERE notification {db.among(1, 'bigint')} AND NOT done AND {lanes.PAUSED}",
+        chosen,
     )
     await db.hot.finish_ready(db, chosen, now)
 

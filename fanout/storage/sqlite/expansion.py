@@ -7,6 +7,7 @@ from typing import Any
 from fanout.core.feed import Audience
 from fanout.core.model import LANES
 from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
+from fanout.storage.lanes import OF_WORKERS
 from fanout.storage.sqlite import turns
 from fanout.storage.sqlite.audience import look_up, touched
 from fanout.storage.sqlite.cutting import cut, store
@@ -26,7 +27,7 @@ def expandable(db: Db, app: str, binding: str, now: float) -> bool:
     number = db.app(app)
     return bool(
         db.value(
-            "SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND lane IN (0, 1, 2) AND due_at <= ?3) "
+            f"SELECT EXISTS (SELECT 1 FROM expansion WHERE app = ?1 AND binding IN (0, ?2) AND {OF_WORKERS} AND due_at <= ?3) "
             "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = ?2 AND paused)",
             number,
             db.binding(number, binding),
@@ -68,7 +69,7 @@ def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
 def _begin_schedules(db: Db, app: int, now: float) -> int:
     rows = db.rows(
         "id, notification, lane, due_at, json(target)",
-        "(SELECT * FROM expansion WHERE app = ? AND binding = 0 AND lane IN (0, 1, 2) AND due_at <= ? ORDER BY lane, due_at LIMIT ?)",
+        f"(SELECT * FROM expansion WHERE app = ? AND binding = 0 AND {OF_WORKERS} AND due_at <= ? ORDER BY lane, due_at LIMIT ?)",
         app,
         now,
         _STARTS,

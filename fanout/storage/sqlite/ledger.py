@@ -7,7 +7,8 @@ from typing import Any
 
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
-from fanout.storage.chunks import WAITS, NewChunk
+from fanout.storage.chunks import NewChunk
+from fanout.storage.lanes import waits
 from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
 
@@ -41,7 +42,7 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
                 chunk.part,
                 now,
                 None if still_open else now,
-                chunk.lane >= WAITS,
+                waits(chunk.lane),
             ]
         )
         audiences.append([id, pack(chunk.ids)])

@@ -13,7 +13,7 @@ PLANTS = [
     Plant(
         "an end is overwritten by a later one",
         "fanout/core/statemap.py",
-        "            if after[position] not in _UNSETTLED:\n                raise _twice(settlement, position)\n            after[position] = code\n",
+        "            if after[position] not in UNSETTLED:\n                raise _twice(settlement, position)\n            after[position] = code\n",
         "            after[position] = code\n",
         _STATES,
     ),
