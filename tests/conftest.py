@@ -5,13 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import apsw
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+
+from fanout.storage.sqlite import in_memory, opening
 
 # No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context. Processes that a
 # test starts inherit this.
@@ -48,6 +53,43 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported and collected stays: the garbage collector need not look at half a million objects again and again."""
     gc.collect()
     gc.freeze()
+
+
+# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Storage's own tests and processes that a
+# test starts make each file by the steps.
+_BY_STEPS = Path(__file__).parent / "storage"
+_made_by_steps = opening._make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied() -> Iterator[Callable[[Path], None]]:
+    """Makes a new SQLite file as a copy, with what each database draws by lot."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "model.db")
+        opening.connect(str(model)).close()
+        content = model.read_bytes()
+
+    def copy(path: Path) -> None:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        connection = apsw.Connection(name)
+        connection.pragma("synchronous", "OFF")
+        connection.execute(in_memory._OWN)
+        connection.close()
+        with suppress(FileExistsError):
+            os.link(
+                name, path
+            )  # as `opening` makes one where it cannot otherwise: it never opens what SQLite may have open
+        os.unlink(name)
+
+    yield copy
+    opening._make = _made_by_steps
+
+
+@pytest.fixture(autouse=True)
+def new_files(request: pytest.FixtureRequest, copied: Callable[[Path], None]) -> None:
+    opening._make = _made_by_steps if request.path.is_relative_to(_BY_STEPS) else copied
 
 
 @pytest.fixture(scope="session")
