@@ -90,9 +90,8 @@ async def test_what_no_worker_has_taken_is_exported_too(place: Place) -> None:
 async def test_said_twice_it_is_done_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to COMMIT is lost: the same call, run again, says the same number."""
     from fanout.core.audit import Audit
-    from fanout.storage.postgres import erasing
     from fanout.storage.postgres.db import Db
-    from fanout.storage.sql import watching
+    from fanout.storage.sql import erasing, watching
 
     left = await leave_traces(place.storage)
     audit = Audit(kind="audit.user.erased", user=USER)
@@ -100,7 +99,7 @@ async def test_said_twice_it_is_done_once(place: Place, monkeypatch: pytest.Monk
 
     async def again(db: Db) -> int:
         db.again = True
-        return int(await watching.audited(db, audit, erasing.erase, "default", USER, T0 + 1))
+        return (await watching.audited(db, audit, erasing.erase, "default", USER, T0 + 1)).endpoints
 
     assert await place.storage._write(again) == len(left.endpoints)
     assert len(await place.storage.events(audit=True)) == 1

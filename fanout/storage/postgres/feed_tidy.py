@@ -6,12 +6,17 @@ from fanout.core.feed import user_digest
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_posts import next_seq, write_tombstones
 
-__all__ = ["EXPIRABLE", "erase", "expire", "prunable", "prune"]
+__all__ = ["EXPIRABLE", "erase", "expirable", "expire", "prunable", "prune"]
 
 _HELD = "pg_advisory_xact_lock(1178685007, 4)"
 """Held by whoever prunes the feed. The first number is `FANO` in ASCII."""
 EXPIRABLE = "EXISTS (SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1)"
 """Whether `expire` has something to do."""
+
+
+async def expirable(db: Db, now: float) -> bool:
+    """Whether `expire` has something to do."""
+    return bool(await db.value(f"SELECT {EXPIRABLE}", now))
 
 
 async def expire(db: Db, now: float, limit: int) -> int:

@@ -11,10 +11,9 @@ from fanout.storage.chunks import NewChunk
 from fanout.storage.lanes import waits
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
-from fanout.storage.sql.hot import Hot
 from fanout.storage.sql.hot import Ledger as Shared
 
-__all__ = ["ADD_LOAD", "HOT", "STEP", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
+__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
 
 STEP = "(SELECT nextval('step'))"
 """The next number of what is decided, made and leased, one for all rows of a statement."""
@@ -175,6 +174,3 @@ SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coal
 LEFT JOIN LATERAL (SELECT array_agg(state) AS states, array_agg(n) AS counts FROM tally WHERE notification = f.id) t ON true
 ORDER BY id
 """
-
-
-HOT = Hot(ledger=Ledger, add_chunks=add_chunks, finish_ready=finish_ready)

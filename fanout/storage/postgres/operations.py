@@ -19,10 +19,10 @@ from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import Again, lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
-from fanout.storage.postgres.ledger import HOT
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
+from fanout.storage.sql.hot import Hot
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -75,9 +75,10 @@ class Database:
     `believed`: the caller's clock is no clock of a machine (a simulation's), so its times are taken for the database's.
     """
 
-    def __init__(self, pool: Pool, context: StorageContext, *, believed: bool) -> None:
+    def __init__(self, pool: Pool, context: StorageContext, hot: Hot, *, believed: bool) -> None:
         self._pool = pool
         self.context = context
+        self._hot = hot
         self._believed = believed
         self._carried = False
         self._known = Known(context, pool.options.shown)
@@ -293,7 +294,7 @@ class Database:
             connection,
             self.context,
             self._known,
-            HOT,
+            self._hot,
             again=commit_state.again,
             believed=self._believed or self._carried,
             carried=self._carried,

@@ -96,4 +96,9 @@ class Pieces:
         """Row locks."""
         return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"
 
+    def old_events(self, condition: str, before: int, limit: int, /) -> str:
+        """By `event_at`."""
+        return f"SELECT number FROM event WHERE at < ${before} AND {condition} ORDER BY at, number LIMIT ${limit}"
+
+    event_key = "number"
     is_audit = "left(kind, 6) = 'audit.'"

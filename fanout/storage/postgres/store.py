@@ -15,7 +15,6 @@ from fanout.core.records import (
     Chunk,
     EndpointRow,
     Event,
-    Expired,
     Put,
     Settled,
     Settlement,
@@ -33,7 +32,6 @@ from fanout.storage.postgres import (
     feed_tidy,
     inbox,
     intake,
-    janitor,
     leasing,
     registration,
     resolving,
@@ -44,6 +42,7 @@ from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
+from fanout.storage.postgres.ledger import Ledger, add_chunks, finish_ready
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database
@@ -51,10 +50,25 @@ from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
+from fanout.storage.sql.hot import Hot
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sql.watching import audited
 
 __all__ = ["PostgresStorage", "make"]
+
+_HOT = Hot(
+    ledger=Ledger,
+    add_chunks=add_chunks,
+    finish_ready=finish_ready,
+    blank=erasing.blank,
+    forget_entered=erasing.forget_entered,
+    feed_expirable=feed_tidy.expirable,
+    feed_expire=feed_tidy.expire,
+    feed_prunable=feed_tidy.prunable,
+    feed_prune=feed_tidy.prune,
+    feed_erase=feed_tidy.erase,
+    forget_in_log=erasing.forget_in_log,
+)
 
 _CUTS = 5
 """How many connections that were made may be lost, one after the other, before a database cannot be opened."""
@@ -81,7 +95,7 @@ class PostgresStorage(SqlStorage):
         self.location = options.shown
         self._context = context
         self._pool = Pool(options)
-        self._database = Database(self._pool, context, believed=believe_callers)
+        self._database = Database(self._pool, context, _HOT, believed=believe_callers)
         super().__init__(self._database)
         self._in_doubt: set[tuple[int, int]] = set()
         """Chunks and epochs of settlements whose answers were never heard."""
@@ -154,10 +168,6 @@ class PostgresStorage(SqlStorage):
         """See `Storage`."""
         ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
         return ids
-
-    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`."""
-        return int(await self._write(audited, audit, erasing.erase, app, user, now))
 
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
         """See `Storage`."""
@@ -282,23 +292,11 @@ class PostgresStorage(SqlStorage):
 
     # -- janitor
 
-    async def expire(self, now: float, *, limit: int) -> Expired:
-        """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
-        expired, done = Expired(0), 0
-        queue, items = await self._look(janitor.expirable, now)
-        if queue:
-            expired = await self._write(janitor.expire, now, limit)
-            done = int(expired)
-        if done < limit and items:
-            done += await self._write(feed_tidy.expire, now, limit - done)
-        return Expired(done, expired.unexpanded)
-
     async def prune(self, now: float, *, limit: int) -> int:
-        """See `Storage`. The feed has a transaction of its own, and so has what retry rows have left behind on disk."""
-        done = 0
-        for module in (janitor, feed_tidy, inbox):
-            if done < limit and await self._look(module.prunable, now):
-                done += await self._write(module.prune, now, limit - done)
+        """See `Storage`. What retry rows have left behind on disk has a transaction of its own."""
+        done = await super().prune(now, limit=limit)
+        if done < limit and await self._look(inbox.prunable, now):
+            done += await self._write(inbox.prune, now, limit - done)
         if self._emptied_of != self.incarnation:
             self._emptied, self._emptied_of = Emptied(), self.incarnation
         empty = await self._look(self._emptied.look, time.monotonic())

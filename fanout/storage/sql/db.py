@@ -135,6 +135,19 @@ class Db(Protocol):
         """A column of a condition by which no index is to be chosen."""
         ...
 
+    def old_events(self, condition: str, before: int, limit: int, /) -> str:
+        """The statement that finds `event_key` of the oldest events for which a condition holds, and which are of before `$before`, `$limit` at most."""
+        ...
+
+    @property
+    def event_key(self) -> str:
+        """The column by which an event is found before it has its place in the log."""
+        ...
+
+    async def traces(self, column: str, rest: str, *args: Any) -> list[bytes]:
+        """What `SELECT column FROM rest` finds, a thousand at most, where the bytes of what is deleted may stay in a file; elsewhere nothing."""
+        ...
+
     # -- the directory
 
     def part(self, table: str, number: str, /) -> str:

@@ -33,5 +33,21 @@ class Hot:
     """(db, codes by notification or None)."""
     add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Any]]
     """(db, chunks, now): store new chunks, owned by nobody."""
+    blank: Callable[[Any, Sequence[int], bytes], Awaitable[None]]
+    """(db, notifications that are held, content): all that these said is gone, and the content is this."""
+    forget_entered: Callable[[Any, str, str, set[int], float], Awaitable[None]]
+    """(db, app, user, the user's endpoints, now): what other programs have entered and no worker has taken loses the user."""
+    feed_expirable: Callable[[Any, float], Awaitable[bool]]
+    """(db, now): whether `feed_expire` has something to do."""
+    feed_expire: Callable[[Any, float, int], Awaitable[int]]
+    """(db, now, limit): items past their time become tombstones; how many."""
+    feed_prunable: Callable[[Any, float], Awaitable[bool]]
+    """(db, now): whether `feed_prune` has something to do."""
+    feed_prune: Callable[[Any, float, int], Awaitable[int]]
+    """(db, now, limit): delete what is over of the feed; how many rows."""
+    feed_erase: Callable[[Any, str, str, float], Awaitable[None]]
+    """(db, app, user, now): forget the user's items, states and subscriptions."""
+    forget_in_log: Callable[[Any, int, str], Awaitable[None]]
+    """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
     finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
     """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""

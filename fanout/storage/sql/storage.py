@@ -7,8 +7,20 @@ from typing import Any, TypeVar
 
 from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint
-from fanout.core.records import Backlog, Control, EndpointFilter, Event, GateNote, Status, Step, Stored
-from fanout.storage.sql import endpoints, explaining, exporting, gates, pausing, retiming, standing, stopping, watching
+from fanout.core.records import Backlog, Control, EndpointFilter, Event, Expired, GateNote, Status, Step, Stored
+from fanout.storage.sql import (
+    endpoints,
+    erasing,
+    explaining,
+    exporting,
+    gates,
+    janitor,
+    pausing,
+    retiming,
+    standing,
+    stopping,
+    watching,
+)
 from fanout.storage.sql.access import SqlAccess
 from fanout.storage.sql.driver import Driver
 from fanout.storage.sql.fleet import SqlFleet
@@ -48,7 +60,20 @@ class SqlStorage:
         """See `Storage`."""
         return await self._driver.write(endpoints.restore, app, ids, now)
 
-    # -- queue: watch
+    async def addressed(
+        self, app: str, user: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[str], int | None]:
+        """See `Storage`."""
+        return await self._driver.read(exporting.addressed, app, user, after, limit)
+
+    async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
+        """See `Storage`."""
+        return (await self._erase(app, user, now, audit)).endpoints
+
+    async def _erase(self, app: str, user: str, now: float, audit: Audit | None) -> erasing.Erased:
+        return await self._audit(audit, erasing.erase, app, user, now)
+
+    # -- queue
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
@@ -61,16 +86,6 @@ class SqlStorage:
     async def backlog(self, app: str) -> Backlog:
         """See `Storage`."""
         return await self._driver.look(standing.backlog, app)
-
-    # -- directory
-
-    async def addressed(
-        self, app: str, user: str, *, after: int = 0, limit: int = 1000
-    ) -> tuple[list[str], int | None]:
-        """See `Storage`."""
-        return await self._driver.read(exporting.addressed, app, user, after, limit)
-
-    # -- queue
 
     async def notification(self, id: str) -> Stored | None:
         """See `Storage`."""
@@ -145,6 +160,25 @@ class SqlStorage:
         return await self._driver.look(gates.gates, now)
 
     # -- janitor
+
+    async def expire(self, now: float, *, limit: int) -> Expired:
+        """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
+        expired, done = Expired(0), 0
+        queue, items = await self._driver.look(janitor.expirable, now)
+        if queue:
+            expired = await self._driver.write(janitor.expire, now, limit)
+            done = int(expired)
+        if done < limit and items:
+            done += await self._driver.write(janitor.expire_feed, now, limit - done)
+        return Expired(done, expired.unexpanded)
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """See `Storage`. The feed has a transaction of its own."""
+        done = 0
+        for prunable, prune in ((janitor.prunable, janitor.prune), (janitor.feed_prunable, janitor.prune_feed)):
+            if done < limit and await self._driver.look(prunable, now):
+                done += await self._driver.write(prune, now, limit - done)
+        return done
 
     async def retime(self, now: float, *, stepped: bool = False) -> bool:
         """See `Storage`."""

@@ -14,7 +14,9 @@ from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
+from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.erasing import blank, forget_in_log
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, finish_ready
 from fanout.storage.sqlite.topics import tag, untag
 
@@ -48,6 +50,14 @@ class Session:
     hot = Hot(
         ledger=lambda db, codes=None: Ledger(db.native, codes),
         add_chunks=lambda db, chunks, now: _done(add_chunks, db.native, chunks, now),
+        blank=lambda db, notifications, content: _done(blank, db.native, notifications, content),
+        forget_entered=lambda db, app, user, devices, now: _done(lambda: None),
+        feed_expirable=lambda db, now: _done(feed_tidy.expirable, db.native, now),
+        feed_expire=lambda db, now, limit: _done(feed_tidy.expire, db.native, now, limit),
+        feed_prunable=lambda db, now: _done(feed_tidy.prunable, db.native, now),
+        feed_prune=lambda db, now, limit: _done(feed_tidy.prune, db.native, now, limit),
+        feed_erase=lambda db, app, user, now: _done(feed_tidy.erase, db.native, app, user, now),
+        forget_in_log=lambda db, app, user: _done(forget_in_log, db.native, app, user),
         finish_ready=lambda db, notifications, now: _done(finish_ready, db.native, notifications, now),
     )
 
@@ -154,6 +164,11 @@ class Session:
             f"(SELECT binding FROM backlog WHERE notification = {notification}) AND r.notification = {notification}"
         )
 
+    def old_events(self, condition: str, before: int, limit: int, /) -> str:
+        """See `Db`. They are as old as their numbers say."""
+        return f"SELECT id FROM (SELECT id, at FROM event WHERE {condition} ORDER BY id LIMIT ${limit}) WHERE at < ${before}"
+
+    event_key = "id"
     is_audit = "substr(kind, 1, 6) = 'audit.'"
 
     def has(self, column: str, n: int, /) -> str:
@@ -234,6 +249,11 @@ class Session:
     async def own(self, app: str, uuid: str) -> str:
         """See `Db`. No other program enters notifications."""
         return uuid
+
+    async def traces(self, column: str, rest: str, *args: Any) -> list[bytes]:
+        """See `Db`."""
+        found = await self.rows(f"SELECT {self.binary(f'CAST({column} AS BLOB)')} FROM {rest} LIMIT 1000", *args)
+        return [self.bytes_of(text) for (text,) in found]
 
     async def entered(self, app: str) -> list[Any]:
         """See `Db`."""

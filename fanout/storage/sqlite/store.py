@@ -14,7 +14,6 @@ from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
     EndpointRow,
-    Expired,
     Put,
     Settled,
     Settlement,
@@ -27,10 +26,8 @@ from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
     audience,
     collapsing,
-    erasing,
     expansion,
     intake,
-    janitor,
     leasing,
     registration,
     resolving,
@@ -119,10 +116,6 @@ class SqliteStorage(SqlStorage):
             await self._run(Operation(wiping.rewrite, write=False))
             await self._cut_log()
         return erased.endpoints
-
-    async def _erase(self, app: str, user: str, now: float, audit: Audit | None) -> erasing.Erased:
-        erased: erasing.Erased = await self._write(_audited, audit, erasing.erase, app, user, now)
-        return erased
 
     async def _cut_log(self) -> None:
         for _ in range(_LOOKS):
@@ -239,23 +232,6 @@ class SqliteStorage(SqlStorage):
         await self._write(_probe)
 
     # -- janitor
-
-    async def expire(self, now: float, *, limit: int) -> Expired:
-        """See `Storage`."""
-        run, probe = partial(janitor.expire, now=now, limit=limit), partial(janitor.expirable, now=now)
-        expired: Expired = await self._run(Operation(run, write=True, probe=probe, idle=Expired(0)))
-        return expired
-
-    async def prune(self, now: float, *, limit: int) -> int:
-        """See `Storage`."""
-        run, probe = partial(janitor.prune, now=now, limit=limit), partial(janitor.prunable, now=now)
-        return int(await self._run(Operation(run, write=True, probe=probe, idle=0)))
-
-
-def _audited(db: Db, audit: Audit | None, function: Callable[..., Any], app: str, *arguments: Any) -> Any:
-    answer = function(db, app, *arguments)
-    db.audit(arguments[-1], app, audit)
-    return answer
 
 
 def _probe(db: Db) -> None:

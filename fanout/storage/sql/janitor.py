@@ -1,21 +1,17 @@
-"""Running out of time and out of retention. The feed's part is a transaction of its own (`feed_tidy`), whose lock is everybody's."""
+"""Running out of time and out of retention. The feed's part is a transaction of its own, whose lock is everybody's."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
 from fanout.core.records import Expired
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_tidy import EXPIRABLE
-from fanout.storage.postgres.ledger import finish_ready
 from fanout.storage.sql import endpoints
+from fanout.storage.sql.db import Db
 from fanout.storage.sql.ledger import hold
 from fanout.storage.sql.stopping import end_open
 
-__all__ = ["expirable", "expire", "prunable", "prune"]
-
-IS_AUDIT = "left(kind, 6) = 'audit.'"
+__all__ = ["expirable", "expire", "expire_feed", "feed_prunable", "prunable", "prune", "prune_feed"]
 
 _NOTIFICATIONS = 256
 """Notifications that one call of `expire` ends at most."""
@@ -29,27 +25,27 @@ SELECT n.id FROM notification n WHERE n.finished_at IS NULL AND n.expires_at <= 
 """
 
 
-async def expirable(db: Db, now: float) -> Any:
-    """Whether `expire` has something to do, and whether `feed_tidy.expire` has."""
-    return await db.row(
+async def expirable(db: Db, now: float) -> tuple[bool, bool]:
+    """Whether `expire` has something to do, and whether the feed has."""
+    queue = await db.value(
         f"SELECT EXISTS ({_PAST}) OR EXISTS (SELECT 1 FROM endpoint "
-        f"WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1), {EXPIRABLE}",
+        "WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1)",
         now,
         now + db.skew,
         1,
     )
+    return bool(queue), await db.hot.feed_expirable(db, now)
 
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. What others are at is left to them."""
     past = await db.rows(_PAST, now, now + db.skew, _NOTIFICATIONS)
-    ids = await hold(db, [row[0] for row in past], wait=False)
-    stopped = dict(
-        await db.rows("SELECT id, stopped FROM notification WHERE id = ANY($1::bigint[]) AND stopped <> ''", ids)
-    )
+    ids = await hold(db, [id for (id,) in past], wait=False)
+    among = db.among(1, "bigint")
+    stopped = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {among} AND stopped <> ''", ids))
     uncounted = dict(
         await db.rows(
-            "SELECT n.id, a.name FROM notification n JOIN app a ON a.id = n.app WHERE n.id = ANY($1::bigint[]) AND n.expansions > 0 "
+            f"SELECT n.id, a.name FROM notification n JOIN app a ON a.id = n.app WHERE n.id {among} AND n.expansions > 0 "
             "AND n.stopped = ''",
             ids,
         )
@@ -63,8 +59,23 @@ async def expire(db: Db, now: float, limit: int) -> Expired:
             unexpanded[uncounted[id]] += 1
         state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
         done += await end_open(db, id, state, reason, now, limit - done)
-    await finish_ready(db, ids, now)
+    await db.hot.finish_ready(db, ids, now)
     return Expired(done + await endpoints.expire(db, now, max(limit - done, 0)), unexpanded)
+
+
+async def expire_feed(db: Db, now: float, limit: int) -> int:
+    """The feed's part of `expire`."""
+    return await db.hot.feed_expire(db, now, limit)
+
+
+async def feed_prunable(db: Db, now: float) -> bool:
+    """Whether `prune_feed` has something to do."""
+    return await db.hot.feed_prunable(db, now)
+
+
+async def prune_feed(db: Db, now: float, limit: int) -> int:
+    """The feed's part of `prune`."""
+    return await db.hot.feed_prune(db, now, limit)
 
 
 def _times(db: Db, now: float) -> tuple[float, ...]:
@@ -81,9 +92,9 @@ async def prunable(db: Db, now: float) -> bool:
             "OR EXISTS (SELECT 1 FROM idempotency WHERE at < $2) "
             "OR EXISTS (SELECT 1 FROM endpoint WHERE state <> 'active' AND state_at < $3) "
             "OR EXISTS (SELECT 1 FROM decision WHERE notification < 0 AND at < $1) "
-            f"OR EXISTS (SELECT 1 FROM event WHERE at < $4 AND NOT {IS_AUDIT}) "
-            f"OR EXISTS (SELECT 1 FROM event WHERE at < $5 AND {IS_AUDIT})",
+            f"OR EXISTS ({db.old_events(f'NOT {db.is_audit}', 4, 6)}) OR EXISTS ({db.old_events(db.is_audit, 5, 6)})",
             *_times(db, now),
+            1,
         )
     )
 
@@ -91,74 +102,50 @@ async def prunable(db: Db, now: float) -> bool:
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` rows whose retention is over; how many."""
     notifications, keys, quarantine, events, audit = _times(db, now)
+    free = db.hold(free=True)
     left = limit - await _prune_notifications(db, notifications, limit)
-    left -= await _delete(
-        db,
-        "DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2 "
-        "FOR UPDATE SKIP LOCKED))",
-        keys,
-        left,
+    left -= await db.many(
+        db.deleting("idempotency", 1, app="int", key="text"),
+        await db.rows(f"SELECT app, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2{free}", keys, left),
     )
     old = await db.rows(
-        "SELECT id FROM endpoint WHERE state <> 'active' AND state_at < $1 ORDER BY state_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        f"SELECT id FROM endpoint WHERE state <> 'active' AND state_at < $1 ORDER BY state_at LIMIT $2{free}",
         quarantine,
         left,
     )
-    if old:
-        await db.run(
-            "DELETE FROM endpoint e USING unnest($1::bigint[]) j (id) WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint",
-            [row[0] for row in old],
-        )
-    left -= len(old)
+    left -= await _delete(db, "endpoint", "id", [id for (id,) in old])
     # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
     await db.run("DELETE FROM decision WHERE notification < 0 AND at < $1", notifications)
-    for which, before in ((f"NOT {IS_AUDIT}", events), (IS_AUDIT, audit)):
-        left -= await _delete(
-            db,
-            f"DELETE FROM event WHERE number = ANY (ARRAY(SELECT number FROM event WHERE at < $1 AND {which} "
-            "ORDER BY at, number LIMIT $2 FOR UPDATE SKIP LOCKED))",
-            before,
-            left,
-        )
+    for which, before in ((f"NOT {db.is_audit}", events), (db.is_audit, audit)):
+        over = await db.rows(f"{db.old_events(which, 1, 2)}{free}", before, left)
+        left -= await _delete(db, "event", db.event_key, [key for (key,) in over])
     return limit - left
 
 
 async def _prune_notifications(db: Db, before: float, limit: int) -> int:
     """Chunks first, so that a broadcast is deleted over several calls; a notification when it has none left."""
     over = await db.rows(
-        "SELECT id FROM notification WHERE finished_at IS NOT NULL AND finished_at < $1 ORDER BY finished_at LIMIT $2 "
-        "FOR UPDATE SKIP LOCKED",
+        "SELECT id FROM notification WHERE finished_at IS NOT NULL AND finished_at < $1 ORDER BY finished_at "
+        f"LIMIT $2{db.hold(free=True)}",
         before,
         limit,
     )
-    if not over:
+    ids = [id for (id,) in over]
+    if not ids:
         return 0
-    ids = [row[0] for row in over]
-    chunks = await db.rows(
-        "DELETE FROM chunk WHERE id = ANY (ARRAY(SELECT id FROM chunk WHERE notification = ANY($1::bigint[]) LIMIT $2)) RETURNING id",
-        ids,
-        limit,
-    )
-    await db.run("DELETE FROM audience WHERE chunk = ANY($1::bigint[])", [row[0] for row in chunks])
-    done = len(chunks)
+    found = await db.rows(f"SELECT id FROM chunk WHERE notification {db.among(1, 'bigint')} LIMIT $2", ids, limit)
+    chunks = [id for (id,) in found]
+    done = await _delete(db, "chunk", "id", chunks)
+    await _delete(db, "audience", "chunk", chunks)
     if done < limit:
         # None of them has a chunk left.
         bare = ids[: limit - done]
-        for table, column in (
-            ("tally", "notification"),
-            ("backlog", "notification"),
-            ("decision", "notification"),
-            ("notification", "id"),
-        ):
-            await db.run(f"DELETE FROM {table} WHERE {column} = ANY($1::bigint[])", bare)
-        done += len(bare)
+        for table in ("tally", "backlog", "decision"):
+            await _delete(db, table, "notification", bare)
+        done += await _delete(db, "notification", "id", bare)
     return done
 
 
-async def _delete(db: Db, sql: str, before: float, limit: int) -> int:
-    """How many rows a statement deleted.
-
-    What it picks stands in an array, which is made once: an `IN` over the same query may be a join that runs it again, and each time
-    it skips what the statement has just deleted, and picks as many others.
-    """
-    return await db.run(sql, before, limit)
+async def _delete(db: Db, table: str, column: str, keys: Sequence[int]) -> int:
+    """Delete the rows with these numbers in a column; how many."""
+    return await db.run(f"DELETE FROM {table} WHERE {column} {db.among(1, 'bigint')}", list(keys)) if keys else 0

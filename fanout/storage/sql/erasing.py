@@ -1,0 +1,161 @@
+"""Erasing a user: everywhere that an id, an address or a text of the user stands, in one transaction.
+
+What is addressed to the user alone is stopped, and loses its content; of a list that has others too, the user's name is taken out. Notifications
+are held first, the feed last, as everybody does; what was posted meanwhile is found by a second look. Bytes on disk are the driver's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fanout.storage.erasing import BLANK, SHADOW, Listed, without
+from fanout.storage.packing import unpack
+from fanout.storage.sql import endpoints
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.exporting import aimed, devices_of
+from fanout.storage.sql.stopping import stop
+
+__all__ = ["Erased", "erase"]
+
+_TEXTS = 2**20
+"""Bytes of what was erased that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many endpoints the user had, and what has been deleted, as it stood on disk, where bytes of it may be left there (`Db.traces`)."""
+
+    endpoints: int
+    texts: tuple[bytes, ...] = ()
+
+
+class _Texts:
+    """What is deleted, up to a bound."""
+
+    def __init__(self, db: Db, user: str) -> None:
+        self._db = db
+        self.found: list[bytes] = [user.encode()]
+        self._room = _TEXTS
+
+    async def take(self, column: str, rest: str, *arguments: object) -> None:
+        """The texts of a column."""
+        for text in await self._db.traces(column, rest, *arguments):
+            data = text[: self._room]
+            self._room -= len(data)
+            if data:
+                self.found.append(data)
+
+
+async def erase(db: Db, app: str, user: str, now: float) -> Erased:
+    """Forget this user: what remains of each endpoint is its number, as removed."""
+    number = await db.app(app)
+    if not user or not number:
+        return Erased(0)
+    devices = await devices_of(db, number, user)
+    shadows = await _shadows(db, devices)
+    devices |= shadows
+    await endpoints.lock(db, devices)
+    texts = _Texts(db, user)
+    await texts.take("content", "feed_item WHERE app = $1 AND usr = $2", number, user)
+    await texts.take("address", f"endpoint WHERE id {db.among(1, 'bigint')}", sorted(devices))
+    await _notifications(db, app, user, devices, now, texts)
+    count = await endpoints.erase(db, number, user, now)
+    await endpoints.wipe(db, sorted(shadows), now, SHADOW)
+    await db.hot.feed_erase(db, app, user, now)
+    await _notifications(db, app, user, devices, now, texts)
+    await db.hot.forget_in_log(db, number, user)
+    return Erased(count, tuple(texts.found))
+
+
+async def _shadows(db: Db, devices: set[int]) -> set[int]:
+    """Endpoints that have an address of these, and are nobody's or were replaced."""
+    addresses = await db.rows(
+        f"SELECT DISTINCT binding, {db.binary('digest')} FROM endpoint WHERE id {db.among(1, 'bigint')} AND length(digest) > 0",
+        sorted(devices),
+    )
+    found: set[int] = set()
+    for binding, digest in addresses:
+        for former, which in ((False, "e.usr = ''"), (True, "(e.usr = '' OR e.state = 'replaced')")):
+            text = f"SELECT e.id FROM {db.holder(1, 2, former=former)} WHERE {which}"
+            found.update(id for (id,) in await db.rows(text, binding, db.bytes_of(digest)))
+    return found - devices
+
+
+async def _notifications(db: Db, app: str, user: str, devices: set[int], now: float, texts: _Texts) -> None:
+    """Stop and empty what is the user's alone, and take the name out of what is others' too."""
+    await db.hot.forget_entered(db, app, user, devices, now)
+    number = await db.app(app)
+    mine: set[int] = set()
+    aims = [f"u:{user}", *(f"e:{id}" for id in devices)]
+    for which in aimed(db):
+        mine.update(id for (id,) in await db.rows(f"SELECT id FROM notification WHERE {which}", number, aims))
+    mine |= await _listed(db, number, user, devices)
+    mine |= await _awaited(db, number, user, devices)
+    if not mine:
+        return
+    chosen = sorted(mine)
+    await texts.take("content", f"notification WHERE id {db.among(1, 'bigint')}", chosen)
+    await stop(db, chosen, "cancelled", now)
+    await db.run(
+        f"DELETE FROM idempotency WHERE app = $1 AND uuid IN (SELECT uuid FROM notification WHERE id {db.among(2, 'bigint')})",
+        number,
+        chosen,
+    )
+    await db.hot.blank(db, chosen, BLANK)
+
+
+async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
+    """Of the notifications to a list, those that are the user's alone; from the names of the others, the user's is taken."""
+    mine: set[int] = set()
+    open_: list[int] = []
+    changed: list[tuple[int, str]] = []
+    for which in aimed(db):
+        for id, names in await db.rows(f"SELECT id, names FROM notification WHERE {which}", app, ["*"]):
+            if names is None:
+                open_.append(id)
+                continue
+            rest = without(names, user, devices)
+            if rest is Listed.ALONE:
+                mine.add(id)
+            elif isinstance(rest, str):
+                changed.append((id, rest))
+    for id, rest in sorted(changed):
+        await db.run("UPDATE notification SET names = $2 WHERE id = $1", id, rest)
+    return mine | await _only(db, open_, devices)
+
+
+async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]:
+    """Of these, those whose deliveries are all for these endpoints, or for ones of users who were erased before, and which have some."""
+    if not devices or not notifications:
+        return set()
+    touched = await db.rows(
+        f"SELECT DISTINCT notification FROM chunk WHERE notification {db.among(1, 'bigint')} AND low <= $2 AND high >= $3",
+        notifications,
+        max(devices),
+        min(devices),
+    )
+    mine: set[int] = set()
+    for (id,) in touched:
+        rows = await db.rows(
+            f"SELECT {db.binary('a.ids')} FROM chunk c JOIN audience a ON a.chunk = c.id WHERE c.notification = $1", id
+        )
+        others = {each for (ids,) in rows for each in unpack(db.bytes_of(ids))} - devices
+        named = f"SELECT EXISTS (SELECT 1 FROM endpoint WHERE id {db.among(1, 'bigint')} AND usr <> '')"
+        if not others or not await db.value(named, sorted(others)):
+            mine.add(id)
+    return mine
+
+
+async def _awaited(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
+    """Of what is still to be looked up, the same."""
+    mine: set[int] = set()
+    changed: list[tuple[int, str]] = []
+    for id, notification, target in await db.rows("SELECT id, notification, target FROM expansion WHERE app = $1", app):
+        rest = without(target, user, devices)
+        if rest is Listed.ALONE:
+            mine.add(notification)
+        elif isinstance(rest, str):
+            changed.append((id, rest))
+    for id, rest in sorted(changed):
+        await db.run("UPDATE expansion SET target = $2 WHERE id = $1", id, rest)
+    return mine
