@@ -50,3 +50,20 @@ def test_the_page_on_postgresql_has_every_topology_with_its_evidence() -> None:
         assert f"\n## {heading}\n" in text
     for number in set(re.findall(r"\[(\d+)\]", text)):
         assert f"\n{number}. " in text, f"source {number}"
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/outcomes.md"])
+def test_each_file_that_a_page_names_is_there(page: str) -> None:
+    """A path in backticks: from the top, from `fanout/` or a part of it; or the name of a file, after its folder."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = {file.name for folder in ("fanout", "transports") for file in (ROOT / folder).rglob("*.*")} | {
+        "fanout.toml"
+    }
+    parts = [ROOT, ROOT / "fanout", *(ROOT / "fanout").glob("*/")]
+    found = re.findall(r"`([\w/*.-]+(?:\.(?:py|js|md|json|toml|yml)|/))`", text)
+    absent = [
+        each
+        for each in found
+        if each not in names and not any(next(part.glob(each.rstrip("/")), None) for part in parts)
+    ]
+    assert not absent
