@@ -66,7 +66,8 @@ async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
     async with PostgresStorage(location, context(), believe_callers=True) as storage:
         await storage.register([device("alice", "1")], T0)
         await require(server, "nobody")
-        subs = [submission() for _ in range(9)]
+        # With a key each goes in a transaction of its own.
+        subs = [submission(idempotency_key=str(n), digest=b"d") for n in range(9)]
         calls = [asyncio.ensure_future(storage.put([sub], T0)) for sub in subs]
         await until(server, 3)
         for call in calls:
@@ -76,7 +77,7 @@ async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
         )
         monkeypatch.setattr(operations, "_LIMIT", 0.1)
         with pytest.raises(StorageUnavailable):
-            await storage.put([submission()], T0)
+            await storage.put([submission(idempotency_key="another", digest=b"d")], T0)
         backends = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
         assert await ask(server, backends) == 3
         assert await ask(server, WAITING) == 3, "nobody has ended their wait"

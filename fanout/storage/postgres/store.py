@@ -42,6 +42,7 @@ from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
+from fanout.storage.postgres.gathering import Gathering
 from fanout.storage.postgres.ledger import Ledger, add_chunks, finish_ready
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
@@ -105,6 +106,7 @@ class PostgresStorage(SqlStorage):
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self.feed = PostgresFeed(self._database)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
+        self._gathering = Gathering(self._put)
 
     @property
     def incarnation(self) -> int:
@@ -183,6 +185,9 @@ class PostgresStorage(SqlStorage):
 
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """See `Storage`."""
+        return await self._gathering.put(submissions, now)
+
+    async def _put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         answers: list[Put] = await self._write(intake.put, submissions, now)
         return answers
 
