@@ -51,7 +51,7 @@ class Simulation:
         return self.config.parent / "walk.sh"
 
     def write_walk(self, url: str, metrics: str) -> None:
-        """Leave a file for a shell to read (`. FILE`) that sets what README's walk uses, each device address by its binding's name."""
+        """Leave a file for a shell to read (`. FILE`) that sets the variables of the documentation's walk, each device address by its binding's name."""
         addresses = {
             name.upper().replace("-", "_"): found if isinstance(found, str) else json.dumps(found)
             for name, found in self.addresses.items()
@@ -72,7 +72,7 @@ class Simulation:
             f"  a user's token:  curl -s {issuer.url}/sign_in -d user=alice",
             f"  the app's token: curl -s {issuer.token_url} -d grant_type=client_credentials -d client_id={_CLIENT} -d client_secret={_SECRET}",
             f"  new keys:        curl -s -X POST {issuer.url}/rotate",
-            f"What README's walk needs is set by: . {shlex.quote(str(self.walk))}",
+            f"The variables of the examples in README.md and docs/service.md are set by: . {shlex.quote(str(self.walk))}",
             f"The API, with these tokens filled in: {url}/docs",
             f"The page of alice: {self.page(url)}",
             *(f"Token of {who}: {token}" for who, token in tokens.items()),
