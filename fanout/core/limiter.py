@@ -47,11 +47,11 @@ class Limiter:
         self._dropped = 0
         self._most = 0
 
-    def answered(self, latency: float, each: int = 1) -> None:
-        """An answer took so long; it stands for `each` answers."""
-        self._sum += latency
-        self._samples += 1
-        self._answers += each
+    def answered(self, latency: float, each: int = 1, samples: int = 1) -> None:
+        """Answers took so long: `samples` of them, each of which stands for `each` answers."""
+        self._sum += latency * samples
+        self._samples += samples
+        self._answers += each * samples
 
     def dropped(self) -> None:
         """The gateway throttled, failed or did not answer in time. Told of every such answer."""

@@ -97,13 +97,17 @@ class Run:
         row = self.rows[index]
         return Delivery(self._ids, row[0], row[1], row[2], row[3], self.attempt, self.ttl, row[4], self.fresh)
 
+    def part(self, indices: Sequence[int]) -> Run:
+        """A run of these alone, whose answers are answers to this one: for a transport that hands the work to another."""
+        return _Part(self, indices)
+
     # -- what came of it
 
     def accept(self, indices: Sequence[int]) -> None:
         """The gateway took these."""
         taken = self._open.intersection(indices)
         if len(taken) != len(indices):
-            self.late += len(indices) - len(taken)
+            self.drop(len(indices) - len(taken))
             indices = [*taken]
         self._open -= taken
         self._accepted += indices
@@ -113,7 +117,7 @@ class Run:
     def answer(self, index: int, outcome: Outcome) -> None:
         """What came of one."""
         if index not in self._open:
-            self.late += 1
+            self.drop(1)
             return
         self._open.remove(index)
         self._others.append((index, outcome))
@@ -121,10 +125,23 @@ class Run:
             self._tell()
 
     def over(self, index: int) -> bool:
-        """Whether nobody waits for its answer any more: it was answered, or given up."""
+        """Whether its answer is waited for no more: it came, or the delivery was given up."""
         return index not in self._open
 
-    # -- for the one who started it
+    @property
+    def ended(self) -> bool:
+        """Whether no answer is waited for any more."""
+        return not self._open
+
+    # -- for the engine
+
+    def drop(self, count: int) -> None:
+        """So many answers came too late, or a second time."""
+        self.late += count
+
+    def pending(self) -> list[int]:
+        """The indices without an answer."""
+        return sorted(self._open)
 
     def release(self) -> None:
         """`start` has returned: what was answered meanwhile is handed over, and from now on each answer when it comes."""
@@ -132,9 +149,9 @@ class Run:
         if self._accepted or self._others:
             self._tell()
 
-    def give_up(self, indices: Iterable[int] | None = None) -> list[int]:
-        """Answers to these (None: to all) are no longer waited for; which had none yet."""
-        given = sorted(self._open if indices is None else self._open.intersection(indices))
+    def give_up(self, indices: Iterable[int]) -> list[int]:
+        """Answers to these are waited for no longer; which of them had none yet."""
+        given = sorted(self._open.intersection(indices))
         self._open.difference_update(given)
         return given
 
@@ -143,3 +160,26 @@ class Run:
         accepted, self._accepted = self._accepted, []
         others, self._others = self._others, []
         self._taken(self, accepted, others)
+
+
+class _Part(Run):
+    """Some deliveries of another run."""
+
+    __slots__ = ("_indices", "_whole")
+
+    def __init__(self, whole: Run, indices: Sequence[int]) -> None:
+        rows = [whole.rows[index] for index in indices]
+        super().__init__(
+            whole.message, whole._ids, rows, whole._taken, attempt=whole.attempt, ttl=whole.ttl, fresh=whole.fresh
+        )
+        self._whole = whole
+        self._indices = indices
+
+    def accept(self, indices: Sequence[int]) -> None:
+        self._whole.accept([self._indices[index] for index in indices])
+
+    def answer(self, index: int, outcome: Outcome) -> None:
+        self._whole.answer(self._indices[index], outcome)
+
+    def over(self, index: int) -> bool:
+        return self._whole.over(self._indices[index])

@@ -10,12 +10,14 @@ from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.policy import Policy
+from fanout.core.run import Run
 from fanout.core.shorten import fitted
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.gates import Gates
 from fanout.engine.group import SAMPLED, Group
 from fanout.engine.lease import HELD, Lease
 from fanout.engine.live import Live
+from fanout.engine.pump import Pump
 from fanout.engine.sender import Senders
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
@@ -27,6 +29,7 @@ _log = logging.getLogger("fanout.work")
 _SHUT = 0.5
 """Seconds between two looks whether a gateway that allows no request allows one again."""
 _IDLE_GROUP = 30.0
+Start = Callable[[Run], Iterable[int]]
 URGENT = LANES.index("urgent")
 _NOWHERE = ("", "removed", False)
 _IN_BACKOFF = (0.0, Waiting.BACKOFF, HELD)
@@ -55,6 +58,7 @@ class BindingState:
         self.binding = binding
         self.transport = transport
         self.send = transport.send
+        self.start: Start | None = getattr(transport, "start", None)
         self.clock = clock
         self.policy = policy
         self.settler = settler
@@ -85,6 +89,7 @@ class BindingState:
         self.gates = Gates(self, rng, live, news)
         self.gate = self.gates.binding
         self.senders = Senders(self, self.gate, rng)
+        self.pump = Pump(self, self.senders)
 
     # -- the queue's side
 
@@ -167,11 +172,36 @@ class BindingState:
             group.sampled = SAMPLED if group.limit > SAMPLED else 1
             if capacity <= 0 and group.queued:
                 self._stand_back(group)
+        if self.start is not None:
+            self.pump.soon(group)
+            return
         group.wake()
-        wanted = min(group.limit, group.queued + group.active)
-        for _ in range(wanted - group.senders):
+        self._add_senders(group, min(group.limit, group.queued + group.active) - group.senders)
+
+    def wake(self, group: Group) -> None:
+        """There may be room for what waits in the group."""
+        if self.start is not None:
+            self.pump.soon(group)
+        else:
+            group.wake()
+
+    def send_handed(self, group: Group) -> None:
+        """See that each delivery that was handed to the senders has one."""
+        self._add_senders(group, len(group.handed) - group.wake_for(len(group.handed)))
+
+    def _add_senders(self, group: Group, count: int) -> None:
+        for _ in range(count):
             self._spawn(self.senders.run(group))
             group.senders += 1
+
+    def fail(self, error: Exception) -> None:
+        """The engine itself is wrong: it stops, as it does when one of its loops fails."""
+        self._spawn(_raise(error))
+
+    def watch(self, deadline: float) -> None:
+        """Give up each attempt that began before `deadline` (monotonic seconds)."""
+        self.senders.watch(deadline)
+        self.pump.watch(deadline)
 
     def _stand_back(self, group: Group) -> None:
         """The gateway allows no request at present: what waits for it goes back to storage for a moment, under that name."""
@@ -202,7 +232,7 @@ class BindingState:
     def hold(self) -> None:
         """Results cannot be stored: nothing more is sent until `resume`."""
         for group in self.groups.values():
-            group.limit = 0
+            group.hold()
 
     def resume(self) -> None:
         """Results can be stored again."""
@@ -281,6 +311,7 @@ class BindingState:
         messages may name its topic, or be of its kind."""
         self.transport = transport
         self.send = transport.send
+        self.start = getattr(transport, "start", None)
         self.senders.evidence.renew()
         self.replaced += 1
         for prepared in {id(lease.prepared): lease.prepared for lease in self.leases.values()}.values():
@@ -326,6 +357,11 @@ class BindingState:
         """Nothing more is begun: what no sender has taken goes back to storage, due at once."""
         self._put_down(Waiting.READY, "")
 
+    def end(self) -> None:
+        """No answer is waited for any more."""
+        self.surrender()
+        self.pump.end()
+
     def _put_down(self, waiting: Waiting, reason: str) -> None:
         now = self.clock.now()
         for group in self.groups.values():
@@ -342,6 +378,10 @@ class BindingState:
     def under_way(self) -> int:
         """Sends without an outcome."""
         return sum(group.active for group in self.groups.values())
+
+
+async def _raise(error: Exception) -> None:
+    raise error
 
 
 def _unreachable(state: str) -> tuple[DeliveryState, str]:

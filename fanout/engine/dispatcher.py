@@ -367,7 +367,7 @@ class Dispatcher:
         ids = lease.chunk.ids
         later = await self._storage.superseded(lease.chunk.notification, ids)
         if later:
-            lease.outdated = frozenset(position for position, id in enumerate(ids) if id in later)
+            lease.outdate(position for position, id in enumerate(ids) if id in later)
 
     async def look_for_later(self) -> None:
         """Something was accepted: does it supersede deliveries that are in hand?"""

@@ -245,7 +245,7 @@ class Engine(Operations):
             )
             with anyio.move_on_after(self._drain_timeout, shield=True):
                 for work in self._settler.works:
-                    work.surrender()
+                    work.end()
                 if self._fault is None and self._settler.works:
                     await self._settler.settle()
                     await self._upkeep.tell_gates()

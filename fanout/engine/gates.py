@@ -206,7 +206,7 @@ class Gates:
         """The binding's gate may take a probe: it may be another group's, or one that is still to be leased."""
         self._work.signal.set()
         for group in self._work.groups.values():
-            group.wake()
+            self._work.wake(group)
 
     def share(self, group: Group, now: float) -> float:
         """The part of the capacity that a group may use while it comes back from an outage."""

@@ -4,131 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from fanout.core.gate import Gate, GateState
 from fanout.core.lanes import WEIGHTS
 from fanout.core.limiter import Limiter
+from fanout.core.outcome import Outcome
 from fanout.core.policy import Policy
+from fanout.core.run import Run
+from fanout.engine.lane_queue import Item, LaneQueue
 from fanout.engine.lease import Lease
 
-__all__ = ["SAMPLED", "Group", "Item", "LaneQueue"]
+__all__ = ["SAMPLED", "Group", "GroupRun"]
 
-Item = tuple[Lease, int]
 _OPEN = GateState.OPEN
 SAMPLED = 8
 """Of so many answers one tells the limiter how long it took; where no more than so many may be under way, each does."""
-_TURN = 32
-"""Deliveries of one lease before it is the next one's turn: one huge notification holds no other of its lane back."""
 _STUCK = 1.0
 """Seconds without an answer after which a gateway's deliveries leave the window to others'."""
-_LOOKED_AT = 32
-"""Deliveries among which a probe is chosen."""
 _CREDIT = tuple(weight * 16 for weight in WEIGHTS)
 """Deliveries that each lane may send per round while others wait: deficit round robin, as between chunks."""
-
-
-class _Batch:
-    """What of one lease waits here. No object stands for a single delivery."""
-
-    __slots__ = ("lease", "left", "positions")
-
-    def __init__(self, lease: Lease, positions: Iterator[int], left: int) -> None:
-        self.lease = lease
-        self.positions = positions
-        self.left = left
-
-
-class LaneQueue:
-    """The deliveries of one lane that are ready to go; leases take turns."""
-
-    __slots__ = ("_batches", "_turn", "credit", "size")
-
-    def __init__(self, credit: int) -> None:
-        self._batches: deque[_Batch] = deque()
-        self._turn = _TURN
-        self.size = 0
-        self.credit = credit
-
-    def add(self, lease: Lease, positions: Iterable[int], count: int) -> None:
-        """Behind what waits."""
-        self._batches.append(_Batch(lease, iter(positions), count))
-        self.size += count
-
-    def put_back(self, lease: Lease, position: int) -> None:
-        """Before all else."""
-        self._batches.appendleft(_Batch(lease, iter((position,)), 1))
-        self.size += 1
-
-    def pop(self) -> Item:
-        """The next delivery. Only while `size` is not 0."""
-        batches = self._batches
-        batch = batches[0]
-        position = next(batch.positions)
-        self.size -= 1
-        batch.left -= 1
-        if not batch.left:
-            del batches[0]
-            self._turn = _TURN
-        else:
-            self._turn -= 1
-            if not self._turn:
-                self._turn = _TURN
-                batches.rotate(-1)
-        return batch.lease, position
-
-    def best(self, rank: Callable[[Lease, int], int]) -> Item:
-        """Of the next deliveries the one that ranks highest; the others stay as they are. Only while `size` is not 0."""
-        looked = [self.pop() for _ in range(min(self.size, _LOOKED_AT))]
-        ranks = [rank(lease, position) for lease, position in looked]
-        chosen = looked.pop(ranks.index(max(ranks)))
-        for lease, position in reversed(looked):
-            self.put_back(lease, position)
-        return chosen
-
-    def others(self, lease: Lease) -> bool:
-        """Whether another notification than that of `lease` waits here."""
-        return any(batch.lease.prepared is not lease.prepared for batch in self._batches)
-
-    def drain(self) -> Iterator[Item]:
-        """Take everything."""
-        batches, self._batches = self._batches, deque()
-        self.size = 0
-        self._turn = _TURN
-        for batch in batches:
-            for position in batch.positions:
-                yield batch.lease, position
-
-    def give_up(self, count: int) -> Iterator[Item]:
-        """Take up to so many, the last first. What is suspected of a crash stays: its count of crashes would be lost."""
-        batches = self._batches
-        for batch in reversed(batches):
-            if not count:
-                break
-            if batch.lease.chunk.part:
-                continue
-            keep = max(0, batch.left - count)
-            positions = list(batch.positions)
-            batch.positions, batch.left = iter(positions[:keep]), keep
-            count -= len(positions) - keep
-            self.size -= len(positions) - keep
-            for position in positions[keep:]:
-                yield batch.lease, position
-        self._batches = deque(batch for batch in batches if batch.left)
-        self._turn = _TURN
-
-    def drain_stopped(self) -> Iterator[Item]:
-        """Take what belongs to stopped notifications."""
-        if not any(batch.lease.prepared.stopped for batch in self._batches):
-            return
-        batches, self._batches = self._batches, deque()
-        for batch in batches:
-            if not batch.lease.prepared.stopped:
-                self._batches.append(batch)
-                continue
-            self.size -= batch.left
-            for position in batch.positions:
-                yield batch.lease, position
 
 
 class Group:
@@ -140,6 +36,7 @@ class Group:
         "binding_gate",
         "closing",
         "gate",
+        "handed",
         "idle",
         "idle_since",
         "limit",
@@ -148,8 +45,10 @@ class Group:
         "name",
         "peak",
         "probe_free",
+        "pumping",
         "queues",
         "rank",
+        "runs",
         "sampled",
         "seen",
         "senders",
@@ -173,7 +72,10 @@ class Group:
         self.limiter = Limiter()
         self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
         self.limit = self.sampled = 1  # of so many answers one tells the limiter how long it took
-        self.active = 0  # senders with a delivery in hand
+        self.active = 0  # deliveries that were taken and have not ended
+        self.runs: dict[GroupRun, None] = {}  # under way, the oldest first
+        self.handed: deque[Item] = deque()  # taken, and for the next sender: a transport could not start them
+        self.pumping = False  # a turn of the pump is to come
         self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
         self.seen = 0  # answers at the last look whether there are any
         self.moved_at = 0.0
@@ -205,33 +107,83 @@ class Group:
             if queue.size and queue.credit > 0:
                 break
         else:
-            for queue, credit in zip(self.queues, _CREDIT, strict=True):
-                queue.credit = credit
-            for queue in self.queues:
-                if queue.size:
-                    break
-            else:
+            if (queue := self._next_round()) is None:  # type: ignore[assignment]
                 return None
-        gate = self.gate
-        if gate.state is not _OPEN or self.binding_gate.state is not _OPEN:
-            if not (gate.ready(now) and self.binding_gate.ready(now)):
-                return None
-            gate.admits(now)
-            self.binding_gate.admits(now)
-            probe = queue.best(self.rank)
-            probe[0].probe, probe[0].fresh = probe[1], True
-            self._took(queue, active)
-            return probe
+        if self.gate.state is not _OPEN or self.binding_gate.state is not _OPEN:
+            return self._probe(queue, now)
         queue.credit -= 1
-        self.active = active = active + 1
+        self.active = active = active + 1  # `claim`, without the call
         if active > self.peak:
             self.peak = active
         return queue.pop()
 
-    def _took(self, queue: LaneQueue, active: int) -> None:
+    def take_run(self, now: float, *, wary: bool) -> tuple[Lease, list[int]] | None:
+        """The same with as many of one lease as may go at once; one where a gate is not open or each must be asked about (`wary`)."""
+        room = self.limit - self.active
+        if room <= 0 or self.closing:
+            return None
+        for queue in self.queues:
+            if queue.size and queue.credit > 0:
+                break
+        else:
+            if (queue := self._next_round()) is None:  # type: ignore[assignment]
+                return None
+        if self.gate.state is not _OPEN or self.binding_gate.state is not _OPEN:
+            probe = self._probe(queue, now)
+            return None if probe is None else (probe[0], [probe[1]])
+        lease, positions = queue.pop_run(min(room, queue.credit), single=wary)
+        queue.credit -= len(positions)
+        self.claim(len(positions))
+        return lease, positions
+
+    def _next_round(self) -> LaneQueue | None:
+        """No lane with work has credit left: all have it again. The lane whose turn it is."""
+        for queue, credit in zip(self.queues, _CREDIT, strict=True):
+            queue.credit = credit
+        for queue in self.queues:
+            if queue.size:
+                return queue
+        return None
+
+    def _probe(self, queue: LaneQueue, now: float) -> Item | None:
+        """The delivery that is asked whether a gate that is not open may open, where one may go."""
+        if not (self.gate.ready(now) and self.binding_gate.ready(now)):
+            return None
+        self.gate.admits(now)
+        self.binding_gate.admits(now)
+        lease, position = queue.best(self.rank)
+        lease.probe, lease.fresh = position, True
         queue.credit -= 1
-        self.active = active + 1
-        self.peak = max(self.peak, self.active)
+        self.claim(1)
+        return lease, position
+
+    # -- what is under way
+
+    def claim(self, count: int) -> None:
+        """So many were taken."""
+        self.active = active = self.active + count
+        if active > self.peak:
+            self.peak = active
+
+    def end(self, count: int) -> None:
+        """So many have ended."""
+        self.active -= count
+
+    def answered(self, count: int, told: int, latency: float) -> None:
+        """So many answers came, `told` of them from the gateway; the limiter hears of one of each `sampled`."""
+        samples = -(self.answers // self.sampled)
+        self.answers += count
+        samples += self.answers // self.sampled
+        if samples and told:
+            self.limiter.answered(latency, self.sampled, min(samples, told))
+
+    def hold(self) -> None:
+        """Nothing more may be sent for now: what no sender has begun waits at the head of its queue."""
+        self.limit = 0
+        while self.handed:
+            lease, position = self.handed.pop()
+            self.end(1)
+            self.queues[lease.chunk.lane].put_back(lease, position)
 
     def other_waits(self, lease: Lease) -> bool:
         """Whether another notification than that of `lease` waits here."""
@@ -246,15 +198,23 @@ class Group:
     def wake(self) -> None:
         """Wake as many parked senders as there is work and room for."""
         room = self.limit - self.active
-        if not self.idle or room <= 0:
-            return
-        for _ in range(min(self.queued, room, len(self.idle))):
+        if self.idle and room > 0:
+            self.wake_for(min(self.queued, room))
+
+    def wake_for(self, count: int) -> int:
+        """Wake up to so many parked senders; how many."""
+        count = min(count, len(self.idle))
+        for _ in range(count):
             sender = self.idle.popleft()
             if not sender.done():
                 sender.set_result(None)
+        return count
 
     def drain(self) -> Iterator[Item]:
         """Take everything that waits: its gate has closed, or the engine is closing."""
+        while self.handed:
+            self.end(1)
+            yield self.handed.popleft()
         for queue in self.queues:
             yield from queue.drain()
 
@@ -265,3 +225,47 @@ class Group:
             sender = self.idle.popleft()
             if not sender.done():
                 sender.set_result(None)
+
+
+class RunOwner(Protocol):
+    """What hears of a run's answers."""
+
+    late: int
+    """Answers that came after their delivery was given up, or twice."""
+
+    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+        """See `Run`."""
+        ...
+
+
+class GroupRun(Run):
+    """A run under way: whose deliveries it has, and when it began (monotonic seconds)."""
+
+    __slots__ = ("begun", "lease", "of", "owner", "positions")
+
+    def __init__(
+        self, owner: RunOwner, of: Group, lease: Lease, positions: Sequence[int], moment: float, begun: float
+    ) -> None:
+        rows = lease.rows
+        first, last = positions[0], positions[-1]
+        own = rows[first : last + 1] if last - first == len(positions) - 1 else [rows[place] for place in positions]
+        prepared = lease.prepared
+        super().__init__(
+            prepared.message,
+            prepared.ids,
+            own,  # type: ignore[arg-type]  # what is queued has a row
+            owner.settle,
+            attempt=lease.chunk.attempt,
+            ttl=0 if prepared.once else int(prepared.expires_at - moment),
+            fresh=lease.fresh and lease.asks_fresh(first),
+        )
+        self.owner = owner
+        self.of = of
+        self.lease = lease
+        self.positions = positions
+        self.begun = begun
+
+    def drop(self, count: int) -> None:
+        """See `Run`."""
+        super().drop(count)
+        self.owner.late += count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.model import Notification
@@ -52,6 +54,7 @@ class Lease:
         "_retries",
         "accepted",
         "begun",
+        "careful",
         "chunk",
         "doubtful",
         "free",
@@ -87,6 +90,8 @@ class Lease:
         """Positions of a suspected chunk that are yet to be marked and sent, a part at a time."""
         self.outdated: frozenset[int] = frozenset()
         """Positions for whose endpoints a later notification of the same collapse key has been accepted."""
+        self.careful = chunk.attempt > 1
+        """Whether each delivery must be asked about before it goes: some are outdated, or it is a second attempt."""
         self.parked: list[int] = []
         self.stalled: list[int] = []
         self.release_at = 0.0
@@ -115,6 +120,11 @@ class Lease:
         """Whether this delivery goes over a connection that is known to be good: it decides about others, or has one attempt."""
         return position == self.probe or self.prepared.notification.repeat != "prefer_delivery"
 
+    def outdate(self, positions: Iterable[int]) -> None:
+        """For the endpoints of these a later notification of the same collapse key has been accepted."""
+        self.outdated = frozenset(positions)
+        self.careful = self.careful or bool(self.outdated)
+
     def delivery(self, position: int, now: float) -> Delivery:
         """What the transport is handed for this attempt."""
         row = self.rows[position]
@@ -125,10 +135,10 @@ class Lease:
 
     # -- how one delivery leaves: each takes it out of `left`, or keeps it there
 
-    def accept(self, position: int) -> None:
+    def accept(self, positions: Sequence[int]) -> None:
         """The usual end."""
-        self.accepted.append(position)
-        self.left -= 1
+        self.accepted += positions
+        self.left -= len(positions)
 
     def finish(self, position: int, state: DeliveryState, reason: str, *, attempted: bool) -> None:
         """Any final state."""

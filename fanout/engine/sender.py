@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ class Senders:
         """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
 
     async def run(self, group: Group) -> None:
-        """One sender: pull, send, settle, until the group is dismissed."""
+        """One sender: take, send, settle, until the group is dismissed, or nothing is handed to it any more by the pump."""
         work = self._work
         now = work.clock.now
         monotonic = work.clock.monotonic
@@ -65,7 +66,6 @@ class Senders:
         self._under_way[task] = begun_at
         loop = asyncio.get_running_loop()
         turns = 0
-        evidence = self.evidence
         try:
             while True:
                 turns += 1
@@ -73,8 +73,12 @@ class Senders:
                     # A transport that answers without waiting would keep the loop to itself.
                     await asyncio.sleep(0)
                 moment = now()
-                item = group.take(moment)
-                if item is None:
+                asked = False
+                if group.handed:
+                    item, asked = group.handed.popleft(), True  # by the pump, before it called `start`
+                elif work.start is not None:
+                    return
+                elif (item := group.take(moment)) is None:  # type: ignore[assignment]
                     if group.closing:
                         return
                     # A sender that waits keeps nothing alive: a lease has up to a thousand rows.
@@ -88,10 +92,10 @@ class Senders:
                 begun = monotonic()
                 try:
                     if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
-                        self._withhold(lease, position)
+                        self.withhold(lease, position)
                         group.no_verdict()
-                    elif (lease.outdated or work.wary or lease.chunk.attempt > 1) and self._waits(
-                        group, lease, position, moment, begun
+                    elif (
+                        (lease.careful or work.wary) and not asked and self.waits(group, lease, position, moment, begun)
                     ):
                         group.no_verdict()
                     else:
@@ -107,32 +111,45 @@ class Senders:
                             task.uncancel()  # the watchdog's doing, not the engine's: this attempt alone is over
                             outcome = Deferred("deadline of the engine", sent="unknown")
                         except Exception as error:
-                            outcome = self._fault(error)
+                            outcome = self.fault(error, "send")
                         group.answers = answers = group.answers + 1
                         if answers % group.sampled == 0 and not isinstance(outcome, Deferred):
                             group.limiter.answered(monotonic() - begun, group.sampled)
                         if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
-                            if not lease.accepted:
-                                evidence.unread.append(lease)
-                            lease.accept(position)
-                            group.gate.streak = 0
-                            if work.wary:
-                                work.proven(group, lease, position, moment)
+                            self.accept(group, lease, (position,))
                         else:
                             self.settle(group, lease, position, outcome, begun)
                 finally:
                     begun_at[0] = _IDLE
                     group.active -= 1
-                if not work.settler.awake:
-                    work.settler.wake()
-                elif not (group.active or lease.left):
-                    work.settler.answered()
-                if group.limit < 8:
-                    # Few are under way: the connection may just have been proven, and its capacity grown.
-                    work.adjust(group)
+                self.after(group, lease)
         finally:
             del self._under_way[task]
             group.senders -= 1
+
+    def accept(self, group: Group, lease: Lease, positions: Sequence[int]) -> None:
+        """The usual outcome, where no gate has anything to learn of it."""
+        if not lease.accepted:
+            self.evidence.unread.append(lease)
+        lease.accept(positions)
+        group.gate.streak = 0
+        if self._work.wary:
+            now = self._work.clock.now()
+            for position in positions:
+                self._work.proven(group, lease, position, now)
+
+    def after(self, group: Group, lease: Lease) -> None:
+        """Deliveries of a lease have ended: what waits for that goes on."""
+        work = self._work
+        if not work.settler.awake:
+            work.settler.wake()
+        elif not (group.active or lease.left):
+            work.settler.answered()
+        if group.limit < 8:
+            # Few are under way: the connection may just have been proven, and its capacity grown.
+            work.adjust(group)
+        elif work.start is not None:
+            work.pump.soon(group)
 
     def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome, begun: float) -> None:
         """Carry out what `decide` makes of an outcome. `begun` is when the attempt began, in monotonic seconds."""
@@ -182,7 +199,7 @@ class Senders:
                 gate = work.gates.of_scope(scope, group, lease.prepared.message.topic)
                 lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
 
-    def _waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
+    def waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
         """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""
         work = self._work
         if position in lease.outdated:
@@ -243,7 +260,7 @@ class Senders:
                 self._work.fault("A send outlived its deadline and was cancelled; the transport hangs.")
                 task.cancel()
 
-    def _withhold(self, lease: Lease, position: int) -> None:
+    def withhold(self, lease: Lease, position: int) -> None:
         prepared = lease.prepared
         if prepared.stopped:
             lease.stop(position, self._work.clock.now())
@@ -335,9 +352,10 @@ class Senders:
         self._guard.reset()
         self.evidence.mended()
 
-    def _fault(self, error: Exception) -> Outcome:
+    def fault(self, error: Exception, what: str) -> Outcome:
+        """What an exception that escaped from the transport's method `what` comes to."""
         name = type(error).__name__
-        self._work.fault(f"{name} escaped from send; a transport returns outcomes and raises nothing.", error)
+        self._work.fault(f"{name} escaped from {what}; a transport returns outcomes and raises nothing.", error)
         return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)
 
 

@@ -91,7 +91,7 @@ class Upkeep:
                     _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for work in self._works:
                 work.tick(self._clock.now())
-                work.senders.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
+                work.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
 
     async def extend(self) -> None:
         """Extend every lease of this worker."""

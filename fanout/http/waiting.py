@@ -33,11 +33,12 @@ class Waiting(NamedTuple):
 
 def least_used(connections: Sequence[Connection]) -> Connection | None:
     """The connection with the fewest requests under way, of those that take another."""
-    return min(
-        (each for each in connections if len(each.codec.streams) < each.limit),
-        key=lambda connection: len(connection.codec.streams),
-        default=None,
-    )
+    best, least = None, 1 << 60
+    for connection in connections:
+        load = len(connection.codec.streams)
+        if load < least and load < connection.limit:
+            best, least = connection, load
+    return best
 
 
 class WaitingRoom:

@@ -13,7 +13,7 @@ address or the user.
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -26,6 +26,7 @@ from fanout.plugin import (
     Misconfigured,
     Moved,
     Outcome,
+    Run,
     Throttled,
     Transport,
     Unavailable,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Traced", "traced"]
 
 _REASON_LIMIT = 64
+_MOST_CHOSEN = 10_000
+"""Sampled deliveries that may be on their way from `start` to `send`."""
 
 
 def traced(transport: Transport, ratio: float, *, context: Context, system: str) -> Transport:
@@ -83,6 +86,10 @@ class Traced:
         self._name = name
         self._attributes = attributes
         self._draw = rng.random
+        self._chosen: set[tuple[int, int]] = set()
+        """Of runs, what was sampled and is to come by `send`: deliveries by message and endpoint."""
+        if getattr(transport, "start", None) is not None:
+            self.start = self._start
         self.parse_address = transport.parse_address
         self.prepare = transport.prepare
         self.capacity = transport.capacity
@@ -99,9 +106,24 @@ class Traced:
     async def __aexit__(self, *exc: object) -> None:
         await self._transport.__aexit__(*exc)
 
+    def _start(self, run: Run) -> Sequence[int]:
+        """The transport's own `start`; sampled attempts are left to `send`."""
+        start: Callable[[Run], Sequence[int]] = self._transport.start  # type: ignore[attr-defined]
+        sampled = [index for index in range(len(run)) if self._draw() < self._ratio]
+        if not sampled:
+            return start(run)
+        if len(self._chosen) > _MOST_CHOSEN:
+            self._chosen.clear()  # what was never sent after all: its notification was cancelled, say
+        self._chosen.update((id(run.message), run.rows[index].id) for index in sampled)
+        others = [index for index in range(len(run)) if index not in set(sampled)]
+        return [*sampled, *([others[place] for place in start(run.part(others))] if others else ())]
+
     def send(self, message: Message, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
         """The transport's own coroutine, or for a sampled attempt one with a span around it."""
-        if self._draw() >= self._ratio:
+        key = (id(message), delivery.endpoint)
+        if key in self._chosen:
+            self._chosen.discard(key)
+        elif self._draw() >= self._ratio:
             return self._send(message, delivery)
         return self._sampled(message, delivery)
 

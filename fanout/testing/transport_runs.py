@@ -128,7 +128,7 @@ async def what_is_given_up_harms_no_other(subject: Subject, gateway: Gateway) ->
     arrived = gateway.requests
     begun = _Begun(subject, _devices(subject, 2))
     await bounded(gateway.arrived(arrived + 1), subject)
-    begun.run.give_up()
+    begun.run.give_up(begun.run.pending())
     for task in begun._tasks:
         task.cancel()
     stats: Callable[[], dict[str, int]] | None = getattr(subject.transport, "stats", None)

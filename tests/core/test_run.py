@@ -53,8 +53,25 @@ def test_each_index_is_handed_over_once_and_nothing_before_the_release(steps: li
     assert len(heard) == len(set(heard))
     assert not given_up & set(heard)
     assert run.late == said - len(heard)
-    assert set(run.give_up()) == set(range(8)) - given_up - set(heard)
+    assert set(run.pending()) == set(range(8)) - given_up - set(heard)
+    run.give_up(run.pending())
+    assert run.ended
     assert all(run.over(index) for index in range(8))
+
+
+def test_a_part_answers_for_the_run() -> None:
+    taken: list[tuple[list[int], list[int]]] = []
+    run = _run(6, taken)
+    part = run.part([5, 1, 2])
+    assert part.addresses == ["a5", "a1", "a2"]
+    assert part.delivery(0).id == run.delivery(5).id
+    run.give_up([1])
+    run.release()
+    assert [part.over(index) for index in range(3)] == [False, True, False]
+    part.accept([0, 1])
+    part.answer(2, Rejected("no"))
+    assert taken == [([5], []), ([], [2])]
+    assert run.late == 1
 
 
 def test_a_run_is_what_its_deliveries_are() -> None:

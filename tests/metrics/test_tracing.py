@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,18 @@ from opentelemetry.trace import SpanKind, StatusCode
 import fanout
 from fanout.bootstrap import SystemClock
 from fanout.metrics.tracing import traced
-from fanout.plugin import ACCEPTED, Address, Context, Delivery, Gone, Misconfigured, Notification, Unavailable
+from fanout.plugin import (
+    ACCEPTED,
+    Address,
+    Context,
+    Delivery,
+    EndpointRow,
+    Gone,
+    Misconfigured,
+    Notification,
+    Run,
+    Unavailable,
+)
 from fanout.testing.scripted import ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +145,32 @@ def test_without_opentelemetry_it_is_said_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(fanout.ConfigurationError, match="pip install opentelemetry-api"):
         wrapped(ScriptedTransport(), 0.5)
+
+
+class Starting(ScriptedTransport):
+    """Starts every run at once."""
+
+    def start(self, run: Run) -> Sequence[int]:
+        self.started = [row.id for row in run.rows]
+        run.accept(range(len(run)))
+        return []
+
+
+async def test_sampled_deliveries_of_a_run_go_by_send(spans: InMemorySpanExporter) -> None:
+    transport = Starting()
+    tracer = wrapped(transport, 0.2, seed=3)
+    taken: list[int] = []
+    async with tracer:
+        rows = [EndpointRow(n, f"phone-{n}", "", "", 0.0, 1, "active") for n in range(30)]
+        message = transport.prepare(Notification(id="n", title="T"))
+        run = Run(message, str, rows, lambda run, accepted, others: taken.extend(accepted))
+        left = tracer.start(run)
+        run.give_up(left)
+        run.release()
+        assert sorted([*taken, *left]) == list(range(30))
+        assert transport.started == taken
+        for index in left:
+            await tracer.send(message, run.delivery(index))
+    assert len(spans.get_finished_spans()) == len(left) > 2
+    assert {span.attributes["messaging.message.id"] for span in spans.get_finished_spans()} == set(map(str, left))  # type: ignore[index]
+    assert not hasattr(wrapped(ScriptedTransport(), 0.2), "start")

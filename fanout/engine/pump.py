@@ -1,0 +1,142 @@
+"""Send in runs: deliveries of one lease that are checked together, started by one call and settled by index.
+
+A run begins and ends in callbacks of the loop: no task, future or call per delivery. Where each delivery must be asked about (a gate
+that is not open, something narrower than a group in back-off, a second attempt) a run has one. What a transport cannot start at once
+goes to a sender, with its place among those under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from fanout.core.gate import GateState
+from fanout.core.outcome import ACCEPTED, Deferred, Outcome
+from fanout.core.run import Run
+from fanout.engine.group import Group, GroupRun
+
+if TYPE_CHECKING:
+    from fanout.engine.binding_state import BindingState
+    from fanout.engine.sender import Senders
+
+__all__ = ["Pump"]
+
+_OPEN = GateState.OPEN
+_TURN = 128
+"""Deliveries that one group takes in one turn of the loop: a millisecond or so."""
+
+
+class Pump:
+    """The runs of one binding."""
+
+    def __init__(self, work: BindingState, senders: Senders) -> None:
+        self._work = work
+        self._senders = senders
+        self._context = Context()
+        self._ended = False
+        self.late = 0
+        """Answers that came after their delivery was given up, or twice."""
+
+    def soon(self, group: Group) -> None:
+        """Start what waits in the group and may go, in a turn of the loop of its own."""
+        if not (group.pumping or self._ended) and group.active < group.limit and group.queued:
+            group.pumping = True
+            asyncio.get_running_loop().call_soon(self._turn, group, context=self._context)
+
+    def _turn(self, group: Group) -> None:
+        group.pumping = False
+        try:
+            taken = 0
+            while taken < _TURN and group.active < group.limit and group.queued:
+                count = self._next(group)
+                if not count:
+                    return
+                taken += count
+        except Exception as error:
+            self._work.fail(error)
+        else:
+            self.soon(group)
+
+    def _next(self, group: Group) -> int:
+        """Take a run, check it once and start it; how many deliveries it had."""
+        work = self._work
+        moment, begun = work.clock.now(), work.clock.monotonic()
+        if self._ended or (taken := group.take_run(moment, wary=work.wary)) is None:
+            return 0
+        lease, positions = taken
+        prepared = lease.prepared
+        if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
+            for position in positions:
+                self._senders.withhold(lease, position)
+        elif not ((lease.careful or work.wary) and self._senders.waits(group, lease, positions[0], moment, begun)):
+            self._start(GroupRun(self, group, lease, positions, moment, begun))
+            return len(positions)
+        group.no_verdict()
+        group.end(len(positions))
+        self._senders.after(group, lease)
+        return len(positions)
+
+    def _start(self, run: GroupRun) -> None:
+        group = run.of
+        group.runs[run] = None
+        start = self._work.start
+        assert start is not None
+        try:
+            left = run.give_up(start(run))
+        except Exception as error:
+            left = []
+            outcome = self._senders.fault(error, "start")
+            for index in run.pending():
+                run.answer(index, outcome)
+        group.handed.extend((run.lease, run.positions[index]) for index in left)
+        if run.ended:
+            group.runs.pop(run, None)
+        run.release()
+        if left:
+            self._work.send_handed(group)
+
+    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+        """Answers to a run, in a call of the transport's: what is wrong here is no fault of its own."""
+        assert isinstance(run, GroupRun)
+        try:
+            self._settle(run, accepted, others)
+        except Exception as error:
+            self._work.fail(error)
+
+    def _settle(self, run: GroupRun, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+        work, group, lease, positions = self._work, run.of, run.lease, run.positions
+        monotonic = work.clock.monotonic()
+        told = len(accepted) + sum(not isinstance(outcome, Deferred) for _, outcome in others)
+        group.answered(len(accepted) + len(others), told, monotonic - run.begun)
+        try:
+            if accepted and group.gate.state is _OPEN and work.gate.state is _OPEN:
+                self._senders.accept(group, lease, [positions[index] for index in accepted])
+            else:
+                others = [*((index, ACCEPTED) for index in accepted), *others]
+            for index, outcome in others:
+                self._senders.settle(group, lease, positions[index], outcome, run.begun)
+        finally:
+            group.end(len(accepted) + len(others))
+            if run.ended:
+                group.runs.pop(run, None)
+        self._senders.after(group, lease)
+
+    def watch(self, deadline: float) -> None:
+        """Give up what began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
+        outcome = Deferred("deadline of the engine", sent="unknown")
+        for group in list(self._work.groups.values()):
+            for run in [*takewhile(lambda run: run.begun < deadline, group.runs)]:
+                given_up = run.give_up(run.pending())
+                for _ in given_up:
+                    self._work.fault("A delivery of a run outlived its deadline and was given up; the transport hangs.")
+                self._settle(run, [], [(index, outcome) for index in given_up])
+
+    def end(self) -> None:
+        """Nothing more is started, and no answer is waited for: what was under way is left to its lease."""
+        self._ended = True
+        for group in self._work.groups.values():
+            for run in group.runs:
+                group.end(len(run.give_up(run.pending())))
+            group.runs.clear()

@@ -1,0 +1,254 @@
+"""The pump: deliveries go in runs, each delivery of a run ends once, and whatever a transport does with a run costs no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from rig import FAST, register, running
+
+from fanout.engine import Engine
+from fanout.engine.binding_state import BindingState
+from fanout.plugin import ACCEPTED, Delivery, Message, Notification, Outcome, Policy, Rejected, Run, Scope, Unavailable
+from fanout.testing.scripted import Script, ScriptedMessage, ScriptedTransport
+
+# What is stored, and how, does not depend on how deliveries are begun.
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", ["memory"], indirect=True)]
+
+SLOW = Policy(backoff_base=30.0, probe=30.0, request_timeout=30.0)
+
+
+class Runner(ScriptedTransport):
+    """Starts what `starts` says (all), and answers each index by the script, in a callback; `held` ones when the test says so."""
+
+    def __init__(self, script: Script | None = None, *, capacity: int = 1000) -> None:
+        super().__init__(*([script] if script else []), capacity=capacity)
+        self.runs: list[Run] = []
+        self.single: list[int] = []
+        self.hold = False
+
+    def start(self, run: Run) -> Sequence[int]:
+        self.runs.append(run)
+        return self.begin(run)
+
+    def begin(self, run: Run) -> Sequence[int]:
+        if not self.hold:
+            asyncio.get_running_loop().call_soon(self.answer, run)
+        return []
+
+    def answer(self, run: Run, indices: Sequence[int] | None = None) -> None:
+        for index in range(len(run)) if indices is None else indices:
+            message = run.message
+            assert isinstance(message, ScriptedMessage)
+            outcome = self.script(message, run.delivery(index))
+            assert isinstance(outcome, Outcome)
+            if outcome is ACCEPTED:
+                run.accept([index])
+            else:
+                run.answer(index, outcome)
+
+    async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        self.single.append(delivery.endpoint)
+        return await super().send(message, delivery)
+
+
+def work_of(engine: Engine) -> BindingState:
+    return engine._settler.works[0]
+
+
+async def broadcast(engine: Engine, count: int, **content: Any) -> Any:
+    await register(engine, "alice", *(f"phone-{n:03}" for n in range(count)))
+    return await engine.send(Notification(title="t", **content), "user:alice")
+
+
+def over(runner: Runner, **more: Any) -> Any:
+    return running(transports={("default", "push"): runner}, **{"policy": FAST, **more})
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def test_a_broadcast_goes_in_runs_and_without_a_task_for_each() -> None:
+    runner = Runner()
+    runner.hold = True
+    async with over(runner) as (engine, _):
+        tasks = len(asyncio.all_tasks())
+        receipt = await broadcast(engine, 100)
+        await until(lambda: sum(map(len, runner.runs)) == 100)
+        assert len(asyncio.all_tasks()) <= tasks
+        assert [len(run) for run in runner.runs] == [32, 32, 32, 4]
+        assert work_of(engine).under_way == 100
+        sent = [row for run in runner.runs for row in run.rows]
+        assert len({row.id for row in sent}) == 100
+        assert {(run.attempt, run.fresh, run.group) for run in runner.runs} == {(1, False, "")}
+        for run in runner.runs:
+            runner.answer(run)
+        assert (await receipt.wait(60)).counts == {"accepted": 100, "pending": 0} | (await receipt.wait(1)).counts
+        assert not runner.single
+        assert work_of(engine).under_way == 0
+        assert not any(group.runs for group in work_of(engine).groups.values())
+
+
+async def test_no_more_are_started_than_there_is_room_for() -> None:
+    runner = Runner(capacity=40)
+    runner.hold = True
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 100)
+        await until(lambda: sum(map(len, runner.runs)) == 40)
+        runner.answer(runner.runs[0], range(5))
+        await until(lambda: sum(map(len, runner.runs)) == 45)
+        runner.hold = False
+        for run in runner.runs:
+            runner.answer(run, run.pending())
+        assert (await receipt.wait(60)).counts["accepted"] == 100
+
+
+async def test_what_a_transport_cannot_start_goes_by_send() -> None:
+    class Half(Runner):
+        def begin(self, run: Run) -> Sequence[int]:
+            asyncio.get_running_loop().call_soon(self.answer, run, range(0, len(run), 2))
+            return range(1, len(run), 2)
+
+    runner = Half()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 50)
+        assert (await receipt.wait(60)).counts["accepted"] == 50
+        assert sorted(runner.single) == sorted(row.id for run in runner.runs for row in run.rows[1::2])
+        await until(lambda: not work_of(engine).senders._under_way)
+        assert work_of(engine).pump.late == 0
+
+
+async def test_an_answer_during_start_is_settled_behind_it() -> None:
+    class Hasty(Runner):
+        left: list[int]
+
+        def begin(self, run: Run) -> Sequence[int]:
+            lease = work_of(engine).leases[min(work_of(engine).leases)]
+            before = lease.left
+            self.answer(run)
+            self.left = [before - lease.left]
+            return []
+
+    runner = Hasty(lambda message, delivery: Rejected("no") if delivery.endpoint % 2 else ACCEPTED)
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 10)
+        counts = (await receipt.wait(60)).counts
+        assert counts["accepted"] + counts["rejected"] == 10
+        assert runner.left == [0]
+
+
+async def test_a_start_that_raises_costs_what_it_had_not_answered() -> None:
+    class Broken(Runner):
+        broken = True
+
+        def begin(self, run: Run) -> Sequence[int]:
+            if not self.broken:
+                return super().begin(run)
+            self.broken = False
+            self.answer(run, range(3))
+            raise ValueError("a plugin's fault")
+
+    runner = Broken()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 10)
+        assert (await receipt.wait(60)).counts["accepted"] == 10
+        assert work_of(engine).faults == 1
+        retried = [row.id for run in runner.runs[1:] for row in run.rows]
+        assert sorted(retried) == sorted(row.id for row in runner.runs[0].rows[3:])
+        assert {(len(run), run.attempt) for run in runner.runs[1:]} == {(1, 2)}, "each is asked about by itself"
+
+
+@pytest.mark.parametrize("left", [[0, 0, 3, 99, -1], 5, None])
+async def test_a_start_that_returns_nonsense_costs_nobody_else(left: Any) -> None:
+    class Nonsense(Runner):
+        def begin(self, run: Run) -> Sequence[int]:
+            if len(self.runs) > 1:
+                return super().begin(run)
+            nothing: Sequence[int] = left
+            self.answer(run, [index for index in range(len(run)) if not isinstance(left, list) or index not in left])
+            return nothing
+
+    runner = Nonsense()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 10)
+        assert (await receipt.wait(60)).counts["accepted"] == 10
+        assert work_of(engine).faults == (not isinstance(left, list))
+
+
+async def test_a_forgotten_delivery_is_given_up_alone_and_its_late_answer_is_dropped() -> None:
+    runner = Runner()
+    runner.hold = True
+    async with over(runner, policy=SLOW) as (engine, _):
+        await broadcast(engine, 10)
+        await until(lambda: bool(runner.runs))
+        work, run = work_of(engine), runner.runs[0]
+        runner.answer(run, range(9))
+        work.watch(work.clock.monotonic() + 1)
+        assert work.faults == 1
+        assert work.under_way == 0
+        assert run.over(9)
+        runner.answer(run, [9, 0])
+        assert work.pump.late == 2
+        (lease,) = work.leases.values()
+        assert len(lease.accepted) == 9
+        await until(lambda: not work.leases)
+
+
+async def test_a_refused_run_spends_attempts_and_a_closed_gate_is_probed_by_one() -> None:
+    runner = Runner(lambda message, delivery: Unavailable("unknown", Scope.GROUP, "down") if down else ACCEPTED)
+    down = True
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 40)
+        await until(lambda: len(runner.runs) > 3)
+        assert len(runner.runs[2]) == 1
+        assert runner.runs[2].fresh
+        down = False
+        await engine.resume_binding("push")
+        assert (await receipt.wait(60)).counts["accepted"] == 40
+
+
+async def test_what_was_cancelled_is_not_started() -> None:
+    runner = Runner(capacity=32)
+    runner.hold = True
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 100)
+        await until(lambda: len(runner.runs) == 1)
+        await engine.cancel(receipt.id)
+        runner.hold = False
+        runner.answer(runner.runs[0])
+        counts = (await receipt.wait(60)).counts
+        assert counts["accepted"] + counts["cancelled"] == 100
+        assert len(runner.runs) == 1
+
+
+async def test_leaving_gives_up_what_hangs_and_answers_afterwards_reach_nobody() -> None:
+    runner = Runner()
+    runner.hold = True
+    async with over(runner, drain_timeout=0.05) as (engine, _):
+        await broadcast(engine, 5)
+        await until(lambda: bool(runner.runs))
+        work = work_of(engine)
+    assert work.under_way == 0
+    runner.answer(runner.runs[0])
+    assert work.pump.late == 5
+
+
+async def test_a_fault_of_the_engine_in_an_answer_stops_the_engine_and_not_the_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = Runner()
+    runner.hold = True
+    async with over(runner) as (engine, _):
+        await broadcast(engine, 3)
+        await until(lambda: bool(runner.runs))
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("the engine's fault")
+
+        monkeypatch.setattr(work_of(engine).senders, "accept", broken)
+        runner.answer(runner.runs[0])
+        await until(lambda: engine.fault is not None)
