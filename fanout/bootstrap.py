@@ -33,6 +33,7 @@ from fanout.plugin import (
     TransportPlugin,
     clock_of,
 )
+from fanout.plugin.storage import unfit
 from fanout.registry import Registry
 
 __all__ = [
@@ -206,8 +207,10 @@ class _Hand:
             return f"{value[0].name}:{value[1]}"
         if isinstance(value, type) or not hasattr(value, "lease"):
             return value
-        self._check("storage", value, _STORAGE)
         made: Any = value
+        if problem := unfit(made):
+            raise UsageError(f"storage is a {type(value).__name__} {problem}")
+        self._once("storage", value)
         self.given["storage"] = StoragePlugin(name="object", factory=lambda location, context: made)
         return f"object:{type(value).__name__}"
 
@@ -239,13 +242,15 @@ class _Hand:
             raise UsageError(
                 f"{place} is a {type(value).__name__} without {', '.join(missing)}: see fanout.plugin for what it has to have."
             )
+        self._once(place, value)
+
+    def _once(self, place: str, value: object) -> None:
         if id(value) in self._seen:
             raise UsageError(f"{place} is the same object as {self._seen[id(value)]}: give each an object of its own.")
         self._seen[id(value)] = place
 
 
 _TRANSPORT = ("__aenter__", "__aexit__", "parse_address", "prepare", "capacity", "send", "check")
-_STORAGE = ("__aenter__", "__aexit__", "shared", "register", "put", "lease", "settle")
 
 
 def make_settings(

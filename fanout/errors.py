@@ -18,6 +18,7 @@ __all__ = [
     "InvalidMessage",
     "MessageTooLarge",
     "NotFound",
+    "PartAbsent",
     "PluginError",
     "StorageAbsent",
     "StorageError",
@@ -114,6 +115,10 @@ def problem_of(check: Callable[[], object], kind: type[FanoutError] = Configurat
     except kind as error:
         return str(error)
     return ""
+
+
+class PartAbsent(ConfigurationError):
+    """The configured storage lacks an optional part of the contract that the call needs. Nothing was done."""
 
 
 class PluginError(FanoutError):

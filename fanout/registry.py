@@ -14,7 +14,17 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Literal, TypeAlias
 
 from fanout.errors import ConfigurationError, PluginError
-from fanout.plugin import API, Context, Storage, StorageContext, StoragePlugin, Transport, TransportPlugin
+from fanout.plugin import (
+    API,
+    OLDEST_TRANSPORT,
+    Context,
+    Storage,
+    StorageContext,
+    StoragePlugin,
+    Transport,
+    TransportPlugin,
+)
+from fanout.plugin.storage import unfit
 
 __all__ = ["PluginInfo", "Registry"]
 
@@ -121,6 +131,8 @@ class Registry:
         scheme, _, location = text.partition(":")
         factory = self.resolve("storage", scheme, self.storage(scheme).factory)
         storage: Storage = factory(location, context)
+        if problem := unfit(storage):
+            raise PluginError(f"The storage {scheme} makes a {type(storage).__name__} {problem}")
         return storage
 
     def lacking(self, info: PluginInfo) -> str:
@@ -210,7 +222,8 @@ def _flaw(kind: Kind, found: object) -> str:
     wanted = _DESCRIPTORS[kind]
     if not isinstance(found, wanted):
         return f"its entry point names a {type(found).__name__}, not a {wanted.__name__}; install a release that does."
-    if found.api != API:
+    oldest = OLDEST_TRANSPORT if kind == "transport" else API
+    if not oldest <= found.api <= API:
         return (
             f"it is written for level {found.api} of the plugin contract and this fanout has level {API}; "
             f"install a release of it for level {API}."

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from fanout.core.given import reserved_in
 from fanout.core.records import EndpointFilter
-from fanout.plugin import Storage
+from fanout.plugin import Storage, fleet_of, has_part
 
 __all__ = ["reserved_tags", "strangers"]
 
@@ -20,9 +20,9 @@ _PATIENCE = 10.0
 
 async def strangers(storage: Storage, known: Collection[str]) -> list[str]:
     """The bindings, as app/binding, that live workers serve and `known` has not."""
-    if not storage.shared:
+    if not storage.shared or not has_part(storage, "fleet"):
         return []
-    served = {name for note in await storage.fleet.workers(time.time()) for name in note.bindings}
+    served = {name for note in await fleet_of(storage).workers(time.time()) for name in note.bindings}
     return sorted(served.difference(known))
 
 

@@ -6,7 +6,7 @@ All times are UNIX seconds as floats. A chunk's deliveries are named by their in
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
@@ -19,12 +19,14 @@ __all__ = [
     "Backlog",
     "Chunk",
     "Control",
+    "EndpointColumns",
     "EndpointFilter",
     "EndpointGone",
     "EndpointRow",
     "Event",
     "Expired",
     "GateNote",
+    "LeaseRequest",
     "Put",
     "Release",
     "RetryRow",
@@ -119,6 +121,34 @@ class EndpointRow(NamedTuple):
     held_until: float = 0.0
 
 
+class EndpointColumns(NamedTuple):
+    """Endpoints column by column: each field has one value for each endpoint, as `EndpointRow` has it."""
+
+    id: Sequence[int]
+    address: Sequence[str]
+    kind: Sequence[str]
+    group: Sequence[str]
+    registered_at: Sequence[float]
+    generation: Sequence[int]
+    state: Sequence[str]
+    held_until: Sequence[float]
+
+    def rows(self) -> list[EndpointRow]:
+        """The same row by row."""
+        return list(map(EndpointRow._make, zip(*self, strict=True)))
+
+
+class LeaseRequest(NamedTuple):
+    """The arguments of one `lease`: by whom, of what, how many deliveries, and until when (UNIX seconds)."""
+
+    worker: str
+    app: str
+    binding: str
+    lane: int
+    limit: int
+    until: float
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A notification as storage holds it, for preparing it anew. `stopped` is why nothing more of it may be sent."""
@@ -140,8 +170,8 @@ class Chunk:
 
     `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
     `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
-    such group marked first. `rows` is what `resolve` answers for `ids` at this moment, in their order, and `stored` what `notification`
-    answers, where storage has them at hand; None where it is to be asked.
+    such group marked first. `rows` is what `resolve` answers for `ids` at this moment, in their order, or `columns` the same by column, and
+    `stored` what `notification` answers, where storage has them at hand; None where it is to be asked.
     """
 
     id: int
@@ -156,6 +186,7 @@ class Chunk:
     states: bytes
     part: int = 0
     rows: list[EndpointRow] | None = field(default=None, compare=False)
+    columns: EndpointColumns | None = field(default=None, compare=False)
     stored: Stored | None = field(default=None, compare=False)
 
 

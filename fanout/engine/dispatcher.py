@@ -221,6 +221,9 @@ class Dispatcher:
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
+        for chunk in chunks:
+            if chunk.columns is not None:
+                chunk.rows = chunk.columns.rows()
         rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
         if any(chunk.rows is None for chunk in chunks):
             # What is leased is in hand: were it dropped here, it would stand still until the lease runs out.

@@ -12,7 +12,7 @@ from fanout.core.feed import FeedItem, FeedQuery
 from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import EndpointFilter, Event
 from fanout.engine.acting import audit
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Clock, Storage, feed_of, has_part
 
 __all__ = ["erase", "export"]
 
@@ -51,7 +51,7 @@ async def _records(
         devices.append(endpoint.id)
         yield _endpoint(endpoint, await _taken_over(storage, endpoint))
     check()
-    for subscription in await storage.feed.subscriptions(app, user):
+    for subscription in await feed_of(storage).subscriptions(app, user) if has_part(storage, "feed") else ():
         yield {
             "kind": "subscription",
             "id": subscription.id,
@@ -66,9 +66,10 @@ async def _records(
             "endpoint_state": subscription.endpoint_state,
         }
     check()
-    yield {"kind": "seen", "number": (await storage.feed.counts(app, user, clock.now())).seen}
-    async for item in _items(storage, check, clock, app, user):
-        yield _item(item)
+    if has_part(storage, "feed"):
+        yield {"kind": "seen", "number": (await feed_of(storage).counts(app, user, clock.now())).seen}
+        async for item in _items(storage, check, clock, app, user):
+            yield _item(item)
     position: int | None = 0
     while position is not None:
         check()
@@ -138,7 +139,7 @@ async def _items(
     after = 0
     while True:
         check()
-        page = await storage.feed.read(app, user, FeedQuery(after=after, status=None, limit=_ITEMS), clock.now())
+        page = await feed_of(storage).read(app, user, FeedQuery(after=after, status=None, limit=_ITEMS), clock.now())
         for item in page.items:
             yield item
         if not page.more or page.seq <= after:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fanout.core.fleet import SharedToken, fair
 from fanout.engine.signal import Signal
-from fanout.plugin import Clock, Divided, Storage
+from fanout.plugin import Clock, Divided, Storage, fleet_of
 
 __all__ = ["FleetLink"]
 
@@ -48,11 +48,11 @@ class FleetLink:
     async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
         """See `Fleetwide`."""
         now = self._clock.now()
-        standing = await self._storage.fleet.token(name, now, offer=offer, spacing=spacing)
+        standing = await fleet_of(self._storage).token(name, now, offer=offer, spacing=spacing)
         if standing is None or not standing.from_the_future(now):
             return standing
         # Where there is another, that one takes its place, for everybody.
-        return None if offer is None else await self._storage.fleet.token(name, now, offer=offer)
+        return None if offer is None else await fleet_of(self._storage).token(name, now, offer=offer)
 
     # -- the engine's side
 
@@ -75,7 +75,7 @@ class FleetLink:
             rate.parts = [ref for ref in rate.parts if ref() is not None]
             demands = [part.demand() for part in parts]
             held = rate.held
-            rate.held = await self._storage.fleet.share(
+            rate.held = await fleet_of(self._storage).share(
                 worker, name, rate=rate.rate, held=held, demand=sum(demands), now=now
             )
             for part, share in zip(parts, fair(rate.held, demands), strict=True):

@@ -31,7 +31,7 @@ from fanout.engine.strays import Strays
 from fanout.engine.watch import ClockWatch
 from fanout.engine.yielding import Yielding
 from fanout.errors import StorageError
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Clock, Storage, fleet_of
 
 __all__ = ["Membership"]
 
@@ -70,6 +70,8 @@ class Membership:
         self._storage = storage
         self._works = works
         self._active = storage.shared and bindings is not None
+        if self._active:
+            fleet_of(storage)  # refused here where there is none: rates and tokens are shared through it
         self._note = WorkerNote(
             id=worker,
             host=cleaned(socket.gethostname()),
@@ -141,7 +143,7 @@ class Membership:
         if self._active:
             self.ended = True
             with contextlib.suppress(StorageError):
-                await self._storage.fleet.leave(self._note.id)
+                await fleet_of(self._storage).leave(self._note.id)
 
     async def _round(self, *, short: bool = False) -> None:
         monotonic, now = self._clock.monotonic(), self._clock.now()
@@ -185,7 +187,7 @@ class Membership:
 
     async def _beat(self, monotonic: float, now: float) -> None:
         lapsed = monotonic >= self.pulse.heartbeat_deadline
-        known = await self._storage.fleet.beat(self._note, now, now + self._life)
+        known = await fleet_of(self._storage).beat(self._note, now, now + self._life)
         self._beaten = monotonic
         if lapsed or not known:
             # Others may have taken over what was held here: what is left of it is to be learned before any of it is believed.
@@ -208,7 +210,7 @@ class Membership:
 
     async def _bury(self, now: float) -> None:
         """`now` is as old as this round, so that nobody is buried for a beat that came while it lasted."""
-        buried = await self._storage.fleet.bury(now)
+        buried = await fleet_of(self._storage).bury(now)
         for worker in buried:
             _log.warning("The worker %s has not been heard of for %g s: its leases are taken over.", worker, self._life)
         if buried:

@@ -25,7 +25,7 @@ from fanout.engine.settler import Settler
 from fanout.engine.upkeep import Upkeep
 from fanout.engine.waiters import Waiters
 from fanout.errors import NotFound
-from fanout.plugin import Clock, Diagnosis, Storage, Transport
+from fanout.plugin import Clock, Diagnosis, Storage, Transport, fleet_of
 
 __all__ = ["Operations"]
 
@@ -221,7 +221,7 @@ class Operations:
         """The workers that share the database, also those whose heartbeat has run out; none where no other process can
         share it."""
         self.ensure_open()
-        return await self.storage.fleet.workers(self._clock.now())
+        return await fleet_of(self.storage).workers(self._clock.now())
 
     async def erase_user(self, user: str, *, app: str = "default") -> int:
         """Forget a user at once, everywhere: endpoints, feed, and the deliveries queued for the user alone.

@@ -50,6 +50,10 @@ class PutNotifier:
         self._upkeep: Upkeep
         self._concerned: dict[str, list[Dispatcher]] = {}
 
+    @property
+    def _inbox(self) -> Inbox | None:
+        return getattr(self._storage, "inbox", None)
+
     def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, upkeep: Upkeep) -> Self:
         """Whom `announce` tells."""
         self._dispatchers, self._live, self._settler, self._upkeep = dispatchers, live, settler, upkeep
@@ -103,7 +107,7 @@ class PutNotifier:
 
     async def enqueue(self, connection: object, request: Request) -> Put:
         """Put a request into the transaction of `connection`. Raises `UsageError` where the storage has no inbox."""
-        inbox = self._storage.inbox
+        inbox = self._inbox
         if inbox is None:
             raise UsageError(
                 'connection= needs a database that the host\'s transactions reach too: use storage = "postgresql://…", or leave it out.'
@@ -112,7 +116,7 @@ class PutNotifier:
 
     async def run(self) -> None:
         """Take what is committed into the inbox, where there is one."""
-        inbox = self._storage.inbox
+        inbox = self._inbox
         while inbox is not None:
             await self._upkeep.arrived.wait(_POLL)
             inbox.pending = False

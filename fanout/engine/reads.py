@@ -8,7 +8,19 @@ from fanout.core.fleet import WorkerNote
 from fanout.core.model import Endpoint
 from fanout.core.records import Backlog, Control, EndpointFilter, Event
 from fanout.engine import listing
-from fanout.plugin import Access, Clock, Feed, Storage, Transport, clock_of
+from fanout.plugin import (
+    Access,
+    Clock,
+    Feed,
+    Storage,
+    Transport,
+    access_of,
+    clock_of,
+    feed_of,
+    fleet_of,
+    has_part,
+)
+from fanout.plugin.storage import Part
 
 __all__ = ["Reads"]
 
@@ -56,15 +68,19 @@ class Reads:
 
     # -- facets
 
+    def has(self, part: Part) -> bool:
+        """Whether storage has that optional part."""
+        return has_part(self._storage, part)
+
     @property
     def feed(self) -> Feed:
-        """The feed: items, subscriptions, counts."""
-        return self._storage.feed
+        """The feed: items, subscriptions, counts. Raises `PartAbsent`."""
+        return feed_of(self._storage)
 
     @property
     def access(self) -> Access:
-        """Keys and host names that are kept in the database."""
-        return self._storage.access
+        """Keys and host names that are kept in the database. Raises `PartAbsent`."""
+        return access_of(self._storage)
 
     # -- pages
 
@@ -103,5 +119,5 @@ class Reads:
         return await self._storage.backlog(app)
 
     async def workers(self, now: float) -> list[WorkerNote]:
-        """The workers of the database at `now` (UNIX seconds), those whose heartbeat has run out among them."""
-        return await self._storage.fleet.workers(now)
+        """The workers of the database at `now` (UNIX seconds), those whose heartbeat has run out among them. Raises `PartAbsent`."""
+        return await fleet_of(self._storage).workers(now)

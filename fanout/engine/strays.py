@@ -9,7 +9,7 @@ from fanout.core.fleet import strays
 from fanout.core.records import Release, Settlement
 from fanout.core.states import Waiting
 from fanout.engine.binding_state import BindingState
-from fanout.plugin import Storage
+from fanout.plugin import Storage, fleet_of
 
 __all__ = ["Strays"]
 
@@ -37,7 +37,7 @@ class Strays:
 
     async def _look(self, now: float) -> None:
         before = self._in_hand()
-        named = await self._storage.fleet.holdings(self._worker, now)
+        named = await fleet_of(self._storage).holdings(self._worker, now)
         calls = {(place, work.asked) for place, work in enumerate(self._works) if work.asking}
         lost, self._awaited = strays(named, before | self._in_hand(), self._awaited, calls)
         for work in self._works:

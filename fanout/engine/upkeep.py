@@ -16,7 +16,7 @@ from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.engine.watch import ClockWatch
 from fanout.errors import ContentRefused
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Clock, Inbox, Storage
 
 __all__ = ["Upkeep"]
 
@@ -98,12 +98,8 @@ class Upkeep:
         leases = [(work, lease) for work in self._works for lease in work.leases.values() if not lease.lost]
         if not leases:
             return
-        until = self._clock.monotonic() + self._policy.lease
-        lost = set(
-            await self._storage.extend(
-                [(lease.chunk.id, lease.chunk.epoch) for _, lease in leases], self._clock.now() + self._policy.lease
-            )
-        )
+        until, ends = self._clock.monotonic() + self._policy.lease, self._clock.now() + self._policy.lease
+        lost = set(await self._storage.extend([(lease.chunk.id, lease.chunk.epoch, ends) for _, lease in leases]))
         for work, lease in leases:
             if lease.chunk.id in lost:
                 lease.lose()
@@ -168,7 +164,8 @@ class Upkeep:
     async def _look_around(self) -> None:
         await self._look_at_clock()
         changes = await self._storage.changes()
-        if self._storage.inbox is not None and self._storage.inbox.pending:
+        inbox: Inbox | None = getattr(self._storage, "inbox", None)
+        if inbox is not None and inbox.pending:
             self.arrived.set()
         incarnation = getattr(self._storage, "incarnation", 0)
         if incarnation != self._incarnation:

@@ -8,7 +8,7 @@ from fanout.core.states import Waiting
 from fanout.core.window import excess
 from fanout.engine.binding_state import BindingState
 from fanout.engine.lease import Lease
-from fanout.plugin import Clock, Storage
+from fanout.plugin import Clock, Storage, fleet_of
 
 __all__ = ["Yielding"]
 
@@ -32,7 +32,7 @@ class Yielding:
         if not over:
             return
         others = [
-            each for each in await self._storage.fleet.workers(now) if each.id != self._worker and each.until > now
+            each for each in await fleet_of(self._storage).workers(now) if each.id != self._worker and each.until > now
         ]
         for work, count in over:
             if any(f"{work.app}/{work.binding}" in each.bindings and not each.leases for each in others):

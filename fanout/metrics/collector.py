@@ -77,7 +77,7 @@ class _Asked:
         apps = dict.fromkeys(app for app, _ in engine.transports)
         stored = {app: Stored(await reads.outstanding(app), await reads.backlog(app)) for app in apps}
         workers = None
-        if reads.shared:
+        if reads.shared and reads.has("fleet"):
             now = observe(engine).now
             notes = await reads.workers(now)
             workers = sum(not outlived(note.seen_at, note.until, now) for note in notes)

@@ -52,12 +52,14 @@ from fanout.core.records import (
     Backlog,
     Chunk,
     Control,
+    EndpointColumns,
     EndpointFilter,
     EndpointGone,
     EndpointRow,
     Event,
     Expired,
     GateNote,
+    LeaseRequest,
     Put,
     Release,
     RetryRow,
@@ -78,6 +80,7 @@ from fanout.errors import (
     ContentRefused,
     InvalidMessage,
     MessageTooLarge,
+    PartAbsent,
     StorageError,
     StorageFull,
     StorageRefused,
@@ -87,12 +90,24 @@ from fanout.errors import (
 )
 from fanout.plugin.access import Access
 from fanout.plugin.allowed import AllowedHost
-from fanout.plugin.base import API, Clock
+from fanout.plugin.base import API, OLDEST_TRANSPORT, Clock
+from fanout.plugin.control import ControlPart
+from fanout.plugin.directory import DirectoryPart
 from fanout.plugin.feed import Feed
 from fanout.plugin.fleet import Fleet
 from fanout.plugin.inbox import Inbox
+from fanout.plugin.queue import PutAndLease, QueuePart
 from fanout.plugin.sealing import Seal, Sealer, SealRecord, new_address_key, place_of
-from fanout.plugin.storage import Storage, StorageContext, StoragePlugin, clock_of
+from fanout.plugin.storage import (
+    Storage,
+    StorageContext,
+    StoragePlugin,
+    access_of,
+    clock_of,
+    feed_of,
+    fleet_of,
+    has_part,
+)
 from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Question, Transport, TransportPlugin
 
 if TYPE_CHECKING:
@@ -132,6 +147,7 @@ __all__ = [
     "DOUBT",
     "FINAL_STATES",
     "LANES",
+    "OLDEST_TRANSPORT",
     "RETRY",
     "Accepted",
     "Access",
@@ -150,13 +166,16 @@ __all__ = [
     "ContentRefused",
     "Context",
     "Control",
+    "ControlPart",
     "Deferred",
     "Delivery",
     "DeliveryState",
     "Diagnosis",
+    "DirectoryPart",
     "Divided",
     "Egress",
     "Endpoint",
+    "EndpointColumns",
     "EndpointFilter",
     "EndpointGone",
     "EndpointRow",
@@ -189,6 +208,7 @@ __all__ = [
     "Inbox",
     "InvalidMessage",
     "KeyPair",
+    "LeaseRequest",
     "Message",
     "MessageTooLarge",
     "Misconfigured",
@@ -197,12 +217,15 @@ __all__ = [
     "Notification",
     "NotificationState",
     "Outcome",
+    "PartAbsent",
     "Policy",
     "PoolSettings",
     "PoolStats",
     "Proxy",
     "Put",
+    "PutAndLease",
     "Question",
+    "QueuePart",
     "Registration",
     "Rejected",
     "Release",
@@ -247,13 +270,17 @@ __all__ = [
     "Unavailable",
     "Waiting",
     "WorkerNote",
+    "access_of",
     "certificate_alert",
     "client_tls",
     "clock_of",
     "compact",
     "direct",
     "egress_of",
+    "feed_of",
     "fetch_token",
+    "fleet_of",
+    "has_part",
     "literal",
     "new_address_key",
     "parse_http_date",

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["API", "Clock"]
+__all__ = ["API", "OLDEST_TRANSPORT", "Clock"]
 
-API = 1
-"""The level of the contracts in this module. A descriptor states the level that it was written for."""
+API = 2
+"""The level of the contracts in this module. A descriptor states the level that it was written for.
+
+Level 2: a storage has parts (`Storage`), and `extend` a deadline for each lease; a transport may have `start`.
+"""
+OLDEST_TRANSPORT = 1
+"""The lowest level of a transport that is used as it is: what came since is optional."""
 
 
 class Clock(Protocol):

@@ -79,7 +79,9 @@ class Service:
         self.lag = LoopLag()
         self._rates = Rates()
         self.security = SecurityEvents()
-        self.granted = Granted(engine.reads.access, clock, lambda: engine.apps, self._signers_ended)
+        self.granted = Granted(
+            engine.reads.access if engine.reads.has("access") else None, clock, lambda: engine.apps, self._signers_ended
+        )
         """The keys and host names in the database."""
         self._stack: AsyncExitStack | None = None
         self.feed_is_hosts = False

@@ -23,6 +23,7 @@ from fanout.errors import (
     ContentRefused,
     EngineClosed,
     NotFound,
+    PartAbsent,
     StorageError,
     StorageFull,
     UsageError,
@@ -118,6 +119,8 @@ def problem_of(error: BaseException) -> Problem:
         case StorageError() | EngineClosed():
             _log.error("Not done: %s", error)
             return Problem(503, CODES[503], "Nothing can be stored or read now: try again.", _RETRY)
+        case PartAbsent():
+            return Problem(501, CODES[501], str(error))
         case UsageError():
             return Problem(400, CODES[400], str(error))
         case _:

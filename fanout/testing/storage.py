@@ -9,14 +9,17 @@ It needs no test framework: every check is an async function that raises `Assert
     @pytest.mark.parametrize("name", CHECKS)
     async def test_law(name: str) -> None:
         await run_check(name, my_maker)
+
+A storage without an optional part says so: `check_storage(my_maker, without={"feed"})`, and `checks(without={"feed"})` names what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType, ModuleType
 
 from fanout.errors import FanoutError
+from fanout.plugin import has_part
 from fanout.testing import (
     storage_access,
     storage_audit,
@@ -37,9 +40,9 @@ from fanout.testing import (
     storage_subscriptions,
     storage_turns,
 )
-from fanout.testing.storage_kit import Kit, Maker
+from fanout.testing.storage_kit import Kit, Maker, law
 
-__all__ = ["CHECKS", "Kit", "Maker", "check_storage", "run_check"]
+__all__ = ["CHECKS", "Kit", "Maker", "check_storage", "checks", "run_check"]
 
 Check = Callable[[Kit], Awaitable[None]]
 
@@ -71,6 +74,19 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
     )
 )
 """Every check by its name. Each opens its own storage and leaves nothing behind."""
+_NEEDS: Mapping[str, Collection[str]] = {
+    "feed": _checks(
+        storage_feed, storage_counts, storage_bursts, storage_repeats, storage_subscriptions, storage_erase
+    ).keys(),
+    "fleet": _checks(storage_fleet).keys(),
+    "access": _checks(storage_access).keys(),
+}
+"""The checks that need an optional part. What is erased is looked for in the feed too."""
+
+
+def checks(*, without: Collection[str] = ()) -> list[str]:
+    """The names of the checks for a storage without these optional parts: `feed`, `fleet`, `access`."""
+    return [name for name in CHECKS if not any(name in _NEEDS[part] for part in without)]
 
 
 async def run_check(name: str, maker: Maker, again: Maker | None = None) -> None:
@@ -86,12 +102,17 @@ async def run_check(name: str, maker: Maker, again: Maker | None = None) -> None
         raise AssertionError(f"{name}: an answer holds more or fewer values than it must ({error})") from error
 
 
-async def check_storage(maker: Maker, again: Maker | None = None) -> None:
-    """Run every check. Raises `AssertionError` that names the check and the law it found broken.
+async def check_storage(maker: Maker, again: Maker | None = None, *, without: Collection[str] = ()) -> None:
+    """Run every check for a storage without these optional parts, which it must not have. Raises `AssertionError` that names the check and the law it found broken.
 
     `maker` is called with a `StorageContext` and answers with an async context manager of a fresh, empty storage. `again`, for
     a storage that outlives its opener, opens the database that `maker` made last once more: beside it (where `shared` is True)
     or after it was closed. Without it, what needs a second opener is not checked.
     """
-    for name in CHECKS:
+    async with Kit(maker).open() as storage:
+        for part in ("feed", "fleet", "access"):
+            has = has_part(storage, part)
+            law(has == (part not in without), f"parts: {part} is {'there' if has else 'absent'}: say so with `without`")
+        law(not storage.shared or "fleet" not in without, "parts: a storage that several processes share has a fleet")
+    for name in checks(without=without):
         await run_check(name, maker, again)

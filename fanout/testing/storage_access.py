@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fanout.core.access import Grant
+from fanout.plugin import access_of
 from fanout.testing.storage_kit import T0, Kit, law
 
 __all__ = ["grants_stand_until_they_are_revoked", "grants_survive_reopening", "uses_of_grants_are_kept"]
@@ -18,7 +19,7 @@ _HOST = Grant(id="push.example.com", app="shop", kind="host", expires_at=T0 + 36
 async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
     """A grant is of one app, stands once, and is gone when it is revoked; a line of the event log says so, with no proof in it."""
     async with kit.open() as storage:
-        access = storage.access
+        access = access_of(storage)
         law(await access.grants() == [], "at first there is none")
         law(await access.grant(_HOST, T0 + 1.25, by="shell"), "one that is new is entered")
         law(await access.grant(replace(_CALLER, used_at=T0, made_at=T0), T0 + 2.5, by="fedcba987654"), "and another")
@@ -52,7 +53,7 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
 async def uses_of_grants_are_kept(kit: Kit) -> None:
     """The latest use of each is kept, in whatever order processes write them; a use of what was revoked brings nothing back."""
     async with kit.open() as storage:
-        access = storage.access
+        access = access_of(storage)
         await access.grant(_CALLER, T0, by="shell")
         await access.grant(_HOST, T0, by="shell")
         await access.used({_CALLER.id: T0 + 20.5, "none": T0 + 1})
@@ -71,18 +72,18 @@ async def grants_survive_reopening(kit: Kit) -> None:
     if kit.again is None:
         return
     async with kit.open() as storage:
-        await storage.access.grant(_CALLER, T0, by="shell")
-        await storage.access.grant(_HOST, T0, by="shell")
-        await storage.access.revoke("shop", _HOST.id, T0 + 1, by="shell")
+        await access_of(storage).grant(_CALLER, T0, by="shell")
+        await access_of(storage).grant(_HOST, T0, by="shell")
+        await access_of(storage).revoke("shop", _HOST.id, T0 + 1, by="shell")
         shared = storage.shared
         if shared:
             async with kit.open_again() as other:
-                law(await other.access.grants() == [replace(_CALLER, made_at=T0)], "another process reads them")
-                law(await other.access.revoke("default", _CALLER.id, T0 + 2, by="shell"), "and revokes")
-            law(await storage.access.grants() == [], "what is then revoked for all")
+                law(await access_of(other).grants() == [replace(_CALLER, made_at=T0)], "another process reads them")
+                law(await access_of(other).revoke("default", _CALLER.id, T0 + 2, by="shell"), "and revokes")
+            law(await access_of(storage).grants() == [], "what is then revoked for all")
     if not shared:
         async with kit.open_again() as again:
-            law(await again.access.grants() == [replace(_CALLER, made_at=T0)], "they are there after it")
+            law(await access_of(again).grants() == [replace(_CALLER, made_at=T0)], "they are there after it")
 
 
 def _told(grant: Grant) -> dict[str, object]:

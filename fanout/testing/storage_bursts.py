@@ -8,7 +8,7 @@ from fanout.core.cursor import Cursor
 from fanout.core.feed import CURSOR_SLOT, FeedBulk, FeedChange, FeedPost, FeedQuery, FeedWritten
 from fanout.core.model import Target
 from fanout.core.records import Put, Submission
-from fanout.plugin import Storage
+from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import enter, ids, posting, read
 from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, submission
 
@@ -89,7 +89,7 @@ async def feed_changes_are_gathered(kit: Kit) -> None:
         await storage.register([device("alice", "1")], T0)
         item = await enter(storage, posting())
         await lease_all(storage)
-        identity = await storage.feed.identity()
+        identity = await feed_of(storage).identity()
 
         async def change(now: float, *, read: bool) -> tuple[Put, bytes]:
             (put,) = await storage.put([_changed(item.id, now, read=read, due=now + 5)], now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fanout.core.counts import Counts
 from fanout.core.feed import FeedChange
 from fanout.core.model import Target
-from fanout.plugin import Storage
+from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import alter, enter, posting
 from fanout.testing.storage_kit import T0, Kit, device, law
 
@@ -13,14 +13,14 @@ __all__ = ["feed_counts_what_is_new", "feed_counts_what_is_unread"]
 
 
 async def _counted(storage: Storage, user: str = "alice", now: float = T0, app: str = "default") -> tuple[int, int]:
-    found = await storage.feed.counts(app, user, now)
+    found = await feed_of(storage).counts(app, user, now)
     return found.unread, found.unseen
 
 
 async def feed_counts_what_is_unread(kit: Kit) -> None:
     """Every active item that a user can read and has not marked counts, whoever else it is for."""
     async with kit.open() as storage:
-        law(await storage.feed.counts("default", "alice", T0) == Counts(), "there is nothing in an empty database")
+        law(await feed_of(storage).counts("default", "alice", T0) == Counts(), "there is nothing in an empty database")
         await storage.register([device("alice", "1", tags=["news"]), device("bob", "2")], T0)
         mine = await enter(storage, posting(external_id="mine"))
         short = await enter(storage, posting(lasts=10.0))
@@ -31,8 +31,8 @@ async def feed_counts_what_is_unread(kit: Kit) -> None:
         law(await _counted(storage, "bob") == (1, 1), "another's do not, nor those of a topic that he is not in")
         law(await _counted(storage, "carol") == (1, 1), "of somebody unknown only what is of everybody")
         law(await _counted(storage, app="other") == (1, 1), "another app counts its own")
-        found = await storage.feed.counts("default", "alice", T0)
-        law(found.seq == (await storage.feed.touched(0)).head, "counts say up to which change they are")
+        found = await feed_of(storage).counts("default", "alice", T0)
+        law(found.seq == (await feed_of(storage).touched(0)).head, "counts say up to which change they are")
         for item in (mine, every, news):
             await alter(storage, "alice", FeedChange(item=item.id, read=True), T0 + 1)
         law(await _counted(storage) == (1, 4), "what is read is not unread, and is as new as it was")
@@ -50,21 +50,21 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
     """The items that a user has seen are those up to a number, which never moves back; where it moves, her readers are
     told."""
     async with kit.open() as storage:
-        look = storage.feed.look
+        look = feed_of(storage).look
         law(await look("default", "alice", None, T0) == Counts(), "who has nothing has seen everything")
         _, second, third = [await enter(storage, posting(external_id=name)) for name in "abc"]
         foreign = await enter(storage, posting(Target.user("bob")))
         law(await look("default", "alice", foreign.id, T0) is None, "another's item is none of hers")
         law(await look("default", "alice", "nothing", T0) is None, "and nor is what is not there")
         law(await _counted(storage) == (3, 3), "which moves nothing")
-        before = (await storage.feed.touched(0)).head
+        before = (await feed_of(storage).touched(0)).head
         found = await look("default", "alice", second.id, T0)
         law(
             found is not None and (found.unread, found.unseen, found.seen) == (3, 1, second.number),
             f"up to it: {found}",
         )
-        law(found == await storage.feed.counts("default", "alice", T0), "the answer is what counts say")
-        touched = await storage.feed.touched(before)
+        law(found == await feed_of(storage).counts("default", "alice", T0), "the answer is what counts say")
+        touched = await feed_of(storage).touched(before)
         law(touched.users == {("default", "alice")} and touched.head > before, "that is a change of her feed")
         law(not touched.shared and not touched.erased, "and of nothing else")
         before = touched.head
@@ -89,6 +89,6 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         return
     async with kit.open() as storage:
         await enter(storage, posting())
-        await storage.feed.look("default", "alice", None, T0)
+        await feed_of(storage).look("default", "alice", None, T0)
     async with kit.open_again() as storage:
         law(await _counted(storage) == (1, 0), "it is remembered")

@@ -60,7 +60,7 @@ async def waiting_names_the_next_due_time(kit: Kit) -> None:
         await post(storage, sub)
         first, second = await lease_all(storage, T0 + 3, lease=30)
         law(await _next(storage, T0 + 3) == T0 + 33, "a lease that runs out is work")
-        await storage.extend([(first.id, first.epoch), (second.id, second.epoch)], T0 + 50)
+        await storage.extend([(first.id, first.epoch, T0 + 50), (second.id, second.epoch, T0 + 50)])
         law(await _next(storage, T0 + 3) == T0 + 50, "not before its extension is over")
         rest = Settlement(first.id, first.epoch, release=Release(T0 + 20.125, Waiting.GATE.value, "closed"))
         await storage.settle([rest], T0 + 4)

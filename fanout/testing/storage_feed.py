@@ -18,7 +18,7 @@ from fanout.core.feed import (
 from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Submission
-from fanout.plugin import Storage
+from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, post, submission
 
 __all__ = [
@@ -75,7 +75,7 @@ async def read(
     storage: Storage, user: str = "alice", now: float = T0, *, app: str = "default", query: FeedQuery | None = None
 ) -> FeedPage:
     """A page of a feed, everything by default."""
-    return await storage.feed.read(app, user, query or FeedQuery(status=None), now)
+    return await feed_of(storage).read(app, user, query or FeedQuery(status=None), now)
 
 
 def ids(page: FeedPage) -> list[str]:
@@ -100,7 +100,7 @@ async def feed_writes_are_one_with_the_put(kit: Kit) -> None:
         assert item is not None
         law((item.read, item.action, item.deleted, item.modified_at) == (False, "none", False, None), "it is new")
         law(item.created_at == T0 and item.content == first.feed.content, "with what was posted")  # type: ignore[union-attr]
-        cursor = Cursor(await storage.feed.identity(), written.seq)
+        cursor = Cursor(await feed_of(storage).identity(), written.seq)
         for id in (puts[0].id, puts[1].id):
             stored = await storage.notification(id)
             filled = _SLOTS.replace(CURSOR_SLOT.encode(), str(cursor).encode()).replace(
@@ -141,9 +141,9 @@ async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
         law(ids(await read(storage, "bob")) == [everybody.id], "bob has no such topic")
         law(ids(await read(storage, "carol")) == [everybody.id], "and who is new reads what is of everybody")
         law(ids(await read(storage, app="other")) == [foreign.id], "another app's feed is another feed")
-        law(await storage.feed.item("default", "bob", mine.id, T0) is None, "nobody finds another's item")
-        law(await storage.feed.item("other", "alice", mine.id, T0) is None, "nor one of another app")
-        law(await storage.feed.item("default", "alice", news.id, T0) == news, "one is found by its id")
+        law(await feed_of(storage).item("default", "bob", mine.id, T0) is None, "nobody finds another's item")
+        law(await feed_of(storage).item("other", "alice", mine.id, T0) is None, "nor one of another app")
+        law(await feed_of(storage).item("default", "alice", news.id, T0) == news, "one is found by its id")
         law(
             (await alter(storage, "bob", FeedChange(item=mine.id, read=True), T0)).problem == "missing",
             "nor changes it",
@@ -156,14 +156,14 @@ async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
         (endpoint,) = [e.id for e in await storage.list_endpoints(_of("alice"))]
         await storage.remove_endpoints("default", [endpoint], T0 + 2)
         law(news.id not in ids(await read(storage)), "a removed device takes its topics with it")
-        touched = await storage.feed.touched(news.seq)
+        touched = await feed_of(storage).touched(news.seq)
         law(("default", "alice") in touched.users and touched.head >= changed.seq, "touched tells whose feed changed")
         law(("default", "bob") not in touched.users, "and nobody else's")
-        shared = await storage.feed.touched(mine.seq)
+        shared = await feed_of(storage).touched(mine.seq)
         law(("default", "") in shared.users, "everybody's under no name")
         both = (("default", None, everybody), ("default", "news", news))
         law(shared.shared == both, f"with the items, as they are without anybody's state: {shared.shared}")
-        law(not (await storage.feed.touched(touched.head)).users, "and nobody's after the last change")
+        law(not (await feed_of(storage).touched(touched.head)).users, "and nobody's after the last change")
 
 
 async def feed_changes_go_by_property(kit: Kit) -> None:
@@ -177,7 +177,7 @@ async def feed_changes_go_by_property(kit: Kit) -> None:
         law(one.item.modified_at == T0 + 1 and item.modified_at is None, "a change says when it was")
         law((two.item.read, two.item.action) == (True, "dismissed"), "one property leaves the other as it is")
         law(item.seq < one.seq < two.seq == two.item.seq, "each change has a number above the one before")
-        law(await storage.feed.item("default", "alice", item.id, T0) == two.item, "and is what is read")
+        law(await feed_of(storage).item("default", "alice", item.id, T0) == two.item, "and is what is read")
         same = await alter(storage, "alice", FeedChange(item=item.id, read=True), T0 + 3)
         law(not same.changed and same.item == two.item, "setting what is set is no change")
         stale = await alter(storage, "alice", FeedChange(item=item.id, read=False, if_match=one.seq), T0 + 4)
@@ -201,7 +201,10 @@ async def feed_changes_go_by_property(kit: Kit) -> None:
             (await alter(storage, "alice", FeedChange(item=item.id, read=True), T0)).problem == "missing",
             "it has no state",
         )
-        law(await storage.feed.item("default", "alice", "order-42", T0) is None, "and is not found by its sender's id")
+        law(
+            await feed_of(storage).item("default", "alice", "order-42", T0) is None,
+            "and is not found by its sender's id",
+        )
         again = await alter(storage, "alice", FeedChange(item="order-42", delete=True), T0 + 8)
         law(not again.problem and not again.changed, "but deleted again by it: that changes nothing")
         law(again.item == gone.item, "and answers the tombstone")
@@ -238,12 +241,12 @@ async def feed_posts_replace(kit: Kit) -> None:
         every = await enter(storage, posting(Target.all(), external_id="x", now=T0 + 2001))
         await alter(storage, "alice", FeedChange(item=every.id, read=True), T0 + 2002)
         await post(storage, posting(Target.all(), external_id="x", content=b'{"n":2}', now=T0 + 2003))
-        again = await storage.feed.item("default", "alice", every.id, T0 + 2003)
+        again = await feed_of(storage).item("default", "alice", every.id, T0 + 2003)
         law(again is not None and not again.read, "one of everybody is new to everybody")
         both = Target.users(["alice", "bob"])
         one = await post(storage, posting(both, external_id="m", now=T0 + 2004))
         two = await post(storage, posting(both, external_id="m", content=b'{"n":2}', now=T0 + 2005))
-        old = await storage.feed.item("default", "bob", one.id, T0 + 2005)
+        old = await feed_of(storage).item("default", "bob", one.id, T0 + 2005)
         law(old is not None and old.deleted, "of many users each one's earlier item is deleted")
         law((await read(storage, "bob", T0 + 2005)).items[-1].id == two.id, "and the new one comes")
         twice = await storage.put(
@@ -277,7 +280,7 @@ async def feed_cursors_miss_nothing(kit: Kit) -> None:
                 break
         rest = [made[2].id, made[4].id, made[0].id, everybody.id, made[3].id]
         law(seen == rest, f"what is not read yet, then what has changed, each once: {seen}")
-        law(after == (await storage.feed.touched(0)).head, "and then the reader knows everything")
+        law(after == (await feed_of(storage).touched(0)).head, "and then the reader knows everything")
         law(
             not (await read(storage, now=T0 + 9, query=FeedQuery(after=after, status=None))).items,
             "nothing comes twice",
@@ -329,7 +332,7 @@ async def feed_expires_and_is_pruned(kit: Kit) -> None:
         await alter(storage, "alice", FeedChange(item=every.id, read=True), T0 + 1)
         law(len((await read(storage, now=T0 + 9.9)).items) == 3, "all are there before their time")
         law(ids(await read(storage, now=T0 + 10)) == [long.id], "at its time an item is read no more")
-        law(await storage.feed.item("default", "alice", short.id, T0 + 10) is None, "nor found")
+        law(await feed_of(storage).item("default", "alice", short.id, T0 + 10) is None, "nor found")
         law(await storage.expire(T0 + 10, limit=1) == 1, "expire ends as many as it may")
         law(await storage.expire(T0 + 10, limit=9) == 1, "and then the rest")
         law(await storage.expire(T0 + 10, limit=9) == 0, "and then has nothing to do")
@@ -365,9 +368,9 @@ async def feed_erases_a_user(kit: Kit) -> None:
             ids(page) == [every.id] and not page.items[0].deleted,
             "what is of everybody is as new, and the rest is gone",
         )
-        law(await storage.feed.item("default", "alice", mine.id, T0 + 2) is None, "nothing of hers is found")
+        law(await feed_of(storage).item("default", "alice", mine.id, T0 + 2) is None, "nothing of hers is found")
         law(page.floor > before, "a cursor of before is too old")
-        law(bool((await storage.feed.touched(before)).erased), "and touched says that somebody was erased")
+        law(bool((await feed_of(storage).touched(before)).erased), "and touched says that somebody was erased")
         other = await read(storage, "bob", T0 + 2)
         law(ids(other) == [theirs.id, every.id] and other.floor <= before, "others notice nothing")
 
@@ -377,12 +380,12 @@ async def feed_survives_reopening(kit: Kit) -> None:
     async with kit.open() as storage:
         item = await enter(storage, posting())
         await alter(storage, "alice", FeedChange(item=item.id, read=True), T0 + 1)
-        identity, page = await storage.feed.identity(), await read(storage)
+        identity, page = await feed_of(storage).identity(), await read(storage)
         law(0 <= identity < 2**32, "a database's identity has 32 bits")
     if kit.again is None:
         return
     async with kit.open_again() as storage:
-        law(await storage.feed.identity() == identity, "a database keeps its identity")
+        law(await feed_of(storage).identity() == identity, "a database keeps its identity")
         law(await read(storage) == page, "and its feed")
         next_one = await enter(storage, posting())
         law(next_one.seq > page.head and next_one.number > item.number, "numbers go on where they were")

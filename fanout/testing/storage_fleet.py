@@ -9,7 +9,7 @@ from typing import Any
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.records import Release, Settled, Settlement
 from fanout.core.states import Waiting
-from fanout.plugin import Storage
+from fanout.plugin import Storage, fleet_of
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 __all__ = [
@@ -33,7 +33,7 @@ def note(id: str, **more: Any) -> WorkerNote:
 async def workers_are_known(kit: Kit) -> None:
     """A worker is known from its first beat until it leaves or is buried, with what it says of itself and the leases that it holds."""
     async with kit.open(chunk=2) as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
         law(await fleet.workers(T0) == [], "at first there is nobody")
         law(await fleet.beat(note("w2"), T0, T0 + 10) is False, "who beats for the first time was not known")
         law(await fleet.beat(note("w1"), T0 + 1, T0 + 11) is False, "nor is another")
@@ -65,7 +65,7 @@ async def workers_are_known(kit: Kit) -> None:
 async def leases_of_the_dead_are_due(kit: Kit) -> None:
     """Burying makes the leases of a worker due whose heartbeat has run out, and of no other; they are taken over as at any crash."""
     async with kit.open(chunk=4) as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(8)], T0)
         sub = submission()
         await post(storage, sub)
@@ -91,7 +91,7 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
             and [(step.what, step.worker) for step in steps if step.what == "taken over"] == [("taken over", "w1")],
             f"as taken over from it: {steps}",
         )
-        law(await storage.extend([(kept.id, kept.epoch)], T0 + 40) == [], "the living keep what they hold")
+        law(await storage.extend([(kept.id, kept.epoch, T0 + 40)]) == [], "the living keep what they hold")
 
         await fleet.beat(note("w3"), T0 + 11, T0 + 21)
         await storage.settle([done(kept)], T0 + 11)
@@ -116,7 +116,7 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
     """A worker that was buried while it stood still learns so with its next beat, and can settle nothing that was taken
     over."""
     async with kit.open(chunk=4) as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(8)], T0)
         sub = submission()
         await post(storage, sub)
@@ -127,7 +127,7 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
         law(await fleet.beat(note("w1"), T0 + 13, T0 + 23) is False, "its next beat tells it")
         mine = {first.id: first, second.id: second}
         stale, other = mine.pop(taken.id), mine.popitem()[1]
-        lost = await storage.extend([(stale.id, stale.epoch), (other.id, other.epoch)], T0 + 40)
+        lost = await storage.extend([(stale.id, stale.epoch, T0 + 40), (other.id, other.epoch, T0 + 40)])
         law(lost == [stale.id], f"it keeps what nobody has taken over, and hears what it has lost: {lost}")
         law(await lease_all(storage, T0 + 14, worker="w2") == [], "what it keeps is no longer due")
         answers = await storage.settle([done(stale), done(other)], T0 + 14)
@@ -141,7 +141,7 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
 async def a_rate_is_divided(kit: Kit) -> None:
     """Never more than the rate is out; newcomers get what is left, then their fair part; idle, leaving and dead workers give theirs back."""
     async with kit.open() as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
 
         async def ask(
             worker: str, now: float, *, held: float = 0.0, demand: float = math.inf, rate: float = 600.0
@@ -190,7 +190,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
 async def one_token_stands(kit: Kit) -> None:
     """Of tokens that are offered within the spacing the first stands, for everyone; one that is over stands for nobody."""
     async with kit.open() as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
         first, second = SharedToken("first", T0, T0 + 3600), SharedToken("second", T0 + 1, T0 + 3601)
         law(await fleet.token("apns", T0) is None, "at first there is none")
         law(await fleet.token("apns", T0, offer=first, spacing=1200) == first, "who offers the first, has made it")
@@ -212,15 +212,15 @@ async def one_token_stands(kit: Kit) -> None:
         if kit.again is None or not storage.shared:
             return
         async with kit.open_again() as other:
-            law(await other.fleet.token("apns", T0 + 4801) == after, "it is there for other processes")
-            law(await other.fleet.beat(note("w1"), T0, T0 + 10) is False, "who are known")
+            law(await fleet_of(other).token("apns", T0 + 4801) == after, "it is there for other processes")
+            law(await fleet_of(other).beat(note("w1"), T0, T0 + 10) is False, "who are known")
             law([each.id for each in await fleet.workers(T0)] == ["w1"], "to one another")
 
 
 async def a_workers_leases_are_named(kit: Kit) -> None:
     """A worker is told of every running lease that names it, by chunk and epoch, and can give back one that it never heard of."""
     async with kit.open(chunk=2) as storage:
-        fleet = storage.fleet
+        fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(6)], T0)
         law(await fleet.holdings("w1", T0) == [], "at first it holds nothing")
         sub = submission()
@@ -239,9 +239,9 @@ async def a_workers_leases_are_named(kit: Kit) -> None:
         law(await fleet.holdings("w1", T0 + 2) == [], "and holds it no more")
         (taken,) = await lease_all(storage, T0 + 2, worker="w2", lease=30)
         law((taken.id, taken.part) == (unheard.id, 0) and taken.epoch > unheard.epoch, "another has it, as no crash")
-        await storage.extend([(other.id, other.epoch)], T0 + 40)
+        await storage.extend([(other.id, other.epoch, T0 + 40)])
         law(await fleet.holdings("w2", T0 + 32) == [(other.id, other.epoch)], "what has run out is anybody's")
 
 
 async def _leases(storage: Storage, now: float) -> dict[str, int]:
-    return {each.id: each.leases for each in await storage.fleet.workers(now)}
+    return {each.id: each.leases for each in await fleet_of(storage).workers(now)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
 
 from fanout.core.model import EndpointState, Target
-from fanout.core.records import EndpointGone, Release, RetryRow, Settled, Settlement
+from fanout.core.records import EndpointGone, LeaseRequest, Release, RetryRow, Settled, Settlement
 from fanout.core.states import DOUBT, Waiting
 from fanout.errors import UsageError
 from fanout.testing.storage_kit import (
@@ -24,6 +26,7 @@ from fanout.testing.storage_kit import (
 
 __all__ = [
     "doubt_ends_unknown",
+    "each_lease_has_its_end",
     "endless_reasons_fall_together",
     "extending_keeps_a_lease",
     "finishing_is_told_once",
@@ -32,6 +35,7 @@ __all__ = [
     "leases_bring_what_is_asked_for",
     "leases_follow_puts",
     "nothing_overwrites_an_end",
+    "put_and_lease_are_two_calls",
     "releases_wait",
     "retries_are_gathered",
     "waiting_tells_the_truth",
@@ -86,9 +90,10 @@ async def leases_bring_what_is_asked_for(kit: Kit) -> None:
         for chunk in await lease_all(storage):
             found = {row.id: row for row in await storage.resolve(chunk.ids, T0)}
             resolved = [found[id] for id in chunk.ids]
+            rows = chunk.rows if chunk.columns is None else chunk.columns.rows()
             law(
-                chunk.rows in (None, resolved),
-                f"the endpoints that come with a lease are the resolved ones: {chunk.rows}",
+                rows in (None, resolved),
+                f"the endpoints that come with a lease are the resolved ones: {rows}",
             )
             stored = await storage.notification(chunk.notification)
             law(
@@ -125,11 +130,11 @@ async def leases_are_fenced(kit: Kit) -> None:
         law(await standing(storage, sub.id) == before, "and leaves no trace: no result, no retry, no attempt")
         kept = await storage.get_endpoint("default", entered[3].id)
         law(kept is not None and kept.state is EndpointState.ACTIVE, "nor a change of an endpoint")
-        law(await storage.extend([(old.id, old.epoch)], T0 + 99) == [old.id], "nor can it extend what it lost")
+        law(await storage.extend([(old.id, old.epoch, T0 + 99)]) == [old.id], "nor can it extend what it lost")
         mixed = await storage.settle([stale, done(new)], T0 + 32)
         law(mixed == [Settled(True), Settled(False, sub.id)], f"a stale settlement spoils no other: {mixed}")
         law(await storage.settle([done(new)], T0 + 33) == [Settled(True)], "a chunk that is done has no holder")
-        law(await storage.extend([(new.id, new.epoch), (10**9, 1)], T0 + 99) == [new.id, 10**9], "nor a lease")
+        law(await storage.extend([(new.id, new.epoch, T0 + 99), (10**9, 1, T0 + 99)]) == [new.id, 10**9], "nor a lease")
         law(await lease_all(storage, T0 + 999) == [], "nor can it be leased again")
 
 
@@ -139,10 +144,54 @@ async def extending_keeps_a_lease(kit: Kit) -> None:
         await storage.register([device("alice", "1")], T0)
         await post(storage, submission())
         (chunk,) = await lease_all(storage, lease=30)
-        law(await storage.extend([(chunk.id, chunk.epoch)], T0 + 60) == [], "a held lease is extended")
+        law(await storage.extend([(chunk.id, chunk.epoch, T0 + 60)]) == [], "a held lease is extended")
         law(await lease_all(storage, T0 + 59, worker="w2") == [], "until its new end it is held")
         law(len(await storage.settle([done(chunk)], T0 + 59)) == 1, "and can be settled")
-        law(await storage.extend([], T0) == [], "extending nothing loses nothing")
+        law(await storage.extend([]) == [], "extending nothing loses nothing")
+
+
+async def each_lease_has_its_end(kit: Kit) -> None:
+    """Leases that are extended together end each at its own time."""
+    async with kit.open() as storage:
+        await storage.register([device("alice", "1")], T0)
+        for _ in range(3):
+            await post(storage, submission())
+        one, two, three = await lease_all(storage, lease=30)
+        wanted = [(three.id, three.epoch, T0 + 90), (one.id, one.epoch, T0 + 60), (two.id, two.epoch, T0 + 75)]
+        law(await storage.extend(wanted) == [], "held leases are extended")
+        law(await lease_all(storage, T0 + 59.5, worker="w2") == [], "all run until the first ends")
+        for chunk, end in ((one, 60), (two, 75), (three, 90)):
+            taken = [each.id for each in await lease_all(storage, T0 + end, worker="w2", lease=1000)]
+            law(
+                taken == [chunk.id],
+                f"{end} s later the lease that was extended until then has ended, and no other: {taken}",
+            )
+
+
+async def put_and_lease_are_two_calls(kit: Kit) -> None:
+    """Where a storage puts and leases in one operation, its answers are those of the calls one after another."""
+    async with AsyncExitStack() as stack:
+        storage: Any = await stack.enter_async_context(kit.open())
+        if not hasattr(storage, "put_and_lease"):
+            return
+        other = await stack.enter_async_context(kit.open())
+        wanted = [submission(lane=1), submission(lane=0), submission(due_at=T0 + 60)]
+        leases = [LeaseRequest("w1", "default", "apns", lane, 10, T0 + 30) for lane in (0, 1, 2)]
+        for each in (storage, other):
+            await each.register([device("alice", "1"), device("alice", "2")], T0)
+        puts, leased = await storage.put_and_lease(wanted, leases, T0)
+        law(puts == await other.put(wanted, T0), f"it puts as `put` does: {puts}")
+        found = [
+            await other.lease(w, app, binding, lane, limit=limit, now=T0, until=until)
+            for w, app, binding, lane, limit, until in leases
+        ]
+        shapes = [
+            [[(c.notification, list(c.ids), c.attempt) for c in each] for each in both] for both in (leased, found)
+        ]
+        law(shapes[0] == shapes[1], f"and then leases as `lease` does, what was just put too: {shapes}")
+        law([len(each) for each in leased] == [1, 1, 0], "each lease asks for a lane")
+        for chunk in (chunk for each in leased for chunk in each):
+            law(await storage.settle([done(chunk)], T0) != [Settled(True)], "what it leases can be settled")
 
 
 async def finishing_is_told_once(kit: Kit) -> None:

@@ -252,7 +252,7 @@ async def changes_are_seen(kit: Kit) -> None:
             lambda: storage.waiting("default", "apns", T0),
             lambda: storage.expand("default", "apns", T0, ahead=4),
             lambda: lease_all(storage),
-            lambda: storage.extend([(chunk.id, chunk.epoch + 1)], T0 + 60),
+            lambda: storage.extend([(chunk.id, chunk.epoch + 1, T0 + 60)]),
             lambda: storage.expire(T0, limit=10),
             lambda: storage.prune(T0, limit=10),
         ]
@@ -263,7 +263,7 @@ async def changes_are_seen(kit: Kit) -> None:
                 await storage.changes() == before, "who looks and finds nothing to do changes nothing, and wakes nobody"
             )
         busy: list[Callable[[], Awaitable[object]]] = [
-            lambda: storage.extend([(chunk.id, chunk.epoch)], T0 + 60),
+            lambda: storage.extend([(chunk.id, chunk.epoch, T0 + 60)]),
             lambda: settle_all(storage, [chunk]),
             lambda: storage.prune(T0 + 1e9, limit=10),
         ]
@@ -294,7 +294,7 @@ async def everything_survives_reopening(kit: Kit) -> None:
         law(await storage.events() == events, "the log is as it was")
         law(await storage.get_endpoint("default", entered[0].id) == entered[0], "an endpoint is as it was")
         law(await lease_all(storage, T0 + 29) == [], "leases are as they were")
-        law(await storage.extend([(two.id, two.epoch)], T0 + 60) == [], "and can be extended")
+        law(await storage.extend([(two.id, two.epoch, T0 + 60)]) == [], "and can be extended")
         chunks = await lease_all(storage, T0 + 51)
         law({(chunk.attempt, len(chunk.ids)) for chunk in chunks} == {(1, 2), (2, 1)}, "retries and chunks are due")
         (replay,) = await storage.put([submission(idempotency_key="k")], T0 + 51)

@@ -8,7 +8,7 @@ from fanout.core.feed import PUSHES, Audience, FeedChange, FeedPost
 from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import Put
-from fanout.plugin import Storage
+from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import alter, enter, ids, posting, read
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, submission
 
@@ -35,7 +35,7 @@ async def feed_repeats_are_no_news(kit: Kit) -> None:
         law((found.read, found.action) == (True, "dismissed"), "what the user did stays")
         law((found.expires_at, found.created_at, found.number) == (T0 + 1002, T0, item.number), "only the expiry moves")
         law(told is not None and told.item == found, "and the answer is the item as it stands")
-        law(("default", "alice") in (await storage.feed.touched(item.seq)).users, "which readers are told")
+        law(("default", "alice") in (await feed_of(storage).touched(item.seq)).users, "which readers are told")
         law(found.content == item.content and found.modified_at == T0 + 2, "with its content")
 
         await alter(storage, "alice", FeedChange(item="a", delete=True), T0 + 3)
@@ -54,7 +54,7 @@ async def feed_repeats_are_no_news(kit: Kit) -> None:
         await alter(storage, "alice", FeedChange(item=every.id, action="dismissed"), T0 + 63)
         await alter(storage, "bob", FeedChange(item=every.id, delete=True), T0 + 63)
         law((await _again(storage, T0 + 64, Target.all(), "x"))[0].dropped, "one of everybody is no news either")
-        states = [await storage.feed.item("default", user, every.id, T0 + 64) for user in ("alice", "bob", "carol")]
+        states = [await feed_of(storage).item("default", user, every.id, T0 + 64) for user in ("alice", "bob", "carol")]
         law(
             [each is not None and (each.action, each.deleted) for each in states]
             == [("dismissed", False), ("none", True), ("none", False)],
@@ -88,7 +88,7 @@ async def feed_repeats_end_where_something_is_new(kit: Kit) -> None:
             await alter(storage, "alice", FeedChange(item="a", action="dismissed"), now)
             (put,) = await storage.put([replace(posting(now=now), feed=other)], now)
             law(put.id and put.feed is not None and put.feed.replaced and put.feed.changed, f"it is pushed: {other}")
-            found = await storage.feed.item("default", "alice", "a", now)
+            found = await feed_of(storage).item("default", "alice", "a", now)
             law(found is not None and found.action == "none" and found.id == first.id, "and is new to her")
         await alter(storage, "alice", FeedChange(item="a", action="dismissed"), now)
         (put,) = await storage.put([posting(external_id="a", key="k", now=now)], now)
@@ -132,7 +132,7 @@ async def feed_items_are_withdrawn(kit: Kit) -> None:
         every = await enter(storage, posting(Target.all(), external_id="c"))
 
         async def pushes(id: str, user: str = "alice") -> tuple[str, ...]:
-            return await storage.feed.pushes("default", user, id, T0 + 3)
+            return await feed_of(storage).pushes("default", user, id, T0 + 3)
 
         ours = (first[0].id, first[1].id, second[0].id)
         law(await pushes("a") == ours, f"its pushes are those of all its posts: {await pushes('a')}")

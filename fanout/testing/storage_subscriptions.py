@@ -16,7 +16,7 @@ from fanout.core.feed import (
 from fanout.core.model import EndpointState, Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Put, Submission
-from fanout.plugin import Storage
+from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, submission
 
 __all__ = [
@@ -53,7 +53,7 @@ async def subscribe(
     if registration is not None and keys:
         value = f"{registration.address.value} {keys}"
         registration = replace(registration, address=replace(registration.address, value=value))
-    return await storage.feed.subscribe(
+    return await feed_of(storage).subscribe(
         SubscriptionRequest(
             app=app,
             user=user,
@@ -131,11 +131,11 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         law((polls.binding, polls.endpoint, polls.endpoint_state) == ("", 0, ""), "one that polls has no endpoint")
         law(polls.unsid != one.unsid and polls.live(T0 + 5001), "and an UNSID of its own")
         law(
-            [s.id for s in await storage.feed.subscriptions("default", "alice")] == [one.id, polls.id],
+            [s.id for s in await feed_of(storage).subscriptions("default", "alice")] == [one.id, polls.id],
             "both are listed",
         )
-        law(await storage.feed.subscription("default", polls.unsid) == polls, "an UNSID names its subscription")
-        law(await storage.feed.subscription("other", polls.unsid) is None, "in its own app only")
+        law(await feed_of(storage).subscription("default", polls.unsid) == polls, "an UNSID names its subscription")
+        law(await feed_of(storage).subscription("other", polls.unsid) is None, "in its own app only")
         quiet = (await subscribe(storage, token=None, now=T0 + 5001)).subscription
         law(quiet.endpoint == 0 and not await active(storage, "alice"), "one that polls from now on ends its endpoint")
 
@@ -146,7 +146,7 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         hers = (await subscribe(storage)).subscription
         his = await subscribe(storage, "bob", token="2", now=T0 + 1)
         law(not his.ended and not his.renewed, "another user's device of the same name is another device")
-        law(await storage.feed.subscription("default", hers.unsid) == hers, "and the first one's goes on")
+        law(await feed_of(storage).subscription("default", hers.unsid) == hers, "and the first one's goes on")
         law(await active(storage, "alice") == [hers.endpoint], "with its endpoint")
         again = await subscribe(storage, now=T0 + 2)
         law(again.renewed and again.subscription.id == hers.id and not again.ended, "each renews his own")
@@ -155,11 +155,11 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
 
         stolen = await subscribe(storage, "mallory", "laptop", keys="other keys", now=T0 + 3)
         law(stolen.refused and stolen.subscription.id == 0, "an address without its keys is no proof")
-        law(not await storage.feed.subscriptions("default", "mallory"), "nothing is entered")
+        law(not await feed_of(storage).subscriptions("default", "mallory"), "nothing is entered")
         law(await active(storage, "alice") == [hers.endpoint] and not await active(storage, "mallory"), "nor moved")
         renamed = await subscribe(storage, "mallory", keys="other keys", former=his.subscription.unsid, now=T0 + 3)
         law(renamed.refused, "nor is the UNSID of another device")
-        law(await storage.feed.subscription("default", his.subscription.unsid) is not None, "which stays")
+        law(await feed_of(storage).subscription("default", his.subscription.unsid) is not None, "which stays")
         foreign = await subscribe(storage, "mallory", keys="x", former=hers.unsid, app="other", now=T0 + 3)
         law(not foreign.refused and not foreign.ended, "another app's addresses and UNSIDs are others")
 
@@ -167,7 +167,7 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         law(not moved.refused and moved.ended == (hers.id,), "with the device's UNSID it moves")
         law(await active(storage, "carol") == [moved.subscription.endpoint], "address and all")
         law(not await active(storage, "alice"), "and nothing more goes to the former user")
-        law(await storage.feed.subscription("default", hers.unsid) is None, "whose UNSID means nothing any more")
+        law(await feed_of(storage).subscription("default", hers.unsid) is None, "whose UNSID means nothing any more")
 
         tv = (await subscribe(storage, "dave", "tv", None, now=T0 + 5)).subscription
         law(
@@ -192,18 +192,18 @@ async def subscriptions_end(kit: Kit) -> None:
         two = (await subscribe(storage, name="tablet", token="2")).subscription
         put = await send(storage, Audience())
         law(await reached(storage, put.id) == [one.endpoint, two.endpoint], "a user's devices are all reached")
-        law(not await storage.feed.unsubscribe("default", "bob", one.id, T0), "nobody ends another's")
-        law(not await storage.feed.unsubscribe("other", "alice", one.id, T0), "nor another app's")
-        law(await storage.feed.unsubscribe("default", "alice", one.id, T0 + 1), "she ends her own")
-        law(await storage.feed.subscription("default", one.unsid) is None, "whose UNSID means nothing then")
-        law(not await storage.feed.unsubscribe("default", "alice", one.id, T0 + 1), "once")
+        law(not await feed_of(storage).unsubscribe("default", "bob", one.id, T0), "nobody ends another's")
+        law(not await feed_of(storage).unsubscribe("other", "alice", one.id, T0), "nor another app's")
+        law(await feed_of(storage).unsubscribe("default", "alice", one.id, T0 + 1), "she ends her own")
+        law(await feed_of(storage).subscription("default", one.unsid) is None, "whose UNSID means nothing then")
+        law(not await feed_of(storage).unsubscribe("default", "alice", one.id, T0 + 1), "once")
         law(await active(storage, "alice") == [two.endpoint], "and whose endpoint is removed")
 
         taken = await subscribe(storage, "bob", "tablet", "2", now=T0 + 2)
         law(taken.ended == (two.id,) and not taken.renewed, "another user of the device ends the former one's")
         law(taken.subscription.unsid != two.unsid, "and gets an UNSID of his own")
         law(not await active(storage, "alice"), "nothing more goes to her from there")
-        law(not await storage.feed.subscriptions("default", "alice"), "she has none left")
+        law(not await feed_of(storage).subscriptions("default", "alice"), "she has none left")
         moved = await subscribe(storage, "bob", "reinstalled", "2", now=T0 + 3)
         law(moved.ended == (taken.subscription.id,), "an address has one subscription: the latest")
         law(await active(storage, "bob") == [moved.subscription.endpoint], "and one endpoint")
@@ -214,17 +214,17 @@ async def subscriptions_end(kit: Kit) -> None:
         law(not apart.ended, "another app's devices are others")
 
         await storage.register([device("dave", "2")], T0 + 5)
-        lost = await storage.feed.subscription("default", carol.subscription.unsid)
+        lost = await feed_of(storage).subscription("default", carol.subscription.unsid)
         law(lost is not None and lost.endpoint_state == "replaced", "the directory may give an address to another user")
         law(lost is not None and not lost.live(T0 + 5), "and then the UNSID addresses nobody")
         law(lost is not None and lost.state(T0 + 5, 10) == "unreachable", "and says so")
 
         short = (await subscribe(storage, "erin", "e", "9", now=T0 + 10, lasts=20.0)).subscription
         long = (await subscribe(storage, "erin", "f", "8", now=T0 + 10, lasts=25.0)).subscription
-        soon = await storage.feed.expiring("default", after=T0 + 10, until=T0 + 35)
+        soon = await feed_of(storage).expiring("default", after=T0 + 10, until=T0 + 35)
         law([each.id for each in soon] == [short.id, long.id], "what ends soon is told, soonest first")
         law(
-            [s.id for s in await storage.feed.expiring("default", after=T0 + 30, until=T0 + 35)] == [long.id],
+            [s.id for s in await feed_of(storage).expiring("default", after=T0 + 30, until=T0 + 35)] == [long.id],
             "after, until",
         )
         states = [short.state(T0 + at, 5.0) for at in (20, 25.5, 30)]
@@ -232,12 +232,12 @@ async def subscriptions_end(kit: Kit) -> None:
         put = await send(storage, Audience(), Target.user("erin"), now=T0 + 32)
         law(await reached(storage, put.id) == [long.endpoint], "an expired one is not reached, swept or not")
         await storage.expire(T0 + 32, limit=100)
-        still = await storage.feed.subscription("default", short.unsid)
+        still = await feed_of(storage).subscription("default", short.unsid)
         law(still is not None and still.endpoint_state == EndpointState.EXPIRED, "it is kept, for it may be renewed")
         while await storage.prune(T0 + 131, limit=1):
             pass
-        law(await storage.feed.subscription("default", short.unsid) is None, "until retention is over")
-        law(await storage.feed.subscription("default", long.unsid) is not None, "and not before")
+        law(await feed_of(storage).subscription("default", short.unsid) is None, "until retention is over")
+        law(await feed_of(storage).subscription("default", long.unsid) is not None, "and not before")
 
 
 async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
@@ -307,11 +307,11 @@ async def subscriptions_are_bounded(kit: Kit) -> None:
         await subscribe(storage, name="one", token="1", now=T0 + 3, most=3)
         done = await subscribe(storage, name="four", token="4", now=T0 + 4, most=3)
         law(done.ended == (two.id,), f"the one renewed longest ago ends, and not the oldest: {done.ended}")
-        law(await storage.feed.subscription("default", two.unsid) is None, "its UNSID means nothing any more")
+        law(await feed_of(storage).subscription("default", two.unsid) is None, "its UNSID means nothing any more")
         done = await subscribe(storage, name="five", token="5", now=T0 + 5, most=3)
         law(done.ended == (three.id,), "then the next")
         law(three.endpoint not in await active(storage, "alice"), "with its endpoint")
-        left = [each.id for each in await storage.feed.subscriptions("default", "alice")]
+        left = [each.id for each in await feed_of(storage).subscriptions("default", "alice")]
         law(len(left) == 3 and one.id in left and done.subscription.id in left, "the others stay, the wanted one too")
         done = await subscribe(storage, name="six", token="6", now=T0 + 6, most=1)
         law(len(done.ended) == 3, "a lower limit ends all that are too many")
@@ -320,7 +320,7 @@ async def subscriptions_are_bounded(kit: Kit) -> None:
             await reached(storage, put.id) == [done.subscription.endpoint],
             "a push reaches those that stay, and no other",
         )
-        law([s.id for s in await storage.feed.subscriptions("default", "bob")] == [other.id], "another user's stay")
+        law([s.id for s in await feed_of(storage).subscriptions("default", "bob")] == [other.id], "another user's stay")
         events = [event for event in await storage.events() if event.kind == "subscription.ended"]
         law(len(events) == 5, "each that was ended so is in the log")
         law({event.data["device"] for event in events} == {"two", "three", "one", "four", "five"}, "by its device")
@@ -360,7 +360,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
         puts = await change(FeedChange(item=item, read=True, writer=bob.unsid), T0 + 4)
         law(puts[0].feed is not None and puts[0].feed.problem == "device", "a writer is one of the user's own devices")
         law(not any(put.id for put in puts), "and nothing is stored otherwise")
-        await storage.feed.unsubscribe("default", "alice", two.id, T0 + 5)
+        await feed_of(storage).unsubscribe("default", "alice", two.id, T0 + 5)
         puts = await change(FeedChange(item=item, delete=True, writer=one.unsid), T0 + 6)
         law(
             puts[0].dropped and puts[0].feed is not None and puts[0].feed.changed,
@@ -388,8 +388,8 @@ async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
             return await reached(storage, id)
 
         item, fallback = await posted(T0)
-        await storage.feed.fetched("default", "alice", one.unsid, [item], T0 + 1)
-        await storage.feed.fetched("default", "bob", two.unsid, [item], T0 + 1)
+        await feed_of(storage).fetched("default", "alice", one.unsid, [item], T0 + 1)
+        await feed_of(storage).fetched("default", "bob", two.unsid, [item], T0 + 1)
         law(await due(fallback, T0 + 59) == [], "not before its time")
         law(await due(fallback, T0 + 60) == [two.endpoint], "then to the iOS devices that have not fetched it")
         item, fallback = await posted(T0 + 100)

@@ -325,7 +325,7 @@ class Life(Checked):
         p, worker, until = self.promises, self.workers[name], self.now + LEASE
         leases = [(hand.chunk.id, hand.chunk.epoch) for hand in worker.hands.values()]
         current = {(chunk, lease["epoch"]) for chunk, lease in p.leases.items()}
-        lost = run(self.storage.extend(leases, until))
+        lost = run(self.storage.extend([(chunk, epoch, until) for chunk, epoch in leases]))
         assert lost == [chunk for chunk, epoch in leases if (chunk, epoch) not in current], "what is lost is told"
         for chunk, hand in list(worker.hands.items()):
             if chunk in lost:

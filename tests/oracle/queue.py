@@ -107,10 +107,10 @@ def waiting(t: Tables, app: str, binding: str, now: float) -> tuple[list[bool], 
     return ready, min(later, default=None)
 
 
-def extend(t: Tables, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+def extend(t: Tables, leases: Sequence[tuple[int, int, float]]) -> list[int]:
     """Extend what is still held under that epoch; the rest is returned."""
     lost: list[int] = []
-    for id, epoch in leases:
+    for id, epoch, until in leases:
         piece = held(t, id, epoch)
         if piece is None:
             lost.append(id)

@@ -21,6 +21,7 @@ from fanout.core.records import (
     Event,
     Expired,
     GateNote,
+    LeaseRequest,
     Put,
     Settled,
     Settlement,
@@ -145,13 +146,23 @@ class ModelStorage:
         """See `Storage`."""
         return queue.lease(self._t, self._context, worker, app, binding, lane, limit, now, until)
 
+    async def put_and_lease(
+        self, submissions: Sequence[Submission], leases: Sequence[LeaseRequest], now: float
+    ) -> tuple[list[Put], list[list[Chunk]]]:
+        """See `PutAndLease`."""
+        puts = await self.put(submissions, now)
+        return puts, [
+            await self.lease(worker, app, binding, lane, limit=limit, now=now, until=until)
+            for worker, app, binding, lane, limit, until in leases
+        ]
+
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
         return queue.waiting(self._t, app, binding, now)
 
-    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+    async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        return queue.extend(self._t, leases, until)
+        return queue.extend(self._t, leases)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""

@@ -241,7 +241,7 @@ async def _mix(number: int, storage: Storage, ids: list[str], users: list[str], 
         await storage.settle(taken, T0)
 
     async def extend() -> None:
-        lost = set(await storage.extend([(hand.chunk, hand.epoch) for hand in hands], T0 + 60))
+        lost = set(await storage.extend([(hand.chunk, hand.epoch, T0 + 60) for hand in hands]))
         hands[:] = [hand for hand in hands if hand.chunk not in lost]
 
     async def cancel() -> None:

@@ -269,8 +269,8 @@ class Storages(RuleBasedStateMachine):
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
         chunk, twin = data.draw(st.sampled_from(self.leases))
-        lost = run(self.model.extend([(chunk.id, chunk.epoch)], self.now + 30))
-        theirs = run(self.sqlite.extend([(twin, chunk.epoch)], self.now + 30))
+        lost = run(self.model.extend([(chunk.id, chunk.epoch, self.now + 30)]))
+        theirs = run(self.sqlite.extend([(twin, chunk.epoch, self.now + 30)]))
         assert len(lost) == len(theirs)
 
     @precondition(lambda self: self.put_ids)

@@ -16,10 +16,12 @@ from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Chunk,
+    EndpointColumns,
     EndpointFilter,
     EndpointRow,
     Event,
     GateNote,
+    LeaseRequest,
     Put,
     Settled,
     Settlement,
@@ -68,6 +70,28 @@ class BringsAnothers(ModelStorage):
         for chunk in chunks:
             chunk.rows = (await self.resolve(chunk.ids, named["now"]))[::-1]
         return chunks
+
+
+class ColumnsOfOthers(ModelStorage):
+    async def lease(self, *arguments: Any, **named: Any) -> list[Chunk]:
+        chunks = await super().lease(*arguments, **named)
+        for chunk in chunks:
+            rows = await self.resolve(chunk.ids, named["now"])
+            chunk.columns = EndpointColumns(*map(list, zip(*rows, strict=True)))._replace(address=["t"] * len(rows))
+        return chunks
+
+
+class OneEndForAll(ModelStorage):
+    async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
+        return await super().extend([(chunk, epoch, leases[0][2]) for chunk, epoch, _ in leases])
+
+
+class LeasesFirst(ModelStorage):
+    async def put_and_lease(
+        self, submissions: Sequence[Submission], leases: Sequence[LeaseRequest], now: float
+    ) -> tuple[list[Put], list[list[Chunk]]]:
+        _, leased = await super().put_and_lease([], leases, now)
+        return await self.put(submissions, now), leased
 
 
 class Hasty(ModelStorage):

@@ -106,7 +106,8 @@ class Hub:
     # -- streams
 
     def check_room(self, app: str, user: str) -> None:
-        """Raise `FeedError` 429 where there are too many streams already, or the service ends."""
+        """Raise `FeedError` 429 where there are too many streams already, or the service ends; `PartAbsent` without a feed."""
+        _ = self._reads.feed
         if self._ended:
             raise FeedError(429, "ending", "The service is about to end: connect again in a moment.")
         mine = len(self._streams.get((app, user), ()))

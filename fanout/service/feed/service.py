@@ -86,7 +86,8 @@ class FeedService(Reading):
         self.hub = Hub(engine.reads, self.settings, self._clock)
 
     async def __aenter__(self) -> Self:
-        await self.hub.start()
+        if self._engine.reads.has("feed"):
+            await self.hub.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -112,9 +113,10 @@ class FeedService(Reading):
         for signals get a bare one. A visible push that is too large for a gateway is sent to it with its body and title cut; where that is not enough,
         and where a raw one is too large, everybody gets a bare signal. Without `item` it is pushed and not stored, and a visible one that is too
         large raises `MessageTooLarge`. A target of endpoints or addresses has no feed. With
-        `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises.
+        `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises, and `PartAbsent`.
         """
         self._engine.ensure_open()
+        _ = self._facet
         now = self._clock.now()
         target = Target.parse(target) if isinstance(target, str) else target
         parts = [PushPart(notification=push)] if isinstance(push, Notification) else list(push)
@@ -290,7 +292,7 @@ class FeedService(Reading):
             query = replace(query, after=written.position)
 
     async def _write(self, app: str, user: str, change: FeedChange | FeedBulk) -> FeedWritten:
-        self._engine.ensure_loop()
+        _ = self._facet
         requests = change_requests(self._platforms_of(app), app, user, change, self._clock.now(), self.settings.burst)
         (written, *_) = [put.feed for put in await self._engine.accept(requests, app=app)]
         assert written is not None

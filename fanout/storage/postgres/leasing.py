@@ -257,19 +257,18 @@ async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool
 
 _EXTEND = """
 WITH held AS MATERIALIZED (
-  SELECT c.id FROM unnest($1::bigint[], $2::bigint[]) j(id, epoch) CROSS JOIN LATERAL (
+  SELECT c.id, j.until FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) j(id, epoch, until) CROSS JOIN LATERAL (
     SELECT id FROM chunk WHERE id = j.id AND epoch = j.epoch AND owner IS NOT NULL OFFSET 0 FOR NO KEY UPDATE
   ) c
-) UPDATE chunk c SET ready_at = $3 FROM held WHERE c.id = ANY (ARRAY[held.id]) RETURNING c.id
+) UPDATE chunk c SET ready_at = held.until FROM held WHERE c.id = ANY (ARRAY[held.id]) RETURNING c.id
 """
 
 
-async def extend(db: Db, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+async def extend(db: Db, leases: Sequence[tuple[int, int, float]]) -> list[int]:
     """Extend what is still held under that epoch; the rest is returned."""
     db.measured(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8"))
-    rows = await db.rows(
-        _EXTEND, [chunk for chunk, _ in sorted(leases)], [epoch for _, epoch in sorted(leases)], until + db.skew
-    )
+    chunks, epochs, untils = zip(*sorted(leases), strict=True) if leases else ((), (), ())
+    rows = await db.rows(_EXTEND, chunks, epochs, [until + db.skew for until in untils])
     kept = {row[0] for row in rows}
     db.silent = not kept
-    return [chunk for chunk, _ in leases if chunk not in kept]
+    return [chunk for chunk, _, _ in leases if chunk not in kept]

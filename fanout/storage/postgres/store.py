@@ -212,9 +212,9 @@ class PostgresStorage(SqlStorage):
         answer: tuple[list[bool], float | None] = await self._look(leasing.waiting, app, binding, now)
         return answer
 
-    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+    async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(leasing.extend, leases, until, durable=False, told=False)
+        lost: list[int] = await self._write(leasing.extend, leases, durable=False, told=False)
         return lost
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:

@@ -17,6 +17,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.operations import Database
 from fanout.storage.sqlite.schema import STEPS
+from fanout.storage.sqlite.session import finished
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.storage.sqlite.worker import Inline
 
@@ -29,17 +30,18 @@ _OWN = "UPDATE feed SET identity = abs(random()) & 4294967295, secret = randombl
 class MemoryStorage(SqliteStorage):
     """A `Storage` in this process's memory. What it holds ends with this object; two of them are two databases.
 
-    Engines of one event loop that are given the same object share it, at once or one after another. Addresses stand there in clear,
-    with an address key too: nothing is at rest.
+    It is open from the beginning, and engines of one event loop that are given the same object share it, at once or one after another.
+    Addresses stand there in clear, with an address key too: nothing is at rest.
     """
 
     shared = False
 
     def __init__(self, location: str, context: StorageContext) -> None:
         super().__init__(f"memory:{location}", replace(context, sealer=None), offload=Inline)
+        finished(self._offload.start(self._open))
 
     async def __aenter__(self) -> Self:
-        return self if self._database is not None else await super().__aenter__()
+        return self
 
     async def __aexit__(self, *exc: object) -> None:
         """What it holds stays: the object may be opened again."""

@@ -202,9 +202,9 @@ class SqliteStorage(SqlStorage):
         answer: tuple[list[bool], float | None] = await self._read(leasing.waiting, app, binding, now)
         return answer
 
-    async def extend(self, leases: Sequence[tuple[int, int]], until: float) -> list[int]:
+    async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(leasing.extend, leases, until)
+        lost: list[int] = await self._write(leasing.extend, leases)
         return lost
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:

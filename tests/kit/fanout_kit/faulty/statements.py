@@ -20,7 +20,7 @@ _AFTER: dict[str, re.Pattern[str]] = {
     "expand.inside": re.compile(r"INSERT INTO audience\b"),
     "lease.inside": re.compile(r"UPDATE chunk SET owner = \?"),
     "settle.inside": re.compile(r"UPDATE chunk SET .*\bstates\b", re.DOTALL),
-    "extend.inside": re.compile(r"UPDATE chunk SET ready_at = \? WHERE"),
+    "extend.inside": re.compile(r"UPDATE chunk SET ready_at = j\.value->>1 FROM"),
     "migrate.inside": re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b"),
 }
 """Statements after which their failpoint is reached. `migrate.inside` counts while the version of the schema is not up to date."""

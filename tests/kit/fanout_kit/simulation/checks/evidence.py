@@ -165,7 +165,7 @@ class Evidence:
 
     def _extend(self, call: Call, commit: int, latest: dict[int, Leased]) -> None:
         lost = set(call.result)
-        for chunk, epoch in call.argument(0, "leases"):
+        for chunk, epoch, until in call.argument(0, "leases"):
             lease = latest.get(chunk)
             if chunk in lost:
                 self._lose(call.node, chunk, epoch)
@@ -179,7 +179,7 @@ class Evidence:
             elif lease.ended is not None:
                 self._odd("fence", f"{call.node} extended chunk {chunk}, whose lease had ended", call)
             else:
-                lease.until = call.argument(1, "until")
+                lease.until = until
                 lease.asked.append(call.asked_at)
 
     def _settle(self, call: Call, commit: int, latest: dict[int, Leased]) -> None:

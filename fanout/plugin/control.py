@@ -1,0 +1,133 @@
+"""The part of a storage that every one has: what operators see and ask for, and the logs of events and of audits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fanout.core.audit import Audit
+from fanout.core.records import Backlog, Control, Event, GateNote, Status, Step
+
+__all__ = ["ControlPart"]
+
+
+class ControlPart(Protocol):
+    """How things stand, what is to stop, and what has happened. Every method is one transaction, as in `Storage`."""
+
+    async def status(self, id: str, now: float) -> Status | None:
+        """How things stand, or None for an unknown id.
+
+        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One that nobody holds counts by what it waits
+        for: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the one until latest), that before
+        its chunk's or retry's own reason; due and with nothing else in its way, or held back by `put`, it waits for its turn:
+        ``lane``. A notification that is paused itself, and neither stopped nor finished, has the state ``paused``.
+        """
+        ...
+
+    async def deliveries(
+        self, id: str, *, state: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str, str]]:
+        """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id.
+
+        The reason of a pending one is the word of `outstanding`, with ``ready`` for ``leased``.
+        """
+        ...
+
+    async def explain(self, id: str, endpoint: int) -> list[Step] | None:
+        """The decisions about one delivery, oldest first; None for an unknown notification, [] where it has no such
+        delivery.
+
+        - `accepted` at `accepted_at`; where it was due later, `waiting` is ``scheduled`` and `until` the due time.
+        - `queued`, attempt 1, once: when its first chunk was made. `waiting` is ``lane`` where `put` held that chunk back.
+        - `leased`, with worker and attempt, for every lease in which it was open.
+        - `taken over`, with the worker that was lost and the attempt, when `lease` finds that one's lease run out with the
+          delivery open or in doubt, and the notification not stopped. Then `suspected`, with the attempt, where it moves to a
+          chunk of its own or ends as poison.
+        - `retry` for a retry row with a higher attempt than its chunk's, `held` for one with the same; `parked` for a release
+          that found it open. These have reason, `waiting` and `until`, and the attempt that is to come.
+        - `paused` and `resumed`, of its notification or its binding, from its acceptance until it ended, both included.
+        - `ended`, with state, reason and the attempt of its chunk, last. A chunk keeps no time for each delivery: `at` is when the
+          latest delivery of its chunk ended or, if that is earlier, when the chunk was next released or leased after its end.
+
+        Several lines of one moment stand in the order in which they were stored.
+        """
+        ...
+
+    async def backlog(self, app: str) -> Backlog:
+        """How much has been accepted for the app and has not ended.
+
+        An expansion to come counts as one delivery for each binding that it has, a schedule as one. `oldest_at` is the earliest due time.
+        """
+        ...
+
+    async def outstanding(self, app: str | None = None) -> dict[str, int]:
+        """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all bindings.
+
+        Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet begun).
+        A delivery that is not leased, of a paused notification or binding, counts as ``paused``, expansions too (a
+        schedule belongs to no binding yet); else by the word stored with its chunk or retry, whatever the time and the
+        gates, and ``lane`` where `put` held it back.
+        """
+        ...
+
+    async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
+        """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`."""
+        ...
+
+    async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
+        """Hold it: nothing more of it is leased or expanded until `resume`; how many chunks are still leased under a running lease.
+
+        Its expiry goes on. A lease that is given back meanwhile waits as ``paused``. A stopped or finished one is left
+        as it is. Idempotent. Raises `NotFound`.
+        """
+        ...
+
+    async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
+        """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`."""
+        ...
+
+    async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
+        """Hold everything of one binding; how many of its chunks are still leased under a running lease."""
+        ...
+
+    async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
+        """Lift the pause of a binding, if there is one, and do what `retry_binding` does."""
+        ...
+
+    async def retry_binding(self, app: str, binding: str, now: float) -> None:
+        """An operator says that the fault that kept the binding from sending is mended: ask its workers to try again
+        (`Control.nudge` grows by one).
+
+        Chunks that nobody holds, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
+        """
+        ...
+
+    async def controls(self) -> dict[tuple[str, str], Control]:
+        """The requests of operators for bindings, by (app, binding); bindings without any request are left out."""
+        ...
+
+    async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
+        """Make known which gates this worker has closed and opened, for `status` and `gates` of any process.
+
+        The last note of a (app, binding, scope, name) stands, whoever posts it, until (`now` at or past) `until` and a minute more;
+        then it is forgotten. The first note with `alarm` also logs the event `binding.parked` (data: binding, scope, name, waiting,
+        reason, until), and the opening that follows it `binding.opened` (data: binding, scope, name); more alarms in between log
+        nothing, and a note without one does not take the alarm back.
+        """
+        ...
+
+    async def gates(self, now: float) -> list[GateNote]:
+        """The gates that are closed, as far as workers have said, by app, binding, scope and name; `worker` is who said so."""
+        ...
+
+    async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
+        """Events with an id above `after`, oldest first: with `audit` the lines of the audit log (`core.audit`), else all others."""
+        ...
+
+    async def record(self, app: str, audit: Audit, now: float) -> None:
+        """Write a line of the audit log about something that changes nothing here."""
+        ...
+
+    async def person(self, app: str, user: str) -> str:
+        """By which the audit log knows this user (`core.audit.person`)."""
+        ...
