@@ -208,6 +208,12 @@ class Db(Pieces):
         if self.repeats > 1:
             await self.value("SELECT pg_advisory_xact_lock($1)", _TURNS)
 
+    async def lock_numbers(self, keys: Sequence[int]) -> None:
+        """Advisory locks of the database."""
+        await self.run(
+            "SELECT pg_advisory_xact_lock(k) FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) ordered", keys
+        )
+
     async def own(self, app: str, uuid: str) -> str:
         """The inbox may hold it, or know another id for it."""
         row = await self.row(

@@ -14,12 +14,13 @@ from fanout.core.model import LANES
 from fanout.core.shard import SHARDS
 from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
 from fanout.storage.lanes import OF_WORKERS
-from fanout.storage.postgres import turns
-from fanout.storage.postgres.audience import look_up, touched
+from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.feed_audience import condition, look_up_some
 from fanout.storage.postgres.ledger import Ledger, add_chunks
+from fanout.storage.sql import turns
+from fanout.storage.sql.audience import touched
 from fanout.storage.sql.ledger import hold
 
 __all__ = ["expand", "expandable", "look_up_all"]

@@ -8,15 +8,15 @@ from typing import Any
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
 from fanout.storage.chunks import Plan, Start
-from fanout.storage.postgres.collapsing import Place, join, joinable, supersede
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.expansion import look_up_all
 from fanout.storage.postgres.failure import Again
 from fanout.storage.postgres.feed_put import put_with_feed
-from fanout.storage.postgres.ledger import ADD_LOAD
+from fanout.storage.postgres.ledger import ADD_LOAD, fill
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked, target_key
+from fanout.storage.sql.collapsing import Place, joinable, supersede
 from fanout.storage.targets import aimed, dump
 
 __all__ = ["Tell", "put"]
@@ -131,11 +131,11 @@ async def _store(
         del starts[i]
         answers[i] = Put(dropped=True)
     seal = await db.seal() if any(sub.target.kind == "addresses" for sub in submissions) else None
-    joining: dict[Place, int] = {}
+    joining: dict[int, Place] = {}
     for i, start in starts.items():
         sub = submissions[i]
         if sub.joins and sub.collapse_key is not None:
-            joining[start.app, sub.collapse_key, target_key(seal, sub.target)] = i
+            joining[i] = start.app, sub.collapse_key, target_key(seal, sub.target)
     joined = await joinable(db, joining)
     for i, (_, id, _) in joined.items():
         del starts[i]
@@ -154,7 +154,8 @@ async def _store(
     await _store_run(db, submissions, run, places, answers, now, tell)
     if joined:
         told = submissions if tell is None else await tell()
-        await join(db, [(*waiting, told[i].joins) for i, waiting in joined.items()])
+        last = {number: (number, size, told[i].joins) for i, (number, _, size) in joined.items()}
+        await fill(db, list(last.values()))
 
 
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:

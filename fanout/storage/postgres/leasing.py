@@ -21,8 +21,8 @@ from fanout.storage.postgres.floors import BEGINNING
 from fanout.storage.postgres.ledger import STEP, add_chunks
 from fanout.storage.postgres.partitions import take_due
 from fanout.storage.postgres.resolving import resolve
-from fanout.storage.postgres.suspicion import Inspection
 from fanout.storage.sql.stopping import gather
+from fanout.storage.sql.suspicion import Inspection
 
 __all__ = ["extend", "lease", "waiting"]
 

@@ -13,7 +13,7 @@ from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
 
-__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
+__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "fill", "finish_ready"]
 
 STEP = "(SELECT nextval('step'))"
 """The next number of what is decided, made and leased, one for all rows of a statement."""
@@ -173,4 +173,18 @@ WITH f AS (
 SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.counts, '{{}}') AS counts FROM f
 LEFT JOIN LATERAL (SELECT array_agg(state) AS states, array_agg(n) AS counts FROM tally WHERE notification = f.id) t ON true
 ORDER BY id
+"""
+
+
+async def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Give scheduled notifications, which are held, their new content: (number, bytes of content so far, new content)."""
+    await db.many(_FILL, rows)
+
+
+_FILL = f"""
+WITH n AS (
+  UPDATE notification n SET content = j.content FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) j (id, size, content)
+  WHERE n.id = ANY (ARRAY[j.id]) RETURNING n.app, 0 AS deliveries, octet_length(j.content) - j.size AS bytes
+), l AS ({ADD_LOAD.format("SELECT app, deliveries, bytes FROM n")})
+SELECT count(*) FROM n
 """

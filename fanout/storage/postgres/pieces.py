@@ -6,6 +6,9 @@ from typing import Any
 
 __all__ = ["Pieces"]
 
+_OF = "SELECT * FROM endpoint WHERE id = {0}.id AND shard = ({0}.id & 15)::smallint OFFSET 0"
+"""The endpoint of a row of `{0}`."""
+
 
 class Pieces:
     """The part of `Db` that makes text."""
@@ -81,10 +84,32 @@ class Pieces:
 
     def endpoints(self, n: int, condition: str, columns: str, /) -> str:
         """Looked at first, so that what does not fit is not waited for."""
-        of = "SELECT * FROM endpoint WHERE id = {0}.id AND shard = ({0}.id & 15)::smallint OFFSET 0".format
         return (
-            f"WITH f AS MATERIALIZED (SELECT e.id FROM {self.given(n, id='bigint')} CROSS JOIN LATERAL ({of('j')}) e WHERE {condition}) "
-            f"SELECT {columns} FROM f CROSS JOIN LATERAL ({of('f')} FOR NO KEY UPDATE) e WHERE {condition}"
+            f"WITH f AS MATERIALIZED (SELECT e.id FROM {self.of_endpoints(n)} WHERE {condition}) "
+            f"SELECT {columns} FROM f CROSS JOIN LATERAL ({_OF.format('f')} FOR NO KEY UPDATE) e WHERE {condition}"
+        )
+
+    def of_endpoints(self, n: int, /) -> str:
+        """The fence, into one partition for each."""
+        return f"{self.given(n, id='bigint')} CROSS JOIN LATERAL ({_OF.format('j')}) e"
+
+    def tagged(self, rest: str, /) -> str:
+        """Tag by tag."""
+        return f"EXISTS (SELECT 1 FROM unnest(e.tags) t (value) CROSS JOIN LATERAL (SELECT FROM {rest} OFFSET 0) l)"
+
+    def count_held(self, n: int, binding: str, /) -> str:
+        """By the key of `address`."""
+        return (
+            f"(SELECT count(*) FROM {self.given(n, digest='bytea')} CROSS JOIN LATERAL "
+            f"(SELECT FROM address WHERE digest = j.digest AND binding = {binding} OFFSET 0) a)"
+        )
+
+    def at_places(self, n: int, /) -> str:
+        """By `notification_collapse`, and by no other index on these columns."""
+        return (
+            f"{self.given(n, app='int', key='text', target='bytea', i='int')} "
+            "CROSS JOIN LATERAL (SELECT id, uuid, stopped, expansions FROM notification WHERE app = j.app "
+            "AND coalesce(collapse_key, '') = j.key AND target_key = j.target AND num_nulls(finished_at) = 1 OFFSET 0) n"
         )
 
     def unheld(self, alias: str, /) -> str:

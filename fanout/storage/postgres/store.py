@@ -10,7 +10,7 @@ from typing import Self
 
 from fanout.core.address import Address
 from fanout.core.audit import Audit
-from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
     Chunk,
     EndpointRow,
@@ -25,8 +25,6 @@ from fanout.core.records import (
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
-    audience,
-    collapsing,
     erasing,
     expansion,
     feed_tidy,
@@ -39,11 +37,12 @@ from fanout.storage.postgres import (
     watching,
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
+from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.gathering import Gathering
-from fanout.storage.postgres.ledger import Ledger, add_chunks, finish_ready
+from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database
@@ -61,6 +60,8 @@ _HOT = Hot(
     ledger=Ledger,
     add_chunks=add_chunks,
     finish_ready=finish_ready,
+    look_up=look_up,
+    fill=fill,
     blank=erasing.blank,
     forget_entered=erasing.forget_entered,
     feed_expirable=feed_tidy.expirable,
@@ -171,11 +172,6 @@ class PostgresStorage(SqlStorage):
         ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
         return ids
 
-    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
-        """See `Storage`."""
-        counts: dict[str, int] = await self._read(audience.count, app, target)
-        return counts
-
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         rows: list[EndpointRow] = await self._look(resolving.resolve, ids, now)
@@ -238,11 +234,6 @@ class PostgresStorage(SqlStorage):
         return found
 
     # -- queue: watch and manage
-
-    async def superseded(self, id: str, ids: array[int]) -> set[int]:
-        """See `Storage`."""
-        found: set[int] = await self._read(collapsing.superseded, id, ids)
-        return found
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""

@@ -163,6 +163,18 @@ class Db(Protocol):
         order of the list."""
         ...
 
+    def of_endpoints(self, n: int, /) -> str:
+        """A list of numbers, `$n`, as `j`, joined with the endpoints `e` of these numbers."""
+        ...
+
+    def tagged(self, rest: str, /) -> str:
+        """The condition that `rest`, a table with its own condition on `t.value`, has a row for one of the tags `t.value` of `e`."""
+        ...
+
+    def count_held(self, n: int, binding: str, /) -> str:
+        """How many of the digests of a list, `$n`, active endpoints of the binding have."""
+        ...
+
     def unheld(self, alias: str, /) -> str:
         """The condition that no active endpoint has the address of this one."""
         ...
@@ -192,6 +204,14 @@ class Db(Protocol):
     def hold(self, order: str = "", /, *, free: bool = False) -> str:
         """Behind a SELECT of one table: its rows are locked until the transaction ends, in this order; `free`: without those that another
         transaction has locked. Begins with a space, or is empty, the order too."""
+        ...
+
+    def at_places(self, n: int, /) -> str:
+        """`Rows` of (app, collapse key, digest of the target, i) as `j`, joined with the unfinished notifications `n` there, by the index of these."""
+        ...
+
+    async def lock_numbers(self, keys: Sequence[int]) -> None:
+        """Until the transaction ends, no other one passes here with one of these numbers of 64 bits, which ascend."""
         ...
 
     async def exclusive(self, what: str, key: int | str = 0) -> None:

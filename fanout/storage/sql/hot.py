@@ -10,15 +10,19 @@ from typing import Any
 from fanout.storage.book import Book
 from fanout.storage.chunks import NewChunk
 
-__all__ = ["Hot", "Ledger"]
+__all__ = ["Hot", "Ledger", "Want"]
+
+Want = tuple[int, str, list[Any]]
+"""(app's number, kind, names or ids) of one target."""
 
 
 class Ledger(Book):
     """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`ledger.hold`)."""
 
     @abstractmethod
-    async def write(self, now: float) -> None:
-        """Store it all. What is finished with that is for `finish` to end."""
+    async def write(self, now: float, *, parts: Sequence[tuple[int, int, int]] = ()) -> None:
+        """Store it all; `parts` (chunk, crashes, part) are chunks with a new map that are suspected. What is finished with that is for `finish` to
+        end."""
 
     @abstractmethod
     async def finish(self, now: float) -> dict[int, str]:
@@ -51,3 +55,7 @@ class Hot:
     """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
     finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
     """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""
+    look_up: Callable[[Any, Sequence[Want]], Awaitable[list[dict[int, list[int]]]]]
+    """(db, targets that are no topic and not all): the active endpoints of each, by binding's number, ids ascending."""
+    fill: Callable[[Any, Sequence[tuple[int, int, bytes]]], Awaitable[Any]]
+    """(db, rows): give scheduled notifications (number, bytes of content so far, new content) their new content."""

@@ -62,7 +62,7 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     row = await db.row(_status(db), uuid, now, now + db.skew)
     if row is None:
         return None
-    ended, chunks, retries, due, bindings, gates = map(orjson.loads, tuple(row)[13:])
+    ended, chunks, retries, due, bindings, gates = orjson.loads(f"[{','.join(tuple(row)[13:])}]")
     found = Sums(*[*tuple(row)[:13], ended])
     pending = waiting_for(found.paused, chunks, retries, due, [binding for (binding,) in bindings], gates)
     return status_of(uuid, found, pending)

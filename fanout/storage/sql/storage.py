@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fanout.core.audit import Audit, person
-from fanout.core.model import Endpoint
+from fanout.core.model import Endpoint, Target
 from fanout.core.records import Backlog, Control, EndpointFilter, Event, Expired, GateNote, Status, Step, Stored
 from fanout.storage.sql import (
+    audience,
+    collapsing,
     endpoints,
     erasing,
     explaining,
@@ -73,7 +76,15 @@ class SqlStorage:
     async def _erase(self, app: str, user: str, now: float, audit: Audit | None) -> erasing.Erased:
         return await self._audit(audit, erasing.erase, app, user, now)
 
+    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
+        """See `Storage`."""
+        return await self._driver.read(audience.count, app, target)
+
     # -- queue
+
+    async def superseded(self, id: str, ids: array[int]) -> set[int]:
+        """See `Storage`."""
+        return await self._driver.read(collapsing.superseded, id, ids)
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""

@@ -8,13 +8,14 @@ from fanout.core.feed import Audience
 from fanout.core.model import LANES
 from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
 from fanout.storage.lanes import OF_WORKERS
-from fanout.storage.sqlite import turns
-from fanout.storage.sqlite.audience import look_up, touched
+from fanout.storage.sql import turns
+from fanout.storage.sql.audience import touched
+from fanout.storage.sqlite.audience import look_up
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import condition, look_up_some
 from fanout.storage.sqlite.ledger import Ledger, add_chunks
-from fanout.storage.sqlite.session import finished
+from fanout.storage.sqlite.session import finished, shared
 
 __all__ = ["expand", "expandable"]
 
@@ -84,7 +85,7 @@ def _begin_schedules(db: Db, app: int, now: float) -> int:
         start.found = found
     for start in starts:
         if start.kind in WIDE:
-            start.found = {binding: [] for binding in touched(db, app, start.kind, start.names)}
+            start.found = {binding: [] for binding in shared(db, touched, app, start.kind, start.names)}
     plan = cut(db, starts)
     ledger = Ledger(db)
     for start in starts:
@@ -110,7 +111,9 @@ def _cut(db: Db, expansion: list[Any], name: str, binding: int, lane: int, now: 
     """One chunk from an expansion: how many were made due, and whether it is over. Moves its cursor."""
     id, notification, _, cursor, high, (kind, names, *audience) = expansion
     if kind == CHUNKS:
-        expansion[3], over = turns.release(db, cursor, high, now)
+        chunks = shared(db, turns.held_back, notification, binding, cursor, high, 2)
+        shared(db, turns.let_go, chunks[:1], now)
+        expansion[3], over = (chunks or [0])[0], len(chunks) < 2
         if over:
             _delete(db, [id])
         else:

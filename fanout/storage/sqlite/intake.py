@@ -9,13 +9,16 @@ from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
 from fanout.storage.chunks import WIDE, Start
 from fanout.storage.sealing import masked, target_key
-from fanout.storage.sqlite.audience import look_up, touched
-from fanout.storage.sqlite.collapsing import join, supersede
+from fanout.storage.sql.audience import touched
+from fanout.storage.sql.collapsing import Place, joinable, supersede
+from fanout.storage.sqlite.audience import look_up
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.feed_put import put_with_feed
+from fanout.storage.sqlite.ledger import fill
 from fanout.storage.sqlite.registration import intern
+from fanout.storage.sqlite.session import shared
 from fanout.storage.targets import aimed, dump
 
 __all__ = ["put"]
@@ -82,16 +85,16 @@ def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
         start.found = found
     for start in starts:
         if start.kind in WIDE:
-            start.found = {binding: [] for binding in touched(db, start.app, start.kind, start.names)}
+            start.found = {binding: [] for binding in shared(db, touched, start.app, start.kind, start.names)}
 
 
 def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
     """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
-    joining: dict[int, tuple[int, Submission]] = {}
+    joining: dict[int, Place] = {}
     for i, start in starts.items():
         sub = submissions[i]
         if sub.joins and sub.collapse_key is not None:
-            joining[i] = start.app, sub
+            joining[i] = start.app, sub.collapse_key, target_key(db.seal(), sub.target)
         if sub.target.kind == "addresses":
             start.kind = "endpoints"
             start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
@@ -101,15 +104,17 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
         answers[i] = Put(dropped=True)
         joining.pop(i, None)
     if joining:
-        for i, id in join(db, joining).items():
+        joined = shared(db, joinable, joining)
+        for i, (_, id, _) in joined.items():
             del starts[i]
             answers[i] = Put(id=id, joined=True)
+        fill(db, [(number, size, submissions[i].joins) for i, (number, _, size) in joined.items()])
     run: dict[int, Start] = {}
-    places: dict[tuple[int, str, str], int] = {}
+    places: dict[Place, int] = {}
     for i, start in starts.items():
         sub = submissions[i]
         if sub.collapse_key is not None:
-            place = (start.app, sub.collapse_key, target_key(db.seal(), sub.target).hex())
+            place = (start.app, sub.collapse_key, target_key(db.seal(), sub.target))
             if place in places:
                 _store_run(db, submissions, run, places, answers, now)
                 run, places = {}, {}
@@ -122,12 +127,12 @@ def _store_run(
     db: Db,
     submissions: Sequence[Submission],
     starts: dict[int, Start],
-    places: dict[tuple[int, str, str], int],
+    places: dict[Place, int],
     answers: list[Put],
     now: float,
 ) -> None:
-    superseded = supersede(db, places, now)
-    target_keys = {i: target_key for (_, _, target_key), i in places.items()}
+    superseded = shared(db, supersede, places, now) if places else {}
+    target_keys = {i: target_key.hex() for (_, _, target_key), i in places.items()}
     for number, start in enumerate(starts.values(), db.next_id("notification") if starts else 0):
         start.notification = number
     plan = cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])

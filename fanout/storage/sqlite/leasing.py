@@ -11,12 +11,12 @@ from fanout.core.records import Chunk
 from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
+from fanout.storage.sql.suspicion import Inspection
 from fanout.storage.sql.watching import notification
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
 from fanout.storage.sqlite.resolving import resolve
-from fanout.storage.sqlite.session import shared
-from fanout.storage.sqlite.suspicion import Inspection
+from fanout.storage.sqlite.session import Session, finished, shared
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
@@ -57,7 +57,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         page += 1
         rows = _ready(db, place, lane, now, after, size)
         spoiled = [row[0] for row in rows if row[3]]
-        inspection = Inspection(db, spoiled, now) if spoiled else None
+        inspection = finished(Inspection.of(Session(db), spoiled, now)) if spoiled else None
         for id, ready_at, count, bad in rows:
             if taken >= limit:
                 break
@@ -68,7 +68,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
                 chosen.append(id)
                 taken += count
         if inspection is not None:
-            inspection.write()
+            finished(inspection.write())
             moved += inspection.moved
         if len(rows) < size:
             break

@@ -12,7 +12,7 @@ from fanout.storage.lanes import waits
 from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
 
-__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "finish_ready"]
+__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "fill", "finish_ready"]
 
 LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
 """Its number, so that something can be said to come after it."""
@@ -74,7 +74,7 @@ class Ledger(Shared):
         super().__init__(codes)
         self._db = db
 
-    async def write(self, now: float) -> None:
+    async def write(self, now: float, *, parts: Sequence[tuple[int, int, int]] = ()) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
@@ -93,6 +93,10 @@ class Ledger(Shared):
             "attempts = attempts + j.value->>3, expansions = expansions + j.value->>4 "
             "FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
             self.sums(),
+        )
+        self._db.many(
+            "UPDATE chunk SET crashes = j.value->>1, part = j.value->>2 FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
+            parts,
         )
 
     async def finish(self, now: float) -> dict[int, str]:
@@ -120,3 +124,11 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
     )
     db.log(now, ((row[1], "notification.finished", ending(*row[2:])) for row in rows))
     return {row[0]: row[2] for row in rows}
+
+
+def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Give scheduled notifications their new content: (number, bytes of content so far, new content). A trigger keeps the load."""
+    db.many(
+        "UPDATE notification SET content = unhex(j.value->>1) FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
+        [[id, content.hex()] for id, _, content in rows],
+    )

@@ -15,9 +15,10 @@ from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
 from fanout.storage.sqlite import feed_tidy
+from fanout.storage.sqlite.audience import look_up
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.erasing import blank, forget_in_log
-from fanout.storage.sqlite.ledger import Ledger, add_chunks, finish_ready
+from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sqlite.topics import tag, untag
 
 __all__ = ["Session", "finished", "shared"]
@@ -59,6 +60,8 @@ class Session:
         feed_erase=lambda db, app, user, now: _done(feed_tidy.erase, db.native, app, user, now),
         forget_in_log=lambda db, app, user: _done(forget_in_log, db.native, app, user),
         finish_ready=lambda db, notifications, now: _done(finish_ready, db.native, notifications, now),
+        look_up=lambda db, wanted: _done(look_up, db.native, wanted),
+        fill=lambda db, rows: _done(fill, db.native, rows),
     )
 
     again = False
@@ -194,7 +197,20 @@ class Session:
 
     def endpoints(self, n: int, condition: str, columns: str, /) -> str:
         """See `Db`."""
-        return f"SELECT {columns} FROM {_given(n, {'id': 'bigint'})} CROSS JOIN endpoint e ON e.id = j.id WHERE {condition}"
+        return f"SELECT {columns} FROM {self.of_endpoints(n)} WHERE {condition}"
+
+    def of_endpoints(self, n: int, /) -> str:
+        """See `Db`."""
+        return f"{_given(n, {'id': 'bigint'})} CROSS JOIN endpoint e ON e.id = j.id"
+
+    def tagged(self, rest: str, /) -> str:
+        """See `Db`."""
+        return f"EXISTS (SELECT 1 FROM json_each(e.tags) t CROSS JOIN {rest})"
+
+    def count_held(self, n: int, binding: str, /) -> str:
+        """See `Db`."""
+        which = f"e.binding = {binding} AND e.state = 'active' AND e.digest {self.among(n, 'bytea')}"
+        return f"(SELECT count(*) FROM endpoint e WHERE {which})"
 
     def unheld(self, alias: str, /) -> str:
         """See `Db`."""
@@ -223,6 +239,15 @@ class Session:
     def hold(self, order: str = "", /, *, free: bool = False) -> str:
         """See `Db`."""
         return ""
+
+    def at_places(self, n: int, /) -> str:
+        """See `Db`."""
+        given = _given(n, {"app": "int", "key": "text", "target": "bytea", "i": "int"})
+        same = "n.app = j.app AND n.collapse_key = j.key AND n.target_key = j.target"
+        return f"{given} CROSS JOIN notification n ON {same} AND n.collapse_key IS NOT NULL AND n.finished_at IS NULL"
+
+    async def lock_numbers(self, keys: Sequence[int]) -> None:
+        """See `Db`."""
 
     async def exclusive(self, what: str, key: int | str = 0) -> None:
         """See `Db`."""

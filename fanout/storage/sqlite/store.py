@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from fanout.core.address import Address
 from fanout.core.audit import Audit
-from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
     Chunk,
     EndpointRow,
@@ -24,8 +24,6 @@ from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
-    audience,
-    collapsing,
     expansion,
     intake,
     leasing,
@@ -140,11 +138,6 @@ class SqliteStorage(SqlStorage):
                 return True
         return False
 
-    async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
-        """See `Storage`."""
-        counts: dict[str, int] = await self._read(audience.count, app, target)
-        return counts
-
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         if len(ids) <= _PART:
@@ -213,11 +206,6 @@ class SqliteStorage(SqlStorage):
         return answers
 
     # -- queue: watch and manage
-
-    async def superseded(self, id: str, ids: array[int]) -> set[int]:
-        """See `Storage`."""
-        found: set[int] = await self._read(collapsing.superseded, id, ids)
-        return found
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""

@@ -76,9 +76,9 @@ PLANTS = [
     ),
     Plant(
         "SQLite: another app's collapse key supersedes",
-        "fanout/storage/sqlite/collapsing.py",
-        'WHERE n.app = j.value->>0 AND n.collapse_key = j.value->>1 "',
-        'WHERE n.collapse_key = j.value->>1 "',
+        "fanout/storage/sqlite/session.py",
+        'same = "n.app = j.app AND n.collapse_key = j.key',
+        'same = "n.collapse_key = j.key',
         _SQLITE,
     ),
     Plant(

@@ -7,9 +7,9 @@ from typing import Self
 
 from fanout.storage.chunks import NewChunk
 from fanout.storage.packing import unpack
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.ledger import Ledger
+from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.hot import Ledger
 from fanout.storage.sql.ledger import codes_of, hold
 from fanout.storage.suspects import Due, Suspects
 
@@ -33,16 +33,22 @@ class Inspection:
     @classmethod
     async def of(cls, db: Db, chunks: Sequence[int], now: float) -> Self:
         """Of chunks that this transaction has locked. It waits for nobody, so that it may lock their notifications last."""
-        wanted = await db.rows("SELECT DISTINCT notification FROM chunk WHERE id = ANY($1::bigint[])", list(chunks))
+        wanted = await db.rows(
+            f"SELECT DISTINCT notification FROM chunk WHERE id {db.among(1, 'bigint')}", list(chunks)
+        )
         mine = await hold(db, [row[0] for row in wanted], wait=False)
         rows = await db.rows(
-            "SELECT c.id, c.notification, c.binding, c.lane, c.attempt, c.states, n.stopped, c.owner, c.leased_at, c.leased_after, "
-            "c.crashes, c.part FROM chunk c CROSS JOIN LATERAL "
-            "(SELECT id, stopped FROM notification WHERE id = c.notification OFFSET 0) n WHERE c.id = ANY($1::bigint[]) AND n.id = ANY($2::bigint[])",
+            f"SELECT c.id, c.notification, c.binding, c.lane, c.attempt, {db.binary('c.states')}, "
+            "(SELECT stopped FROM notification WHERE id = c.notification), c.owner, c.leased_at, c.leased_after, c.crashes, c.part "
+            f"FROM chunk c WHERE c.id {db.among(1, 'bigint')} AND c.notification + 0 {db.among(2, 'bigint')}",
             list(chunks),
             mine,
         )
-        return cls(db, [Due(*row) for row in map(tuple, rows)], Ledger(db, await codes_of(db, mine)), now)
+        due = [
+            Due(id, notification, binding, lane, attempt, db.bytes_of(states), *rest)
+            for id, notification, binding, lane, attempt, states, *rest in rows
+        ]
+        return cls(db, due, db.hot.ledger(db, await codes_of(db, mine)), now)
 
     def judge(self, id: int) -> int:
         """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
@@ -53,8 +59,10 @@ class Inspection:
         await self._ledger.write(self._now, parts=self._suspects.parts)
         if self._suspects.movers:
             rows = await self._db.rows(
-                "SELECT chunk, ids FROM audience WHERE chunk = ANY($1::bigint[])", self._suspects.movers
+                f"SELECT chunk, {self._db.binary('ids')} FROM audience WHERE chunk {self._db.among(1, 'bigint')}",
+                self._suspects.movers,
             )
-            self.moved = self._suspects.moved({row[0]: unpack(row[1]) for row in rows}, self._now)
+            audiences = {chunk: unpack(self._db.bytes_of(ids)) for chunk, ids in rows}
+            self.moved = self._suspects.moved(audiences, self._now)
         await self._decisions.write(self._now)
         await self._ledger.finish(self._now)

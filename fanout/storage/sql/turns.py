@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanout.storage import lanes
-from fanout.storage.postgres.db import Db
+from fanout.storage.sql.db import Db
 
 __all__ = ["held_back", "let_go"]
 
@@ -19,10 +19,10 @@ async def held_back(db: Db, notification: int, binding: int, cursor: int, high: 
         high,
         limit,
     )
-    return [row[0] for row in rows]
+    return [id for (id,) in rows]
 
 
 async def let_go(db: Db, chunks: list[int], now: float) -> None:
     """These are due from now."""
     if chunks:
-        await db.run(f"UPDATE chunk SET {lanes.LET_GO}, ready_at = $2 WHERE id = ANY($1::bigint[])", chunks, now)
+        await db.run(f"UPDATE chunk SET {lanes.LET_GO}, ready_at = $2 WHERE id {db.among(1, 'bigint')}", chunks, now)
