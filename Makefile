@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test docs lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
+.PHONY: demo test collected docs lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/fanout demo
 
 test: $(STAMP)
-	$(MAKE) -j 2 lint type
+	$(MAKE) -j 2 lint type collected
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 $(DOCS): pyproject.toml constraints.txt | $(BIN)/python
@@ -32,6 +32,10 @@ $(DOCS): pyproject.toml constraints.txt | $(BIN)/python
 # Into site/, without the network; a dead link fails it.
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Asserts are rewritten once here, and not by each of the processes of the run at its start. What cannot be collected the run says.
+collected: $(STAMP)
+	@$(BIN)/python -m pytest -q --collect-only >/dev/null 2>&1 || true
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fanout_kit.simulation.bugs import BUGS, Bug
 from tests.mutants.__main__ import Copy, main
 from tests.mutants.all_plants import PLANTS
 from tests.mutants.plant import ROOT, Plant
@@ -24,6 +25,12 @@ def test_a_plant_fits_the_code(plant: Plant) -> None:
     assert places
     for place in places:
         assert (ROOT / place).exists(), place
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=lambda bug: bug.name)
+def test_a_bug_of_the_simulation_finds_its_place(bug: Bug) -> None:
+    with bug.planted():
+        pass
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -138,10 +138,10 @@ def _everybody_probes(ready: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _any_generation(change: Callable[..., Any]) -> Callable[..., Any]:
-    def lenient(db: Any, changes: Any, now: float) -> None:
+    async def lenient(db: Any, changes: Any, now: float) -> None:
         for what in changes:
-            current = db.value("SELECT generation FROM endpoint WHERE id = ?", what.endpoint)
-            change(db, [replace(what, generation=current)], now)
+            current = await db.value("SELECT generation FROM endpoint WHERE id = $1", what.endpoint)
+            await change(db, [replace(what, generation=current)], now)
 
     return lenient
 
@@ -254,8 +254,18 @@ _ALL = (
         "fanout.engine.lease:Lease.take",
         _without_accepted,
     ),
-    Bug("ignore-cancel", "`cancel` waits for no other worker.", f"{_STORE}.cancel", _nobody_to_wait_for),
-    Bug("ignore-pause", "`pause` waits for no other worker.", f"{_STORE}.pause", _nobody_to_wait_for),
+    Bug(
+        "ignore-cancel",
+        "`cancel` waits for no other worker.",
+        "fanout.storage.sql.storage:SqlStorage.cancel",
+        _nobody_to_wait_for,
+    ),
+    Bug(
+        "ignore-pause",
+        "`pause` waits for no other worker.",
+        "fanout.storage.sql.storage:SqlStorage.pause",
+        _nobody_to_wait_for,
+    ),
     Bug(
         "ignore-collapse",
         "What is in hand is sent although a later notification has taken its place.",
@@ -294,7 +304,7 @@ _ALL = (
     Bug(
         "send-to-former-owner",
         "Endpoints that changed hands still get it.",
-        f"{_SQLITE}.endpoints:resolve",
+        f"{_SQLITE}.leasing:resolve",
         _all_active,
     ),
     Bug(
@@ -315,7 +325,7 @@ _ALL = (
         "fanout.engine.lease:Lease.cap_deadline",
         _believes_for_ever,
     ),
-    Bug("bury-the-living", "Workers are buried whose heartbeat runs.", f"{_SQLITE}.fleet:forsaken", _all_dead),
+    Bug("bury-the-living", "Workers are buried whose heartbeat runs.", "fanout.storage.sql.fleet:forsaken", _all_dead),
 )
 
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}
