@@ -20,26 +20,13 @@ if TYPE_CHECKING:
     from fanout.testing.transport import check_transport
 
 __all__ = [
-    "Gateway",
-    "Push",
-    "Pushes",
-    "ScriptedTransport",
-    "Subject",
-    "VirtualClock",
-    "check_storage",
-    "check_transport",
-]
+    "Gateway", "Push", "Pushes", "ScriptedTransport", "Subject", "VirtualClock", "check_storage", "check_transport",
+]  # fmt: skip
 
 _HOME = {
-    "Gateway": "subject",
-    "Push": "pushes",
-    "Pushes": "pushes",
-    "ScriptedTransport": "scripted",
-    "Subject": "subject",
-    "VirtualClock": "clock",
-    "check_storage": "storage",
-    "check_transport": "transport",
-}
+    "Gateway": "subject", "Push": "pushes", "Pushes": "pushes", "ScriptedTransport": "scripted", "Subject": "subject",
+    "VirtualClock": "clock", "check_storage": "storage", "check_transport": "transport",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -16,19 +16,9 @@ from fanout.plugin import Address, Delivery, Message, Notification, Outcome
 from fanout.testing.subject import Gateway, Maker, Raw, Subject
 
 __all__ = [
-    "NOTIFICATION",
-    "bounded",
-    "delivery",
-    "law",
-    "logged",
-    "made_id",
-    "no_network",
-    "parsed",
-    "plain",
-    "played",
-    "send",
-    "texts",
-]
+    "NOTIFICATION", "bounded", "delivery", "law", "logged", "made_id", "no_network", "parsed", "plain", "played",
+    "send", "texts",
+]  # fmt: skip
 
 NOTIFICATION = Notification(title="A title", body="A body", data={"k": "v"}, id="01890a5d-ac96-774b-bcce-b302099a8057")
 

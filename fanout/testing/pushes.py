@@ -237,9 +237,8 @@ class Pushes(Sequence[Push]):
             self._strangers.add(message.notification)
             return _STRANGER
         outcome = self.answer(push, delivery)
-        push.deliveries.append(
-            Delivered(binding, delivery.address, delivery.endpoint, delivery.attempt, message.inner, outcome)
-        )
+        about = (binding, delivery.address, delivery.endpoint, delivery.attempt)
+        push.deliveries.append(Delivered(*about, message.inner, outcome))
         return outcome
 
 
@@ -288,9 +287,6 @@ class _Collecting:
 def _push(submission: Submission, notification: Notification | None, engine: Engine | None) -> Push:
     if notification is None:
         notification = decode(
-            submission.content,
-            id=submission.id,
-            accepted_at=submission.accepted_at,
-            expires_at=submission.expires_at,
+            submission.content, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )
     return Push(submission.id, submission.app, notification, submission.target, submission.due_at, _engine=engine)

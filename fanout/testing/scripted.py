@@ -76,12 +76,7 @@ class ScriptedTransport:
     """
 
     def __init__(
-        self,
-        script: Script = _accept,
-        *,
-        capacity: int = 1000,
-        limit: int = 4096,
-        record: bool = True,
+        self, script: Script = _accept, *, capacity: int = 1000, limit: int = 4096, record: bool = True
     ) -> None:
         self.script = script
         self.limit = limit
@@ -113,12 +108,8 @@ class ScriptedTransport:
 
     def prepare(self, notification: Notification) -> ScriptedMessage:
         """The content as JSON. Raises `MessageTooLarge` above the limit and `InvalidMessage` for what JSON cannot hold."""
-        content = {
-            "id": notification.id,
-            "title": notification.title,
-            "body": notification.body,
-            "data": dict(notification.data),
-        }
+        content: dict[str, Any] = {name: getattr(notification, name) for name in ("id", "title", "body")}
+        content["data"] = dict(notification.data)
         try:
             payload = orjson.dumps(content)
         except TypeError as error:
@@ -142,16 +133,8 @@ class ScriptedTransport:
         assert isinstance(message, ScriptedMessage)
         self.calls += 1
         if self.record:
-            self.sends.append(
-                Sent(
-                    message.notification.id,
-                    delivery.id,
-                    delivery.endpoint,
-                    delivery.address,
-                    delivery.attempt,
-                    delivery.ttl,
-                )
-            )
+            whom = (delivery.id, delivery.endpoint, delivery.address)
+            self.sends.append(Sent(message.notification.id, *whom, delivery.attempt, delivery.ttl))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

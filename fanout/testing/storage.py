@@ -16,30 +16,12 @@ A storage without an optional part says so: `check_storage(my_maker, without={"f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from types import MappingProxyType, ModuleType
+from importlib import import_module
+from inspect import isfunction, signature
+from types import MappingProxyType
 
 from fanout.errors import FanoutError
 from fanout.plugin import has_part
-from fanout.testing import (
-    storage_access,
-    storage_audit,
-    storage_bursts,
-    storage_control,
-    storage_counts,
-    storage_crash,
-    storage_directory,
-    storage_due,
-    storage_erase,
-    storage_explain,
-    storage_feed,
-    storage_fleet,
-    storage_lease,
-    storage_manage,
-    storage_put,
-    storage_repeats,
-    storage_subscriptions,
-    storage_turns,
-)
 from fanout.testing.storage_kit import Kit, Maker, law
 
 __all__ = ["CHECKS", "Kit", "Maker", "check_storage", "checks", "run_check"]
@@ -47,39 +29,23 @@ __all__ = ["CHECKS", "Kit", "Maker", "check_storage", "checks", "run_check"]
 Check = Callable[[Kit], Awaitable[None]]
 
 
-def _checks(*modules: ModuleType) -> dict[str, Check]:
-    return {name: getattr(module, name) for module in modules for name in module.__all__}
+def _checks(name: str) -> dict[str, Check]:
+    """The functions of a module of laws that take a kit and nothing else."""
+    found = filter(isfunction, vars(import_module(f"fanout.testing.storage_{name}")).values())
+    return {each.__name__: each for each in found if [*signature(each).parameters] == ["kit"]}
 
 
-CHECKS: Mapping[str, Check] = MappingProxyType(
-    _checks(
-        storage_directory,
-        storage_put,
-        storage_due,
-        storage_lease,
-        storage_manage,
-        storage_control,
-        storage_crash,
-        storage_turns,
-        storage_explain,
-        storage_feed,
-        storage_counts,
-        storage_bursts,
-        storage_repeats,
-        storage_subscriptions,
-        storage_fleet,
-        storage_access,
-        storage_audit,
-        storage_erase,
-    )
-)
+_LAWS = (
+    "directory", "put", "due", "lease", "manage", "control", "crash", "turns", "explain", "feed", "counts", "bursts", "repeats",
+    "subscriptions", "fleet", "access", "audit", "erase",
+)  # fmt: skip
+_OF_THE_FEED = ("feed", "counts", "bursts", "repeats", "subscriptions", "erase")
+CHECKS: Mapping[str, Check] = MappingProxyType({name: check for laws in _LAWS for name, check in _checks(laws).items()})
 """Every check by its name. Each opens its own storage and leaves nothing behind."""
 _NEEDS: Mapping[str, Collection[str]] = {
-    "feed": _checks(
-        storage_feed, storage_counts, storage_bursts, storage_repeats, storage_subscriptions, storage_erase
-    ).keys(),
-    "fleet": _checks(storage_fleet).keys(),
-    "access": _checks(storage_access).keys(),
+    "feed": {name for laws in _OF_THE_FEED for name in _checks(laws)},
+    "fleet": _checks("fleet").keys(),
+    "access": _checks("access").keys(),
 }
 """The checks that need an optional part. What is erased is looked for in the feed too."""
 

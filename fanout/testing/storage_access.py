@@ -8,11 +8,8 @@ from fanout.core.access import Grant
 from fanout.plugin import access_of
 from fanout.testing.storage_kit import T0, Kit, law
 
-__all__ = ["grants_stand_until_they_are_revoked", "grants_survive_reopening", "uses_of_grants_are_kept"]
-
-_CALLER = Grant(
-    id="0123456789ab", app="default", kind="caller", proof="sha256:" + "0" * 64, name="billing", role="send"
-)
+_PROOF = "sha256:" + "0" * 64
+_CALLER = Grant(id="0123456789ab", app="default", kind="caller", proof=_PROOF, name="billing", role="send")
 _HOST = Grant(id="push.example.com", app="shop", kind="host", expires_at=T0 + 3600.5)
 
 
@@ -36,14 +33,10 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
         law(not await access.revoke("default", _CALLER.id, T0 + 6, by="shell"), "once")
         law(await access.grants() == told[1:], "and is gone")
         lines = [(line.at, line.app, line.kind, dict(line.data)) for line in await storage.events(audit=True)]
+        made = {"role": "send", "expires_at": None, "by": "fedcba987654"}
         expected = [
             (T0 + 1.25, "shop", "audit.host.added", {"host": _HOST.id, "by": "shell"}),
-            (
-                T0 + 2.5,
-                "default",
-                "audit.key.made",
-                _told(_CALLER) | {"role": "send", "expires_at": None, "by": "fedcba987654"},
-            ),
+            (T0 + 2.5, "default", "audit.key.made", _told(_CALLER) | made),
             (T0 + 5.5, "default", "audit.key.revoked", _told(_CALLER) | {"by": "shell"}),
         ]
         law(lines == expected, f"each change has one line, and what was refused has none: {lines}")

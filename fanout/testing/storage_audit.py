@@ -10,8 +10,6 @@ from fanout.core.records import Event
 from fanout.errors import NotFound
 from fanout.testing.storage_kit import T0, Kit, device, law, post, submission
 
-__all__ = ["auditing", "auditing_is_apart", "auditing_keeps_its_time", "auditing_names_nobody"]
-
 
 def _line(kind: str, **data: object) -> Audit:
     return Audit(kind=f"audit.{kind}", by="key:k1", data=data)

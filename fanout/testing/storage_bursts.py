@@ -12,8 +12,6 @@ from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import enter, ids, posting, read
 from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, submission
 
-__all__ = ["feed_bulk_changes_what_fits", "feed_changes_are_gathered"]
-
 ONE = f'{{"data":{{"one":"a longer text","feed":{{"cursor":"{CURSOR_SLOT}"}}}}}}'.encode()
 MANY = f'{{"data":{{"feed":{{"cursor":"{CURSOR_SLOT}"}}}}}}'.encode()
 
@@ -38,9 +36,8 @@ async def feed_bulk_changes_what_fits(kit: Kit) -> None:
         theirs = await enter(storage, posting(Target.user("bob")))
         done = await _bulk(storage, "alice", FeedBulk(query=FeedQuery(group="orders"), read=True), T0 + 1)
         law((done.count, done.more) == (1, False), f"a group is what was posted with its name: {done}")
-        done = await _bulk(
-            storage, "alice", FeedBulk(query=FeedQuery(ids=("x/1", theirs.id, "none")), action="dismissed"), T0 + 2
-        )
+        query = FeedQuery(ids=("x/1", theirs.id, "none"))
+        done = await _bulk(storage, "alice", FeedBulk(query=query, action="dismissed"), T0 + 2)
         law(done.count == 1, "an id or a sender's id names what is hers, and what is not there is passed over")
         head = (await read(storage)).head
         late = await enter(storage, posting(now=T0 + 3))

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fanout.core.model import Target
 from fanout.core.records import Control, GateNote, Release, RetryRow, Settled, Settlement
 from fanout.core.states import Waiting
 from fanout.errors import NotFound
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import (
-    T0,
-    Kit,
-    device,
-    done,
-    law,
-    lease_all,
-    post,
-    settle_all,
-    standing,
-    submission,
-)
-
-__all__ = [
-    "bindings_are_retried",
-    "bindings_pause",
-    "gates_are_known",
-    "notifications_pause",
-    "pauses_end",
-    "pauses_survive_reopening",
-    "waiting_has_one_reason",
-    "what_is_paused_does_not_begin",
-]
+from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 _NOTHING = ([False] * 3, None)
 
@@ -59,10 +39,7 @@ async def notifications_pause(kit: Kit) -> None:
         part.release = Release(T0 + 2, Waiting.PAUSED.value)
         law(await storage.settle([part], T0 + 2) == [Settled(False)], "its holder settles, and gives the lease back")
         status = await standing(storage, sub.id, T0 + 2)
-        law(
-            dict(status.pending_by_reason) == {"ready": 10, "paused": 19},
-            f"that is paused too, retries as well: {status}",
-        )
+        law(dict(status.pending_by_reason) == {"ready": 10, "paused": 19}, f"so is that, retries too: {status}")
         law(status.counts["accepted"] == 1, "what was sent counts")
         law(dict(await storage.outstanding()) == {"leased": 10, "paused": 19}, "outstanding says so")
         words = [row[2] for row in await storage.deliveries(sub.id, state="pending")]
@@ -70,10 +47,7 @@ async def notifications_pause(kit: Kit) -> None:
         law(await storage.waiting("default", "apns", T0 + 100) == _NOTHING, "no time makes paused work due")
         law(await lease_all(storage, T0 + 100) == [], "nor leased: no chunk, no retry, no lease that has run out")
         law(await storage.pause("default", sub.id, T0 + 100) == 0, "a lease that has run out is held by nobody")
-        law(
-            (await storage.settle([done(two)], T0 + 101)) == [Settled(False)],
-            "until it is taken over, it is fenced by none",
-        )
+        law((await storage.settle([done(two)], T0 + 101)) == [Settled(False)], "until it is taken over, none fences it")
 
         await storage.resume("default", sub.id, T0 + 20)
         law(await storage.stopped([sub.id]) == {}, "it is paused no more")
@@ -102,8 +76,7 @@ async def pauses_end(kit: Kit) -> None:
                 except NotFound:
                     continue
                 raise AssertionError("pause and resume of an unknown notification raise NotFound")
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         await storage.pause("default", sub.id, T0)
         await storage.pause("default", sub.id, T0)
         await storage.resume("default", sub.id, T0)
@@ -124,8 +97,7 @@ async def pauses_end(kit: Kit) -> None:
         status = await standing(storage, sub.id)
         law((status.counts["cancelled"], status.finished_at) == (20, T0 + 30), f"then it has finished: {status}")
 
-        short = submission(ttl=20, now=T0 + 40)
-        await post(storage, short)
+        await post(storage, short := submission(ttl=20, now=T0 + 40))
         await storage.pause("default", short.id, T0 + 40)
         law(await storage.expire(T0 + 59, limit=100) == 0, "it does not expire before its time")
         law(await storage.expire(T0 + 60, limit=100) == 20, "a pause does not stop the clock")
@@ -135,8 +107,7 @@ async def pauses_end(kit: Kit) -> None:
         law(await storage.pause("default", short.id, T0 + 61) == 0, "and cannot be")
         law((await standing(storage, short.id)).state == "done", "it stays done")
 
-        last = submission(now=T0 + 70)
-        await post(storage, last)
+        await post(storage, last := submission(now=T0 + 70))
         chunks = await lease_all(storage, T0 + 70)
         await storage.pause("default", last.id, T0 + 70)
         ends = await settle_all(storage, chunks, T0 + 71)
@@ -159,8 +130,7 @@ async def what_is_paused_does_not_begin(kit: Kit) -> None:
         status = await standing(storage, later.id, T0 + 10)
         law((status.state, status.total) == ("paused", None), f"a schedule can be paused: {status}")
         law(dict(await storage.outstanding()) == {"paused": 12}, "both are outstanding: as chunks, cursor and schedule")
-        other = submission(Target.all(), now=T0 + 10)
-        await post(storage, other)
+        await post(storage, other := submission(Target.all(), now=T0 + 10))
         law(await storage.expand("default", "apns", T0 + 10, ahead=2) == 2, "what is paused takes nobody's turn")
         chunks = await lease_all(storage, T0 + 10)
         law({chunk.notification for chunk in chunks} == {other.id}, "and is not leased")
@@ -187,10 +157,7 @@ async def bindings_pause(kit: Kit) -> None:
         await post(storage, shop)
         (held,) = await lease_all(storage, limit=5)
         law(await storage.pause_binding("default", "apns", T0) == 1, "it says how many chunks are still leased")
-        law(
-            await storage.pause_binding("default", "apns", T0 + 30) == 0,
-            "under a running lease; again, it stays paused",
-        )
+        law(await storage.pause_binding("default", "apns", T0 + 30) == 0, "under a running lease; it stays paused")
         law(await storage.controls() == {("default", "apns"): Control(paused=True)}, "controls say so")
         law(await lease_all(storage, T0 + 31) == [], "nothing of it is leased, nor taken over")
         law(len(await lease_all(storage, T0, binding="fcm")) == 2, "another binding is untouched")
@@ -203,8 +170,7 @@ async def bindings_pause(kit: Kit) -> None:
         law(await storage.stopped([sub.id]) == {}, "nor is it stopped")
         law(dict(await storage.outstanding("default")) == {"leased": 15, "paused": 5}, "outstanding says so")
         await post(storage, submission(Target.topic("t"), now=T0 + 1))
-        later = submission(Target.topic("t"), now=T0 + 1, due_at=T0 + 2)
-        await post(storage, later)
+        await post(storage, later := submission(Target.topic("t"), now=T0 + 1, due_at=T0 + 2))
         law(await storage.expand("default", "apns", T0 + 2, ahead=9) == 0, "nothing of it is expanded")
         law((await standing(storage, later.id)).state == "scheduled", "and no schedule begun by it")
         law(dict(await storage.outstanding("default"))["paused"] == 6, "its expansion is outstanding as paused")
@@ -235,8 +201,7 @@ async def bindings_are_retried(kit: Kit) -> None:
             [device("alice", str(i)) for i in range(20)] + [device("alice", str(i), binding="fcm") for i in range(4)],
             T0,
         )
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         await storage.expand("default", "apns", T0, ahead=9)
         chunks = await lease_all(storage)
         words = ["gate", "breaker", "quota", "limiter"]
@@ -253,20 +218,14 @@ async def bindings_are_retried(kit: Kit) -> None:
         await storage.retry_binding("default", "apns", T0 + 2)
         law(await storage.controls() == {("default", "apns"): Control(nudge=1)}, "its workers are asked to try again")
         words_left = dict((await standing(storage, sub.id, T0 + 2)).pending_by_reason)
-        law(
-            words_left == {"lane": 14, "limiter": 4, "backoff": 1, "ready": 1, "gate": 4},
-            f"what waited is due: {words_left}",
-        )
+        law(words_left == {"lane": 14, "limiter": 4, "backoff": 1, "ready": 1, "gate": 4}, f"it is due: {words_left}")
         chunks = await lease_all(storage, T0 + 2)
         law(sum(chunk.states.count(0) for chunk in chunks) == 14, "and leased")
         back = Settlement(chunks[0].id, chunks[0].epoch, release=Release(T0 + 90, "gate"))
         await storage.settle([back], T0 + 3)
         await storage.pause_binding("default", "apns", T0 + 3)
         await storage.retry_binding("default", "apns", T0 + 3)
-        law(
-            await storage.controls() == {("default", "apns"): Control(True, 2)},
-            "to be tried again is not to be resumed",
-        )
+        law(await storage.controls() == {("default", "apns"): Control(True, 2)}, "tried again is not resumed")
         law(await lease_all(storage, T0 + 4) == [], "what is paused is not leased")
         await storage.resume_binding("default", "apns", T0 + 4)
         law(len(await lease_all(storage, T0 + 4)) == 1, "resuming is trying again, too")
@@ -274,18 +233,14 @@ async def bindings_are_retried(kit: Kit) -> None:
         await storage.probe()
         law(await standing(storage, sub.id, T0 + 4) == before, "a probe changes nothing")
         law(await lease_all(storage, T0 + 79.5, binding="fcm") == [], "another binding waits on")
-        law(
-            [chunk.attempt for chunk in await lease_all(storage, T0 + 80) if len(chunk.ids) == 1] == [2],
-            "so does a back-off",
-        )
+        law([c.attempt for c in await lease_all(storage, T0 + 80) if len(c.ids) == 1] == [2], "so does a back-off")
 
 
 async def waiting_has_one_reason(kit: Kit) -> None:
     """Paused outweighs a closed gate, that the chunk's own reason, and what only waits for its turn says so."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(20)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
 
         async def words(now: float) -> dict[str, int]:
             return dict((await standing(storage, sub.id, now)).pending_by_reason)
@@ -295,10 +250,7 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         law(await words(T0 + 29) == {"ready": 20}, "what a worker holds is ready")
         law(await words(T0 + 30) == {"lane": 20}, "a lease that has run out is held by nobody")
         back = Settlement(one.id, one.epoch, release=Release(T0 + 60, Waiting.LIMITER.value, "too fast"))
-        rows = [
-            RetryRow(0, T0 + 40, 2, Waiting.BACKOFF.value, "busy"),
-            RetryRow(1, T0 + 90, 1, Waiting.LIMITER.value, ""),
-        ]
+        rows = [RetryRow(0, T0 + 40, 2, "backoff", "busy"), RetryRow(1, T0 + 90, 1, "limiter", "")]
         await storage.settle([back, Settlement(two.id, two.epoch, retries=rows)], T0 + 1)
         law(await words(T0 + 1) == {"limiter": 11, "backoff": 1, "ready": 8}, "each its own reason")
         law(await words(T0 + 60) == {"lane": 19, "limiter": 1}, "past its time, it waits for its turn")
@@ -309,9 +261,7 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         others = [GateNote("default", "fcm", "binding", "", Waiting.GATE.value, "", T0 + 99, whole=True),
                   GateNote("shop", "apns", "binding", "", Waiting.GATE.value, "", T0 + 99, whole=True)]  # fmt: skip
         await storage.post_gates("w1", [whole, *others], T0 + 1)
-        law(
-            await words(T0 + 1) == {"breaker": 12, "ready": 8}, "a gate of the binding is everybody's, but the holder's"
-        )
+        law(await words(T0 + 1) == {"breaker": 12, "ready": 8}, "a gate of the binding is for all but its holder")
         law(await words(T0 + 109) == {"breaker": 20}, "a minute longer than it says")
         law(await words(T0 + 110) == {"lane": 20}, "and no longer")
         longer = GateNote("default", "apns", "app", "", Waiting.QUOTA.value, "", T0 + 70, whole=True)
@@ -324,7 +274,7 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         await storage.post_gates("w2", opened, T0 + 1)
         law(await words(T0 + 1) == {"limiter": 11, "backoff": 1, "ready": 8}, "opened, it is gone")
         law(dict(await storage.outstanding()) == {"limiter": 11, "backoff": 1, "leased": 8},
-            "outstanding goes by what is stored")  # fmt: skip
+            "as it is stored")  # fmt: skip
 
 
 async def gates_are_known(kit: Kit) -> None:
@@ -350,10 +300,7 @@ async def gates_are_known(kit: Kit) -> None:
         law(dict(event.data) == what, f"with what it says: {event.data}")
         again = GateNote("default", "apns", "binding", "", "breaker", "403", T0 + 60, alarm=True, whole=True)
         await storage.post_gates("w2", [again], T0 + 30)
-        law(
-            await storage.gates(T0 + 30) == [_by(again, "w2"), _by(group, "w1")],
-            "the last note stands, whoever posts it",
-        )
+        law(await storage.gates(T0 + 30) == [_by(again, "w2"), _by(group, "w1")], "the last note stands, by anybody")
         law(await kinds() == ["binding.parked"], "an alarm that goes on is told once")
         calm = GateNote("default", "apns", "binding", "", "gate", "503", T0 + 90, whole=True)
         await storage.post_gates("w1", [calm], T0 + 60)
@@ -372,18 +319,7 @@ async def gates_are_known(kit: Kit) -> None:
 
 
 def _by(note: GateNote, worker: str) -> GateNote:
-    return GateNote(
-        note.app,
-        note.binding,
-        note.scope,
-        note.name,
-        note.waiting,
-        note.reason,
-        note.until,
-        note.alarm,
-        note.whole,
-        worker,
-    )
+    return replace(note, worker=worker)
 
 
 async def pauses_survive_reopening(kit: Kit) -> None:

@@ -9,8 +9,6 @@ from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import alter, enter, posting
 from fanout.testing.storage_kit import T0, Kit, device, law
 
-__all__ = ["feed_counts_what_is_new", "feed_counts_what_is_unread"]
-
 
 async def _counted(storage: Storage, user: str = "alice", now: float = T0, app: str = "default") -> tuple[int, int]:
     found = await feed_of(storage).counts(app, user, now)
@@ -59,10 +57,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         law(await _counted(storage) == (3, 3), "which moves nothing")
         before = (await feed_of(storage).touched(0)).head
         found = await look("default", "alice", second.id, T0)
-        law(
-            found is not None and (found.unread, found.unseen, found.seen) == (3, 1, second.number),
-            f"up to it: {found}",
-        )
+        law(found is not None and (found.unread, found.unseen, found.seen) == (3, 1, second.number), f"up to: {found}")
         law(found == await feed_of(storage).counts("default", "alice", T0), "the answer is what counts say")
         touched = await feed_of(storage).touched(before)
         law(touched.users == {("default", "alice")} and touched.head > before, "that is a change of her feed")
@@ -71,10 +66,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         back = await look("default", "alice", "a", T0)
         law(back is not None and back.unseen == 1, "it never moves back, by the sender's id either")
         again = await look("default", "alice", second.id, T0)
-        law(
-            again == back and again is not None and again.seq == before,
-            "and where it does not move nothing has changed",
-        )
+        law(again == back and again is not None and again.seq == before, "where it does not move nothing has changed")
         law(await _counted(storage, "bob") == (1, 1), "each user has seen for herself")
         whole = await look("default", "alice", None, T0)
         law(whole is not None and (whole.unread, whole.unseen) == (3, 0), "without an item she has seen all")

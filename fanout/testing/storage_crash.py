@@ -9,13 +9,6 @@ from fanout.core.states import DOUBT, Waiting
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, standing, submission
 
-__all__ = [
-    "crashes_are_counted",
-    "marks_are_kept",
-    "poison_is_found",
-    "suspects_stay_together",
-]
-
 
 async def crashes_are_counted(kit: Kit) -> None:
     """Only a lease that runs out is a crash; at the second, a chunk is to be sent in halves."""
@@ -48,8 +41,7 @@ async def marks_are_kept(kit: Kit) -> None:
     """A marked delivery is still open; it can end, be marked again, and is unmarked by giving the lease back."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (chunk,) = await _suspected(storage)
         mark = Settlement(chunk.id, chunk.epoch, marks=[0, 1, 2])
         law(await storage.settle([mark, mark], T0 + 2) == [Settled(False)] * 2, "a group is marked; twice is once")
@@ -67,16 +59,14 @@ async def marks_are_kept(kit: Kit) -> None:
         status = await standing(storage, sub.id, T0 + 3)
         law((status.state, status.counts["cancelled"]) == ("cancelled", 5), f"like the rest: {status}")
 
-        sub = submission(now=T0 + 6, ttl=2)
-        await post(storage, sub)
+        await post(storage, sub := submission(now=T0 + 6, ttl=2))
         (chunk,) = await lease_all(storage, T0 + 6, lease=1)
         await storage.settle([Settlement(chunk.id, chunk.epoch, marks=[0])], T0 + 6)
         (chunk,) = await lease_all(storage, T0 + 7, lease=1)
         law((chunk.part, chunk.states) == (0, bytes(6)), "a mark before any suspicion is taken off at the crash")
         await storage.expire(T0 + 8, limit=10)
 
-        sub = submission(now=T0 + 10)
-        await post(storage, sub)
+        await post(storage, sub := submission(now=T0 + 10))
         (chunk,) = await _suspected(storage, T0 + 10)
         doubt = Settlement(chunk.id, chunk.epoch, marks=[1], results={(DOUBT, ""): [0]})
         law(await storage.settle([doubt], T0 + 12) == [Settled(False)], "doubt and suspicion are two things")
@@ -92,8 +82,7 @@ async def suspects_stay_together(kit: Kit) -> None:
     """The group that was under way at a crash moves to a chunk of its own, to be sent in halves, and its neighbours go on."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(10)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (chunk,) = await _suspected(storage)
         law(chunk.part == 5, "ten are sent five at a time")
         first = Settlement(chunk.id, chunk.epoch, marks=[0, 1, 2, 3, 4])
@@ -109,9 +98,7 @@ async def suspects_stay_together(kit: Kit) -> None:
         law(group.states == bytes(5), "unmarked")
         status = await standing(storage, sub.id, T0 + 3)
         law((status.total, status.counts["accepted"], status.counts["pending"]) == (10, 4, 6), f"sums hold: {status}")
-        law(
-            [row[0] for row in await storage.deliveries(sub.id)] == [each.id for each in entered], "each is listed once"
-        )
+        law([row[0] for row in await storage.deliveries(sub.id)] == [each.id for each in entered], "each stands once")
         late = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [9]})
         law(await storage.settle([late], T0 + 3) == [Settled(True)], "their former holder settles nothing")
         await storage.settle([done(rest), Settlement(group.id, group.epoch, marks=[0, 1, 2])], T0 + 3)
@@ -126,8 +113,7 @@ async def poison_is_found(kit: Kit) -> None:
     async with kit.open(chunk=16) as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(20)], T0)
         poison = {entered[3].id, entered[17].id}
-        sub = submission(ttl=1e6)
-        await post(storage, sub)
+        await post(storage, sub := submission(ttl=1e6))
         alone: dict[int, int] = {}
         now, crashes = T0, 0
         for _ in range(200):

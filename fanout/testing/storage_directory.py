@@ -11,20 +11,6 @@ from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, Sett
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, standing, submission
 
-__all__ = [
-    "addresses_are_interned",
-    "apps_are_apart",
-    "erasing_forgets",
-    "gone_compares_generations",
-    "listing_filters_and_pages",
-    "moved_changes_the_address",
-    "registering_refreshes",
-    "registering_replaces",
-    "removing_and_restoring",
-    "resolving_leaves_out",
-    "targets_are_counted",
-]
-
 
 async def registering_refreshes(kit: Kit) -> None:
     """The same address of the same user keeps its id and takes the next generation."""
@@ -47,9 +33,7 @@ async def registering_refreshes(kit: Kit) -> None:
         (back,) = await storage.register([device("alice", "1")], T0 + 3)
         law((back.id, back.generation, back.state) == (again.id, 3, EndpointState.ACTIVE), "a removed one comes back")
         twice = await storage.register([device("carol", "3"), device("carol", "3"), device("dave", "3")], T0 + 4)
-        law(
-            [each.generation for each in twice] == [1, 2, 1], "one call may register an address several times, in order"
-        )
+        law([each.generation for each in twice] == [1, 2, 1], "one call may register an address repeatedly, in order")
         law(twice[0].id == twice[1].id != twice[2].id, "within one call, the last user has the address")
         count = await storage.count_endpoints("default", Target.users(["carol", "dave"]))
         law(count == {"apns": 1}, "an address has one active endpoint")
@@ -182,15 +166,10 @@ async def erasing_forgets(kit: Kit) -> None:
         events = [event for event in await storage.events() if event.data.get("reason") == "erased"]
         law([event.kind for event in events] == ["endpoint.removed"] * 2, "each has an event")
         law(sorted(event.data["endpoint"] for event in events) == [one.id, two.id], "which names the endpoint")
-        law(
-            [(event.data["user"], event.data["reason"]) for event in events] == [("", "erased")] * 2, "but not the user"
-        )
+        law([(event.data["user"], event.data["reason"]) for event in events] == [("", "erased")] * 2, "not the user")
         rows = await storage.resolve(array("q", [one.id]), T0 + 3)
         law([(row.state, row.address) for row in rows] == [("removed", "")], "a worker finds it removed")
-        law(
-            (await standing(storage, sub.id)).counts["cancelled"] == 1,
-            "what was queued for the user alone is cancelled",
-        )
+        law((await standing(storage, sub.id)).counts["cancelled"] == 1, "what was for the user alone is cancelled")
         law((await standing(storage, held.id)).counts["pending"] == 1, "what a worker holds is its to end")
         law(await storage.count_endpoints("default", Target.user("alice")) == {}, "the user is no target")
         law(await storage.count_endpoints("default", Target.topic("t")) == {"apns": 1}, "nor in a topic")
@@ -301,10 +280,7 @@ async def moved_changes_the_address(kit: Kit) -> None:
             and (moved.address.value, moved.address.kind, moved.address.group) == ("token-9", "other", "h"),
             "the endpoint has the new address",
         )
-        law(
-            moved is not None and moved.generation == 2,
-            "a move is a new generation: verdicts on the old address are late",
-        )
+        law(moved is not None and moved.generation == 2, "a move is a new generation: old verdicts are late")
         law(await storage.count_endpoints("default", Target.topic("t")) == {"apns": 1}, "its topics stay")
         (fresh,) = await storage.register([device("alice", "1")], T0 + 2)
         law(fresh.id != one.id, "the old address, registered again, is another endpoint")

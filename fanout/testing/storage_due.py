@@ -10,12 +10,6 @@ from fanout.core.states import Waiting
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, post, settle_all, standing, submission
 
-__all__ = [
-    "waiting_names_the_next_due_time",
-    "what_expires_before_it_is_expanded_says_so",
-    "what_we_made_is_retimed",
-]
-
 _AHEAD = 28_800.0
 """Seconds by which the clock was ahead."""
 
@@ -56,8 +50,7 @@ async def waiting_names_the_next_due_time(kit: Kit) -> None:
 
         # A lease: until it runs out, also where it was extended; then what was given back, and what is to be tried again.
         await storage.register([device("carol", f"c{n}") for n in range(20)], T0)
-        sub = submission(Target.user("carol"), now=T0 + 3)
-        await post(storage, sub)
+        await post(storage, submission(Target.user("carol"), now=T0 + 3))
         first, second = await lease_all(storage, T0 + 3, lease=30)
         law(await _next(storage, T0 + 3) == T0 + 33, "a lease that runs out is work")
         await storage.extend([(first.id, first.epoch, T0 + 50), (second.id, second.epoch, T0 + 50)])
@@ -105,20 +98,15 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         law((again, _unexpanded(again)) == (0, {}), "and is ended once")
 
         # Of a broadcast that was expanded in part, the part is counted.
-        part = submission(Target.all(), now=T0 + 20, ttl=10)
-        await post(storage, part)
+        await post(storage, part := submission(Target.all(), now=T0 + 20, ttl=10))
         await storage.expand("default", "apns", T0 + 20, ahead=1)
         expired = await storage.expire(T0 + 30, limit=100)
-        law(
-            (expired, _unexpanded(expired)) == (10, {"default": 1}),
-            f"ten deliveries, and one notification: {expired}",
-        )
+        law((expired, _unexpanded(expired)) == (10, {"default": 1}), f"ten deliveries, and one notification: {expired}")
         status = await standing(storage, part.id)
         law(dict(status.reasons["expired"]) == {"ttl": 10, "before it was expanded": 0}, f"it tells both: {status}")
 
         # A delivery that was counted when it was put is counted as expired, also where its turn had not come.
-        whole = submission(ALICE, now=T0 + 40, ttl=10)
-        await post(storage, whole)
+        await post(storage, whole := submission(ALICE, now=T0 + 40, ttl=10))
         dropped = submission(ALICE, now=T0 + 40, due_at=T0 + 45, ttl=5)
         await post(storage, dropped, T0 + 40)
         await storage.cancel("default", dropped.id, T0 + 41)
@@ -134,15 +122,13 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         ahead = T0 + _AHEAD
         await storage.register([device("alice", f"a{n}") for n in range(20)] + [device("bob", "b")], T0)
         law(await storage.retime(T0) is False, "where nothing was written there is nothing to do")
-        sub = submission(now=ahead, ttl=_AHEAD)
-        await post(storage, sub)
+        await post(storage, sub := submission(now=ahead, ttl=_AHEAD))
         wish = submission(Target.user("bob"), now=ahead, due_at=ahead + 60)
         await post(storage, wish, ahead)
         early, late = await lease_all(storage, ahead)
         retry = RetryRow(0, ahead + 5, 2, Waiting.BACKOFF.value, "busy", holds=True)
-        rest = Settlement(
-            early.id, early.epoch, retries=[retry], release=Release(ahead + 8, Waiting.GATE.value, "shut")
-        )
+        shut = Release(ahead + 8, Waiting.GATE.value, "shut")
+        rest = Settlement(early.id, early.epoch, retries=[retry], release=shut)
         await storage.settle([rest], ahead)
         gate = GateNote("default", "apns", "binding", "", "gate", "shut", ahead + 8, False, True)
         await storage.post_gates("w1", [gate], ahead)
@@ -150,10 +136,7 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         law(await _next(storage, ahead + 1) == ahead + 5, "and each is due at its time")
 
         now = T0 + 100
-        law(
-            [each.until for each in await storage.gates(now)] == [now + 8],
-            "a gate is told as what is left of it at once",
-        )
+        law([each.until for each in await storage.gates(now)] == [now + 8], "a gate is told at once as what is left")
         law(await storage.retime(now) is True, "what was written last is from the future: it is looked at")
         law(await storage.retime(now) is False, "once")
         law(await _next(storage, now) == now + 5, "a retry is due as long after as it was to be")
@@ -171,8 +154,7 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         law((await storage.waiting("default", "apns", now + 9))[1] == ahead + 60, "a wish stays where it is")
 
         # A caller that saw the clock being set says so: others may have written by the right one since.
-        sub = submission(now=ahead, ttl=_AHEAD)
-        await post(storage, sub)
+        await post(storage, sub := submission(now=ahead, ttl=_AHEAD))
         chunks = await lease_all(storage, ahead)
         park = Release(ahead + 30, Waiting.QUOTA.value, "quota")
         await storage.settle([Settlement(chunk.id, chunk.epoch, release=park) for chunk in chunks], ahead)

@@ -15,8 +15,6 @@ from fanout.testing.storage_feed import posting
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, standing, submission
 from fanout.testing.storage_subscriptions import subscribe
 
-__all__ = ["addressed_are_found", "erasing_leaves_nothing", "erasing_leaves_others_theirs", "erasing_stays_done"]
-
 USER, TEXT, ADDRESS = "erased-user-7f3a9c", "a text for the erased 5c1de8", "address9b2e44"
 """By these a trace of the erased user is found."""
 
@@ -96,14 +94,8 @@ async def addressed_are_found(kit: Kit) -> None:
         for sub in (only, both, elsewhere):
             await post(storage, sub)
         for limit in (1, 2, 1000):
-            law(
-                await _addressed(storage, USER, limit) == [*left.alone, *lists, both.id],
-                "all that names the user, in order",
-            )
-            law(
-                await _addressed(storage, "bob", limit) == [*lists, only.id, both.id],
-                "another of the list has the rest",
-            )
+            law(await _addressed(storage, USER, limit) == [*left.alone, *lists, both.id], "all that names it, in order")
+            law(await _addressed(storage, "bob", limit) == [*lists, only.id, both.id], "another has the rest")
             law(await _addressed(storage, USER, limit, "other") == [elsewhere.id], "another app's is another app's")
             law(await _addressed(storage, "nobody", limit) == [], "a stranger has none")
             law(await _addressed(storage, "", limit) == [], "nobody is no user")
@@ -117,10 +109,7 @@ async def _addressed(storage: Storage, user: str, limit: int, app: str = "defaul
     position: int | None = 0
     while position is not None:
         ids, after = await storage.addressed(app, user, after=position, limit=limit)
-        law(
-            len(ids) <= limit and (after is None or after > position),
-            "a part is no larger than was asked for, and goes on",
-        )
+        law(len(ids) <= limit and (after is None or after > position), "no part is larger than was asked for")
         found, position = [*found, *ids], after
     return found
 
@@ -155,8 +144,7 @@ async def erasing_leaves_others_theirs(kit: Kit) -> None:
     """A notification to others too still reaches them, with its text and its key."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
-        keyed = submission(Target.users([USER, "bob"]), idempotency_key="both")
-        await post(storage, keyed)
+        await post(storage, keyed := submission(Target.users([USER, "bob"]), idempotency_key="both"))
         await storage.erase_user("default", USER, T0 + 1)
         (bob,) = await storage.list_endpoints(EndpointFilter(user="bob"))
         for id in left.shared:

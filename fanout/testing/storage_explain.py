@@ -8,8 +8,6 @@ from fanout.core.states import DOUBT
 from fanout.plugin import Chunk, Storage
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, submission
 
-__all__ = ["crashes_are_explained", "decisions_are_explained", "pauses_are_explained", "turns_are_explained"]
-
 
 async def _steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
     steps = await storage.explain(id, endpoint)
@@ -27,8 +25,7 @@ async def decisions_are_explained(kit: Kit) -> None:
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
         ids = [each.id for each in entered]
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         law(await storage.explain("00000000-0000-7000-8000-000000000000", ids[0]) is None, "an unknown id has no steps")
         law(await storage.explain(sub.id, 10**9) == [], "nor has an endpoint to which there is no delivery")
         begun = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
@@ -37,10 +34,8 @@ async def decisions_are_explained(kit: Kit) -> None:
         (chunk,) = await lease_all(storage, T0 + 1)
         begun.append(Step(T0 + 1, "leased", attempt=1, worker="w1"))
         first = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]}, attempts=2)
-        first.retries = [
-            RetryRow(1, T0 + 9, 2, "backoff", "busy", holds=True),
-            RetryRow(2, T0 + 7, 1, "backoff", "held"),
-        ]
+        busy, held = RetryRow(1, T0 + 9, 2, "backoff", "busy", holds=True), RetryRow(2, T0 + 7, 1, "backoff", "held")
+        first.retries = [busy, held]
         await storage.settle([first], T0 + 2)
         back = Settlement(chunk.id, chunk.epoch, release=Release(T0 + 5, "gate", "503"))
         await storage.settle([back], T0 + 3)
@@ -61,13 +56,10 @@ async def decisions_are_explained(kit: Kit) -> None:
         chunks = await lease_all(storage, T0 + 9)
         await settle_all(storage, chunks, T0 + 10)
         for id, step, attempt in ((ids[1], retry, 2), (ids[2], hold, 1)):
-            more = [
-                Step(T0 + 9, "leased", attempt=attempt, worker="w1"),
-                Step(T0 + 10, "ended", attempt=attempt, state="accepted"),
-            ]
-            _law(await _steps(storage, sub.id, id), [*begun, step, *more], "and then sent")
-        kept = submission(now=T0 + 20)
-        await post(storage, kept)
+            leased = Step(T0 + 9, "leased", attempt=attempt, worker="w1")
+            ended = Step(T0 + 10, "ended", attempt=attempt, state="accepted")
+            _law(await _steps(storage, sub.id, id), [*begun, step, leased, ended], "and then sent")
+        await post(storage, kept := submission(now=T0 + 20))
         await storage.cancel("default", kept.id, T0 + 21)
         last = (await _steps(storage, kept.id, ids[0]))[-1]
         law(last == Step(T0 + 21, "ended", attempt=1, state="cancelled"), f"a cancel is an end: {last}")
@@ -78,8 +70,7 @@ async def crashes_are_explained(kit: Kit) -> None:
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(3)], T0)
         ids = [each.id for each in entered]
-        sub = submission(ttl=1e6)
-        await post(storage, sub)
+        await post(storage, sub := submission(ttl=1e6))
         steps = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
         workers = ["w1", "w2", "w3"]
         leased: list[Chunk] = []
@@ -161,11 +152,8 @@ async def turns_are_explained(kit: Kit) -> None:
         first, last = entered[0].id, entered[9].id
         begun = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
         _law(await _steps(storage, long.id, first), begun, "the first chunks are due")
-        _law(
-            await _steps(storage, long.id, last),
-            [begun[0], Step(T0, "queued", attempt=1, waiting="lane")],
-            "the last is not",
-        )
+        queued = Step(T0, "queued", attempt=1, waiting="lane")
+        _law(await _steps(storage, long.id, last), [begun[0], queued], "the last is not")
         law(await storage.explain(wide.id, first) == [], "what is not yet expanded is no delivery")
         law(await storage.explain(later.id, first) == [], "nor what is scheduled")
         await storage.expand("default", "apns", T0 + 50, ahead=20)

@@ -12,21 +12,11 @@ from fanout.core.states import Waiting
 from fanout.plugin import Storage, fleet_of
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
-__all__ = [
-    "a_buried_worker_is_fenced",
-    "a_rate_is_divided",
-    "a_workers_leases_are_named",
-    "leases_of_the_dead_are_due",
-    "one_token_stands",
-    "workers_are_known",
-]
-
 
 def note(id: str, **more: Any) -> WorkerNote:
     """A worker that says of itself what there is to say."""
-    made = WorkerNote(
-        id=id, host="host-" + id, pid=7, version="1.2", started_at=T0 - 0.5, bindings=("default/apns", "shop/fcm")
-    )
+    bindings = ("default/apns", "shop/fcm")
+    made = WorkerNote(id=id, host="host-" + id, pid=7, version="1.2", started_at=T0 - 0.5, bindings=bindings)
     return replace(made, **more)
 
 
@@ -67,8 +57,7 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
     async with kit.open(chunk=4) as storage:
         fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(8)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         await fleet.beat(note("w1"), T0, T0 + 10)
         await fleet.beat(note("w2"), T0, T0 + 10)
         (lost,) = await lease_all(storage, T0, worker="w1", limit=4)
@@ -96,10 +85,7 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         await fleet.beat(note("w3"), T0 + 11, T0 + 21)
         await storage.settle([done(kept)], T0 + 11)
         await fleet.leave("w2")
-        law(
-            await lease_all(storage, T0 + 11, worker="w3") == [],
-            "who leaves gives nothing away that it has not given back",
-        )
+        law(await lease_all(storage, T0 + 11, worker="w3") == [], "who leaves gives away only what it gave back")
         (taken,) = await lease_all(storage, T0 + 41, worker="w3", lease=30)
         law(taken.part == 2, f"two crashes are two crashes, however they were noticed: {taken.part} of 4")
         await fleet.bury(T0 + 50)
@@ -118,8 +104,7 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
     async with kit.open(chunk=4) as storage:
         fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(8)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         await fleet.beat(note("w1"), T0, T0 + 10)
         first, second = await lease_all(storage, T0, worker="w1", lease=60)
         law(await fleet.bury(T0 + 12) == ["w1"], "it stood still for longer than its heartbeat")
@@ -164,10 +149,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
         law(await ask("w3", T0 + 4, demand=50.0) == 25.0, "as soon as it is there")
         await ask("w2", T0 + 4, held=275.0)
         law(await ask("w3", T0 + 5, held=25.0, demand=50.0) == 50.0, "all of it")
-        law(
-            await fleet.share("w3", "other", rate=9.0, held=0.0, demand=math.inf, now=T0 + 5) == 9.0,
-            "another rate is another",
-        )
+        law(await fleet.share("w3", "other", rate=9.0, held=0.0, demand=math.inf, now=T0 + 5) == 9.0, "as another one")
         law(await ask("w1", T0 + 5, held=275.0, demand=0.0) == 0.0, "who needs nothing gives its part back")
         await ask("w1", T0 + 6, demand=0.0)
         law(await ask("w2", T0 + 6, held=275.0) == 550.0, "for the others to use")
@@ -180,10 +162,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
         await fleet.bury(T0 + 11)
         await fleet.beat(note("w2"), T0 + 12, T0 + 22)
         law(await ask("w2", T0 + 12) == 0.0, "buried and back, it begins anew")
-        law(
-            await ask("w1", T0 + 12, held=600.0, rate=400.0) == 200.0,
-            "a rate that was lowered holds from the next asking",
-        )
+        law(await ask("w1", T0 + 12, held=600.0, rate=400.0) == 200.0, "a lowered rate holds from the next asking")
         law(await ask("w2", T0 + 12, rate=400.0) == 0.0, "and what is over it counts until then")
 
 
@@ -199,10 +178,7 @@ async def one_token_stands(kit: Kit) -> None:
         law(await fleet.token("fcm", T0 + 2) is None, "another name is another token")
         late = SharedToken("late", T0 + 1200, T0 + 4800)
         behind = SharedToken("behind", T0 - 300, T0 + 3300)
-        law(
-            await fleet.token("apns", T0 - 300, offer=behind, spacing=1200) == first,
-            "a clock that is behind changes nothing",
-        )
+        law(await fleet.token("apns", T0 - 300, offer=behind, spacing=1200) == first, "one that is behind is ignored")
         law(await fleet.token("apns", T0 + 1199, offer=late, spacing=1200) == first, "within the spacing it stays")
         law(await fleet.token("apns", T0 + 1200, offer=late, spacing=1200) == late, "after it the next may stand")
         law(await fleet.token("apns", T0 + 1201) == late, "for everyone")
@@ -223,8 +199,7 @@ async def a_workers_leases_are_named(kit: Kit) -> None:
         fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(6)], T0)
         law(await fleet.holdings("w1", T0) == [], "at first it holds nothing")
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, submission())
         heard, unheard = await lease_all(storage, T0, worker="w1", limit=4)
         (other,) = await lease_all(storage, T0, worker="w2")
         mine = {(heard.id, heard.epoch), (unheard.id, unheard.epoch)}

@@ -16,19 +16,9 @@ from fanout.plugin import Storage, StorageContext
 from fanout.testing.clock import VirtualClock
 
 __all__ = [
-    "ALICE",
-    "T0",
-    "Kit",
-    "Maker",
-    "device",
-    "done",
-    "law",
-    "lease_all",
-    "post",
-    "settle_all",
-    "standing",
+    "ALICE", "T0", "Kit", "Maker", "device", "done", "law", "lease_all", "post", "settle_all", "standing",
     "submission",
-]
+]  # fmt: skip
 
 Maker = Callable[[StorageContext], AbstractAsyncContextManager[Storage]]
 

@@ -10,36 +10,7 @@ from fanout.core.model import EndpointState, Target
 from fanout.core.records import EndpointGone, LeaseRequest, Release, RetryRow, Settled, Settlement
 from fanout.core.states import DOUBT, Waiting
 from fanout.errors import UsageError
-from fanout.testing.storage_kit import (
-    ALICE,
-    T0,
-    Kit,
-    device,
-    done,
-    law,
-    lease_all,
-    post,
-    settle_all,
-    standing,
-    submission,
-)
-
-__all__ = [
-    "doubt_ends_unknown",
-    "each_lease_has_its_end",
-    "endless_reasons_fall_together",
-    "extending_keeps_a_lease",
-    "finishing_is_told_once",
-    "leases_are_exclusive",
-    "leases_are_fenced",
-    "leases_bring_what_is_asked_for",
-    "leases_follow_puts",
-    "nothing_overwrites_an_end",
-    "put_and_lease_are_two_calls",
-    "releases_wait",
-    "retries_are_gathered",
-    "waiting_tells_the_truth",
-]
+from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 _BACKOFF = Waiting.BACKOFF.value
 
@@ -84,30 +55,23 @@ async def leases_bring_what_is_asked_for(kit: Kit) -> None:
     none."""
     async with kit.open(chunk=4) as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
-        for target in (ALICE, Target.endpoints([entered[5].id, entered[2].id])):
+        for target in (Target.user("alice"), Target.endpoints([entered[5].id, entered[2].id])):
             await post(storage, submission(target))
         await storage.remove_endpoints("default", [entered[1].id], T0)
         for chunk in await lease_all(storage):
             found = {row.id: row for row in await storage.resolve(chunk.ids, T0)}
             resolved = [found[id] for id in chunk.ids]
             rows = chunk.rows if chunk.columns is None else chunk.columns.rows()
-            law(
-                rows in (None, resolved),
-                f"the endpoints that come with a lease are the resolved ones: {rows}",
-            )
+            law(rows in (None, resolved), f"the endpoints that come with a lease are the resolved ones: {rows}")
             stored = await storage.notification(chunk.notification)
-            law(
-                chunk.stored in (None, stored),
-                f"the notification that comes with a lease is the stored one: {chunk.stored}",
-            )
+            law(chunk.stored in (None, stored), f"a notification that comes with a lease is the stored: {chunk.stored}")
 
 
 async def leases_are_fenced(kit: Kit) -> None:
     """A lease that has run out is taken over with a later epoch, and its former holder can settle nothing."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (old,) = await lease_all(storage, lease=30)
         part = Settlement(old.id, old.epoch, results={("accepted", ""): [0]}, attempts=1)
         law(await storage.settle([part], T0 + 1) == [Settled(False)], "the holder settles as it goes")
@@ -162,10 +126,7 @@ async def each_lease_has_its_end(kit: Kit) -> None:
         law(await lease_all(storage, T0 + 59.5, worker="w2") == [], "all run until the first ends")
         for chunk, end in ((one, 60), (two, 75), (three, 90)):
             taken = [each.id for each in await lease_all(storage, T0 + end, worker="w2", lease=1000)]
-            law(
-                taken == [chunk.id],
-                f"{end} s later the lease that was extended until then has ended, and no other: {taken}",
-            )
+            law(taken == [chunk.id], f"{end} s later the lease extended until then has ended, no other: {taken}")
 
 
 async def put_and_lease_are_two_calls(kit: Kit) -> None:
@@ -198,14 +159,11 @@ async def finishing_is_told_once(kit: Kit) -> None:
     """The settlement that ends a notification says so, and no other; the log has it once, with the counts."""
     async with kit.open(chunk=2) as storage:
         await storage.register([device("alice", str(i)) for i in range(4)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         one, two = await lease_all(storage)
         law(await storage.settle([done(one)], T0 + 1) == [Settled(False)], "half of it is not the end")
         status = await standing(storage, sub.id)
-        law(
-            (status.state, status.counts["pending"], status.attempts) == ("running", 2, 2), f"half is pending: {status}"
-        )
+        law((status.state, status.counts["pending"], status.attempts) == ("running", 2, 2), f"half pends: {status}")
         ends = await storage.settle([done(two, "rejected", "BadTopic")], T0 + 2)
         law(ends == [Settled(False, sub.id)], f"the last settlement finishes it: {ends}")
         status = await standing(storage, sub.id)
@@ -221,8 +179,7 @@ async def releases_wait(kit: Kit) -> None:
     """A lease given back leaves its open deliveries until the time named, for the reason named."""
     async with kit.open() as storage:
         await storage.register([device("alice", str(i)) for i in range(3)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (chunk,) = await lease_all(storage)
         back = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [1]}, attempts=1)
         back.release = Release(T0 + 60, Waiting.BREAKER.value)
@@ -278,8 +235,7 @@ async def doubt_ends_unknown(kit: Kit) -> None:
     """A delivery marked before its send ends by its result, or as dead and unknown when its holder is lost."""
     async with kit.open() as storage:
         await storage.register([device("alice", str(i)) for i in range(5)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (chunk,) = await lease_all(storage)
         mark = Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3]})
         law(await storage.settle([mark], T0) == [Settled(False)], "marking doubt finishes nothing")
@@ -343,8 +299,7 @@ async def endless_reasons_fall_together(kit: Kit) -> None:
     """However many texts a gateway invents, states stay right and sums add up."""
     async with kit.open() as storage:
         await storage.register([device("alice", str(i)) for i in range(900)], T0)
-        sub = submission()
-        await post(storage, sub)
+        await post(storage, sub := submission())
         (chunk,) = await lease_all(storage)
         for state, start in (("rejected", 0), ("dead", 300), ("gone", 600)):
             results = {(state, f"reason {i}"): [start + i] for i in range(300)}
@@ -369,4 +324,4 @@ async def waiting_tells_the_truth(kit: Kit) -> None:
         law(len(await lease_all(storage, lane=2)) == 1, "what waits can be leased")
         law((await storage.waiting("default", "apns", T0))[0] == [False] * 3, "what is leased does not wait")
         law((await storage.waiting("default", "apns", T0 + 9))[0][0], "what is due waits")
-        law(Target.user("alice") == ALICE, "targets are values")
+        law(Target.user("alice") == submission().target, "targets are values")

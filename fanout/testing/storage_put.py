@@ -7,32 +7,7 @@ from fanout.core.policy import Retention
 from fanout.core.records import Put, Release, Settlement
 from fanout.core.states import Waiting
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import (
-    ALICE,
-    T0,
-    Kit,
-    device,
-    done,
-    law,
-    lease_all,
-    post,
-    settle_all,
-    standing,
-    submission,
-)
-
-__all__ = [
-    "addresses_are_targets",
-    "broadcasts_stop_at_acceptance",
-    "content_is_kept",
-    "expansion_stays_ahead",
-    "idempotency_keys",
-    "nobody_is_done_at_once",
-    "put_is_all_or_nothing",
-    "schedules_look_up_later",
-    "superseding",
-    "targets_become_chunks",
-]
+from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 
 async def content_is_kept(kit: Kit) -> None:
@@ -61,9 +36,8 @@ async def content_is_kept(kit: Kit) -> None:
 async def targets_become_chunks(kit: Kit) -> None:
     """An immediate target becomes chunks per binding, of bounded size, ids ascending, each endpoint once."""
     async with kit.open(chunk=10) as storage:
-        entered = await storage.register(
-            [device(f"u{i % 3}", str(i), binding="apns" if i % 2 else "fcm") for i in range(60)], T0
-        )
+        devices = [device(f"u{i % 3}", str(i), binding="apns" if i % 2 else "fcm") for i in range(60)]
+        entered = await storage.register(devices, T0)
         sub = submission(Target.users(["u0", "u2"]), lane=0)
         put = await post(storage, sub)
         law(put.total == 40, f"the total of an immediate target is known at once: {put}")
@@ -74,9 +48,7 @@ async def targets_become_chunks(kit: Kit) -> None:
             law(len(chunks) == 2, "chunks are filled")
             for chunk in chunks:
                 law(list(chunk.ids) == sorted(chunk.ids), "ids ascend within a chunk")
-                law(
-                    (chunk.notification, chunk.app, chunk.binding) == (sub.id, "default", binding), "a chunk says whose"
-                )
+                law((chunk.notification, chunk.app, chunk.binding) == (sub.id, "default", binding), "a chunk is named")
                 law((chunk.lane, chunk.attempt) == (0, 1), "a chunk knows its lane, and attempts count from 1")
                 law(chunk.states == bytes(len(chunk.ids)), "all its deliveries are open")
                 seen.extend(chunk.ids)
@@ -126,8 +98,7 @@ async def idempotency_keys(kit: Kit) -> None:
     """One key, one notification; another request under it is a conflict; the key lasts as long as its retention."""
     async with kit.open(retention=Retention(idempotency_keys=100.0)) as storage:
         await storage.register([device("alice", "1")], T0)
-        first = submission(idempotency_key="k", digest=b"same")
-        await post(storage, first)
+        await post(storage, first := submission(idempotency_key="k", digest=b"same"))
         (replay,) = await storage.put([submission(idempotency_key="k", digest=b"same")], T0 + 99)
         law(replay == Put(id=first.id, total=1, replayed=True), f"the same request is answered alike: {replay}")
         (conflict,) = await storage.put([submission(idempotency_key="k", digest=b"else")], T0 + 99)
@@ -186,9 +157,8 @@ async def _expand_all(storage: Storage, now: float, *, ahead: int = 2, lane: int
 async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
     """A topic and a broadcast reach whoever was registered at acceptance, each once; the total is known at the end."""
     async with kit.open(chunk=10) as storage:
-        entered = await storage.register(
-            [device(f"u{i}", str(i), tags=["even"] if i % 2 == 0 else ["odd"]) for i in range(95)], T0
-        )
+        devices = [device(f"u{i}", str(i), tags=["odd" if i % 2 else "even"]) for i in range(95)]
+        entered = await storage.register(devices, T0)
         await storage.intern("default", "apns", [device("", "interned").address], T0)
         late: list[int] = []
         for target, expected in (
@@ -211,8 +181,7 @@ async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
         finished = [event for event in await storage.events() if event.kind == "notification.finished"]
         law(len(finished) == 2, "each has finished once")
         await storage.remove_endpoints("default", [entered[0].id], T0 + 2)
-        sub = submission(Target.topic("even"), now=T0 + 2)
-        await post(storage, sub)
+        await post(storage, sub := submission(Target.topic("even"), now=T0 + 2))
         await storage.remove_endpoints("default", [entered[2].id], T0 + 2)
         ids = await _expand_all(storage, T0 + 2)
         law(entered[2].id not in ids and entered[4].id in ids, "who left before the cursor came by is passed over")
@@ -225,8 +194,7 @@ async def expansion_stays_ahead(kit: Kit) -> None:
         await post(storage, submission(Target.all()))
         law(await storage.expand("default", "apns", T0, ahead=3) == 3, "expand makes `ahead` chunks")
         law(await storage.expand("default", "apns", T0, ahead=3) == 0, "and no more while they wait")
-        urgent = submission(Target.all(), lane=0)
-        await post(storage, urgent)
+        await post(storage, submission(Target.all(), lane=0))
         law(await storage.expand("default", "apns", T0, ahead=3) == 3, "one lane's chunks do not hold up another's")
         chunks = await lease_all(storage, limit=10)
         law(await storage.expand("default", "apns", T0, ahead=3) == len(chunks) == 1, "a lease makes room")
@@ -242,7 +210,8 @@ async def schedules_look_up_later(kit: Kit) -> None:
     async with kit.open(chunk=10) as storage:
         early, *_ = await storage.register([device("alice", "1", tags=["t"]), device("bob", "2", tags=["t"])], T0)
         subs = [
-            submission(target, due_at=T0 + 60) for target in (ALICE, Target.topic("t"), Target.endpoints([early.id]))
+            submission(target, due_at=T0 + 60)
+            for target in (Target.user("alice"), Target.topic("t"), Target.endpoints([early.id]))
         ]
         for sub in subs:
             put = await post(storage, sub, T0)
@@ -262,8 +231,7 @@ async def schedules_look_up_later(kit: Kit) -> None:
         for sub, size in zip(subs, sizes, strict=True):
             status = await standing(storage, sub.id)
             law((status.state, status.total) == ("done", size), f"it finishes like any other: {status}")
-        gone = submission(Target.user("nobody"), now=T0 + 60, due_at=T0 + 90)
-        await post(storage, gone)
+        await post(storage, gone := submission(Target.user("nobody"), now=T0 + 60, due_at=T0 + 90))
         await storage.expand("default", "apns", T0 + 90, ahead=4)
         law((await standing(storage, gone.id)).state == "done", "nobody registered at the due time: done, total 0")
         dropped = submission(due_at=T0 + 200)
@@ -278,8 +246,7 @@ async def superseding(kit: Kit) -> None:
     """A later notification with the same collapse key and target supersedes the unfinished one, and no other."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(25)] + [device("bob", "b")], T0)
-        first = submission(collapse_key="score")
-        await post(storage, first)
+        await post(storage, first := submission(collapse_key="score"))
         (held, *_) = await lease_all(storage, limit=10)
         other_key, other_target = submission(collapse_key="else"), submission(Target.user("bob"), collapse_key="score")
         law((await post(storage, other_key)).superseded == (), "another key supersedes nothing")

@@ -12,8 +12,6 @@ from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import alter, enter, ids, posting, read
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, submission
 
-__all__ = ["feed_items_are_withdrawn", "feed_repeats_are_no_news", "feed_repeats_end_where_something_is_new"]
-
 
 async def _again(storage: Storage, now: float, target: Target = ALICE, name: str = "a") -> list[Put]:
     """The same post, and a part of it."""

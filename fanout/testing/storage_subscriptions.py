@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fanout.core.feed import (
-    Audience,
-    FeedChange,
-    FeedPost,
-    Receive,
-    Subscribed,
-    SubscriptionRequest,
-)
+from fanout.core.feed import Audience, FeedChange, FeedPost, Receive, Subscribed, SubscriptionRequest
 from fanout.core.model import EndpointState, Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Put, Submission
 from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, submission
-
-__all__ = [
-    "subscriptions_are_bounded",
-    "subscriptions_are_of_their_user",
-    "subscriptions_are_renewed",
-    "subscriptions_choose_what_they_receive",
-    "subscriptions_end",
-    "subscriptions_hear_of_changes_by_others",
-    "subscriptions_that_fetched_get_no_fallback",
-]
 
 _ANY: frozenset[Receive] = frozenset(("push", "signal"))
 
@@ -94,9 +77,7 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         first = await subscribe(storage)
         one = first.subscription
         law(not first.renewed and not first.ended, "the first time it is new")
-        law(
-            (one.app, one.user, one.device, one.binding) == ("default", "alice", "phone", "apns"), "as it was asked for"
-        )
+        law((one.app, one.user, one.device, one.binding) == ("default", "alice", "phone", "apns"), "as was asked for")
         law((one.platform, one.receive, one.endpoint_state) == ("ios", "push", "active"), "with an active endpoint")
         law((one.created_at, one.renewed_at, one.expires_at) == (T0, T0, T0 + 1000), "and its times")
         law(one.live(T0) and not one.live(T0 + 1000), "it lives until it expires")
@@ -107,19 +88,13 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         law((two.created_at, two.renewed_at, two.expires_at) == (T0, T0 + 10, T0 + 1010), "and lasts anew")
         law(two.endpoint == one.endpoint, "the endpoint is the same")
         (endpoint,) = await storage.list_endpoints(EndpointFilter(user="alice"))
-        law(
-            endpoint.tags == ("news",) and endpoint.expires_at == T0 + 1010,
-            "with its topics, for as long as the subscription",
-        )
+        law(endpoint.tags == ("news",) and endpoint.expires_at == T0 + 1010, "with its topics, for as long")
 
         put = await send(storage, Audience(), now=T0 + 11)
         moved = (await subscribe(storage, token="2", now=T0 + 12)).subscription
         law((moved.unsid, moved.endpoint) == (one.unsid, one.endpoint), "a new address keeps UNSID and endpoint")
         (endpoint,) = await storage.list_endpoints(EndpointFilter(user="alice"))
-        law(
-            endpoint.address.value == "token-2" and endpoint.tags == ("news",),
-            "which has the new address, and its topics",
-        )
+        law(endpoint.address.value == "token-2" and endpoint.tags == ("news",), "with the new address, and topics")
         law(await reached(storage, put.id) == [one.endpoint], "what is queued goes there too")
         other = (await subscribe(storage, token="2", binding="fcm", now=T0 + 13)).subscription
         law(other.unsid == one.unsid and other.binding == "fcm", "it may change the binding")
@@ -130,10 +105,7 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         polls = (await subscribe(storage, name="tv", token=None, now=T0 + 5000)).subscription
         law((polls.binding, polls.endpoint, polls.endpoint_state) == ("", 0, ""), "one that polls has no endpoint")
         law(polls.unsid != one.unsid and polls.live(T0 + 5001), "and an UNSID of its own")
-        law(
-            [s.id for s in await feed_of(storage).subscriptions("default", "alice")] == [one.id, polls.id],
-            "both are listed",
-        )
+        law([s.id for s in await feed_of(storage).subscriptions("default", "alice")] == [one.id, polls.id], "both")
         law(await feed_of(storage).subscription("default", polls.unsid) == polls, "an UNSID names its subscription")
         law(await feed_of(storage).subscription("other", polls.unsid) is None, "in its own app only")
         quiet = (await subscribe(storage, token=None, now=T0 + 5001)).subscription
@@ -170,19 +142,13 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         law(await feed_of(storage).subscription("default", hers.unsid) is None, "whose UNSID means nothing any more")
 
         tv = (await subscribe(storage, "dave", "tv", None, now=T0 + 5)).subscription
-        law(
-            (await subscribe(storage, "dave", "tv", None, former=tv.unsid, now=T0 + 6)).ended == (),
-            "its own UNSID ends nothing",
-        )
+        law((await subscribe(storage, "dave", "tv", None, former=tv.unsid, now=T0 + 6)).ended == (), "it ends none")
         polls = await subscribe(storage, "erin", "tv", None, former=tv.unsid, now=T0 + 7)
         law(polls.ended == (tv.id,), "a device that only polls moves by its UNSID")
         proved = await subscribe(storage, "frank", "tablet", "2", now=T0 + 8)
         law(not proved.refused and proved.ended == (his.subscription.id,), "a whole address proves its device")
         await storage.register([device("grace", "7")], T0 + 9)
-        law(
-            (await subscribe(storage, "mallory", "x", "7", keys="y", now=T0 + 9)).refused,
-            "also one that the host registered",
-        )
+        law((await subscribe(storage, "mallory", "x", "7", keys="y", now=T0 + 9)).refused, "also one of the host's")
 
 
 async def subscriptions_end(kit: Kit) -> None:
@@ -225,7 +191,7 @@ async def subscriptions_end(kit: Kit) -> None:
         law([each.id for each in soon] == [short.id, long.id], "what ends soon is told, soonest first")
         law(
             [s.id for s in await feed_of(storage).expiring("default", after=T0 + 30, until=T0 + 35)] == [long.id],
-            "after, until",
+            "between",
         )
         states = [short.state(T0 + at, 5.0) for at in (20, 25.5, 30)]
         law(states == ["active", "expiring", "expired"], f"it is expiring before it has expired: {states}")
@@ -244,12 +210,9 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
     """An audience is chosen by what an endpoint wants to receive, by its platform, and by who is left out."""
     async with kit.open() as storage:
         full = (await subscribe(storage, token="1")).subscription.endpoint
-        bare = (
-            await subscribe(storage, name="b", token="2", receive="signal", platform="Android", binding="fcm")
-        ).subscription.endpoint
-        none = (
-            await subscribe(storage, name="c", token="3", receive="none", platform="windows", binding="wns")
-        ).subscription.endpoint
+        second = await subscribe(storage, name="b", token="2", receive="signal", platform="Android", binding="fcm")
+        third = await subscribe(storage, name="c", token="3", receive="none", platform="windows", binding="wns")
+        bare, none = second.subscription.endpoint, third.subscription.endpoint
         (plain,) = [e.id for e in await storage.register([device("alice", "4", binding="fcm", tags=["news"])], T0)]
 
         async def meant(target: Target, audience: Audience) -> set[int]:
@@ -286,9 +249,8 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
                 law(found == expected, f"{audience} of {target} is {expected}, not {found}")
         law(await meant(Target.topic("news"), Audience()) == {plain}, "of a topic too")
         law(not await meant(Target.topic("news"), Audience(receive=frozenset(("signal",)))), "or nobody of it")
-        (put,) = await storage.put(
-            [replace(submission(due_at=T0 + 5), audience=Audience(receive=frozenset(("signal",))))], T0
-        )
+        signals = Audience(receive=frozenset(("signal",)))
+        (put,) = await storage.put([replace(submission(due_at=T0 + 5), audience=signals)], T0)
         for binding in ("apns", "fcm", "wns"):
             await storage.expand("default", binding, T0 + 5, ahead=10)
         law(await reached(storage, put.id) == [bare], "and of what is due later")
@@ -316,10 +278,7 @@ async def subscriptions_are_bounded(kit: Kit) -> None:
         done = await subscribe(storage, name="six", token="6", now=T0 + 6, most=1)
         law(len(done.ended) == 3, "a lower limit ends all that are too many")
         put = await send(storage, Audience(), now=T0 + 7)
-        law(
-            await reached(storage, put.id) == [done.subscription.endpoint],
-            "a push reaches those that stay, and no other",
-        )
+        law(await reached(storage, put.id) == [done.subscription.endpoint], "a push reaches those that stay alone")
         law([s.id for s in await feed_of(storage).subscriptions("default", "bob")] == [other.id], "another user's stay")
         events = [event for event in await storage.events() if event.kind == "subscription.ended"]
         law(len(events) == 5, "each that was ended so is in the log")
@@ -349,10 +308,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
         puts = await change(FeedChange(item=item, read=True, writer=one.unsid), T0 + 1)
         law(await reached(storage, puts[0].id) == [two.endpoint], "the writer is left out")
         law(puts[1].dropped, "a part for nobody is dropped")
-        law(
-            puts[0].feed is not None and puts[0].feed.item is not None and puts[0].feed.item.writer == one.id,
-            "and named",
-        )
+        law(puts[0].feed is not None and puts[0].feed.item is not None and puts[0].feed.item.writer == one.id, "by it")
         puts = await change(FeedChange(item=item, read=False), T0 + 2)
         law(await reached(storage, puts[0].id) == [one.endpoint, two.endpoint], "unless nobody knows who it is")
         puts = await change(FeedChange(item=item, read=False, writer=one.unsid), T0 + 3)
@@ -362,10 +318,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
         law(not any(put.id for put in puts), "and nothing is stored otherwise")
         await feed_of(storage).unsubscribe("default", "alice", two.id, T0 + 5)
         puts = await change(FeedChange(item=item, delete=True, writer=one.unsid), T0 + 6)
-        law(
-            puts[0].dropped and puts[0].feed is not None and puts[0].feed.changed,
-            "a change that nobody hears of is a change",
-        )
+        law(puts[0].dropped and puts[0].feed is not None and puts[0].feed.changed, "a change unheard of is a change")
 
 
 async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
@@ -402,9 +355,8 @@ async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
         for number, change in enumerate(changes):
             start = T0 + 1000 * (number + 1)
             item, fallback = await posted(start)
-            await storage.put(
-                [replace(submission(now=start), feed=replace(change, item=item), optional=True)], start + 1
-            )
+            changed = replace(submission(now=start), feed=replace(change, item=item), optional=True)
+            await storage.put([changed], start + 1)
             law(await due(fallback, start + 60) == [], f"nothing after {change}")
         start = T0 + 5000
         _, first = await posted(start, "same")
@@ -412,13 +364,8 @@ async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
         law(await due(first, start + 60) == [], "nothing of what was replaced")
         law(await due(second, start + 70) == [one.endpoint, two.endpoint], "but of what replaced it")
         start = T0 + 6000
-        puts = await storage.put(
-            [
-                _posting(start, lasts=30.0),
-                replace(submission(now=start, due_at=start + 60), audience=ios, follows=True),
-            ],
-            start,
-        )
+        later = replace(submission(now=start, due_at=start + 60), audience=ios, follows=True)
+        puts = await storage.put([_posting(start, lasts=30.0), later], start)
         law(await due(puts[1].id, start + 60) == [], "nothing of what has expired")
 
 

@@ -7,21 +7,7 @@ from array import array
 from fanout.core.model import Target
 from fanout.core.records import Backlog, Put, RetryRow, Settlement
 from fanout.core.states import Waiting
-from fanout.testing.storage_kit import (
-    ALICE,
-    T0,
-    Kit,
-    device,
-    done,
-    law,
-    lease_all,
-    post,
-    settle_all,
-    standing,
-    submission,
-)
-
-__all__ = ["backlog_is_counted", "endpoints_are_held", "later_ones_supersede", "long_targets_take_turns"]
+from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
 
 _BACKOFF = Waiting.BACKOFF.value
 
@@ -36,20 +22,13 @@ async def long_targets_take_turns(kit: Kit) -> None:
         status = await standing(storage, long.id)
         law((status.state, dict(status.pending_by_reason)) == ("running", {"lane": 48}), f"it runs: {status}")
         early = await standing(storage, long.id, T0 - 50)
-        law(
-            dict(early.pending_by_reason) == {"ready": 20, "lane": 28},
-            "before its time, what is held back is held back",
-        )
+        law(dict(early.pending_by_reason) == {"ready": 20, "lane": 28}, "before its time, it is all held back")
         law(dict(await storage.outstanding()) == {"ready": 20, "lane": 28}, "what is held back waits for its turn")
         words = [row[2] for row in await storage.deliveries(long.id)]
         law((words.count("ready"), words.count("lane")) == (20, 28), "as each delivery says")
-        short, wide, longer = (
-            submission(Target.user("u1"), now=T0 + 1),
-            submission(Target.topic("t"), now=T0 + 1),
-            submission(now=T0 + 2),
-        )
-        for sub in (short, wide, longer):
-            await post(storage, sub)
+        await post(storage, short := submission(Target.user("u1"), now=T0 + 1))
+        await post(storage, wide := submission(Target.topic("t"), now=T0 + 1))
+        await post(storage, longer := submission(now=T0 + 2))
         law(await storage.expand("default", "apns", T0 + 3, ahead=4) == 0, "no more while four wait")
         chunks = await lease_all(storage, T0 + 3)
         of = [chunk.notification for chunk in chunks]
@@ -60,8 +39,7 @@ async def long_targets_take_turns(kit: Kit) -> None:
         of = [chunk.notification for chunk in more]
         law(sorted(of) == sorted([long.id, wide.id, longer.id, long.id]), f"those due first first, a chunk each: {of}")
         await storage.pause("default", longer.id, T0 + 4)
-        late = submission(Target.user("u2"), now=T0 + 4.5)
-        await post(storage, late)
+        await post(storage, late := submission(Target.user("u2"), now=T0 + 4.5))
         law(await storage.expand("default", "apns", T0 + 5, ahead=3) == 2, "a paused one has no turns")
         last = await lease_all(storage, T0 + 5)
         of = [chunk.notification for chunk in last]
@@ -82,14 +60,12 @@ async def long_targets_take_turns(kit: Kit) -> None:
         law((await standing(storage, long.id, T0 + 7)).state == "done", "and then it is done")
         law(await storage.waiting("default", "apns", T0 + 99) == ([False] * 3, None), "nothing is left")
 
-        brief = submission(now=T0 + 10, ttl=5)
-        await post(storage, brief)
+        await post(storage, brief := submission(now=T0 + 10, ttl=5))
         while await storage.expire(T0 + 15, limit=7):
             pass
         status = await standing(storage, brief.id, T0 + 15)
         law((status.state, status.counts["expired"]) == ("done", 48), f"what is held back expires: {status}")
-        later = submission(now=T0 + 20, due_at=T0 + 30)
-        await post(storage, later)
+        await post(storage, submission(now=T0 + 20, due_at=T0 + 30))
         law(await storage.expand("default", "apns", T0 + 30, ahead=1) == 4, "a schedule begins with four, too")
         law(len(await lease_all(storage, T0 + 30)) == 4, "and the rest is held back")
 
@@ -98,9 +74,8 @@ async def backlog_is_counted(kit: Kit) -> None:
     """The accepted work that has not ended, per app: deliveries, bytes, and since when."""
     async with kit.open(chunk=10) as storage:
         law(await storage.backlog("default") == Backlog(), "at first there is nothing")
-        await storage.register(
-            [device("alice", str(i), tags=["t"], binding="apns" if i % 2 else "fcm") for i in range(20)], T0
-        )
+        devices = [device("alice", str(i), tags=["t"], binding="apns" if i % 2 else "fcm") for i in range(20)]
+        await storage.register(devices, T0)
         size = len(submission().content)
         one, wide, later = submission(), submission(Target.topic("t"), now=T0 + 1), submission(due_at=T0 + 50)
         await post(storage, one)
@@ -114,9 +89,7 @@ async def backlog_is_counted(kit: Kit) -> None:
         half = Settlement(chunks[0].id, chunks[0].epoch, results={("accepted", ""): [0, 1]})
         half.retries = [RetryRow(2, T0 + 90, 2, _BACKOFF, "busy")]
         await storage.settle([half], T0)
-        law(
-            await storage.backlog("default") == Backlog(21, 3 * size, T0), "what has ended counts no more; a retry does"
-        )
+        law(await storage.backlog("default") == Backlog(21, 3 * size, T0), "an ended one counts no more; a retry does")
         await storage.cancel("default", one.id, T0 + 30)
         law(await storage.backlog("default") == Backlog(3, 2 * size, T0 + 1), "nor what is cancelled")
         await storage.expand("default", "apns", T0 + 1, ahead=9)
@@ -162,16 +135,9 @@ async def endpoints_are_held(kit: Kit) -> None:
 async def later_ones_supersede(kit: Kit) -> None:
     """Of some endpoints, those that a later notification of the same collapse key is for, whatever its target."""
     async with kit.open() as storage:
-        entered = await storage.register(
-            [
-                device("alice", "1", tags=["t"]),
-                device("alice", "2"),
-                device("bob", "3", tags=["t"]),
-                device("bob", "4"),
-                device("carol", "5"),
-            ],
-            T0,
-        )
+        users = ("alice", "alice", "bob", "bob", "carol")
+        devices = [device(user, str(n), tags=["t"] if n in (1, 3) else []) for n, user in enumerate(users, 1)]
+        entered = await storage.register(devices, T0)
         one, two, three, four, five = (each.id for each in entered)
         (interned,) = await storage.intern("default", "apns", [device("", "6").address], T0)
         ids = array("q", [one, two, three, four, five, interned, 10**9])
@@ -187,14 +153,13 @@ async def later_ones_supersede(kit: Kit) -> None:
         await post(storage, submission(Target.all(), app="shop", collapse_key="k"))
         await post(storage, submission(Target.all()))
         law(await found() == set(), "another key or app is another thing")
-        topic = submission(Target.topic("t"), collapse_key="k")
-        await post(storage, topic)
+        await post(storage, topic := submission(Target.topic("t"), collapse_key="k"))
         law(await found() == {one, three}, "a topic is for the endpoints with its tag")
         law(await storage.superseded(base.id, array("q", [two, three])) == {three}, "of those that were asked for")
         law(await found(plain.id) == set(), "without a collapse key nothing is superseded")
         law(await found("00000000-0000-7000-8000-000000000000") == set(), "an unknown id has no successor")
         law(await found(topic.id) == set(), "an earlier one supersedes nothing")
-        user = submission(ALICE, collapse_key="k", due_at=T0 + 50)
+        user = submission(collapse_key="k", due_at=T0 + 50)
         await post(storage, user, T0)
         law(await found() == {one, two, three}, "a user is for his endpoints, now or later")
         await storage.cancel("default", topic.id, T0)
@@ -208,8 +173,7 @@ async def later_ones_supersede(kit: Kit) -> None:
         await settle_all(storage, [c for c in await lease_all(storage) if c.notification == explicit.id], T0 + 1)
         law((await standing(storage, explicit.id)).state == "done", "one has finished")
         law(four in await found(), "and counts all the same")
-        again = submission(Target.endpoints([four, 10**9]), collapse_key="k")
-        await post(storage, again)
+        await post(storage, submission(Target.endpoints([four, 10**9]), collapse_key="k"))
         await post(storage, submission(Target.users(["alice", "carol"]), collapse_key="k"))
         law(await found() == {one, two, four, five, interned}, "any of several will do")
         law(await found(explicit.id) == {one, two, four, five, interned}, "of any earlier one")

@@ -116,12 +116,8 @@ async def addresses_are_canonical(maker: Maker) -> None:
             law(isinstance(address, Address) and bool(address.value), "parse_address returns an Address with a value")
             law(parse(subject.address(n)) == address, "the same raw address has one canonical form")
             again = parse(address.value)
-            law(
-                again == address and again.identity == address.identity, "a canonical address is its own canonical form"
-            )
-        law(
-            len({address.digest for address in addresses}) == len(addresses), "different devices have different digests"
-        )
+            law(again == address and again.identity == address.identity, "a canonical address stays as it is")
+        law(len({address.digest for address in addresses}) == len(addresses), "different devices have other digests")
 
 
 async def invalid_addresses_are_refused(maker: Maker) -> None:
@@ -271,10 +267,7 @@ async def closing_resolves_what_is_pending(maker: Maker) -> None:
         await bounded(gateway.arrived(1), subject)
         await bounded(subject.transport.__aexit__(None, None, None), subject)
         for outcome in await bounded(asyncio.gather(*tasks), subject):
-            law(
-                isinstance(outcome, _UNSENT),
-                f"closing resolves a pending send as Unavailable or Deferred, not {outcome!r}",
-            )
+            law(isinstance(outcome, _UNSENT), f"closing resolves a send as Unavailable or Deferred, not {outcome!r}")
 
 
 @played
@@ -305,28 +298,13 @@ async def nothing_shows_a_secret(maker: Maker) -> None:
             law(not any(secret in text for secret in hidden), "nothing shows an address or a credential")
 
 
-CHECKS: dict[str, Callable[[Maker], Awaitable[None]]] = {
-    check.__name__: check
-    for check in (
-        prepare_is_pure,
-        prepare_refuses_too_large,
-        prepare_refuses_what_is_no_json,
-        addresses_are_canonical,
-        invalid_addresses_are_refused,
-        opening_connects_nowhere,
-        closing_is_idempotent,
-        every_answer_is_an_outcome,
-        accepted_is_received_once,
-        concurrent_sends_do_not_mix,
-        a_cancelled_send_harms_no_other,
-        a_silent_gateway_is_bounded,
-        a_dying_gateway_is_bounded,
-        closing_resolves_what_is_pending,
-        check_pushes_to_nobody,
-        nothing_shows_a_secret,
-        *RUN_CHECKS,
-    )
-}
+_CHECKS: tuple[Callable[[Maker], Awaitable[None]], ...] = (
+    prepare_is_pure, prepare_refuses_too_large, prepare_refuses_what_is_no_json, addresses_are_canonical, invalid_addresses_are_refused,
+    opening_connects_nowhere, closing_is_idempotent, every_answer_is_an_outcome, accepted_is_received_once, concurrent_sends_do_not_mix,
+    a_cancelled_send_harms_no_other, a_silent_gateway_is_bounded, a_dying_gateway_is_bounded, closing_resolves_what_is_pending,
+    check_pushes_to_nobody, nothing_shows_a_secret, *RUN_CHECKS,
+)  # fmt: skip
+CHECKS: dict[str, Callable[[Maker], Awaitable[None]]] = {check.__name__: check for check in _CHECKS}
 
 SILENT = frozenset({a_silent_gateway_is_bounded.__name__, a_dying_gateway_is_bounded.__name__, *SILENT_RUNS})
 """The checks whose gateway falls silent, so that they wait for the deadline."""

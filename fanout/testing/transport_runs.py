@@ -167,10 +167,7 @@ async def closing_answers_a_run(subject: Subject, gateway: Gateway) -> None:
 
 
 RUN_CHECKS = (
-    a_run_is_answered_by_index,
-    every_answer_to_a_run_is_an_outcome,
-    what_is_given_up_harms_no_other,
-    a_silent_gateway_bounds_a_run,
-    closing_answers_a_run,
-)
+    a_run_is_answered_by_index, every_answer_to_a_run_is_an_outcome, what_is_given_up_harms_no_other,
+    a_silent_gateway_bounds_a_run, closing_answers_a_run,
+)  # fmt: skip
 SILENT_RUNS = frozenset({a_silent_gateway_bounds_a_run.__name__})

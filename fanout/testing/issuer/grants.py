@@ -66,13 +66,8 @@ class Desk:
     def mint(self, claims: Mapping[str, Any]) -> str:
         """A token with these claims, and with the issuer and the times where they are not given."""
         now = int(self.now())
-        base = {
-            "iss": self.issuer,
-            "iat": now,
-            "nbf": now,
-            "exp": now + int(self.lifetime),
-            "jti": secrets.token_hex(8),
-        }
+        ends = now + int(self.lifetime)
+        base = {"iss": self.issuer, "iat": now, "nbf": now, "exp": ends, "jti": secrets.token_hex(8)}
         kind = {"typ": "at+jwt"} if self.style == "rfc9068" else {}
         return self.keys.current.sign({**base, **claims}, kind)
 

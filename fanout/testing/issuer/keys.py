@@ -47,11 +47,8 @@ class SigningKey:
         """A token. `header` is added to `alg` and `kid`, or replaces them; a value None takes one out."""
         payload = claims if isinstance(claims, bytes) else orjson.dumps(claims)
         full = {"typ": "JWT", "alg": self.algorithm, "kid": self.kid, **(header or {})}
-        signed = (
-            _part(orjson.dumps({name: value for name, value in full.items() if value is not None}))
-            + "."
-            + _part(payload)
-        )
+        heading = orjson.dumps({name: value for name, value in full.items() if value is not None})
+        signed = f"{_part(heading)}.{_part(payload)}"
         return f"{signed}.{_part(_METHODS[self.algorithm].sign(signed.encode(), self.private))}"
 
 

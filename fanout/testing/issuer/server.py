@@ -149,9 +149,8 @@ class LoopbackIssuer:
                 return web.Response(body=fault.body, content_type="application/json")
             status, values = await answer(request)
             headers = {"Cache-Control": "no-store"}
-            return web.Response(
-                status=status, body=orjson.dumps(values), headers=headers, content_type="application/json"
-            )
+            body = orjson.dumps(values)
+            return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
         return handle
 

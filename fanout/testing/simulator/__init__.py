@@ -15,20 +15,6 @@ from fanout.testing.simulator.http1 import Http1Simulator
 from fanout.testing.simulator.ledger import Entry, Ledger, read_ledger
 
 __all__ = [
-    "Answer",
-    "Authority",
-    "Counters",
-    "Disconnect",
-    "Entry",
-    "Faults",
-    "Http1Simulator",
-    "Ledger",
-    "Peer",
-    "Push",
-    "Reply",
-    "Request",
-    "Reset",
-    "Simulator",
-    "Stall",
-    "read_ledger",
-]
+    "Answer", "Authority", "Counters", "Disconnect", "Entry", "Faults", "Http1Simulator", "Ledger", "Peer", "Push",
+    "Reply", "Request", "Reset", "Simulator", "Stall", "read_ledger",
+]  # fmt: skip

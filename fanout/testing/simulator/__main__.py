@@ -78,15 +78,8 @@ async def _serve(simulator: Simulator) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     async with simulator:
-        _say(
-            {
-                "name": simulator.name,
-                "url": simulator.url,
-                "ca_file": simulator.ca_file,
-                "settings": simulator.settings(),
-                "pid": os.getpid(),
-            }
-        )
+        where = {"url": simulator.url, "ca_file": simulator.ca_file, "settings": simulator.settings()}
+        _say({"name": simulator.name, **where, "pid": os.getpid()})
         commands = asyncio.create_task(_obey(simulator, ended)) if _stdin_is_a_pipe() else None
         try:
             await ended.wait()

@@ -43,11 +43,7 @@ class Authority:
     def server(self) -> tuple[Path, Path]:
         """The certificate and key files of the server."""
         names = x509.SubjectAlternativeName(
-            [
-                x509.DNSName("localhost"),
-                x509.IPAddress(ip_address("127.0.0.1")),
-                x509.IPAddress(ip_address("::1")),
-            ]
+            [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")), x509.IPAddress(ip_address("::1"))]
         )
         return self._issue("server", x509.Name([_attribute("localhost")]), ExtendedKeyUsageOID.SERVER_AUTH, names)
 
@@ -125,21 +121,19 @@ def _builder(
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        encipher_only=False,
-        decipher_only=False,
+    unused = (
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "encipher_only",
+        "decipher_only",
     )
+    signs = dict.fromkeys(("key_cert_sign", "crl_sign"), sign_certificates)
+    return x509.KeyUsage(digital_signature=True, **signs, **dict.fromkeys(unused, False))
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     path.touch(mode=0o600)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))

@@ -307,9 +307,8 @@ class StrictConnection(Connection):
 
     def _request(self, number: int, stream: _Stream) -> None:
         stream.ended = True
-        request = Request(
-            stream.pseudo[":method"], stream.pseudo[":path"], stream.fields, bytes(stream.body), self.peer
-        )
+        said = stream.pseudo
+        request = Request(said[":method"], said[":path"], stream.fields, bytes(stream.body), self.peer)
         length = request.headers.get("content-length")
         if length is not None and length != str(len(stream.body)):
             raise Violation(h2.PROTOCOL_ERROR, "content-length differs from the body")

@@ -6,41 +6,12 @@ import struct
 from collections.abc import Mapping
 
 __all__ = [
-    "CONTINUATION",
-    "DATA",
-    "END_HEADERS",
-    "END_STREAM",
-    "ENHANCE_YOUR_CALM",
-    "FLOW_CONTROL_ERROR",
-    "FRAME_SIZE_ERROR",
-    "GOAWAY",
-    "HEADERS",
-    "HEADER_TABLE_SIZE",
-    "INITIAL_WINDOW_SIZE",
-    "MAX_CONCURRENT_STREAMS",
-    "MAX_FRAME_SIZE",
-    "MAX_HEADER_LIST_SIZE",
-    "NO_ERROR",
-    "PADDED",
-    "PING",
-    "PREFACE",
-    "PRIORITY",
-    "PRIORITY_FLAG",
-    "PROTOCOL_ERROR",
-    "PUSH_PROMISE",
-    "REFUSED_STREAM",
-    "RST_STREAM",
-    "SETTINGS",
-    "STREAM_CLOSED",
-    "WINDOW_UPDATE",
-    "Violation",
-    "encode_headers",
-    "frame",
-    "goaway",
-    "rst_stream",
-    "settings",
-    "window_update",
-]
+    "CONTINUATION", "DATA", "END_HEADERS", "END_STREAM", "ENHANCE_YOUR_CALM", "FLOW_CONTROL_ERROR",
+    "FRAME_SIZE_ERROR", "GOAWAY", "HEADERS", "HEADER_TABLE_SIZE", "INITIAL_WINDOW_SIZE", "MAX_CONCURRENT_STREAMS",
+    "MAX_FRAME_SIZE", "MAX_HEADER_LIST_SIZE", "NO_ERROR", "PADDED", "PING", "PREFACE", "PRIORITY", "PRIORITY_FLAG",
+    "PROTOCOL_ERROR", "PUSH_PROMISE", "REFUSED_STREAM", "RST_STREAM", "SETTINGS", "STREAM_CLOSED", "WINDOW_UPDATE",
+    "Violation", "encode_headers", "frame", "goaway", "rst_stream", "settings", "window_update",
+]  # fmt: skip
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

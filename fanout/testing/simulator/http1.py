@@ -154,12 +154,7 @@ class Http1Simulator(Simulator):
         context = self.authority.server_context(client_certificates=self._client_certificates)
         context.set_alpn_protocols(["http/1.1"])
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Http1Connection(self),
-            self._host,
-            self._port,
-            ssl=context,
-            ssl_handshake_timeout=5.0,
-            backlog=1024,
+            lambda: Http1Connection(self), self._host, self._port, ssl=context, ssl_handshake_timeout=5.0, backlog=1024
         )
         self._port = self._server.sockets[0].getsockname()[1]
         return self
