@@ -34,6 +34,11 @@ def faults(found: Results, wanted: Sequence[str]) -> list[str]:
         said.append(f"The results are of several days, the last of them {days[-1]}: run all benchmarks on one day.")
     if absent := [name for name in wanted if name not in found]:
         said.append(f"There is no result of {', '.join(absent)}: run `make bench-all`.")
+    if not said:
+        try:
+            tables(found)
+        except LookupError as error:
+            said.append(f"{error.args[0]} Install what the benchmark left out, and run it again.")
     return said
 
 
@@ -81,6 +86,7 @@ def tables(found: Results) -> dict[str, str]:
 
 def write(found: Results) -> list[str]:
     """Keep a run, draw its plots and fill the pages; returns the names of the places that were filled."""
+    made = tables(found)
     keep(found)
     PLOTS.mkdir(exist_ok=True)
     drawn = plots(found)
@@ -89,7 +95,6 @@ def write(found: Results) -> list[str]:
             old.unlink()
     for name, picture in drawn.items():
         (PLOTS / name).write_text(picture, encoding="utf-8")
-    made = tables(found)
     return [name for page in PAGES for name in results.fill_tables(made, ROOT / page)]
 
 
@@ -116,7 +121,7 @@ class _Look:
             if re.match(rf"{name}(?!, uvloop)", row.name) and row.against.endswith(against)
         ]
         if not rows:
-            raise LookupError(f"figures.json has no row {name!r} of {benchmark}.")
+            raise LookupError(f"The results of {benchmark} have no row {name!r}.")
         row: Row = rows[0]
         return row
 
@@ -135,6 +140,8 @@ def _us(row: Row) -> str:
 
 
 def _times(row: Row) -> str:
+    if not row.ratio:
+        raise LookupError(f"{row.name!r} is compared with nothing.")
     return f"{row.ratio:.2g}" if row.ratio < 10 else f"{row.ratio:.0f}"
 
 

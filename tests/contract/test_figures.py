@@ -53,6 +53,12 @@ def test_a_run_of_two_days_or_without_a_benchmark_is_refused(tmp_path: Path) -> 
         results.write(name, "full", RUN[name]["rows"], tmp_path, date="2026-01-02")
     found = results.read(tmp_path)
     assert figures.faults(found, list(QUICK)) == []
+    rows = found["fcm"]["rows"]
+    found["fcm"]["rows"] = [row for row in rows if "ours" not in row.name]
+    assert "fcm" in figures.faults(found, list(QUICK))[0]
+    found["fcm"]["rows"] = [row._replace(ratio=0.0) for row in rows]
+    assert "compared with nothing" in figures.faults(found, list(QUICK))[0]
+    found["fcm"]["rows"] = rows
     found["wns"]["date"] = "2026-01-03"
     assert "2026-01-03" in figures.faults(found, list(QUICK))[0]
     del found["wns"]
