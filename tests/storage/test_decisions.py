@@ -11,8 +11,10 @@ from fanout.core.policy import Retention
 from fanout.core.records import Release, RetryRow, Settlement
 from fanout.core.states import DOUBT
 from fanout.plugin import StorageContext
-from fanout.storage.sqlite import expansion, leasing
+from fanout.storage.sql import expansion
+from fanout.storage.sqlite import leasing
 from fanout.storage.sqlite.operations import Operation
+from fanout.storage.sqlite.session import shared
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, done, lease_all, post, settle_all, submission
@@ -94,7 +96,7 @@ async def test_a_pause_that_comes_after_the_look_is_heeded(storage: SqliteStorag
     await storage.pause_binding("default", "apns", T0)
     lease = Operation(lambda db: leasing.lease(db, "w", "default", "apns", 1, 100, T0, T0 + 30), write=True)
     assert await storage._run(lease) == []
-    expand = Operation(lambda db: expansion.expand(db, "default", "apns", T0, 9), write=True)
+    expand = Operation(lambda db: shared(db, expansion.expand, "default", "apns", T0, 9), write=True)
     assert await storage._run(expand) == 0
     await storage.resume_binding("default", "apns", T0)
     chunks = await lease_all(storage)

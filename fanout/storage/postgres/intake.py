@@ -10,13 +10,13 @@ from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, r
 from fanout.storage.chunks import Plan, Start
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.expansion import look_up_all
 from fanout.storage.postgres.failure import Again
 from fanout.storage.postgres.feed_put import put_with_feed
 from fanout.storage.postgres.ledger import ADD_LOAD, fill
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.sql.collapsing import Place, joinable, supersede
+from fanout.storage.sql.expansion import look_up_all
 from fanout.storage.targets import aimed, dump
 
 __all__ = ["Tell", "put"]

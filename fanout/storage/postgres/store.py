@@ -38,9 +38,11 @@ from fanout.storage.postgres import (
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.audience import look_up
+from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
+from fanout.storage.postgres.feed_audience import look_up_some
 from fanout.storage.postgres.gathering import Gathering
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.postgres.listening import Listener
@@ -61,6 +63,10 @@ _HOT = Hot(
     add_chunks=add_chunks,
     finish_ready=finish_ready,
     look_up=look_up,
+    look_up_some=look_up_some,
+    audience=expansion.audience,
+    cut=cut,
+    store=store,
     fill=fill,
     blank=erasing.blank,
     forget_entered=erasing.forget_entered,
@@ -186,12 +192,6 @@ class PostgresStorage(SqlStorage):
     async def _put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         answers: list[Put] = await self._write(intake.put, submissions, now)
         return answers
-
-    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
-        """See `Storage`."""
-        if not await self._look(expansion.expandable, app, binding, now):
-            return 0
-        return int(await self._write(expansion.expand, app, binding, now, ahead, durable=False))
 
     # -- queue: lease and settle
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.storage.book import Book
-from fanout.storage.chunks import NewChunk
+from fanout.storage.chunks import NewChunk, Plan, Start
 
 __all__ = ["Hot", "Ledger", "Want"]
 
@@ -55,6 +55,15 @@ class Hot:
     """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
     finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
     """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""
+    look_up_some: Callable[[Any, Sequence[Start], float], Awaitable[None]]
+    """(db, starts that have an audience and are narrow, now): fill in whom it admits."""
+    audience: Callable[..., Awaitable[Sequence[int]]]
+    """(db, audience or None, binding's name and number, topic or None for all, cursor, high, limit): the next endpoints behind the cursor, in an order
+    of the driver's, of which the last is the next cursor."""
+    cut: Callable[[Any, Sequence[Start]], Awaitable[Plan]]
+    """(db, starts): chunks of what was looked up, or an expansion per binding. Fills in each start's total and expansions."""
+    store: Callable[[Any, Plan, float], Awaitable[int]]
+    """(db, plan, now): store it, and finish what is for nobody; how many chunks are due."""
     look_up: Callable[[Any, Sequence[Want]], Awaitable[list[dict[int, list[int]]]]]
     """(db, targets that are no topic and not all): the active endpoints of each, by binding's number, ids ascending."""
     fill: Callable[[Any, Sequence[tuple[int, int, bytes]]], Awaitable[Any]]

@@ -14,6 +14,7 @@ from fanout.storage.sql import (
     collapsing,
     endpoints,
     erasing,
+    expansion,
     explaining,
     exporting,
     gates,
@@ -81,6 +82,12 @@ class SqlStorage:
         return await self._driver.read(audience.count, app, target)
 
     # -- queue
+
+    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
+        """See `Storage`. What it wrote, and how far it came, are undone together."""
+        asked = (app, binding, now, ahead)
+        probe = expansion.expandable
+        return await self._driver.write(expansion.expand, *asked, durable=False, large=True, probe=probe, idle=0)
 
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
         """See `Storage`."""

@@ -7,14 +7,12 @@ from typing import Any
 
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
-from fanout.storage.chunks import WIDE, Start
+from fanout.storage.chunks import Start
 from fanout.storage.sealing import masked, target_key
-from fanout.storage.sql.audience import touched
 from fanout.storage.sql.collapsing import Place, joinable, supersede
-from fanout.storage.sqlite.audience import look_up
+from fanout.storage.sql.expansion import look_up_all
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.ledger import fill
 from fanout.storage.sqlite.registration import intern
@@ -49,7 +47,7 @@ def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
         sub = submissions[i]
         names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
         starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
-    _look_up(db, [start for i, start in starts.items() if submissions[i].refused], now)
+    shared(db, look_up_all, [start for i, start in starts.items() if submissions[i].refused], now)
     for i, start in starts.items():
         sub = submissions[i]
         refused = refused_name(sub, {name: db.binding(start.app, name) for name in sub.refused}, start.found)
@@ -77,17 +75,6 @@ def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[int], 
     return check_keys(submissions, apps, known)
 
 
-def _look_up(db: Db, starts: Sequence[Start], now: float) -> None:
-    """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
-    look_up_some(db, [start for start in starts if start.kind not in WIDE and start.audience is not None], now)
-    chosen = [start for start in starts if start.kind not in WIDE and start.audience is None]
-    for start, found in zip(chosen, look_up(db, [(s.app, s.kind, s.names) for s in chosen]), strict=True):
-        start.found = found
-    for start in starts:
-        if start.kind in WIDE:
-            start.found = {binding: [] for binding in shared(db, touched, start.app, start.kind, start.names)}
-
-
 def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], answers: list[Put], now: float) -> None:
     """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
     joining: dict[int, Place] = {}
@@ -98,7 +85,12 @@ def _store(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], 
         if sub.target.kind == "addresses":
             start.kind = "endpoints"
             start.names = intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
-    _look_up(db, [start for i, start in starts.items() if submissions[i].due_at <= now or submissions[i].optional], now)
+    shared(
+        db,
+        look_up_all,
+        [start for i, start in starts.items() if submissions[i].due_at <= now or submissions[i].optional],
+        now,
+    )
     for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
         del starts[i]
         answers[i] = Put(dropped=True)

@@ -16,8 +16,11 @@ from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
 from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.audience import look_up
+from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.erasing import blank, forget_in_log
+from fanout.storage.sqlite.expansion import audience
+from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sqlite.topics import tag, untag
 
@@ -60,6 +63,10 @@ class Session:
         feed_erase=lambda db, app, user, now: _done(feed_tidy.erase, db.native, app, user, now),
         forget_in_log=lambda db, app, user: _done(forget_in_log, db.native, app, user),
         finish_ready=lambda db, notifications, now: _done(finish_ready, db.native, notifications, now),
+        look_up_some=lambda db, starts, now: _done(look_up_some, db.native, starts, now),
+        audience=lambda db, *asked: _done(audience, db.native, *asked),
+        cut=lambda db, starts: _done(cut, db.native, starts),
+        store=lambda db, plan, now: _done(store, db.native, plan, now),
         look_up=lambda db, wanted: _done(look_up, db.native, wanted),
         fill=lambda db, rows: _done(fill, db.native, rows),
     )

@@ -24,7 +24,6 @@ from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
-    expansion,
     intake,
     leasing,
     registration,
@@ -158,21 +157,6 @@ class SqliteStorage(SqlStorage):
         answers: list[Put] = await self._write(intake.put, submissions, now)
         return answers
 
-    async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
-        """See `Storage`."""
-        return int(
-            await self._run(
-                Operation(
-                    lambda db: expansion.expand(db, app, binding, now, ahead),
-                    write=True,
-                    probe=lambda db: expansion.expandable(db, app, binding, now),
-                    idle=0,
-                    durable=False,  # what it wrote, and how far it came, are undone together
-                    large=True,
-                )
-            )
-        )
-
     # -- queue: lease and settle
 
     async def lease(
@@ -218,8 +202,6 @@ class SqliteStorage(SqlStorage):
     async def probe(self) -> None:
         """See `Storage`."""
         await self._write(_probe)
-
-    # -- janitor
 
 
 def _probe(db: Db) -> None:

@@ -69,9 +69,9 @@ PLANTS = [
     ),
     Plant(
         "SQLite: a broadcast is due from when it was sent",
-        "fanout/storage/sqlite/expansion.py",
-        "add_chunks(db, [NewChunk(notification, binding, lane, 1, now, ids)], now)",
-        "add_chunks(db, [NewChunk(notification, binding, lane, 1, 0.0, ids)], now)",
+        "fanout/storage/sql/expansion.py",
+        "NewChunk(source.notification, binding, lane, 1, now, sorted(part))",
+        "NewChunk(source.notification, binding, lane, 1, 0.0, sorted(part))",
         _SQLITE,
     ),
     Plant(

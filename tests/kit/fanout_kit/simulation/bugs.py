@@ -168,13 +168,11 @@ def _nothing_lost(extend: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cursor_by(step: int) -> _Make:
-    def make(cut: Callable[..., Any]) -> Callable[..., Any]:
-        def shifted(db: Any, expansion: Any, *more: Any) -> Any:
-            answer = cut(db, expansion, *more)
-            if not answer[1]:
-                expansion[3] += step
-                db.run("UPDATE expansion SET cursor = cursor + ? WHERE id = ?", step, expansion[0])
-            return answer
+    def make(store: Callable[..., Any]) -> Callable[..., Any]:
+        async def shifted(db: Any, moved: Any, *more: Any) -> None:
+            for source in moved:
+                source.cursor += step
+            await store(db, moved, *more)
 
         return shifted
 
@@ -295,10 +293,15 @@ _ALL = (
     Bug(
         "skip-at-page-edge",
         "Expansion leaves one id out between two pages.",
-        f"{_SQLITE}.expansion:_cut",
+        "fanout.storage.sql.expansion:_store",
         _cursor_by(1),
     ),
-    Bug("expand-twice", "Expansion cuts the last id of a page again.", f"{_SQLITE}.expansion:_cut", _cursor_by(-1)),
+    Bug(
+        "expand-twice",
+        "Expansion cuts the last id of a page again.",
+        "fanout.storage.sql.expansion:_store",
+        _cursor_by(-1),
+    ),
     Bug("retry-early", "A retry goes 0.3 s before it is due.", f"{_SQLITE}.leasing:_gather", _too_early),
     Bug("ignore-key", "An idempotency key is forgotten at once.", f"{_SQLITE}.intake:_check_keys", _every_key_is_new),
     Bug(
