@@ -67,3 +67,11 @@ def test_each_file_that_a_page_names_is_there(page: str) -> None:
         if each not in names and not any(next(part.glob(each.rstrip("/")), None) for part in parts)
     ]
     assert not absent
+
+
+def test_each_target_of_make_that_a_page_names_is_one() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in [*ROOT.glob("*.md"), *PAGES, ROOT / "benchmarks" / "README.md", ROOT / "deploy" / "README.md"]:
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"(?:`|^)make\s+([\w-]+)", text, re.MULTILINE))
+        assert named <= targets, f"{page.name}: {named - targets}"
