@@ -19,6 +19,7 @@ from fanout.core.records import EndpointFilter
 from fanout.errors import StorageRefused
 from fanout.plugin import Sealer, StorageContext
 from fanout.storage.postgres import sealing
+from fanout.storage.sql import sealing as operations
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage import CHECKS, Maker, run_check, storage_directory, storage_subscriptions
 from fanout.testing.storage_kit import T0, device, submission
@@ -116,7 +117,7 @@ async def in_clear(
 async def test_a_database_in_clear_is_sealed(
     server: PostgresServer, open_storage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "_BATCH", 7)
+    monkeypatch.setattr(operations, "_BATCH", 7)
     begun = time.time() - 1
     devices = tokens(40)
     async with in_clear(server, open_storage, devices) as name:

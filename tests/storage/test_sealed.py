@@ -21,6 +21,7 @@ from fanout.core.model import Registration, Target
 from fanout.core.records import AddressMoved, EndpointFilter, Settlement
 from fanout.errors import StorageError, StorageRefused
 from fanout.plugin import Sealer, StorageContext
+from fanout.storage.sql import sealing as operations
 from fanout.storage.sqlite import sealing
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 from fanout.testing.clock import VirtualClock
@@ -219,7 +220,7 @@ async def test_who_has_it_open_without_the_key_does_nothing_more_once_it_is_seal
 
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_broken_off_anywhere_it_goes_on(tmp_path: Path, rotating: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "_BATCH", 3)
+    monkeypatch.setattr(operations, "_BATCH", 3)
     path = tmp_path / "x.db"
     every = await filled(path, SEALED if rotating else CLEAR)
     context = keyed(SECOND, FIRST) if rotating else SEALED

@@ -158,8 +158,10 @@ class Db(Pieces):
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
 
     async def exclusive(self, what: str, key: int | str = 0) -> None:
-        """An advisory lock."""
-        if what == "binding":
+        """An advisory lock; of what sealing does, of the table that everybody reads beforehand."""
+        if what == "seal":
+            await self.run("LOCK TABLE seal IN ACCESS EXCLUSIVE MODE")
+        elif what == "binding":
             await self.value("SELECT pg_advisory_xact_lock($1, $2)", BINDING_LOCK, key)
         elif isinstance(key, str):
             await self.value("SELECT pg_advisory_xact_lock($1, hashtext($2))", _NAME_LOCK, key)

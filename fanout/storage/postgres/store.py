@@ -25,9 +25,6 @@ from fanout.core.records import (
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
-    erasing,
-    expansion,
-    feed_tidy,
     inbox,
     intake,
     leasing,
@@ -37,14 +34,11 @@ from fanout.storage.postgres import (
     watching,
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
-from fanout.storage.postgres.audience import look_up
-from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
 from fanout.storage.postgres.feed import PostgresFeed
-from fanout.storage.postgres.feed_audience import look_up_some
 from fanout.storage.postgres.gathering import Gathering
-from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
+from fanout.storage.postgres.hot import HOT
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.operations import Database
@@ -52,31 +46,10 @@ from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
-from fanout.storage.sql.hot import Hot
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sql.watching import audited
 
 __all__ = ["PostgresStorage", "make"]
-
-_HOT = Hot(
-    ledger=Ledger,
-    add_chunks=add_chunks,
-    finish_ready=finish_ready,
-    look_up=look_up,
-    look_up_some=look_up_some,
-    audience=expansion.audience,
-    cut=cut,
-    store=store,
-    fill=fill,
-    blank=erasing.blank,
-    forget_entered=erasing.forget_entered,
-    feed_expirable=feed_tidy.expirable,
-    feed_expire=feed_tidy.expire,
-    feed_prunable=feed_tidy.prunable,
-    feed_prune=feed_tidy.prune,
-    feed_erase=feed_tidy.erase,
-    forget_in_log=erasing.forget_in_log,
-)
 
 _CUTS = 5
 """How many connections that were made may be lost, one after the other, before a database cannot be opened."""
@@ -103,7 +76,7 @@ class PostgresStorage(SqlStorage):
         self.location = options.shown
         self._context = context
         self._pool = Pool(options)
-        self._database = Database(self._pool, context, _HOT, believed=believe_callers)
+        self._database = Database(self._pool, context, HOT, believed=believe_callers)
         super().__init__(self._database)
         self._in_doubt: set[tuple[int, int]] = set()
         """Chunks and epochs of settlements whose answers were never heard."""
