@@ -39,7 +39,7 @@ BINDING_LOCK = 0x46414E42
 """The first key of the advisory locks of bindings; the second is the binding's number. Leases share it (`leasing`)."""
 _LOCK = 1178685007
 """`FANO` in ASCII: the first key of locks of which there is one each."""
-_LOCKS = {"events": 2, "gates": 3}
+_LOCKS = {"events": 2, "gates": 3, "feed": 4}
 _NAME_LOCK = _LOCK + 1
 """The first key of the locks of names; the second is a hash of the name."""
 
@@ -269,6 +269,16 @@ class Db(Pieces):
             self._known.skew = database_now - self.context.clock.now()
 
     # -- names
+
+    async def feed_numbers(self, changes: int, items: int) -> tuple[int, int, Iterable[int]]:
+        """See `storage.sql.db`. In one step, for who writes to the feed is waited for."""
+        row = await self.row(
+            "WITH f AS (UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity) SELECT seq, identity, "
+            "ARRAY(SELECT nextval('feed_item_id_seq') FROM generate_series(1, $2::int)) FROM f",
+            changes,
+            items,
+        )
+        return row[0], row[1], row[2]
 
     async def app(self, name: str, *, create: bool = False) -> int:
         """The number of an app; 0 for one that nothing is known of, unless it is to be created."""

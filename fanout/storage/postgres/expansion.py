@@ -9,7 +9,7 @@ from typing import Any
 from fanout.core.feed import Audience
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_audience import condition
+from fanout.storage.sql.feed_audience import condition
 
 __all__ = ["audience"]
 
@@ -37,7 +37,7 @@ async def audience(
     values: list[Any] = [] if topic is None else [topic]
     asked = ""
     if audience is not None:
-        asked, more = condition(audience, name, "e", first=5 + len(values))
+        asked, more = condition(db, audience, name, "e", first=5 + len(values))
         values += more
     each = (_ALL if topic is None else _TOPIC).format
     parts = (each(part, asked, _JOIN.format(part) if asked else "") for part in range(SHARDS))

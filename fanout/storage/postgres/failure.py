@@ -14,8 +14,9 @@ from fanout.errors import (
 )
 from fanout.storage.kinds import Kind
 from fanout.storage.packing import unfit
+from fanout.storage.sql.db import Again
 
-__all__ = ["Again", "Unknown", "kind_of", "lost", "refusal", "repeatable", "translate", "unknown"]
+__all__ = ["Unknown", "kind_of", "lost", "refusal", "repeatable", "translate", "unknown"]
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("XX001", Kind.FATAL),  # data_corrupted
@@ -40,10 +41,6 @@ _HINTS = {
     "55000": "see that the database accepts connections (ALTER DATABASE … ALLOW_CONNECTIONS true)",
 }
 """The remedy for an operator, where it is known."""
-
-
-class Again(Exception):
-    """Raised by an operation whose look was overtaken by another transaction: it is rolled back and run once more."""
 
 
 class Unknown(StorageUnavailable):

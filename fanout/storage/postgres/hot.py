@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fanout.storage.postgres import erasing, expansion, feed_tidy
+from fanout.storage.postgres import erasing, expansion
 from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.cutting import cut, store
-from fanout.storage.postgres.feed_audience import look_up_some
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sql.hot import Hot
 
@@ -16,17 +15,11 @@ HOT = Hot(
     add_chunks=add_chunks,
     finish_ready=finish_ready,
     look_up=look_up,
-    look_up_some=look_up_some,
     audience=expansion.audience,
     cut=cut,
     store=store,
     fill=fill,
     blank=erasing.blank,
     forget_entered=erasing.forget_entered,
-    feed_expirable=feed_tidy.expirable,
-    feed_expire=feed_tidy.expire,
-    feed_prunable=feed_tidy.prunable,
-    feed_prune=feed_tidy.prune,
-    feed_erase=feed_tidy.erase,
     forget_in_log=erasing.forget_in_log,
 )

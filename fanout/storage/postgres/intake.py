@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.records import Put, Submission
@@ -10,19 +10,16 @@ from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, r
 from fanout.storage.chunks import Plan, Start
 from fanout.storage.postgres.cutting import cut, store
 from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.failure import Again
-from fanout.storage.postgres.feed_put import put_with_feed
 from fanout.storage.postgres.ledger import ADD_LOAD, fill
 from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.sql.collapsing import Place, joinable, supersede
+from fanout.storage.sql.db import Again
 from fanout.storage.sql.expansion import look_up_all
+from fanout.storage.sql.feed_put import Tell, put_with_feed
 from fanout.storage.targets import aimed, dump
 
-__all__ = ["Tell", "put"]
-
-Tell = Callable[[], Awaitable[Sequence[Submission]]]
-"""Gives the submissions as they are to be stored, where that is known at the last moment only: see `feed_put`."""
+__all__ = ["put"]
 
 
 async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:

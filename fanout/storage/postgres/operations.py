@@ -17,11 +17,12 @@ from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
 from fanout.storage.postgres.db import Db, Known
-from fanout.storage.postgres.failure import Again, lost, repeatable, translate, unknown
+from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
 from fanout.storage.postgres.listening import Listener
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.switching import admit
+from fanout.storage.sql.db import Again
 from fanout.storage.sql.hot import Hot
 
 if TYPE_CHECKING:

@@ -20,11 +20,13 @@ class Pieces:
         arrays = ", ".join(f"${place}::{type}[]" for place, type in enumerate(columns.values(), n))
         return f"unnest({arrays}) j ({', '.join(columns)})"
 
-    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+    def joined(self, n: int, table: str, by: str = "", also: str = "", /, **columns: str) -> str:
         """The fence (see above)."""
         name, _, alias = table.partition(" ")
         keys = " AND ".join(f"{key} = j.{key}" for key in (by.split(", ") if by else columns))
-        fence = f"(SELECT * FROM {name} WHERE {keys} OFFSET 0) {alias or name}"
+        # `also` names the table as the rest of the statement does.
+        within = f"{table} WHERE {keys} AND {also}" if also else f"{name} WHERE {keys}"
+        fence = f"(SELECT * FROM {within} OFFSET 0) {alias or name}"
         return f"{self.given(n, **columns)} CROSS JOIN LATERAL {fence}"
 
     def keyed(self, column: str, given: str, /) -> str:
@@ -61,6 +63,22 @@ class Pieces:
     def retries_of(self, notification: str, /) -> str:
         """By the index of notifications: each partition has one."""
         return f"retry r WHERE r.notification = {notification}"
+
+    def each(self, column: str, alias: str, /) -> str:
+        """Of an array."""
+        return f"CROSS JOIN LATERAL unnest({column}) {alias} (value)"
+
+    def listed(self, column: str, rest: str, /) -> str:
+        """An array."""
+        return f"ARRAY(SELECT DISTINCT {column} FROM {rest})"
+
+    def one_of(self, values: str, type: str, /) -> str:
+        """Of an array."""
+        return f"= ANY (({values})::{type}[])"
+
+    def hexadecimal(self, column: str, /) -> str:
+        """As text."""
+        return f"encode({column}, 'hex')"
 
     def has(self, column: str, n: int, /) -> str:
         """An element of an array."""
@@ -117,9 +135,9 @@ class Pieces:
         held = f"a.digest = {alias}.digest AND a.binding = {alias}.binding"
         return f"NOT EXISTS (SELECT FROM address a WHERE {held} OFFSET 0)"
 
-    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+    def hold(self, order: str = "", /, *, free: bool = False, of: str = "") -> str:
         """Row locks."""
-        return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{' SKIP LOCKED' if free else ''}"
+        return f"{order and f' ORDER BY {order}'} FOR NO KEY UPDATE{of and f' OF {of}'}{' SKIP LOCKED' if free else ''}"
 
     def old_events(self, condition: str, before: int, limit: int, /) -> str:
         """By `event_at`."""

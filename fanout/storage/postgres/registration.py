@@ -14,8 +14,8 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import place_of
 from fanout.storage.postgres.db import COPY_FROM, Db
-from fanout.storage.postgres.failure import Again
 from fanout.storage.sealing import kept, lookup_digest
+from fanout.storage.sql.db import Again
 from fanout.storage.sql.endpoints import retire
 
 __all__ = ["intern", "register"]

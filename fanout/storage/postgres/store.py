@@ -36,7 +36,6 @@ from fanout.storage.postgres import (
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
-from fanout.storage.postgres.feed import PostgresFeed
 from fanout.storage.postgres.gathering import Gathering
 from fanout.storage.postgres.hot import HOT
 from fanout.storage.postgres.listening import Listener
@@ -77,14 +76,13 @@ class PostgresStorage(SqlStorage):
         self._context = context
         self._pool = Pool(options)
         self._database = Database(self._pool, context, HOT, believed=believe_callers)
-        super().__init__(self._database)
+        super().__init__(self._database, registration.register)
         self._in_doubt: set[tuple[int, int]] = set()
         """Chunks and epochs of settlements whose answers were never heard."""
         self._emptied, self._emptied_of = Emptied(), 0
         self._believe_callers = believe_callers
         self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
-        self.feed = PostgresFeed(self._database)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
         self._gathering = Gathering(self._put)
 

@@ -15,9 +15,13 @@ from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext
 from fanout.storage.sql.hot import Hot
 
-__all__ = ["Db", "Rows", "made_once", "overwrite"]
+__all__ = ["Again", "Db", "Rows", "made_once", "overwrite"]
 
 P = ParamSpec("P")
+
+
+class Again(Exception):
+    """Raised by an operation whose look was overtaken by another transaction: it is rolled back and run once more."""
 
 
 class Rows:
@@ -86,8 +90,9 @@ class Db(Protocol):
         `float8`, `text`, `boolean`, `bytea`."""
         ...
 
-    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
-        """`given`, as the outer side of a join with `table` ("gate g"), whose rows are looked up by the columns `by` (all, in general)."""
+    def joined(self, n: int, table: str, by: str = "", also: str = "", /, **columns: str) -> str:
+        """`given`, as the outer side of a join with `table` ("gate g"), whose rows are looked up by the columns `by` (all, in general), and by
+        the condition `also` on the alias ("NOT g.whole AND g.name = j.word"), which an index needs."""
         ...
 
     def keyed(self, column: str, given: str, /) -> str:
@@ -125,6 +130,22 @@ class Db(Protocol):
     @property
     def is_audit(self) -> str:
         """Whether an event is a line of the audit log, as the index `event_audit` says it."""
+        ...
+
+    def each(self, column: str, alias: str, /) -> str:
+        """A join, behind the table of `column`, with the elements of that list: `alias.value`."""
+        ...
+
+    def listed(self, column: str, rest: str, /) -> str:
+        """The different values of a column that `SELECT column FROM rest` finds, as one list, which `one_of` and `list_of` read."""
+        ...
+
+    def one_of(self, values: str, type: str, /) -> str:
+        """What stands behind a column that is one of a list in the database, such as another column, or a SELECT of one `listed`."""
+        ...
+
+    def hexadecimal(self, column: str, /) -> str:
+        """A column of bytes as text: two digits for each."""
         ...
 
     def has(self, column: str, n: int, /) -> str:
@@ -201,9 +222,9 @@ class Db(Protocol):
 
     # -- locks
 
-    def hold(self, order: str = "", /, *, free: bool = False) -> str:
-        """Behind a SELECT of one table: its rows are locked until the transaction ends, in this order; `free`: without those that another
-        transaction has locked. Begins with a space, or is empty, the order too."""
+    def hold(self, order: str = "", /, *, free: bool = False, of: str = "") -> str:
+        """Behind a SELECT: the rows of its table, of several tables those `of` this alias, are locked until the transaction ends, in this order;
+        `free`: without those that another transaction has locked. Begins with a space, or is empty, the order too."""
         ...
 
     def at_places(self, n: int, /) -> str:
@@ -219,6 +240,11 @@ class Db(Protocol):
         ...
 
     # -- names, addresses, the log
+
+    async def feed_numbers(self, changes: int, items: int) -> tuple[int, int, Iterable[int]]:
+        """The last of so many new numbers of the feed's sequence of changes; the identity of that; and the numbers of so many new items. Until the
+        transaction ends, no other one writes to the feed."""
+        ...
 
     async def app(self, name: str, *, create: bool = False) -> int:
         """The number of an app; 0 for one that nothing is known of, unless it is to be created."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fanout.storage.erasing import BLANK, SHADOW, Listed, without
 from fanout.storage.packing import unpack
-from fanout.storage.sql import endpoints
+from fanout.storage.sql import endpoints, feed_tidy
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.exporting import aimed, devices_of
 from fanout.storage.sql.stopping import stop
@@ -61,7 +61,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> Erased:
     await _notifications(db, app, user, devices, now, texts)
     count = await endpoints.erase(db, number, user, now)
     await endpoints.wipe(db, sorted(shadows), now, SHADOW)
-    await db.hot.feed_erase(db, app, user, now)
+    await feed_tidy.erase(db, app, user, now)
     await _notifications(db, app, user, devices, now, texts)
     await db.hot.forget_in_log(db, number, user)
     return Erased(count, tuple(texts.found))

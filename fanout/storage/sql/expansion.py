@@ -15,6 +15,7 @@ from fanout.storage.lanes import OF_WORKERS
 from fanout.storage.sql import turns
 from fanout.storage.sql.audience import touched
 from fanout.storage.sql.db import Db
+from fanout.storage.sql.feed_audience import look_up_some
 from fanout.storage.sql.ledger import hold
 
 __all__ = ["expand", "expandable", "look_up_all"]
@@ -44,7 +45,7 @@ async def look_up_all(db: Db, starts: Sequence[Start], now: float) -> None:
     """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
     some = [start for start in starts if start.kind not in WIDE and start.audience is not None]
     if some:
-        await db.hot.look_up_some(db, some, now)
+        await look_up_some(db, some, now)
     chosen = [start for start in starts if start.kind not in WIDE and start.audience is None]
     if chosen:
         found = await db.hot.look_up(db, [(start.app, start.kind, start.names) for start in chosen])

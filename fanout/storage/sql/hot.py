@@ -41,22 +41,10 @@ class Hot:
     """(db, notifications that are held, content): all that these said is gone, and the content is this."""
     forget_entered: Callable[[Any, str, str, set[int], float], Awaitable[None]]
     """(db, app, user, the user's endpoints, now): what other programs have entered and no worker has taken loses the user."""
-    feed_expirable: Callable[[Any, float], Awaitable[bool]]
-    """(db, now): whether `feed_expire` has something to do."""
-    feed_expire: Callable[[Any, float, int], Awaitable[int]]
-    """(db, now, limit): items past their time become tombstones; how many."""
-    feed_prunable: Callable[[Any, float], Awaitable[bool]]
-    """(db, now): whether `feed_prune` has something to do."""
-    feed_prune: Callable[[Any, float, int], Awaitable[int]]
-    """(db, now, limit): delete what is over of the feed; how many rows."""
-    feed_erase: Callable[[Any, str, str, float], Awaitable[None]]
-    """(db, app, user, now): forget the user's items, states and subscriptions."""
     forget_in_log: Callable[[Any, int, str], Awaitable[None]]
     """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
     finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
     """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""
-    look_up_some: Callable[[Any, Sequence[Start], float], Awaitable[None]]
-    """(db, starts that have an audience and are narrow, now): fill in whom it admits."""
     audience: Callable[..., Awaitable[Sequence[int]]]
     """(db, audience or None, binding's name and number, topic or None for all, cursor, high, limit): the next endpoints behind the cursor, in an order
     of the driver's, of which the last is the next cursor."""

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fanout.core.records import Expired
-from fanout.storage.sql import endpoints
+from fanout.storage.sql import endpoints, feed_tidy
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.ledger import hold
 from fanout.storage.sql.stopping import end_open
 
-__all__ = ["expirable", "expire", "expire_feed", "feed_prunable", "prunable", "prune", "prune_feed"]
+__all__ = ["expirable", "expire", "prunable", "prune"]
 
 _NOTIFICATIONS = 256
 """Notifications that one call of `expire` ends at most."""
@@ -34,7 +34,7 @@ async def expirable(db: Db, now: float) -> tuple[bool, bool]:
         now + db.skew,
         1,
     )
-    return bool(queue), await db.hot.feed_expirable(db, now)
+    return bool(queue), await feed_tidy.expirable(db, now)
 
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
@@ -61,21 +61,6 @@ async def expire(db: Db, now: float, limit: int) -> Expired:
         done += await end_open(db, id, state, reason, now, limit - done)
     await db.hot.finish_ready(db, ids, now)
     return Expired(done + await endpoints.expire(db, now, max(limit - done, 0)), unexpanded)
-
-
-async def expire_feed(db: Db, now: float, limit: int) -> int:
-    """The feed's part of `expire`."""
-    return await db.hot.feed_expire(db, now, limit)
-
-
-async def feed_prunable(db: Db, now: float) -> bool:
-    """Whether `prune_feed` has something to do."""
-    return await db.hot.feed_prunable(db, now)
-
-
-async def prune_feed(db: Db, now: float, limit: int) -> int:
-    """The feed's part of `prune`."""
-    return await db.hot.feed_prune(db, now, limit)
 
 
 def _times(db: Db, now: float) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from fanout.storage.sql import (
     expansion,
     explaining,
     exporting,
+    feed_tidy,
     gates,
     janitor,
     pausing,
@@ -26,7 +27,8 @@ from fanout.storage.sql import (
     watching,
 )
 from fanout.storage.sql.access import SqlAccess
-from fanout.storage.sql.driver import Driver
+from fanout.storage.sql.driver import Driver, Register
+from fanout.storage.sql.feed import SqlFeed
 from fanout.storage.sql.fleet import SqlFleet
 
 __all__ = ["SqlStorage"]
@@ -37,16 +39,17 @@ T = TypeVar("T")
 class SqlStorage:
     """A `Storage` in the database of a driver, which adds how it is opened, and operations of its own where it has better ones."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, register: Register) -> None:
         self._driver = driver
         self.access = SqlAccess(driver)
         self.fleet = SqlFleet(driver)
+        self.feed = SqlFeed(driver, register)
 
     async def _audit(self, audit: Audit | None, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         answer: T = await self._driver.write(watching.audited, audit, operation, *arguments)
         return answer
 
-    # -- directory
+    # -- register
 
     async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
         """See `Storage`."""
@@ -187,13 +190,13 @@ class SqlStorage:
             expired = await self._driver.write(janitor.expire, now, limit)
             done = int(expired)
         if done < limit and items:
-            done += await self._driver.write(janitor.expire_feed, now, limit - done)
+            done += await self._driver.write(feed_tidy.expire, now, limit - done)
         return Expired(done, expired.unexpanded)
 
     async def prune(self, now: float, *, limit: int) -> int:
         """See `Storage`. The feed has a transaction of its own."""
         done = 0
-        for prunable, prune in ((janitor.prunable, janitor.prune), (janitor.feed_prunable, janitor.prune_feed)):
+        for prunable, prune in ((janitor.prunable, janitor.prune), (feed_tidy.prunable, feed_tidy.prune)):
             if done < limit and await self._driver.look(prunable, now):
                 done += await self._driver.write(prune, now, limit - done)
         return done

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
 from fanout.core.feed import Audience
-from fanout.storage.sqlite.db import Db
-from fanout.storage.sqlite.feed_audience import condition
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.feed_audience import condition
 
 __all__ = ["audience"]
 
 
-def audience(
+async def audience(
     db: Db, audience: Audience | None, name: str, binding: int, topic: str | None, cursor: int, high: int, limit: int
 ) -> list[int]:
     """The next endpoints behind the cursor."""
-    asked, values = condition(audience, name, "e") if audience is not None else ("", [])
+    values: list[Any] = [] if topic is None else [topic]
+    asked = ""
+    if audience is not None:
+        asked, more = condition(db, audience, name, "e", first=5 + len(values))
+        values += more
     if topic is None:
-        key, which = "e.id", "endpoint e WHERE e.binding = ? AND e.state = 'active' AND e.usr <> ''"
+        key, which = "e.id", "endpoint e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> ''"
     else:
         key = "t.endpoint"
         joined = " CROSS JOIN endpoint e ON e.id = t.endpoint" if audience is not None else ""
-        which = f"endpoint_tag t{joined} WHERE t.binding = ? AND t.tag = ?"
-    found: list[int] = db.json(
-        f"SELECT json_group_array(id) FROM (SELECT {key} AS id FROM {which} AND {key} > ? AND {key} <= ?{asked} ORDER BY {key} LIMIT ?)",
-        binding,
-        *(() if topic is None else (topic,)),
-        cursor,
-        high,
-        *values,
-        limit,
+        which = f"endpoint_tag t{joined} WHERE t.binding = $1 AND t.tag = $5"
+    page = f"SELECT {key} AS id FROM {which} AND {key} > $2 AND {key} <= $3{asked} ORDER BY {key} LIMIT $4"
+    found: list[int] = orjson.loads(
+        await db.value(f"SELECT json_group_array(id) FROM ({page})", binding, cursor, high, limit, *values)
     )
     return found

@@ -11,12 +11,12 @@ from fanout.storage.chunks import Start
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.sql.collapsing import Place, joinable, supersede
 from fanout.storage.sql.expansion import look_up_all
+from fanout.storage.sql.feed_put import Tell, put_with_feed
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.sqlite.feed_put import put_with_feed
 from fanout.storage.sqlite.ledger import fill
 from fanout.storage.sqlite.registration import intern
-from fanout.storage.sqlite.session import shared
+from fanout.storage.sqlite.session import as_operation, finished, shared
 from fanout.storage.targets import aimed, dump
 
 __all__ = ["put"]
@@ -27,7 +27,9 @@ def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
     if any(sub.target.kind == "addresses" for sub in submissions):
         submissions = masked(db.seal(), submissions)
     if any(sub.feed is not None or sub.follows for sub in submissions):
-        return put_with_feed(db, submissions, now, _put, _replayed)
+        return shared(
+            db, put_with_feed, submissions, now, as_operation(_put), as_operation(_replayed), as_operation(_stored)
+        )
     return _put(db, submissions, now)
 
 
@@ -36,7 +38,11 @@ def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]
     return set(_check_keys(db, submissions, apps, now).replays)
 
 
-def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
+def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None:
+    return None  # no commit is in doubt here
+
+
+def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell | None = None) -> list[Put]:
     apps = [db.app(sub.app, create=True) for sub in submissions]
     answers = [Put() for _ in submissions]
     keys = _check_keys(db, submissions, apps, now)
@@ -55,7 +61,7 @@ def _put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
             answers[i] = Put(refused=refused)
     accepted = not any(answer.refused or answer.conflict for answer in answers)
     if accepted:
-        _store(db, submissions, starts, answers, now)
+        _store(db, submissions if tell is None else finished(tell()), starts, answers, now)
     answer_replays(answers, keys.replays, accepted=accepted)
     return answers
 

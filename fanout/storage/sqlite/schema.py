@@ -210,13 +210,21 @@ UPDATE feed SET wiped = NOT EXISTS (SELECT 1 FROM app);
 """
 
 _WORDS = """
--- The words of every backend: `usr`, which is no keyword, and `done` for `open = 0`, which the indexes of open chunks speak of.
+-- The words of every backend: `usr`, which is no keyword, `NOT deleted`, and `done` for `open = 0`, which the indexes of open chunks speak of.
 ALTER TABLE endpoint RENAME COLUMN user TO usr;
 ALTER TABLE subscription RENAME COLUMN user TO usr;
 ALTER TABLE feed_item RENAME COLUMN user TO usr;
 ALTER TABLE feed_state RENAME COLUMN user TO usr;
 ALTER TABLE feed_look RENAME COLUMN user TO usr;
 ALTER TABLE chunk ADD COLUMN done INTEGER GENERATED ALWAYS AS (open = 0) VIRTUAL;
+DROP INDEX feed_item_expiry;
+CREATE INDEX feed_item_expiry ON feed_item (expires_at) WHERE NOT deleted;
+DROP INDEX feed_item_tombstone;
+CREATE INDEX feed_item_tombstone ON feed_item (modified_at) WHERE deleted;
+DROP INDEX feed_item_external;
+CREATE UNIQUE INDEX feed_item_external ON feed_item (app, usr, external, coalesce(topic, '')) WHERE NOT deleted AND external IS NOT NULL;
+DROP INDEX feed_item_grave;
+CREATE INDEX feed_item_grave ON feed_item (app, usr, external) WHERE CAST(deleted AS int) = 1 AND digest IS NOT NULL;
 DROP INDEX chunk_ready;
 CREATE INDEX chunk_ready ON chunk (binding, lane, ready_at) WHERE NOT done;
 DROP INDEX chunk_open;

@@ -14,17 +14,15 @@ from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
-from fanout.storage.sqlite import feed_tidy
 from fanout.storage.sqlite.audience import look_up
 from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.erasing import blank, forget_in_log
 from fanout.storage.sqlite.expansion import audience
-from fanout.storage.sqlite.feed_audience import look_up_some
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sqlite.topics import tag, untag
 
-__all__ = ["Session", "finished", "shared"]
+__all__ = ["Session", "as_operation", "finished", "shared"]
 
 T = TypeVar("T")
 
@@ -46,6 +44,19 @@ def shared(db: Db, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T
     return finished(operation(Session(db), *arguments))
 
 
+def as_operation(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """A function of this connection, to be handed to an operation of `storage.sql`."""
+
+    async def operation(session: Session, *arguments: Any) -> T:
+        return function(session.native, *arguments)
+
+    return operation
+
+
+def _nothing_entered(db: Db, app: str, user: str, devices: set[int], now: float) -> None:
+    """No other program enters notifications."""
+
+
 class Session:
     """`storage.sql.db.Db` over a connection. Parameters are bound by name: SQLite takes `$1` for one."""
 
@@ -53,22 +64,16 @@ class Session:
 
     hot = Hot(
         ledger=lambda db, codes=None: Ledger(db.native, codes),
-        add_chunks=lambda db, chunks, now: _done(add_chunks, db.native, chunks, now),
-        blank=lambda db, notifications, content: _done(blank, db.native, notifications, content),
-        forget_entered=lambda db, app, user, devices, now: _done(lambda: None),
-        feed_expirable=lambda db, now: _done(feed_tidy.expirable, db.native, now),
-        feed_expire=lambda db, now, limit: _done(feed_tidy.expire, db.native, now, limit),
-        feed_prunable=lambda db, now: _done(feed_tidy.prunable, db.native, now),
-        feed_prune=lambda db, now, limit: _done(feed_tidy.prune, db.native, now, limit),
-        feed_erase=lambda db, app, user, now: _done(feed_tidy.erase, db.native, app, user, now),
-        forget_in_log=lambda db, app, user: _done(forget_in_log, db.native, app, user),
-        finish_ready=lambda db, notifications, now: _done(finish_ready, db.native, notifications, now),
-        look_up_some=lambda db, starts, now: _done(look_up_some, db.native, starts, now),
-        audience=lambda db, *asked: _done(audience, db.native, *asked),
-        cut=lambda db, starts: _done(cut, db.native, starts),
-        store=lambda db, plan, now: _done(store, db.native, plan, now),
-        look_up=lambda db, wanted: _done(look_up, db.native, wanted),
-        fill=lambda db, rows: _done(fill, db.native, rows),
+        add_chunks=as_operation(add_chunks),
+        blank=as_operation(blank),
+        forget_entered=as_operation(_nothing_entered),
+        forget_in_log=as_operation(forget_in_log),
+        finish_ready=as_operation(finish_ready),
+        look_up=as_operation(look_up),
+        fill=as_operation(fill),
+        audience=audience,
+        cut=as_operation(cut),
+        store=as_operation(store),
     )
 
     again = False
@@ -130,11 +135,12 @@ class Session:
 
     given = staticmethod(cache(lambda n, /, **columns: _given(n, columns)))
 
-    def joined(self, n: int, table: str, by: str = "", /, **columns: str) -> str:
+    def joined(self, n: int, table: str, by: str = "", also: str = "", /, **columns: str) -> str:
         """See `Db`. CROSS JOIN keeps the order."""
         alias = table.split()[-1]
         keys = by.split(", ") if by else columns
-        return f"{_given(n, columns)} CROSS JOIN {table} ON {' AND '.join(f'{alias}.{key} = j.{key}' for key in keys)}"
+        found = " AND ".join([*(f"{alias}.{key} = j.{key}" for key in keys), *filter(None, [also])])
+        return f"{_given(n, columns)} CROSS JOIN {table} ON {found}"
 
     def keyed(self, column: str, given: str, /) -> str:
         """See `Db`."""
@@ -180,6 +186,22 @@ class Session:
 
     event_key = "id"
     is_audit = "substr(kind, 1, 6) = 'audit.'"
+
+    def each(self, column: str, alias: str, /) -> str:
+        """See `Db`."""
+        return f"CROSS JOIN json_each({column}) {alias}"
+
+    def listed(self, column: str, rest: str, /) -> str:
+        """See `Db`."""
+        return f"(SELECT json_group_array(DISTINCT {column}) FROM {rest})"
+
+    def one_of(self, values: str, type: str, /) -> str:
+        """See `Db`."""
+        return f"IN (SELECT value FROM json_each(({values})))"
+
+    def hexadecimal(self, column: str, /) -> str:
+        """See `Db`."""
+        return f"hex({column})"
 
     def has(self, column: str, n: int, /) -> str:
         """See `Db`."""
@@ -243,7 +265,7 @@ class Session:
 
     # -- locks: a transaction that writes has the database to itself
 
-    def hold(self, order: str = "", /, *, free: bool = False) -> str:
+    def hold(self, order: str = "", /, *, free: bool = False, of: str = "") -> str:
         """See `Db`."""
         return ""
 
@@ -260,6 +282,12 @@ class Session:
         """See `Db`."""
 
     # -- names, addresses, the log
+
+    async def feed_numbers(self, changes: int, items: int) -> tuple[int, int, Iterable[int]]:
+        """See `Db`."""
+        seq, identity = await self.row("UPDATE feed SET seq = seq + $1 RETURNING seq, identity", changes)
+        first = self.native.next_id("feed_item")
+        return seq, identity, range(first, first + items)
 
     async def app(self, name: str, *, create: bool = False) -> int:
         """See `Db`."""
@@ -302,10 +330,6 @@ class Session:
     async def audit(self, now: float, app: str, audit: Audit | None) -> None:
         """See `Db`."""
         self.native.audit(now, app, audit)
-
-
-async def _done(function: Callable[..., T], *arguments: Any) -> T:
-    return function(*arguments)
 
 
 def _given(n: int, columns: dict[str, str]) -> str:

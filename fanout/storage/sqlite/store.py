@@ -33,9 +33,9 @@ from fanout.storage.sqlite import (
 )
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.driver import SqliteDriver
-from fanout.storage.sqlite.feed import SqliteFeed
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.schema import APPLICATION_ID
+from fanout.storage.sqlite.session import as_operation
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
@@ -65,9 +65,8 @@ class SqliteStorage(SqlStorage):
         self.location = location
         self._context = context
         self._offload = offload()
-        super().__init__(SqliteDriver(self._offload, context))
+        super().__init__(SqliteDriver(self._offload, context), as_operation(registration.register))
         self._database: Database | None = None
-        self.feed = SqliteFeed(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 from fanout.core.counts import Counts
 from fanout.core.shard import shard_of
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_items import DEVICES, UNTOUCHED, find
-from fanout.storage.postgres.feed_posts import next_seq
+from fanout.storage.sql.db import Db, made_once, overwrite
+from fanout.storage.sql.feed_items import UNTOUCHED, find, meant, topics
+from fanout.storage.sql.feed_posts import next_seq
 
 __all__ = ["counts", "look"]
-
-_MEANT = "(i.topic IS NULL OR i.topic = ANY(m.topics))"
 
 
 def _count(of: str, tables: str, where: str) -> str:
     return (
-        f"SELECT count(*) FILTER (WHERE NOT {of}.read) AS unread, count(*) FILTER (WHERE i.id > f.seen) AS unseen "
+        f"SELECT count(*) FILTER (WHERE NOT {of}.read) AS unread, count(*) FILTER (WHERE i.id > (SELECT seen FROM f)) AS unseen "
         f"FROM {tables} WHERE {where} AND NOT {of}.deleted AND i.expires_at > $3"
     )
 
 
-_COUNTS = (
-    "WITH f AS MATERIALIZED (SELECT seq, coalesce((SELECT l.seen FROM feed_look l WHERE l.app = $1 AND l.usr = $2), 0) AS seen FROM feed), "
-    f"m AS MATERIALIZED (SELECT ARRAY(SELECT DISTINCT unnest(e.tags) FROM {DEVICES.format('$4::smallint')}) AS topics) "
-    "SELECT f.seq, f.seen, sum(c.unread)::bigint, sum(c.unseen)::bigint FROM f CROSS JOIN m CROSS JOIN LATERAL ("
-    + " UNION ALL ".join(
-        (
-            _count("i", "feed_item i", "i.app = $1 AND i.usr = $2"),
-            _count("i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {_MEANT} AND {UNTOUCHED}"),
-            _count("s", "feed_state s JOIN feed_item i ON i.id = s.item", f"s.app = $1 AND s.usr = $2 AND {_MEANT}"),
-        )
+@made_once
+def _counts(db: Db) -> str:
+    parts = (
+        _count("i", "feed_item i", "i.app = $1 AND i.usr = $2"),
+        _count("i", "feed_item i", f"i.app = $1 AND i.usr = '' AND {meant(db)} AND {UNTOUCHED}"),
+        _count("s", "feed_state s JOIN feed_item i ON i.id = s.item", f"s.app = $1 AND s.usr = $2 AND {meant(db)}"),
     )
-    + ") c GROUP BY f.seq, f.seen"
-)
+    return (
+        "WITH f AS MATERIALIZED (SELECT seq, coalesce((SELECT l.seen FROM feed_look l WHERE l.app = $1 AND l.usr = $2), 0) AS seen "
+        f"FROM feed), m AS MATERIALIZED ({topics(db, '$4')}) "
+        "SELECT f.seq, f.seen, CAST(sum(c.unread) AS bigint), CAST(sum(c.unseen) AS bigint) "
+        f"FROM f CROSS JOIN ({' UNION ALL '.join(parts)}) c GROUP BY f.seq, f.seen"
+    )
 
 
 async def counts(db: Db, app: str, user: str, now: float) -> Counts:
     """In one statement: what it counts is what its number says."""
     number = await db.app(app)
-    row = await db.row(_COUNTS, number, user, now, shard_of(user, b""))
-    assert row is not None
+    seq, seen, unread, unseen = await db.row(_counts(db), number, user, now, shard_of(user, b"\0"))
     if not number and await db.app(app):
         # The app's first post was committed between the two statements.
         return await counts(db, app, user, now)
-    seq, seen, unread, unseen = row
     return Counts(unread=unread, unseen=unseen, seen=seen, seq=seq)
 
 
@@ -60,8 +56,8 @@ async def look(db: Db, app: str, user: str, item: str | None, now: float) -> Cou
     seen = await db.value("SELECT seen FROM feed_look WHERE app = $1 AND usr = $2", place, user)
     if number > (seen or 0):
         await db.run(
-            "INSERT INTO feed_look (app, usr, seen, seq) VALUES ($1, $2, $3, $4) ON CONFLICT (app, usr) DO UPDATE "
-            "SET seen = excluded.seen, seq = excluded.seq WHERE feed_look.seen < excluded.seen",
+            f"INSERT INTO feed_look (app, usr, seen, seq) VALUES ($1, $2, $3, $4) ON CONFLICT (app, usr) {overwrite('seen', 'seq')} "
+            "WHERE feed_look.seen < excluded.seen",
             place,
             user,
             number,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
+
 from fanout.core.feed import Audience
 from fanout.core.shard import shard_of
 from fanout.storage.chunks import Start
 from fanout.storage.feed_audience import admit
-from fanout.storage.postgres.db import Db
+from fanout.storage.sql.db import Db, Rows, made_once
 
 __all__ = ["condition", "look_up_some"]
 
@@ -25,17 +27,22 @@ async def look_up_some(db: Db, starts: Sequence[Start], now: float) -> None:
     admit(starts, await _rows(db, starts, now), await _unseen(db, waiting, now))
 
 
+@made_once
+def _by_user(db: Db) -> str:
+    user = {"i": "int", "app": "int", "usr": "text", "shard": "smallint"}
+    also = f"e.usr <> ''{db.part('e', 'j.shard')}"
+    return _FOUND.format(db.joined(2, "endpoint e", "app, usr", also, **user))
+
+
+@made_once
+def _by_id(db: Db) -> str:
+    wanted = {"i": "int", "app": "int", "id": "bigint"}
+    return _FOUND.format(db.joined(2, "endpoint e", "id", f"true{db.part('e', 'j.id & 15')}", **wanted))
+
+
 _FOUND = (
-    "SELECT j.i, e.id, e.binding, e.receive, e.platform, (SELECT name FROM binding WHERE id = e.binding) "
-    "FROM unnest({}) CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE {} OFFSET 0) e "
+    "SELECT j.i, e.id, e.binding, e.receive, e.platform, (SELECT name FROM binding WHERE id = e.binding) FROM {} "
     "WHERE e.app = j.app AND e.state = 'active' AND (e.expires_at IS NULL OR e.expires_at > $1)"
-)
-_BY_USER = _FOUND.format(
-    "$2::int[], $3::int[], $4::text[], $5::smallint[]) j (i, app, usr, shard",
-    "shard = j.shard AND app = j.app AND usr = j.usr AND usr <> ''",
-)
-_BY_ID = _FOUND.format(
-    "$2::int[], $3::int[], $4::bigint[]) j (i, app, id", "id = j.id AND shard = (j.id & 15)::smallint"
 )
 
 
@@ -44,13 +51,13 @@ async def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, 
     users: dict[tuple[int, Any], None] = {}
     ids: dict[tuple[int, Any], None] = {}
     for start in starts:
-        (ids if start.kind == "endpoints" else users).update(((start.app, name), None) for name in start.names)
+        (ids if start.kind == "endpoints" else users).update(((start.app, name), None) for name in start.names if name)
     of_users = [(i, app, name, shard_of(name, b"")) for i, (app, name) in enumerate(users)]
     of_ids = [(i, app, id) for i, (app, id) in enumerate(ids)]
     by: dict[tuple[int, Any], list[list[Any]]] = {}
-    for sql, wanted, keys in ((_BY_USER, of_users, list(users)), (_BY_ID, of_ids, list(ids))):
-        if wanted:
-            for i, *row in await db.rows(sql, now, *zip(*wanted, strict=True)):
+    for sql, wanted, keys in ((_by_user(db), Rows(of_users, 4), list(users)), (_by_id(db), Rows(of_ids, 3), list(ids))):
+        if keys:
+            for i, *row in await db.rows(sql, now, wanted):
                 by.setdefault(keys[i], []).append(row)
     return by
 
@@ -59,24 +66,24 @@ async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int,
     """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not mentioned."""
     if not notifications:
         return {}
+    seen = "feed_seen x JOIN subscription s ON s.id = x.subscription WHERE x.item = f.item"
     rows = await db.rows(
-        "SELECT f.notification, ARRAY(SELECT s.endpoint FROM feed_seen x JOIN subscription s ON s.id = x.subscription "
-        "WHERE x.item = f.item) FROM feed_fallback f JOIN feed_item i ON i.id = f.item "
-        "WHERE f.notification = ANY($1::bigint[]) AND i.seq = f.seq AND NOT i.deleted AND i.expires_at > $2",
+        f"SELECT f.notification, {db.lists('s.endpoint', seen)} FROM feed_fallback f JOIN feed_item i ON i.id = f.item "
+        f"WHERE f.notification {db.among(1, 'bigint')} AND i.seq = f.seq AND NOT i.deleted AND i.expires_at > $2",
         list(notifications),
         now,
     )
-    return {notification: set(endpoints) for notification, endpoints in rows}
+    return {notification: {endpoint for (endpoint,) in orjson.loads(found)} for notification, found in rows}
 
 
-def condition(audience: Audience, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
+def condition(db: Db, audience: Audience, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
     """What SQL asks of an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``."""
-    asked = f" AND {endpoint}.receive = ANY(${first}::text[]) AND {endpoint}.id <> ${first + 1}"
+    asked = f" AND {endpoint}.receive {db.among(first, 'text')} AND {endpoint}.id <> ${first + 1}"
     values: list[Any] = [sorted(audience.receive), audience.exclude]
     if audience.platforms is not None:
         asked += (
-            f" AND CASE WHEN {endpoint}.platform = '' THEN ${first + 2}::boolean "
-            f"ELSE lower({endpoint}.platform) = ANY(${first + 3}::text[]) END <> ${first + 4}::boolean"
+            f" AND CASE WHEN {endpoint}.platform = '' THEN CAST(${first + 2} AS boolean) "
+            f"ELSE lower({endpoint}.platform) {db.among(first + 3, 'text')} END <> CAST(${first + 4} AS boolean)"
         )
         values += [binding in audience.bindings, sorted(audience.platforms), audience.inverse]
     return asked, values

@@ -9,8 +9,8 @@ from fanout.core.feed import FeedPost, FeedWritten
 from fanout.core.records import Submission
 from fanout.storage.feed_items import item_of
 from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed, numbers_needed, places_of
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_items import COLUMNS
+from fanout.storage.sql.db import Db, Rows, made_once, overwrite
+from fanout.storage.sql.feed_items import COLUMNS
 
 __all__ = ["Posts", "next_seq", "posted", "write_tombstones"]
 
@@ -50,9 +50,7 @@ class Posts:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
         places = await self._places(subs, posts)
-        row = await self._db.row(_TAKE, sum(numbers_needed(posts)), items_needed(places))
-        assert row is not None
-        last, self.identity, numbers = row
+        last, self.identity, numbers = await self._db.feed_numbers(sum(numbers_needed(posts)), items_needed(places))
         self._posting = Posting(await self._held(posts, places), numbers, self._now)
         return self._posting.plan(subs, posts, places, last, pushes)
 
@@ -60,42 +58,48 @@ class Posts:
         """The items that are active there, or else the latest that was deleted by its user."""
         if not places:
             return {}
-        rows = await self._db.rows(_LOOK, list(range(len(places))), *zip(*places, strict=True))
-        return {places[key]: (item_of(row), digest, pushes.split()) for key, digest, pushes, *row in rows}
+        rows = await self._db.rows(_at(self._db), Rows([(i, *place) for i, place in enumerate(places)], 5))
+        found = [(key, (item_of(row), digest, pushes.split())) for key, digest, pushes, *row in rows]
+        found.sort(key=lambda each: (not each[1][0].deleted, each[1][0].number))
+        return {places[key]: held for key, held in found}
 
     async def write(self) -> None:
         """Store it all."""
         if self._posting is None:
             return
-        await self._db.many(_WRITE, self._posting.rows.values())
+        db = self._db
+        await db.many(_write(db), self._posting.rows.values())
         if self._posting.cleared:
-            await self._db.run("DELETE FROM feed_state WHERE item = ANY($1::bigint[])", self._posting.cleared)
-            await self._db.run("DELETE FROM feed_seen WHERE item = ANY($1::bigint[])", self._posting.cleared)
-        for statement in _MOVE:
-            await self._db.many(statement, self._posting.moved)
+            await db.run(f"DELETE FROM feed_state WHERE item {db.among(1, 'bigint')}", self._posting.cleared)
+            await db.run(f"DELETE FROM feed_seen WHERE item {db.among(1, 'bigint')}", self._posting.cleared)
+        await db.many(
+            f"UPDATE feed_state AS s SET seq = j.seq FROM {db.given(1, **_MOVED)} WHERE {db.keyed('s.item', 'j.item')}",
+            self._posting.moved,
+        )
+        await db.many(
+            f"UPDATE feed_fallback AS f SET seq = j.seq FROM {db.given(1, **_MOVED)} "
+            f"WHERE {db.keyed('f.item', 'j.item')} AND f.seq = j.former",
+            self._posting.moved,
+        )
 
 
-_TAKE = """
-WITH f AS (UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity)
-SELECT seq, identity, ARRAY(SELECT nextval('feed_item_id_seq') FROM generate_series(1, $2::int)) FROM f
-"""
-_LOOK_AT = f"""
-SELECT j.i, i.digest, coalesce(i.pushes, ''), {COLUMNS} FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::text[]) j (i, app, usr, topic, external)
-CROSS JOIN LATERAL (
-  SELECT * FROM feed_item WHERE app = j.app AND usr = j.usr AND external = j.external AND coalesce(topic, '') = j.topic AND {{}} OFFSET 0
-) i
-"""
-_LOOK = (
-    f"({_LOOK_AT.format('deleted::int = 1 AND digest IS NOT NULL')} ORDER BY i.id) UNION ALL "
-    f"({_LOOK_AT.format('NOT deleted AND external IS NOT NULL')})"
-)
-"""Those that are active come last."""
-_MOVED = "unnest($1::bigint[], $2::bigint[], $3::bigint[]) j (item, former, seq)"
-_MOVE = (
-    f"UPDATE feed_state s SET seq = j.seq FROM {_MOVED} WHERE s.item = ANY (ARRAY[j.item])",
-    f"UPDATE feed_fallback f SET seq = j.seq FROM {_MOVED} WHERE f.item = ANY (ARRAY[j.item]) AND f.seq = j.former",
-)
-_TYPES = {
+@made_once
+def _at(db: Db) -> str:
+    """Those that are active, and those that were deleted by their user. A grave is found by an index of its own, which nothing else is to be."""
+    keys = {"i": "int", "app": "int", "usr": "text", "subject": "text", "external": "text"}
+
+    def where(which: str) -> str:
+        also = f"coalesce(i.topic, '') = j.subject AND {which}"
+        return (
+            f"SELECT j.i, i.digest, coalesce(i.pushes, ''), {COLUMNS} "
+            f"FROM {db.joined(1, 'feed_item i', 'app, usr, external', also, **keys)}"
+        )
+
+    graves = where("CAST(i.deleted AS int) = 1 AND i.digest IS NOT NULL")
+    return f"{graves} UNION ALL {where('NOT i.deleted AND i.external IS NOT NULL')}"
+
+
+_COLUMNS = dict.fromkeys(NAMES, "text") | {
     "id": "bigint",
     "app": "int",
     "created_at": "float8",
@@ -108,13 +112,16 @@ _TYPES = {
     "writer": "bigint",
     "seq": "bigint",
 }
-_COLUMNS = NAMES
-_WRITE = (
-    f"INSERT INTO feed_item ({', '.join(_COLUMNS)}) SELECT * FROM unnest("
-    + ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(_COLUMNS, 1))
-    + ") ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[4:])
-)
+_MOVED = {"item": "bigint", "former": "bigint", "seq": "bigint"}
+
+
+@made_once
+def _write(db: Db) -> str:
+    names = ", ".join(NAMES)
+    return (
+        f"INSERT INTO feed_item ({names}) SELECT {names} FROM {db.given(1, **_COLUMNS)} "
+        f"WHERE true ON CONFLICT (id) {overwrite(*NAMES[4:])}"
+    )
 
 
 async def next_seq(db: Db, numbers: int = 1) -> int:
@@ -125,12 +132,12 @@ async def next_seq(db: Db, numbers: int = 1) -> int:
 async def write_tombstones(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
     """These items become tombstones, for everybody, under the numbers from `first` on."""
     await db.many(
-        "UPDATE feed_item i SET deleted = true, content = '', digest = NULL, pushes = '', modified_at = $3, writer = 0, seq = j.seq "
-        "FROM unnest($1::bigint[], $2::bigint[]) j (id, seq) WHERE i.id = ANY (ARRAY[j.id])",
+        "UPDATE feed_item AS i SET deleted = true, content = '', digest = NULL, pushes = '', modified_at = $3, writer = 0, seq = j.seq "
+        f"FROM {db.given(1, id='bigint', seq='bigint')} WHERE {db.keyed('i.id', 'j.id')}",
         [(number, seq) for seq, number in enumerate(numbers, first)],
         now,
     )
-    await db.run("DELETE FROM feed_state WHERE item = ANY($1::bigint[])", list(numbers))
+    await db.run(f"DELETE FROM feed_state WHERE item {db.among(1, 'bigint')}", list(numbers))
 
 
 async def posted(db: Db, sub: Submission, id: str) -> FeedWritten:

@@ -9,25 +9,23 @@ from typing import Any
 from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
-from fanout.core.shard import SHARDS
 from fanout.plugin import place_of
 from fanout.storage.feed_subscriptions import subscription
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.registration import register
 from fanout.storage.sealing import lookup_digest
 from fanout.storage.sql import endpoints
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.driver import Register
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
-_SELECT = (
-    "SELECT s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
-    "s.expires_at, s.endpoint, coalesce(e.state, '') FROM subscription s JOIN app a ON a.id = s.app "
-    "LEFT JOIN endpoint e ON e.id = s.endpoint AND e.shard = (s.endpoint & 15)::smallint LEFT JOIN binding b ON b.id = e.binding "
-)
-
 
 async def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
-    rows = await db.rows(_SELECT + rest, *arguments)
+    rows = await db.rows(
+        "SELECT s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
+        "s.expires_at, s.endpoint, coalesce(e.state, '') FROM subscription s JOIN app a ON a.id = s.app "
+        f"LEFT JOIN endpoint e ON e.id = s.endpoint{db.part('e', 's.endpoint & 15')} LEFT JOIN binding b ON b.id = e.binding {rest}",
+        *arguments,
+    )
     return list(map(subscription, rows))
 
 
@@ -54,11 +52,11 @@ async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> 
     )
 
 
-async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
+async def subscribe(db: Db, register: Register, wanted: SubscriptionRequest, now: float) -> Subscribed:
     """Enter or renew, and end what it takes the place of."""
     app = await db.app(wanted.app, create=True)
     left = await db.rows(
-        "SELECT id, endpoint FROM subscription WHERE unsid = $1 AND app = $2 AND usr <> $3 FOR UPDATE",
+        f"SELECT id, endpoint FROM subscription WHERE unsid = $1 AND app = $2 AND usr <> $3{db.hold()}",
         wanted.former,
         app,
         wanted.user,
@@ -70,7 +68,7 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
     if ended:
         await end(db, wanted.app, ended, now)
     row = await db.row(
-        "SELECT id, endpoint, unsid FROM subscription WHERE app = $1 AND device = $2 AND usr = $3 FOR UPDATE",
+        f"SELECT id, endpoint, unsid FROM subscription WHERE app = $1 AND device = $2 AND usr = $3{db.hold()}",
         app,
         wanted.device,
         wanted.user,
@@ -79,15 +77,14 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
     renewed = bool(id)
     if db.again and unsid == wanted.unsid:
         renewed = False  # an earlier run made it, and nobody heard
-    endpoint = await _endpoint(db, wanted, former, now)
+    endpoint = await _endpoint(db, register, wanted, former, now)
     if former and former != endpoint:
         await endpoints.remove(db, wanted.app, [former], now)
     if endpoint:
         await db.run(
-            "UPDATE endpoint SET receive = $1 WHERE id = $2 AND shard = $3",
+            f"UPDATE endpoint SET receive = $1 WHERE id = $2{db.part('endpoint', 'CAST($2 AS bigint) & 15')}",
             wanted.receive,
             endpoint,
-            endpoint & (SHARDS - 1),
         )
         ended += await _displaced(db, endpoint, id)
     values = (wanted.platform, wanted.receive, endpoint, now, wanted.expires_at)
@@ -117,25 +114,17 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
 async def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, now: float) -> list[int]:
     """End those of the user's subscriptions that are too many, and say which they were."""
     found = await db.rows(
-        "SELECT id, device FROM subscription WHERE app = $1 AND usr = $2 AND id <> $3 ORDER BY renewed_at DESC, id DESC OFFSET $4 "
-        "FOR UPDATE",
+        f"SELECT id, device FROM subscription WHERE app = $1 AND usr = $2 AND id <> $3 ORDER BY renewed_at DESC, id DESC{db.hold()}",
         app,
         wanted.user,
         mine,
-        wanted.most - 1,
     )
+    found = found[wanted.most - 1 :]
     ids = [row[0] for row in found]
     if ids:
         await end(db, wanted.app, ids, now)
         await db.log(now, [(app, *crowded_out(row[0], wanted.user, row[1])) for row in found])
     return ids
-
-
-_HELD = (
-    "(SELECT endpoint FROM address WHERE binding = $1 AND digest = $2 OFFSET 0) h CROSS JOIN LATERAL "
-    "(SELECT * FROM endpoint WHERE id = h.endpoint AND shard = (h.endpoint & 15)::smallint OFFSET 0) e"
-)
-"""The endpoint that holds the address of that digest."""
 
 
 async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | None:
@@ -144,7 +133,7 @@ async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | N
     if new is None:
         return None
     id = await db.value(
-        f"SELECT e.id FROM {_HELD} WHERE e.usr <> $3 AND e.usr <> ''",
+        f"SELECT e.id FROM {db.holder(1, 2)} WHERE e.usr <> $3 AND e.usr <> ''",
         await db.binding(app, new.binding),
         bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address)),
         wanted.user,
@@ -157,7 +146,7 @@ def _may_take(holder: Endpoint, wanted: SubscriptionRequest, left: Sequence[int]
     return holder.id in left or proves(holder.address, wanted.registration.address)
 
 
-async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:
+async def _endpoint(db: Db, register: Register, wanted: SubscriptionRequest, former: int, now: float) -> int:
     """The endpoint of the device's address: the former one where it can go on. 0 for a device that only polls."""
     new = wanted.registration
     if new is None:
@@ -170,12 +159,12 @@ async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float
     binding = await db.binding(await db.app(wanted.app), new.binding)
     digest = bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address))
     held = await db.value(
-        f"SELECT e.tags FROM {_HELD} WHERE e.usr = $3",
+        f"SELECT e.tags FROM {db.holder(1, 2)} WHERE e.usr = $3",
         binding,
         digest,
         wanted.user,
     )
-    kept = tuple(dict.fromkeys([*new.tags, *tags, *(held or ())]))
+    kept = tuple(dict.fromkeys([*new.tags, *tags, *(() if held is None else db.list_of(held))]))
     registration = replace(
         new,
         app=wanted.app,
@@ -193,14 +182,14 @@ def _moves(old: Endpoint, new: Registration) -> bool:
 
 async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
     """End the other subscriptions of the endpoint's address, and say which they were."""
+    place = await db.row(
+        f"SELECT binding, digest FROM endpoint WHERE id = $1{db.part('endpoint', 'CAST($1 AS bigint) & 15')}", endpoint
+    )
+    former = await db.rows(f"SELECT e.id FROM {db.holder(1, 2, former=True)} WHERE e.state = 'replaced'", *place)
     rows = await db.rows(
-        "SELECT s.id FROM subscription s WHERE s.id <> $1 AND s.endpoint > 0 AND s.endpoint = ANY(ARRAY(SELECT $2::bigint "
-        "UNION ALL SELECT f.id FROM (SELECT binding, digest FROM endpoint WHERE id = $2 AND shard = $3 OFFSET 0) e CROSS JOIN LATERAL "
-        "(SELECT id, state FROM endpoint WHERE binding = e.binding AND digest = e.digest AND state_at IS NOT NULL OFFSET 0) f "
-        "WHERE f.state = 'replaced')) ORDER BY s.id FOR UPDATE",
+        f"SELECT id FROM subscription WHERE id <> $1 AND endpoint > 0 AND endpoint {db.among(2, 'bigint')}{db.hold('id')}",
         mine,
-        endpoint,
-        endpoint & (SHARDS - 1),
+        [endpoint, *(row[0] for row in former)],
     )
     ids = [row[0] for row in rows]
     await _delete(db, ids)
@@ -209,21 +198,23 @@ async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
 
 async def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
     """These subscriptions, which are locked, end with their endpoints."""
-    rows = await db.rows("SELECT endpoint FROM subscription WHERE endpoint > 0 AND id = ANY($1::bigint[])", list(ids))
+    rows = await db.rows(
+        f"SELECT endpoint FROM subscription WHERE endpoint > 0 AND id {db.among(1, 'bigint')}", list(ids)
+    )
     await endpoints.remove(db, app, [row[0] for row in rows], now)
     await _delete(db, ids)
 
 
 async def _delete(db: Db, ids: Sequence[int]) -> None:
     if ids:
-        await db.run("DELETE FROM subscription WHERE id = ANY($1::bigint[])", list(ids))
-        await db.run("DELETE FROM feed_seen WHERE subscription = ANY($1::bigint[])", list(ids))
+        await db.run(f"DELETE FROM subscription WHERE id {db.among(1, 'bigint')}", list(ids))
+        await db.run(f"DELETE FROM feed_seen WHERE subscription {db.among(1, 'bigint')}", list(ids))
 
 
 async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
     """End one; False where the user has no such."""
     held = await db.value(
-        "SELECT id FROM subscription WHERE id = $1 AND app = $2 AND usr = $3 FOR UPDATE", id, await db.app(app), user
+        f"SELECT id FROM subscription WHERE id = $1 AND app = $2 AND usr = $3{db.hold()}", id, await db.app(app), user
     )
     if held is None:
         return db.again  # then an earlier run ended it: who asks so again asked because nobody heard its answer
@@ -233,14 +224,15 @@ async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
 
 async def see(db: Db, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
     """The device has these items."""
-    await db.run(
+    number = await db.app(app)
+    item = db.joined(1, "feed_item i", app="int", usr="text", uuid="text")
+    await db.many(
         "WITH s AS MATERIALIZED (SELECT id, app, usr FROM subscription WHERE unsid = $4) "
-        "INSERT INTO feed_seen (item, subscription) SELECT i.id, s.id FROM s CROSS JOIN unnest($1::text[]) j (uuid) "
-        "CROSS JOIN LATERAL (SELECT id, fallback_at FROM feed_item WHERE app = $2 AND usr = $3 AND uuid = j.uuid OFFSET 0) i "
-        "WHERE i.fallback_at > $5 AND s.app = $2 AND s.usr = $3 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
-        list(items),
-        await db.app(app),
-        user,
+        f"INSERT INTO feed_seen (item, subscription) SELECT i.id, s.id FROM s CROSS JOIN {item} "
+        "WHERE i.fallback_at > $5 AND s.app = $6 AND s.usr = $7 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+        [(number, user, id) for id in items],
         unsid,
         now,
+        number,
+        user,
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem
 from fanout.core.records import Submission
 from fanout.storage.feed_changes import Decided, judge, judge_all
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_items import find, page
+from fanout.storage.sql.db import Db, overwrite
+from fanout.storage.sql.feed_items import find, page
 
 __all__ = ["decide", "write"]
 
@@ -34,26 +34,30 @@ async def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: b
     """Store what `decide` said, under the numbers that it has been given; with `forget` no post can repeat them."""
     (user,) = sub.target.names
     await db.many(
-        f"INSERT INTO feed_state (item, read, action, deleted, modified_at, writer, seq, app, usr) SELECT j.*, $8, $9 FROM {_ROWS} "
-        "ON CONFLICT (item, usr) DO UPDATE SET read = excluded.read, action = excluded.action, deleted = excluded.deleted, "
-        "modified_at = excluded.modified_at, writer = excluded.writer, seq = excluded.seq",
+        f"INSERT INTO feed_state ({', '.join(_ROW)}, app, usr) SELECT j.*, $8, $9 FROM {db.given(1, **_ROW)} "
+        f"WHERE true ON CONFLICT (item, usr) {overwrite(*list(_ROW)[1:])}",
         map(_row, (item for item in items if item.broadcast)),
         await db.app(sub.app),
         user,
     )
     await db.many(
-        "UPDATE feed_item i SET read = j.read, action = j.action, deleted = j.deleted, modified_at = j.modified_at, writer = j.writer, "
+        "UPDATE feed_item AS i SET read = j.read, action = j.action, deleted = j.deleted, modified_at = j.modified_at, writer = j.writer, "
         f"seq = j.seq, content = CASE WHEN j.deleted THEN '' ELSE i.content END, digest = CASE WHEN $8 THEN NULL ELSE i.digest END "
-        f"FROM {_ROWS} WHERE i.id = ANY (ARRAY[j.item])",
+        f"FROM {db.given(1, **_ROW)} WHERE {db.keyed('i.id', 'j.item')}",
         map(_row, (item for item in items if not item.broadcast)),
         forget,
     )
 
 
-_ROWS = (
-    "unnest($1::bigint[], $2::boolean[], $3::text[], $4::boolean[], $5::float8[], $6::bigint[], $7::bigint[]) "
-    "j (item, read, action, deleted, modified_at, writer, seq)"
-)
+_ROW = {
+    "item": "bigint",
+    "read": "boolean",
+    "action": "text",
+    "deleted": "boolean",
+    "modified_at": "float8",
+    "writer": "bigint",
+    "seq": "bigint",
+}
 
 
 def _row(item: FeedItem) -> tuple[object, ...]:

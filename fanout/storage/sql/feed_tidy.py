@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from fanout.core.feed import user_digest
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.feed_posts import next_seq, write_tombstones
+from fanout.storage.sql.db import Db, overwrite
+from fanout.storage.sql.feed_posts import next_seq, write_tombstones
 
-__all__ = ["EXPIRABLE", "erase", "expirable", "expire", "prunable", "prune"]
-
-_HELD = "pg_advisory_xact_lock(1178685007, 4)"
-"""Held by whoever prunes the feed. The first number is `FANO` in ASCII."""
-EXPIRABLE = "EXISTS (SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1)"
-"""Whether `expire` has something to do."""
+__all__ = ["erase", "expirable", "expire", "prunable", "prune"]
 
 
 async def expirable(db: Db, now: float) -> bool:
     """Whether `expire` has something to do."""
-    return bool(await db.value(f"SELECT {EXPIRABLE}", now))
+    return bool(await db.value("SELECT EXISTS (SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1)", now))
+
+
+async def _alone(db: Db) -> None:
+    """From here on no other transaction writes to the feed."""
+    await db.value(f"SELECT seq FROM feed WHERE id = 1{db.hold()}")
 
 
 async def expire(db: Db, now: float, limit: int) -> int:
     """Items past their time become tombstones, each with a number of its own; how many."""
-    await next_seq(db, 0)  # from here on nobody else writes to the feed
+    await _alone(db)
     rows = await db.rows(
         "SELECT id FROM feed_item WHERE NOT deleted AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2",
         now,
@@ -43,7 +43,7 @@ async def prunable(db: Db, now: float) -> bool:
     return bool(
         await db.value(
             "SELECT EXISTS (SELECT 1 FROM feed_item WHERE deleted AND modified_at < $1) "
-            "OR EXISTS (SELECT 1 FROM app a JOIN subscription s ON s.app = a.id WHERE s.expires_at < $2) "
+            "OR EXISTS (SELECT 1 FROM app a CROSS JOIN subscription s WHERE s.app = a.id AND s.expires_at < $2) "
             "OR EXISTS (SELECT 1 FROM feed_erased WHERE at < $1)",
             *_times(db, now),
         )
@@ -56,7 +56,7 @@ async def prune(db: Db, now: float, limit: int) -> int:
     Nobody changes a tombstone; only the floor is everybody's, and is raised last.
     """
     tombstones, subscriptions = _times(db, now)
-    await db.value(f"SELECT {_HELD}")
+    await db.exclusive("feed")
     rows = await db.rows(
         "SELECT id, seq FROM feed_item WHERE deleted AND modified_at < $1 ORDER BY modified_at, id LIMIT $2",
         tombstones,
@@ -72,34 +72,37 @@ async def prune(db: Db, now: float, limit: int) -> int:
             ("feed_seen", "item"),
             ("feed_fallback", "item"),
         ):
-            await db.run(f"DELETE FROM {table} WHERE {column} = ANY($1::bigint[])", chosen)
+            await db.run(f"DELETE FROM {table} WHERE {column} {db.among(1, 'bigint')}", chosen)
     over = await db.rows(
-        "SELECT s.id FROM app a JOIN subscription s ON s.app = a.id WHERE s.expires_at < $1 ORDER BY s.id LIMIT $2 "
-        "FOR UPDATE OF s SKIP LOCKED",
+        "SELECT s.id FROM app a CROSS JOIN subscription s WHERE s.app = a.id AND s.expires_at < $1 "
+        f"ORDER BY s.id LIMIT $2{db.hold(of='s', free=True)}",
         subscriptions,
         max(limit - done, 0),
     )
     if over:
         ids = [row[0] for row in over]
-        await db.run("DELETE FROM subscription WHERE id = ANY($1::bigint[])", ids)
-        await db.run("DELETE FROM feed_seen WHERE subscription = ANY($1::bigint[])", ids)
+        await db.run(f"DELETE FROM subscription WHERE id {db.among(1, 'bigint')}", ids)
+        await db.run(f"DELETE FROM feed_seen WHERE subscription {db.among(1, 'bigint')}", ids)
     done += len(over)
     marks = await db.rows(
-        "DELETE FROM feed_erased WHERE ctid = ANY (ARRAY(SELECT ctid FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2)) "
-        "RETURNING seq",
+        f"SELECT app, {db.binary('digest')}, seq FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2{db.hold()}",
         tombstones,
         max(limit - done, 0),
     )
-    floor = max([floor, *(row[0] for row in marks)])
+    await db.many(
+        db.deleting("feed_erased", 1, app="int", digest="bytea"),
+        [(app, db.bytes_of(digest)) for app, digest, _ in marks],
+    )
+    floor = max([floor, *(row[2] for row in marks)])
     if floor:
-        await db.run("UPDATE feed SET floor = greatest(floor, $1) WHERE id = 1", floor)
+        await db.run("UPDATE feed SET floor = $1 WHERE id = 1 AND floor < $1", floor)
     return done + len(marks)
 
 
 async def erase(db: Db, app: str, user: str, now: float) -> None:
     """Forget the user's items, states and subscriptions; what is kept is a digest, for readers with an old cursor."""
     number = await db.app(app)
-    await next_seq(db, 0)  # so that what is posted to her at this moment is either here by now, or comes after
+    await _alone(db)  # so that what is posted to her at this moment is either here by now, or comes after
     mine = "(SELECT id FROM feed_item WHERE app = $1 AND usr = $2)"
     held = await db.value(
         "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = $1 AND usr = $2) "
@@ -120,7 +123,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> None:
     if held:
         await db.run(
             "INSERT INTO feed_erased (app, digest, seq, at) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT (app, digest) DO UPDATE SET seq = excluded.seq, at = excluded.at",
+            f"ON CONFLICT (app, digest) {overwrite('seq', 'at')}",
             number,
             user_digest(user),
             await next_seq(db),

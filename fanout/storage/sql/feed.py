@@ -1,4 +1,4 @@
-"""The feed facet: `PostgresStorage.feed`."""
+"""The feed facet: `SqlStorage.feed`."""
 
 from __future__ import annotations
 
@@ -6,60 +6,54 @@ from collections.abc import Sequence
 
 from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
-from fanout.storage.postgres import feed_counts, feed_items, feed_subscriptions
-from fanout.storage.postgres.operations import Database
+from fanout.storage.sql import feed_counts, feed_items, feed_subscriptions
+from fanout.storage.sql.driver import Driver, Register
 
-__all__ = ["PostgresFeed"]
+__all__ = ["SqlFeed"]
 
 
-class PostgresFeed:
+class SqlFeed:
     """`plugin.feed.Feed`, by the storage's own ways to read and write."""
 
-    def __init__(self, database: Database) -> None:
-        self._look, self._write = database.look, database.write
+    def __init__(self, driver: Driver, register: Register) -> None:
+        self._look, self._write = driver.look, driver.write
+        self._register = register
 
     async def identity(self) -> int:
         """See `Feed`."""
-        return int(await self._look(feed_items.identity))
+        return await self._look(feed_items.identity)
 
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         """See `Feed`."""
-        done: Subscribed = await self._write(feed_subscriptions.subscribe, wanted, now)
-        return done
+        return await self._write(feed_subscriptions.subscribe, self._register, wanted, now)
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._look(feed_subscriptions.listing, app, user)
-        return found
+        return await self._look(feed_subscriptions.listing, app, user)
 
     async def subscription(self, app: str, unsid: str) -> Subscription | None:
         """See `Feed`."""
-        found: Subscription | None = await self._look(feed_subscriptions.by_unsid, app, unsid)
-        return found
+        return await self._look(feed_subscriptions.by_unsid, app, unsid)
 
     async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
         """See `Feed`."""
-        return bool(await self._write(feed_subscriptions.unsubscribe, app, user, id, now))
+        return await self._write(feed_subscriptions.unsubscribe, app, user, id, now)
 
     async def expiring(self, app: str, *, after: float, until: float, limit: int = 1000) -> list[Subscription]:
         """See `Feed`."""
-        found: list[Subscription] = await self._look(feed_subscriptions.expiring, app, after, until, limit)
-        return found
+        return await self._look(feed_subscriptions.expiring, app, after, until, limit)
 
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
         """See `Feed`."""
-        page: FeedPage = await self._look(feed_items.page, app, user, query, now)
-        return page
+        return await self._look(feed_items.page, app, user, query, now)
 
     async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
         """See `Feed`."""
-        found: FeedItem | None = await self._look(feed_items.find, app, user, id, now)
-        return found
+        return await self._look(feed_items.find, app, user, id, now)
 
     async def pushes(self, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
         """See `Feed`."""
-        found: tuple[str, ...] = await self._look(feed_items.pushes, app, user, id, now)
-        return found
+        return await self._look(feed_items.pushes, app, user, id, now)
 
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
         """See `Feed`."""
@@ -67,15 +61,12 @@ class PostgresFeed:
 
     async def counts(self, app: str, user: str, now: float) -> Counts:
         """See `Feed`."""
-        found: Counts = await self._look(feed_counts.counts, app, user, now)
-        return found
+        return await self._look(feed_counts.counts, app, user, now)
 
     async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         """See `Feed`."""
-        found: Counts | None = await self._write(feed_counts.look, app, user, item, now)
-        return found
+        return await self._write(feed_counts.look, app, user, item, now)
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""
-        found: Touched = await self._look(feed_items.touched, after)
-        return found
+        return await self._look(feed_items.touched, after)

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import numbered
 from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, pushes_of, refused, told
-from fanout.storage.postgres.db import Db
-from fanout.storage.postgres.failure import Again
-from fanout.storage.postgres.feed_changes import decide, write
-from fanout.storage.postgres.feed_posts import Posts, posted
+from fanout.storage.sql.db import Again, Db
+from fanout.storage.sql.feed_changes import decide, write
+from fanout.storage.sql.feed_posts import Posts, posted
 
-__all__ = ["put_with_feed"]
+__all__ = ["Tell", "put_with_feed"]
 
-_Tell = Callable[[], Awaitable[Sequence[Submission]]]
-_Plain = Callable[[Db, Sequence[Submission], float, _Tell], Awaitable[list[Put]]]
-_Replays = Callable[[Db, Sequence[Submission], float], Awaitable[set[int]]]
-_Stored = Callable[[Db, Sequence[Submission]], Awaitable[list[Put] | None]]
+Tell = Callable[[], Awaitable[Sequence[Submission]]]
+"""Gives the submissions as they are to be stored, where that is known at the last moment only."""
+_Plain = Callable[[Any, Sequence[Submission], float, Tell], Awaitable[list[Put]]]
+_Replays = Callable[[Any, Sequence[Submission], float], Awaitable[set[int]]]
+_Stored = Callable[[Any, Sequence[Submission]], Awaitable[list[Put] | None]]
 
 
-def _once(tell: _Tell) -> _Tell:
+def _once(tell: Tell) -> Tell:
     known: list[Sequence[Submission]] = []
 
     async def told_once() -> Sequence[Submission]:
@@ -85,8 +86,7 @@ async def put_with_feed(
             answers[i] = replace(answers[i], feed=await posted(db, submissions[i], answers[i].id))
     await db.many(
         "INSERT INTO feed_fallback (notification, item, seq) SELECT n.id, j.item, j.seq "
-        "FROM unnest($1::text[], $2::bigint[], $3::bigint[]) j (uuid, item, seq) "
-        "CROSS JOIN LATERAL (SELECT id FROM notification WHERE uuid = j.uuid OFFSET 0) n",
+        f"FROM {db.joined(1, 'notification n', 'uuid', uuid='text', item='bigint', seq='bigint')}",
         parts.fallbacks,
     )
     return answers
@@ -116,6 +116,8 @@ async def _change(
         if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
             raise Again
         written, items = numbered(written, still, seq)
+        # What was read last knows of the numbers of this put, under which nothing is yet.
+        written = replace(written, position=min(written.position, seq - len(changed)))
         return [told(sub, written, identity) for sub in passed]
 
     tell = _once(decided)
