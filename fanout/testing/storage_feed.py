@@ -16,16 +16,9 @@ _SLOTS = f'{{"data":{{"feed":{{"cursor":"{CURSOR_SLOT}","item":"{ITEM_SLOT}"}}}}
 
 
 def posting(
-    target: Target = ALICE,
-    *,
-    now: float = T0,
-    app: str = "default",
-    external_id: str | None = None,
-    content: bytes = b'{"n":1}',
-    lasts: float = 1000.0,
-    key: str | None = None,
-    refused: tuple[str, ...] = (),
-) -> Submission:
+    target: Target = ALICE, *, now: float = T0, app: str = "default", external_id: str | None = None,
+    content: bytes = b'{"n":1}', lasts: float = 1000.0, key: str | None = None, refused: tuple[str, ...] = (),
+) -> Submission:  # fmt: skip
     """A submission that enters an item."""
     item = FeedPost(content=content, expires_at=now + lasts, external_id=external_id)
     made = submission(target, now=now, app=app, idempotency_key=key, refused=refused)

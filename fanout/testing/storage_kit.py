@@ -60,15 +60,9 @@ def law(holds: object, text: str) -> None:
 
 
 def device(
-    user: str,
-    token: str,
-    *,
-    binding: str = "apns",
-    app: str = "default",
-    tags: Sequence[str] = (),
-    platform: str = "",
-    expires_at: float | None = None,
-) -> Registration:
+    user: str, token: str, *, binding: str = "apns", app: str = "default", tags: Sequence[str] = (),
+    platform: str = "", expires_at: float | None = None,
+) -> Registration:  # fmt: skip
     """A registration; equal tokens are equal addresses."""
     address = Address(f"token-{token}", kind="device", group="g", identity=f"id-{token}")
     return Registration(
@@ -77,35 +71,18 @@ def device(
 
 
 def submission(
-    target: Target = ALICE,
-    *,
-    now: float = T0,
-    app: str = "default",
-    due_at: float | None = None,
-    ttl: float = 3600.0,
-    lane: int = 1,
-    collapse_key: str | None = None,
-    idempotency_key: str | None = None,
-    digest: bytes = b"",
-    refused: Iterable[str] = (),
-) -> Submission:
+    target: Target = ALICE, *, now: float = T0, app: str = "default", due_at: float | None = None,
+    ttl: float = 3600.0, lane: int = 1, collapse_key: str | None = None, idempotency_key: str | None = None,
+    digest: bytes = b"", refused: Iterable[str] = (),
+) -> Submission:  # fmt: skip
     """A submission of its own id."""
     due_at = now if due_at is None else due_at
     return Submission(
-        id=notification_id(now, next(_numbers).to_bytes(10, "big")),
-        app=app,
-        target=target,
-        content=b'{"title":"hello"}',
-        lane=lane,
-        repeat="prefer_delivery",
-        accepted_at=now,
-        due_at=due_at,
-        expires_at=due_at + ttl,
-        collapse_key=collapse_key,
-        idempotency_key=idempotency_key,
-        digest=digest,
+        id=notification_id(now, next(_numbers).to_bytes(10, "big")), app=app, target=target,
+        content=b'{"title":"hello"}', lane=lane, repeat="prefer_delivery", accepted_at=now, due_at=due_at,
+        expires_at=due_at + ttl, collapse_key=collapse_key, idempotency_key=idempotency_key, digest=digest,
         refused=frozenset(refused),
-    )
+    )  # fmt: skip
 
 
 async def post(storage: Storage, sub: Submission, now: float | None = None) -> Put:
@@ -116,16 +93,9 @@ async def post(storage: Storage, sub: Submission, now: float | None = None) -> P
 
 
 async def lease_all(
-    storage: Storage,
-    now: float = T0,
-    *,
-    worker: str = "w1",
-    app: str = "default",
-    binding: str = "apns",
-    lane: int = 1,
-    limit: int = 100_000,
-    lease: float = 30.0,
-) -> list[Chunk]:
+    storage: Storage, now: float = T0, *, worker: str = "w1", app: str = "default", binding: str = "apns",
+    lane: int = 1, limit: int = 100_000, lease: float = 30.0,
+) -> list[Chunk]:  # fmt: skip
     """Lease what is due."""
     return await storage.lease(worker, app, binding, lane, limit=limit, now=now, until=now + lease)
 

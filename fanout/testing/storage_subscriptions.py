@@ -16,41 +16,20 @@ _ANY: frozenset[Receive] = frozenset(("push", "signal"))
 
 
 async def subscribe(
-    storage: Storage,
-    user: str = "alice",
-    name: str = "phone",
-    token: str | None = "1",
-    *,
-    now: float = T0,
-    app: str = "default",
-    binding: str = "apns",
-    receive: Receive = "push",
-    platform: str = "ios",
-    lasts: float = 1000.0,
-    most: int = 0,
-    former: str = "",
-    keys: str = "",
-) -> Subscribed:
+    storage: Storage, user: str = "alice", name: str = "phone", token: str | None = "1", *, now: float = T0,
+    app: str = "default", binding: str = "apns", receive: Receive = "push", platform: str = "ios",
+    lasts: float = 1000.0, most: int = 0, former: str = "", keys: str = "",
+) -> Subscribed:  # fmt: skip
     """Subscribe the device `name`, at the address `token` unless it only polls; with other `keys` it is the same address, unproved."""
     registration = None if token is None else device(user, token, binding=binding, app=app)
     if registration is not None and keys:
         value = f"{registration.address.value} {keys}"
         registration = replace(registration, address=replace(registration.address, value=value))
-    return await feed_of(storage).subscribe(
-        SubscriptionRequest(
-            app=app,
-            user=user,
-            device=name,
-            registration=registration,
-            platform=platform,
-            receive=receive,
-            expires_at=now + lasts,
-            unsid=f"unsid-{app}-{user}-{name}",
-            most=most,
-            former=former,
-        ),
-        now,
-    )
+    wanted = SubscriptionRequest(
+        app=app, user=user, device=name, registration=registration, platform=platform, receive=receive, expires_at=now + lasts,
+        unsid=f"unsid-{app}-{user}-{name}", most=most, former=former,
+    )  # fmt: skip
+    return await feed_of(storage).subscribe(wanted, now)
 
 
 async def reached(storage: Storage, id: str) -> list[int]:
