@@ -55,9 +55,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
-# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Storage's own tests and processes that a
-# test starts make each file by the steps.
-_BY_STEPS = Path(__file__).parent / "storage"
+# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files, and processes that a test
+# starts, make each file by the steps.
+_STORAGE = Path(__file__).parent / "storage"
+_COPIED_THERE = (
+    "test_sqlite",
+    "test_books",
+    "test_sealed",
+    "test_model",
+    "test_values",
+    "test_tokens",
+    "test_suite_bites",
+)
 _made_by_steps = opening._make
 
 
@@ -89,7 +98,8 @@ def copied() -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture(autouse=True)
 def new_files(request: pytest.FixtureRequest, copied: Callable[[Path], None]) -> None:
-    opening._make = _made_by_steps if request.path.is_relative_to(_BY_STEPS) else copied
+    by_steps = request.path.parent == _STORAGE and not request.path.name.startswith(_COPIED_THERE)
+    opening._make = _made_by_steps if by_steps else copied
 
 
 @pytest.fixture(scope="session")
