@@ -47,10 +47,7 @@ def _found(db: Db, rows: Iterable[Any]) -> list[_Found]:
 
 
 async def _chosen(db: Db, ids: Iterable[int], condition: str, *more: Any) -> list[_Found]:
-    """Those of these endpoints for which the condition holds, locked, by id; `more` are its arguments from $2 on.
-
-    Others are not locked: registration locks what is active first, and then what is not, each by id.
-    """
+    """Those of these endpoints for which the condition holds, locked, by id; `more` are its arguments from $2 on. Others are not locked."""
     return _found(db, await db.rows(db.endpoints(1, condition, _columns(db)), sorted(set(ids)), *more))
 
 
@@ -147,7 +144,7 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
             [each.id for each in chosen],
             now,
         )
-        await db.hold_addresses([each.address for each in chosen])
+        await db.hold_addresses(sorted((each.address for each in chosen), key=lambda held: held[1]))
         await db.tag([(each.id, each.binding, each.tags) for each in chosen if each.user])
         await db.log(now, [(each.app, "endpoint.restored", await _about(db, each)) for each in chosen])
     return len(chosen)
@@ -156,6 +153,8 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 async def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -> None:
     """What gateways said of endpoints, in order, each if it is still active and of that generation."""
     gone: dict[tuple[int, int], EndpointGone] = {}
+    if any(isinstance(what, AddressMoved) for what in changes):
+        await lock(db, {what.endpoint for what in changes})
     for what in changes:
         if isinstance(what, EndpointGone):
             gone.setdefault((what.endpoint, what.generation), what)
@@ -219,10 +218,11 @@ async def expire(db: Db, now: float, limit: int) -> int:
 
 
 async def lock(db: Db, ids: Iterable[int]) -> None:
-    """Lock these in the order in which registration does: what is active first, then what is not, each by id."""
-    wanted = sorted(ids)
-    for which in ("state = 'active'", "state <> 'active'"):
-        await db.rows(f"SELECT id FROM endpoint WHERE id {db.among(1, 'bigint')} AND {which}{db.hold('id')}", wanted)
+    """Lock these by id, as everybody does.
+
+    A condition on what a change may alter would not keep the order: a row that was waited for stays locked, also where it no longer fits.
+    """
+    await db.rows(f"SELECT id FROM endpoint WHERE id {db.among(1, 'bigint')}{db.hold('id')}", sorted(ids))
 
 
 async def erase(db: Db, number: int, user: str, now: float) -> int:
