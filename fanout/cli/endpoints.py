@@ -14,6 +14,7 @@ from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Meter
 from fanout.cli.sealing import seal
 from fanout.cli.shell import emit, parts, run, say, table
+from fanout.core.columns import shown
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import ImportReport
 from fanout.errors import UsageError
@@ -219,7 +220,7 @@ def _report(endpoint: Endpoint) -> dict[str, Any]:
         "transport": endpoint.binding,
         "kind": endpoint.address.kind,
         "group": endpoint.address.group,
-        "platform": endpoint.platform,
+        **shown(endpoint),
         "tags": list(endpoint.tags),
         "state": str(endpoint.state),
         "reason": endpoint.reason,

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from fanout.core import given
+from fanout.core.columns import shown
 from fanout.core.feed import FeedItem, FeedQuery
 from fanout.core.model import Endpoint, EndpointState, Target
 from fanout.core.records import EndpointFilter, Event
@@ -121,7 +122,7 @@ def _endpoint(endpoint: Endpoint, taken_over: bool) -> dict[str, Any]:
         "address": None if taken_over else address.value,
         "address_kind": address.kind,
         "group": "" if taken_over else address.group,
-        "platform": endpoint.platform,
+        **shown(endpoint),
         "tags": list(endpoint.tags),
         "generation": endpoint.generation,
         "registered_at": endpoint.registered_at,

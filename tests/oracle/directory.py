@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fanout.core.address import Address
+from fanout.core.columns import shown
 from fanout.core.model import Endpoint, EndpointState, Registration, Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.storage.erasing import SHADOW
@@ -50,11 +51,11 @@ def _register(t: Tables, new: Registration, now: float) -> Endpoint:
         user=new.user,
         binding=new.binding,
         address=new.address,
-        platform=new.platform,
         tags=tuple(dict.fromkeys(new.tags)),
         generation=known.generation + 1 if known else 1,
         registered_at=now,
         expires_at=new.expires_at,
+        **shown(new),
     )
     if holder is not None and holder.id != endpoint.id:
         mark(t, holder, EndpointState.REPLACED, now, "registered again", by=endpoint.id)

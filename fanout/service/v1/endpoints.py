@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
+from fanout.core.columns import shown
 from fanout.core.lines import LineSplitter
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import endpoint_filter
@@ -52,7 +53,7 @@ async def _create(call: AppCall, wanted: EndpointIn, response: Response) -> dict
         binding=wanted.binding,
         address=wanted.address,
         app=call.authenticated.app,
-        platform=wanted.platform,
+        **shown(wanted),
         tags=wanted.tags,
         expires_at=wanted.expires_at,
     )
@@ -166,7 +167,7 @@ async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any
     given = wanted.model_fields_set
     changed = await call.service.engine.endpoints.change(
         known,
-        platform=wanted.platform if wanted.platform is not None else known.platform,
+        **shown(known) | {name: value for name, value in shown(wanted).items() if value is not None},
         tags=wanted.tags if wanted.tags is not None else known.tags,
         expires_at=wanted.expires_at if "expires_at" in given else known.expires_at,
     )
@@ -210,7 +211,7 @@ def _report(endpoint: Endpoint) -> dict[str, Any]:
         "binding": endpoint.binding,
         "kind": endpoint.address.kind,
         "group": endpoint.address.group,
-        "platform": endpoint.platform,
+        **shown(endpoint),
         "tags": list(endpoint.tags),
         "state": str(endpoint.state),
         "reason": endpoint.reason,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.address import Address
+from fanout.core.columns import GIVEN, given, shown
 from fanout.core.model import Endpoint, Registration
 from fanout.core.shard import SHARDS, shard_of
 from fanout.plugin import place_of
@@ -102,14 +103,14 @@ async def _enter(
             fresh.append(
                 (
                     *(id, now, new.expires_at, app, binding, 1, shard, new.user, digest, address.kind, address.group),
-                    *(new.platform, tags, text, identity),
+                    *(*given(new), tags, text, identity),
                 )
             )
         else:
             id, generation = mine[0], mine[2] + 1
             refreshed.append(
                 (
-                    *(id, generation, address.kind, address.group, new.platform, _array_text(tags), new.expires_at),
+                    *(id, generation, address.kind, address.group, *given(new), _array_text(tags), new.expires_at),
                     *(text, identity),
                 )
             )
@@ -130,11 +131,11 @@ async def _enter(
                 user=new.user,
                 binding=new.binding,
                 address=address,
-                platform=new.platform,
                 tags=tags,
                 generation=generation,
                 registered_at=now,
                 expires_at=new.expires_at,
+                **shown(new),
             )
         )
     await retire(db, replaced, now)
@@ -171,26 +172,48 @@ FROM f CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = f.id AND shard = (f
 """
 # A nameless one that was moved stands in the part of an address that it no longer has: so all parts are looked into.
 
-_REFRESH = """
-UPDATE endpoint e SET
-  generation = j.generation, kind = j.kind, grp = j.grp, platform = j.platform, tags = j.tags::text[],
-  registered_at = $10, expires_at = j.expires_at, address = j.address, identity = j.identity,
-  state = 'active', state_at = NULL, reason = ''
-FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[], $9::text[])
-  j (id, generation, kind, grp, platform, tags, expires_at, address, identity)
-WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint
-"""
-
+_GIVEN = tuple(column.name for column in GIVEN)
+_TYPES = {
+    "id": "bigint",
+    "app": "int",
+    "binding": "int",
+    "generation": "int",
+    "shard": "smallint",
+    "digest": "bytea",
+    "registered_at": "float8",
+    "expires_at": "float8",
+    **{column.name: column.type for column in GIVEN},
+}
+"""What is no text."""
+_ROW = ("id", "generation", "kind", "grp", *_GIVEN, "tags", "expires_at", "address", "identity")
+"""The columns of what is refreshed, in the order of its rows."""
 _COLUMNS = (
     *("id", "registered_at", "expires_at", "app", "binding", "generation", "shard", "usr", "digest", "kind", "grp"),
-    *("platform", "tags", "address", "identity"),
+    *(*_GIVEN, "tags", "address", "identity"),
 )
+"""Those of what is new."""
 
+
+def _unnested(names: Sequence[str]) -> str:
+    arrays = ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(names, 1))
+    return f"unnest({arrays}) j ({', '.join(names)})"
+
+
+def _values(names: Sequence[str], row: str = "") -> list[str]:
+    return [f"{row}{name}::text[]" if name == "tags" else f"{row}{name}" for name in names]
+
+
+_SET = dict(zip(_ROW, _values(_ROW, "j."), strict=True)) | {"registered_at": f"${len(_ROW) + 1}"}
+_REFRESH = f"""
+UPDATE endpoint e SET {", ".join(f"{name} = {_SET[name]}" for name in (*_ROW[1:-3], "registered_at", *_ROW[-3:]))},
+  state = 'active', state_at = NULL, reason = ''
+FROM {_unnested(_ROW)}
+WHERE e.id = ANY (ARRAY[j.id]) AND e.shard = (j.id & 15)::smallint
+"""
 _INSERT = f"""
 INSERT INTO endpoint ({", ".join(_COLUMNS)})
-SELECT id, registered_at, expires_at, app, binding, generation, shard, usr, digest, kind, grp, platform, tags::text[], address, identity
-FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::int[], $5::int[], $6::int[], $7::smallint[], $8::text[], $9::bytea[],
-  $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[]) j ({", ".join(_COLUMNS)})
+SELECT {", ".join(_values(_COLUMNS))}
+FROM {_unnested(_COLUMNS)}
 """
 
 

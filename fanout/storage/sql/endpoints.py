@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.core.columns import GIVEN
 from fanout.core.model import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.core.shard import shard_of
@@ -254,7 +255,8 @@ async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
             await db.untag([(id, each.binding, each.tags)])
             await db.free_addresses([each.address])
             await db.run(
-                "UPDATE endpoint SET usr = '', address = '', identity = '', digest = $4, tags = $5, kind = '', grp = '', platform = '', "
+                "UPDATE endpoint SET usr = '', address = '', identity = '', digest = $4, tags = $5, kind = '', grp = '', "
+                f"{''.join(f'{each.name} = {each.literal}, ' for each in GIVEN)}"
                 f"state = 'removed', state_at = $2, reason = $3 WHERE id = $1{db.part('endpoint', '$1 & 15')}",
                 id,
                 now,
@@ -278,28 +280,28 @@ async def _erased(db: Db, app: int, now: float) -> int:
 # -- reading
 
 _SHOWN = (
-    "e.id, a.name, e.usr, b.name, e.address, e.kind, e.grp, e.identity, e.platform, e.tags, e.generation, "
+    f"e.id, a.name, e.usr, b.name, e.address, e.kind, e.grp, e.identity, {', '.join(f'e.{each.name}' for each in GIVEN)}, e.tags, e.generation, "
     "e.registered_at, e.expires_at, e.state, e.state_at, e.reason"
 )
 _NAMED = "CROSS JOIN app a CROSS JOIN binding b WHERE a.id = e.app AND b.id = e.binding"
 
 
 def _endpoint(db: Db, row: Any, seal: Seal | None) -> Endpoint:
-    id, app, user, binding, value, kind, group, identity, platform, tags, generation, *times, state, at, why = row
+    id, app, user, binding, value, kind, group, identity, *given, tags, generation, since, until, state, at, why = row
     return Endpoint(
         id=id,
         app=app,
         user=user,
         binding=binding,
         address=opened(seal, place_of(app, binding), value, kind, group, identity),
-        platform=platform,
         tags=tuple(db.list_of(tags)),
         generation=generation,
-        registered_at=times[0],
-        expires_at=times[1],
+        registered_at=since,
+        expires_at=until,
         state=EndpointState(state),
         state_at=at,
         reason=why,
+        **{column.name: each for column, each in zip(GIVEN, given, strict=True)},
     )
 
 

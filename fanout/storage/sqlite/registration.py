@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.address import Address
+from fanout.core.columns import GIVEN, given, shown
 from fanout.core.model import Endpoint, Registration
 from fanout.plugin import place_of
 from fanout.storage.sealing import kept, lookup_digest
@@ -85,7 +86,7 @@ def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Plac
             tagged.append(id)
         address = new.address
         text, identity = kept(seal, db.place(places[i][1]), address)
-        row = (id, generation, address.kind, address.group, new.platform, tags, now, new.expires_at, text, identity)
+        row = (id, generation, address.kind, address.group, *given(new), tags, now, new.expires_at, text, identity)
         if known is None:
             fresh.append((*row, new.user, *places[i]))
         else:
@@ -97,11 +98,11 @@ def _enter(db: Db, registrations: Sequence[Registration], places: Sequence[_Plac
                 user=new.user,
                 binding=new.binding,
                 address=address,
-                platform=new.platform,
                 tags=tags,
                 generation=generation,
                 registered_at=now,
                 expires_at=new.expires_at,
+                **shown(new),
             )
         )
     if replaced:
@@ -121,21 +122,29 @@ def _mine(user: str, holders: Sequence[_Known], former: Sequence[_Known]) -> _Kn
     return max((each for each in former if each[1] == user), default=None)
 
 
-_REFRESH = """
+_ROW = (
+    *("id", "generation", "kind", "grp", *(column.name for column in GIVEN), "tags", "registered_at", "expires_at"),
+    *("address", "identity"),
+)
+"""The columns of what is refreshed, in the order of its rows."""
+_FRESH = (*_ROW, "usr", "app", "binding", "digest")
+"""Those of what is new."""
+
+
+def _value(place: int, name: str) -> str:
+    return {"tags": f"value->{place}", "digest": f"unhex(value->>{place})"}.get(name, f"value->>{place}")
+
+
+_REFRESH = f"""
 UPDATE endpoint SET
-  generation = j.value->>1, kind = j.value->>2, grp = j.value->>3, platform = j.value->>4, tags = j.value->5,
-  registered_at = j.value->>6, expires_at = j.value->>7, address = j.value->>8, identity = j.value->>9,
+  {", ".join(f"{name} = j.{_value(place, name)}" for place, name in enumerate(_ROW) if place)},
   state = 'active', state_at = NULL, reason = ''
 FROM jsonb_each(?) j WHERE endpoint.id = j.value->>0
 """
 
-_INSERT = """
-INSERT INTO endpoint (
-  id, generation, kind, grp, platform, tags, registered_at, expires_at, address, identity, usr, app, binding, digest,
-  state, reason
-) SELECT
-  value->>0, value->>1, value->>2, value->>3, value->>4, value->5, value->>6, value->>7, value->>8, value->>9, value->>10,
-  value->>11, value->>12, unhex(value->>13), 'active', ''
+_INSERT = f"""
+INSERT INTO endpoint ({", ".join(_FRESH)}, state, reason)
+SELECT {", ".join(_value(*each) for each in enumerate(_FRESH))}, 'active', ''
 FROM jsonb_each(?)
 """
 

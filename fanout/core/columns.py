@@ -1,0 +1,39 @@
+"""The columns of an endpoint that are only kept, declared once: a registration sets them, and every view of an endpoint shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["GIVEN", "Column", "given", "shown"]
+
+
+class Column(NamedTuple):
+    """A column of both databases, and the field of that name in `Registration` and `Endpoint`. A `default` of None makes it nullable."""
+
+    name: str
+    type: Literal["text", "int", "float8"]
+    default: str | float | None = ""
+
+    @property
+    def literal(self) -> str:
+        """The default as SQL writes it."""
+        if isinstance(self.default, str):
+            return "'" + self.default.replace("'", "''") + "'"
+        return "NULL" if self.default is None else str(self.default)
+
+
+GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
+"""What registers, writes, reads, wipes and shows endpoints is made from these. One more is a line here, a step of each schema, a field of
+`Registration` and `Endpoint`, an argument of `Endpoints.register`, and a field of the service's and the client's models."""
+
+_NAMES = tuple(column.name for column in GIVEN)
+
+
+def given(holder: object) -> tuple[Any, ...]:
+    """Their values, of a registration, an endpoint or a request."""
+    return tuple([getattr(holder, name) for name in _NAMES])
+
+
+def shown(holder: object) -> dict[str, Any]:
+    """The same by name."""
+    return {name: getattr(holder, name) for name in _NAMES}
