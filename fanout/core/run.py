@@ -18,7 +18,7 @@ MOST = 32
 class Run:
     """Deliveries of one message to one group, at one attempt, which `Transport.start` begins together.
 
-    `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes.
+    `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by `send`).
 
     `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean what they do in a `Delivery`. A
     transport answers each index once, by `accept` or `answer`, at any time: what comes before `release` (during
@@ -46,7 +46,7 @@ class Run:
         message: Message,
         ids: DeliveryIds | Callable[[int], str],
         rows: Sequence[EndpointRow],
-        taken: Callable[[Run, list[int], list[tuple[int, Outcome]]], None],
+        taken: Callable[[Run, list[int], list[tuple[int, Outcome | None]]], None],
         *,
         attempt: int = 1,
         ttl: int = 3600,
@@ -65,7 +65,7 @@ class Run:
         self._taken = taken
         self._open = set(range(len(rows)))
         self._accepted: list[int] = []
-        self._others: list[tuple[int, Outcome]] = []
+        self._others: list[tuple[int, Outcome | None]] = []
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -114,8 +114,8 @@ class Run:
         if not self.held:
             self._tell()
 
-    def answer(self, index: int, outcome: Outcome) -> None:
-        """What came of one."""
+    def answer(self, index: int, outcome: Outcome | None) -> None:
+        """What came of one; None: it must wait for something after all, and goes by `send`."""
         if index not in self._open:
             self.drop(1)
             return
@@ -178,7 +178,7 @@ class _Part(Run):
     def accept(self, indices: Sequence[int]) -> None:
         self._whole.accept([self._indices[index] for index in indices])
 
-    def answer(self, index: int, outcome: Outcome) -> None:
+    def answer(self, index: int, outcome: Outcome | None) -> None:
         self._whole.answer(self._indices[index], outcome)
 
     def over(self, index: int) -> bool:

@@ -233,7 +233,7 @@ class RunOwner(Protocol):
     late: int
     """Answers that came after their delivery was given up, or twice."""
 
-    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """See `Run`."""
         ...
 

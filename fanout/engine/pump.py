@@ -8,6 +8,7 @@ goes to a sender, with its place among those under way.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextvars import Context
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -90,14 +91,18 @@ class Pump:
             outcome = self._senders.fault(error, "start")
             for index in run.pending():
                 run.answer(index, outcome)
-        group.handed.extend((run.lease, run.positions[index]) for index in left)
+        if left:
+            self._hand_over(run, left)
         if run.ended:
             group.runs.pop(run, None)
         run.release()
-        if left:
-            self._work.send_handed(group)
 
-    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+    def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
+        """To the senders, with their place among what is under way."""
+        run.of.handed.extend((run.lease, run.positions[index]) for index in left)
+        self._work.send_handed(run.of)
+
+    def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """Answers to a run, in a call of the transport's: what is wrong here is no fault of its own."""
         assert isinstance(run, GroupRun)
         try:
@@ -105,17 +110,20 @@ class Pump:
         except Exception as error:
             self._work.fail(error)
 
-    def _settle(self, run: GroupRun, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
+    def _settle(self, run: GroupRun, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         work, group, lease, positions = self._work, run.of, run.lease, run.positions
-        monotonic = work.clock.monotonic()
+        if left := [index for index, outcome in others if outcome is None]:
+            others = [other for other in others if other[1] is not None]
+            self._hand_over(run, left)
         told = len(accepted) + sum(not isinstance(outcome, Deferred) for _, outcome in others)
-        group.answered(len(accepted) + len(others), told, monotonic - run.begun)
+        group.answered(len(accepted) + len(others), told, work.clock.monotonic() - run.begun)
         try:
             if accepted and group.gate.state is _OPEN and work.gate.state is _OPEN:
                 self._senders.accept(group, lease, [positions[index] for index in accepted])
             else:
                 others = [*((index, ACCEPTED) for index in accepted), *others]
             for index, outcome in others:
+                assert outcome is not None
                 self._senders.settle(group, lease, positions[index], outcome, run.begun)
         finally:
             group.end(len(accepted) + len(others))

@@ -11,7 +11,7 @@ is imported by the first request). Both connect by `dial` (`race`: attempts over
 
 from __future__ import annotations
 
-from fanout.http.answers import Answers
+from fanout.http.answers import Answers, RunAnswers
 from fanout.http.buffers import Forwarding
 from fanout.http.codec import Requests
 from fanout.http.dial import Resolver
@@ -47,6 +47,7 @@ __all__ = [
     "Requests",
     "Resolver",
     "Response",
+    "RunAnswers",
     "Token",
     "TokenError",
     "TokenSource",

@@ -11,10 +11,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from fanout.core.outcome import Outcome
+from fanout.core.run import Run
 from fanout.http.response import RequestFailed, Response
 from fanout.http.settings import PoolStats
 
-__all__ = ["Answers", "Token", "failed", "hand_over", "over"]
+__all__ = ["Answers", "RunAnswers", "Token", "failed", "hand_over", "over"]
 
 
 class Answers(Protocol):
@@ -35,6 +37,35 @@ class Answers(Protocol):
     def over(self, index: int) -> bool:
         """Whether its answer is waited for no more: the stream is then reset within a tick."""
         ...
+
+
+class RunAnswers:
+    """The `Answers` of a run, handed on as outcomes: status 200 is an acceptance, and the functions judge all else.
+
+    `answered` judges a response by its index: None leaves the delivery to `send`. `failed` judges a request without one.
+    """
+
+    __slots__ = ("_answered", "_failed", "_run", "accepted", "over")
+
+    def __init__(
+        self,
+        run: Run,
+        answered: Callable[[int, Response], Outcome | None],
+        failed: Callable[[RequestFailed], Outcome],
+    ) -> None:
+        self._run = run
+        self._answered = answered
+        self._failed = failed
+        self.accepted = run.accept
+        self.over = run.over
+
+    def answered(self, index: int, response: Response) -> None:
+        """See `Answers`."""
+        self._run.answer(index, self._answered(index, response))
+
+    def failed(self, index: int, failure: RequestFailed) -> None:
+        """See `Answers`."""
+        self._run.answer(index, self._failed(failure))
 
 
 Token = asyncio.Future[Response] | tuple[Answers, int]

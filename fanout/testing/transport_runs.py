@@ -35,8 +35,9 @@ class _Begun:
         law(not self.outcomes, "nothing is answered before start has returned")
         law(len(set(left)) == len(left), "start returns each index once")
         law(len(self.run.give_up(left)) == len(left), "start returns indices of the run, and answers none of these")
+        self._subject = subject
+        self._tasks = [asyncio.ensure_future(self._send(index)) for index in left]
         self.run.release()
-        self._tasks = [asyncio.ensure_future(self._send(subject, index)) for index in left]
 
     async def outcome(self, subject: Subject) -> list[Outcome]:
         """By index, once the last has come."""
@@ -45,12 +46,17 @@ class _Begun:
         await asyncio.gather(*self._tasks)
         return [self.outcomes[index] for index in range(len(self.run))]
 
-    async def _send(self, subject: Subject, index: int) -> None:
-        self._note(index, await subject.transport.send(self.run.message, self.run.delivery(index)))
+    async def _send(self, index: int) -> None:
+        self._note(index, await self._subject.transport.send(self.run.message, self.run.delivery(index)))
 
-    def _taken(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome]]) -> None:
-        for index, outcome in [*((index, ACCEPTED) for index in accepted), *others]:
-            self._note(index, outcome)
+    def _taken(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
+        for index in accepted:
+            self._note(index, ACCEPTED)
+        for index, outcome in others:
+            if outcome is None:
+                self._tasks.append(asyncio.ensure_future(self._send(index)))
+            else:
+                self._note(index, outcome)
 
     def _note(self, index: int, outcome: Outcome) -> None:
         self.outcomes[index] = outcome

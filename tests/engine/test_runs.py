@@ -122,6 +122,23 @@ async def test_what_a_transport_cannot_start_goes_by_send() -> None:
         assert work_of(engine).pump.late == 0
 
 
+async def test_what_a_transport_must_send_again_goes_by_send() -> None:
+    class Refused(Runner):
+        def begin(self, run: Run) -> Sequence[int]:
+            for index in range(0, len(run), 5):
+                run.answer(index, None)
+            asyncio.get_running_loop().call_soon(lambda: [run.answer(index, None) for index in run.pending()[:4]])
+            asyncio.get_running_loop().call_soon(lambda: self.answer(run, run.pending()))
+            return []
+
+    runner = Refused()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 40)
+        assert (await receipt.wait(60)).counts["accepted"] == 40
+        assert len(runner.single) == len(set(runner.single)) == 7 + 4 + 2 + 4
+        assert not any(group.runs for group in work_of(engine).groups.values())
+
+
 async def test_an_answer_during_start_is_settled_behind_it() -> None:
     class Hasty(Runner):
         left: list[int]

@@ -28,6 +28,7 @@ from fanout.plugin import (
     Requests,
     Response,
     Run,
+    RunAnswers,
     client_tls,
     literal,
     parse_retry_after,
@@ -173,7 +174,13 @@ class ApnsTransport:
         paths = f"{_DEVICE}{f' {_DEVICE}'.join(run.addresses)}".encode().split(b" ")
         common = b"".join((self._authorization, message.fields, _ID))
         requests = Requests(message.head, paths, common, run.ids(), [message.payload] * len(run))
-        return pool.start(_Answers(self, run, self._generation), requests, run.fresh)
+        generation = self._generation
+        answers = RunAnswers(
+            run,
+            lambda index, response: self._judged(message, response, generation),
+            lambda failed: self._act(*self._unanswered(failed), generation),
+        )
+        return pool.start(answers, requests, run.fresh)
 
     def _judged(self, message: ApnsMessage, response: Response, generation: int) -> Outcome:
         """What an answer other than 200 comes to; `generation` is the token's that the request was sent with."""
@@ -355,30 +362,6 @@ class ApnsTransport:
         if self._pool is not None and now - self._replaced_at >= _CALM:
             self._replaced_at = now
             self._pool.retire()
-
-
-class _Answers:
-    """Apple's answers to one run."""
-
-    __slots__ = ("_generation", "_run", "_transport", "accepted", "over")
-
-    def __init__(self, transport: ApnsTransport, run: Run, generation: int) -> None:
-        self._transport = transport
-        self._run = run
-        self._generation = generation
-        self.accepted = run.accept
-        self.over = run.over
-
-    def answered(self, index: int, response: Response) -> None:
-        """See `Answers`."""
-        message = self._run.message
-        assert isinstance(message, ApnsMessage)
-        self._run.answer(index, self._transport._judged(message, response, self._generation))
-
-    def failed(self, index: int, failure: RequestFailed) -> None:
-        """See `Answers`."""
-        transport = self._transport
-        self._run.answer(index, transport._act(*transport._unanswered(failure), self._generation))
 
 
 def _not_open(*_: object, **__: object) -> asyncio.Future[Response]:

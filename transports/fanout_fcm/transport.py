@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from fanout.plugin import (
@@ -24,7 +24,10 @@ from fanout.plugin import (
     Outcome,
     PoolSettings,
     RequestFailed,
+    Requests,
     Response,
+    Run,
+    RunAnswers,
     Scope,
     Throttled,
     Token,
@@ -157,23 +160,8 @@ class FcmTransport:
         Google's name of an accepted message is not kept: nothing could be asked with it.
         """
         assert isinstance(message, FcmMessage)
-        begun = self._monotonic()
-        token = self._token
-        shaper = self._shaper
+        begun, shaper = self._monotonic(), self._shaper
         wait = 0.0 if shaper is None else shaper.take(begun, _LONGEST_TURN)
-        if token is None or begun >= token.renew_at or wait:
-            return await self._send_later(message, delivery, wait, begun)
-        body = message.body(delivery.kind, delivery.address, delivery.ttl)
-        try:
-            response = await self._request(self._head, self._path, b"", body, fresh=delivery.fresh)
-        except RequestFailed as failed:
-            return of_failure(failed.sent, failed.reason, **failed.evidence)
-        if response.status == 200:
-            return ACCEPTED
-        return await self._answered(response, message, delivery, token, begun)
-
-    async def _send_later(self, message: FcmMessage, delivery: Delivery, wait: float, begun: float) -> Outcome:
-        """The first send with a token, or one that has to wait for a token or its turn: all within the request's deadline."""
         if wait:
             wait = await self._turn(wait, begun)
         if wait < 0:
@@ -185,6 +173,19 @@ class FcmTransport:
         except TokenError as error:
             return _without_token(error)
         return await self._send_with(token, message, delivery, begun)
+
+    def start(self, run: Run) -> Sequence[int]:
+        """Send a run over the connections as they stand; what has to wait, for a token or its turn too, is for `send`."""
+        message, token, pool, begun = run.message, self._token, self._pool, self._monotonic()
+        assert isinstance(message, FcmMessage)
+        if pool is None or token is None or begun >= token.renew_at:
+            return range(len(run))
+        shaper, count = self._shaper, len(run)
+        allowed = count if shaper is None else next((n for n in range(count) if shaper.take(begun, 0.0)), count)
+        bodies = [message.body(row[2], row[1], run.ttl) for row in run.rows[:allowed]]
+        requests = Requests(self._head, [self._path] * allowed, b"", [b""] * allowed, bodies)
+        answers = RunAnswers(run, lambda n, response: self._judged(response, run.delivery(n), token), _unanswered)
+        return [*pool.start(answers, requests, run.fresh), *range(allowed, count)]
 
     async def _turn(self, wait: float, begun: float) -> float:
         """The seconds to wait, where a larger part of the project's rate may be granted before they are over; negative for too long."""
@@ -198,40 +199,40 @@ class FcmTransport:
             more = portion.short()
         return wait
 
-    async def _send_with(
-        self, token: Token, message: FcmMessage, delivery: Delivery, begun: float, *, again: bool = True
-    ) -> Outcome:
-        """Send, where some of the time is gone already."""
-        past = self._monotonic() - begun
-        left = self._settings.request_timeout - past
-        ttl = delivery.ttl - math.ceil(past) if delivery.ttl else 0
-        if left <= 0 or (delivery.ttl and ttl <= 0):
-            return Deferred("no time left after waiting")
-        body = message.body(delivery.kind, delivery.address, ttl)
-        try:
-            response = await self._request(self._head, self._path, b"", body, left, fresh=delivery.fresh)
-        except RequestFailed as failed:
-            return of_failure(failed.sent, failed.reason, **failed.evidence)
-        if response.status == 200:
-            return ACCEPTED
-        return await self._answered(response, message, delivery, token if again else None, begun)
+    async def _send_with(self, token: Token, message: FcmMessage, delivery: Delivery, begun: float) -> Outcome:
+        """Send, where some of the time is gone already, and a second time where the token is refused."""
+        again = False
+        while True:
+            past = self._monotonic() - begun
+            left = self._settings.request_timeout - past
+            ttl = delivery.ttl - math.ceil(past - 0.01) if delivery.ttl else 0
+            if left <= 0 or (delivery.ttl and ttl <= 0):
+                return Deferred("no time left after waiting")
+            body = message.body(delivery.kind, delivery.address, ttl)
+            try:
+                response = await self._request(self._head, self._path, b"", body, left, fresh=delivery.fresh)
+            except RequestFailed as failed:
+                return _unanswered(failed)
+            if response.status == 200:
+                return ACCEPTED
+            if (outcome := self._judged(response, delivery, None if again else token)) is not None:
+                return outcome
+            try:
+                token, again = await self._adopt(None, refused=token), True
+            except TokenError as error:
+                return _without_token(error)
 
-    async def _answered(
-        self, response: Response, message: FcmMessage, delivery: Delivery, token: Token | None, begun: float
-    ) -> Outcome:
-        """The outcome of an answer other than 200. `token` is the one that was sent, or None if it was the second
-        already."""
+    def _judged(self, response: Response, delivery: Delivery, token: Token | None) -> Outcome | None:
+        """The outcome of an answer other than 200; None where `token` is refused, unless it is None: the second already.
+
+        The others wait for the next token, too.
+        """
         outcome = of_answer(self._parsed(response, delivery.attempt))
         if isinstance(outcome, Reauthenticate):
             if token is None:
                 return outcome.outcome
-            if self._token is token:
-                self._token = None  # the others wait for the next one, too
-            try:
-                token = await self._adopt(None, refused=token)
-            except TokenError as error:
-                return _without_token(error)
-            return await self._send_with(token, message, delivery, begun, again=False)
+            self._token = None if self._token is token else self._token
+            return None
         if isinstance(outcome, Misconfigured) and outcome.scope is Scope.GROUP and not delivery.group:
             if self._relays.agree(delivery.endpoint):
                 return Moved(Address(delivery.address, delivery.kind, RELAYED), outcome.reason)
@@ -275,9 +276,8 @@ class FcmTransport:
 
     def _parsed(self, response: Response, attempt: int) -> Answer:
         after = None
-        if (
-            response.status == 429 or response.status >= 500
-        ):  # decoding headers costs more than all the rest of an answer
+        # Decoding headers costs more than all the rest of an answer.
+        if response.status == 429 or response.status >= 500:
             told = response.header("retry-after")
             now = self._context.clock.now()
             after = parse_retry_after(told, now, response.header("date")) if told is not None else None
@@ -306,6 +306,10 @@ _CLOSED = "The FCM transport is not open: enter it with `async with` before send
 
 def _not_open(*_: object, **__: object) -> Any:
     raise RuntimeError(_CLOSED)
+
+
+def _unanswered(failed: RequestFailed) -> Outcome:
+    return of_failure(failed.sent, failed.reason, **failed.evidence)
 
 
 def _without_token(error: TokenError) -> Outcome:

@@ -106,7 +106,7 @@ PLANTS = [
     Plant(
         "what a transport cannot start is forgotten",
         "fanout/engine/pump.py",
-        "        if left:\n            self._work.send_handed(group)\n",
+        "        self._work.send_handed(run.of)\n",
         "",
         "tests/engine/test_runs.py",
     ),
