@@ -205,6 +205,10 @@ class Db(Pieces):
             [(id, binding, tag) for id, binding, tags in tagged for tag in tags],
         )
 
+    async def highest_endpoint(self) -> int:
+        """An endpoint's number is one of a sequence times the number of shards, plus its shard."""
+        return (int(await self.value("SELECT last_value FROM endpoint_number")) + 1) * SHARDS - 1
+
     async def take_turns(self) -> None:
         """From the third run on, so that each gets through when many want the same addresses."""
         if self.repeats > 1:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fanout.storage.postgres import erasing, expansion
 from fanout.storage.postgres.audience import look_up
-from fanout.storage.postgres.cutting import cut, store
+from fanout.storage.postgres.intake import insert
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
+from fanout.storage.postgres.registration import intern
 from fanout.storage.sql.hot import Hot
 
 __all__ = ["HOT"]
@@ -16,9 +17,9 @@ HOT = Hot(
     finish_ready=finish_ready,
     look_up=look_up,
     audience=expansion.audience,
-    cut=cut,
-    store=store,
     fill=fill,
+    intern=intern,
+    insert=insert,
     blank=erasing.blank,
     forget_entered=erasing.forget_entered,
     forget_in_log=erasing.forget_in_log,

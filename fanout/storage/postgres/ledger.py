@@ -13,7 +13,7 @@ from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
 
-__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "add_expansions", "fill", "finish_ready"]
+__all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "fill", "finish_ready"]
 
 STEP = "(SELECT nextval('step'))"
 """The next number of what is decided, made and leased, one for all rows of a statement."""
@@ -65,15 +65,6 @@ WITH j AS MATERIALIZED (
 )
 INSERT INTO audience (chunk, ids) SELECT id, ids FROM j RETURNING chunk
 """
-
-
-async def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
-    """Store new expansions: (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after)."""
-    await db.many(
-        "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT * FROM unnest($1::bigint[], "
-        "$2::int[], $3::int[], $4::smallint[], $5::float8[], $6::bigint[], $7::text[], $8::bigint[])",
-        rows,
-    )
 
 
 class Ledger(Shared):

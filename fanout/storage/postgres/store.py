@@ -26,7 +26,6 @@ from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     inbox,
-    intake,
     leasing,
     registration,
     resolving,
@@ -84,7 +83,7 @@ class PostgresStorage(SqlStorage):
         self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
-        self._gathering = Gathering(self._put)
+        self._gathering = Gathering(super().put)
 
     @property
     def incarnation(self) -> int:
@@ -159,10 +158,6 @@ class PostgresStorage(SqlStorage):
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """See `Storage`."""
         return await self._gathering.put(submissions, now)
-
-    async def _put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
-        answers: list[Put] = await self._write(intake.put, submissions, now)
-        return answers
 
     # -- queue: lease and settle
 

@@ -216,6 +216,10 @@ class Db(Protocol):
         """Take these endpoints out of topics: (id, binding's number, tags), as their rows have them."""
         ...
 
+    async def highest_endpoint(self) -> int:
+        """The highest number that an endpoint has, or more."""
+        ...
+
     async def take_turns(self) -> None:
         """An operation that others overtook again and again waits here for those of its kind."""
         ...

@@ -14,6 +14,7 @@ from fanout.storage.chunks import CHUNKS, WIDE, NewChunk, Start
 from fanout.storage.lanes import OF_WORKERS
 from fanout.storage.sql import turns
 from fanout.storage.sql.audience import touched
+from fanout.storage.sql.cutting import cut, store
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.feed_audience import look_up_some
 from fanout.storage.sql.ledger import hold
@@ -99,14 +100,14 @@ async def _begin_schedules(db: Db, app: int, now: float) -> int:
     await db.run(f"DELETE FROM expansion WHERE id {db.among(1, 'bigint')}", [row[2] for row in rows])
     starts = [Start(notification, app, lane, due_at, *_target(text)) for lane, due_at, _, notification, text in rows]
     await look_up_all(db, starts, now)
-    plan = await db.hot.cut(db, starts)
+    plan = await cut(db, starts)
     ledger = db.hot.ledger(db)
     for start in starts:
         change = ledger.of(start.notification)
         change.total += start.total
         change.expansions += start.expansions - 1
     await ledger.write(now)
-    return await db.hot.store(db, plan, now)
+    return await store(db, plan, now)
 
 
 def _target(text: str) -> tuple[str, list[Any], Audience | None]:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.core.address import Address
 from fanout.storage.book import Book
-from fanout.storage.chunks import NewChunk, Plan, Start
+from fanout.storage.chunks import NewChunk
 
 __all__ = ["Hot", "Ledger", "Want"]
 
@@ -35,8 +36,8 @@ class Hot:
 
     ledger: Callable[..., Ledger]
     """(db, codes by notification or None)."""
-    add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Any]]
-    """(db, chunks, now): store new chunks, owned by nobody."""
+    add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Sequence[int]]]
+    """(db, chunks, now): store new chunks, owned by nobody; their numbers, which ascend."""
     blank: Callable[[Any, Sequence[int], bytes], Awaitable[None]]
     """(db, notifications that are held, content): all that these said is gone, and the content is this."""
     forget_entered: Callable[[Any, str, str, set[int], float], Awaitable[None]]
@@ -48,10 +49,11 @@ class Hot:
     audience: Callable[..., Awaitable[Sequence[int]]]
     """(db, audience or None, binding's name and number, topic or None for all, cursor, high, limit): the next endpoints behind the cursor, in an order
     of the driver's, of which the last is the next cursor."""
-    cut: Callable[[Any, Sequence[Start]], Awaitable[Plan]]
-    """(db, starts): chunks of what was looked up, or an expansion per binding. Fills in each start's total and expansions."""
-    store: Callable[[Any, Plan, float], Awaitable[int]]
-    """(db, plan, now): store it, and finish what is for nobody; how many chunks are due."""
+    intern: Callable[[Any, str, str, Sequence[Address], float], Awaitable[list[int]]]
+    """(db, app, binding, addresses, now): the endpoint of each address, one without a user where nobody has it."""
+    insert: Callable[[Any, Sequence[Sequence[Any]]], Awaitable[Sequence[int]]]
+    """(db, rows): store these notifications; their numbers, which ascend. A row is uuid, app, lane, repeat, accepted at, due at, expires at, collapse
+    key, target's digest, content, aim, names, total, expansions."""
     look_up: Callable[[Any, Sequence[Want]], Awaitable[list[dict[int, list[int]]]]]
     """(db, targets that are no topic and not all): the active endpoints of each, by binding's number, ids ascending."""
     fill: Callable[[Any, Sequence[tuple[int, int, bytes]]], Awaitable[Any]]

@@ -8,7 +8,19 @@ from typing import Any, TypeVar
 
 from fanout.core.audit import Audit, person
 from fanout.core.model import Endpoint, Target
-from fanout.core.records import Backlog, Control, EndpointFilter, Event, Expired, GateNote, Status, Step, Stored
+from fanout.core.records import (
+    Backlog,
+    Control,
+    EndpointFilter,
+    Event,
+    Expired,
+    GateNote,
+    Put,
+    Status,
+    Step,
+    Stored,
+    Submission,
+)
 from fanout.storage.sql import (
     audience,
     collapsing,
@@ -19,6 +31,7 @@ from fanout.storage.sql import (
     exporting,
     feed_tidy,
     gates,
+    intake,
     janitor,
     pausing,
     retiming,
@@ -85,6 +98,10 @@ class SqlStorage:
         return await self._driver.read(audience.count, app, target)
 
     # -- queue
+
+    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+        """See `Storage`."""
+        return await self._driver.write(intake.put, submissions, now)
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         """See `Storage`. What it wrote, and how far it came, are undone together."""

@@ -14,6 +14,7 @@ from fanout.plugin import Seal, StorageContext, place_of
 from fanout.storage import packing
 from fanout.storage.packing import dumps, unfit
 from fanout.storage.sealing import Seals
+from fanout.storage.sql.hot import Hot
 
 __all__ = ["Db", "dumps", "pack", "unpack"]
 
@@ -25,11 +26,12 @@ class Db:
     interpreter lock once per row.
     """
 
-    __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context", "texts")
+    __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context", "hot", "texts")
 
-    def __init__(self, connection: apsw.Connection, context: StorageContext) -> None:
+    def __init__(self, connection: apsw.Connection, context: StorageContext, hot: Hot | None = None) -> None:
         self.connection = connection
         self.context = context
+        self.hot = hot
         self._apps: dict[str, int] = {}
         self._bindings: dict[tuple[int, str], int] = {}
         self._places: dict[int, bytes] = {}

@@ -15,6 +15,7 @@ import apsw
 from fanout.core.audit import Audit
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.hot import HOT
 from fanout.storage.sqlite.operations import Database
 from fanout.storage.sqlite.schema import STEPS
 from fanout.storage.sqlite.session import finished
@@ -47,7 +48,7 @@ class MemoryStorage(SqliteStorage):
         """What it holds stays: the object may be opened again."""
 
     def _open(self) -> Database:
-        self._database = _Database(self.location, self._context)
+        self._database = _Database(self.location, self._context, HOT)
         return self._database
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
@@ -65,7 +66,7 @@ class _Database(Database):
         connection.execute(_OWN)
         for name, value in (("temp_store", "MEMORY"), ("trusted_schema", "OFF"), ("secure_delete", "ON")):
             connection.pragma(name, value)
-        self._db = Db(connection, self._context)
+        self._db = Db(connection, self._context, self._hot)
         self._seen = connection.data_version()
 
     def changes(self, *, others: bool = False) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
@@ -12,16 +11,16 @@ from fanout.storage.lanes import waits
 from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
 
-__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "add_expansions", "fill", "finish_ready"]
+__all__ = ["LAST_DECISION", "Ledger", "add_chunks", "fill", "finish_ready"]
 
 LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
 """Its number, so that something can be said to come after it."""
 
 
-def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
-    """Store new chunks, owned by nobody, with numbers in sequence; the first of them, or 0."""
+def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> Sequence[int]:
+    """Store new chunks, owned by nobody; their numbers, which ascend."""
     if not chunks:
-        return 0
+        return ()
     first = db.next_id("chunk")
     rows, audiences = [], []
     for id, chunk in enumerate(chunks, first):
@@ -55,16 +54,7 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> int:
         rows,
     )
     db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)", audiences)
-    return first
-
-
-def add_expansions(db: Db, rows: Sequence[Sequence[Any]]) -> None:
-    """Store new expansions: (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after)."""
-    db.many(
-        "INSERT INTO expansion (notification, app, binding, lane, due_at, high, target, cursor) SELECT value->>0, value->>1, "
-        "value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM jsonb_each(?)",
-        rows,
-    )
+    return range(first, first + len(chunks))
 
 
 class Ledger(Shared):

@@ -15,6 +15,7 @@ import apsw
 from fanout.errors import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.kinds import Kind
+from fanout.storage.sql.hot import Hot
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import kind_of, translate, worn
 from fanout.storage.sqlite.files import Files
@@ -56,9 +57,10 @@ class _Locked(Exception):
 class Database:
     """The connection and its transactions. Belongs to one thread."""
 
-    def __init__(self, location: str, context: StorageContext) -> None:
+    def __init__(self, location: str, context: StorageContext, hot: Hot) -> None:
         self._location = location
         self._context = context
+        self._hot = hot
         self._broken: BaseException | None = None
         self._lock_yield = LockYield()
         self._log_size = LogSize()
@@ -77,7 +79,7 @@ class Database:
         except apsw.Error as error:
             raise translate(error, self._location) from error
         try:
-            self._db = Db(self._connection, self._context)
+            self._db = Db(self._connection, self._context, self._hot)
             begin(self._db)
             self._connection.pragma("data_version")  # it reads: so the log is there, too
             self._seen = self._connection.data_version()

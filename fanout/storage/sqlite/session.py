@@ -14,12 +14,7 @@ from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
-from fanout.storage.sqlite.audience import look_up
-from fanout.storage.sqlite.cutting import cut, store
 from fanout.storage.sqlite.db import Db
-from fanout.storage.sqlite.erasing import blank, forget_in_log
-from fanout.storage.sqlite.expansion import audience
-from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sqlite.topics import tag, untag
 
 __all__ = ["Session", "as_operation", "finished", "shared"]
@@ -53,28 +48,12 @@ def as_operation(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
     return operation
 
 
-def _nothing_entered(db: Db, app: str, user: str, devices: set[int], now: float) -> None:
-    """No other program enters notifications."""
-
-
 class Session:
     """`storage.sql.db.Db` over a connection. Parameters are bound by name: SQLite takes `$1` for one."""
 
-    __slots__ = ("context", "native", "silent")
+    __slots__ = ("context", "hot", "native", "silent")
 
-    hot = Hot(
-        ledger=lambda db, codes=None: Ledger(db.native, codes),
-        add_chunks=as_operation(add_chunks),
-        blank=as_operation(blank),
-        forget_entered=as_operation(_nothing_entered),
-        forget_in_log=as_operation(forget_in_log),
-        finish_ready=as_operation(finish_ready),
-        look_up=as_operation(look_up),
-        fill=as_operation(fill),
-        audience=audience,
-        cut=as_operation(cut),
-        store=as_operation(store),
-    )
+    hot: Hot
 
     again = False
     skew = 0.0
@@ -82,6 +61,8 @@ class Session:
     def __init__(self, db: Db) -> None:
         self.native = db
         self.context = db.context
+        if db.hot is not None:
+            self.hot = db.hot
         self.silent = False
 
     async def read_clock(self) -> None:
@@ -259,6 +240,10 @@ class Session:
     async def untag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:
         """See `Db`."""
         untag(self.native, [id for id, _, _ in tagged])
+
+    async def highest_endpoint(self) -> int:
+        """See `Db`."""
+        return self.native.next_id("endpoint") - 1
 
     async def take_turns(self) -> None:
         """See `Db`."""

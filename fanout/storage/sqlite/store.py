@@ -14,17 +14,14 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
     Chunk,
     EndpointRow,
-    Put,
     Settled,
     Settlement,
-    Submission,
 )
 from fanout.core.untraced import untraced
 from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
-    intake,
     leasing,
     registration,
     resolving,
@@ -33,6 +30,7 @@ from fanout.storage.sqlite import (
 )
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.driver import SqliteDriver
+from fanout.storage.sqlite.hot import HOT
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.schema import APPLICATION_ID
 from fanout.storage.sqlite.session import as_operation
@@ -73,7 +71,7 @@ class SqliteStorage(SqlStorage):
         return self
 
     def _open(self) -> Database:
-        self._database = Database(self.location, self._context)
+        self._database = Database(self.location, self._context, HOT)
         return self._database
 
     async def __aexit__(self, *exc: object) -> None:
@@ -150,11 +148,6 @@ class SqliteStorage(SqlStorage):
         return [row for operation in asked for row in operation.result]
 
     # -- queue: submit and put
-
-    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
-        """See `Storage`."""
-        answers: list[Put] = await self._write(intake.put, submissions, now)
-        return answers
 
     # -- queue: lease and settle
 

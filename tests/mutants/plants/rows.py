@@ -75,7 +75,7 @@ PLANTS = [
     ),
     Plant(
         "row 46: a commit in doubt is made once more",
-        "fanout/storage/postgres/intake.py",
+        "fanout/storage/sql/intake.py",
         "    if db.again:\n",
         "    if False:\n",
         "tests/postgres/test_kills.py -k row_46 --short-rows",

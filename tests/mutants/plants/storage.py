@@ -83,9 +83,9 @@ PLANTS = [
     ),
     Plant(
         "SQLite: idempotency keys are kept for ever",
-        "fanout/storage/sqlite/intake.py",
-        "now - db.context.retention.idempotency_keys,",
-        "-1e300,",
+        "fanout/storage/sql/intake.py",
+        "Rows(keyed, 2), now - db.context.retention.idempotency_keys)",
+        "Rows(keyed, 2), -1e300)",
         _SQLITE,
     ),
     Plant(

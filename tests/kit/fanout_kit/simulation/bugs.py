@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from fanout.plugin import Put, Unavailable
+from fanout.storage.acceptance import Keys
 
 __all__ = ["BUGS", "Bug"]
 
@@ -187,8 +188,8 @@ def _too_early(gather: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _every_key_is_new(check: Callable[..., Any]) -> Callable[..., Any]:
-    def forgetful(db: Any, submissions: Any, *more: Any) -> Any:
-        return {}, list(range(len(submissions)))
+    async def forgetful(db: Any, submissions: Any, *more: Any) -> Keys:
+        return Keys(fresh=list(range(len(submissions))))
 
     return forgetful
 
@@ -228,7 +229,12 @@ _STORE = "fanout.storage.sqlite.store:SqliteStorage"
 _SQLITE = "fanout.storage.sqlite"
 
 _ALL = (
-    Bug("ack-before-commit", "`send` returns 50 ms before the notification is stored.", f"{_STORE}.put", _stores_later),
+    Bug(
+        "ack-before-commit",
+        "`send` returns 50 ms before the notification is stored.",
+        "fanout.storage.sql.storage:SqlStorage.put",
+        _stores_later,
+    ),
     Bug("ignore-epoch", "A settlement counts whoever holds the lease by now.", f"{_SQLITE}.settling:_read", _any_epoch),
     Bug(
         "lose-retry",
@@ -303,7 +309,12 @@ _ALL = (
         _cursor_by(-1),
     ),
     Bug("retry-early", "A retry goes 0.3 s before it is due.", f"{_SQLITE}.leasing:_gather", _too_early),
-    Bug("ignore-key", "An idempotency key is forgotten at once.", f"{_SQLITE}.intake:_check_keys", _every_key_is_new),
+    Bug(
+        "ignore-key",
+        "An idempotency key is forgotten at once.",
+        "fanout.storage.sql.intake:_check_keys",
+        _every_key_is_new,
+    ),
     Bug(
         "send-to-former-owner",
         "Endpoints that changed hands still get it.",

@@ -1,0 +1,232 @@
+"""Put: from submissions to notifications, chunks and expansions, in one transaction and a fixed number of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fanout.core.records import Put, Submission
+from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
+from fanout.storage.chunks import Plan, Start
+from fanout.storage.sealing import masked, target_key
+from fanout.storage.sql.collapsing import Place, joinable, supersede
+from fanout.storage.sql.cutting import cut, store
+from fanout.storage.sql.db import Again, Db, Rows, made_once, overwrite
+from fanout.storage.sql.expansion import look_up_all
+from fanout.storage.sql.feed_put import Tell, put_with_feed
+from fanout.storage.targets import aimed, dump
+
+__all__ = ["put"]
+
+
+async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
+    """Store all of them or none."""
+    if any(sub.target.kind == "addresses" for sub in submissions):
+        submissions = masked(await db.seal(), submissions)
+    if any(sub.feed is not None or sub.follows for sub in submissions):
+        return await put_with_feed(db, submissions, now, _put, _replayed, _stored)
+    return await _put(db, submissions, now)
+
+
+async def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]:
+    apps = [await db.app(sub.app, create=True) for sub in submissions]
+    return set((await _check_keys(db, submissions, apps, now)).replays)
+
+
+async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell | None = None) -> list[Put]:
+    if db.again:
+        known = await _stored(db, submissions)
+        if known is not None:
+            return known
+    apps = [await db.app(sub.app, create=True) for sub in submissions]
+    answers = [Put() for _ in submissions]
+    keys = await _check_keys(db, submissions, apps, now)
+    for i, holder in keys.conflicts.items():
+        answers[i] = Put(conflict=holder)
+    starts: dict[int, Start] = {}
+    for i in keys.fresh:
+        sub = submissions[i]
+        names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
+        starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
+    await look_up_all(db, [start for i, start in starts.items() if submissions[i].refused], now)
+    for i, start in starts.items():
+        sub = submissions[i]
+        refused = refused_name(sub, {name: await db.binding(start.app, name) for name in sub.refused}, start.found)
+        if refused:
+            answers[i] = Put(refused=refused)
+    accepted = not any(answer.refused or answer.conflict for answer in answers)
+    if accepted:
+        await _store(db, submissions, starts, answers, now, tell)
+    answer_replays(answers, keys.replays, accepted=accepted)
+    return answers
+
+
+async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None:
+    """The answers, if an earlier run of the same put was committed. What it superseded is not told again."""
+    rows = await db.rows(
+        f"SELECT uuid, CASE WHEN expansions = 0 THEN total END FROM notification WHERE uuid {db.among(1, 'text')}",
+        [sub.id for sub in submissions],
+    )
+    if not rows:
+        return None
+    totals = {row[0]: row[1] for row in rows}
+    answers = []
+    for sub in submissions:
+        if sub.id in totals:
+            answers.append(Put(id=sub.id, total=totals[sub.id]))
+            continue
+        held = None
+        if sub.idempotency_key is not None:
+            held = await db.row(
+                "SELECT i.uuid, CASE WHEN n.expansions = 0 THEN n.total END FROM idempotency i "
+                "LEFT JOIN notification n ON n.uuid = i.uuid WHERE i.app = $1 AND i.key = $2",
+                await db.app(sub.app),
+                sub.idempotency_key,
+            )
+        # One that is neither there nor a replay was optional, and for nobody.
+        answers.append(Put(dropped=True) if held is None else Put(id=held[0], total=held[1], replayed=True))
+    return answers
+
+
+async def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[int], now: float) -> Keys:
+    keyed = [(apps[i], sub.idempotency_key) for i, sub in enumerate(submissions) if sub.idempotency_key is not None]
+    known: dict[tuple[int, str], Known] = {}
+    if keyed:
+        rows = await db.rows(_keys(db), Rows(keyed, 2), now - db.context.retention.idempotency_keys)
+        known = {(app, key): (uuid, db.bytes_of(digest), total) for app, key, uuid, digest, total in rows}
+    return check_keys(submissions, apps, known)
+
+
+async def _store(
+    db: Db,
+    submissions: Sequence[Submission],
+    starts: dict[int, Start],
+    answers: list[Put],
+    now: float,
+    tell: Tell | None,
+) -> None:
+    """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
+    await _take_keys(db, submissions, starts, now)
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.target.kind == "addresses":
+            start.kind = "endpoints"
+            start.names = await db.hot.intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
+    now_or_optional = [s for i, s in starts.items() if submissions[i].due_at <= now or submissions[i].optional]
+    await look_up_all(db, now_or_optional, now)
+    for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:
+        del starts[i]
+        answers[i] = Put(dropped=True)
+    seal = await db.seal() if any(sub.target.kind == "addresses" for sub in submissions) else None
+    joining: dict[int, Place] = {}
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.joins and sub.collapse_key is not None:
+            joining[i] = start.app, sub.collapse_key, target_key(seal, sub.target)
+    joined = await joinable(db, joining)
+    for i, (_, id, _) in joined.items():
+        del starts[i]
+        answers[i] = Put(id=id, joined=True)
+    run: dict[int, Start] = {}
+    places: dict[Place, int] = {}
+    for i, start in starts.items():
+        sub = submissions[i]
+        if sub.collapse_key is not None:
+            place = (start.app, sub.collapse_key, target_key(seal, sub.target))
+            if place in places:
+                await _store_run(db, submissions, run, places, answers, now, tell)
+                run, places = {}, {}
+            places[place] = i
+        run[i] = start
+    await _store_run(db, submissions, run, places, answers, now, tell)
+    if joined:
+        told = submissions if tell is None else await tell()
+        last = {number: (number, size, told[i].joins) for i, (number, _, size) in joined.items()}
+        await db.hot.fill(db, list(last.values()))
+
+
+async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
+    """Enter the idempotency keys, before anything else is locked: whoever has one of them too waits for this put to end."""
+    keys = [
+        (start.app, sub.idempotency_key, sub.id, sub.digest)
+        for i, start in starts.items()
+        for sub in (submissions[i],)
+        if sub.idempotency_key is not None
+    ]
+    if not keys:
+        return
+    entered = await db.many(_enter(db), sorted(keys), now, now - db.context.retention.idempotency_keys)
+    if entered != len(keys):
+        raise Again
+
+
+@made_once
+def _keys(db: Db) -> str:
+    given = db.joined(1, "idempotency i", app="int", key="text")
+    total = "(SELECT CASE WHEN n.expansions = 0 THEN n.total END FROM notification n WHERE n.uuid = i.uuid)"
+    return f"SELECT i.app, i.key, i.uuid, {db.binary('i.digest')}, {total} FROM {given} WHERE i.at >= $3"
+
+
+@made_once
+def _enter(db: Db) -> str:
+    given = db.given(1, app="int", key="text", uuid="text", digest="bytea")
+    return (
+        f"INSERT INTO idempotency AS i (app, key, uuid, digest, at) SELECT app, key, uuid, digest, $5 FROM {given} "
+        f"WHERE true ON CONFLICT (app, key) {overwrite('uuid', 'digest', 'at')} WHERE i.at < $6"
+    )
+
+
+async def _store_run(
+    db: Db,
+    submissions: Sequence[Submission],
+    starts: dict[int, Start],
+    places: dict[Place, int],
+    answers: list[Put],
+    now: float,
+    tell: Tell | None,
+) -> None:
+    if not starts:
+        return
+    superseded = await supersede(db, places, now)
+    target_keys = {i: target_key for (_, _, target_key), i in places.items()}
+    for order, start in enumerate(starts.values()):
+        start.notification = order
+    plan = await cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
+    rows: list[tuple[Any, ...]] = []
+    told = submissions if tell is None else await tell()
+    for i, start in starts.items():
+        sub = told[i]
+        if sub.due_at > now:
+            plan.schedule(start, dump(sub.target, start.names, sub.audience))
+        rows.append(
+            (
+                sub.id,
+                start.app,
+                sub.lane,
+                sub.repeat,
+                sub.accepted_at,
+                sub.due_at,
+                sub.expires_at,
+                sub.collapse_key,
+                target_keys.get(i),
+                sub.joins if sub.joins and superseded.get(i) else sub.content,
+                *aimed(start.kind, start.names, sub.collapse_key),
+                start.total,
+                start.expansions,
+            )
+        )
+    _number(plan, list(starts.values()), await db.hot.insert(db, rows))
+    await store(db, plan, now)
+    for i, start in starts.items():
+        total = None if start.expansions else start.total
+        answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
+
+
+def _number(plan: Plan, starts: Sequence[Start], numbers: Sequence[int]) -> None:
+    """The notifications have got their numbers, which ascend: until now they were counted from 0."""
+    for start, number in zip(starts, numbers, strict=True):
+        start.notification = number
+    for chunk in plan.chunks:
+        chunk.notification = numbers[chunk.notification]
+    for expansion in plan.expansions:
+        expansion[0] = numbers[expansion[0]]
