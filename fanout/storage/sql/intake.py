@@ -48,8 +48,10 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
         sub = submissions[i]
         names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
         starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
-    await look_up_all(db, [start for i, start in starts.items() if submissions[i].refused], now)
-    for i, start in starts.items():
+    judged = {i: start for i, start in starts.items() if submissions[i].refused}
+    if judged:
+        await look_up_all(db, list(judged.values()), now)
+    for i, start in judged.items():
         sub = submissions[i]
         refused = refused_name(sub, {name: await db.binding(start.app, name) for name in sub.refused}, start.found)
         if refused:
@@ -123,7 +125,7 @@ async def _store(
         sub = submissions[i]
         if sub.joins and sub.collapse_key is not None:
             joining[i] = start.app, sub.collapse_key, target_key(seal, sub.target)
-    joined = await joinable(db, joining)
+    joined = await joinable(db, joining) if joining else {}
     for i, (_, id, _) in joined.items():
         del starts[i]
         answers[i] = Put(id=id, joined=True)
@@ -187,7 +189,7 @@ async def _store_run(
 ) -> None:
     if not starts:
         return
-    superseded = await supersede(db, places, now)
+    superseded = await supersede(db, places, now) if places else {}
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
     for order, start in enumerate(starts.values()):
         start.notification = order
