@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import Any
 
 from fanout.plugin import Put, Unavailable
-from fanout.storage.acceptance import Keys
 
 __all__ = ["BUGS", "Bug"]
 
@@ -188,8 +187,8 @@ def _too_early(gather: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _every_key_is_new(check: Callable[..., Any]) -> Callable[..., Any]:
-    async def forgetful(db: Any, submissions: Any, *more: Any) -> Keys:
-        return Keys(fresh=list(range(len(submissions))))
+    async def forgetful(db: Any, submissions: Any, *more: Any) -> Any:
+        return type(await check(db, submissions, *more))(fresh=list(range(len(submissions))))
 
     return forgetful
 
