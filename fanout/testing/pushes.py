@@ -98,7 +98,9 @@ class Pushes(Sequence[Push]):
     def __enter__(self) -> Self:
         if Pushes._active is not None:
             raise UsageError("Pushes are collected already: use the one that is open, and `clear` it between tests.")
-        if any(each._open for each in gc.get_referrers(Engine) if isinstance(each, Engine)):
+        if _engine_is_open():
+            gc.collect()  # one that was dropped without being closed is none
+        if _engine_is_open():
             raise UsageError(
                 "An engine was opened before its pushes were collected: open it inside, or collect in a fixture as wide as the engine's, "
                 "`with fanout.testing.Pushes() as pushes: yield pushes`."
@@ -240,6 +242,10 @@ class Pushes(Sequence[Push]):
         about = (binding, delivery.address, delivery.endpoint, delivery.attempt)
         push.deliveries.append(Delivered(*about, message.inner, outcome))
         return outcome
+
+
+def _engine_is_open() -> bool:
+    return any(each._open for each in gc.get_referrers(Engine) if isinstance(each, Engine))
 
 
 class _Collected(Message):

@@ -198,8 +198,8 @@ def test_the_package_of_the_tests_cannot_be_replaced_by_an_installed_one(tmp_pat
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "__init__.py").write_text("raise AssertionError('the stray one')\n")
     command = [sys.executable, "-c", "import tests.environments, fanout_kit; print(tests.__file__)"]
-    ended = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environ = {**os.environ, "PYTHONPATH": path}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == str(ROOT / "tests" / "__init__.py"), ended.stderr
     assert PYPROJECT["tool"]["pytest"]["ini_options"]["pythonpath"][0] == "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -215,6 +216,21 @@ async def test_an_engine_that_was_open_before_is_refused_and_so_is_a_second_coll
     assert not pushes
     with Pushes():  # one that is closed is no obstacle
         pass
+
+
+def test_an_engine_that_was_dropped_without_being_closed_is_no_obstacle(pushes: Pushes) -> None:
+    pushes.__exit__()
+    gc.disable()
+    try:
+        engine: Any = fanout.open(storage="memory:", transports={"door": ScriptedTransport()})
+        engine._open = True
+        dropped = [engine]
+        dropped.append(dropped)
+        del engine, dropped
+        with Pushes():
+            pass
+    finally:
+        gc.enable()
 
 
 def test_what_a_transaction_of_the_hosts_takes_is_found(pushes: Pushes, monkeypatch: pytest.MonkeyPatch) -> None:
