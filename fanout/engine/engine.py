@@ -10,7 +10,7 @@ from asyncio import _get_running_loop
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Self, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
@@ -32,7 +32,7 @@ from fanout.engine.intake import Asked, Intake, Request, raise_refused
 from fanout.engine.link import FleetLink
 from fanout.engine.live import Live
 from fanout.engine.membership import Membership
-from fanout.engine.operating import Operations
+from fanout.engine.operating import Operations, Role
 from fanout.engine.patience import Trouble
 from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview
@@ -49,9 +49,6 @@ from fanout.plugin import Clock, Storage, Transport, clock_of
 __all__ = ["DrainReport", "Engine", "Preview", "Role"]
 
 _log = logging.getLogger("fanout.engine")
-
-Role = Literal["submit", "work", "both"]
-"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
 
 
 class Engine(Operations):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fanout.core import given
 from fanout.core.fleet import WorkerNote
@@ -27,7 +27,10 @@ from fanout.engine.waiters import Waiters
 from fanout.errors import NotFound
 from fanout.plugin import Clock, Diagnosis, Storage, Transport, fleet_of
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "Role"]
+
+Role = Literal["submit", "work", "both"]
+"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
 
 
 class Operations:
@@ -36,7 +39,7 @@ class Operations:
     storage: Storage
     transports: Mapping[tuple[str, str], Transport]
     policy: Policy
-    role: str
+    role: Role
     trouble: Trouble
     _clock: Clock
     _intake: Intake

@@ -126,6 +126,7 @@ class Db(Protocol):
     def retries_of(self, notification: str, /) -> str:
         """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the index that finds those
         that are due before others."""
+        ...
 
     @property
     def is_audit(self) -> str:

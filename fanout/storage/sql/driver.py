@@ -22,17 +22,18 @@ class Driver(Protocol):
 
     context: StorageContext
 
-    async def look(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def look(self, operation: Callable[..., Awaitable[T]], /, *arguments: Any) -> T:
         """A read of one statement."""
         ...
 
-    async def read(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def read(self, operation: Callable[..., Awaitable[T]], /, *arguments: Any) -> T:
         """A read of several statements, which see the database at one moment."""
         ...
 
     async def write(
         self,
         operation: Callable[..., Awaitable[T]],
+        /,
         *arguments: Any,
         durable: bool = True,
         quiet: bool = False,

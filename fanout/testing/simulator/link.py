@@ -21,7 +21,11 @@ class Gateway(Protocol):
     silent: bool
     streams: int
     ledger: Ledger | None
-    faults: Faults
+
+    @property
+    def faults(self) -> Faults:
+        """The faults at present."""
+        ...
 
     def first_streams(self, certificate: bytes | None, /) -> int:
         """The MAX_CONCURRENT_STREAMS of a new connection."""
