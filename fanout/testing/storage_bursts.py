@@ -37,8 +37,10 @@ async def feed_bulk_changes_what_fits(kit: Kit) -> None:
         done = await _bulk(storage, "alice", FeedBulk(query=FeedQuery(group="orders"), read=True), T0 + 1)
         law((done.count, done.more) == (1, False), f"a group is what was posted with its name: {done}")
         query = FeedQuery(ids=("x/1", theirs.id, "none"))
+        before = (await read(storage)).head
         done = await _bulk(storage, "alice", FeedBulk(query=query, action="dismissed"), T0 + 2)
         law(done.count == 1, "an id or a sender's id names what is hers, and what is not there is passed over")
+        law((done.position, done.seq) == (before, before + 1), "it has looked up to what was there before it")
         head = (await read(storage)).head
         late = await enter(storage, posting(now=T0 + 3))
         done = await _bulk(storage, "alice", FeedBulk(query=FeedQuery(until=head), read=True), T0 + 3)
