@@ -98,6 +98,8 @@ class Db(Pieces):
         "used",
     )
 
+    alone = False
+
     def __init__(
         self,
         connection: Connection,

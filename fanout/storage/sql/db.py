@@ -50,6 +50,8 @@ class Db(Protocol):
     hot: Hot
     again: bool
     silent: bool
+    alone: bool
+    """Whether no other transaction writes between the beginning and the end of one that writes: what it has looked up holds."""
 
     @property
     def skew(self) -> float:

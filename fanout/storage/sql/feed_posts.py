@@ -22,6 +22,7 @@ class Posts:
         self._db = db
         self._now = now
         self._posting: Posting | None = None
+        self._numbers = 0
         self.identity = 0
 
     async def same(self, subs: Sequence[Submission]) -> list[bool]:
@@ -50,7 +51,8 @@ class Posts:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
         places = await self._places(subs, posts)
-        last, self.identity, numbers = await self._db.feed_numbers(sum(numbers_needed(posts)), items_needed(places))
+        self._numbers = sum(numbers_needed(posts))
+        last, self.identity, numbers = await self._db.feed_numbers(self._numbers, items_needed(places))
         self._posting = Posting(await self._held(posts, places), numbers, self._now)
         return self._posting.plan(subs, posts, places, last, pushes)
 
@@ -63,6 +65,11 @@ class Posts:
         found.sort(key=lambda each: (not each[1][0].deleted, each[1][0].number))
         return {places[key]: held for key, held in found}
 
+    async def give_back(self) -> None:
+        """Nothing is written after all."""
+        if self._numbers:
+            await self._db.run("UPDATE feed SET seq = seq - $1 WHERE id = 1", self._numbers)
+
     async def write(self) -> None:
         """Store it all."""
         if self._posting is None:
@@ -72,6 +79,8 @@ class Posts:
         if self._posting.cleared:
             await db.run(f"DELETE FROM feed_state WHERE item {db.among(1, 'bigint')}", self._posting.cleared)
             await db.run(f"DELETE FROM feed_seen WHERE item {db.among(1, 'bigint')}", self._posting.cleared)
+        if not self._posting.moved:
+            return
         await db.many(
             f"UPDATE feed_state AS s SET seq = j.seq FROM {db.given(1, **_MOVED)} WHERE {db.keyed('s.item', 'j.item')}",
             self._posting.moved,

@@ -3,7 +3,8 @@
 The ordinary put looks up what it needs, and says whether all is in order, for nothing takes a write back. Then, before it stores
 anything that is pushed, it is told what the feed writes come to, numbers included; and in the end the feed is written. From the moment
 that it has its numbers a put is the only one that writes to the feed, so that numbers are committed in their order: what could be done
-before has been.
+before has been. Where a transaction is alone (`Db.alone`) the numbers come first: nothing is looked up twice, and a put that is refused
+gives them back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import numbered
-from fanout.storage.feed_put import excluding, pass_on, posts_of, problem, pushes_of, refused, told
+from fanout.storage.feed_put import Parts, excluding, pass_on, posts_of, problem, pushes_of, refused, told
 from fanout.storage.sql.db import Again, Db
 from fanout.storage.sql.feed_changes import decide, write
 from fanout.storage.sql.feed_posts import Posts, posted
@@ -52,28 +53,35 @@ async def put_with_feed(
             return known
     keyed = any(sub.idempotency_key is not None for sub in submissions)
     again = await replays(db, submissions, now) if keyed else set()
+    parts = Parts()
     fresh = posts_of(submissions, again)
     posts = Posts(db, now)
     written: dict[int, FeedWritten] = {}
-    said = await posts.same([submissions[i] for i in fresh])
-    same = {i for i, nothing in zip(fresh, said, strict=True) if nothing}
-    parts = pass_on(submissions, again, written, 0, same)
+    same: set[int] | None = None
 
     async def plan() -> Sequence[Submission]:
         nonlocal parts
         written.update(
             zip(fresh, await posts.plan([submissions[i] for i in fresh], pushes_of(submissions, fresh)), strict=True)
         )
-        if {i for i, each in written.items() if not each.changed} != same:
+        unchanged = {i for i, each in written.items() if not each.changed}
+        if same is not None and unchanged != same:
             raise Again  # somebody else has posted or deleted it since it was looked at
-        parts = pass_on(submissions, again, written, posts.identity, same)
+        parts = pass_on(submissions, again, written, posts.identity, unchanged)
         return parts.passed
 
     tell = _once(plan)
+    if db.alone:
+        await tell()
+    else:
+        said = await posts.same([submissions[i] for i in fresh])
+        same = {i for i, nothing in zip(fresh, said, strict=True) if nothing}
+        parts = pass_on(submissions, again, written, 0, same)
     answers = [Put(dropped=True) for _ in submissions]
     for i, answer in zip(parts.kept, await plain(db, parts.passed, now, tell), strict=True):
         answers[i] = answer
     if refused(answers):
+        await posts.give_back()
         return [Put() if answer.dropped else answer for answer in answers]
     if any(answers[i].replayed for i in fresh):
         raise Again  # somebody entered the key after it was looked for
@@ -84,11 +92,12 @@ async def put_with_feed(
     for i in again:
         if isinstance(submissions[i].feed, FeedPost):
             answers[i] = replace(answers[i], feed=await posted(db, submissions[i], answers[i].id))
-    await db.many(
-        "INSERT INTO feed_fallback (notification, item, seq) SELECT n.id, j.item, j.seq "
-        f"FROM {db.joined(1, 'notification n', 'uuid', uuid='text', item='bigint', seq='bigint')}",
-        parts.fallbacks,
-    )
+    if parts.fallbacks:
+        await db.many(
+            "INSERT INTO feed_fallback (notification, item, seq) SELECT n.id, j.item, j.seq "
+            f"FROM {db.joined(1, 'notification n', 'uuid', uuid='text', item='bigint', seq='bigint')}",
+            parts.fallbacks,
+        )
     return answers
 
 
@@ -111,10 +120,12 @@ async def _change(
         row = await db.row("UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity", len(changed))
         assert row is not None
         seq, identity = row
-        # Once more, for somebody else may have changed it before this put was the only one to write.
-        written, still, device = await decide(db, head, change, now)
-        if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
-            raise Again
+        still = changed
+        if not db.alone:
+            # Once more, for somebody else may have changed it before this put was the only one to write.
+            written, still, device = await decide(db, head, change, now)
+            if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
+                raise Again
         written, items = numbered(written, still, seq)
         # What was read last knows of the numbers of this put, under which nothing is yet.
         written = replace(written, position=min(written.position, seq - len(changed)))

@@ -57,6 +57,7 @@ class Session:
     hot: Hot
 
     again = False
+    alone = True
     skew = 0.0
 
     def __init__(self, db: Db) -> None:
