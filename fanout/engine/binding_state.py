@@ -6,6 +6,7 @@ import logging
 import random
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from fanout.core.model import LANES
@@ -63,6 +64,15 @@ class BindingState:
         self.policy = policy
         self.settler = settler
         self.groups: dict[str, Group] = {}
+        self.limit = 0
+        """The sum of all groups' limits."""
+        self.changed: dict[Group, None] = {}
+        """Groups that had work or answers since the last tick, or whose work waits although none of it is under way."""
+        self._busy: dict[Group, None] = {}
+        """Groups that had work at the last tick or since: all others have none."""
+        self._resting: dict[Group, float] = {}
+        """Groups without work and since when (UNIX seconds), those first that had none for the longest."""
+        self._sizes = [0] * len(LANES)
         self.leases: dict[int, Lease] = {}
         self.asked = 0
         """How many leases have been asked for."""
@@ -95,14 +105,14 @@ class BindingState:
 
     def queued(self, lane: int) -> int:
         """Deliveries of this lane that are leased and that no sender has taken."""
-        return sum(group.queues[lane].size for group in self.groups.values())
+        return self._sizes[lane]
 
     def waiting(self, lane: int) -> tuple[list[int], int]:
         """Deliveries of this lane by gateway, of those that answer and have any to send; and how many wait for gateways that do not answer."""
         monotonic = self.clock.monotonic()
         waiting: list[int] = []
         stuck = 0
-        for group in self.groups.values():
+        for group in self._busy:
             size = group.queues[lane].size
             if group.stuck(monotonic):
                 stuck += size
@@ -156,18 +166,24 @@ class BindingState:
         group = self.groups.get(name)
         if group is None:
             probe_free, rank = self.gates.probe_free, self.senders.evidence.rank
-            group = self.groups[name] = Group(name, self.policy, self.gate, probe_free, rank)
-            group.idle_since = now
+            group = self.groups[name] = Group(name, self.policy, self.gate, probe_free, rank, self._sizes)
+            self.limit += group.limit
+        if group not in self._busy:
+            self._busy[group] = None
+            group.begin()
+        self.changed[group] = None
         return group
 
     def adjust(self, group: Group) -> None:
         """Match the group's senders to its connections and its work."""
+        self.limit -= group.limit
         if self.settler.stuck or self.paused:
             group.limit = 0
         else:
             capacity = min(self.transport.capacity(group.name), group.limiter.limit)
             part = int(capacity * self.gates.share(group, self.clock.now()))
             group.limit = max(1, part) if capacity > 0 else 0
+            self.limit += group.limit
             # Where few are under way each answer counts, or it would take long to see that more may be.
             group.sampled = SAMPLED if group.limit > SAMPLED else 1
             if capacity <= 0 and group.queued:
@@ -217,20 +233,37 @@ class BindingState:
             self._alone = {endpoint: why for endpoint, why in self._alone.items() if endpoint in self._holds}
             self.gates.tidy(now)
             self.wary = bool(self._holds or self.gates.narrow)
-        for group in list(self.groups.values()):
-            if group.queued or group.active:
-                group.idle_since = now
-                capacity = self.transport.capacity(group.name)
-                limit = group.limiter.adjust(group.peak, max(1, capacity))
-                group.peak = group.active
-                self.adjust(group)
-                self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
-            elif now - group.idle_since > _IDLE_GROUP and group.gate.is_open:
+        changed, self.changed = self.changed, {}
+        for group in changed:
+            if not (group.queued or group.active):
+                self._busy.pop(group, None)
+                self._resting.setdefault(group, now)
+                continue
+            self._resting.pop(group, None)
+            capacity = self.transport.capacity(group.name)
+            limit = group.limiter.adjust(group.peak, max(1, capacity))
+            group.peak = group.active
+            self.adjust(group)
+            self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
+            if not group.active:
+                self.changed[group] = None  # no answer is to come that would say so
+        self._let_go_of_idle(now)
+
+    def _let_go_of_idle(self, now: float) -> None:
+        for group, _ in [*takewhile(lambda item: now - item[1] > _IDLE_GROUP, self._resting.items())]:
+            del self._resting[group]
+            if group in self._busy:
+                continue
+            if group.gate.is_open:
                 group.dismiss()
+                self.limit -= group.limit
                 del self.groups[group.name]
+            else:
+                self._resting[group] = now  # looked at again as late
 
     def hold(self) -> None:
         """Results cannot be stored: nothing more is sent until `resume`."""
+        self.limit = 0
         for group in self.groups.values():
             group.hold()
 

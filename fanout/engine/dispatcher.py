@@ -201,18 +201,17 @@ class Dispatcher:
 
     def _room(self, lane: int) -> int:
         """Deliveries that this lane may lease now, beside at most one chunk."""
-        for group in self.work.groups.values():
-            if group.queues[lane].size:
-                return room(self._windows[lane], *self.work.waiting(lane))
-        return self._windows[lane]
+        window = self._windows[lane]
+        return room(window, *self.work.waiting(lane)) if self.work.queued(lane) else window
 
     def _turn(self, lane: int, *, filled: bool) -> None:
         """A round of this lane has ended, and the next begins."""
         if filled or self._windows[lane] > LEAST:
             monotonic, groups = self.work.clock.monotonic(), self.work.groups
-            limit = sum([group.limit for group in groups.values()])
             emptied, lasted = not self.work.queued(lane), monotonic - self._filled[lane]
-            self._windows[lane] = next_window(self._windows[lane], limit, len(groups), emptied=emptied, lasted=lasted)
+            self._windows[lane] = next_window(
+                self._windows[lane], self.work.limit, len(groups), emptied=emptied, lasted=lasted
+            )
             self._filled[lane] = monotonic if filled else -math.inf
 
     async def _enter(self, chunks: Sequence[Chunk], until: float) -> None:

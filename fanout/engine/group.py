@@ -38,7 +38,6 @@ class Group:
         "gate",
         "handed",
         "idle",
-        "idle_since",
         "limit",
         "limiter",
         "moved_at",
@@ -61,6 +60,7 @@ class Group:
         binding_gate: Gate,
         probe_free: Callable[[], None] = lambda: None,
         rank: Callable[[Lease, int], int] = lambda lease, position: 0,
+        sizes: list[int] | None = None,
     ) -> None:
         self.name = name
         self.probe_free = (
@@ -70,7 +70,8 @@ class Group:
         self.gate = Gate(policy)
         self.binding_gate = binding_gate
         self.limiter = Limiter()
-        self.queues: tuple[LaneQueue, ...] = tuple(map(LaneQueue, _CREDIT))
+        sizes = [0] * len(_CREDIT) if sizes is None else sizes
+        self.queues = tuple(LaneQueue(credit, lane, sizes) for lane, credit in enumerate(_CREDIT))
         self.limit = self.sampled = 1  # of so many answers one tells the limiter how long it took
         self.active = 0  # deliveries that were taken and have not ended
         self.runs: dict[GroupRun, None] = {}  # under way, the oldest first
@@ -82,7 +83,6 @@ class Group:
         self.peak = 0  # the most of them since the limiter was last adjusted
         self.senders = 0
         self.idle: deque[asyncio.Future[None]] = deque()
-        self.idle_since = 0.0
         self.closing = False
 
     @property
@@ -90,6 +90,10 @@ class Group:
         """Deliveries that no sender has taken."""
         urgent, normal, bulk = self.queues  # not a sum over a generator: a window of 4,000 hosts asks often
         return urgent.size + normal.size + bulk.size
+
+    def begin(self) -> None:
+        """It has work again: how long it has not answered begins anew."""
+        self.seen = -1
 
     def stuck(self, monotonic: float) -> bool:
         """Whether deliveries are under way and none has been answered for a second, as far as this was asked."""

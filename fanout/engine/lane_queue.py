@@ -32,29 +32,37 @@ class _Batch:
 class LaneQueue:
     """The deliveries of one lane that are ready to go; leases take turns."""
 
-    __slots__ = ("_batches", "_turn", "credit", "size")
+    __slots__ = ("_batches", "_lane", "_sizes", "_turn", "credit", "size")
 
-    def __init__(self, credit: int) -> None:
+    def __init__(self, credit: int, lane: int, sizes: list[int]) -> None:
+        """`sizes` are sums by lane over all groups of a binding: this queue keeps its part of them."""
         self._batches: deque[_Batch] = deque()
         self._turn = _TURN
+        self._lane = lane
+        self._sizes = sizes
         self.size = 0
         self.credit = credit
+
+    def _grow(self, count: int) -> None:
+        self.size += count
+        self._sizes[self._lane] += count
 
     def add(self, lease: Lease, positions: Iterable[int], count: int) -> None:
         """Behind what waits."""
         self._batches.append(_Batch(lease, iter(positions), count))
-        self.size += count
+        self._grow(count)
 
     def put_back(self, lease: Lease, position: int) -> None:
         """Before all else."""
         self._batches.appendleft(_Batch(lease, iter((position,)), 1))
-        self.size += 1
+        self._grow(1)
 
     def pop(self) -> Item:
         """The next delivery. Only while `size` is not 0."""
         batch = self._batches[0]
         position = next(batch.positions)
         self.size -= 1
+        self._sizes[self._lane] -= 1
         batch.left = left = batch.left - 1
         self._turn = turn = self._turn - 1
         if not (left and turn):
@@ -67,7 +75,7 @@ class LaneQueue:
         lease = batch.lease
         positions = [*islice(batch.positions, 1 if single or lease.careful else min(most, self._turn))]
         count = len(positions)
-        self.size -= count
+        self._grow(-count)
         batch.left -= count
         self._turn -= count
         if not (batch.left and self._turn):
@@ -98,7 +106,7 @@ class LaneQueue:
     def drain(self) -> Iterator[Item]:
         """Take everything."""
         batches, self._batches = self._batches, deque()
-        self.size = 0
+        self._grow(-self.size)
         self._turn = _TURN
         for batch in batches:
             for position in batch.positions:
@@ -116,7 +124,7 @@ class LaneQueue:
             positions = list(batch.positions)
             batch.positions, batch.left = iter(positions[:keep]), keep
             count -= len(positions) - keep
-            self.size -= len(positions) - keep
+            self._grow(keep - len(positions))
             for position in positions[keep:]:
                 yield batch.lease, position
         self._batches = deque(batch for batch in batches if batch.left)
@@ -131,6 +139,6 @@ class LaneQueue:
             if not batch.lease.prepared.stopped:
                 self._batches.append(batch)
                 continue
-            self.size -= batch.left
+            self._grow(-batch.left)
             for position in batch.positions:
                 yield batch.lease, position

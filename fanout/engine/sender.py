@@ -141,6 +141,7 @@ class Senders:
     def after(self, group: Group, lease: Lease) -> None:
         """Deliveries of a lease have ended: what waits for that goes on."""
         work = self._work
+        work.changed[group] = None
         if not work.settler.awake:
             work.settler.wake()
         elif not (group.active or lease.left):

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanout.core.gate import Gate
 from fanout.core.lanes import WEIGHTS
@@ -86,3 +88,40 @@ def test_a_run_is_as_long_as_there_is_room_and_one_where_each_is_asked_about() -
     each.limit = each.active + 7
     assert each.take_run(0.0, wary=False) == (plain, [*range(32, 39)])
     assert each.take_run(0.0, wary=False) is None
+
+
+_STEP = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 2), st.integers(1, 70)),
+    st.tuples(st.sampled_from(["take", "run", "drain", "hold", "stop"]), st.integers(0, 2), st.just(0)),
+    st.tuples(st.just("give_up"), st.integers(0, 2), st.integers(0, 50)),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), _STEP), max_size=40))
+def test_sums_over_groups_are_what_a_look_at_all_would_find(steps: list[tuple[int, tuple[str, int, int]]]) -> None:
+    sizes = [0, 0, 0]
+    groups = [Group(name, Policy(), Gate(Policy()), sizes=sizes) for name in "ab"]
+    for number, (what, lane, count) in steps:
+        each = groups[number]
+        each.limit = 1000
+        if what == "add":
+            made = lease(lane)
+            made.chunk, made.prepared = SimpleNamespace(lane=lane, part=0), SimpleNamespace(stopped=count % 2)
+            each.queues[lane].add(made, range(count), count)
+        elif what == "take":
+            each.take(0.0)
+        elif what == "run" and (run := each.take_run(0.0, wary=False)) is not None:
+            each.handed.extend((run[0], position) for position in run[1][:3])
+        elif what == "drain":
+            list(each.drain())
+        elif what == "hold":
+            each.hold()
+        elif what == "stop":
+            list(each.queues[lane].drain_stopped())
+        elif what == "give_up":
+            list(each.queues[lane].give_up(count))
+        for lane_, size in enumerate(sizes):
+            held = [sum(batch.left for batch in one.queues[lane_]._batches) for one in groups]
+            assert held == [one.queues[lane_].size for one in groups]
+            assert size == sum(held)
+        assert each.active >= len(each.handed)
