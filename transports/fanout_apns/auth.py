@@ -202,14 +202,18 @@ def shared_token(team_id: str, key_id: str, key: Secret) -> ProviderToken:
 
 
 def _load(key: Secret) -> tuple[EllipticCurvePrivateKey, ECDSA]:
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         loaded = load_pem_private_key(key.reveal().encode(), None)
-    except (TypeError, ValueError, UnsupportedAlgorithm):
+        if isinstance(loaded, ec.EllipticCurvePrivateKey):
+            # Older cryptography does not look whether the two halves in the file belong together.
+            probe = loaded.sign(b"", ec.ECDSA(SHA256()))
+            loaded.public_key().verify(probe, b"", ec.ECDSA(SHA256()))
+    except (TypeError, ValueError, UnsupportedAlgorithm, InvalidSignature):
         loaded = None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
         raise ConfigurationError(

@@ -102,7 +102,7 @@ class Session:
             columns = len(cursor.get_description())
             return False
 
-        # As `apsw.ext.query_info` does it, whose module takes 58 ms to import.
+        # As `apsw.ext.query_info` does it, whose module takes some 10 ms to import.
         cursor = self.native.connection.cursor()
         cursor.exec_trace = look
         with suppress(apsw.ExecTraceAbort):
