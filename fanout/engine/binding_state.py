@@ -15,7 +15,7 @@ from fanout.core.run import Run
 from fanout.core.shorten import fitted
 from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.gates import Gates
-from fanout.engine.group import SAMPLED, Group
+from fanout.engine.group import Group
 from fanout.engine.lease import HELD, Lease
 from fanout.engine.live import Live
 from fanout.engine.pump import Pump
@@ -126,7 +126,7 @@ class BindingState:
         now = self.clock.now()
         kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
         touched: dict[str, Group] = {}
-        lease.left += len(positions)
+        lease.claim(len(positions))
         if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
             # The usual chunk: one group, nobody gone. Handed over without a step of Python for each delivery.
             lease.group = kind[0]
@@ -144,6 +144,11 @@ class BindingState:
         if self.paused:
             self._put_down(Waiting.PAUSED, "binding paused")
         self.settler.wake()
+
+    def go_on(self, lease: Lease) -> None:
+        """The lease may have been extended: what has stalled goes on then."""
+        if lease.stalled and lease.until > self.clock.monotonic():
+            self.enqueue(lease, lease.unstall())
 
     def _sort(self, lease: Lease, positions: Iterable[int], touched: dict[str, Group], now: float) -> None:
         """Deliveries of a chunk one by one, to their groups or to their end."""
@@ -176,16 +181,12 @@ class BindingState:
 
     def adjust(self, group: Group) -> None:
         """Match the group's senders to its connections and its work."""
-        self.limit -= group.limit
         if self.settler.stuck or self.paused:
-            group.limit = 0
+            self.limit += group.allow(0)
         else:
             capacity = min(self.transport.capacity(group.name), group.limiter.limit)
             part = int(capacity * self.gates.share(group, self.clock.now()))
-            group.limit = max(1, part) if capacity > 0 else 0
-            self.limit += group.limit
-            # Where few are under way each answer counts, or it would take long to see that more may be.
-            group.sampled = SAMPLED if group.limit > SAMPLED else 1
+            self.limit += group.allow(max(1, part) if capacity > 0 else 0)
             if capacity <= 0 and group.queued:
                 self._stand_back(group)
         if self.start is not None:
@@ -241,8 +242,7 @@ class BindingState:
                 continue
             self._resting.pop(group, None)
             capacity = self.transport.capacity(group.name)
-            limit = group.limiter.adjust(group.peak, max(1, capacity))
-            group.peak = group.active
+            limit = group.end_window(capacity)
             self.adjust(group)
             self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
             if not group.active:
@@ -401,9 +401,9 @@ class BindingState:
             for lease, position in group.drain():
                 lease.park(position, now, waiting, reason)
         for lease in self.leases.values():
-            while lease.stalled:
-                lease.left += 1
-                lease.park(lease.stalled.pop(), now, waiting, reason)
+            for position in lease.unstall():
+                lease.claim(1)
+                lease.park(position, now, waiting, reason)
             lease.give_up_later(now, waiting)
         self.settler.wake()
 

@@ -353,9 +353,9 @@ class Dispatcher:
             self._settler.suspect = self.work, lease
         # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
         part = len(settlement.marks)
-        lease.left += part
+        lease.claim(part)
         (settled,) = await self._settler.store([settlement])
-        lease.left -= part
+        lease.give_back(part)
         if settled.stale:
             if alone:
                 self._settler.suspect = None
@@ -432,7 +432,7 @@ class Dispatcher:
             if lease.prepared.stopped and lease.later:
                 later, lease.later = lease.later, []
                 for position in later:
-                    lease.left += 1
+                    lease.claim(1)
                     lease.stop(position, now)
         self._settler.wake()
 

@@ -163,6 +163,19 @@ class Group:
 
     # -- what is under way
 
+    def allow(self, limit: int) -> int:
+        """So many may be under way from now on; how many more than before."""
+        change, self.limit = limit - self.limit, limit
+        # Where few are under way each answer counts, or it would take long to see that more may be.
+        self.sampled = SAMPLED if limit > SAMPLED else 1
+        return change
+
+    def end_window(self, capacity: int) -> int:
+        """The limiter judges by the answers since it was last asked: what it allows now."""
+        limit = self.limiter.adjust(self.peak, max(1, capacity))
+        self.peak = self.active
+        return limit
+
     def claim(self, count: int) -> None:
         """So many were taken."""
         self.active = active = self.active + count

@@ -133,6 +133,26 @@ class Lease:
         ttl = 0 if prepared.once else int(prepared.expires_at - now)
         return Delivery(prepared.ids, row[0], row[1], row[2], row[3], self.chunk.attempt, ttl, row[4])
 
+    # -- what is in hand
+
+    def claim(self, count: int) -> None:
+        """So many more are queued or under way."""
+        self.left += count
+
+    def give_back(self, count: int) -> None:
+        """So many fewer: they were not begun after all."""
+        self.left -= count
+
+    def stall(self, position: int) -> None:
+        """The lease has run out: this one waits until it is extended, or found lost."""
+        self.stalled.append(position)
+        self.left -= 1
+
+    def unstall(self) -> list[int]:
+        """What has stalled goes on, or back: to be claimed again."""
+        stalled, self.stalled = self.stalled, []
+        return stalled
+
     # -- how one delivery leaves: each takes it out of `left`, or keeps it there
 
     def accept(self, positions: Sequence[int]) -> None:
@@ -220,10 +240,10 @@ class Lease:
 
     def give_up_later(self, now: float, waiting: Waiting) -> None:
         """The parts that were not begun go back with the lease."""
-        for position in self.later:
-            self.left += 1
+        later, self.later = self.later, []
+        self.claim(len(later))
+        for position in later:
             self.park(position, now, waiting)
-        self.later = []
 
     def take(self) -> Settlement:
         """What was learned since the last call, as one settlement."""

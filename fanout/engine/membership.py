@@ -198,9 +198,7 @@ class Membership:
         for work in self._works:
             for lease in work.leases.values():
                 lease.cap_deadline(self.pulse.heartbeat_deadline)
-                if lease.stalled and lease.until > self._clock.monotonic():
-                    stalled, lease.stalled = lease.stalled, []
-                    work.enqueue(lease, stalled)
+                work.go_on(lease)
 
     def _follow(self) -> None:
         now = self._clock.now()

@@ -121,7 +121,7 @@ class Senders:
                             self.settle(group, lease, position, outcome, begun)
                 finally:
                     begun_at[0] = _IDLE
-                    group.active -= 1
+                    group.end(1)
                 self.after(group, lease)
         finally:
             del self._under_way[task]
@@ -268,8 +268,7 @@ class Senders:
         elif self._work.clock.now() >= prepared.expires_at:
             lease.finish(position, DeliveryState.EXPIRED, "ttl", attempted=False)
         else:
-            lease.stalled.append(position)  # the lease has run out: the upkeep extends it, or finds it lost
-            lease.left -= 1
+            lease.stall(position)
 
     def _feel(self, group: Group, lease: Lease, position: int, row: EndpointRow, outcome: Outcome, now: float) -> None:
         """Let the gates learn whether the gateway answers at all, and the limiter whether it keeps up."""

@@ -108,9 +108,7 @@ class Upkeep:
                 continue
             lease.granted = until
             lease.cap_deadline(self._pulse.heartbeat_deadline)
-            if lease.stalled and lease.until > self._clock.monotonic():
-                stalled, lease.stalled = lease.stalled, []
-                work.enqueue(lease, stalled)
+            work.go_on(lease)
 
     async def watch(self) -> None:
         """Notice what was committed, here or elsewhere: new work, cancellations, finished notifications.
