@@ -21,7 +21,7 @@ from fanout.plugin import Sealer, StorageContext
 from fanout.storage.postgres import sealing
 from fanout.storage.sql import sealing as operations
 from fanout.testing.clock import VirtualClock
-from fanout.testing.storage import CHECKS, Maker, run_check, storage_directory, storage_subscriptions
+from fanout.testing.storage import CHECKS, Maker, run_check
 from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import PostgresServer
 
@@ -30,7 +30,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.external]
 FIRST, SECOND = os.urandom(32), os.urandom(32)
 CLEAR = StorageContext(clock=VirtualClock(T0))
 ALL = EndpointFilter(state=None)
-ABOUT_ADDRESSES = [*storage_directory.__all__, *storage_subscriptions.__all__]
+ABOUT_ADDRESSES = [
+    name for name, check in CHECKS.items() if check.__module__.endswith(("storage_directory", "storage_subscriptions"))
+]
 
 
 def keyed(*keys: bytes) -> StorageContext:
@@ -67,7 +69,7 @@ def location(server: PostgresServer, name: str) -> str:
     return server.url(name).partition(":")[2]
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if name in ABOUT_ADDRESSES])
+@pytest.mark.parametrize("name", ABOUT_ADDRESSES)
 async def test_the_contract_holds_with_a_key(name: str, makers: tuple[Maker, Maker]) -> None:
     def sealed(maker: Maker) -> Maker:
         return lambda context: maker(dataclasses.replace(context, sealer=Sealer([FIRST])))
