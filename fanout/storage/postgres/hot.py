@@ -7,12 +7,15 @@ from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.intake import insert
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.postgres.registration import intern
+from fanout.storage.postgres.settling import add_retries, held
 from fanout.storage.sql.hot import Hot
 
 __all__ = ["HOT"]
 
 HOT = Hot(
     ledger=Ledger,
+    held=held,
+    add_retries=add_retries,
     add_chunks=add_chunks,
     finish_ready=finish_ready,
     look_up=look_up,

@@ -29,7 +29,6 @@ from fanout.storage.postgres import (
     leasing,
     registration,
     resolving,
-    settling,
     watching,
 )
 from fanout.storage.postgres.analyzing import Imported, analyze
@@ -44,6 +43,7 @@ from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
+from fanout.storage.sql import settling
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sql.watching import audited
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.core.address import Address
+from fanout.core.statemap import Codes
 from fanout.storage.book import Book
 from fanout.storage.chunks import NewChunk
+from fanout.storage.settlements import Held
 
 __all__ = ["Hot", "Ledger", "Want"]
 
@@ -21,8 +23,14 @@ class Ledger(Book):
     """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`ledger.hold`)."""
 
     @abstractmethod
-    async def write(self, now: float, *, parts: Sequence[tuple[int, int, int]] = ()) -> None:
-        """Store it all; `parts` (chunk, crashes, part) are chunks with a new map that are suspected. What is finished with that is for `finish` to
+    async def write(
+        self,
+        now: float,
+        *,
+        releases: Sequence[tuple[int, float, str]] = (),
+        parts: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        """Store it all; `releases` (chunk, due at, waiting) are given back, and `parts` (chunk, crashes, part) are chunks with a new map that are suspected. What is finished with that is for `finish` to
         end."""
 
     @abstractmethod
@@ -36,6 +44,10 @@ class Hot:
 
     ledger: Callable[..., Ledger]
     """(db, codes by notification or None)."""
+    held: Callable[[Any, Sequence[int]], Awaitable[tuple[dict[int, Held], dict[int, Codes]]]]
+    """(db, chunks): those of them that are leased, and the lists of (state, reason) of their notifications, all held from then on."""
+    add_retries: Callable[[Any, Sequence[Sequence[Any]]], Awaitable[None]]
+    """(db, rows): store these rows of the table `retry`: notification, endpoint, binding, lane, due at, attempt, waiting, reason, holds, since."""
     add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Sequence[int]]]
     """(db, chunks, now): store new chunks, owned by nobody; their numbers, which ascend."""
     blank: Callable[[Any, Sequence[int], bytes], Awaitable[None]]

@@ -16,6 +16,8 @@ from fanout.core.records import (
     Expired,
     GateNote,
     Put,
+    Settled,
+    Settlement,
     Status,
     Step,
     Stored,
@@ -35,6 +37,7 @@ from fanout.storage.sql import (
     janitor,
     pausing,
     retiming,
+    settling,
     standing,
     stopping,
     watching,
@@ -102,6 +105,10 @@ class SqlStorage:
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """See `Storage`."""
         return await self._driver.write(intake.put, submissions, now)
+
+    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """See `Storage`."""
+        return await self._driver.write(settling.settle, settlements, now)
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
         """See `Storage`. What it wrote, and how far it came, are undone together."""

@@ -64,7 +64,13 @@ class Ledger(Shared):
         super().__init__(codes)
         self._db = db
 
-    async def write(self, now: float, *, parts: Sequence[tuple[int, int, int]] = ()) -> None:
+    async def write(
+        self,
+        now: float,
+        *,
+        releases: Sequence[tuple[int, float, str]] = (),
+        parts: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
@@ -87,6 +93,12 @@ class Ledger(Shared):
         self._db.many(
             "UPDATE chunk SET crashes = j.value->>1, part = j.value->>2 FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
             parts,
+        )
+        self._db.many(
+            "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2, since = ?2 "
+            "FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
+            releases,
+            now,
         )
 
     async def finish(self, now: float) -> dict[int, str]:

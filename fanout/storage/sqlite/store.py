@@ -14,8 +14,6 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
     Chunk,
     EndpointRow,
-    Settled,
-    Settlement,
 )
 from fanout.core.untraced import untraced
 from fanout.errors import ConfigurationError, StorageUnavailable
@@ -25,7 +23,6 @@ from fanout.storage.sqlite import (
     leasing,
     registration,
     resolving,
-    settling,
     wiping,
 )
 from fanout.storage.sqlite.db import Db
@@ -175,11 +172,6 @@ class SqliteStorage(SqlStorage):
         """See `Storage`."""
         lost: list[int] = await self._write(leasing.extend, leases)
         return lost
-
-    async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-        """See `Storage`."""
-        answers: list[Settled] = await self._write(settling.settle, settlements, now)
-        return answers
 
     # -- queue: watch and manage
 

@@ -62,7 +62,7 @@ PLANTS = [
     ),
     Plant(
         "SQLite: a release does not wait for its time",
-        "fanout/storage/sqlite/settling.py",
+        "fanout/storage/sqlite/ledger.py",
         '"UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting',
         '"UPDATE chunk SET owner = NULL, ready_at = 0, waiting',
         _SQLITE,
@@ -111,7 +111,7 @@ PLANTS = [
     ),
     Plant(
         "PostgreSQL: a lost answer to a settlement settles twice",
-        "fanout/storage/postgres/settling.py",
+        "fanout/storage/sql/settling.py",
         "        if known is not None:\n            return known\n",
         "",
         "tests/postgres/test_connection.py",

@@ -69,8 +69,8 @@ def _stores_later(put: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _any_epoch(read: Callable[..., Any]) -> Callable[..., Any]:
-    def lenient(db: Any, settlements: Any) -> Any:
-        held, codes = read(db, settlements)
+    async def lenient(db: Any, settlements: Any) -> Any:
+        held, codes = await read(db, settlements)
         for settlement in settlements:
             if settlement.chunk in held:
                 held[settlement.chunk].epoch = settlement.epoch
@@ -80,8 +80,10 @@ def _any_epoch(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _one_row_short(add: Callable[..., Any]) -> Callable[..., Any]:
-    def forgetful(db: Any, retries: Any, *more: Any) -> Any:
-        return add(db, [*retries[:-1], (*retries[-1][:2], retries[-1][2][:-1])] if retries else retries, *more)
+    async def forgetful(db: Any, settling: Any, *more: Any) -> None:
+        chunk, number, rows = settling.retries[-1]
+        settling.retries[-1] = chunk, number, rows[:-1]
+        await add(db, settling, *more)
 
     return forgetful
 
@@ -234,11 +236,16 @@ _ALL = (
         "fanout.storage.sql.storage:SqlStorage.put",
         _stores_later,
     ),
-    Bug("ignore-epoch", "A settlement counts whoever holds the lease by now.", f"{_SQLITE}.settling:_read", _any_epoch),
+    Bug(
+        "ignore-epoch",
+        "A settlement counts whoever holds the lease by now.",
+        "fanout.storage.sql.settling:_read",
+        _any_epoch,
+    ),
     Bug(
         "lose-retry",
         "One retry row of a settlement is not written.",
-        f"{_SQLITE}.settling:_add_retries",
+        "fanout.storage.sql.settling:_add_retries",
         _one_row_short,
     ),
     Bug(
@@ -279,7 +286,7 @@ _ALL = (
     Bug(
         "ignore-generation",
         "A late verdict removes an endpoint that was registered again.",
-        f"{_SQLITE}.settling:change",
+        "fanout.storage.sql.settling:change",
         _any_generation,
     ),
     Bug(

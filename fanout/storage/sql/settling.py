@@ -1,0 +1,106 @@
+"""Settle: what leases learned, fenced, in a fixed number of statements however many leases there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fanout.core.records import Settled, Settlement
+from fanout.core.statemap import MARKED, OPEN, Codes
+from fanout.storage.packing import unpack
+from fanout.storage.settlements import Held, Settling
+from fanout.storage.sql.db import Db
+from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.endpoints import change
+from fanout.storage.sql.stopping import add_backlog
+
+__all__ = ["settle"]
+
+
+async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+    """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
+    held, codes = await _read(db, settlements)
+    if db.again:
+        known = await _stored(db, settlements)
+        if known is not None:
+            return known
+    ledger = db.hot.ledger(db, codes)
+    decisions = Decisions(db)
+    settling = Settling(held, ledger, decisions)
+    for settlement in settlements:
+        settling.take(settlement)
+    if settling.changes:
+        await change(db, settling.changes, now)
+    if settling.retries:
+        await _add_retries(db, settling, now)
+    await ledger.write(now, releases=settling.releases)
+    await decisions.write(now)
+    return settling.finished(await ledger.finish(now))
+
+
+async def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, Held], dict[int, Codes]]:
+    """The chunks that are held, and the lists of (state, reason) of their notifications."""
+    return await db.hot.held(db, list({settlement.chunk for settlement in settlements}))
+
+
+async def _stored(db: Db, settlements: Sequence[Settlement]) -> list[Settled] | None:
+    """The answers, if an earlier run was committed; None if it was not, or where to store it once more does no harm.
+
+    It was, if anything of it is found done: a commit is of all or of nothing.
+    """
+    of = "FROM notification WHERE id = c.notification"
+    rows = await db.rows(
+        f"SELECT c.id, c.epoch, c.owner IS NULL, {db.binary('c.states')}, c.notification, (SELECT uuid {of}), "
+        f"(SELECT finished_at IS NOT NULL {of}) FROM chunk c WHERE c.id {db.among(1, 'bigint')}",
+        [settlement.chunk for settlement in settlements],
+    )
+    found = {id: rest for id, *rest in rows}
+    mine = [each for each in settlements if each.chunk in found and found[each.chunk][0] == each.epoch]
+    if not any(_done(each, found[each.chunk][1], db.bytes_of(found[each.chunk][2])) for each in mine):
+        return None
+    known = {each.chunk for each in mine}
+    answers = [Settled(settlement.chunk not in known) for settlement in settlements]
+    last: dict[int, int] = {}
+    for i, settlement in enumerate(settlements):
+        if settlement.chunk in known and settlement.results:
+            *_, notification, _, finished = found[settlement.chunk]
+            if finished:
+                last[notification] = i
+    for i in last.values():
+        answers[i] = Settled(False, found[settlements[i].chunk][-2])
+    return answers
+
+
+def _done(settlement: Settlement, free: Any, states: bytes) -> bool:
+    """Whether what this says has happened to the chunk."""
+    if settlement.release is not None:
+        return bool(free)
+    left = [position for positions in settlement.results.values() for position in positions]
+    left += [retry.position for retry in settlement.retries]
+    return bool(left) and all(states[position] not in (OPEN, MARKED) for position in left)
+
+
+async def _add_retries(db: Db, settling: Settling, now: float) -> None:
+    await add_backlog(db, settling.backlog())
+    found = await db.rows(
+        f"SELECT chunk, {db.binary('ids')} FROM audience WHERE chunk {db.among(1, 'bigint')}",
+        list({number for _, number, _ in settling.retries}),
+    )
+    audiences = {chunk: unpack(db.bytes_of(ids)) for chunk, ids in found}
+    rows = [
+        (
+            chunk.notification,
+            audiences[number][row.position],
+            chunk.binding,
+            chunk.lane,
+            row.due_at,
+            row.attempt,
+            row.waiting,
+            row.reason,
+            row.holds,
+            now,
+        )
+        for chunk, number, rows in settling.retries
+        for row in rows
+    ]
+    await db.hot.add_retries(db, rows)
