@@ -71,7 +71,7 @@ async def test_what_is_sent_is_found_at_once_and_its_deliveries_when_they_have_e
     async with fanout.open(storage="memory:", transports={"door": Real()}) as engine:
         await engine.endpoints.register(user="alice", binding="door", address="alice-phone")
         first = await engine.send(HELLO, "user:alice")
-        await engine.send_many([(HELLO, "user:nobody"), (HELLO, Target.topic("news"))])
+        others = await engine.send_many([(HELLO, "user:nobody"), (HELLO, Target.topic("news"))])
         await engine.send(fanout.Notification(title="Later"), "user:alice", at=LATER)
         assert [push.target for push in pushes] == [
             Target.user("alice"), Target.user("nobody"), Target.topic("news"), Target.user("alice"),
@@ -80,9 +80,10 @@ async def test_what_is_sent_is_found_at_once_and_its_deliveries_when_they_have_e
         assert pushes[0].id == first.id
         assert pushes[0].notification.data == {"order": 7}
         assert pushes[3].due_at == LATER
+        for receipt in (first, *others):
+            await receipt.wait(10)
         with pytest.raises(TimeoutError, match=r"'Later'\) has not ended within 0.05 s: it is scheduled"):
             await pushes.wait(0.05)
-        await first.wait(10)
     (delivered,) = pushes[0].deliveries
     assert (delivered.binding, delivered.address, delivered.attempt) == ("door", "alice-phone", 1)
     assert isinstance(delivered.message, ScriptedMessage)
