@@ -6,7 +6,7 @@ from fanout.storage.postgres import erasing, expansion
 from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.intake import insert
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
-from fanout.storage.postgres.registration import intern
+from fanout.storage.postgres.registration import enter, known, numbers
 from fanout.storage.postgres.settling import add_retries, held
 from fanout.storage.sql.hot import Hot
 
@@ -21,7 +21,9 @@ HOT = Hot(
     look_up=look_up,
     audience=expansion.audience,
     fill=fill,
-    intern=intern,
+    known=known,
+    numbers=numbers,
+    enter=enter,
     insert=insert,
     blank=erasing.blank,
     forget_entered=erasing.forget_entered,

@@ -18,10 +18,10 @@ from fanout.storage.kinds import Kind
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import kind_of, repeatable
 from fanout.storage.postgres.operations import Database
-from fanout.storage.postgres.registration import intern
 from fanout.storage.sealing import masked
 from fanout.storage.sql import explaining, standing, stopping, watching
 from fanout.storage.sql.intake import put
+from fanout.storage.sql.registration import intern
 
 __all__ = [
     "PostgresInbox",

@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from fanout.core.address import Address
 from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
@@ -27,7 +26,6 @@ from fanout.plugin import Clock, StorageContext
 from fanout.storage.postgres import (
     inbox,
     leasing,
-    registration,
     resolving,
     watching,
 )
@@ -75,7 +73,7 @@ class PostgresStorage(SqlStorage):
         self._context = context
         self._pool = Pool(options)
         self._database = Database(self._pool, context, HOT, believed=believe_callers)
-        super().__init__(self._database, registration.register)
+        super().__init__(self._database)
         self._in_doubt: set[tuple[int, int]] = set()
         """Chunks and epochs of settlements whose answers were never heard."""
         self._emptied, self._emptied_of = Emptied(), 0
@@ -137,16 +135,11 @@ class PostgresStorage(SqlStorage):
 
     async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
         """See `Storage`."""
-        found: list[Endpoint] = await self._write(registration.register, registrations, now)
+        found = await super().register(registrations, now)
         if len(registrations) >= COPY_FROM and self._imported.due(len(registrations)):
             with contextlib.suppress(StorageError):  # what was asked for is done
                 await self._write(analyze, durable=False, quiet=True)
         return found
-
-    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
-        """See `Storage`."""
-        ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
-        return ids
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from fanout.core.model import Endpoint, Registration
 from fanout.plugin import StorageContext
 
-__all__ = ["Driver", "Register"]
+__all__ = ["Driver"]
 
 T = TypeVar("T")
-
-
-Register = Callable[[Any, Sequence[Registration], float], Awaitable[list[Endpoint]]]
-"""(db, registrations, now): enter or renew endpoints, by statements of a backend's own."""
 
 
 class Driver(Protocol):

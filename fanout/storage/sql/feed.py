@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fanout.core.counts import Counts
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery, Subscribed, Subscription, SubscriptionRequest, Touched
 from fanout.storage.sql import feed_counts, feed_items, feed_subscriptions
-from fanout.storage.sql.driver import Driver, Register
+from fanout.storage.sql.driver import Driver
 
 __all__ = ["SqlFeed"]
 
@@ -15,9 +15,8 @@ __all__ = ["SqlFeed"]
 class SqlFeed:
     """`plugin.feed.Feed`, by the storage's own ways to read and write."""
 
-    def __init__(self, driver: Driver, register: Register) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._look, self._write = driver.look, driver.write
-        self._register = register
 
     async def identity(self) -> int:
         """See `Feed`."""
@@ -25,7 +24,7 @@ class SqlFeed:
 
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         """See `Feed`."""
-        return await self._write(feed_subscriptions.subscribe, self._register, wanted, now)
+        return await self._write(feed_subscriptions.subscribe, wanted, now)
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
         """See `Feed`."""

@@ -14,7 +14,7 @@ from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.sealing import lookup_digest
 from fanout.storage.sql import endpoints
 from fanout.storage.sql.db import Db
-from fanout.storage.sql.driver import Register
+from fanout.storage.sql.registration import register
 
 __all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
 
@@ -52,7 +52,7 @@ async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> 
     )
 
 
-async def subscribe(db: Db, register: Register, wanted: SubscriptionRequest, now: float) -> Subscribed:
+async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
     """Enter or renew, and end what it takes the place of."""
     app = await db.app(wanted.app, create=True)
     left = await db.rows(
@@ -77,7 +77,7 @@ async def subscribe(db: Db, register: Register, wanted: SubscriptionRequest, now
     renewed = bool(id)
     if db.again and unsid == wanted.unsid:
         renewed = False  # an earlier run made it, and nobody heard
-    endpoint = await _endpoint(db, register, wanted, former, now)
+    endpoint = await _endpoint(db, wanted, former, now)
     if former and former != endpoint:
         await endpoints.remove(db, wanted.app, [former], now)
     if endpoint:
@@ -146,7 +146,7 @@ def _may_take(holder: Endpoint, wanted: SubscriptionRequest, left: Sequence[int]
     return holder.id in left or proves(holder.address, wanted.registration.address)
 
 
-async def _endpoint(db: Db, register: Register, wanted: SubscriptionRequest, former: int, now: float) -> int:
+async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float) -> int:
     """The endpoint of the device's address: the former one where it can go on. 0 for a device that only polls."""
     new = wanted.registration
     if new is None:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.core.address import Address
 from fanout.core.statemap import Codes
 from fanout.storage.book import Book
 from fanout.storage.chunks import NewChunk
 from fanout.storage.settlements import Held
+from fanout.storage.sql.directory import Entries, Known
 
 __all__ = ["Hot", "Ledger", "Want"]
 
@@ -61,8 +61,6 @@ class Hot:
     audience: Callable[..., Awaitable[Sequence[int]]]
     """(db, audience or None, binding's name and number, topic or None for all, cursor, high, limit): the next endpoints behind the cursor, in an order
     of the driver's, of which the last is the next cursor."""
-    intern: Callable[[Any, str, str, Sequence[Address], float], Awaitable[list[int]]]
-    """(db, app, binding, addresses, now): the endpoint of each address, one without a user where nobody has it."""
     insert: Callable[[Any, Sequence[Sequence[Any]]], Awaitable[Sequence[int]]]
     """(db, rows): store these notifications; their numbers, which ascend. A row is uuid, app, lane, repeat, accepted at, due at, expires at, collapse
     key, target's digest, content, aim, names, total, expansions."""
@@ -70,3 +68,10 @@ class Hot:
     """(db, targets that are no topic and not all): the active endpoints of each, by binding's number, ids ascending."""
     fill: Callable[[Any, Sequence[tuple[int, int, bytes]]], Awaitable[Any]]
     """(db, rows): give scheduled notifications (number, bytes of content so far, new content) their new content."""
+    known: Callable[..., Awaitable[tuple[dict[int, Known], dict[int, list[Known]]]]]
+    """(db, registrations, places, whether addresses may change hands): by index, the endpoint that holds each address now, and endpoints of the same
+    user that had it once; locked until the transaction ends, all of them by id."""
+    numbers: Callable[..., Awaitable[Sequence[int]]]
+    """(db, which of the registrations, registrations, places): ids of new endpoints, which ascend within a part of the directory."""
+    enter: Callable[[Any, Entries, float], Awaitable[None]]
+    """(db, entries, now): store them."""

@@ -14,6 +14,7 @@ from fanout.storage.sql.cutting import cut, store
 from fanout.storage.sql.db import Again, Db, Rows, made_once, overwrite
 from fanout.storage.sql.expansion import look_up_all
 from fanout.storage.sql.feed_put import Tell, put_with_feed
+from fanout.storage.sql.registration import intern
 from fanout.storage.targets import aimed, dump
 
 __all__ = ["put"]
@@ -113,7 +114,7 @@ async def _store(
         sub = submissions[i]
         if sub.target.kind == "addresses":
             start.kind = "endpoints"
-            start.names = await db.hot.intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
+            start.names = await intern(db, sub.app, sub.target.binding, sub.target.addresses, now)
     now_or_optional = [s for i, s in starts.items() if submissions[i].due_at <= now or submissions[i].optional]
     await look_up_all(db, now_or_optional, now)
     for i in [i for i, start in starts.items() if submissions[i].optional and not start.found]:

@@ -6,8 +6,9 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from fanout.core.address import Address
 from fanout.core.audit import Audit, person
-from fanout.core.model import Endpoint, Target
+from fanout.core.model import Endpoint, Registration, Target
 from fanout.core.records import (
     Backlog,
     Control,
@@ -36,6 +37,7 @@ from fanout.storage.sql import (
     intake,
     janitor,
     pausing,
+    registration,
     retiming,
     settling,
     standing,
@@ -43,7 +45,7 @@ from fanout.storage.sql import (
     watching,
 )
 from fanout.storage.sql.access import SqlAccess
-from fanout.storage.sql.driver import Driver, Register
+from fanout.storage.sql.driver import Driver
 from fanout.storage.sql.feed import SqlFeed
 from fanout.storage.sql.fleet import SqlFleet
 
@@ -55,17 +57,25 @@ T = TypeVar("T")
 class SqlStorage:
     """A `Storage` in the database of a driver, which adds how it is opened, and operations of its own where it has better ones."""
 
-    def __init__(self, driver: Driver, register: Register) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.access = SqlAccess(driver)
         self.fleet = SqlFleet(driver)
-        self.feed = SqlFeed(driver, register)
+        self.feed = SqlFeed(driver)
 
     async def _audit(self, audit: Audit | None, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         answer: T = await self._driver.write(watching.audited, audit, operation, *arguments)
         return answer
 
-    # -- register
+    # -- directory
+
+    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
+        """See `Storage`."""
+        return await self._driver.write(registration.register, registrations, now)
+
+    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
+        """See `Storage`."""
+        return await self._driver.write(registration.intern, app, binding, addresses, now)
 
     async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
         """See `Storage`."""

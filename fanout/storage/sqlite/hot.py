@@ -9,7 +9,7 @@ from fanout.storage.sqlite.erasing import blank, forget_in_log
 from fanout.storage.sqlite.expansion import audience
 from fanout.storage.sqlite.intake import insert
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
-from fanout.storage.sqlite.registration import intern
+from fanout.storage.sqlite.registration import enter, known, numbers
 from fanout.storage.sqlite.session import as_operation
 from fanout.storage.sqlite.settling import add_retries, held
 
@@ -32,6 +32,8 @@ HOT = Hot(
     look_up=as_operation(look_up),
     fill=as_operation(fill),
     audience=audience,
-    intern=as_operation(intern),
+    known=as_operation(known),
+    numbers=as_operation(numbers),
+    enter=as_operation(enter),
     insert=as_operation(insert),
 )

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
-from fanout.core.address import Address
 from fanout.core.audit import Audit
-from fanout.core.model import Endpoint, Registration
 from fanout.core.records import (
     Chunk,
     EndpointRow,
@@ -21,7 +19,6 @@ from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite import (
     leasing,
-    registration,
     resolving,
     wiping,
 )
@@ -30,7 +27,6 @@ from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.hot import HOT
 from fanout.storage.sqlite.operations import Database, Operation
 from fanout.storage.sqlite.schema import APPLICATION_ID
-from fanout.storage.sqlite.session import as_operation
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
@@ -60,7 +56,7 @@ class SqliteStorage(SqlStorage):
         self.location = location
         self._context = context
         self._offload = offload()
-        super().__init__(SqliteDriver(self._offload, context), as_operation(registration.register))
+        super().__init__(SqliteDriver(self._offload, context))
         self._database: Database | None = None
 
     async def __aenter__(self) -> Self:
@@ -88,16 +84,6 @@ class SqliteStorage(SqlStorage):
         return operation.result
 
     # -- directory
-
-    async def register(self, registrations: Sequence[Registration], now: float) -> list[Endpoint]:
-        """See `Storage`."""
-        found: list[Endpoint] = await self._write(registration.register, registrations, now)
-        return found
-
-    async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
-        """See `Storage`."""
-        ids: list[int] = await self._write(registration.intern, app, binding, addresses, now)
-        return ids
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`. Afterwards neither the file nor its log has a byte of it: raises `StorageUnavailable` while another program keeps the log."""
