@@ -31,7 +31,7 @@ from benchmarks.rig import Meter, Process, Sample, broadcast, child, enter, gate
 from benchmarks.row import Row
 from fanout import bootstrap
 from fanout.engine import Engine
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 
 __all__ = ["run"]
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fanout.config import ConfigState
-from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
 from fanout.core.records import Settlement
-from fanout.core.states import DOUBT, DeliveryState, Waiting
+from fanout.core.states import DOUBT, DeliveryState
 
 if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
-    from fanout.engine.engine import Engine
     from fanout.engine.lease import Lease
+    from fanout.engine.ports import Binding
 
-__all__ = ["BindingView", "Counters", "EngineView", "Histogram", "Reasons", "Tally", "observe"]
+__all__ = ["BindingView", "Counters", "EngineView", "Histogram", "Reasons", "Tally", "due_at"]
 
 _REASONS = 48
 _REASON = re.compile(r"(?=.{1,64}$)[A-Za-z][A-Za-z0-9_.:/()'-]{0,31}(?: [A-Za-z0-9_.:/()'-]{1,32}){0,7}")
@@ -138,17 +136,17 @@ class Tally:
         for app, count in unexpanded.items():
             self.unexpanded[app] = self.unexpanded.get(app, 0) + count
 
-    def settled(self, work: BindingState, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
+    def settled(self, work: Binding, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
         """One settlement was stored, or refused as stale."""
         counters = self.of(work.app, work.binding)
         if stale:
             counters.stale += not lease.lost
             return
-        size, due_at = lease.prepared.message.size, _due_at(work, lease)
-        counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due_at, now=work.clock.now())
+        size, due = lease.prepared.message.size, due_at(work, lease)
+        counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due, now=work.clock.now())
 
 
-def _due_at(work: BindingState, lease: Lease) -> float:
+def due_at(work: Binding, lease: Lease) -> float:
     """When the lease's notification was due, in UNIX seconds: its expiry counts from there."""
     return lease.prepared.expires_at - (lease.prepared.notification.ttl or work.policy.zero_ttl_grace)
 
@@ -197,71 +195,3 @@ class EngineView:
     trouble: str
     trouble_seconds: float
     config: ConfigState
-
-
-def observe(engine: Engine) -> EngineView:
-    """How the engine stands at this moment. Asks no storage and no gateway; as many steps as there are groups and leases."""
-    settler = engine._settler
-    now = engine._clock.now()
-    return EngineView(
-        now=now,
-        apps=engine.apps,
-        bindings=[_binding(work, settler.tally, now) for work in settler.works],
-        accepted=settler.tally.accepted,
-        unexpanded=settler.tally.unexpanded,
-        commits=settler.tally.commits,
-        stuck=settler.stuck,
-        trouble=engine.trouble.kind,
-        trouble_seconds=engine.trouble.seconds,
-        config=engine.configuration,
-    )
-
-
-def _binding(work: BindingState, tally: Tally, now: float) -> BindingView:
-    groups = list(work.groups.values())
-    topics = work.gates.topics.values()
-    oldest = [0.0] * len(LANES)
-    for lease in work.leases.values():
-        if lease.left:
-            lane = lease.chunk.lane
-            oldest[lane] = max(oldest[lane], now - _due_at(work, lease))
-    return BindingView(
-        app=work.app,
-        binding=work.binding,
-        gate=work.gate.state.value,
-        group_gates=_states(group.gate for group in groups),
-        topic_gates=_states(topics),
-        breakers=sum(map(_broken, [work.gate, *topics, *(group.gate for group in groups)])),
-        paused=work.paused,
-        queued=[work.queued(lane) for lane in range(len(LANES))],
-        oldest=oldest,
-        under_way=sum(group.active for group in groups),
-        limit=sum(group.limit for group in groups),
-        capacity=sum(work.transport.capacity(group.name) for group in groups),
-        budget=work.senders.budget.tokens,
-        leases=len(work.leases),
-        faults=work.faults,
-        counters=tally.of(work.app, work.binding),
-        connections=_connections(work),
-    )
-
-
-def _states(gates: Iterable[Gate]) -> Mapping[str, int]:
-    counts = dict.fromkeys([state.value for state in GateState], 0)
-    for gate in gates:
-        counts[gate.state.value] += 1
-    return counts
-
-
-def _broken(gate: Gate) -> bool:
-    return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
-
-
-def _connections(work: BindingState) -> Mapping[str, float] | None:
-    """The transport's figures of its connections, if it gives any (`fanout.plugin.Transport`)."""
-    stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
-    try:
-        return stats() if stats is not None else None
-    except Exception as error:
-        work.fault(f"{type(error).__name__} escaped from stats.", error)
-        return None

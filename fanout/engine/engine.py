@@ -96,18 +96,25 @@ class Engine(Operations):
         self._fault: BaseException | None = None
         self.trouble = trouble = Trouble(clock, rng)
         """The refusal of storage at present (`problem` is empty while it refuses nothing)."""
+        self._works: list[BindingState] = []
         self._settler = Settler(
-            storage, clock=clock, policy=self.policy, live=self._live, finished=self._waiters.done, trouble=trouble
+            storage,
+            self._works,
+            clock=clock,
+            policy=self.policy,
+            live=self._live,
+            finished=self._waiters.done,
+            trouble=trouble,
         )
         self._dispatchers: list[Dispatcher] = []
         self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
         retire = 2 * self.policy.request_timeout
         self.watcher = renewer.watcher if renewer is not None else None  # owners of parts register there
         self._renewal = Renewal(
-            storage, transports, self._settler.works, renewer, self.worker, clock=clock, retire=retire, trouble=trouble
+            storage, transports, self._works, renewer, self.worker, clock=clock, retire=retire, trouble=trouble
         )
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
-        link, works, watch = link or FleetLink(storage, clock), self._settler.works, self._settler.watch
+        link, works, watch = link or FleetLink(storage, clock), self._works, self._settler.watch
         self._membership = Membership(
             storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble, watch=watch
         )
@@ -189,7 +196,7 @@ class Engine(Operations):
             work.gates.siblings = siblings[app]
             extend, member = self._upkeep.extend, self._membership
             dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, member=member)
-            self._settler.works.append(work)
+            self._works.append(work)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())
 
@@ -228,11 +235,11 @@ class Engine(Operations):
                     # A round that is under way may just be leasing: what it leases must be given back, not left to run out.
                     for dispatcher in self._dispatchers:
                         await dispatcher.ended.wait()
-                for work in self._settler.works:
+                for work in self._works:
                     work.surrender()
-                while self._fault is None and any(work.under_way for work in self._settler.works):
+                while self._fault is None and any(work.under_way for work in self._works):
                     await self._settler.idle.wait(0.05)
-                    for work in self._settler.works:
+                    for work in self._works:
                         work.surrender()
         finally:
             self._tasks.cancel_scope.cancel()
@@ -241,9 +248,9 @@ class Engine(Operations):
                 EngineClosed("The engine was closed before the notification finished; it goes on elsewhere.")
             )
             with anyio.move_on_after(self._drain_timeout, shield=True):
-                for work in self._settler.works:
+                for work in self._works:
                     work.end()
-                if self._fault is None and self._settler.works:
+                if self._fault is None and self._works:
                     await self._settler.settle()
                     await self._upkeep.tell_gates()
                     await self._membership.leave()

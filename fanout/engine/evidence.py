@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 from fanout.core.outcome import Outcome, Scope
 from fanout.core.records import EndpointRow
@@ -16,9 +15,7 @@ from fanout.core.standing import Standing
 from fanout.core.witness import Loners, Witness
 from fanout.engine.group import Group
 from fanout.engine.lease import Lease
-
-if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
+from fanout.engine.ports import Binding
 
 __all__ = ["Evidence", "short_hash"]
 
@@ -33,7 +30,7 @@ def short_hash(address: str) -> str:
 class Evidence:
     """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
 
-    def __init__(self, work: BindingState, rng: random.Random) -> None:
+    def __init__(self, work: Binding, rng: random.Random) -> None:
         self._work = work
         self._rng = rng
         self.standing = Standing()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from fanout.core.gate import Gate
 from fanout.core.outcome import Scope
@@ -18,10 +17,8 @@ from fanout.core.witness import FAULT, Witness
 from fanout.engine.group import Group
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.live import Live
+from fanout.engine.ports import Binding
 from fanout.engine.signal import Signal
-
-if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Gates"]
 
@@ -45,7 +42,7 @@ _LOOKED_AT = 86_400.0
 class Gates:
     """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota, credential, app)."""
 
-    def __init__(self, work: BindingState, rng: random.Random, live: Live, news: Signal) -> None:
+    def __init__(self, work: Binding, rng: random.Random, live: Live, news: Signal) -> None:
         self._work = work
         self._rng = rng
         self._live = live

@@ -13,6 +13,7 @@ from fanout.core.policy import Policy
 from fanout.core.records import Event, GateNote, Status, Step
 from fanout.engine import listing
 from fanout.engine.acting import audit
+from fanout.engine.binding_state import BindingState
 from fanout.engine.diagnose import diagnose
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.exporting import erase, export
@@ -48,6 +49,7 @@ class Operations:
     _upkeep: Upkeep
     _live: Live
     _dispatchers: list[Dispatcher]
+    _works: list[BindingState]
 
     def ensure_open(self) -> None:
         """Raise where a call can do nothing now."""
@@ -299,7 +301,7 @@ class Operations:
             The deliveries that are left because an operator has to mend a credential or to lift a pause; empty
             otherwise.
         """
-        return await drain(self.storage, self._settler.works, self.ensure_open, poll, self.trouble)
+        return await drain(self.storage, self._works, self.ensure_open, poll, self.trouble)
 
     async def check(self) -> dict[str, Diagnosis]:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""

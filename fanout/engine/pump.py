@@ -17,9 +17,9 @@ from fanout.core.gate import GateState
 from fanout.core.outcome import ACCEPTED, Deferred, Outcome
 from fanout.core.run import Run
 from fanout.engine.group import Group, GroupRun
+from fanout.engine.ports import Binding
 
 if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
     from fanout.engine.sender import Senders
 
 __all__ = ["Pump"]
@@ -32,7 +32,7 @@ _TURN = 128
 class Pump:
     """The runs of one binding."""
 
-    def __init__(self, work: BindingState, senders: Senders) -> None:
+    def __init__(self, work: Binding, senders: Senders) -> None:
         self._work = work
         self._senders = senders
         self._context = Context()

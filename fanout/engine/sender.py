@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from fanout.core.budget import RetryBudget
 from fanout.core.gate import Gate, GateState
@@ -24,9 +23,7 @@ from fanout.core.witness import FAULT
 from fanout.engine.evidence import Evidence
 from fanout.engine.group import Group
 from fanout.engine.lease import Lease
-
-if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
+from fanout.engine.ports import Binding
 
 __all__ = ["Senders"]
 
@@ -42,7 +39,7 @@ _BUDGET_PAUSE = 5.0
 class Senders:
     """The senders of one binding."""
 
-    def __init__(self, work: BindingState, gate: Gate, rng: random.Random) -> None:
+    def __init__(self, work: Binding, gate: Gate, rng: random.Random) -> None:
         self._work = work
         self._gate = gate
         self._rng = rng

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -18,13 +17,11 @@ from fanout.engine.counters import Tally
 from fanout.engine.lease import Lease
 from fanout.engine.live import Live, SettledDelivery
 from fanout.engine.patience import Trouble
+from fanout.engine.ports import Binding
 from fanout.engine.signal import Signal
 from fanout.engine.watch import ClockWatch
 from fanout.errors import StorageFull, StorageUnavailable, UsageError
 from fanout.plugin import Clock, Storage
-
-if TYPE_CHECKING:
-    from fanout.engine.binding_state import BindingState
 
 __all__ = ["Settler"]
 
@@ -59,6 +56,7 @@ class Settler:
     def __init__(
         self,
         storage: Storage,
+        works: Sequence[Binding],
         *,
         clock: Clock,
         policy: Policy,
@@ -75,7 +73,7 @@ class Settler:
         self._answered = Signal()
         self.trouble = trouble
         self._patience = trouble.patience()
-        self.works: list[BindingState] = []
+        self.works = works
         self.watch = ClockWatch(clock)
         self.watch.heard.append(self._set_back)
         self.tally = Tally()
@@ -85,7 +83,7 @@ class Settler:
         self.idle = Signal()
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
-        self.suspect: tuple[BindingState, Lease] | None = None
+        self.suspect: tuple[Binding, Lease] | None = None
         """The suspected chunk of a single delivery that is under way. One in a process at a time: a crash counts against whatever is marked
         alone, and so would condemn the innocent beside the guilty."""
 
@@ -123,7 +121,7 @@ class Settler:
 
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""
-        taken: list[tuple[BindingState, Lease, Settlement]] = []
+        taken: list[tuple[Binding, Lease, Settlement]] = []
         self.watch.look()
         now = self._clock.now()
         for work in self.works:
@@ -243,7 +241,7 @@ class Settler:
         for work in self.works:
             work.set_back(seconds)
 
-    def _conclude(self, work: BindingState, lease: Lease, settlement: Settlement, settled: Settled) -> None:
+    def _conclude(self, work: Binding, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()
         self.tally.settled(work, lease, settlement, stale=settled.stale)
         if settled.stale:
@@ -275,7 +273,7 @@ def _become(settlement: Settlement, other: Settlement) -> None:
 
 
 def _deliveries(
-    taken: Sequence[tuple[BindingState, Lease, Settlement]], results: Sequence[Settled]
+    taken: Sequence[tuple[Binding, Lease, Settlement]], results: Sequence[Settled]
 ) -> list[SettledDelivery]:
     return [
         SettledDelivery(lease.chunk.notification, work.app, work.binding, lease.chunk.ids[position], state, reason)

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from fanout.core.fleet import outlived
 from fanout.engine import Engine
-from fanout.engine.counters import Histogram, observe
+from fanout.engine.counters import Histogram
+from fanout.engine.observing import observe
 from fanout.errors import FanoutError
 from fanout.metrics.families import Stored, families
 from fanout.metrics.text import CONTENT_TYPE, page

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import fanout
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 from fanout.metrics.families import families
 from fanout.testing import ScriptedTransport
 

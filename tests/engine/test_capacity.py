@@ -8,7 +8,7 @@ import pytest
 from rig import register, running
 
 from fanout import Notification
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 from fanout.testing.scripted import ScriptedTransport
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from rig import FAST, fresh_storage, register, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification, Repeat
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 from fanout.plugin import (
     ACCEPTED,
     Accepted,

@@ -13,7 +13,7 @@ from test_faults import Failing
 
 from fanout.core.model import Notification
 from fanout.engine import Engine, settler
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 from fanout.engine.patience import Trouble
 from fanout.errors import ContentRefused, StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.metrics.families import families

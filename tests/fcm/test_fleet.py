@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fanout
-from fanout.engine.counters import observe
+from fanout.engine.observing import observe
 from fanout_fcm.simulator import FcmSimulator
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,82 @@
+"""An engine as plain numbers, at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from fanout.core.gate import Gate, GateState
+from fanout.core.model import LANES
+from fanout.core.states import Waiting
+from fanout.engine.binding_state import BindingState
+from fanout.engine.counters import BindingView, EngineView, Tally, due_at
+from fanout.engine.engine import Engine
+
+__all__ = ["observe"]
+
+
+def observe(engine: Engine) -> EngineView:
+    """How the engine stands at this moment. Asks no storage and no gateway; as many steps as there are groups and leases."""
+    settler = engine._settler
+    now = engine._clock.now()
+    return EngineView(
+        now=now,
+        apps=engine.apps,
+        bindings=[_binding(work, settler.tally, now) for work in engine._works],
+        accepted=settler.tally.accepted,
+        unexpanded=settler.tally.unexpanded,
+        commits=settler.tally.commits,
+        stuck=settler.stuck,
+        trouble=engine.trouble.kind,
+        trouble_seconds=engine.trouble.seconds,
+        config=engine.configuration,
+    )
+
+
+def _binding(work: BindingState, tally: Tally, now: float) -> BindingView:
+    groups = list(work.groups.values())
+    topics = work.gates.topics.values()
+    oldest = [0.0] * len(LANES)
+    for lease in work.leases.values():
+        if lease.left:
+            lane = lease.chunk.lane
+            oldest[lane] = max(oldest[lane], now - due_at(work, lease))
+    return BindingView(
+        app=work.app,
+        binding=work.binding,
+        gate=work.gate.state.value,
+        group_gates=_states(group.gate for group in groups),
+        topic_gates=_states(topics),
+        breakers=sum(map(_broken, [work.gate, *topics, *(group.gate for group in groups)])),
+        paused=work.paused,
+        queued=[work.queued(lane) for lane in range(len(LANES))],
+        oldest=oldest,
+        under_way=sum(group.active for group in groups),
+        limit=sum(group.limit for group in groups),
+        capacity=sum(work.transport.capacity(group.name) for group in groups),
+        budget=work.senders.budget.tokens,
+        leases=len(work.leases),
+        faults=work.faults,
+        counters=tally.of(work.app, work.binding),
+        connections=_connections(work),
+    )
+
+
+def _states(gates: Iterable[Gate]) -> Mapping[str, int]:
+    counts = dict.fromkeys([state.value for state in GateState], 0)
+    for gate in gates:
+        counts[gate.state.value] += 1
+    return counts
+
+
+def _broken(gate: Gate) -> bool:
+    return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
+
+
+def _connections(work: BindingState) -> Mapping[str, float] | None:
+    """The transport's figures of its connections, if it gives any (`fanout.plugin.Transport`)."""
+    stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
+    try:
+        return stats() if stats is not None else None
+    except Exception as error:
+        work.fault(f"{type(error).__name__} escaped from stats.", error)
+        return None

@@ -1,0 +1,181 @@
+"""The parts of a binding at work, as its lower modules use one another: evidence, gates, senders, pump, settler, tally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from fanout.core.gate import Gate
+from fanout.core.outcome import Scope
+from fanout.core.policy import Policy
+from fanout.core.settlement import Park
+from fanout.core.standing import Standing
+from fanout.core.states import Waiting
+from fanout.core.witness import Witness
+from fanout.engine.group import Group
+from fanout.engine.lease import Lease, Prepared
+from fanout.engine.signal import Signal
+from fanout.plugin import Clock, Transport
+
+__all__ = ["Binding", "EvidencePort", "GatesPort", "PumpPort", "SendersPort", "SettlerPort"]
+
+
+class EvidencePort(Protocol):
+    """`Evidence`, for gates and the settler."""
+
+    standing: Standing
+    unread: list[Lease]
+
+    def read(self, *, settled: bool = False) -> None:
+        """Learn from the acceptances since the last call."""
+
+
+class SendersPort(Protocol):
+    """`Senders`, for gates and the settler."""
+
+    @property
+    def evidence(self) -> EvidencePort:
+        """The proofs in the binding's answers."""
+        ...
+
+
+class GatesPort(Protocol):
+    """`Gates`, for evidence and senders."""
+
+    uncertain: Gate
+
+    @property
+    def narrow(self) -> bool:
+        """Whether anything narrower than a group is closed."""
+        ...
+
+    def parked_alone(self, name: str, park: Park, now: float, until: float) -> None:
+        """An endpoint waits for its own word."""
+
+    def loners_asked(self, now: float) -> None:
+        """Endpoints that waited by themselves may be asked at once."""
+
+    def heard(self, endpoint: int) -> bool:
+        """Whether a closed gate has this endpoint's word."""
+        ...
+
+    def blamed(self) -> set[str]:
+        """Notifications that are held back alone."""
+        ...
+
+    def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate:
+        """The gate of that scope."""
+        ...
+
+    def around(self, group: Group, prepared: Prepared) -> Iterator[Gate]:
+        """The gates narrower than the group before this notification."""
+        ...
+
+    def shut(
+        self,
+        scope: Scope,
+        group: Group,
+        topic: str,
+        now: float,
+        reason: str,
+        after: float | None,
+        waiting: Waiting,
+        alarm: bool = False,
+    ) -> Gate:
+        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
+        ...
+
+    def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:
+        """A request failed, by the word of this witness."""
+
+    def succeeded(self, group: Group, prepared: Prepared, now: float) -> None:
+        """The gateway answered."""
+
+    def shut_uncertain(self, now: float, reason: str) -> None:
+        """Hold back endpoints that were never accepted."""
+
+    def removals_stopped(self, reason: str, now: float) -> None:
+        """Endpoints are no longer removed."""
+
+    def removals_resumed(self, now: float) -> None:
+        """Endpoints are removed again."""
+
+
+class SettlerPort(Protocol):
+    """`Settler`, for gates and senders."""
+
+    awake: bool
+
+    def wake(self) -> None:
+        """There is something to settle."""
+
+    def answered(self) -> None:
+        """A group has no answer to wait for."""
+
+
+class PumpPort(Protocol):
+    """`Pump`, for senders."""
+
+    def soon(self, group: Group) -> None:
+        """Start what the group may start, in a turn of the loop."""
+
+
+class Binding(Protocol):
+    """`BindingState`, for the modules that it is made of. Each says in its docstring there what it means."""
+
+    app: str
+    binding: str
+    transport: Transport
+    send: Callable[..., Any]
+    start: Callable[..., Iterable[int]] | None
+    clock: Clock
+    policy: Policy
+    wary: bool
+    signal: Signal
+    groups: dict[str, Group]
+    changed: dict[Group, None]
+    leases: dict[int, Lease]
+    parts: list[Lease]
+    gate: Gate
+
+    @property
+    def gates(self) -> GatesPort: ...
+
+    @property
+    def senders(self) -> SendersPort: ...
+
+    @property
+    def settler(self) -> SettlerPort: ...
+
+    @property
+    def pump(self) -> PumpPort: ...
+
+    def adjust(self, group: Group) -> None: ...
+
+    def wake(self, group: Group) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+    def fault(self, text: str, error: Exception | None = None) -> None: ...
+
+    def send_handed(self, group: Group) -> None: ...
+
+    def let_go(self) -> None: ...
+
+    def hold(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def set_back(self, seconds: float) -> None: ...
+
+    def hold_endpoint(self, endpoint: int, until: float) -> None: ...
+
+    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str) -> None: ...
+
+    def held_until(self, endpoint: int, now: float) -> float: ...
+
+    def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None: ...
+
+    def proven(self, group: Group, lease: Lease, position: int, now: float) -> None: ...
