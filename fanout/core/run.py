@@ -9,7 +9,7 @@ from fanout.core.ids import DeliveryIds
 from fanout.core.outcome import Outcome
 from fanout.core.records import EndpointRow
 
-__all__ = ["MOST", "Run"]
+__all__ = ["MOST", "Part", "Run"]
 
 MOST = 32
 """Deliveries of a run, at most."""
@@ -99,7 +99,7 @@ class Run:
 
     def part(self, indices: Sequence[int]) -> Run:
         """A run of these alone, whose answers are answers to this one: for a transport that hands the work to another."""
-        return _Part(self, indices)
+        return Part(self, indices)
 
     # -- what came of it
 
@@ -162,8 +162,8 @@ class Run:
         self._taken(self, accepted, others)
 
 
-class _Part(Run):
-    """Some deliveries of another run."""
+class Part(Run):
+    """Some deliveries of another run, whose answers are answers to that."""
 
     __slots__ = ("_indices", "_whole")
 

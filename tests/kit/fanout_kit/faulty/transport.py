@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
-from fanout.plugin import Context, Delivery, Message, Outcome, Transport, TransportPlugin
+from fanout.core.run import Part
+from fanout.plugin import Context, Delivery, Message, Outcome, Run, Transport, TransportPlugin
 from fanout.registry import Registry
 from fanout_kit.faulty.failpoints import armed, kill, poison, reached
 
@@ -38,7 +41,29 @@ class FaultyTransport:
         return outcome
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        found = getattr(self.inner, name)
+        return partial(self._start, found) if name == "start" and found is not None else found
+
+    def _start(self, start: Callable[[Run], Sequence[int]], run: Run) -> Sequence[int]:
+        """See `Transport`: a run passes the failpoints of each of its deliveries."""
+        for address in run.addresses:
+            reached("send.before")
+            if self._poison and address == self._poison:
+                kill()
+        if armed("send.unanswered"):
+            asyncio.get_running_loop().call_soon(_later, 2)
+        return start(_FaultyRun(run, range(len(run))))
+
+
+class _FaultyRun(Part):
+    def accept(self, indices: Sequence[int]) -> None:
+        for _ in indices:
+            reached("send.after")
+        super().accept(indices)
+
+    def answer(self, index: int, outcome: Outcome | None) -> None:
+        reached("send.after")
+        super().answer(index, outcome)
 
 
 def _later(turns: int) -> None:

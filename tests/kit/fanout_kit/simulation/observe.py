@@ -5,10 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from fanout.plugin import Address, Delivery, Diagnosis, EndpointFilter, Message, Notification, Outcome, Transport
+from fanout.core.run import Part
+from fanout.plugin import (
+    ACCEPTED,
+    Address,
+    Delivery,
+    Diagnosis,
+    EndpointFilter,
+    Message,
+    Notification,
+    Outcome,
+    Run,
+    Transport,
+)
 from fanout_kit.simulation.history import Attempt, History
 from fanout_kit.simulation.trace import shown
 
@@ -101,7 +114,8 @@ class ObservedTransport:
         self._prepared: dict[int, tuple[Message, str]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        found = getattr(self._inner, name)
+        return partial(self._start, found) if name == "start" and found is not None else found
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -121,7 +135,25 @@ class ObservedTransport:
     def capacity(self, group: str) -> int:
         return self._inner.capacity(group)
 
+    def _start(self, start: Callable[[Run], Sequence[int]], run: Run) -> Sequence[int]:
+        attempts = [self._begun(run.message, run.delivery(index)) for index in range(len(run))]
+        left = start(_ObservedRun(run, self, attempts))
+        waiting = {id(attempts[index]) for index in left}  # they have not begun: that is for `send`
+        self._history.attempts[:] = [each for each in self._history.attempts if id(each) not in waiting]
+        return left
+
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        attempt = self._begun(message, delivery)
+        try:
+            attempt.outcome = outcome = await self._inner.send(message, delivery)
+        except BaseException as error:
+            attempt.raised = type(error).__name__
+            raise
+        finally:
+            self.ended(attempt)
+        return outcome
+
+    def _begun(self, message: Message, delivery: Delivery) -> Attempt:
         world, history = self._node.world, self._history
         attempt = Attempt(
             node=self._node.name,
@@ -140,19 +172,40 @@ class ObservedTransport:
         )
         history.attempts.append(attempt)
         world.say(self._node.name, "send", f"{attempt.delivery} #{attempt.attempt} ttl {attempt.ttl} {attempt.address}")
-        try:
-            attempt.outcome = outcome = await self._inner.send(message, delivery)
-        except BaseException as error:
-            attempt.raised = type(error).__name__
-            raise
-        finally:
-            if not self._node.dead:
-                attempt.ended, attempt.ended_wall, attempt.last_line = world.time, world.wall, len(world.trace)
-                world.say(self._node.name, "outcome", f"{attempt.delivery} {attempt.raised or attempt.outcome!r}")
-        return outcome
+        return attempt
+
+    def ended(self, attempt: Attempt) -> None:
+        """The attempt has its outcome."""
+        if not self._node.dead:
+            world = self._node.world
+            attempt.ended, attempt.ended_wall, attempt.last_line = world.time, world.wall, len(world.trace)
+            world.say(self._node.name, "outcome", f"{attempt.delivery} {attempt.raised or attempt.outcome!r}")
 
     async def check(self) -> Diagnosis:
         return await self._inner.check()
+
+
+class _ObservedRun(Part):
+    """A run, and a record of its answers."""
+
+    def __init__(self, run: Run, observer: ObservedTransport, attempts: Sequence[Attempt]) -> None:
+        super().__init__(run, range(len(run)))
+        self._observer = observer
+        self._attempts = attempts
+
+    def accept(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            self._note(index, ACCEPTED)
+        super().accept(indices)
+
+    def answer(self, index: int, outcome: Outcome | None) -> None:
+        self._note(index, outcome)
+        super().answer(index, outcome)
+
+    def _note(self, index: int, outcome: Outcome | None) -> None:
+        if not self.over(index):
+            self._attempts[index].outcome = outcome
+            self._observer.ended(self._attempts[index])
 
 
 class Hook:
