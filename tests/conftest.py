@@ -63,10 +63,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
-# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files, and processes that a test
-# starts, make each file by the steps.
-_STORAGE = Path(__file__).parent / "storage"
-_COPIED_THERE = (
+# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files and of disks that fail, and
+# processes that a test starts, make each file by the steps.
+_ROOT = Path(__file__).parent
+_BY_STEPS = {"faults", "lifecycle", "simulation", "soak", "testing"}
+_COPIED_IN_STORAGE = (
     "test_sqlite",
     "test_books",
     "test_sealed",
@@ -108,8 +109,8 @@ def copied() -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture(autouse=True)
 def new_files(request: pytest.FixtureRequest, copied: Callable[[Path], None]) -> None:
-    name = request.path.name
-    by_steps = name == _OLD if request.path.parent != _STORAGE else not name.startswith(_COPIED_THERE)
+    folder, name = request.path.relative_to(_ROOT).parts[0], request.path.name
+    by_steps = folder in _BY_STEPS or name == _OLD or (folder == "storage" and not name.startswith(_COPIED_IN_STORAGE))
     opening._make = _made_by_steps if by_steps else copied
 
 
