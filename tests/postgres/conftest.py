@@ -14,13 +14,13 @@ import pytest
 from fanout.plugin import StorageContext
 from fanout.storage.postgres.migrating import migrate
 from fanout.storage.postgres.pool import Pool
-from fanout.storage.postgres.probe import families
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.storage.postgres.url import parse
 from fanout.testing.storage import Maker
 from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 from tests.faults.conftest import nursery
 from tests.postgres.books import unbalanced
+from tests.postgres.probe import families
 
 __all__ = ["nursery"]
 
@@ -134,7 +134,7 @@ _seen: set[str] = set()
 
 @pytest.fixture(scope="session", autouse=True)
 def recorded() -> Iterator[None]:
-    """With FANOUT_STATEMENTS=FILE: what these tests run is added there (`fanout.storage.postgres.probe`). Begin without the file to have no old ones."""
+    """With FANOUT_STATEMENTS=FILE: what these tests run is added there (`tests.postgres.probe`). Begin without the file to have no old ones."""
     target = os.environ.get("FANOUT_STATEMENTS")
     if not target:
         yield

@@ -19,17 +19,17 @@ from fanout.storage.postgres.audience import _OF_USERS
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.greeting import SETTINGS
 from fanout.storage.postgres.migrating import migrate
-from fanout.storage.postgres.probe import main, probe, statements
 from fanout.storage.postgres.url import parse
 from fanout.storage.sql.endpoints import leaving
 from fanout_kit.postgres import PostgresServer
+from tests.postgres.probe import main, probe, statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
 SOURCE = re.compile(r"\b(FROM|JOIN|USING) unnest\(")
 RECORD = (
     "a statement is new: fence it (see fanout/storage/postgres/db.py), and list it by a run of the tests that use it, with "
-    "FANOUT_STATEMENTS=fanout/storage/postgres/statements.txt"
+    "FANOUT_STATEMENTS=tests/postgres/statements.txt"
 )
 ROWS = 300
 FILL = f"""

@@ -1,6 +1,6 @@
 """Which statements of this storage a server understands, one by one: for a PostgreSQL that is not the ordinary one.
 
-    python -m fanout.storage.postgres.probe postgresql://user@host/database
+    PYTHONPATH=tests/kit python -m tests.postgres.probe postgresql://user@host/database
 
 It makes a schema of its own there, with the tables, runs every statement in a transaction that is rolled back, drops the schema, and names
 what failed. `statements.txt` lists the statements: what a run of the storage's own tests sends (FANOUT_STATEMENTS in tests/postgres/conftest.py),
@@ -71,7 +71,7 @@ def families(seen: Iterable[str]) -> list[str]:
 
 def statements() -> list[str]:
     """The statements that the storage sends to a database with its tables."""
-    return (files("fanout.storage.postgres") / _LIST).read_text(encoding="utf-8").splitlines()
+    return (files("tests.postgres") / _LIST).read_text(encoding="utf-8").splitlines()
 
 
 def _tables() -> Iterator[str]:
@@ -152,7 +152,7 @@ async def _rolled_back(connection: Connection, statement: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exits with 0 where nothing failed, 1 where something did, 2 where the server cannot be asked."""
     parser = argparse.ArgumentParser(
-        prog="python -m fanout.storage.postgres.probe",
+        prog="python -m tests.postgres.probe",
         description="Runs every statement of the PostgreSQL storage in a schema of its own, and names those that the server refuses.",
     )
     parser.add_argument("url", help="postgresql://user@host/database, with the right to make a schema")
