@@ -88,7 +88,7 @@ class Run:
     def ids(self) -> list[bytes]:
         """The delivery ids in ASCII, by index."""
         made, endpoints = self._ids, [row[0] for row in self.rows]
-        if isinstance(made, DeliveryIds):
+        if isinstance(made, DeliveryIds) and len(endpoints) > 1:
             return made.many(endpoints)
         return [made(endpoint).encode() for endpoint in endpoints]
 

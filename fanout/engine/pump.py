@@ -85,7 +85,8 @@ class Pump:
         start = self._work.start
         assert start is not None
         try:
-            left = run.give_up(start(run))
+            indices = start(run)
+            left = run.give_up(indices) if indices != () else []
         except Exception as error:
             left = []
             outcome = self._senders.fault(error, "start")

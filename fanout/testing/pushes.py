@@ -245,7 +245,13 @@ class Pushes(Sequence[Push]):
 
 
 def _engine_is_open() -> bool:
-    return any(each._open for each in gc.get_referrers(Engine) if isinstance(each, Engine))
+    return any(_open(each) for each in gc.get_referrers(Engine) if isinstance(each, Engine))
+
+
+def _open(engine: Engine) -> bool:
+    """Whether it can still send: one that was left open by a loop that has been closed can do nothing."""
+    loop = engine._door.loop
+    return engine._open and loop is not None and not loop.is_closed()
 
 
 class _Collected(Message):

@@ -101,7 +101,7 @@ async def test_a_stalled_worker_is_fenced(databases: Databases) -> None:
         (taken,) = await lease_all(quick, T0 + 30, worker="quick")
         assert taken.id == stalled.id
         assert taken.epoch > stalled.epoch
-        assert await slow.extend([(stalled.id, stalled.epoch)], T0 + 60) == [stalled.id]
+        assert await slow.extend([(stalled.id, stalled.epoch, T0 + 60)]) == [stalled.id]
         assert (await slow.settle([done(stalled)], T0 + 31))[0].stale
         assert (await standing(quick, sub.id)).counts["accepted"] == 0
         assert not (await quick.settle([done(taken)], T0 + 31))[0].stale
@@ -293,7 +293,7 @@ async def test_leases_end_by_the_databases_clock(databases: Databases) -> None:
         (mine,) = await lease_all(one, right.now(), worker="w1", lease=60)
         assert mine.lease_until == right.now() + 60
         assert await lease_all(other, ahead.now(), worker="w2", lease=60) == []
-        assert await other.extend([(mine.id, mine.epoch)], ahead.now() - 1) == []
+        assert await other.extend([(mine.id, mine.epoch, ahead.now() - 1)]) == []
         (taken,) = await lease_all(other, ahead.now(), worker="w2", lease=60)
         assert taken.lease_until == ahead.now() + 60
         assert await lease_all(one, right.now(), worker="w1", lease=60) == []
