@@ -19,7 +19,7 @@ from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification
 from fanout.core.policy import Policy, Retention
 from fanout.core.records import Submission
-from fanout.engine import Engine
+from fanout.engine import Engine, membership
 from fanout.engine.engine import Role
 from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Scope, StorageContext, Unavailable
 from fanout.storage.postgres.store import PostgresStorage
@@ -146,12 +146,14 @@ async def test_a_gate_that_a_wrong_clock_closes_stays_for_as_long_as_it_says(mac
                     # Either may lease one, and the right one's senders are held: one of them comes to the wrong one.
                     receipts.append(await wrong.send(HI, "user:alice"))
                     await asyncio.sleep(0.01)
-            assert gates[0].until - right._clock.now() <= longest()
+            assert gates[0].until - right._clock.now() <= longest()  # as its worker has said it
             refuse = False
         right._settler.works[0].pause(False)
         for receipt in receipts:
             assert (await right.wait(receipt.id, 20)).counts["accepted"] == 1
-        assert right._settler.works[0].gate.until - right._clock.now() <= longest()
+        # One that follows leaves the first probe to the worker that closed it.
+        follows = membership._GRACE * right._membership._every
+        assert right._settler.works[0].gate.until - right._clock.now() <= longest() + follows
         assert refused < 10, "so that it is far below the eight hours"
 
 
