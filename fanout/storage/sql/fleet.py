@@ -55,22 +55,20 @@ class SqlFleet:
         return await self._driver.write(_offer, name, now, offer, spacing, quiet=True)
 
 
+_CHANGE = "UPDATE worker SET host = $2, pid = $3, version = $4, started_at = $5, bindings = $6, seen_at = $7, until = $8 WHERE id = $1"
+_ENTER = (
+    "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+    f"ON CONFLICT (id) {overwrite('host', 'pid', 'version', 'started_at', 'bindings', 'seen_at', 'until')}"
+)
+
+
 async def _beat(db: Db, worker: WorkerNote, now: float, until: float) -> bool:
-    known = await db.value(f"SELECT 1 FROM worker WHERE id = $1{db.hold()}", worker.id)
-    await db.run(
-        "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-        f"ON CONFLICT (id) {overwrite('host', 'pid', 'version', 'started_at', 'bindings', 'seen_at', 'until')}",
-        worker.id,
-        worker.host,
-        worker.pid,
-        worker.version,
-        worker.started_at,
-        list(worker.bindings),
-        now + db.skew,
-        until + db.skew,
-    )
+    about = (worker.id, worker.host, worker.pid, worker.version, worker.started_at, list(worker.bindings))
+    known = await db.run(_CHANGE, *about, now + db.skew, until + db.skew)
+    if not known:
+        await db.run(_ENTER, *about, now + db.skew, until + db.skew)
     await db.read_clock()
-    return known is not None
+    return bool(known)
 
 
 async def _forget(db: Db, workers: list[str]) -> None:
