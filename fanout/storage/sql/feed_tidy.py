@@ -6,12 +6,11 @@ from fanout.core.feed import user_digest
 from fanout.storage.sql.db import Db, overwrite
 from fanout.storage.sql.feed_posts import next_seq, write_tombstones
 
-__all__ = ["erase", "expirable", "expire", "prunable", "prune"]
+__all__ = ["PAST", "erase", "expire", "prunable", "prune"]
 
 
-async def expirable(db: Db, now: float) -> bool:
-    """Whether `expire` has something to do."""
-    return bool(await db.value("SELECT EXISTS (SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1)", now))
+PAST = "SELECT 1 FROM feed_item WHERE NOT deleted AND expires_at <= $1"
+"""Items whose time is over."""
 
 
 async def _alone(db: Db) -> None:

@@ -27,14 +27,14 @@ SELECT n.id FROM notification n WHERE n.finished_at IS NULL AND n.expires_at <= 
 
 async def expirable(db: Db, now: float) -> tuple[bool, bool]:
     """Whether `expire` has something to do, and whether the feed has."""
-    queue = await db.value(
+    queue, feed = await db.row(
         f"SELECT EXISTS ({_PAST}) OR EXISTS (SELECT 1 FROM endpoint "
-        "WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1)",
+        f"WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1), EXISTS ({feed_tidy.PAST})",
         now,
         now + db.skew,
         1,
     )
-    return bool(queue), await feed_tidy.expirable(db, now)
+    return bool(queue), bool(feed)
 
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
