@@ -33,6 +33,8 @@ __all__ = ["ATTEST", "Database", "Function"]
 Function = Callable[..., Awaitable[Any]]
 
 _log = logging.getLogger("fanout.postgres")
+_ABREAST = 4
+"""Reads of one statement that are under way at once: more only make the server change from one to another."""
 _LIMIT = 20.0
 """Seconds that a call may take as a whole, whatever the database does."""
 _UNHEARD = 0.1
@@ -84,6 +86,7 @@ class Database:
         self._carried = False
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
+        self._looks = asyncio.Semaphore(_ABREAST)
         self._bumped = 0
         self._named: dict[str, float] = {}
         """When names were looked at last (monotonic seconds), by the statement that does."""
@@ -217,7 +220,8 @@ class Database:
         return self._known.clock
 
     async def measure(self) -> None:
-        """Learn what time it is."""
+        """Learn what time it is, in the loop that the storage is opened in."""
+        self._looks = asyncio.Semaphore(_ABREAST)
         await self.look(Db.read_clock)
 
     # -- attempts
@@ -228,6 +232,9 @@ class Database:
         commit_state = CommitState(again)
         try:
             async with asyncio.timeout(_LIMIT):
+                if begin is None:
+                    async with self._looks:
+                        return await self._attempts(function, arguments, begin, commit, commit_state)
                 return await self._attempts(function, arguments, begin, commit, commit_state)
         except TimeoutError:
             if commit_state.committing or commit_state.again:
