@@ -62,6 +62,7 @@ class Renewal:
         """Bindings whose waiting deliveries are to be tried again."""
         self._lines: list[tuple[str, Audit]] = []
         """The lines for the audit log, each with its app."""
+        self._recording = False
         self._told = ConfigState()
         self._opened = False
         if renewer is not None:
@@ -90,13 +91,17 @@ class Renewal:
         while self._due:
             await retry_while_unavailable(partial(self._try_again, *self._due.pop()), self._trouble)
         self._note()
-        while self._lines:
-            app, line = self._lines.pop(0)
-            try:
-                await self._storage.record(app, line, self._clock.now())
-            except StorageUnavailable:  # at a later look: what the files say counts meanwhile
-                self._lines.insert(0, (app, line))
-                return
+        if self._recording:
+            return  # the lines go one by one, in their order, also where an operator's look comes in between
+        self._recording = True
+        try:
+            while self._lines:
+                await self._storage.record(*self._lines[0], self._clock.now())
+                del self._lines[0]
+        except StorageUnavailable:
+            pass  # at a later look: what the files say counts meanwhile
+        finally:
+            self._recording = False
 
     def _note(self) -> None:
         """The changes of the configuration since this was asked last: a line for each app."""

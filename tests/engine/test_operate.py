@@ -235,6 +235,33 @@ def changeable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Changeable:
     return Changeable(tmp_path)
 
 
+async def test_lines_of_the_audit_log_go_in_their_order_although_an_operator_looks_meanwhile(
+    changeable: Changeable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two looks at once: the second finds the first at a line that is slow to be stored."""
+    async with changeable.running() as (engine, _):
+        told: list[str] = []
+        slow = asyncio.Event()
+
+        async def record(app: str, line: Any, now: float) -> None:
+            if line.kind == "audit.binding.changed":
+                await slow.wait()
+            told.append(line.kind)
+
+        monkeypatch.setattr(engine.storage, "record", record)
+        renewal = engine._renewal
+        renewal._lines += [("default", renewal._line(kind)) for kind in ("binding.changed", "config.taken")]
+        first = asyncio.create_task(renewal._try_all_again())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(renewal._try_all_again())
+        await second
+        slow.set()
+        await first
+        while renewal._lines:
+            await asyncio.sleep(0.001)
+    assert told == ["audit.binding.changed", "audit.config.taken"]
+
+
 @pytest.mark.parametrize("topic", ["old", "new"])
 async def test_a_replaced_credential_is_taken_into_use_without_loss(changeable: Changeable, topic: str) -> None:
     """What was encoded for the old settings is encoded anew, whether it waited in storage, in a cache or in hand."""
