@@ -260,11 +260,16 @@ class Settlement:
             self.release = replace(self.release, due_at=self.release.due_at - seconds)
 
 
-class Settled(NamedTuple):
-    """The result of one settlement: refused as stale, or stored; and the notification that it finished, if any."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The result of one settlement: refused as stale, or stored; and the notification that it finished, if any.
+
+    `status` is what `status` answers for that notification from then on, where storage has it at hand.
+    """
 
     stale: bool
     finished: str = ""
+    status: Status | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

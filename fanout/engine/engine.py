@@ -431,6 +431,10 @@ class Engine(Operations):
         expected = self._put_notifier.expect(app, requests, now)
         puts = await self.storage.put(submissions, now)
         raise_refused(requests, puts)
+        if self._works:
+            self._waiters.accepted(
+                put.id for put in puts if put.total != 0 and put.id and not (put.replayed or put.joined)
+            )
         self._put_notifier.announce(app, requests, puts, now, expected)
         return puts
 

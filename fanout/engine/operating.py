@@ -106,15 +106,21 @@ class Operations:
             NotFound: As `status`.
         """
         self.ensure_open()
-        future = self._waiters.add(given.text("id", id))
+        if (status := self._waiters.final(given.text("id", id))) is not None:
+            return status
+        future = self._waiters.add(id)
         self._upkeep.awaited()
         try:
-            status = await self._status(id)
-            if status.finished_at is not None:
+            new = self._waiters.is_new(id)
+            if not new and (status := await self._status(id)).finished_at is not None:
                 return status
-            async with asyncio.timeout(timeout):
-                await future
-            return await self._status(id)
+            try:
+                async with asyncio.timeout(timeout):
+                    status = await future
+            except TimeoutError:
+                if not new or (status := await self._status(id)).finished_at is None:
+                    raise
+            return await self._status(id) if status is None else status
         finally:
             self._waiters.drop(id, future)
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 import anyio
 
 from fanout.core.policy import Policy
-from fanout.core.records import EndpointGone, Settled, Settlement
+from fanout.core.records import EndpointGone, Settled, Settlement, Status
 from fanout.core.refusal import UNSTORABLE, condemned, halves, joined
 from fanout.core.states import DOUBT
 from fanout.engine.counters import Tally
@@ -61,7 +61,7 @@ class Settler:
         clock: Clock,
         policy: Policy,
         live: Live,
-        finished: Callable[[str], None],
+        finished: Callable[[str, Status | None], None],
         trouble: Trouble,
     ) -> None:
         self._storage = storage
@@ -262,7 +262,7 @@ class Settler:
             kind = "endpoint.gone" if isinstance(change, EndpointGone) else "endpoint.moved"
             self._live.emit(kind, now, endpoint=change.endpoint, **data)
         if settled.finished:
-            self._finished(settled.finished)
+            self._finished(settled.finished, settled.status)
             self._live.emit("finished", now, **(data | {"notification": settled.finished}))
 
 

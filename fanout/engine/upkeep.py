@@ -154,6 +154,7 @@ class Upkeep:
         )
         self._seen = self._others = -1
         self._nudges.clear()
+        self._waiters.forget()
         self._lapse()
         for work in self._works:
             work.forget()
@@ -170,6 +171,8 @@ class Upkeep:
             self._incarnation = incarnation
             self._forget()
         if changes == self._seen:
+            if self._waiters.unasked:
+                await self._waiters.check(self._storage)
             return
         self._seen = changes
         await self._waiters.check(self._storage)

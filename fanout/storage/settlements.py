@@ -83,10 +83,10 @@ class Settling:
             (chunk.notification, chunk.binding, row.waiting) for chunk, _, rows in self.retries for row in rows
         )
 
-    def finished(self, notifications: Mapping[int, str]) -> list[Settled]:
-        """The answers, given which notifications (number to id) have finished with that."""
-        for notification, uuid in notifications.items():
-            self.answers[self._last[notification]] = Settled(False, uuid)
+    def finished(self, notifications: Mapping[int, Settled]) -> list[Settled]:
+        """The answers, given those to the settlements that finished notifications, by number."""
+        for notification, answer in notifications.items():
+            self.answers[self._last[notification]] = answer
         return self.answers
 
 

@@ -167,6 +167,7 @@ async def finishing_is_told_once(kit: Kit) -> None:
         ends = await storage.settle([done(two, "rejected", "BadTopic")], T0 + 2)
         law(ends == [Settled(False, sub.id)], f"the last settlement finishes it: {ends}")
         status = await standing(storage, sub.id)
+        law(ends[0].status in (None, status), f"a status that comes with that answer is the one that is read: {ends}")
         law((status.state, status.finished_at, status.attempts) == ("done", T0 + 2, 4), f"it is done: {status}")
         law(dict(status.reasons["rejected"]) == {"BadTopic": 2}, "reasons are counted")
         (event,) = await storage.events()

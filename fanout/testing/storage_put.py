@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.model import Target
 from fanout.core.policy import Retention
-from fanout.core.records import Put, Release, Settlement
+from fanout.core.records import Put, Release, Settled, Settlement
 from fanout.core.states import Waiting
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
@@ -260,7 +260,7 @@ async def superseding(kit: Kit) -> None:
         law(await storage.stopped([first.id, second.id]) == {first.id: "superseded"}, "the worker can see it")
         half = Settlement(held.id, held.epoch, results={("accepted", ""): [0, 1]}, attempts=2)
         half.release = Release(T0 + 5, Waiting.GATE.value)
-        law(await storage.settle([half], T0 + 1) == [(False, first.id)], "giving the lease back ends the rest")
+        law(await storage.settle([half], T0 + 1) == [Settled(False, first.id)], "giving the lease back ends the rest")
         status = await standing(storage, first.id)
         law((status.counts["accepted"], status.counts["superseded"]) == (2, 23), "what was sent counts as sent")
         law(status.finished_at == T0 + 1, "and with that it has finished")

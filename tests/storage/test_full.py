@@ -15,6 +15,7 @@ import apsw
 import pytest
 
 from fanout.core.model import Target
+from fanout.core.records import Settled
 from fanout.errors import StorageError, StorageFull
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite import opening
@@ -89,8 +90,7 @@ async def test_settling_on_a_full_disk_keeps_the_lease(tmp_path: Path) -> None:
             await storage.settle([many], T0)
         assert (await standing(storage, sub.id)).counts["pending"] == 1000
         limited(storage, 2**30)
-        ((stale, finished),) = await storage.settle([many], T0)
-        assert (stale, finished) == (False, sub.id)
+        assert await storage.settle([many], T0) == [Settled(False, sub.id)]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fanout.core.records import Settled
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
 from fanout.storage.chunks import NewChunk
@@ -12,6 +13,7 @@ from fanout.storage.lanes import waits
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
+from fanout.storage.standing import Sums, status_of
 
 __all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "fill", "finish_ready"]
 
@@ -103,7 +105,7 @@ class Ledger(Shared):
             (id, *changed, *given.get(id, nothing), *suspected.get(id, nothing)) for id, changed in self.maps.items()
         ]
 
-    async def finish(self, now: float) -> dict[int, str]:
+    async def finish(self, now: float) -> dict[int, Settled]:
         """`finish_ready` for every notification that `write` left without a rest."""
         return await finish_ready(self._db, self._over, now)
 
@@ -140,31 +142,62 @@ WITH m AS (
 """
 
 
-async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, str]:
-    """Of these, which are held, those of which nothing is left become finished, with an event each: number to id."""
+async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, Settled]:
+    """Of these, which are held, those of which nothing is left become finished, with an event each (see `sql.hot`)."""
     if not notifications:
         return {}
-    rows = await db.rows(_FINISH, list(notifications), now)
+    rows = [
+        (*row[:5], list(zip(*row[5:8], strict=True)), *row[8:])
+        for row in await db.rows(_FINISH, list(notifications), now)
+    ]
     await db.log(
         now,
         [
-            (app, "notification.finished", ending(uuid, total, stopped, zip(states, counts, strict=True)))
-            for _, app, uuid, total, stopped, states, counts in rows
+            (app, "notification.finished", ending(uuid, total, stopped, [(state, n) for state, _, n in ended]))
+            for _, app, uuid, total, stopped, ended, *_ in rows
         ],
     )
-    return {row[0]: row[2] for row in rows}
+    return {
+        id: final(uuid, name, total, stopped, ended, attempts, times, now, unexpanded=unexpanded)
+        for id, _, uuid, total, stopped, ended, name, attempts, *times, unexpanded in rows
+    }
 
 
 _FINISH = f"""
 WITH f AS (
   UPDATE notification SET finished_at = $2, paused = false
   WHERE id = ANY($1::bigint[]) AND num_nulls(finished_at) = 1 AND expansions = 0 AND settled = total
-  RETURNING id, app, uuid, total, stopped, octet_length(content) AS size
+  RETURNING id, app, uuid, total, stopped, attempts, accepted_at, due_at, expires_at, unexpanded, octet_length(content) AS size
 ), l AS ({ADD_LOAD.format("SELECT app, 0 AS deliveries, -size AS bytes FROM f")})
-SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.counts, '{{}}') AS counts FROM f
-LEFT JOIN LATERAL (SELECT array_agg(state) AS states, array_agg(n) AS counts FROM tally WHERE notification = f.id) t ON true
+SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.reasons, '{{}}') AS reasons,
+  coalesce(t.counts, '{{}}') AS counts, (SELECT name FROM app WHERE app.id = f.app) AS name, attempts, accepted_at, due_at, expires_at, unexpanded
+FROM f LEFT JOIN LATERAL (
+  SELECT array_agg(state ORDER BY code) AS states, array_agg(reason ORDER BY code) AS reasons, array_agg(n ORDER BY code) AS counts
+  FROM tally WHERE notification = f.id
+) t ON true
 ORDER BY id
 """
+
+
+def final(
+    uuid: str,
+    app: str,
+    total: int,
+    stopped: str,
+    ended: Sequence[tuple[str, str, int]],
+    attempts: int,
+    times: Sequence[float],
+    now: float,
+    *,
+    unexpanded: bool = False,
+) -> Settled:
+    """The answer to the settlement that has finished a notification at `now`: so many `ended` in (state, reason). `times` are those of acceptance,
+    due time and expiry."""
+    accepted_at, due_at, expires_at = times
+    sums = Sums(
+        app, total, total, 0, attempts, stopped, False, accepted_at, due_at, expires_at, now, False, unexpanded, ended
+    )
+    return Settled(False, uuid, status_of(uuid, sums, {}))
 
 
 async def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.core.records import Settled
 from fanout.core.statemap import Codes
 from fanout.storage.book import Book
 from fanout.storage.chunks import NewChunk
@@ -34,7 +35,7 @@ class Ledger(Book):
         end."""
 
     @abstractmethod
-    async def finish(self, now: float) -> dict[int, str]:
+    async def finish(self, now: float) -> dict[int, Settled]:
         """`Hot.finish_ready` for every notification that `write` left without a rest."""
 
 
@@ -56,8 +57,9 @@ class Hot:
     """(db, app, user, the user's endpoints, now): what other programs have entered and no worker has taken loses the user."""
     forget_in_log: Callable[[Any, int, str], Awaitable[None]]
     """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
-    finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, str]]]
-    """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to id."""
+    finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, Settled]]]
+    """(db, notifications that are held, now): those of which nothing is left become finished, with an event each: number to the answer to the
+    settlement that finished it."""
     audience: Callable[..., Awaitable[Sequence[int]]]
     """(db, audience or None, binding's name and number, topic or None for all, cursor, high, limit): the next endpoints behind the cursor, in an order
     of the driver's, of which the last is the next cursor."""

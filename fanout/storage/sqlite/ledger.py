@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanout.core.records import Settled
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
 from fanout.storage.chunks import NewChunk
@@ -101,13 +102,13 @@ class Ledger(Shared):
             now,
         )
 
-    async def finish(self, now: float) -> dict[int, str]:
+    async def finish(self, now: float) -> dict[int, Settled]:
         """`finish_ready` for every notification that `write` changed."""
         return finish_ready(self._db, list(self.changes), now)
 
 
-def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, str]:
-    """Of these, those of which nothing is left become finished, with an event each: number to id."""
+def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, Settled]:
+    """Of these, those of which nothing is left become finished, with an event each (see `sql.hot`)."""
     if not notifications:
         return {}
     rows = db.rows(
@@ -125,7 +126,7 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
         dumps([row[0] for row in rows]),
     )
     db.log(now, ((row[1], "notification.finished", ending(*row[2:])) for row in rows))
-    return {row[0]: row[2] for row in rows}
+    return {row[0]: Settled(False, row[2]) for row in rows}
 
 
 def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
