@@ -8,8 +8,9 @@ from typing import Any
 
 from fanout.core.feed import PUSHES, FeedItem, FeedPost, FeedWritten, post_digest
 from fanout.core.records import Submission
+from fanout.storage.feed_items import COMMON, OWN, common_of, own_of
 
-__all__ = ["NAMES", "Held", "Place", "Posting", "items_needed", "numbers_needed", "places_of", "repeats"]
+__all__ = ["CHANGING", "POSTED", "Held", "Place", "Posting", "items_needed", "numbers_needed", "places_of", "repeats"]
 
 Place = tuple[int, str, str, str]
 """(app's number, user, topic or "", external id): where one item at most is active."""
@@ -17,30 +18,14 @@ Place = tuple[int, str, str, str]
 Held = tuple[FeedItem, str | None, list[str]]
 """An item; the digest of its post, None where it is none that a post can repeat; and the notifications that pushed it."""
 
-NAMES = (
-    "id",
-    "app",
-    "usr",
-    "topic",
-    "uuid",
-    "external",
-    "grp",
-    "priority",
-    "content",
-    "created_at",
-    "modified_at",
-    "expires_at",
-    "display_until",
-    "fallback_at",
-    "read",
-    "action",
-    "deleted",
-    "writer",
-    "seq",
-    "digest",
-    "pushes",
+_FIXED = {"app": "int", "usr": "text", "topic": "text"}
+_ITEM = (
+    {name: type for name, (_, type) in COMMON.items()} | OWN | dict.fromkeys(("content", "digest", "pushes"), "text")
 )
-"""The columns of `Posting.rows`. The first four of an item never change."""
+POSTED = _FIXED | _ITEM
+"""The columns of `Posting.rows`, with their types."""
+CHANGING = tuple(name for name in _ITEM if name != "id")
+"""Those that an item may come to have another value in."""
 
 
 def numbers_needed(posts: Sequence[FeedPost]) -> list[int]:
@@ -165,29 +150,8 @@ class Posting:
 
     def _store(self, place: Place, item: FeedItem, digest: str | None, pushes: Sequence[str]) -> None:
         app, user, topic, _ = place
-        self.rows[item.number] = (
-            item.number,
-            app,
-            user,
-            topic or None,
-            item.id,
-            item.external_id,
-            item.group,
-            item.priority,
-            item.content.decode(),
-            item.created_at,
-            item.modified_at,
-            item.expires_at,
-            item.display_until,
-            item.fallback_at,
-            item.read,
-            item.action,
-            item.deleted,
-            item.writer,
-            item.seq,
-            digest,
-            " ".join(pushes[-PUSHES:]),
-        )
+        more = (item.content.decode(), digest, " ".join(pushes[-PUSHES:]))
+        self.rows[item.number] = (app, user, topic or None, *common_of(item), *own_of(item), *more)
 
 
 def _item(sub: Submission, post: FeedPost, places: Sequence[Place], seq: int, now: float) -> FeedItem:

@@ -99,9 +99,9 @@ async def test_an_idle_process_asks_next_to_nothing(
         await until(lambda: heard(worker) or more)
         limited = Database._limited
 
-        async def counted(self: Database, function: Any, *arguments: Any) -> Any:
-            asked[function.__name__] += 1
-            return await limited(self, function, *arguments)
+        async def counted(self: Database, call: Any) -> Any:
+            asked[call.function.__name__] += 1
+            return await limited(self, call)
 
         monkeypatch.setattr(Database, "_limited", counted)
         await until(lambda: asked["expirable"] > 1)  # what each loop asks at its start has been asked

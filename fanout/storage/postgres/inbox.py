@@ -23,16 +23,7 @@ from fanout.storage.sql import explaining, standing, stopping, watching
 from fanout.storage.sql.intake import put
 from fanout.storage.sql.registration import intern
 
-__all__ = [
-    "PostgresInbox",
-    "cancel",
-    "explain",
-    "finished",
-    "outstanding",
-    "prunable",
-    "prune",
-    "status",
-]
+__all__ = ["PostgresInbox", "cancel", "explain", "finished", "outstanding", "prunable", "prune", "status"]
 
 _OFTEN = 6
 """Runs of one transaction."""
@@ -77,8 +68,7 @@ class PostgresInbox:
 
     async def take(self, apps: Sequence[str], judge: Judge, now: float, *, limit: int) -> list[Taken]:
         """See `Inbox`."""
-        taken: list[Taken] = await self._database.write(_take, str(self._low), list(apps), judge, now, limit)
-        return taken
+        return await self._database.write(_take, str(self._low), list(apps), judge, now, limit)
 
 
 async def _interned(db: Db, submission: Submission, now: float) -> Submission:
@@ -132,32 +122,15 @@ async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, lim
     good: list[Submission] = []
     reasons: dict[str, Mapping[str, str]] = {}
     for row in rows:
-        sub = Submission(
-            id=row["uuid"],
-            app=row["app"],
-            target=Target("all"),
-            content=b"",
-            lane=1,
-            repeat="prefer_delivery",
-            accepted_at=row["accepted_at"],
-            due_at=row["due_at"],
-            expires_at=row["expires_at"],
-        )
+        about = {name: row[name] for name in ("app", "accepted_at", "due_at", "expires_at")}
+        about["id"] = row["uuid"]
+        sub = Submission(target=Target("all"), content=b"", lane=1, repeat="prefer_delivery", **about)
         if sub.app not in apps:
             outcomes[sub.id] = Taken(sub, refused="its time was over before a worker that serves the app took it")
             continue
         try:
-            sub = decode_envelope(
-                row["envelope"],
-                row["content"].encode(),
-                id=sub.id,
-                app=sub.app,
-                accepted_at=sub.accepted_at,
-                due_at=sub.due_at,
-                expires_at=sub.expires_at,
-                idempotency_key=row["key"],
-                digest=row["digest"],
-            )
+            keyed = {"idempotency_key": row["key"], "digest": row["digest"]}
+            sub = decode_envelope(row["envelope"], row["content"].encode(), **about, **keyed)
             sub, reasons[sub.id] = judge(sub)
             good.append(sub)
         except FanoutError as error:

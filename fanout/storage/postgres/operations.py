@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import asyncpg
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTEST", "Database", "Function"]
 
-Function = Callable[..., Awaitable[Any]]
+T = TypeVar("T")
+Function = Callable[..., Awaitable[T]]
 
 _log = logging.getLogger("fanout.postgres")
 _ABREAST = 4
@@ -50,10 +51,17 @@ _PATIENCE = 8.0
 
 
 @dataclass(slots=True)
-class CommitState:
-    """The state of an operation that is broken off: whether it may have been committed, and whether an earlier run
-    may."""
+class _Call(Generic[T]):
+    """What is to be run, and between what; without `begin`, outside of a transaction.
 
+    When it is broken off it may have been committed if it is `committing`, and an earlier run of it may have been if it is `again`.
+    `repeats` counts how often others have come in between.
+    """
+
+    function: Function[T]
+    arguments: tuple[Any, ...]
+    begin: str = ""
+    commit: str = ""
     again: bool = False
     committing: bool = False
     repeats: int = 0
@@ -93,11 +101,8 @@ class Database:
         self._place: tuple[Identity, int] | None = None
         self._suspect = False
         self._highest = 0
-        self._looked = (
-            float("-inf"),
-            0,
-            0,
-        )  # when (monotonic), what was found, and how many commits of our own that held
+        self._looked = float("-inf"), 0, 0
+        """When the last look was (monotonic), what it found, and how many commits of our own that held."""
         self.listener: Listener | None = None
         """The listener for others' commits; None as long as no engine has asked for it."""
         self.heard = False
@@ -116,28 +121,28 @@ class Database:
 
     # -- what the storage calls
 
-    async def look(self, function: Function, *arguments: Any) -> Any:
+    async def look(self, function: Function[T], *arguments: Any) -> T:
         """A read of one statement."""
         if not self._pool.options.prepared:
             return await self.read(function, *arguments)
-        return await self._limited(function, arguments, None, None)
+        return await self._limited(_Call(function, arguments))
 
-    async def read(self, function: Function, *arguments: Any) -> Any:
+    async def read(self, function: Function[T], *arguments: Any) -> T:
         """A read of several statements that see the database at one moment."""
-        return await self._limited(function, arguments, _READ, "COMMIT")
+        return await self._limited(_Call(function, arguments, _READ, "COMMIT"))
 
     async def write(
         self,
-        function: Function,
+        function: Function[T],
         *arguments: Any,
         durable: bool = True,
         quiet: bool = False,
         told: bool = True,
         again: bool = False,
         large: bool = False,
-        probe: Function | None = None,
+        probe: Function[Any] | None = None,
         idle: Any = None,
-    ) -> Any:
+    ) -> T:
         """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work; not `told`:
         none for other processes. Nothing is written where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are
         `large` run beside others here.
@@ -145,10 +150,11 @@ class Database:
         `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
         """
         if probe is not None and not await self.look(probe, *arguments):
-            return idle
+            nothing: T = idle
+            return nothing
         begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
         commit = "COMMIT" if quiet else self._commit
-        result = await self._limited(function, arguments, begin, commit, again)
+        result = await self._limited(_Call(function, arguments, begin, commit, again))
         if self.listener is not None and told and not quiet:
             self.listener.told()
         return result
@@ -226,31 +232,19 @@ class Database:
 
     # -- attempts
 
-    async def _limited(
-        self, function: Function, arguments: tuple[Any, ...], begin: str | None, commit: str | None, again: bool = False
-    ) -> Any:
-        commit_state = CommitState(again)
+    async def _limited(self, call: _Call[T]) -> T:
         try:
-            async with asyncio.timeout(_LIMIT):
-                if begin is None:
-                    async with self._looks:
-                        return await self._attempts(function, arguments, begin, commit, commit_state)
-                return await self._attempts(function, arguments, begin, commit, commit_state)
+            turn = contextlib.nullcontext() if call.begin else self._looks
+            async with asyncio.timeout(_LIMIT), turn:
+                return await self._attempts(call)
         except TimeoutError:
-            if commit_state.committing or commit_state.again:
+            if call.committing or call.again:
                 raise unknown(self._pool.options.shown) from None
             raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: see what it is busy with."
             ) from None
 
-    async def _attempts(
-        self,
-        function: Function,
-        arguments: tuple[Any, ...],
-        begin: str | None,
-        commit: str | None,
-        commit_state: CommitState,
-    ) -> Any:
+    async def _attempts(self, call: _Call[T]) -> T:
         losses = 0
         doubt_since: float | None = None
         while True:
@@ -264,69 +258,58 @@ class Database:
                 continue
             sound = False
             try:
-                result = await self._once(connection, function, arguments, begin, commit, commit_state)
+                result = await self._once(connection, call)
                 sound = True
                 return result
             except Exception as error:
                 if lost(error):
                     self._pool.drop_free()
-                    if commit_state.committing and doubt_since is None:
+                    if call.committing and doubt_since is None:
                         doubt_since = time.monotonic()
                     if doubt_since is not None and time.monotonic() - doubt_since > _PATIENCE:
                         raise unknown(self._pool.options.shown) from None
-                    commit_state.again = commit_state.again or doubt_since is not None
+                    call.again = call.again or doubt_since is not None
                     losses += 1
                     if doubt_since is None and losses > _LOSSES:
                         raise translate(error, self._pool.options.shown) from None
                 else:
                     sound = await _roll_back(connection)
-                    commit_state.repeats += 1
-                    if not repeatable(error) or commit_state.repeats >= _REPEATS:
+                    call.repeats += 1
+                    if not repeatable(error) or call.repeats >= _REPEATS:
                         raise translate(error, self._pool.options.shown) from None
             finally:
                 self._pool.give(connection, sound=sound)
-            if commit_state.repeats:
-                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(commit_state.repeats, 6)))
+            if call.repeats:
+                await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(call.repeats, 6)))
 
-    async def _once(
-        self,
-        connection: Connection,
-        function: Function,
-        arguments: tuple[Any, ...],
-        begin: str | None,
-        commit: str | None,
-        commit_state: CommitState,
-    ) -> Any:
+    async def _once(self, connection: Connection, call: _Call[T]) -> T:
         """One run, from BEGIN to COMMIT."""
         db = Db(
             connection,
             self.context,
             self._known,
             self._hot,
-            again=commit_state.again,
+            again=call.again,
             believed=self._believed or self._carried,
             carried=self._carried,
-            repeats=commit_state.repeats,
+            repeats=call.repeats,
         )
-        if begin is None or commit is None:
-            if self._known.clock.stale:
-                await db.read_clock()
-            result = await function(db, *arguments)
-            if db.used:
-                await self._look_at_names(connection, db.used.sql(), often=not db.silent)
-        else:
-            commit_state.committing = False
-            await self._begin(connection, begin)
-            if self._known.clock.stale:
-                await db.read_clock()
-            result = await function(db, *arguments)
-            commit_state.committing = begin is not _READ
-            last = "COMMIT" if db.silent else commit
-            first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if begin is _DURABLE else "")
+        call.committing = False
+        if call.begin:
+            await self._begin(connection, call.begin)
+        if self._known.clock.stale:
+            await db.read_clock()
+        result = await call.function(db, *call.arguments)
+        if call.begin:
+            call.committing = call.begin is not _READ
+            last = "COMMIT" if db.silent else call.commit
+            first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if call.begin is _DURABLE else "")
             await self._checked(connection, first + last, self._end)
-            commit_state.committing = False
+            call.committing = False
             if last is self._commit:
                 self._bumped += 1
+        elif db.used:
+            await self._look_at_names(connection, db.used.sql(), often=not db.silent)
         db.keep()
         return result
 

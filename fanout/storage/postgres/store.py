@@ -10,25 +10,10 @@ from typing import Self
 
 from fanout.core.audit import Audit
 from fanout.core.model import Endpoint, Registration
-from fanout.core.records import (
-    Chunk,
-    EndpointRow,
-    Event,
-    Put,
-    Settled,
-    Settlement,
-    Status,
-    Step,
-    Submission,
-)
+from fanout.core.records import Chunk, EndpointRow, Event, Put, Settled, Settlement, Status, Step, Submission
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
-from fanout.storage.postgres import (
-    inbox,
-    leasing,
-    resolving,
-    watching,
-)
+from fanout.storage.postgres import inbox, leasing, resolving, watching
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
@@ -143,8 +128,7 @@ class PostgresStorage(SqlStorage):
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
-        rows: list[EndpointRow] = await self._look(resolving.resolve, ids, now)
-        return rows
+        return await self._look(resolving.resolve, ids, now)
 
     # -- queue: submit and put
 
@@ -159,18 +143,15 @@ class PostgresStorage(SqlStorage):
     ) -> list[Chunk]:
         """See `Storage`."""
         asked = (worker, app, binding, lane, limit, now, until)
-        chunks: list[Chunk] = await self._write(leasing.lease, *asked, durable=False, told=False)
-        return chunks
+        return await self._write(leasing.lease, *asked, durable=False, told=False)
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
-        answer: tuple[list[bool], float | None] = await self._look(leasing.waiting, app, binding, now)
-        return answer
+        return await self._look(leasing.waiting, app, binding, now)
 
     async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(leasing.extend, leases, durable=False, told=False)
-        return lost
+        return await self._write(leasing.extend, leases, durable=False, told=False)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""
@@ -189,29 +170,25 @@ class PostgresStorage(SqlStorage):
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
         """See `Storage`."""
-        found: set[str] = await self._look(inbox.finished, ids)
-        return found
+        return await self._look(inbox.finished, ids)
 
     # -- queue: watch and manage
 
     async def status(self, id: str, now: float) -> Status | None:
         """See `Storage`."""
-        found: Status | None = await self._look(inbox.status, id, now)
-        return found
+        return await self._look(inbox.status, id, now)
 
     async def explain(self, id: str, endpoint: int) -> list[Step] | None:
         """See `Storage`."""
-        steps: list[Step] | None = await self._read(inbox.explain, id, endpoint)
-        return steps
+        return await self._read(inbox.explain, id, endpoint)
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
         """See `Storage`."""
-        return int(await self._write(audited, audit, inbox.cancel, app, id, now))
+        return await self._write(audited, audit, inbox.cancel, app, id, now)
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
         """See `Storage`."""
-        found: dict[str, int] = await self._look(inbox.outstanding, app)
-        return found
+        return await self._look(inbox.outstanding, app)
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""

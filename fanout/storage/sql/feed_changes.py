@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem
 from fanout.core.records import Submission
 from fanout.storage.feed_changes import Decided, judge, judge_all
+from fanout.storage.feed_items import OWN, own_of
 from fanout.storage.sql.db import Db, overwrite
 from fanout.storage.sql.feed_items import find, page
 
@@ -49,16 +50,8 @@ async def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: b
     )
 
 
-_ROW = {
-    "item": "bigint",
-    "read": "boolean",
-    "action": "text",
-    "deleted": "boolean",
-    "modified_at": "float8",
-    "writer": "bigint",
-    "seq": "bigint",
-}
+_ROW = {"item": "bigint", **OWN}
 
 
 def _row(item: FeedItem) -> tuple[object, ...]:
-    return (item.number, item.read, item.action, item.deleted, item.modified_at, item.writer, item.seq)
+    return (item.number, *own_of(item))

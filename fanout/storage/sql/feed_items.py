@@ -6,17 +6,20 @@ import orjson
 
 from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, user_digest
 from fanout.core.shard import shard_of
-from fanout.storage.feed_items import item_of, page_of
+from fanout.storage.feed_items import COMMON, OWN, item_of, page_of
 from fanout.storage.sql.db import Db, made_once
 
 __all__ = ["COLUMNS", "UNTOUCHED", "find", "identity", "meant", "page", "pushes", "topics", "touched"]
 
-_SHARED = "i.uuid, i.id, i.external, i.grp, i.priority, i.created_at, i.expires_at, i.display_until, i.fallback_at, i.usr = ''"
-_OWN = "i.seq, CASE WHEN i.deleted THEN '' ELSE i.content END, i.modified_at, i.read, i.action, i.deleted, i.writer"
-_STATE = "s.seq, CASE WHEN s.deleted THEN '' ELSE i.content END, s.modified_at, s.read, s.action, s.deleted, s.writer"
-COLUMNS = f"{_SHARED}, {_OWN}"
+
+def _columns(own: str) -> str:
+    content = f"CASE WHEN {own}.deleted THEN '' ELSE i.content END"
+    return ", ".join([*(f"i.{name}" for name in COMMON), "i.usr = ''", content, *(f"{own}.{name}" for name in OWN)])
+
+
+COLUMNS = _columns("i")
 """What `item_of` wants of an item `i` that no state of the user's hides."""
-_THEIRS = f"{_SHARED}, {_STATE}"
+_THEIRS = _columns("s")
 
 UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.usr = $2)"
 

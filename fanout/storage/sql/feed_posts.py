@@ -8,7 +8,7 @@ from itertools import count
 from fanout.core.feed import FeedPost, FeedWritten
 from fanout.core.records import Submission
 from fanout.storage.feed_items import item_of
-from fanout.storage.feed_posts import NAMES, Held, Place, Posting, items_needed, numbers_needed, places_of
+from fanout.storage.feed_posts import CHANGING, POSTED, Held, Place, Posting, items_needed, numbers_needed, places_of
 from fanout.storage.sql.db import Db, Rows, made_once, overwrite
 from fanout.storage.sql.feed_items import COLUMNS
 
@@ -108,28 +108,15 @@ def _at(db: Db) -> str:
     return f"{graves} UNION ALL {where('NOT i.deleted AND i.external IS NOT NULL')}"
 
 
-_COLUMNS = dict.fromkeys(NAMES, "text") | {
-    "id": "bigint",
-    "app": "int",
-    "created_at": "float8",
-    "modified_at": "float8",
-    "expires_at": "float8",
-    "display_until": "float8",
-    "fallback_at": "float8",
-    "read": "boolean",
-    "deleted": "boolean",
-    "writer": "bigint",
-    "seq": "bigint",
-}
 _MOVED = {"item": "bigint", "former": "bigint", "seq": "bigint"}
 
 
 @made_once
 def _write(db: Db) -> str:
-    names = ", ".join(NAMES)
+    names = ", ".join(POSTED)
     return (
-        f"INSERT INTO feed_item ({names}) SELECT {names} FROM {db.given(1, **_COLUMNS)} "
-        f"WHERE true ON CONFLICT (id) {overwrite(*NAMES[4:])}"
+        f"INSERT INTO feed_item ({names}) SELECT {names} FROM {db.given(1, **POSTED)} "
+        f"WHERE true ON CONFLICT (id) {overwrite(*CHANGING)}"
     )
 
 

@@ -10,23 +10,39 @@ from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crow
 from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
-from fanout.storage.feed_subscriptions import subscription
 from fanout.storage.sealing import lookup_digest
 from fanout.storage.sql import endpoints
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.registration import register
 
-__all__ = ["by_unsid", "expiring", "listing", "see", "subscribe", "unsubscribe"]
+__all__ = ["by_unsid", "delete", "expiring", "listing", "see", "subscribe", "unsubscribe"]
+
+
+_FIELDS = {
+    "id": "s.id",
+    "unsid": "s.unsid",
+    "app": "a.name",
+    "user": "s.usr",
+    "device": "s.device",
+    "binding": "coalesce(b.name, '')",
+    "platform": "s.platform",
+    "receive": "s.receive",
+    "created_at": "s.created_at",
+    "renewed_at": "s.renewed_at",
+    "expires_at": "s.expires_at",
+    "endpoint": "s.endpoint",
+    "endpoint_state": "coalesce(e.state, '')",
+}
+"""Those of a `Subscription`, and where each stands."""
 
 
 async def _subscriptions(db: Db, rest: str, *arguments: Any) -> list[Subscription]:
     rows = await db.rows(
-        "SELECT s.id, s.unsid, a.name, s.usr, s.device, coalesce(b.name, ''), s.platform, s.receive, s.created_at, s.renewed_at, "
-        "s.expires_at, s.endpoint, coalesce(e.state, '') FROM subscription s JOIN app a ON a.id = s.app "
+        f"SELECT {', '.join(_FIELDS.values())} FROM subscription s JOIN app a ON a.id = s.app "
         f"LEFT JOIN endpoint e ON e.id = s.endpoint{db.part('e', 's.endpoint & 15')} LEFT JOIN binding b ON b.id = e.binding {rest}",
         *arguments,
     )
-    return list(map(subscription, rows))
+    return [Subscription(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
 
 async def listing(db: Db, app: str, user: str) -> list[Subscription]:
@@ -192,7 +208,7 @@ async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
         [endpoint, *(row[0] for row in former)],
     )
     ids = [row[0] for row in rows]
-    await _delete(db, ids)
+    await delete(db, ids)
     return ids
 
 
@@ -202,10 +218,11 @@ async def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
         f"SELECT endpoint FROM subscription WHERE endpoint > 0 AND id {db.among(1, 'bigint')}", list(ids)
     )
     await endpoints.remove(db, app, [row[0] for row in rows], now)
-    await _delete(db, ids)
+    await delete(db, ids)
 
 
-async def _delete(db: Db, ids: Sequence[int]) -> None:
+async def delete(db: Db, ids: Sequence[int]) -> None:
+    """These subscriptions are gone, and what they have fetched with them."""
     if ids:
         await db.run(f"DELETE FROM subscription WHERE id {db.among(1, 'bigint')}", list(ids))
         await db.run(f"DELETE FROM feed_seen WHERE subscription {db.among(1, 'bigint')}", list(ids))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fanout.core.feed import user_digest
 from fanout.storage.sql.db import Db, overwrite
 from fanout.storage.sql.feed_posts import next_seq, write_tombstones
+from fanout.storage.sql.feed_subscriptions import delete
 
 __all__ = ["PAST", "erase", "expire", "prunable", "prune"]
 
@@ -65,23 +66,16 @@ async def prune(db: Db, now: float, limit: int) -> int:
     floor = max((row[1] for row in rows), default=0)
     if rows:
         chosen = [row[0] for row in rows]
-        for table, column in (
-            ("feed_item", "id"),
-            ("feed_state", "item"),
-            ("feed_seen", "item"),
-            ("feed_fallback", "item"),
-        ):
-            await db.run(f"DELETE FROM {table} WHERE {column} {db.among(1, 'bigint')}", chosen)
+        await db.run(f"DELETE FROM feed_item WHERE id {db.among(1, 'bigint')}", chosen)
+        for table in ("feed_state", "feed_seen", "feed_fallback"):
+            await db.run(f"DELETE FROM {table} WHERE item {db.among(1, 'bigint')}", chosen)
     over = await db.rows(
         "SELECT s.id FROM app a CROSS JOIN subscription s WHERE s.app = a.id AND s.expires_at < $1 "
         f"ORDER BY s.id LIMIT $2{db.hold(of='s', free=True)}",
         subscriptions,
         max(limit - done, 0),
     )
-    if over:
-        ids = [row[0] for row in over]
-        await db.run(f"DELETE FROM subscription WHERE id {db.among(1, 'bigint')}", ids)
-        await db.run(f"DELETE FROM feed_seen WHERE subscription {db.among(1, 'bigint')}", ids)
+    await delete(db, [row[0] for row in over])
     done += len(over)
     marks = await db.rows(
         f"SELECT app, {db.binary('digest')}, seq FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2{db.hold()}",

@@ -55,6 +55,8 @@ class SqlFleet:
         return await self._driver.write(_offer, name, now, offer, spacing, quiet=True)
 
 
+_ABOUT = ("id", "host", "pid", "version", "started_at")
+"""What a worker says of itself at its start: columns, and fields of `WorkerNote`."""
 _CHANGE = "UPDATE worker SET host = $2, pid = $3, version = $4, started_at = $5, bindings = $6, seen_at = $7, until = $8 WHERE id = $1"
 _ENTER = (
     "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
@@ -79,23 +81,19 @@ async def _forget(db: Db, workers: list[str]) -> None:
 async def _workers(db: Db, now: float) -> list[WorkerNote]:
     skew = db.skew
     rows = await db.rows(
-        "SELECT w.id, w.host, w.pid, w.version, w.started_at, w.bindings, w.seen_at, w.until, "
+        f"SELECT w.{', w.'.join(_ABOUT)}, w.bindings, w.seen_at, w.until, "
         "(SELECT count(*) FROM chunk c WHERE c.owner = w.id AND NOT c.done AND c.ready_at > $1) FROM worker w ORDER BY w.id",
         now + skew,
     )
     return [
         WorkerNote(
-            id=id,
-            host=host,
-            pid=pid,
-            version=version,
-            started_at=started_at,
+            **dict(zip(_ABOUT, about, strict=True)),
             bindings=tuple(db.list_of(bindings)),
             seen_at=seen_at - skew,
             until=until - skew,
             leases=leases,
         )
-        for id, host, pid, version, started_at, bindings, seen_at, until, leases in rows
+        for *about, bindings, seen_at, until, leases in rows
     ]
 
 

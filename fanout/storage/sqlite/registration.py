@@ -51,16 +51,8 @@ def enter(db: Db, entries: Entries, now: float) -> None:
         _REFRESH,
         [
             (
-                id,
-                generation,
-                new.address.kind,
-                new.address.group,
-                *given(new),
-                tags,
-                now,
-                new.expires_at,
-                text,
-                identity,
+                *(id, generation, new.address.kind, new.address.group, *given(new), tags, now, new.expires_at),
+                *(text, identity),
             )
             for id, generation, new, tags, text, identity in entries.refreshed
         ],

@@ -6,22 +6,15 @@ import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from fanout.core.audit import Audit
-from fanout.core.records import (
-    Chunk,
-    EndpointRow,
-)
+from fanout.core.records import Chunk, EndpointRow
 from fanout.core.untraced import untraced
 from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
-from fanout.storage.sqlite import (
-    leasing,
-    resolving,
-    wiping,
-)
+from fanout.storage.sqlite import leasing, resolving, wiping
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.hot import HOT
@@ -30,6 +23,8 @@ from fanout.storage.sqlite.schema import APPLICATION_ID
 from fanout.storage.sqlite.worker import Inline, Offload, Thread
 
 __all__ = ["Inline", "SqliteStorage", "Thread"]
+
+T = TypeVar("T")
 
 _PIECE = 2**20
 """Bytes of the file that are looked through at a time: a whole number of pages of any size, in about a millisecond."""
@@ -71,11 +66,9 @@ class SqliteStorage(SqlStorage):
         await self._offload.stop()
         self._database = None
 
-    async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await self._run(Operation(lambda db: function(db, *arguments), write=False))
-
-    async def _write(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await self._run(Operation(lambda db: function(db, *arguments), write=True))
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
+        found: T = await self._run(Operation(lambda db: function(db, *arguments), write=False))
+        return found
 
     async def _run(self, operation: Operation) -> Any:
         await self._offload.run(operation)
@@ -120,8 +113,7 @@ class SqliteStorage(SqlStorage):
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """See `Storage`."""
         if len(ids) <= _PART:
-            rows: list[EndpointRow] = await self._read(resolving.resolve, ids, now)
-            return rows
+            return await self._read(resolving.resolve, ids, now)
         parts = [ids[begin : begin + _PART] for begin in range(0, len(ids), _PART)]
         asked = [Operation(partial(resolving.resolve, ids=part, now=now), write=False, large=True) for part in parts]
         await self._offload.run(*asked)
@@ -129,8 +121,6 @@ class SqliteStorage(SqlStorage):
             if operation.error is not None:
                 raise untraced(operation.error)
         return [row for operation in asked for row in operation.result]
-
-    # -- queue: submit and put
 
     # -- queue: lease and settle
 
@@ -151,19 +141,18 @@ class SqliteStorage(SqlStorage):
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
-        answer: tuple[list[bool], float | None] = await self._read(leasing.waiting, app, binding, now)
-        return answer
+        return await self._read(leasing.waiting, app, binding, now)
 
     async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._write(leasing.extend, leases)
+        lost: list[int] = await self._run(Operation(partial(leasing.extend, leases=leases), write=True))
         return lost
 
     # -- queue: watch and manage
 
     async def changes(self, *, others: bool = False) -> int:
         """See `Storage`."""
-        return int(await self._read(self._changes, others))
+        return await self._read(self._changes, others)
 
     def _changes(self, db: Db, others: bool) -> int:
         assert self._database is not None
@@ -171,7 +160,7 @@ class SqliteStorage(SqlStorage):
 
     async def probe(self) -> None:
         """See `Storage`."""
-        await self._write(_probe)
+        await self._run(Operation(_probe, write=True))
 
 
 def _probe(db: Db) -> None:
