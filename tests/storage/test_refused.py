@@ -20,6 +20,7 @@ from fanout.storage.sqlite.schema import APPLICATION_ID, STEPS, VERSION
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device
+from fanout_kit.faulty.disk import Recorder
 
 pytestmark = pytest.mark.anyio
 
@@ -190,7 +191,7 @@ async def test_without_permission(what: str) -> None:
 
 
 def test_killed_while_it_is_brought_up_to_date(tmp_path: Path) -> None:
-    """At every statement on the way the files are of one version or the other, and opening them goes on from there."""
+    """At every statement on the way the files hold nothing or everything, and opening them makes what is missing."""
     extra = "CREATE TABLE later (id INTEGER PRIMARY KEY);\nINSERT INTO later VALUES (1);\nINSERT INTO later VALUES (2);"
     steps = (*STEPS, extra)
     path = tmp_path / "x.db"
@@ -218,12 +219,34 @@ def test_killed_while_it_is_brought_up_to_date(tmp_path: Path) -> None:
         if each.exists():
             version, tables, rows = _look(each)
             versions.append(version)
-            assert version in range(len(steps) + 1)
             assert (version > 0) == (tables > 0)
             assert rows == (2 if version == len(steps) else None)
         connect(str(each), steps=steps).close()
         assert _look(each)[::2] == (len(steps), 2)
-    assert sorted(set(versions)) == list(range(len(steps) + 1))
+    assert sorted(set(versions)) == [0, len(steps)]
+
+
+@pytest.mark.parametrize("done", range(VERSION + 1))
+def test_a_file_between_two_versions_is_brought_up_to_date(tmp_path: Path, done: int) -> None:
+    """As an update step by step leaves it that is killed."""
+    path = tmp_path / "x.db"
+    connection = apsw.Connection(str(path))
+    for number, step in enumerate(STEPS[:done], 1):
+        connection.execute(step)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", number)
+    connection.close()
+    connect(str(path)).close()
+    assert _look(path)[0] == VERSION
+
+
+def test_all_steps_wait_for_the_disk_once(tmp_path: Path) -> None:
+    recorder = Recorder()
+    connection = connect(str(tmp_path / "x.db"))
+    waits = [entry.name for entry in recorder.log if entry.kind == "sync"]
+    connection.close()
+    assert waits.count("x.db-wal") == 1 + 1, "the log's header, and one commit"
+    assert len(waits) < 8, "the rest is for the change to a log"
 
 
 def _look(path: Path) -> tuple[int, int, int | None]:

@@ -223,21 +223,21 @@ def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]
 
 
 def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
-    """Each step is one transaction, with its number: a process that dies on the way leaves the version before or after."""
-    while connection.pragma("user_version") < len(steps):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            _identify(connection, location, steps)
-            version = connection.pragma("user_version")
-            if version < len(steps):
-                connection.execute(steps[version])
-                connection.pragma("application_id", APPLICATION_ID)
-                connection.pragma("user_version", version + 1)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    """All missing steps are one transaction, with the number of the last: a process that dies on the way leaves the file as it was."""
+    if connection.pragma("user_version") == len(steps):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _identify(connection, location, steps)
+        for step in steps[connection.pragma("user_version") :]:
+            connection.execute(step)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", len(steps))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _check(connection: apsw.Connection, location: str) -> None:
