@@ -16,50 +16,23 @@ __all__ = ["app", "main"]
 DONE, FAILED, USAGE = 0, 1, 2
 
 COMMANDS = {
-    "demo": (
-        "fanout.cli.demo:demo",
-        "Try it without an account: every gateway simulated and a broadcast to all, or with --browser a real push.",
-    ),
-    "init": (
-        "fanout.cli.init:init",
-        "Ask a few questions, write a commented configuration and its keys, and make a first test push.",
-    ),
-    "serve": (
-        "fanout.cli.serve:serve",
-        "Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.",
-    ),
-    "work": (
-        "fanout.cli.work:work",
-        "Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.",
-    ),
-    "send": ("fanout.cli.send:send", "Accept a notification durably and print its id."),
-    "status": (
-        "fanout.cli.status:status",
-        "How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused.",
-    ),
-    "explain": (
-        "fanout.cli.explain:explain",
-        "Every decision about one delivery, oldest first, and what it waits for now.",
-    ),
-    "pause": ("fanout.cli.pause:pause", "Send nothing more of a notification, or of a binding, until `resume`."),
-    "resume": ("fanout.cli.resume:resume", "Let a paused notification or binding go on."),
-    "cancel": ("fanout.cli.cancel:cancel", "Stop what has not been sent, and print how things stand then."),
-    "audit": (
-        "fanout.cli.audit:audit",
-        "The audit log: users erased, keys made, bindings and notifications stopped.",
-    ),
-    "doctor": ("fanout.cli.doctor:doctor", "Check every plugin, credential and database."),
-    "keys": (
-        "fanout.cli.keys:keys",
-        "Make a new key, and print what belongs to the clients and the lines for the configuration.",
-    ),
-    "endpoints": (
-        "fanout.cli.endpoints:app",
-        "Device endpoints: add, import, list, show, remove, restore, seal.",
-    ),
-    "users": ("fanout.cli.users:app", "Users: erase, export."),
+    "demo": "Try it without an account: every gateway simulated and a broadcast to all, or with --browser a real push.",
+    "init": "Ask a few questions, write a commented configuration and its keys, and make a first test push.",
+    "serve": "Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.",
+    "work": "Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.",
+    "send": "Accept a notification durably and print its id.",
+    "status": "How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused.",
+    "explain": "Every decision about one delivery, oldest first, and what it waits for now.",
+    "pause": "Send nothing more of a notification, or of a binding, until `resume`.",
+    "resume": "Let a paused notification or binding go on.",
+    "cancel": "Stop what has not been sent, and print how things stand then.",
+    "audit": "The audit log: users erased, keys made, bindings and notifications stopped.",
+    "doctor": "Check every plugin, credential and database.",
+    "keys": "Make a new key, and print what belongs to the clients and the lines for the configuration.",
+    "endpoints": "Device endpoints: add, import, list, show, remove, restore, seal.",
+    "users": "Users: erase, export.",
 }
-"""Each command: where it is, and the first sentence of its help."""
+"""Each command, which is in the module of its name, and the first sentence of its help."""
 
 app = typer.Typer(
     cls=lazy_group(COMMANDS),

@@ -15,12 +15,14 @@ __all__ = ["LazyGroup", "lazy_group"]
 class _Commands(Mapping[str, Any]):
     """The commands by name, each imported when it is asked for."""
 
-    def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, table: Mapping[str, str]) -> None:
         self._table = table
 
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = self._table[name][0].partition(":")
-        found = getattr(import_module(module), attribute)
+        if name not in self._table:
+            raise KeyError(name)
+        module = import_module(f"fanout.cli.{name}")
+        found = module.app if hasattr(module, "app") else getattr(module, name)
         holder = typer.Typer(rich_markup_mode=None, add_completion=False)
         holder.callback()(lambda: None)  # with one, a single command is a group too
         if isinstance(found, typer.Typer):
@@ -37,9 +39,10 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """A group of the commands of `table`: name -> ("module:attribute", what help says of it in a line)."""
+    """A group of the commands of `table`: name -> what help says of it in a line. The module of that name has a function of that name,
+    or `app`, a group."""
 
-    table: Mapping[str, tuple[str, str]] = {}
+    table: Mapping[str, str] = {}
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
@@ -51,7 +54,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The line of a command in help and completion: its name and its summary."""
-        return TyperCommand(cmd_name, help=self.table[cmd_name][1]) if cmd_name in self.table else None
+        return TyperCommand(cmd_name, help=self.table[cmd_name]) if cmd_name in self.table else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command itself, once it is called."""
@@ -59,6 +62,6 @@ class LazyGroup(TyperGroup):
         return name, command and self.commands[command.name], rest
 
 
-def lazy_group(entries: Mapping[str, tuple[str, str]]) -> type[LazyGroup]:
+def lazy_group(entries: Mapping[str, str]) -> type[LazyGroup]:
     """The class of the group of these commands, for `typer.Typer(cls=…)`."""
     return type("LazyGroup", (LazyGroup,), {"table": entries})

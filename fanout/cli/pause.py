@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +13,7 @@ from fanout.cli.status import show
 from fanout.engine.acting import act_as
 from fanout.errors import UsageError
 
-__all__ = ["AppOfBinding", "Binding", "OptionalId", "chosen_app", "pause"]
+__all__ = ["AppOfBinding", "Binding", "OptionalId", "pause", "switch"]
 
 OptionalId = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="The id that `send` printed.", show_default=False)
@@ -36,26 +37,40 @@ def pause(
 
     When it returns, only what was on its way already can still arrive.
     """
-    owner = chosen_app(id, binding, app)
+    switch("pause", id, binding, app, config, json=json)
+
+
+def switch(
+    verb: Literal["pause", "resume"],
+    id: str | None,
+    binding: str | None,
+    app: str | None,
+    config: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Pause, or resume, what ID or the flags name. Raises `UsageError`."""
+    owner = _chosen_app(id, binding, app)
+    paused = verb == "pause"
 
     async def command() -> int:
         of = owner if binding is not None else None
-        async with parts(config, "pause", app=of, binding=binding).engine(role="submit") as engine:
+        async with parts(config, verb, app=of, binding=binding).engine(role="submit") as engine:
             act_as("shell")
             if id is not None:
-                show(await engine.pause(id), json=json)
+                show(await (engine.pause if paused else engine.resume)(id), json=json)
             elif binding is not None:
-                await engine.pause_binding(binding, app=owner)
+                await (engine.pause_binding if paused else engine.resume_binding)(binding, app=owner)
                 if json:
-                    emit({"app": owner, "binding": binding, "paused": True})
+                    emit({"app": owner, "binding": binding, "paused": paused})
                 else:
-                    typer.echo(f"{owner}/{binding} is paused.")
+                    typer.echo(f"{owner}/{binding} {'is paused' if paused else 'goes on'}.")
         return 0
 
     run(command)
 
 
-def chosen_app(id: str | None, binding: str | None, app: str | None) -> str:
+def _chosen_app(id: str | None, binding: str | None, app: str | None) -> str:
     """The app, where ID and the flags name one thing. Raises `UsageError`."""
     if (id is None) == (binding is None):
         raise UsageError("Name one thing: the ID of a notification, or --binding B.")

@@ -296,41 +296,10 @@ __all__ = [
     "way_to",
 ]
 
-_HTTP = (
-    "Answers",
-    "Fetched",
-    "Forwarding",
-    "GuardedResolver",
-    "GuardedUrl",
-    "H2Pool",
-    "Head",
-    "HostGuard",
-    "HostRefused",
-    "Http1Client",
-    "Http1Settings",
-    "NotPublic",
-    "PoolSettings",
-    "PoolStats",
-    "RequestFailed",
-    "Requests",
-    "Resolver",
-    "Response",
-    "RunAnswers",
-    "Token",
-    "TokenError",
-    "TokenSource",
-    "client_tls",
-    "fetch_token",
-    "literal",
-    "read_token",
-    "unanswered",
-)
-
 
 def __getattr__(name: str) -> Any:
     """The HTTP client is imported when a transport first asks for it: descriptors import this module too."""
-    if name in _HTTP:
-        http = import_module("fanout.http")
-        globals().update({known: getattr(http, known) for known in _HTTP})
-        return globals()[name]
+    if name in __all__:
+        found = globals()[name] = getattr(import_module("fanout.http"), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,7 +36,7 @@ def test_a_table_is_named_in_help(shell: Any) -> None:
 
 def test_help_lists_each_command_by_its_own_first_sentence() -> None:
     root: Any = typer.main.get_command(app)
-    for name, (_, line) in COMMANDS.items():
+    for name, line in COMMANDS.items():
         written = " ".join(root.commands[name].help.partition("\n\n")[0].split())
         assert written == line or written.startswith(f"{line} "), name
 
