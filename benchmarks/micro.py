@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import fanout
@@ -27,7 +28,7 @@ from fanout.core.lanes import WEIGHTS
 from fanout.core.outcome import ACCEPTED, Gone, Throttled, Unavailable
 from fanout.core.policy import Policy
 from fanout.core.settlement import Attempted, decide
-from fanout.engine.group import LaneQueue
+from fanout.engine.lane_queue import LaneQueue
 from fanout.http.codec import Codec
 from fanout.http.hpack_encoder import Head, literal
 from fanout.testing.simulator import frames as h2
@@ -163,9 +164,10 @@ def _fcm_body(count: int) -> float:
 
 def _lane(count: int) -> float:
     lease: Any = object()
+    owner = SimpleNamespace(queued=0)
 
     def turn() -> None:
-        queue = LaneQueue(WEIGHTS[1] * 16)
+        queue = LaneQueue(WEIGHTS[1] * 16, 1, [0, 0, 0], owner)
         for first in range(0, count, 1000):
             queue.add(lease, range(first, first + 1000), 1000)
         for _ in range(count):

@@ -139,6 +139,11 @@ class Gate:
             return ends_at(self.since, self.until, now)
         return now if self.ready(now) else ends_at(self.probed_at, self.probe_until, now)
 
+    @property
+    def steady(self) -> bool:
+        """Whether all of the capacity may be used, as long ago as the last outage is."""
+        return not self._ramp_since
+
     def share(self, now: float) -> float:
         """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""
         if not self._ramp_since:

@@ -134,11 +134,14 @@ class BindingState:
             group.queues[lease.chunk.lane].add(lease, positions, len(positions))
         else:
             self._sort(lease, positions, touched, now)
+        closed = self.gate.shut(now)
         for group in touched.values():
             if group.gate.shut(now) and not self.gates.relents(group, lease, now):
                 self.gates.park_behind(group)
-            elif self.gate.shut(now):
+            elif closed:
                 self.gates.park_behind()
+            elif group.pumping or (group.active and self.start is not None):
+                self.pump.soon(group)  # it was adjusted when it got the first of its work, and is at each checkpoint
             else:
                 self.adjust(group)
         if self.paused:
@@ -179,14 +182,16 @@ class BindingState:
         self.changed[group] = None
         return group
 
-    def adjust(self, group: Group) -> None:
-        """Match the group's senders to its connections and its work."""
+    def adjust(self, group: Group, capacity: float | None = None) -> None:
+        """Match the group's senders to its connections (`capacity`, where that is known) and its work."""
         if self.settler.stuck or self.paused:
             self.limit += group.allow(0)
         else:
-            capacity = min(self.transport.capacity(group.name), group.limiter.limit)
-            part = int(capacity * self.gates.share(group, self.clock.now()))
-            self.limit += group.allow(max(1, part) if capacity > 0 else 0)
+            capacity = min(self.transport.capacity(group.name) if capacity is None else capacity, group.limiter.limit)
+            if not (group.gate.steady and self.gate.steady):
+                part = int(capacity * self.gates.share(group, self.clock.now()))
+                capacity = max(1, part) if capacity > 0 else 0
+            self.limit += group.allow(max(0, int(capacity)))
             if capacity <= 0 and group.queued:
                 self._stand_back(group)
         if self.start is not None:
@@ -243,9 +248,9 @@ class BindingState:
             self._resting.pop(group, None)
             capacity = self.transport.capacity(group.name)
             limit = group.end_window(capacity)
-            self.adjust(group)
+            self.adjust(group, capacity)
             self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
-            if not group.active:
+            if not (group.active or group.pumping):
                 self.changed[group] = None  # no answer is to come that would say so
         self._let_go_of_idle(now)
 

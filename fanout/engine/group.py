@@ -45,6 +45,7 @@ class Group:
         "peak",
         "probe_free",
         "pumping",
+        "queued",
         "queues",
         "rank",
         "runs",
@@ -71,7 +72,8 @@ class Group:
         self.binding_gate = binding_gate
         self.limiter = Limiter()
         sizes = [0] * len(_CREDIT) if sizes is None else sizes
-        self.queues = tuple(LaneQueue(credit, lane, sizes) for lane, credit in enumerate(_CREDIT))
+        self.queued = 0  # deliveries that no sender has taken
+        self.queues = tuple(LaneQueue(credit, lane, sizes, self) for lane, credit in enumerate(_CREDIT))
         self.limit = self.sampled = 1  # of so many answers one tells the limiter how long it took
         self.active = 0  # deliveries that were taken and have not ended
         self.runs: dict[GroupRun, None] = {}  # under way, the oldest first
@@ -84,12 +86,6 @@ class Group:
         self.senders = 0
         self.idle: deque[asyncio.Future[None]] = deque()
         self.closing = False
-
-    @property
-    def queued(self) -> int:
-        """Deliveries that no sender has taken."""
-        urgent, normal, bulk = self.queues  # not a sum over a generator: a window of 4,000 hosts asks often
-        return urgent.size + normal.size + bulk.size
 
     def begin(self) -> None:
         """It has work again: how long it has not answered begins anew."""
@@ -186,13 +182,12 @@ class Group:
         """So many have ended."""
         self.active -= count
 
-    def answered(self, count: int, told: int, latency: float) -> None:
-        """So many answers came, `told` of them from the gateway; the limiter hears of one of each `sampled`."""
-        samples = -(self.answers // self.sampled)
-        self.answers += count
-        samples += self.answers // self.sampled
-        if samples and told:
-            self.limiter.answered(latency, self.sampled, min(samples, told))
+    def samples(self, count: int) -> int:
+        """So many answers came; how many of them tell the limiter how long they took: one of each `sampled`."""
+        answers = self.answers + count
+        found = answers // self.sampled - self.answers // self.sampled
+        self.answers = answers
+        return found
 
     def hold(self) -> None:
         """Nothing more may be sent for now: what no sender has begun waits at the head of its queue."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Protocol
 
 from fanout.core.run import MOST
 from fanout.engine.lease import Lease
@@ -29,13 +30,21 @@ class _Batch:
         self.left = left
 
 
+class Owner(Protocol):
+    """The group that a queue belongs to."""
+
+    queued: int
+    """Deliveries that wait in all of its queues."""
+
+
 class LaneQueue:
     """The deliveries of one lane that are ready to go; leases take turns."""
 
-    __slots__ = ("_batches", "_lane", "_sizes", "_turn", "credit", "size")
+    __slots__ = ("_batches", "_lane", "_owner", "_sizes", "_turn", "credit", "size")
 
-    def __init__(self, credit: int, lane: int, sizes: list[int]) -> None:
-        """`sizes` are sums by lane over all groups of a binding: this queue keeps its part of them."""
+    def __init__(self, credit: int, lane: int, sizes: list[int], owner: Owner) -> None:
+        """`sizes` are sums by lane over all groups of a binding, and `owner` has one over all lanes: this queue keeps its part of them."""
+        self._owner = owner
         self._batches: deque[_Batch] = deque()
         self._turn = _TURN
         self._lane = lane
@@ -45,6 +54,7 @@ class LaneQueue:
 
     def _grow(self, count: int) -> None:
         self.size += count
+        self._owner.queued += count
         self._sizes[self._lane] += count
 
     def add(self, lease: Lease, positions: Iterable[int], count: int) -> None:
@@ -61,8 +71,7 @@ class LaneQueue:
         """The next delivery. Only while `size` is not 0."""
         batch = self._batches[0]
         position = next(batch.positions)
-        self.size -= 1
-        self._sizes[self._lane] -= 1
+        self._grow(-1)
         batch.left = left = batch.left - 1
         self._turn = turn = self._turn - 1
         if not (left and turn):

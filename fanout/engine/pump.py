@@ -8,14 +8,15 @@ goes to a sender, with its place among those under way.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
-from contextvars import Context
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from fanout.core.gate import GateState
 from fanout.core.outcome import ACCEPTED, Deferred, Outcome
 from fanout.core.run import Run
+from fanout.core.turns import PIECE, Turns
 from fanout.engine.group import Group, GroupRun
 from fanout.engine.ports import Binding
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Pump"]
 
 _OPEN = GateState.OPEN
-_TURN = 128
-"""Deliveries that one group takes in one turn of the loop: a millisecond or so."""
 
 
 class Pump:
@@ -35,30 +34,38 @@ class Pump:
     def __init__(self, work: Binding, senders: Senders) -> None:
         self._work = work
         self._senders = senders
-        self._context = Context()
+        self._groups: deque[Group] = deque()  # those that have something to start, in the order of their turns
+        self._in_line = False
         self._ended = False
         self.late = 0
         """Answers that came after their delivery was given up, or twice."""
 
     def soon(self, group: Group) -> None:
-        """Start what waits in the group and may go, in a turn of the loop of its own."""
-        if not (group.pumping or self._ended) and group.active < group.limit and group.queued:
-            group.pumping = True
-            asyncio.get_running_loop().call_soon(self._turn, group, context=self._context)
+        """Start what waits in the group and may go, in a turn of the binding's."""
+        if group.pumping or not group.queued or group.active >= group.limit or self._ended:
+            return
+        group.pumping = True
+        self._groups.append(group)
+        if not self._in_line:
+            self._in_line = True
+            loop = asyncio.get_running_loop()
+            Turns.on(loop).add(loop, self._piece)
 
-    def _turn(self, group: Group) -> None:
-        group.pumping = False
+    def _piece(self) -> bool:
+        """Runs of the groups in turn, as many as a turn of the loop may have; whether there are more."""
+        groups, taken = self._groups, 0
         try:
-            taken = 0
-            while taken < _TURN and group.active < group.limit and group.queued:
+            while groups and taken < PIECE:
+                group = groups.popleft()
+                group.pumping = False
                 count = self._next(group)
-                if not count:
-                    return
-                taken += count
+                if count:
+                    self.soon(group)
+                taken += count or 1
         except Exception as error:
             self._work.fail(error)
-        else:
-            self.soon(group)
+        self._in_line = bool(groups)
+        return self._in_line
 
     def _next(self, group: Group) -> int:
         """Take a run, check it once and start it; how many deliveries it had."""
@@ -113,21 +120,24 @@ class Pump:
 
     def _settle(self, run: GroupRun, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         work, group, lease, positions = self._work, run.of, run.lease, run.positions
-        if left := [index for index, outcome in others if outcome is None]:
+        if others and (left := [index for index, outcome in others if outcome is None]):
             others = [other for other in others if other[1] is not None]
             self._hand_over(run, left)
-        told = len(accepted) + sum(not isinstance(outcome, Deferred) for _, outcome in others)
-        group.answered(len(accepted) + len(others), told, work.clock.monotonic() - run.begun)
+        count = len(accepted) + len(others)
+        told = count - sum(isinstance(outcome, Deferred) for _, outcome in others) if others else count
+        if (samples := group.samples(count)) and told:
+            group.limiter.answered(work.clock.monotonic() - run.begun, group.sampled, min(samples, told))
         try:
             if accepted and group.gate.state is _OPEN and work.gate.state is _OPEN:
-                self._senders.accept(group, lease, [positions[index] for index in accepted])
+                whole = len(accepted) == len(positions)
+                self._senders.accept(group, lease, positions if whole else [positions[index] for index in accepted])
             else:
                 others = [*((index, ACCEPTED) for index in accepted), *others]
             for index, outcome in others:
                 assert outcome is not None
                 self._senders.settle(group, lease, positions[index], outcome, run.begun)
         finally:
-            group.end(len(accepted) + len(others))
+            group.end(count)
             if run.ended:
                 group.runs.pop(run, None)
         self._senders.after(group, lease)

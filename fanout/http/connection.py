@@ -11,12 +11,12 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
+from fanout.core.turns import Turns
 from fanout.http.answers import Answers, failed, hand_over, over
 from fanout.http.buffers import Buffered
 from fanout.http.codec import Codec, Requests
 from fanout.http.dial import DialFailed
 from fanout.http.frames import LAST_STREAM, ErrorCode
-from fanout.http.reading import Reading
 from fanout.http.response import RequestFailed
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of
@@ -99,7 +99,7 @@ class Connection(Buffered):
         self._ticked_at = self._served_at
         self._paused = False
         self._unread = bytearray()
-        self._turns = Reading.on(self._loop)
+        self._turns = Turns.on(self._loop)
         self._choked = False
         self.alone = settings.first_alone
         self.codec = Codec(max_body=settings.max_body, first_stream=first_stream, name=name)
@@ -136,12 +136,12 @@ class Connection(Buffered):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if not self._unread and len(data) <= _SLICE and not self._turns.busy:
+        if not self._unread and len(data) <= _SLICE and not self._turns.reading:
             self._receive(data)
             return
         # A thousand answers at once would keep the loop, and everything else in it, for tens of milliseconds.
         if not self._unread:
-            self._turns.add(self._read_on)
+            self._turns.add(self._loop, self._read_on, reads=True)
         self._unread += data
         if len(self._unread) > _UNREAD and self._transport is not None and not self._choked:
             self._choked = True
