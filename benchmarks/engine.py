@@ -28,7 +28,7 @@ from benchmarks.rig import Sample, broadcast, child, enter, gateway, missing, ng
 from benchmarks.row import Row
 from fanout import bootstrap
 from fanout.core.policy import Policy, Retention
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Delivery, Message, Outcome, StorageContext
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
@@ -50,7 +50,7 @@ def instant_engine(database: Path, transport: ScriptedTransport, role: str = "bo
     clock = bootstrap.SystemClock()
     storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
     transports = {("default", "apns"): transport}
-    return Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy(), role=role)  # type: ignore[arg-type]
+    return Engine(storage, transports, EngineOptions(clock=clock, rng=random.Random(), policy=Policy(), role=role))  # type: ignore[arg-type]
 
 
 async def instant(database: Path, rounds: int) -> list[Sample]:

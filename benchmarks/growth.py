@@ -27,7 +27,7 @@ from benchmarks.rig import Meter, Process, broadcast, child, enter, gateway, mis
 from benchmarks.row import Row
 from fanout import bootstrap
 from fanout.core.policy import Policy, Retention
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Address, StorageContext
 from fanout.registry import Registry
 
@@ -71,7 +71,7 @@ def straight(costs: Sequence[float]) -> bool:
 def _engine(database: str, transports: Mapping[tuple[str, str], Any]) -> Engine:
     clock = bootstrap.SystemClock()
     storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
-    return Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy())
+    return Engine(storage, transports, EngineOptions(clock=clock, rng=random.Random(), policy=Policy()))
 
 
 async def _fill(job: dict[str, Any]) -> None:

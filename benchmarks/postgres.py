@@ -35,7 +35,7 @@ from benchmarks.rig import CLIENT_CPU, GATEWAY_CPU, Meter, Process, Sample, cpu_
 from benchmarks.row import Row
 from fanout import bootstrap
 from fanout.core.policy import Policy, Retention
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Delivery, Message, Outcome, Scope, StorageContext, Throttled
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
@@ -81,7 +81,7 @@ async def engine(
     made = Registry().make_storage(storage, StorageContext(clock=clock, retention=Retention()))
     transports = {("default", "push"): transport}
     async with Engine(
-        made, transports, clock=clock, rng=random.Random(), policy=policy or Policy(), role=role
+        made, transports, EngineOptions(clock=clock, rng=random.Random(), policy=policy or Policy(), role=role)
     ) as opened:
         yield opened
 

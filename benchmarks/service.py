@@ -34,7 +34,7 @@ from fanout.config import ApiKeySettings, Limits, ServiceSettings, Settings
 from fanout.core.address import Address
 from fanout.core.model import Notification
 from fanout.core.policy import Policy, Retention
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import ACCEPTED, Delivery, Diagnosis, Message, Outcome, StorageContext
 from fanout.registry import Registry
@@ -93,7 +93,11 @@ async def serve(database: str, role: Role, users: int) -> None:
     clock = bootstrap.SystemClock()
     storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
     transports: Any = {("default", binding): Instant(binding) for binding in _BINDINGS}
-    engine = Engine(storage, transports, clock=clock, rng=random.Random(), policy=Policy(), role=role, drain_timeout=3)
+    engine = Engine(
+        storage,
+        transports,
+        EngineOptions(clock=clock, rng=random.Random(), policy=Policy(), role=role, drain_timeout=3),
+    )
     key = new_api_key()
     known = ServiceSettings(
         keys=(ApiKeySettings(id=key.id, hash=key.hash),), limits=Limits(posts_per_minute=10_000_000)

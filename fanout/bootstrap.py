@@ -19,7 +19,7 @@ from fanout.config import AddressSettings, BindingSettings, Document, Settings, 
 from fanout.core.policy import BacklogLimits, Policy, Retention
 from fanout.core.proxy import way_to
 from fanout.core.secret import Secret
-from fanout.engine import Engine, FleetLink, Renewer, Role
+from fanout.engine import Engine, EngineOptions, FleetLink, Renewer, Role
 from fanout.engine.randomness import fork_safe_random
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import (
@@ -95,16 +95,18 @@ class Parts:
         return Engine(
             self.storage,
             self.transports,
-            clock=self.clock,
-            rng=self.rng,
-            policy=self.settings.policy,
-            role=role,
-            hooks=hooks,
-            drain_timeout=drain_timeout,
-            backlog=self.settings.backlog,
-            renewer=self.renewer,
-            link=self.link,
-            apps=self.settings.apps,
+            EngineOptions(
+                clock=self.clock,
+                rng=self.rng,
+                policy=self.settings.policy,
+                role=role,
+                hooks=hooks,
+                drain_timeout=drain_timeout,
+                backlog=self.settings.backlog,
+                renewer=self.renewer,
+                link=self.link,
+                apps=self.settings.apps,
+            ),
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.guard.counting import Calls, Counting
 from fanout import bootstrap
 from fanout.core.policy import Retention
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Context, StorageContext, literal
 from fanout.registry import Registry
 from fanout.storage.sqlite import operations
@@ -203,7 +203,7 @@ class Process:
         made = registry.make_transport(transport, binding.settings, context)
         self._state = "closed"
         self._stopping: asyncio.Future[None] | None = None
-        self.engine = Engine(storage, {("default", transport): made}, clock=clock, rng=rng)
+        self.engine = Engine(storage, {("default", transport): made}, EngineOptions(clock=clock, rng=rng))
 
     def open(self) -> None:
         """Start the engine, on the virtual loop."""

@@ -9,10 +9,20 @@
     settle   settler.py      batches of results in one commit, then live events
 """
 
-from fanout.engine.engine import DrainReport, Engine, Preview, Role
+from fanout.engine.context import EngineOptions, Renewer, Role
+from fanout.engine.engine import DrainReport, Engine, Preview
 from fanout.engine.link import FleetLink
 from fanout.engine.live import LiveEvent
 from fanout.engine.receipt import Receipt
-from fanout.engine.renewal import Renewer
 
-__all__ = ["DrainReport", "Engine", "FleetLink", "LiveEvent", "Preview", "Receipt", "Renewer", "Role"]
+__all__ = [
+    "DrainReport",
+    "Engine",
+    "EngineOptions",
+    "FleetLink",
+    "LiveEvent",
+    "Preview",
+    "Receipt",
+    "Renewer",
+    "Role",
+]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-import random
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
 from fanout.core.model import LANES
-from fanout.core.policy import Policy
 from fanout.core.run import Run
 from fanout.core.shorten import fitted
 from fanout.core.states import DeliveryState, Waiting
+from fanout.engine.context import EngineContext
 from fanout.engine.gates import Gates
 from fanout.engine.group import Group
 from fanout.engine.lease import HELD, Lease
-from fanout.engine.live import Live
 from fanout.engine.pump import Pump
 from fanout.engine.sender import Senders
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
-from fanout.plugin import Clock, Transport
+from fanout.plugin import Transport
 
 __all__ = ["BindingState"]
 
@@ -46,22 +44,20 @@ class BindingState:
         app: str,
         binding: str,
         transport: Transport,
+        context: EngineContext,
         *,
-        clock: Clock,
-        rng: random.Random,
-        policy: Policy,
         settler: Settler,
-        live: Live,
         news: Signal,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
+        rng, live = context.rng, context.live
         self.app = app
         self.binding = binding
         self.transport = transport
         self.send = transport.send
         self.start: Start | None = getattr(transport, "start", None)
-        self.clock = clock
-        self.policy = policy
+        self.clock = context.clock
+        self.policy = context.policy
         self.settler = settler
         self.groups: dict[str, Group] = {}
         self.limit = 0

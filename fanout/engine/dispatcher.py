@@ -18,13 +18,13 @@ from fanout.core.states import DOUBT, DeliveryState, Waiting
 from fanout.core.text import cleaned
 from fanout.core.window import LEAST, next_window, room
 from fanout.engine.binding_state import BindingState
+from fanout.engine.context import EngineContext
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.settler import Settler
 from fanout.errors import ContentRefused, InvalidMessage
-from fanout.plugin import Storage
 
 __all__ = ["Dispatcher"]
 
@@ -51,17 +51,16 @@ class Dispatcher:
     def __init__(
         self,
         work: BindingState,
-        storage: Storage,
+        context: EngineContext,
         settler: Settler,
         *,
-        worker: str,
         extend: Callable[[], Awaitable[None]],
         member: Membership,
     ) -> None:
         self.work = work
-        self._storage = storage
+        self._storage = context.storage
         self._settler = settler
-        self._worker = worker
+        self._worker = context.worker
         self._extend = extend
         self._pulse = member.pulse
         self._doubt = member.doubt

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
-import socket
 from asyncio import _get_running_loop
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,11 +15,11 @@ from anyio.abc import TaskGroup
 from fanout.config import ConfigState, prove
 from fanout.core import given
 from fanout.core.model import Notification, Target
-from fanout.core.policy import BacklogLimits, Policy
+from fanout.core.policy import BacklogLimits
 from fanout.core.records import Put
-from fanout.core.text import cleaned
 from fanout.engine.apart import apart, begin_apart
 from fanout.engine.binding_state import BindingState
+from fanout.engine.context import EngineContext, EngineOptions, Role
 from fanout.engine.diagnose import enter
 from fanout.engine.directory import Endpoints
 from fanout.engine.dispatcher import Dispatcher
@@ -30,23 +27,21 @@ from fanout.engine.door import Door
 from fanout.engine.gates import Gates
 from fanout.engine.intake import Asked, Intake, Request, raise_refused
 from fanout.engine.link import FleetLink
-from fanout.engine.live import Live
 from fanout.engine.membership import Membership
-from fanout.engine.operating import Operations, Role
-from fanout.engine.patience import Trouble
+from fanout.engine.operating import Operations
 from fanout.engine.pressure import Pressure
 from fanout.engine.preview import DrainReport, Preview
 from fanout.engine.put_notifier import PutNotifier
 from fanout.engine.reads import Reads
 from fanout.engine.receipt import Receipt
-from fanout.engine.renewal import Renewal, Renewer
+from fanout.engine.renewal import Renewal
 from fanout.engine.settler import Settler
 from fanout.engine.upkeep import Upkeep
 from fanout.engine.waiters import Waiters
 from fanout.errors import EngineClosed, StorageError
-from fanout.plugin import Clock, Storage, Transport, clock_of
+from fanout.plugin import Storage, Transport
 
-__all__ = ["DrainReport", "Engine", "Preview", "Role"]
+__all__ = ["DrainReport", "Engine", "Preview"]
 
 _log = logging.getLogger("fanout.engine")
 
@@ -56,36 +51,27 @@ class Engine(Operations):
 
     On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores what they were, and gives
     the rest back to storage, where any worker finds it.
+
+    Made by `fanout.open`; a program that wires its own storage calls `Engine(storage, transports, EngineOptions(…))`.
     """
 
     def __init__(
         self,
         storage: Storage,
         transports: Mapping[tuple[str, str], Transport],
-        *,
-        clock: Clock,
-        rng: random.Random,
-        policy: Policy | None = None,
-        role: Role = "both",
-        hooks: Sequence[object] = (),
-        drain_timeout: float = 10.0,
-        backlog: BacklogLimits | None = None,
-        renewer: Renewer | None = None,
-        link: FleetLink | None = None,
-        apps: Iterable[str] = (),
+        options: EngineOptions,
     ) -> None:
+        self._context = context = EngineContext.of(storage, options)
         self.storage = storage
-        clock = clock_of(storage, clock)
         transports = dict(transports)
         self.transports: Mapping[tuple[str, str], Transport] = transports
         self.reads = Reads(storage, transports, self.ensure_open)
-        self.policy = policy or Policy()
-        self.role: Role = role
-        self._clock = clock
-        self._rng = rng
-        self._live = Live(hooks)
-        self._drain_timeout = drain_timeout
-        self._intake = Intake(transports, apps, clock=clock, rng=rng, policy=self.policy)
+        self.policy = options.policy
+        self.role: Role = options.role
+        self._clock = clock = context.clock
+        self._live = context.live
+        self._drain_timeout = options.drain_timeout
+        self._intake = Intake(transports, options.apps, clock=clock, rng=context.rng, policy=self.policy)
         self.apps = self._intake.apps
         self._waiters = Waiters()
         self._stack: AsyncExitStack | None = None
@@ -94,48 +80,24 @@ class Engine(Operations):
         self._door = Door()
         self.ensure_loop = self._door.check
         self._fault: BaseException | None = None
-        self.trouble = trouble = Trouble(clock, rng)
+        self.trouble = context.trouble
         """The refusal of storage at present (`problem` is empty while it refuses nothing)."""
         self._works: list[BindingState] = []
-        self._settler = Settler(
-            storage,
-            self._works,
-            clock=clock,
-            policy=self.policy,
-            live=self._live,
-            finished=self._waiters.done,
-            trouble=trouble,
-        )
+        self._settler = Settler(context, self._works, self._waiters.done)
         self._dispatchers: list[Dispatcher] = []
-        self.worker = f"{cleaned(socket.gethostname())}:{os.getpid()}:{rng.getrandbits(32):08x}"
-        retire = 2 * self.policy.request_timeout
+        self.worker = context.worker
+        renewer, link, works = options.renewer, options.link or FleetLink(storage, clock), self._works
         self.watcher = renewer.watcher if renewer is not None else None  # owners of parts register there
-        self._renewal = Renewal(
-            storage, transports, self._works, renewer, self.worker, clock=clock, retire=retire, trouble=trouble
-        )
-        bindings = sorted(f"{app}/{binding}" for app, binding in transports) if role != "submit" else None
-        link, works, watch = link or FleetLink(storage, clock), self._works, self._settler.watch
-        self._membership = Membership(
-            storage, works, self.worker, bindings, link, clock=clock, policy=self.policy, trouble=trouble, watch=watch
-        )
+        self._renewal = Renewal(context, transports, works, renewer)
+        bindings = sorted(f"{app}/{binding}" for app, binding in transports) if self.role != "submit" else None
+        self._membership = Membership(context, works, bindings, link)
+        renew, tally = self._renewal.look, self._settler.tally
         self._upkeep = Upkeep(
-            storage,
-            works,
-            self._dispatchers,
-            self._waiters,
-            clock=clock,
-            policy=self.policy,
-            worker=self.worker,
-            pulse=self._membership.pulse,
-            renew=self._renewal.look,
-            tally=self._settler.tally,
-            trouble=trouble,
-            lapse=self._membership.lapse,
-            watch=watch,
+            context, works, self._dispatchers, self._waiters, self._membership, renew=renew, tally=tally
         )
-        put_notifier = PutNotifier(storage, self._intake, [app for app, _ in transports], clock=clock, trouble=trouble)
+        put_notifier = PutNotifier(context, self._intake, [app for app, _ in transports])
         self._put_notifier = put_notifier.heard_by(self._dispatchers, self._live, self._settler, self._upkeep)
-        self._pressure = Pressure(storage, backlog or BacklogLimits(), clock)
+        self._pressure = Pressure(storage, options.backlog or BacklogLimits(), clock)
         self.endpoints = Endpoints(storage, transports, clock, self.ensure_open)
 
     # -- lifecycle
@@ -180,22 +142,12 @@ class Engine(Operations):
         self._spawn(self._put_notifier.run())
         siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
-            work = BindingState(
-                app,
-                binding,
-                transport,
-                clock=self._clock,
-                rng=self._rng,
-                policy=self.policy,
-                settler=self._settler,
-                live=self._live,
-                news=self._upkeep.news,
-                spawn=self._spawn,
-            )
+            context, news = self._context, self._upkeep.news
+            work = BindingState(app, binding, transport, context, settler=self._settler, news=news, spawn=self._spawn)
             siblings.setdefault(app, []).append(work.gates)
             work.gates.siblings = siblings[app]
             extend, member = self._upkeep.extend, self._membership
-            dispatcher = Dispatcher(work, self.storage, self._settler, worker=self.worker, extend=extend, member=member)
+            dispatcher = Dispatcher(work, context, self._settler, extend=extend, member=member)
             self._works.append(work)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())

@@ -19,19 +19,18 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from fanout.core.fleet import WorkerNote
-from fanout.core.policy import Policy
 from fanout.core.records import GateNote
 from fanout.core.text import cleaned
 from fanout.engine.binding_state import BindingState
+from fanout.engine.context import EngineContext
 from fanout.engine.link import FleetLink
-from fanout.engine.patience import PASSING, Trouble
+from fanout.engine.patience import PASSING
 from fanout.engine.pulse import Pulse
 from fanout.engine.signal import Signal
 from fanout.engine.strays import Strays
-from fanout.engine.watch import ClockWatch
 from fanout.engine.yielding import Yielding
 from fanout.errors import StorageError
-from fanout.plugin import Clock, Storage, fleet_of
+from fanout.plugin import fleet_of
 
 __all__ = ["Membership"]
 
@@ -56,17 +55,12 @@ class Membership:
 
     def __init__(
         self,
-        storage: Storage,
+        context: EngineContext,
         works: Sequence[BindingState],
-        worker: str,
         bindings: Iterable[str] | None,
         link: FleetLink,
-        *,
-        clock: Clock,
-        policy: Policy,
-        trouble: Trouble,
-        watch: ClockWatch,
     ) -> None:
+        storage, clock, worker = context.storage, context.clock, context.worker
         self._storage = storage
         self._works = works
         self._active = storage.shared and bindings is not None
@@ -81,8 +75,8 @@ class Membership:
             bindings=tuple(bindings or ()),
         )
         self._clock = clock
-        self._life = policy.heartbeat
-        self._every = policy.heartbeat / _BEATS
+        self._life = context.policy.heartbeat
+        self._every = self._life / _BEATS
         self._link = link
         self._strays = Strays(storage, works, worker)
         self._yielding = Yielding(storage, works, worker, clock)
@@ -90,12 +84,12 @@ class Membership:
         self._notes: list[GateNote] = []
         """The gates of other workers."""
         self.pulse = Pulse()
-        self.watch = watch
+        self.watch = context.watch
         self._steps = self.watch.steps
         self._steady_since = self._last = self._beaten = clock.monotonic()
         self._patient_until = float("-inf")
         self.ended = False
-        self._patience = trouble.patience()
+        self._patience = context.trouble.patience()
 
     async def join(self, extend: Callable[[], Awaitable[None]]) -> None:
         """The first beat, before anything is leased. On a full disk nothing is sent before there is room for it.

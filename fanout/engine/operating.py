@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from fanout.core import given
 from fanout.core.fleet import WorkerNote
@@ -14,6 +14,7 @@ from fanout.core.records import Event, GateNote, Status, Step
 from fanout.engine import listing
 from fanout.engine.acting import audit
 from fanout.engine.binding_state import BindingState
+from fanout.engine.context import Role
 from fanout.engine.diagnose import diagnose
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.exporting import erase, export
@@ -28,9 +29,8 @@ from fanout.engine.waiters import Waiters
 from fanout.errors import NotFound
 from fanout.plugin import Clock, Diagnosis, Storage, Transport, fleet_of
 
-__all__ = ["Operations", "Role"]
+__all__ = ["Operations"]
 
-Role = Literal["submit", "work", "both"]
 """`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
 
 

@@ -9,15 +9,15 @@ from typing import Self
 from fanout.core.codec import decode
 from fanout.core.records import Put, Submission
 from fanout.core.text import cleaned
+from fanout.engine.context import EngineContext
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.intake import Intake, Request
 from fanout.engine.live import Live
-from fanout.engine.patience import Trouble
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
 from fanout.engine.upkeep import Upkeep
 from fanout.errors import StorageError, StorageFull, UsageError
-from fanout.plugin import Clock, Inbox, Storage
+from fanout.plugin import Inbox
 
 __all__ = ["PutNotifier"]
 
@@ -36,14 +36,12 @@ where they have not been told yet."""
 class PutNotifier:
     """Tells the engine of notifications that are new, whoever put them."""
 
-    def __init__(
-        self, storage: Storage, intake: Intake, apps: Sequence[str], *, clock: Clock, trouble: Trouble
-    ) -> None:
-        self._storage = storage
+    def __init__(self, context: EngineContext, intake: Intake, apps: Sequence[str]) -> None:
+        self._storage = context.storage
         self._intake = intake
         self._apps = sorted(set(apps))
-        self._clock = clock
-        self._patience = trouble.patience()
+        self._clock = context.clock
+        self._patience = context.trouble.patience()
         self._dispatchers: Sequence[Dispatcher] = ()
         self._live: Live
         self._settler: Settler

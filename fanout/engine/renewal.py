@@ -5,32 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fanout.config import EVERY, BindingPart, BindingSettings, ConfigState, Owner, Watcher, binding_parts, in_thread
+from fanout.config import EVERY, BindingPart, BindingSettings, ConfigState, Owner, binding_parts, in_thread
 from fanout.core.audit import AUDIT, Audit
 from fanout.engine.binding_state import BindingState
-from fanout.engine.patience import Trouble, retry_while_unavailable
+from fanout.engine.context import EngineContext, Renewer
+from fanout.engine.patience import retry_while_unavailable
 from fanout.engine.signal import Signal
 from fanout.errors import ConfigurationError, FanoutError, StorageUnavailable
-from fanout.plugin import Clock, Storage, Transport
+from fanout.plugin import Transport
 
-__all__ = ["Renewal", "Renewer"]
+__all__ = ["Renewal"]
 
 _log = logging.getLogger("fanout.renewal")
 _PATIENCE = 2.0
 """Seconds that a look at the files may keep the loop waiting that follows operators."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewer:
-    """How a binding's transport is made again. `watcher` finds out when; `make` takes (app, binding, settings), and raises a
-    `FanoutError` for settings that cannot be used."""
-
-    watcher: Watcher
-    make: Callable[[str, str, BindingSettings], Transport]
 
 
 class Renewal:
@@ -38,24 +29,19 @@ class Renewal:
 
     def __init__(
         self,
-        storage: Storage,
+        context: EngineContext,
         transports: dict[tuple[str, str], Transport],
         works: list[BindingState],
         renewer: Renewer | None,
-        worker: str,
-        *,
-        clock: Clock,
-        retire: float,
-        trouble: Trouble,
     ) -> None:
-        self._storage = storage
-        self._clock = clock
+        self._storage = context.storage
+        self._clock = context.clock
         self._transports = transports
         self._works = works
         self._renewer = renewer
-        self._worker = worker
-        self._retire = retire
-        self._trouble = trouble
+        self._worker = context.worker
+        self._retire = 2 * context.policy.request_timeout
+        self._trouble = context.trouble
         self._retired: list[Transport] = []
         self._made: list[Transport] = []
         self._due: list[tuple[str, str]] = []

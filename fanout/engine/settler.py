@@ -9,19 +9,16 @@ from dataclasses import fields
 
 import anyio
 
-from fanout.core.policy import Policy
 from fanout.core.records import EndpointGone, Settled, Settlement, Status
 from fanout.core.refusal import UNSTORABLE, condemned, halves, joined
 from fanout.core.states import DOUBT
+from fanout.engine.context import EngineContext
 from fanout.engine.counters import Tally
 from fanout.engine.lease import Lease
-from fanout.engine.live import Live, SettledDelivery
-from fanout.engine.patience import Trouble
+from fanout.engine.live import SettledDelivery
 from fanout.engine.ports import Binding
 from fanout.engine.signal import Signal
-from fanout.engine.watch import ClockWatch
 from fanout.errors import StorageFull, StorageUnavailable, UsageError
-from fanout.plugin import Clock, Storage
 
 __all__ = ["Settler"]
 
@@ -55,26 +52,21 @@ class Settler:
 
     def __init__(
         self,
-        storage: Storage,
+        context: EngineContext,
         works: Sequence[Binding],
-        *,
-        clock: Clock,
-        policy: Policy,
-        live: Live,
         finished: Callable[[str, Status | None], None],
-        trouble: Trouble,
     ) -> None:
-        self._storage = storage
-        self._clock = clock
-        self._policy = policy
-        self._live = live
+        self._storage = context.storage
+        self._clock = context.clock
+        self._policy = context.policy
+        self._live = context.live
         self._finished = finished
         self._signal = Signal()
         self._answered = Signal()
-        self.trouble = trouble
-        self._patience = trouble.patience()
+        self.trouble = context.trouble
+        self._patience = self.trouble.patience()
         self.works = works
-        self.watch = ClockWatch(clock)
+        self.watch = context.watch
         self.watch.heard.append(self._set_back)
         self.tally = Tally()
         self.awake = False

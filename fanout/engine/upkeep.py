@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from fanout.core.policy import Policy
 from fanout.core.records import Control, GateNote
 from fanout.engine.binding_state import BindingState
+from fanout.engine.context import EngineContext
 from fanout.engine.counters import Tally
 from fanout.engine.dispatcher import Dispatcher
-from fanout.engine.patience import PASSING, Trouble, retry_while_unavailable
-from fanout.engine.pulse import Pulse
+from fanout.engine.membership import Membership
+from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
-from fanout.engine.watch import ClockWatch
 from fanout.errors import ContentRefused
-from fanout.plugin import Clock, Inbox, Storage
+from fanout.plugin import Inbox
 
 __all__ = ["Upkeep"]
 
@@ -37,42 +36,36 @@ class Upkeep:
 
     def __init__(
         self,
-        storage: Storage,
+        context: EngineContext,
         works: Sequence[BindingState],
         dispatchers: Sequence[Dispatcher],
         waiters: Waiters,
+        member: Membership,
         *,
-        clock: Clock,
-        policy: Policy,
-        worker: str,
-        pulse: Pulse,
         renew: Callable[[], Awaitable[object]],
         tally: Tally,
-        trouble: Trouble,
-        lapse: Callable[[], None],
-        watch: ClockWatch,
     ) -> None:
         self._tally = tally
-        self._worker = worker
-        self._pulse = pulse
+        self._worker = context.worker
+        self._pulse = member.pulse
         self._renew = renew
         self._nudges: dict[tuple[str, str], int] = {}
         self.news = Signal()
-        self._storage = storage
+        self._storage = context.storage
         self._works = works
         self._dispatchers = dispatchers
         self._waiters = waiters
-        self._clock = clock
-        self._policy = policy
+        self._clock = context.clock
+        self._policy = context.policy
         self._seen = -1
         self._others = -1
-        self._watch = watch
-        self._steps, self._suspends = watch.steps, watch.suspends
+        self._watch = context.watch
+        self._steps, self._suspends = self._watch.steps, self._watch.suspends
         self._ahead = False  # the clock was set back, and storage has not been told yet
         self.look = Signal()
         self.arrived = Signal()
-        self._trouble = trouble
-        self._lapse = lapse
+        self._trouble = context.trouble
+        self._lapse = member.lapse
         self._incarnation: int | None = None
 
     async def keep_leases(self) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from time import monotonic
 from typing import Any, Self, overload
@@ -18,7 +18,7 @@ from typing import Any, Self, overload
 import fanout.enqueue
 from fanout.core.codec import decode
 from fanout.core.records import Put, Status, Submission
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.intake import Request
 from fanout.errors import UsageError
 from fanout.plugin import (
@@ -30,6 +30,7 @@ from fanout.plugin import (
     Message,
     Notification,
     Outcome,
+    Storage,
     Target,
     Transport,
 )
@@ -108,9 +109,14 @@ class Pushes(Sequence[Push]):
         make, enqueue = Engine.__init__, fanout.enqueue.enqueue
 
         @wraps(make)
-        def made(engine: Engine, storage: Any, transports: Mapping[tuple[str, str], Transport], **more: Any) -> None:
+        def made(
+            engine: Engine,
+            storage: Storage,
+            transports: Mapping[tuple[str, str], Transport],
+            options: EngineOptions,
+        ) -> None:
             collected = {place: _Collecting(self, place[1], each) for place, each in transports.items()}
-            make(engine, storage, collected, **{**more, "renewer": None})
+            make(engine, storage, collected, replace(options, renewer=None))
             self._follow(engine)
 
         @wraps(enqueue)

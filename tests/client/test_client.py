@@ -27,7 +27,7 @@ from fanout.client import (
 from fanout.config import ApiKeySettings, BindingSettings, IssuerSettings, ServiceSettings, Settings, UserKeySettings
 from fanout.core.address import Address
 from fanout.core.model import Action, Notification, Target
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.errors import UsageError
 from fanout.plugin import Gone, Policy, StorageContext
 from fanout.registry import Registry
@@ -70,10 +70,9 @@ async def served() -> AsyncIterator[Served]:
         engine = Engine(
             Registry().make_storage("memory:", StorageContext(clock=SystemClock())),
             {("default", "push"): push, ("default", "other"): ScriptedTransport()},
-            clock=SystemClock(),
-            rng=random.Random(1),
-            policy=Policy(backoff_base=0.02),
-            drain_timeout=0.5,
+            EngineOptions(
+                clock=SystemClock(), rng=random.Random(1), policy=Policy(backoff_base=0.02), drain_timeout=0.5
+            ),
         )
         app = create_app(engine, settings)
         running = await stack.enter_async_context(app.state.service)

@@ -14,7 +14,7 @@ import sys
 from fanout.bootstrap import SystemClock
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Outcome, Policy, Scope, StorageContext, Throttled
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -34,10 +34,12 @@ async def main(what: str, location: str) -> None:
     engine = Engine(
         Registry().make_storage(location, StorageContext(clock=clock)),
         {("default", "push"): ScriptedTransport(answer)},
-        clock=clock,
-        rng=random.Random(),
-        policy=Policy(backoff_base=0.05, heartbeat=2.0, request_timeout=5.0),
-        role="submit" if what == "submit" else "both",
+        EngineOptions(
+            clock=clock,
+            rng=random.Random(),
+            policy=Policy(backoff_base=0.05, heartbeat=2.0, request_timeout=5.0),
+            role="submit" if what == "submit" else "both",
+        ),
     )
     async with engine:
         if what == "work":

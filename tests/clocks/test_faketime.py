@@ -19,7 +19,7 @@ from fanout.bootstrap import SystemClock
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import ACCEPTED, Outcome, StorageContext, Unavailable
 from fanout.registry import Registry
@@ -88,7 +88,11 @@ def engine(location: str, script: Script | None = None, *, role: Role = "both", 
     clock = SystemClock()
     transport = ScriptedTransport(*([script] if script else []))
     storage = Registry().make_storage(location, StorageContext(clock=clock))
-    return Engine(storage, {("default", "push"): transport}, clock=clock, rng=random.Random(), policy=policy, role=role)
+    return Engine(
+        storage,
+        {("default", "push"): transport},
+        EngineOptions(clock=clock, rng=random.Random(), policy=policy, role=role),
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fanout.bootstrap import SystemClock
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import StorageContext, clock_of
 from fanout.storage.carried import CarriedClock
 from fanout.storage.sqlite.in_memory import MemoryStorage
@@ -30,7 +30,9 @@ def test_a_storage_without_a_clock_leaves_the_machines() -> None:
     none: Any = SimpleNamespace(clock=None)
     assert clock_of(nothing, clock) is clock
     assert clock_of(none, clock) is clock
-    engine = Engine(MemoryStorage("", StorageContext(clock=clock)), {}, clock=clock, rng=random.Random(1))
+    engine = Engine(
+        MemoryStorage("", StorageContext(clock=clock)), {}, EngineOptions(clock=clock, rng=random.Random(1))
+    )
     assert engine._clock is clock
 
 

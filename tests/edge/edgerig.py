@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from fanout.bootstrap import SystemClock
 from fanout.config import ApiKeySettings, BindingSettings, Limits, ServiceSettings, Settings, UserKeySettings
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import StorageContext
 from fanout.registry import Registry
 from fanout.service import create_app
@@ -139,7 +139,7 @@ def engine_of(where: str = "memory:") -> Engine:
     clock = SystemClock()
     storage = Registry().make_storage(where, StorageContext(clock=clock))
     transports: Any = {(app, name): ScriptedTransport() for app in ("default", "other") for name in ("apns", "webpush")}
-    return Engine(storage, transports, clock=clock, rng=random.Random(1))
+    return Engine(storage, transports, EngineOptions(clock=clock, rng=random.Random(1)))
 
 
 @asynccontextmanager

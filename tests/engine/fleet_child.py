@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from fanout.core.delivery import Delivery
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Outcome, Policy, StorageContext
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -34,7 +34,9 @@ async def main(database: str, log: Path, pause: float) -> None:
     policy = Policy(lease=60.0, heartbeat=1.0, request_timeout=120.0)
     storage = Registry().make_storage(database, StorageContext(clock=Clock()))
     async with Engine(
-        storage, {("default", "push"): transport}, clock=Clock(), rng=random.Random(), policy=policy, role="work"
+        storage,
+        {("default", "push"): transport},
+        EngineOptions(clock=Clock(), rng=random.Random(), policy=policy, role="work"),
     ) as engine:
         print(engine.worker, flush=True)
         await engine.failed()

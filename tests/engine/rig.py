@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import Clock, Policy, Storage
 from fanout.testing.scripted import Script, ScriptedTransport
@@ -56,11 +56,7 @@ async def running(
     engine = Engine(
         storage or fresh_storage(),
         made,
-        clock=clock or SystemClock(),
-        rng=rng or random.Random(1),
-        policy=policy,
-        role=role,
-        **more,
+        EngineOptions(clock=clock or SystemClock(), rng=rng or random.Random(1), policy=policy, role=role, **more),
     )
     async with engine:
         yield engine, next(iter(made.values()))

@@ -11,7 +11,7 @@ import pytest
 from rig import FAST, fresh_storage, register, running
 
 from fanout.core.model import EndpointState, Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.errors import StorageError, StorageFull
 from fanout.plugin import ACCEPTED, Gone, Storage
 from fanout.testing.clock import VirtualClock
@@ -123,7 +123,9 @@ async def test_a_clock_that_jumps_loses_and_repeats_nothing(jump: float) -> None
     clock = Jumping()
     transport = ScriptedTransport(answer)  # type: ignore[arg-type]
     transport.capacities[""] = 5
-    engine = Engine(fresh_storage(), {("default", "push"): transport}, clock=clock, rng=random.Random(1), policy=FAST)
+    engine = Engine(
+        fresh_storage(), {("default", "push"): transport}, EngineOptions(clock=clock, rng=random.Random(1), policy=FAST)
+    )
     async with engine:
         for n in range(40):
             await register(engine, f"u{n}", f"d{n}")

@@ -14,7 +14,7 @@ from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
 from fanout.core.records import Settled, Settlement
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.watch import ClockWatch
 from fanout.errors import StorageUnavailable
 from fanout.plugin import ACCEPTED, Outcome, Scope, Throttled, Unavailable
@@ -101,7 +101,9 @@ def engine_of(clock: Off, storage: object, transport: ScriptedTransport, backoff
     if isinstance(storage, PostgresStorage):
         pytest.skip("its clock is the database's: see tests/postgres/test_clocks.py")
     policy = Policy(backoff_base=backoff, backoff_throttled=backoff, request_timeout=5.0)
-    return Engine(storage, {("default", "push"): transport}, clock=clock, rng=random.Random(1), policy=policy)  # type: ignore[arg-type]
+    return Engine(
+        storage, {("default", "push"): transport}, EngineOptions(clock=clock, rng=random.Random(1), policy=policy)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("restart", [False, True])

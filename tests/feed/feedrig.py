@@ -15,7 +15,7 @@ from blockbuster import blockbuster_ctx
 
 from fanout.config import Limits
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Delivery, Outcome, Policy, StorageContext
 from fanout.registry import Registry
 from fanout.service.app import create_app
@@ -132,7 +132,7 @@ async def running(
     feed = FeedSettings(burst=0) if feed is None else feed
     storage = Registry().make_storage(where, StorageContext(clock=clock))
     transports = {(app, binding): ScriptedTransport(gateways, record=False) for app in apps for binding in BINDINGS}
-    engine = Engine(storage, transports, clock=clock, rng=random.Random(1), policy=FAST)
+    engine = Engine(storage, transports, EngineOptions(clock=clock, rng=random.Random(1), policy=FAST))
     known = "authenticator" in more or ("settings" in more and more["settings"].service.authenticated)
     app = create_app(engine, clock=clock, feed=feed, unprotected=not known, **more)
     async with app.state.service, serving(app, "127.0.0.1", 0, Limits()) as url:

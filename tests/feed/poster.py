@@ -8,7 +8,7 @@ import sys
 import time
 
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Policy, StorageContext
 from fanout.registry import Registry
 from fanout.service.feed import FeedService, NewItem
@@ -23,7 +23,9 @@ class Clock:
 async def main(database: str) -> None:
     storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=Clock()))
     transports = {("default", binding): ScriptedTransport() for binding in ("apns", "fcm")}
-    engine = Engine(storage, transports, clock=Clock(), rng=random.Random(), policy=Policy(), role="submit")
+    engine = Engine(
+        storage, transports, EngineOptions(clock=Clock(), rng=random.Random(), policy=Policy(), role="submit")
+    )
     async with engine, FeedService(engine) as feed:
         await feed.subscribe("default", "alice", device="phone", binding="apns", address="alice-phone")
         await feed.subscribe(

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from fanout.config import Limits
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import Policy, StorageContext
 from fanout.registry import Registry
@@ -38,7 +38,7 @@ class Clock:
 def engine(database: str, role: Role) -> Engine:
     storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=Clock()))
     transports = {("default", "push"): ScriptedTransport(record=False)}
-    return Engine(storage, transports, clock=Clock(), rng=random.Random(1), policy=Policy(), role=role)
+    return Engine(storage, transports, EngineOptions(clock=Clock(), rng=random.Random(1), policy=Policy(), role=role))
 
 
 def spare_collector() -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fanout.bootstrap import SystemClock
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Policy, StorageContext
 from fanout.registry import Registry
 from fanout.testing.scripted import Script, ScriptedTransport
@@ -54,9 +54,11 @@ def running() -> Callable[..., object]:
         engine = Engine(
             storage,
             {("default", "push"): transport, ("shop", "push"): ScriptedTransport()},
-            clock=SystemClock(),
-            rng=random.Random(1),
-            policy=Policy(**values),  # type: ignore[arg-type]
+            EngineOptions(
+                clock=SystemClock(),
+                rng=random.Random(1),
+                policy=Policy(**values),  # type: ignore[arg-type]
+            ),
         )
         async with engine:
             yield engine

@@ -19,7 +19,7 @@ from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification
 from fanout.core.policy import Policy, Retention
 from fanout.core.records import Submission
-from fanout.engine import Engine, membership
+from fanout.engine import Engine, EngineOptions, membership
 from fanout.engine.engine import Role
 from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Scope, StorageContext, Unavailable
 from fanout.storage.postgres.store import PostgresStorage
@@ -67,7 +67,7 @@ class Machines:
         storage = PostgresStorage(self.url.partition(":")[2], context)
         transport = ScriptedTransport(*([script] if script else []))
         pair = {("default", "push"): transport}
-        engine = Engine(storage, pair, clock=clock, rng=random.Random(), policy=policy, role=role)
+        engine = Engine(storage, pair, EngineOptions(clock=clock, rng=random.Random(), policy=policy, role=role))
         async with engine:
             yield engine, transport
 

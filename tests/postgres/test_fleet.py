@@ -17,7 +17,7 @@ import pytest
 
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Notification
-from fanout.engine import Engine, Role
+from fanout.engine import Engine, EngineOptions, Role
 from fanout.plugin import Policy, Sealer, Storage, StorageContext
 from fanout.registry import Registry
 from fanout.testing.clock import VirtualClock
@@ -132,7 +132,7 @@ async def test_a_killed_and_a_stopped_worker_are_succeeded_within_a_heartbeat(
     def engine(role: Role) -> Engine:
         storage = Registry().make_storage(url, StorageContext(clock=Clock()))
         transports = {("default", "push"): ScriptedTransport()}
-        return Engine(storage, transports, clock=Clock(), rng=random.Random(), policy=policy, role=role)
+        return Engine(storage, transports, EngineOptions(clock=Clock(), rng=random.Random(), policy=policy, role=role))
 
     async with engine("submit") as submitter:
         for number in range(20):

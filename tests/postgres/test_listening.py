@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import StorageContext
 from fanout.storage.postgres import listening, operations
@@ -45,7 +45,7 @@ async def url(databases: Databases) -> AsyncIterator[str]:
 async def engine(url: str, role: Role) -> AsyncIterator[Engine]:
     storage = PostgresStorage(url.partition(":")[2], StorageContext(clock=Clock()))
     transports = {("default", "push"): ScriptedTransport()}
-    async with Engine(storage, transports, clock=Clock(), rng=random.Random(), role=role) as made:
+    async with Engine(storage, transports, EngineOptions(clock=Clock(), rng=random.Random(), role=role)) as made:
         yield made
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fanout.core.model import Notification, Target
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.errors import ContentRefused, StorageError, StorageRefused, StorageUnavailable
 from fanout.plugin import Policy, Rejected, StorageContext
 from fanout.storage.postgres import pool
@@ -65,9 +65,7 @@ async def worker(url: str) -> AsyncIterator[tuple[Engine, ScriptedTransport]]:
     engine = Engine(
         storage,
         {("default", "push"): transport},
-        clock=Clock(),
-        rng=random.Random(1),
-        policy=Policy(backoff_base=0.02, request_timeout=5.0),
+        EngineOptions(clock=Clock(), rng=random.Random(1), policy=Policy(backoff_base=0.02, request_timeout=5.0)),
     )
     async with engine:
         await engine.endpoints.register(user="alice", binding="push", address="phone")

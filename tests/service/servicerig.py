@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fanout.bootstrap import SystemClock
 from fanout.config import ApiKeySettings, BindingSettings, IssuerSettings, Limits, ServiceSettings, Settings
 from fanout.core.model import Notification
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.engine.engine import Role
 from fanout.plugin import Accepted, Delivery, Outcome, Policy, Storage, StorageContext
 from fanout.registry import Registry
@@ -125,7 +125,9 @@ def engine_of(gateways: Gateways, path: Path | None, *, role: Role = "both", **m
     """An engine over scripted transports."""
     transports: Any = {(app, name): gateways.transport(app, name) for app, names in APPS.items() for name in names}
     return Engine(
-        storage_at(path), transports, clock=SystemClock(), rng=random.Random(1), policy=FAST, role=role, **more
+        storage_at(path),
+        transports,
+        EngineOptions(clock=SystemClock(), rng=random.Random(1), policy=FAST, role=role, **more),
     )
 
 

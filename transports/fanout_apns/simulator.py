@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-import time
-from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import uuid4
 
 import orjson
@@ -23,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from fanout.testing.simulator import Answer, Faults, Peer, Push, Reply, Request, Simulator
+from fanout.testing.simulator import Answer, Http2SimulatorOptions, Peer, Push, Reply, Request, Simulator
 from fanout_apns.payload import SUFFIXES
 
 __all__ = ["REASONS", "ApnsSimulator"]
@@ -98,26 +95,9 @@ class ApnsSimulator(Simulator):
         environment: Literal["production", "sandbox"] = "production",
         slow: float = 0.2,
         dead_since: float | None = None,
-        folder: Path | str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        ledger: Path | str | None = None,
-        lean: bool = False,
-        faults: Faults | None = None,
-        streams: int = 1000,
-        clock: Callable[[], float] = time.time,
+        **options: Unpack[Http2SimulatorOptions],
     ) -> None:
-        super().__init__(
-            folder=folder,
-            host=host,
-            port=port,
-            ledger=ledger,
-            lean=lean,
-            faults=faults,
-            streams=streams,
-            clock=clock,
-            client_certificates=auth == "certificate",
-        )
+        super().__init__(client_certificates=auth == "certificate", **options)
         self.topic = topic
         self.auth = auth
         self.environment = environment

@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 from uuid import UUID
 
 import orjson
 
 from fanout.plugin import Secret
-from fanout.testing.simulator import Answer, Faults, Push, Reply, Request, Simulator
+from fanout.testing.simulator import Answer, Http2SimulatorOptions, Push, Reply, Request, Simulator
 from fanout.testing.simulator.connection import Connection, StrictConnection
 from fanout.testing.simulator.http1 import Http1Connection
 from fanout.testing.simulator.lean import LeanConnection
@@ -62,18 +60,9 @@ class WebPushSimulator(Simulator):
         protocols: Sequence[str] = ("h2", "http/1.1"),
         slow: float = 0.2,
         keep: bool = False,
-        folder: Path | str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        ledger: Path | str | None = None,
-        lean: bool = False,
-        faults: Faults | None = None,
-        streams: int = 1000,
-        clock: Callable[[], float] = time.time,
+        **options: Unpack[Http2SimulatorOptions],
     ) -> None:
-        super().__init__(
-            folder=folder, host=host, port=port, ledger=ledger, lean=lean, faults=faults, streams=streams, clock=clock
-        )
+        super().__init__(**options)
         self.protocols = tuple(protocols)
         self.slow = slow
         self.keep = keep

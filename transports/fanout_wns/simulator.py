@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from base64 import b64decode
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 from urllib.parse import parse_qs
 from uuid import UUID
 from xml.etree import ElementTree as ET
@@ -20,7 +17,7 @@ from xml.etree import ElementTree as ET
 import orjson
 
 from fanout.plugin import Address
-from fanout.testing.simulator import Answer, Faults, Http1Simulator, Push, Reply, Request
+from fanout.testing.simulator import Answer, Http1Simulator, Push, Reply, Request, SimulatorOptions
 
 __all__ = ["REASONS", "WnsSimulator"]
 
@@ -95,15 +92,9 @@ class WnsSimulator(Http1Simulator):
         auth: Literal["entra", "live"] = "entra",
         slow: float = 0.2,
         token_lifetime: float = 86_399,
-        folder: Path | str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        ledger: Path | str | None = None,
-        lean: bool = False,
-        faults: Faults | None = None,
-        clock: Callable[[], float] = time.time,
+        **options: Unpack[SimulatorOptions],
     ) -> None:
-        super().__init__(folder=folder, host=host, port=port, ledger=ledger, lean=lean, faults=faults, clock=clock)
+        super().__init__(**options)
         self.auth: Literal["entra", "live"] = auth
         self.slow = slow
         self.token_lifetime = token_lifetime

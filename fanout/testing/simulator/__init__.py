@@ -7,7 +7,7 @@ in one is not hidden by the same error in the other. Simulators, tests, benchmar
 """
 
 from fanout.testing.simulator.answers import Answer, Disconnect, Peer, Push, Reply, Request, Reset, Stall
-from fanout.testing.simulator.base import Simulator
+from fanout.testing.simulator.base import Http2SimulatorOptions, Simulator, SimulatorOptions
 from fanout.testing.simulator.certificates import Authority
 from fanout.testing.simulator.counters import Counters
 from fanout.testing.simulator.faults import Faults
@@ -15,6 +15,6 @@ from fanout.testing.simulator.http1 import Http1Simulator
 from fanout.testing.simulator.ledger import Entry, Ledger, read_ledger
 
 __all__ = [
-    "Answer", "Authority", "Counters", "Disconnect", "Entry", "Faults", "Http1Simulator", "Ledger", "Peer", "Push",
-    "Reply", "Request", "Reset", "Simulator", "Stall", "read_ledger",
+    "Answer", "Authority", "Counters", "Disconnect", "Entry", "Faults", "Http1Simulator", "Http2SimulatorOptions", "Ledger", "Peer", "Push",
+    "Reply", "Request", "Reset", "Simulator", "SimulatorOptions", "Stall", "read_ledger",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 from fanout.testing.simulator.answers import Answer, Push, Reply, Request
 from fanout.testing.simulator.certificates import Authority
@@ -19,15 +19,45 @@ from fanout.testing.simulator.lean import LeanConnection
 from fanout.testing.simulator.ledger import Ledger
 from fanout.testing.simulator.link import Connection
 
-__all__ = ["Counters", "Simulator"]
+__all__ = ["Counters", "Http2SimulatorOptions", "Simulator", "SimulatorOptions"]
+
+
+class SimulatorOptions(TypedDict, total=False):
+    """The keyword arguments that every simulator takes.
+
+    Attributes:
+        folder: Keeps the certificates; default: a temporary one, removed at the end.
+        host: The address to listen on; default: 127.0.0.1.
+        port: The port; 0, the default, takes a free one.
+        ledger: A file to which accepted pushes are appended.
+        lean: Answer without any check, for speed.
+        faults: The faults to inject from the start; may be changed while it runs.
+        clock: Gives UNIX seconds.
+    """
+
+    folder: Path | str | None
+    host: str
+    port: int
+    ledger: Path | str | None
+    lean: bool
+    faults: Faults | None
+    clock: Callable[[], float]
+
+
+class Http2SimulatorOptions(SimulatorOptions, total=False):
+    """The keyword arguments of a simulator that speaks HTTP/2.
+
+    Attributes:
+        streams: The MAX_CONCURRENT_STREAMS that a new connection is told (RFC 9113, section 6.5.2); default: 1000, FCM's 100.
+    """
+
+    streams: int
 
 
 class Simulator:
     """A gateway on loopback; an async context manager. A subclass gives `handle`, `settings` and, to be complete, the rest.
 
-    `folder` keeps the certificates (default: a temporary one, removed at the end). `ledger` is a file to which accepted pushes
-    are appended. `lean` trades every check for speed. `clock` gives UNIX seconds. `streams` is the MAX_CONCURRENT_STREAMS that
-    a new connection is told. `faults`, `script` and `silent` may be changed while it runs:
+    The arguments are those of `SimulatorOptions` and `Http2SimulatorOptions`. `faults`, `script` and `silent` may be changed while it runs:
     `script` is asked before `handle`, and None from it means that `handle` answers; `silent` leaves all input unread and unanswered.
     `pushes`, when set to a list, is given every accepted push.
     """

@@ -19,7 +19,7 @@ import apsw
 
 import fanout
 from fanout.core.policy import Policy
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.errors import StorageRefused
 from fanout.plugin import Storage, StorageContext
 from fanout.registry import Registry
@@ -46,10 +46,12 @@ def _engine(path: Path, transport: ScriptedTransport | None = None, role: str = 
     return Engine(
         Registry().make_storage(f"sqlite:{path}", StorageContext(clock=clock, chunk=50)),
         {("default", "push"): transport or ScriptedTransport(record=False)},
-        clock=clock,
-        rng=random.Random(1),
-        policy=Policy(lease=1.0, backoff_base=0.05),
-        role=role,  # type: ignore[arg-type]
+        EngineOptions(
+            clock=clock,
+            rng=random.Random(1),
+            policy=Policy(lease=1.0, backoff_base=0.05),
+            role=role,  # type: ignore[arg-type]
+        ),
     )
 
 

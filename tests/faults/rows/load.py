@@ -14,7 +14,7 @@ import psutil
 
 import fanout
 from fanout.core.policy import Policy
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, StorageContext
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
@@ -111,9 +111,7 @@ async def submitting(form: Form) -> Finding:
             engine = Engine(
                 Registry().make_storage(f"sqlite:{form.folder}/{clients}.db", StorageContext(clock=clock)),
                 {("default", "push"): ScriptedTransport(record=False)},
-                clock=clock,
-                rng=form.rng,
-                role="submit",
+                EngineOptions(clock=clock, rng=form.rng, role="submit"),
             )
             waits: list[float] = []
             async with engine:
@@ -384,10 +382,7 @@ async def hosts(form: Form) -> Finding:
         engine = Engine(
             Registry().make_storage(f"sqlite:{form.folder}/{dead}.db", StorageContext(clock=clock)),
             {("default", "push"): ScriptedTransport(answer, capacity=10, record=False)},
-            clock=clock,
-            rng=form.rng,
-            policy=Policy(request_timeout=600.0),
-            drain_timeout=0.1,
+            EngineOptions(clock=clock, rng=form.rng, policy=Policy(request_timeout=600.0), drain_timeout=0.1),
         )
         async with engine:
             for begin in range(0, count, 1000):

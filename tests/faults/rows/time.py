@@ -17,7 +17,7 @@ from fanout.bootstrap import SystemClock
 from fanout.core.outcome import Scope, Unavailable
 from fanout.core.policy import Policy, backoff
 from fanout.core.settlement import Attempted, Retry, decide
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import ACCEPTED, Delivery, Outcome, StorageContext, clock_of
 from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -305,9 +305,7 @@ async def jumps(form: Form) -> Finding:
             Engine(
                 Registry().make_storage(f"sqlite:{path}", StorageContext(clock=clock)),
                 {("default", "push"): transport},
-                clock=clock,
-                rng=rng,
-                policy=policy,
+                EngineOptions(clock=clock, rng=rng, policy=policy),
             )
             for transport in transports
         ]
@@ -411,7 +409,7 @@ async def _schedules(location: str, count: int, size: int, seed: int) -> tuple[f
     storage = Registry().make_storage(location, StorageContext(clock=SystemClock()))
     clock = clock_of(storage, SystemClock())
     transport = ScriptedTransport(answer, capacity=20)
-    engine = Engine(storage, {("default", "push"): transport}, clock=clock, rng=random.Random(seed))
+    engine = Engine(storage, {("default", "push"): transport}, EngineOptions(clock=clock, rng=random.Random(seed)))
     code = fanout.Notification(title="code", lane="urgent", ttl=20.0)
 
     async def sent(at: float) -> tuple[str, float]:

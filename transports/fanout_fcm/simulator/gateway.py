@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import base64
 import re
-import time
-from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 from uuid import UUID
 
 import orjson
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from fanout.testing.simulator import Answer, Faults, Push, Reply, Request, Simulator
+from fanout.testing.simulator import Answer, Http2SimulatorOptions, Push, Reply, Request, Simulator
 from fanout_fcm.simulator.schema import violations
 from fanout_fcm.simulator.tokens import TokenEndpoint
 
@@ -95,18 +92,10 @@ class FcmSimulator(Simulator):
         *,
         project: str = "simulated-project",
         slow: float = 0.2,
-        folder: Path | str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        ledger: Path | str | None = None,
-        lean: bool = False,
-        faults: Faults | None = None,
-        streams: int = 100,
-        clock: Callable[[], float] = time.time,
+        **options: Unpack[Http2SimulatorOptions],
     ) -> None:
-        super().__init__(
-            folder=folder, host=host, port=port, ledger=ledger, lean=lean, faults=faults, streams=streams, clock=clock
-        )
+        options.setdefault("streams", 100)
+        super().__init__(**options)
         self.project = project
         self.slow = slow
         self.pause: float | None = None
@@ -114,7 +103,7 @@ class FcmSimulator(Simulator):
         self._throttled: set[str] = set()
         self._key = self._load_key()
         self.tokens = TokenEndpoint(
-            self._key.public_key(), self.email, self.key_id, folder=self.folder, host=host, clock=clock
+            self._key.public_key(), self.email, self.key_id, folder=self.folder, host=self._host, clock=self.clock
         )
 
     async def __aenter__(self) -> Self:

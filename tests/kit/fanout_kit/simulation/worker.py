@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fanout.engine import Engine
+from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Context, StorageContext, Transport
 from fanout_kit.simulation.disk import Disk, LabelledStorage
 from fanout_kit.simulation.history import Life, Request
@@ -78,11 +78,13 @@ class Worker:
         self.engine = Engine(
             labelled,
             transports,
-            clock=clock,
-            rng=rng,
-            policy=plan.policy,
-            hooks=[Hook(node, history)],
-            drain_timeout=2 * plan.policy.request_timeout,
+            EngineOptions(
+                clock=clock,
+                rng=rng,
+                policy=plan.policy,
+                hooks=[Hook(node, history)],
+                drain_timeout=2 * plan.policy.request_timeout,
+            ),
         )
         world.say(name, "start")
         node.begin(partial(self._main, self.engine, node))
