@@ -69,10 +69,10 @@ class Book:
         ]
 
 
-def ending(uuid: str, total: int, stopped: str, ended: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    """The data of the event `notification.finished`; `ended` is how many ended in which state, a state more than once."""
+def ending(uuid: str, total: int, stopped: str, ended: Iterable[tuple[str, str, int]]) -> dict[str, Any]:
+    """The data of the event `notification.finished`; `ended` is how many ended in which (state, reason)."""
     counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
-    for state, n in ended:
+    for state, _, n in ended:
         counts[state] += n
     state = NotificationState.CANCELLED if stopped else NotificationState.DONE
     return {"notification": uuid, "state": state.value, "total": total, "counts": counts}

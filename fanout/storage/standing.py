@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fanout.core.records import Status
+from fanout.core.records import Settled, Status
 from fanout.core.states import FINAL_STATES, UNEXPANDED, DeliveryState, NotificationState, Waiting
 
-__all__ = ["Sums", "status_of", "waiting_for"]
+__all__ = ["Sums", "final", "status_of", "waiting_for"]
 
 _READY = Waiting.READY.value
 _PAUSED = Waiting.PAUSED.value
@@ -96,6 +96,27 @@ def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
         finished_at=sums.finished_at,
         oldest_pending_at=sums.due_at if sums.finished_at is None else None,
     )
+
+
+def final(
+    uuid: str,
+    app: str,
+    total: int,
+    stopped: str,
+    ended: Sequence[tuple[str, str, int]],
+    attempts: int,
+    times: Sequence[float],
+    now: float,
+    *,
+    unexpanded: bool = False,
+) -> Settled:
+    """The answer to the settlement that has finished a notification at `now`: so many `ended` in (state, reason). `times` are those of acceptance,
+    due time and expiry."""
+    accepted_at, due_at, expires_at = times
+    sums = Sums(
+        app, total, total, 0, attempts, stopped, False, accepted_at, due_at, expires_at, now, False, unexpanded, ended
+    )
+    return Settled(False, uuid, status_of(uuid, sums, {}))
 
 
 def _state(sums: Sums) -> str:

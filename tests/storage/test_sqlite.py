@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fanout.core.records import Settlement
 from fanout.storage.sqlite import leasing, plugin
 from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
 from fanout.testing.storage import CHECKS, Maker, run_check
+from fanout.testing.storage_kit import Kit, device, lease_all, post, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -44,3 +46,19 @@ def test_a_commit_reaches_the_disk_itself_on_macos_too(tmp_path: Path) -> None:
         assert [connection.pragma(name) for name in ("synchronous", "fullfsync", "checkpoint_fullfsync")] == [2, 1, 1]
     finally:
         connection.close()
+
+
+async def test_the_settlement_that_ends_a_notification_tells_its_status_to_the_last_digit(makers: Makers) -> None:
+    """The times go through JSON there, and not where the status is read."""
+    maker, _ = makers(Inline)
+    moment = 1_764_485_436.1234567
+    async with maker(Kit(maker).context()) as storage:
+        await storage.register([device("alice", str(i)) for i in range(2)], moment)
+        await post(storage, sub := submission(now=moment))
+        (chunk,) = await lease_all(storage, moment)
+        settlement = Settlement(
+            chunk.id, chunk.epoch, results={("accepted", ""): [0], ("gone", "410"): [1]}, attempts=2
+        )
+        (told,) = await storage.settle([settlement], moment + 1e-6)
+        assert told.status is not None
+        assert told.status == await storage.status(sub.id, moment)

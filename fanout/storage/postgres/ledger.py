@@ -13,7 +13,7 @@ from fanout.storage.lanes import waits
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
-from fanout.storage.standing import Sums, status_of
+from fanout.storage.standing import final
 
 __all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "fill", "finish_ready"]
 
@@ -150,13 +150,7 @@ async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict
         (*row[:5], list(zip(*row[5:8], strict=True)), *row[8:])
         for row in await db.rows(_FINISH, list(notifications), now)
     ]
-    await db.log(
-        now,
-        [
-            (app, "notification.finished", ending(uuid, total, stopped, [(state, n) for state, _, n in ended]))
-            for _, app, uuid, total, stopped, ended, *_ in rows
-        ],
-    )
+    await db.log(now, [(row[1], "notification.finished", ending(*row[2:6])) for row in rows])
     return {
         id: final(uuid, name, total, stopped, ended, attempts, times, now, unexpanded=unexpanded)
         for id, _, uuid, total, stopped, ended, name, attempts, *times, unexpanded in rows
@@ -177,27 +171,6 @@ FROM f LEFT JOIN LATERAL (
 ) t ON true
 ORDER BY id
 """
-
-
-def final(
-    uuid: str,
-    app: str,
-    total: int,
-    stopped: str,
-    ended: Sequence[tuple[str, str, int]],
-    attempts: int,
-    times: Sequence[float],
-    now: float,
-    *,
-    unexpanded: bool = False,
-) -> Settled:
-    """The answer to the settlement that has finished a notification at `now`: so many `ended` in (state, reason). `times` are those of acceptance,
-    due time and expiry."""
-    accepted_at, due_at, expires_at = times
-    sums = Sums(
-        app, total, total, 0, attempts, stopped, False, accepted_at, due_at, expires_at, now, False, unexpanded, ended
-    )
-    return Settled(False, uuid, status_of(uuid, sums, {}))
 
 
 async def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:

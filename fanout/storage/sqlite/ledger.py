@@ -11,6 +11,7 @@ from fanout.storage.chunks import NewChunk
 from fanout.storage.lanes import waits
 from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps, pack
+from fanout.storage.standing import final
 
 __all__ = ["LAST_DECISION", "Ledger", "add_chunks", "fill", "finish_ready"]
 
@@ -112,9 +113,10 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
     if not notifications:
         return {}
     rows = db.rows(
-        "n.id, n.app, n.uuid, n.total, n.stopped, json((SELECT json_group_array(json_array(t.state, t.n)) FROM tally t "
-        "WHERE t.notification = n.id))",
-        "json_each(?) j CROSS JOIN notification n ON n.id = j.value "
+        "n.id, n.app, n.uuid, n.total, n.stopped, json((SELECT json_group_array(json_array(state, reason, n)) FROM "
+        "(SELECT state, reason, n FROM tally WHERE notification = n.id ORDER BY code))), "
+        "a.name, n.attempts, n.unexpanded, n.accepted_at, n.due_at, n.expires_at",
+        "json_each(?) j CROSS JOIN notification n ON n.id = j.value CROSS JOIN app a ON a.id = n.app "
         "WHERE n.finished_at IS NULL AND n.expansions = 0 AND n.settled = n.total",
         dumps(list(notifications)),
     )
@@ -125,8 +127,11 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
         now,
         dumps([row[0] for row in rows]),
     )
-    db.log(now, ((row[1], "notification.finished", ending(*row[2:])) for row in rows))
-    return {row[0]: Settled(False, row[2]) for row in rows}
+    db.log(now, ((row[1], "notification.finished", ending(*row[2:6])) for row in rows))
+    return {
+        id: final(uuid, name, total, stopped, ended, attempts, times, now, unexpanded=bool(unexpanded))
+        for id, _, uuid, total, stopped, ended, name, attempts, unexpanded, *times in rows
+    }
 
 
 def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
