@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import asyncpg
 
@@ -135,7 +135,7 @@ class Database:
         self,
         function: Function[T],
         *arguments: Any,
-        durable: bool = True,
+        durable: bool | Literal["local"] = True,
         quiet: bool = False,
         told: bool = True,
         again: bool = False,
@@ -143,7 +143,7 @@ class Database:
         probe: Function[Any] | None = None,
         idle: Any = None,
     ) -> T:
-        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat). `quiet`: it makes no work; not `told`:
+        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat); `local`: no standby is waited for. `quiet`: it makes no work; not `told`:
         none for other processes. Nothing is written where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are
         `large` run beside others here.
 
@@ -152,7 +152,7 @@ class Database:
         if probe is not None and not await self.look(probe, *arguments):
             nothing: T = idle
             return nothing
-        begin = _DURABLE if durable else f"{_WRITE}; SET LOCAL synchronous_commit = off"
+        begin = _DURABLE if durable is True else f"{_WRITE}; SET LOCAL synchronous_commit = {durable or 'off'}"
         commit = "COMMIT" if quiet else self._commit
         result = await self._limited(_Call(function, arguments, begin, commit, again))
         if self.listener is not None and told and not quiet:
