@@ -80,22 +80,24 @@ class Http1Client:
         *,
         timeout: float | None = None,
         fresh: bool = False,
+        patience: float | None = None,
     ) -> Response:
         """One request, tried once. `url` must be canonical (as `GuardedUrl.url` is), since it is not changed in any way.
 
-        `timeout` (seconds) replaces the settings' `request_timeout`. Raises `RequestFailed`, with `sent` "no" where no connection
-        came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
+        `timeout` (seconds) replaces the settings' `request_timeout`: for connecting and the answer. For one of our own connections to
+        be free the request waits `patience` seconds before that (None: half as long), and fails as an event of our own. Raises
+        `RequestFailed`, with `sent` "no" where no connection came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
         what says whether a push was taken, and what follows it is dropped with the connection.
 
         `fresh`: over a new connection; or over one that answered within the last second, where the host has shown that it answers on
         connections that were used before.
         """
         if timeout is not None and timeout <= 0:
-            raise RequestFailed("no", "timeout", own=True)  # aiohttp would take it for no limit
+            raise RequestFailed("no", "timeout", own=True)
         session = self._session
         if session is None:
             session = await self._open()
-        return await session.request(method, url, headers, body, timeout, fresh=fresh)
+        return await session.request(method, url, headers, body, timeout, fresh=fresh, patience=patience)
 
     async def _open(self) -> Session:
         if _SESSION not in sys.modules:

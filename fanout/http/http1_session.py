@@ -28,24 +28,42 @@ _FRESH = 1.0
 _MOST_HOSTS = 10_000
 _TICK = 0.1
 """Seconds between two looks at the deadlines: their precision."""
+_STALL = 0.5
+"""A look that comes so many seconds late shows that the process was stopped or its loop blocked: what came meanwhile is read first."""
 
 
 class _Attempt:
     """How far one request has come, and until when (in the loop's seconds) its `task` may wait.
 
-    A context manager around what comes before the request is written: `unsent` stays true when that fails.
+    A context manager around what comes before the request is written: `unsent` stays true when that fails. `queued` is true while it
+    waits for one of our own connections: at most `patience` seconds, and the gateway has the whole `limit` from then on.
     """
 
-    __slots__ = ("cancelling", "deadline", "expired", "fresh", "handler", "key", "task", "unsent")
+    __slots__ = (
+        "cancelling",
+        "deadline",
+        "expired",
+        "fresh",
+        "handler",
+        "key",
+        "limit",
+        "patience",
+        "queued",
+        "task",
+        "unsent",
+    )
 
-    def __init__(self, task: asyncio.Task[Any], deadline: float, *, fresh: bool) -> None:
+    def __init__(self, task: asyncio.Task[Any], now: float, limit: float, patience: float, *, fresh: bool) -> None:
         self.fresh = fresh
         self.handler: Handler | None = None
         self.key: Any = None
         self.task = task
-        self.deadline = deadline
+        self.deadline = now + limit
+        self.limit = limit
+        self.patience = patience
         self.cancelling = task.cancelling()
         self.unsent = False
+        self.queued = False
         self.expired = False
 
     def __enter__(self) -> None:
@@ -147,18 +165,24 @@ class _Connector(aiohttp.BaseConnector):
                 self._egress(key.host, key.port),
                 judged=self._resolver is not resolve,
             )
-            # The session's own limit is the deadline, and covers the wait for a free connection too.
-            timeout = self._settings.connect_timeout + 1.0
-            dialling = asyncio.ensure_future(
-                dial(Origin.of(key.host, key.port), lambda: Wire(self._clock), way, timeout)
-            )
+            origin, timeout = Origin.of(key.host, key.port), self._settings.connect_timeout
+            dialling = asyncio.ensure_future(dial(origin, lambda: Wire(self._clock), way, timeout + 1.0))
             self._dialling.add(dialling)
             dialling.add_done_callback(self._dialling.discard)
-            return (await dialling).inner
+            try:
+                async with asyncio.timeout(timeout):
+                    return (await dialling).inner
+            except TimeoutError:
+                raise DialFailed("connect", f"{key.host} took more than {timeout:g} s") from None
 
     async def _wait_for_available_connection(self, *args: Any, **kwargs: Any) -> Any:
-        with _attempt.get():
-            return await super()._wait_for_available_connection(*args, **kwargs)
+        attempt, loop = _attempt.get(), self._loop
+        until = attempt.deadline = loop.time() + attempt.patience
+        attempt.queued = True
+        with attempt:
+            await super()._wait_for_available_connection(*args, **kwargs)
+        now = loop.time()
+        attempt.queued, attempt.patience, attempt.deadline = False, max(0.0, until - now), now + attempt.limit
 
 
 class Session:
@@ -187,8 +211,8 @@ class Session:
             skip_auto_headers=_NO_EXTRAS,
             auto_decompress=False,
             trust_env=False,
-            # aiohttp would round times above its threshold up to whole seconds.
-            timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout, ceil_threshold=float("inf")),
+            # Its `connect` would count the wait for one of our own connections as the gateway's.
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
         )
 
     def retire(self) -> None:
@@ -212,12 +236,14 @@ class Session:
         timeout: float | None,
         *,
         fresh: bool = False,
+        patience: float | None = None,
     ) -> Response:
         """As `Http1Client.request`."""
         task = asyncio.current_task()
         assert task is not None
         limit = self._settings.request_timeout if timeout is None else timeout
-        attempt = _Attempt(task, self._loop.time() + limit, fresh=fresh)
+        patience = limit / 2 if patience is None else patience
+        attempt = _Attempt(task, self._loop.time(), limit, patience, fresh=fresh)
         _attempt.set(attempt)
         self._under_way.add(attempt)
         if self._timer is None:
@@ -233,7 +259,7 @@ class Session:
             failed = None
         except asyncio.CancelledError:
             if attempt.was_expiry():
-                failed = _expired(attempt.unsent, timeout)
+                failed = _expired(attempt, attempt.unsent, timeout)
             elif self._closed and not task.cancelling():
                 # aiohttp cancels those who wait for a connection when it is closed; our caller was not cancelled.
                 failed = RequestFailed("no", "closed", own=True)
@@ -242,7 +268,7 @@ class Session:
         except Exception as error:
             unsent = attempt.unsent or isinstance(error, _UNSENT)
             if attempt.was_expiry():
-                failed = _expired(unsent, timeout)
+                failed = _expired(attempt, unsent, timeout)
             else:
                 reason = "closed" if self._closed else _reason(error)
                 told = str(error).encode() if reason == "proxy" else b""
@@ -265,8 +291,11 @@ class Session:
 
     def _tick(self) -> None:
         """Cancel what is past its deadline."""
+        now, due = self._loop.time(), self._timer.when() if self._timer is not None else float("inf")
+        if now - due > _STALL:
+            self._timer = self._loop.call_later(0.01, self._tick)
+            return
         self._timer = None
-        now = self._loop.time()
         for attempt in self._under_way:
             if now >= attempt.deadline and not attempt.expired:
                 attempt.expired = True
@@ -276,7 +305,6 @@ class Session:
 
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (aiohttp.ConnectionTimeoutError, "connect"),
     (TimeoutError, "timeout"),
     (aiohttp.ClientResponseError, "malformed"),
     (aiohttp.ClientPayloadError, "malformed"),
@@ -288,7 +316,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 """aiohttp's errors in the words of `RequestFailed`; the first that fits."""
 
 
-_UNSENT = (DialFailed, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_UNSENT = (DialFailed, aiohttp.InvalidURL)
 """Raised before there is a connection, whatever else is known."""
 
 
@@ -298,6 +326,8 @@ def _reason(error: Exception) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "protocol")
 
 
-def _expired(unsent: bool, timeout: float | None) -> RequestFailed:
-    """A deadline passed. Where the caller left less than a whole request's time and nothing was sent, that time was used up here."""
-    return RequestFailed("no" if unsent else "unknown", "timeout", own=unsent and timeout is not None)
+def _expired(attempt: _Attempt, unsent: bool, timeout: float | None) -> RequestFailed:
+    """A deadline passed. In the queue for one of our own connections that is an event of our own; likewise where the caller left less
+    than a whole request's time and nothing was sent."""
+    own = attempt.queued or (unsent and timeout is not None)
+    return RequestFailed("no" if unsent else "unknown", "timeout", own=own)

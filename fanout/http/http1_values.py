@@ -17,9 +17,9 @@ class Http1Settings:
     connections: int = 64
     """To one host at most; each carries one request at a time. Hosts do not share them, so that one cannot use up another's."""
     request_timeout: float = 15.0
-    """From the call to the last byte of the answer."""
+    """From the moment a connection may be used or opened to the last byte of the answer. Before that, a request waits half as long."""
     connect_timeout: float = 10.0
-    """For a free connection, name lookup, TCP and TLS together."""
+    """For name lookup, TCP and TLS together."""
     keep_alive: float = 55.0
     """For how long an unused connection is kept: just under the minute after which many servers close."""
     max_body: int = 65_536

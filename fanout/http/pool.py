@@ -71,7 +71,7 @@ class H2Pool:
         self.stats = PoolStats()
         self._ready: list[Connection] = []
         self._draining: set[Connection] = set()
-        self._room = WaitingRoom(self._refuse)
+        self._room = WaitingRoom(self._refuse, clock)
         self._reconnect = Reconnect(self._settings)
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -168,11 +168,13 @@ class H2Pool:
         timeout: float | None = None,
         future: asyncio.Future[Response] | None = None,
         fresh: bool = False,
+        patience: float | None = None,
     ) -> asyncio.Future[Response]:
         """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
 
-        `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the
-        setting's. Cancelling the future resets the stream within a tick. The pool must have been entered.
+        `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the setting's; the
+        wait for a free stream among our own does not count. That takes `patience` seconds at most (None: half as long), then the
+        request fails as an event of our own. Cancelling the future resets the stream within a tick. The pool must have been entered.
 
         `future`, where given, is the one that resolves: for a caller who handed it out before the request could be made.
 
@@ -181,7 +183,7 @@ class H2Pool:
         if future is None:
             future = self._loop.create_future()
         if fresh:
-            self._wait(future, head, path, fields, body, timeout, fresh=True)
+            self._wait(future, head, path, fields, body, timeout, patience, fresh=True)
             return future
         best = None
         least = 1 << 60
@@ -194,7 +196,7 @@ class H2Pool:
             # Asked once in a turn of the loop, for the clock costs as much as all the rest here.
             not best.flushing and self._clock() - self._ticked_at > _GAP and self._doubt()
         ):
-            self._wait(future, head, path, fields, body, timeout)
+            self._wait(future, head, path, fields, body, timeout, patience)
             return future
         stream = best.codec.request(future, head, path, fields, body)
         if timeout is not None:
@@ -253,6 +255,7 @@ class H2Pool:
         fields: bytes,
         body: bytes,
         timeout: float | None,
+        patience: float | None,
         *,
         fresh: bool = False,
     ) -> None:
@@ -265,8 +268,11 @@ class H2Pool:
         elif len(room) >= self._settings.max_waiting:
             self._refuse(future, "overload")
         else:
-            deadline = now + (self._settings.request_timeout if timeout is None else timeout)
-            (room.fresh if fresh else room.usual).append(Waiting(future, head, path, fields, body, deadline))
+            limit = self._settings.request_timeout if timeout is None else timeout
+            wait = Waiting(
+                future, head, path, fields, body, now, limit / 2 if patience is None else patience, now + limit
+            )
+            (room.fresh if fresh else room.usual).append(wait)
             self._pump()
             self._consider()
 
@@ -425,7 +431,7 @@ class H2Pool:
             # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came meanwhile
             # go first, or every one of them would count as late.
             return
-        self._room.drop_late(now)
+        self._room.drop_late(now, self._ready)
         used = [connection.tick(now) for connection in (*self._ready, *self._draining)]
         if self.waiting or any(used):
             self._used_at = now

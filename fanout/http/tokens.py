@@ -50,13 +50,22 @@ class TokenError(Exception):
     """No token is to be had. The text is a sentence without secrets.
 
     `kind` is `misconfigured` where the endpoint refused the credential (trying again changes nothing), else `unavailable`. `after`
-    is in how many seconds the next try is due, if known.
+    is in how many seconds the next try is due, if known. `own` is True where the wait was ended here: that says nothing about the
+    endpoint.
     """
 
-    def __init__(self, kind: Literal["misconfigured", "unavailable"], text: str, after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: Literal["misconfigured", "unavailable"],
+        text: str,
+        after: float | None = None,
+        *,
+        own: bool = False,
+    ) -> None:
         super().__init__(text)
         self.kind: Literal["misconfigured", "unavailable"] = kind
         self.after = after
+        self.own = own
 
 
 class TokenSource:
@@ -95,8 +104,9 @@ class TokenSource:
         self._start(now)
         return token
 
-    async def get(self) -> Token:
-        """A good token, fetched if need be. However many ask, one fetch is under way. Raises `TokenError`.
+    async def get(self, within: float | None = None) -> Token:
+        """A good token, fetched if need be and awaited for `within` seconds (None: as long as the fetch takes). However many ask, one
+        fetch is under way. Raises `TokenError`.
 
         After a failure the endpoint is left in peace for a while, during which the same error is raised at once.
         """
@@ -106,25 +116,28 @@ class TokenSource:
         self._start(self._monotonic())
         task = self._task
         if task is not None:
-            await asyncio.wait((task,))  # a caller that is cancelled here leaves the fetch to the others
+            # A caller that is cancelled here leaves the fetch to the others, and so does one that waits no longer.
+            await asyncio.wait((task,), timeout=within)
         token = self.current()
         if token is not None:
             return token
         if self._closed:
-            raise TokenError("unavailable", "The token source is closed.")
+            raise TokenError("unavailable", "The token source is closed.", own=True)
+        if task is not None and not task.done():
+            raise TokenError("unavailable", "no token within the deadline", own=True)
         failure = self._failure
         if failure is None:
             raise TokenError("unavailable", "The token that was fetched has ended already.")
         raise TokenError(failure.kind, str(failure), max(0.0, self._retry_at - self._monotonic()))
 
-    async def renew(self, refused: Token) -> Token:
-        """Another token than `refused`, which the gateway did not accept. Raises `TokenError`.
+    async def renew(self, refused: Token, within: float | None = None) -> Token:
+        """Another token than `refused`, which the gateway did not accept; `within` is as for `get`. Raises `TokenError`.
 
         If it has been replaced meanwhile, nothing is fetched: a thousand refusals of one token cost one fetch.
         """
         if self._token is refused:
             self._token = None
-        return await self.get()
+        return await self.get(within)
 
     async def aclose(self) -> None:
         """End the fetch that is under way, if any; who waits for it gets a `TokenError`. Idempotent."""

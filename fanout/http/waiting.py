@@ -21,13 +21,16 @@ _ASKED = 0.25
 
 
 class Waiting(NamedTuple):
-    """One request. `deadline` is in the pool's seconds."""
+    """One request, that waits since `since` (the pool's seconds) and has until `deadline`, and for as long again as it waits for a
+    free stream among our own: `patience` seconds at most."""
 
     future: asyncio.Future[Response]
     head: Head
     path: bytes
     fields: bytes
     body: bytes
+    since: float
+    patience: float
     deadline: float
 
 
@@ -44,13 +47,15 @@ def least_used(connections: Sequence[Connection]) -> Connection | None:
 class WaitingRoom:
     """Two queues: `usual` for any connection, `fresh` for those that were opened or answered within the last second.
 
-    `refuse` ends a request of which nothing was sent, for a reason.
+    `refuse` ends a request of which nothing was sent, for a reason. `clock` gives the pool's seconds.
     """
 
-    __slots__ = ("_refuse", "fresh", "usual")
+    __slots__ = ("_clock", "_connected_at", "_refuse", "fresh", "usual")
 
-    def __init__(self, refuse: Callable[[asyncio.Future[Response], str], None]) -> None:
+    def __init__(self, refuse: Callable[[asyncio.Future[Response], str], None], clock: Callable[[], float]) -> None:
         self._refuse = refuse
+        self._clock = clock
+        self._connected_at = float("inf")
         self.usual: deque[Waiting] = deque()
         self.fresh: deque[Waiting] = deque()
 
@@ -76,21 +81,25 @@ class WaitingRoom:
         while queue:
             self._refuse(queue.popleft().future, reason)
 
-    def drop_late(self, now: float) -> None:
-        """Refuse what is past its deadline, and forget what was cancelled."""
+    def drop_late(self, now: float, ready: Sequence[Connection]) -> None:
+        """Refuse what has waited for too long, and forget what was cancelled. `ready` are the connections that there are."""
+        self._look(ready, now)
         for queue in (self.usual, self.fresh):
-            if not any(item.deadline <= now or item.future.done() for item in queue):
+            late = [(item, self._late(item, now)) for item in queue]
+            if not any(over or item.future.done() for item, over in late):
                 continue
-            items = list(queue)
             queue.clear()
-            for item in items:
-                if item.deadline <= now:
+            for item, over in late:
+                if over:
                     self._refuse(item.future, "timeout")
                 elif not item.future.done():
                     queue.append(item)
 
     def pump(self, queue: deque[Waiting], connections: Sequence[Connection]) -> None:
         """Send what waits in one of the queues, as far as these connections have room: over the least used first."""
+        now = self._clock()
+        if queue is self.usual:
+            self._look(connections, now)
         while queue:
             best = least_used(connections)
             if best is None:
@@ -99,5 +108,16 @@ class WaitingRoom:
             if item.future.done():
                 continue
             stream = best.codec.request(item.future, item.head, item.path, item.fields, item.body)
-            best.deadlines[stream] = item.deadline
+            best.deadlines[stream] = item.deadline + self._waited(item, now)
             best.flush_soon()
+
+    def _look(self, ready: Sequence[Connection], now: float) -> None:
+        self._connected_at = min(self._connected_at, now) if ready else float("inf")
+
+    def _waited(self, item: Waiting, now: float) -> float:
+        """For how long it waited while there were connections: for us, and not for the gateway."""
+        return max(0.0, now - max(item.since, self._connected_at))
+
+    def _late(self, item: Waiting, now: float) -> bool:
+        waited = self._waited(item, now)
+        return now >= item.deadline + waited or waited >= item.patience

@@ -9,7 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from fanout.http import H2Pool, Head, PoolSettings, RequestFailed, literal
+from fanout.core.outcome import Deferred
+from fanout.http import H2Pool, Head, PoolSettings, RequestFailed, literal, unanswered
 from fanout.http.frames import ErrorCode, FrameType, Setting, frame, rst_stream, settings, settings_ack
 from tests.http.gateway import HEAD, Certificates, failure, gateway, scene, settle, until
 
@@ -254,6 +255,29 @@ async def test_the_deadline_of_a_request_counts_while_it_waits_for_a_connection(
         await it.pass_time(4.0)
         assert await failure(sent) == ("unknown", "timeout")
         assert await failure(waiting) == ("no", "timeout")
+        assert it.whole()
+
+
+async def test_time_waited_for_a_free_stream_is_our_own_and_not_the_gateways(certificates: Certificates) -> None:
+    """Half of the deadline at most; a request that is sent before that has the whole deadline from then on."""
+    async with scene(certificates, streams=1, connections=1, request_timeout=20.0, stall_ping=100.0) as it:
+        (first,) = it.ask()
+        peer = await it.met()
+        head = await peer.request()
+        sent, *_ = it.ask()
+        await it.pass_time(9.0)
+        waiting, *_ = it.ask()
+        peer.answer(head.stream)
+        assert (await first).status == 200
+        await peer.request()
+        await it.pass_time(10.0)
+        with pytest.raises(RequestFailed) as caught:
+            await waiting
+        assert unanswered(caught.value.sent, caught.value.reason, **caught.value.evidence) == Deferred("timeout")
+        await it.pass_time(9.0)
+        assert not sent.done()  # 28 s after it was asked, 19 s after it was sent
+        await it.pass_time(1.5)
+        assert await failure(sent) == ("unknown", "timeout")
         assert it.whole()
 
 

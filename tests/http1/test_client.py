@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from fanout.plugin import Http1Client, Http1Settings, RequestFailed, client_tls
+from fanout.plugin import Deferred, Http1Client, Http1Settings, RequestFailed, client_tls, unanswered
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +23,12 @@ async def failure(client: Http1Client, url: str, **options: Any) -> tuple[str, s
     assert error.__cause__ is None
     assert "localhost" not in f"{error} {error!r}"
     return error.sent, error.reason
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.001)
 
 
 async def warm(client: Http1Client, server: Any) -> None:
@@ -282,6 +290,80 @@ async def test_many_deadlines_are_each_kept(server: Any) -> None:
 
         late = await asyncio.gather(*[one(0.3 + n / 20) for n in range(20)])
     assert min(late) >= 0
+
+
+async def test_the_wait_for_a_connection_of_our_own_is_no_failure_of_the_server(server: Any) -> None:
+    """The server takes longer than `connect_timeout` for an answer: what waits for its connection goes on waiting, then is served."""
+    release = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await server.ok(head, writer)
+
+    async with server.client(connections=1, connect_timeout=0.2, request_timeout=120.0) as client:
+        await warm(client, server)
+        server.say = say
+        answered = asyncio.ensure_future(client.request("POST", f"{server.url}/1", {}))
+        await until(lambda: len(server.heads) == 2)
+        waiting = asyncio.ensure_future(client.request("POST", f"{server.url}/2", {}))
+        with pytest.raises(RequestFailed) as caught:
+            await client.request("POST", f"{server.url}/3", {}, patience=0.6)
+        failed = caught.value
+        assert unanswered(failed.sent, failed.reason, **failed.evidence) == Deferred("timeout")
+        assert not waiting.done()
+        release.set()
+        assert (await answered).status == (await waiting).status == 200
+    assert server.connections == 1
+
+
+async def test_the_server_has_its_whole_time_after_the_wait_for_a_connection(server: Any) -> None:
+    """Half of the deadline may go by in our own queue; the answer may take the whole of it after that."""
+    release = asyncio.Event()
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if not release.is_set():
+            await release.wait()
+            await server.ok(head, writer)
+
+    async with server.client(connections=1) as client:
+        await warm(client, server)
+        server.say = say
+        answered = asyncio.ensure_future(client.request("POST", f"{server.url}/1", {}, timeout=30))
+        await until(lambda: len(server.heads) == 2)
+        begun = asyncio.get_running_loop().time()
+        waiting = asyncio.ensure_future(failure(client, f"{server.url}/2", timeout=0.4, patience=60))
+        await asyncio.wait((waiting,), timeout=0.8)
+        assert not waiting.done()
+        release.set()
+        assert (await answered).status == 200
+        sent = asyncio.get_running_loop().time()
+        assert await waiting == ("unknown", "timeout")
+        assert asyncio.get_running_loop().time() - sent >= 0.3 < sent - begun
+
+
+async def test_after_a_blocked_loop_answers_go_before_deadlines(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await release.wait()
+        await server.ok(head, writer)
+
+    arrived, release = asyncio.Event(), asyncio.Event()
+    async with server.client() as client:
+        await warm(client, server)
+        server.say = say
+        request = asyncio.ensure_future(client.request("POST", f"{server.url}/", {}, timeout=1000))
+        await arrived.wait()
+        session: Any = client._session
+        (attempt,) = session._under_way
+        # As if the loop had stood still: the look at the deadlines is late, and the deadline is over.
+        attempt.deadline = session._loop.time() - 1
+        session._timer.cancel()
+        session._timer = Mock(asyncio.TimerHandle, when=lambda: session._loop.time() - 5)
+        session._tick()
+        release.set()
+        session._timer.cancel()
+        assert (await request).status == 200
+        session._timer = None
 
 
 async def test_an_answer_that_nobody_asked_for_is_nobodys(server: Any) -> None:

@@ -291,8 +291,8 @@ class ApnsTransport:
             self._renewing = None
 
     async def _token_there(self) -> None:
-        """Wait for a token, for a request's time at most."""
-        await asyncio.wait((self._renew(),), timeout=self._settings.request_timeout)
+        """Wait for a token, for half of a request's time at most: Apple has the whole of it after that."""
+        await asyncio.wait((self._renew(),), timeout=self._settings.request_timeout / 2)
 
     async def _first(self, head: Head, path: bytes, fields: bytes, payload: bytes, *, fresh: bool = False) -> Response:
         """A request from before there was a token: it waits for it."""

@@ -204,13 +204,15 @@ class FcmTransport:
         again = False
         while True:
             past = self._monotonic() - begun
-            left = self._settings.request_timeout - past
+            patience = self._settings.request_timeout / 2 - past
             ttl = delivery.ttl - math.ceil(past - 0.01) if delivery.ttl else 0
-            if left <= 0 or (delivery.ttl and ttl <= 0):
+            if patience <= 0 or (delivery.ttl and ttl <= 0):
                 return Deferred("no time left after waiting")
             body = message.body(delivery.kind, delivery.address, ttl)
             try:
-                response = await self._request(self._head, self._path, b"", body, left, fresh=delivery.fresh)
+                response = await self._request(
+                    self._head, self._path, b"", body, fresh=delivery.fresh, patience=patience
+                )
             except RequestFailed as failed:
                 return _unanswered(failed)
             if response.status == 200:
@@ -314,6 +316,8 @@ def _unanswered(failed: RequestFailed) -> Outcome:
 
 def _without_token(error: TokenError) -> Outcome:
     """Nothing was sent, nothing is lost: the binding waits until there is a token again."""
+    if error.own:
+        return Deferred(str(error))
     if error.kind == "misconfigured":
         return Misconfigured(str(error), Scope.BINDING, named=False)
     return Unavailable("no", Scope.BINDING, str(error), 1.0 if error.after is None else error.after, named=False)

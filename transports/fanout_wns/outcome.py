@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fanout.plugin import (
     ACCEPTED,
+    Deferred,
     Gone,
     Misconfigured,
     Outcome,
@@ -135,6 +136,8 @@ def of_failure(failed: RequestFailed) -> Outcome:
 
 def of_token_error(error: TokenError) -> Outcome:
     """The outcome where no token is to be had: nothing was sent, and nothing of this binding can be."""
+    if error.own:
+        return Deferred(str(error))
     if error.kind == "misconfigured":
         return Misconfigured(str(error), Scope.BINDING, named=False)
     return Unavailable("no", Scope.BINDING, str(error), error.after or 0.0, named=False)

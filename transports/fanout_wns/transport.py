@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from fanout.plugin import (
     AddressInvalid,
     ConfigurationError,
     Context,
-    Deferred,
     Delivery,
     Diagnosis,
     GuardedResolver,
@@ -148,15 +146,13 @@ class WnsTransport:
         asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
         begun = self._monotonic()
         token = tokens.current()
-        left = None  # seconds; None is all of the request's time
         tried: Token | None = None
         while True:
             if token is None:
-                found = await self._token(tokens, tried, self._left(begun))
+                found = await self._token(tokens, tried, self._patience(begun))
                 if not isinstance(found, Token):
                     return found
                 token = found
-                left = self._left(begun)
             headers = dict(message.headers if delivery.ttl > 0 else message.now_or_never)
             headers["Authorization"] = f"Bearer {token.text}"
             headers["X-WNS-TTL"] = str(delivery.ttl)
@@ -166,7 +162,9 @@ class WnsTransport:
                 headers["Host"] = channel.authority
                 url = f"{gateway}{channel.target}"
             try:
-                response = await client.request("POST", url, headers, message.body, timeout=left, fresh=delivery.fresh)
+                response = await client.request(
+                    "POST", url, headers, message.body, fresh=delivery.fresh, patience=self._patience(begun)
+                )
             except RequestFailed as failed:
                 return of_failure(failed)
             if response.status == 401 and tried is None:
@@ -209,18 +207,16 @@ class WnsTransport:
 
     # -- inside
 
-    def _left(self, begun: float) -> float:
-        return max(0.0, begun + self._settings.request_timeout - self._monotonic())
+    def _patience(self, begun: float) -> float:
+        """For how many seconds more an attempt may wait here, for a token or a connection. WNS has the whole deadline after that."""
+        return max(0.0, begun + self._settings.request_timeout / 2 - self._monotonic())
 
-    async def _token(self, tokens: TokenSource, refused: Token | None, left: float) -> Token | Outcome:
-        """A token that is not `refused`, or the outcome where there is none within `left` seconds."""
+    async def _token(self, tokens: TokenSource, refused: Token | None, patience: float) -> Token | Outcome:
+        """A token that is not `refused`, or the outcome where there is none within `patience` seconds."""
         try:
-            async with asyncio.timeout(left):
-                return await (tokens.get() if refused is None else tokens.renew(refused))
+            return await (tokens.get(patience) if refused is None else tokens.renew(refused, patience))
         except TokenError as error:
             return of_token_error(error)
-        except TimeoutError:
-            return Deferred("no token within the deadline")
 
     def _names(self) -> tuple[str, str]:
         return self._context.app, self._context.binding
