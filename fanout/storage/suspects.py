@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 from fanout.core.poison import POISON, after_crash
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED, Applied, Codes, close
+from fanout.core.states import DeliveryState
 from fanout.storage.book import Book
 from fanout.storage.chunks import NewChunk
 from fanout.storage.decisions import Entries, ranges
 
-__all__ = ["Due", "Suspects"]
+__all__ = ["LOST", "Due", "Suspects"]
 
+LOST = (DeliveryState.DEAD.value, "audience lost")
+"""How deliveries end of which the database does not know any longer to which endpoint they go."""
 _MARK = bytes((MARKED,))
 _NO_MARK = bytes((OPEN,))
 
 
 @dataclass(slots=True)
 class Due:
-    """A due chunk, as it was left. Without a `worker` it was given back, with one its lease has run out."""
+    """A due chunk, as it was left. Without a `worker` it was given back, with one its lease has run out. `lost`: whom it is for is stored no
+    longer."""
 
     id: int
     notification: int
@@ -33,6 +37,7 @@ class Due:
     leased_after: int | None
     crashes: int
     part: int
+    lost: bool = False
 
 
 class Suspects:
@@ -49,8 +54,9 @@ class Suspects:
     def judge(self, id: int) -> int:
         """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
         due = self._due[id]
-        applied = close(due.states, self._book.codes[due.notification], due.stopped, "")
-        if due.worker is not None and not due.stopped:
+        end = LOST if due.lost and not due.stopped else (due.stopped, "")
+        applied = close(due.states, self._book.codes[due.notification], *end)
+        if due.worker is not None and not (due.stopped or due.lost):
             applied = self._after_crash(due, applied)
         self._book.conclude(due.notification, id, applied)
         return applied.open

@@ -22,7 +22,7 @@ from fanout.storage.postgres.ledger import STEP, add_chunks
 from fanout.storage.postgres.partitions import take_due
 from fanout.storage.postgres.resolving import resolve
 from fanout.storage.sql.stopping import gather
-from fanout.storage.sql.suspicion import Inspection
+from fanout.storage.sql.suspicion import LONELY, Inspection
 
 __all__ = ["extend", "lease", "waiting"]
 
@@ -94,7 +94,7 @@ _TAKE = (
 _CLAIM = f"""
 WITH page AS MATERIALIZED (
   SELECT c.id, c.ready_at, c.open, c.owner IS NOT NULL OR position('\\x{DOUBTFUL:02x}'::bytea IN c.states) > 0
-    OR (SELECT stopped FROM notification WHERE id = c.notification) <> '' AS bad
+    OR (SELECT stopped FROM notification WHERE id = c.notification) <> '' OR {LONELY} AS bad
   FROM chunk c
   WHERE c.binding = $1 AND c.lane = $2 AND NOT c.done AND {_DUE} AND (c.ready_at, c.id) > ($7, $8) AND {_RUNNING}
   ORDER BY c.ready_at, c.id LIMIT %d FOR NO KEY UPDATE OF c SKIP LOCKED

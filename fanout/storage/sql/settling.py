@@ -7,6 +7,7 @@ from typing import Any
 
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import MARKED, OPEN, Codes
+from fanout.errors import UsageError
 from fanout.storage.packing import unpack
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.db import Db
@@ -87,6 +88,9 @@ async def _add_retries(db: Db, settling: Settling, now: float) -> None:
         list({number for _, number, _ in settling.retries}),
     )
     audiences = {chunk: unpack(db.bytes_of(ids)) for chunk, ids in found}
+    for _, number, _ in settling.retries:
+        if number not in audiences:
+            raise UsageError(f"The chunk {number} has no row in the table audience: none of it can be tried again.")
     rows = [
         (
             chunk.notification,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Self
 
@@ -11,9 +12,13 @@ from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sql.hot import Ledger
 from fanout.storage.sql.ledger import codes_of, hold
-from fanout.storage.suspects import Due, Suspects
+from fanout.storage.suspects import LOST, Due, Suspects
 
-__all__ = ["Inspection"]
+__all__ = ["LONELY", "Inspection"]
+
+_log = logging.getLogger("fanout.storage")
+LONELY = "NOT EXISTS (SELECT 1 FROM audience WHERE chunk = c.id)"
+"""The condition that a chunk `c` has lost its endpoints: by hand, or with a damaged table."""
 
 
 class Inspection:
@@ -39,7 +44,8 @@ class Inspection:
         mine = await hold(db, [row[0] for row in wanted], wait=False)
         rows = await db.rows(
             f"SELECT c.id, c.notification, c.binding, c.lane, c.attempt, {db.binary('c.states')}, "
-            "(SELECT stopped FROM notification WHERE id = c.notification), c.owner, c.leased_at, c.leased_after, c.crashes, c.part "
+            "(SELECT stopped FROM notification WHERE id = c.notification), c.owner, c.leased_at, c.leased_after, c.crashes, c.part, "
+            f"{LONELY} "
             f"FROM chunk c WHERE c.id {db.among(1, 'bigint')} AND c.notification + 0 {db.among(2, 'bigint')}",
             list(chunks),
             mine,
@@ -48,6 +54,15 @@ class Inspection:
             Due(id, notification, binding, lane, attempt, db.bytes_of(states), *rest)
             for id, notification, binding, lane, attempt, states, *rest in rows
         ]
+        for each in due:
+            if each.lost:
+                _log.error(
+                    "The chunk %d of the notification %d has no row in the table audience: its deliveries end as %s (%s). See whether "
+                    "more of that table is missing.",
+                    each.id,
+                    each.notification,
+                    *LOST,
+                )
         return cls(db, due, db.hot.ledger(db, await codes_of(db, mine)), now)
 
     def judge(self, id: int) -> int:

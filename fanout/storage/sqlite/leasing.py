@@ -11,7 +11,7 @@ from fanout.core.records import Chunk
 from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
 from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
-from fanout.storage.sql.suspicion import Inspection
+from fanout.storage.sql.suspicion import LONELY, Inspection
 from fanout.storage.sql.watching import notification
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
@@ -134,7 +134,7 @@ def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
 def _ready(db: Db, binding: int, lane: int, now: float, after: tuple[float, int], size: int) -> list[list[Any]]:
     """A page of due chunks: id, ready at, open, and whether it is to be inspected before it is leased."""
     return db.rows(
-        f"c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR instr(c.states, x'{DOUBTFUL:02X}') > 0",
+        f"c.id, c.ready_at, c.open, c.owner IS NOT NULL OR n.stopped <> '' OR instr(c.states, x'{DOUBTFUL:02X}') > 0 OR {LONELY}",
         "(SELECT * FROM chunk WHERE binding = ? AND lane = ? AND NOT done AND ready_at <= ? AND (ready_at, id) > (?, ?) "
         "ORDER BY ready_at, id LIMIT ?) c CROSS JOIN notification n ON n.id = c.notification",
         binding,
