@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -22,15 +21,15 @@ from benchmarks import figures, results, rig
 from benchmarks.row import Row
 
 QUICK: dict[str, dict[str, Any]] = {
-    "http_client": {"rounds": 1, "requests": 2000, "with_node": False},
-    "broadcast": {"rounds": 1, "devices": 2000},
+    "http_client": {"rounds": 1, "requests": 2000, "with_rivals": False},
+    "broadcast": {"rounds": 1, "devices": 2000, "with_rivals": False},
     "steps": {"rounds": 1, "devices": 2000},
     "engine": {"devices": 2000, "large_devices": 4000, "sends": 2, "rounds": 1},
     "lanes": {"bulk": 3000, "sends": 3, "apps": 3, "rounds": 1, "seconds": 0.3},
     "storage": {"endpoints": 2000},
     "fcm": {"rounds": 1, "devices": 1000, "messages": 20},
     "wns": {"rounds": 1, "pushes": 400},
-    "webpush": {"rounds": 1, "browsers": 200, "with_node": False},
+    "webpush": {"rounds": 1, "browsers": 200, "with_rivals": False},
     "kills": {"kills": 1},
     "service": {"posts": 100, "users": 20},
     "micro": {"count": 1000, "rounds": 1},
@@ -38,7 +37,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "growth": {"endpoints": 1000, "deliveries": 1000, "notifications": 1, "hosts": 1, "real_hosts": 0, "apps": 1,
                "rounds": 1},
     "sealing": {"endpoints": 2000, "rounds": 1},
-    "postgres": {"devices": 2000, "rounds": 1, "imports": 5000},
+    "postgres": {"devices": 2000, "rounds": 1, "imports": 5000, "sends": 200, "with_rivals": False},
 }  # fmt: skip
 """What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
 
@@ -59,7 +58,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "growth": {"endpoints": 100_000, "deliveries": 30_000, "notifications": 100, "hosts": 1000, "real_hosts": 100,
                "apps": 100, "rounds": 1},
     "sealing": {"endpoints": 50_000, "rounds": 3},
-    "postgres": {"devices": 50_000, "rounds": 3, "imports": 100_000},
+    "postgres": {"devices": 50_000, "rounds": 3, "imports": 100_000, "sends": 5000},
 }  # fmt: skip
 """What `make bench` runs: all of it in less than ten minutes on a machine that has nothing else to do. `--all` is each one's own default."""
 
@@ -91,9 +90,7 @@ def measure(words: Sequence[str]) -> int:
         print(f"There is no benchmark {unknown[0]!r}; there are {', '.join(QUICK)}.", file=sys.stderr)
         return 2
     form = "quick" if chosen.quick else "full" if chosen.all else "short"
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}; {rig.cores('client', 'gateway')}; {form} form"
-    )
+    print(f"{results.interpreter(results.machine())}; {rig.cores('client', 'gateway')}; {form} form")
     begun, about, date = time.perf_counter(), results.machine(), results.today()
     for name in chosen.names or QUICK:
         print(f"\n{name}", flush=True)

@@ -45,10 +45,11 @@ class Instant(ScriptedTransport):
         return ACCEPTED
 
 
-def instant_engine(database: Path, transport: ScriptedTransport, role: str = "both") -> Engine:
-    """An engine over an SQLite file and a transport that accepts everything at once."""
+def instant_engine(database: Path | str, transport: ScriptedTransport, role: str = "both") -> Engine:
+    """An engine over an SQLite file, or a storage's URL, and a transport that accepts everything at once."""
     clock = bootstrap.SystemClock()
-    storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
+    place = database if isinstance(database, str) else f"sqlite:{database}"
+    storage = Registry().make_storage(place, StorageContext(clock=clock, retention=Retention()))
     transports = {("default", "apns"): transport}
     return Engine(storage, transports, EngineOptions(clock=clock, rng=random.Random(), policy=Policy(), role=role))  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks import results
@@ -128,10 +129,11 @@ class _Look:
     @property
     def about(self) -> str:
         date, machine = next((each["date"], each["machine"]) for each in self.found.values())
-        return (
-            f"One run of {date}: {machine['python']}, {machine['cpus']} shared cores, the client on one and the gateway on\n"
-            "the other, contenders in turns. `make bench` repeats it. Ratios carry over to other machines; absolute figures do\n"
-            "not."
+        return fill(
+            f"One run of {date}: {results.interpreter(machine)}, {machine['cpus']} shared cores, the client on one and the "
+            "gateway on the other, contenders in turns. `make bench` repeats it. Ratios carry over to other machines; "
+            "absolute figures do not.",
+            _WIDTH,
         )
 
 

@@ -1,11 +1,11 @@
 """What one request costs the HTTP client, beside other clients and beside nghttp2's own load generator in C.
 
-    python -m benchmarks.http_client [--rounds N] [--requests N] [--no-node]
+    python -m benchmarks.http_client [--rounds N] [--requests N] [--no-rivals]
 
 Two comparisons, each with its contenders in turns, and the ratio the median of the rounds' ratios:
 
-1. CPU per APNs request over TLS, against aioapns, httpx with HTTP/2 and `@parse/node-apn`, with the same nginx, which echoes
-   `apns-id` (aioapns cannot match an answer without it).
+1. CPU per APNs request over TLS, against aioapns, httpx with HTTP/2, hyper (Rust) and `@parse/node-apn`, with the same nginx, which
+   echoes `apns-id` (aioapns cannot match an answer without it).
 2. Requests a second over one connection with 500 streams, `h2load -c1 -m500` against ours, with the same nghttpd.
 """
 
@@ -15,18 +15,21 @@ import argparse
 import statistics
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import rig
-from benchmarks.contenders import apns, node
-from benchmarks.contenders.apns import IN_FLIGHT, PAYLOAD, run_client
-from benchmarks.rig import Sample, cores, gateway, missing, nghttpd, nginx, on_client_cpu
+from benchmarks.contenders import apns
+from benchmarks.contenders.apns import IN_FLIGHT, PAYLOAD, job_of, run_client
+from benchmarks.contenders.driven import driven
+from benchmarks.contenders.rivals import HYPER, NODE_APN, present
+from benchmarks.rig import Sample, cores, cpu_of, gateway, missing, nghttpd, nginx, on_client_cpu
 from benchmarks.row import Row
 
 __all__ = ["Row", "run"]
 
-AIOAPNS, HTTPX, NODE = "aioapns", "httpx, HTTP/2", "@parse/node-apn"
+AIOAPNS, HTTPX = "aioapns", "httpx, HTTP/2"
 
 
 def h2load(url: str, folder: Path, requests: int) -> float:
@@ -42,7 +45,7 @@ def h2load(url: str, folder: Path, requests: int) -> float:
     return float(line.split(",")[1].split()[0])
 
 
-def compare_cpu(folder: Path, rounds: int, requests: int, with_node: bool) -> list[Row]:
+def compare_cpu(folder: Path, rounds: int, requests: int, with_rivals: bool) -> list[Row]:
     """CPU per request, on one nginx."""
     port = rig.free_port()
     url = f"https://127.0.0.1:{port}"
@@ -54,22 +57,18 @@ def compare_cpu(folder: Path, rounds: int, requests: int, with_node: bool) -> li
         rows.append(Row("skipped: pip install '.[bench]' to compare with httpx over HTTP/2", 0.0, ""))
     else:
         samples[HTTPX] = []
-    if with_node:
-        try:
-            node.folder()
-            samples[NODE] = []
-        except node.NodeAbsent as absent:
-            rows.append(Row(str(absent), 0.0, ""))
-    samples |= {"ours": [], "ours, uvloop": []}
-    job = {
-        "url": url, "key": rig.make_key(), "topic": rig.TOPIC, "title": rig.TITLE, "body": rig.BODY,
-        "atOnce": IN_FLIGHT, "requests": requests,
-    }  # fmt: skip
-    with gateway(nginx(folder, port), port) as process, on_client_cpu():
+    rivals, skipped = present(NODE_APN, HYPER) if with_rivals else ([], [])
+    rows += skipped
+    samples |= {name: [] for name in (*(rival.name for rival in rivals), "ours", "ours, uvloop")}
+    job = job_of(url, folder / "cert.pem", requests)
+    with ExitStack() as stack:
+        process = stack.enter_context(gateway(nginx(folder, port), port))
+        drivers = {rival.name: stack.enter_context(driven(rival, job)) for rival in rivals}
+        stack.enter_context(on_client_cpu())
         for _ in range(rounds):
             for name, taken in samples.items():
-                if name == NODE:
-                    taken.append(node.run("apns", process, folder / "cert.pem", job))
+                if name in drivers:
+                    taken.append(drivers[name].run(lambda: cpu_of(process)))
                 elif name == AIOAPNS:
                     taken.append(run_client(apns.aioapns, process, url, ca_file, few))
                 elif name == HTTPX:
@@ -77,6 +76,10 @@ def compare_cpu(folder: Path, rounds: int, requests: int, with_node: bool) -> li
                 else:
                     taken.append(run_client(apns.ours, process, url, ca_file, requests, uvloop="uvloop" in name))
     found = rig.compared(samples, AIOAPNS, "cost", cores=cores(), figure="client CPU per APNs request")
+    if HYPER.name in samples:
+        ours, theirs = samples["ours, uvloop"], samples[HYPER.name]
+        word = f"less than {HYPER.name}"
+        found.append(rig.against("ours, uvloop", ours, HYPER.name, theirs, "cost", word=word, cores=cores()))
     return rows + [row._replace(name=f"client CPU per request, {row.name}") for row in found]
 
 
@@ -101,14 +104,14 @@ def compare_rate(folder: Path, rounds: int, requests: int) -> list[Row]:
     return rows
 
 
-def run(*, rounds: int = 5, requests: int = 50_000, with_node: bool = True) -> list[Row]:
+def run(*, rounds: int = 5, requests: int = 50_000, with_rivals: bool = True) -> list[Row]:
     """Both comparisons; what needs a program that is absent says so in its line."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rig.make_certificate(folder)
         absent = missing("nginx")
-        rows += [Row(absent, 0.0, "")] if absent else compare_cpu(folder, rounds, requests, with_node)
+        rows += [Row(absent, 0.0, "")] if absent else compare_cpu(folder, rounds, requests, with_rivals)
         absent = missing("nghttpd", "h2load", "taskset")
         rows += [Row(absent, 0.0, "")] if absent else compare_rate(folder, rounds, requests)
     return rows
@@ -118,9 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=50_000)
-    parser.add_argument("--no-node", action="store_true")
+    parser.add_argument("--no-rivals", action="store_true", help="without those of Node and Rust")
     arguments = parser.parse_args()
-    for row in run(rounds=arguments.rounds, requests=arguments.requests, with_node=not arguments.no_node):
+    for row in run(rounds=arguments.rounds, requests=arguments.requests, with_rivals=not arguments.no_rivals):
         print(row)
 
 

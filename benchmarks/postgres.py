@@ -1,6 +1,6 @@
 """PostgreSQL as the queue, beside SQLite: what it costs, and what a second worker adds.
 
-    python -m benchmarks.postgres [--devices N] [--rounds N] [--import N]
+    python -m benchmarks.postgres [--devices N] [--rounds N] [--import N] [--sends N] [--no-rivals]
 
 1. Deliveries a second with a transport that answers at once, one worker, against the same over SQLite: the client has CPU 0 and the
    server CPU 1. The server's CPU is that of all its processes.
@@ -9,6 +9,7 @@
 3. Rows written by the server (inserted, updated and deleted, of all tables) for each million deliveries, 1 % of them tried twice.
    And the bytes of its write-ahead log for each.
 4. Seconds to import devices through `endpoints.import_`, by one process, and what a device takes on the disk.
+5. Notifications to single users a second, beside queues of jobs: `benchmarks.postgres_singles`.
 
 The server runs with `fsync` on; a delivery counts when its settlement is committed.
 """
@@ -31,6 +32,7 @@ from typing import Literal
 
 import fanout
 from benchmarks.engine import Instant
+from benchmarks.postgres_singles import singles
 from benchmarks.rig import CLIENT_CPU, GATEWAY_CPU, Meter, Process, Sample, cpu_of, enter, on_client_cpu
 from benchmarks.row import Row
 from fanout import bootstrap
@@ -253,8 +255,15 @@ def imported(server: PostgresServer, folder: Path, count: int) -> list[Row]:
     return [*rows, Row("PostgreSQL, tables and indexes per endpoint", size / count, "bytes")]
 
 
-def run(*, devices: int = 200_000, rounds: int = 3, imports: int = 1_000_000) -> list[Row]:
-    """The four figures, as rows."""
+def run(
+    *,
+    devices: int = 200_000,
+    rounds: int = 3,
+    imports: int = 1_000_000,
+    sends: int = 20_000,
+    with_rivals: bool = True,
+) -> list[Row]:
+    """The five figures, as rows."""
     if find_programs() is None:
         return [Row("PostgreSQL", 0.0, "", note=f"skipped: {MISSING}")]
     with _server() as server, tempfile.TemporaryDirectory() as name:
@@ -264,6 +273,7 @@ def run(*, devices: int = 200_000, rounds: int = 3, imports: int = 1_000_000) ->
             *workers(server, devices),
             *written(server, devices),
             *imported(server, folder, imports),
+            *singles(server, lambda: server_cpu(server), sends, rounds, with_rivals=with_rivals),
         ]
 
 
@@ -272,13 +282,22 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--import", type=int, default=1_000_000, dest="imports")
+    parser.add_argument("--sends", type=int, default=20_000)
+    parser.add_argument("--no-rivals", action="store_true", help="without River, procrastinate and arq")
     parser.add_argument("--worker", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         bootstrap.dedicate_process()
         asyncio.run(_work(arguments.worker))
         return
-    for row in run(devices=arguments.devices, rounds=arguments.rounds, imports=arguments.imports):
+    rows = run(
+        devices=arguments.devices,
+        rounds=arguments.rounds,
+        imports=arguments.imports,
+        sends=arguments.sends,
+        with_rivals=not arguments.no_rivals,
+    )
+    for row in rows:
         print(row)
 
 

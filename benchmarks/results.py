@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 from benchmarks import svg
 from benchmarks.row import Row, number
 
-__all__ = ["FOLDER", "fill", "fill_tables", "machine", "markdown", "picture_name", "pictures", "read", "today", "write"]
+__all__ = [
+    "FOLDER", "build", "fill", "fill_tables", "interpreter", "machine", "markdown", "picture_name", "pictures", "read", "today", "write",
+]  # fmt: skip
 
 FOLDER = Path("bench-results")
 README = Path(__file__).with_name("README.md")
@@ -25,11 +28,30 @@ def machine() -> dict[str, Any]:
     """What figures depend on, without a name that would tell whose it is."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "build": build(str(sysconfig.get_config_var("CONFIG_ARGS") or "")),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _model(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def build(arguments: str) -> str:
+    """How an interpreter was built, by the arguments of its `configure`: a build without either is slower by as much as a version."""
+    words = set(arguments.replace("'", " ").split())
+    optimized = "--enable-optimizations" in words
+    linked = any(word.startswith("--with-lto") and word != "--with-lto=no" for word in words)
+    return {
+        (True, True): "with PGO and LTO",
+        (True, False): "with PGO, without LTO",
+        (False, True): "with LTO, without PGO",
+        (False, False): "without PGO and LTO" if words else "of unknown build",
+    }[optimized, linked]
+
+
+def interpreter(about: Mapping[str, Any]) -> str:
+    """The interpreter's name, version and build; a run of earlier days does not know its build."""
+    return " ".join(part for part in (about["python"], about.get("build", "")) if part)
 
 
 def _model() -> str:
@@ -104,7 +126,7 @@ def markdown(kept: Mapping[str, Any]) -> str:
     """A table of one benchmark, under a line that says when and where it was measured."""
     about = kept["machine"]
     lines = [
-        f"Measured {kept['date']} ({kept['form']} form): {about['python']}, {about['system']}, {about['cpus']} CPUs, {about['cpu']}; "
+        f"Measured {kept['date']} ({kept['form']} form): {interpreter(about)}, {about['system']}, {about['cpus']} CPUs, {about['cpu']}; "
         f"load before the run {about['load']}.",
         "",
         "| row | figure | compared | CPU for each | cores | |",

@@ -37,6 +37,7 @@ __all__ = [
     "Meter",
     "Process",
     "Sample",
+    "against",
     "apns_settings",
     "broadcast",
     "child",
@@ -146,6 +147,13 @@ def compared(
             found = found._replace(against=against, ratio=statistics.median(ratios), spread=(min(ratios), max(ratios)))
         rows.append(found)
     return rows
+
+
+def against(
+    name: str, taken: Sequence[Sample], other: str, others: Sequence[Sample], by: str = "rate", **more: Any
+) -> Row:
+    """A row of `taken` under that name, compared with one contender, as `compared` does with the baseline."""
+    return compared({other: others, name: taken}, other, by, **more)[1]
 
 
 def peak_memory() -> float:

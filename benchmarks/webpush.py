@@ -1,10 +1,11 @@
 """What Web Push reaches: a durable broadcast beside pywebpush and Node's web-push, and beside what encryption alone would allow.
 
-    python -m benchmarks.webpush [--rounds N] [--browsers N] [--no-node]
+    python -m benchmarks.webpush [--rounds N] [--browsers N] [--no-rivals]
 
 1. `engine.send` to settled, with SQLite and `synchronous=FULL`, against pywebpush at its best: `WebPusher.send_async` with one
-   reused aiohttp session, a cached VAPID header and 100 workers; and against web-push with a kept-alive agent. Nothing of theirs is
-   durable. All talk to the same nginx, which answers 201: ours over HTTP/2, the others over HTTP/1.1, which is all they can.
+   reused aiohttp session, a cached VAPID header and 100 workers; against web-push (Node) with a kept-alive agent; and against webpush-go
+   with 500 at once. Nothing of theirs is durable. All talk to the same nginx, which answers 201: ours and webpush-go over HTTP/2, the
+   others over HTTP/1.1, which is all they can.
 2. The same against the rate at which our encryption alone runs in a loop on that core, for the same browsers, and the bare
    primitives of `cryptography` without any framing: a key pair, an exchange, and one AES-GCM seal.
 
@@ -21,13 +22,16 @@ import json
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import fanout
 from benchmarks import rig
-from benchmarks.contenders import node
+from benchmarks.contenders.apns import IN_FLIGHT
+from benchmarks.contenders.driven import driven
+from benchmarks.contenders.rivals import WEB_PUSH, WEBPUSH_GO, present
 from benchmarks.rig import (
     CREATED,
     Meter,
@@ -54,7 +58,8 @@ NOTIFICATION = fanout.Notification(title=rig.TITLE, body=rig.BODY, url="https://
 ORIGIN = "https://fcm.googleapis.com"
 SUBJECT = "mailto:ops@example.com"
 WORKERS = 100
-OURS, THEIRS, NODE = "Web Push, ours, durable", "Web Push, pywebpush, nothing durable", "Web Push, web-push (Node)"
+OURS, THEIRS = "Web Push, ours, durable", "Web Push, pywebpush, nothing durable"
+GO = f"Web Push, {WEBPUSH_GO.name}, nothing durable"
 ALONE, BARE = "Web Push, encryption alone", "Web Push, the primitives of cryptography alone"
 
 
@@ -135,28 +140,21 @@ async def pywebpush_alone(pid: int, url: str, folder: Path) -> Sample:
         return Sample(len(browsers), meter.cpu, cpu_of(Process(pid)) - before, meter.wall)
 
 
-def run(*, rounds: int = 5, browsers: int = 10_000, with_node: bool = True) -> list[Row]:
+def run(*, rounds: int = 5, browsers: int = 10_000, with_rivals: bool = True) -> list[Row]:
     """All comparisons, as rows; what needs something that is absent says so in its line."""
     absent = missing("nginx")
     if absent:
         return [Row(absent, 0.0, "")]
-    rows: list[Row] = []
-    samples: dict[str, list[Sample]] = {THEIRS: [], NODE: [], BARE: [], ALONE: [], OURS: []}
+    rivals, rows = present(WEB_PUSH, WEBPUSH_GO) if with_rivals else ([], [])
+    named = {f"Web Push, {rival.name}, nothing durable": rival for rival in rivals}
+    samples: dict[str, list[Sample]] = {name: [] for name in (THEIRS, *named, BARE, ALONE, OURS)}
     if find_spec("pywebpush") is None:
         rows.append(Row("skipped: pip install '.[pywebpush]' to compare with pywebpush", 0.0, ""))
         del samples[THEIRS]
-    try:
-        if with_node:
-            node.folder()
-        else:
-            del samples[NODE]
-    except node.NodeAbsent as missed:
-        rows.append(Row(str(missed), 0.0, ""))
-        del samples[NODE]
     pair = make_vapid_keys()
     subscribed = subscriptions(browsers, pair.application_server_key)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
         rig.make_certificate(folder)
         port = rig.free_port()
         url = f"https://127.0.0.1:{port}"
@@ -168,33 +166,38 @@ def run(*, rounds: int = 5, browsers: int = 10_000, with_node: bool = True) -> l
             "gateway": url,
             "ca_file": str(folder / "cert.pem"),
         }
-        job = _node_job(pair, _local(subscribed, url), browsers)
-        with gateway(nginx(folder, port, answer=CREATED), port) as process, on_client_cpu():
+        process = stack.enter_context(gateway(nginx(folder, port, answer=CREATED), port))
+        job = _job(pair, _local(subscribed, url), folder / "cert.pem")
+        jobs = {
+            WEB_PUSH: job | {"atOnce": WORKERS, "requests": max(browsers // 5, min(browsers, 500))},
+            WEBPUSH_GO: job,
+        }
+        drivers = {name: stack.enter_context(driven(rival, jobs[rival])) for name, rival in named.items()}
+        stack.enter_context(on_client_cpu())
 
-            def theirs() -> Sample:
-                return Sample(*child("benchmarks.webpush", "--baseline", str(process.pid), url, str(folder)))
+        def theirs() -> Sample:
+            return Sample(*child("benchmarks.webpush", "--baseline", str(process.pid), url, str(folder)))
 
-            async def main() -> None:
-                storage = f"sqlite:{folder}/bench.db"
-                async with fanout.open(storage=storage, transports={"webpush": binding}) as engine:
-                    await rig.enter(engine, "webpush", subscribed)
-                    await broadcast(engine, process, NOTIFICATION)
-                    for _ in range(rounds):
-                        samples[BARE].append(primitives_alone(subscribed))
-                        samples[ALONE].append(encryption_alone(subscribed))
-                        samples[OURS].append(await broadcast(engine, process, NOTIFICATION))
-                        if THEIRS in samples:
-                            samples[THEIRS].append(await asyncio.to_thread(theirs))
-                        if NODE in samples:
-                            cert = folder / "cert.pem"
-                            samples[NODE].append(await asyncio.to_thread(node.run, "webpush", process, cert, job))
+        async def main() -> None:
+            storage = f"sqlite:{folder}/bench.db"
+            async with fanout.open(storage=storage, transports={"webpush": binding}) as engine:
+                await rig.enter(engine, "webpush", subscribed)
+                await broadcast(engine, process, NOTIFICATION)
+                for _ in range(rounds):
+                    samples[BARE].append(primitives_alone(subscribed))
+                    samples[ALONE].append(encryption_alone(subscribed))
+                    samples[OURS].append(await broadcast(engine, process, NOTIFICATION))
+                    if THEIRS in samples:
+                        samples[THEIRS].append(await asyncio.to_thread(theirs))
+                    for name, driver in drivers.items():
+                        samples[name].append(await asyncio.to_thread(driver.run, lambda: cpu_of(process)))
 
-            asyncio.run(main())
+        asyncio.run(main())
     return rows + _rows(samples)
 
 
-def _node_job(pair: Any, browsers: list[dict[str, Any]], requests: int) -> dict[str, Any]:
-    """What the driver of web-push reads; its VAPID keys are raw and in base64url."""
+def _job(pair: Any, browsers: list[dict[str, Any]], ca_file: Path) -> dict[str, Any]:
+    """What a driver of Web Push reads; the VAPID keys are raw and in base64url."""
     import base64
 
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -202,13 +205,14 @@ def _node_job(pair: Any, browsers: list[dict[str, Any]], requests: int) -> dict[
     private: Any = load_pem_private_key(pair.private_pem.reveal().encode(), None)
     scalar = private.private_numbers().private_value.to_bytes(32, "big")
     return {
+        "ca": str(ca_file),
         "subject": SUBJECT,
         "publicKey": pair.application_server_key,
         "privateKey": base64.urlsafe_b64encode(scalar).rstrip(b"=").decode(),
         "payload": (encode(NOTIFICATION, {}).plaintext or b"").decode(),
         "browsers": browsers,
-        "atOnce": WORKERS,
-        "requests": max(requests // 5, min(requests, 500)),
+        "atOnce": IN_FLIGHT,
+        "requests": len(browsers),
     }
 
 
@@ -230,21 +234,25 @@ def _rows(samples: dict[str, list[Sample]]) -> list[Row]:
     compared = mine._replace(
         against="encryption alone", ratio=statistics.median(ratios), spread=(min(ratios), max(ratios))
     )
-    return [*rows, compared]
+    rows.append(compared)
+    if GO in samples:
+        word = f"less than {WEBPUSH_GO.name}"
+        rows.append(rig.against(OURS, samples[OURS], GO, samples[GO], "cost", word=word, cores=rig.cores()))
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--browsers", type=int, default=10_000)
-    parser.add_argument("--no-node", action="store_true")
+    parser.add_argument("--no-rivals", action="store_true", help="without those of Node and Go")
     parser.add_argument("--baseline", nargs=3, metavar=("PID", "URL", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.baseline:
         pid, url, folder = arguments.baseline
         print(json.dumps(asyncio.run(pywebpush_alone(int(pid), url, Path(folder)))))
         return
-    for row in run(rounds=arguments.rounds, browsers=arguments.browsers, with_node=not arguments.no_node):
+    for row in run(rounds=arguments.rounds, browsers=arguments.browsers, with_rivals=not arguments.no_rivals):
         print(row)
 
 

@@ -1,18 +1,23 @@
-"""APNs over HTTP/2 by other clients, each through as many senders as there are streams, and by ours without an engine."""
+"""APNs over HTTP/2 by other clients, each through as many senders as there are streams, and by ours without an engine.
+
+Those of other languages are driven by a job (`job_of`): see `driven`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.rig import BODY, DEVICE, TITLE, TOPIC, Process, Sample, cpu_of, make_key, run_async
 from fanout.http import H2Pool, Head, PoolSettings, client_tls, literal
 
-__all__ = ["IN_FLIGHT", "PAYLOAD", "Client", "aioapns", "bare", "httpx_h2", "ours", "run_client"]
+__all__ = ["IN_FLIGHT", "PAYLOAD", "Client", "aioapns", "bare", "httpx_h2", "job_of", "ours", "run_client"]
 
 IN_FLIGHT = 500
 PAYLOAD = f'{{"aps":{{"alert":{{"title":"{TITLE}","body":"{BODY}"}}}},"n":1}}'.encode()
@@ -34,6 +39,22 @@ def run_client(
 
     sample: Sample = run_async(main(), uvloop=uvloop)
     return sample
+
+
+def job_of(url: str, ca_file: Path, requests: int) -> dict[str, Any]:
+    """What a driver of APNs reads. One that signs has a key, the others a field as long as a signed one; each device token differs."""
+    return {
+        "url": url,
+        "ca": str(ca_file),
+        "key": make_key(),
+        "authorization": f"bearer {secrets.token_urlsafe(135)}",
+        "topic": TOPIC,
+        "title": TITLE,
+        "body": BODY,
+        "payload": PAYLOAD.decode(),
+        "atOnce": IN_FLIGHT,
+        "requests": requests,
+    }
 
 
 async def measured(

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import results, rig, svg
 from benchmarks.__main__ import QUICK, main, report
-from benchmarks.contenders import node
+from benchmarks.contenders import rivals
 from benchmarks.growth import decades, straight
 from benchmarks.rig import Sample
 from benchmarks.row import Row
@@ -112,8 +112,8 @@ def test_what_counts_as_straight() -> None:
 def test_without_node_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(node.NodeAbsent, match="install nodejs and npm"):
-        node.folder()
+    with pytest.raises(rivals.Absent, match="install nodejs and npm"):
+        rivals.built(rivals.NODE_APN)
 
 
 def test_guard_and_report_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-// Drives one client of Node: `node driver.mjs apns|webpush FOLDER`, where FOLDER has the packages.
-// Reads a job (one line of JSON), warms up, prints "ready", waits for a line, runs, and prints one line of JSON.
+// Drives one client of Node: `node driver.mjs apns|webpush`. `../driven.py` has the protocol.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import https from "node:https";
 
-const [kind, folder] = process.argv.slice(2);
-const require = createRequire(`${folder}/package.json`);
+const [kind] = process.argv.slice(2);
+const require = createRequire(import.meta.url);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const job = JSON.parse((await lines.next()).value);
 
@@ -55,15 +54,15 @@ function webpush() {
 }
 
 const client = { apns, webpush }[kind]();
-await client.run(Math.max(job.atOnce, Math.floor(job.requests / 10)));
+await client.run(job.warmUp);
 console.log("ready");
-await lines.next();
-const before = process.cpuUsage();
-const begun = process.hrtime.bigint();
-await client.run(job.requests);
-const wall = Number(process.hrtime.bigint() - begun) / 1e9;
-const { user, system } = process.cpuUsage(before);
-console.log(JSON.stringify({ requests: job.requests, cpu: (user + system) / 1e6, wall }));
+for await (const _ of lines) {
+  const before = process.cpuUsage();
+  const begun = process.hrtime.bigint();
+  await client.run(job.requests);
+  const wall = Number(process.hrtime.bigint() - begun) / 1e9;
+  const { user, system } = process.cpuUsage(before);
+  console.log(JSON.stringify({ requests: job.requests, cpu: (user + system) / 1e6, wall }));
+}
 client.close();
-await lines.next();
 process.exit(0);
