@@ -106,7 +106,7 @@ async def caddy(folder: Path, block: str) -> AsyncIterator[Address]:
     path, port = program("caddy"), free_port()
     (folder / "Caddyfile").write_text(
         # A client that asks by an address names no host in its handshake.
-        f"{{\nadmin off\nauto_https off\ndefault_sni push.example.com\n}}\n{block.replace('PORT', str(port))}\n"
+        f"{{\nadmin off\ngrace_period 100ms\nauto_https off\ndefault_sni push.example.com\n}}\n{block.replace('PORT', str(port))}\n"
     )
     process = await asyncio.create_subprocess_exec(
         *(path, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"),

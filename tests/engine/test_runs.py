@@ -226,6 +226,7 @@ async def test_a_refused_run_spends_attempts_and_a_closed_gate_is_probed_by_one(
         down = False
         await engine.resume_binding("push")
         assert (await receipt.wait(60)).counts["accepted"] == 40
+        assert work_of(engine).under_way == 0  # each was counted once as ended, behind a closed gate too
 
 
 async def test_what_was_cancelled_is_not_started() -> None:
@@ -234,9 +235,12 @@ async def test_what_was_cancelled_is_not_started() -> None:
     async with over(runner) as (engine, _):
         receipt = await broadcast(engine, 100)
         await until(lambda: len(runner.runs) == 1)
-        await engine.cancel(receipt.id)
+        [lease] = work_of(engine).leases.values()
+        cancelling = asyncio.create_task(engine.cancel(receipt.id))  # which waits for what is under way
+        await until(lambda: lease.prepared.stopped)
         runner.hold = False
         runner.answer(runner.runs[0])
+        await cancelling
         counts = (await receipt.wait(60)).counts
         assert counts["accepted"] + counts["cancelled"] == 100
         assert len(runner.runs) == 1

@@ -22,6 +22,12 @@ FAST = Policy(backoff_base=0.02, backoff_throttled=0.02, retry_after_cap=0.02, p
 HI = fanout.Notification(title="Hi")
 
 
+@pytest.fixture(autouse=True)
+def _short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's 10 s between attempts are judged by the table of outcomes, and not waited for here."""
+    monkeypatch.setattr("fanout_fcm.outcome._PAUSE", 0.05)
+
+
 @asynccontextmanager
 async def running(folder: Path, storage: str, **settings: Any) -> AsyncIterator[tuple[Engine, FcmSimulator]]:
     async with FcmSimulator(folder=folder) as google:

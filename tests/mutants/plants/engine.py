@@ -13,6 +13,13 @@ _EVIDENCE = "tests/engine/test_evidence.py"
 
 PLANTS = [
     Plant(
+        "what is accepted behind a closed gate ends twice for its group",
+        "fanout/engine/pump.py",
+        "            group.end(count)\n",
+        "            group.end(len(accepted) + len(others))\n",
+        "tests/engine/test_runs.py -k 'spends_attempts and memory'",
+    ),
+    Plant(
         "a probe that comes to nothing keeps the gate of its notification",
         "fanout/engine/sender.py",
         "            for gate in (*gates.around(group, lease.prepared), gates.uncertain):\n                gate.unused()\n",
