@@ -7,7 +7,27 @@ from dataclasses import dataclass, field
 
 from fanout.core.records import Put, Submission
 
-__all__ = ["Keys", "Known", "answer_replays", "check_keys", "refused_name"]
+__all__ = ["MOST", "Keys", "Known", "answer_replays", "check_keys", "gathered", "refused_name"]
+
+MOST = 500
+"""Submissions of several callers' puts that are stored together."""
+_NAMES = 16
+"""Users or endpoints that a gathered submission may name: one that names more takes as long as many others."""
+
+
+def gathered(submissions: Sequence[Submission], now: float) -> bool:
+    """Whether these may be stored together with those of other callers: they can neither be refused, nor conflict, nor wait for a lock. Pure."""
+    return len(submissions) <= MOST and all(
+        sub.idempotency_key is None
+        and sub.collapse_key is None
+        and sub.feed is None
+        and not (sub.follows or sub.refused or sub.optional or sub.joins)
+        and sub.due_at <= now
+        and sub.target.kind in ("user", "users", "endpoints")
+        and len(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names) <= _NAMES
+        for sub in submissions
+    )
+
 
 Known = tuple[str, bytes, int | None]
 """(id, digest, total or None while it is to expand) of what holds an idempotency key."""

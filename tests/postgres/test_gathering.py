@@ -12,9 +12,10 @@ import pytest
 from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.errors import StorageError
+from fanout.storage.acceptance import gathered
 from fanout.storage.postgres import gathering as gathering_module
 from fanout.storage.postgres.failure import Unknown
-from fanout.storage.postgres.gathering import Gathering, gathered
+from fanout.storage.postgres.gathering import Gathering
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import PostgresServer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from fanout.core.model import Registration, Target
 from fanout.core.records import EndpointFilter
 from fanout.errors import StorageError, UsageError
 from fanout.plugin import StorageContext
+from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.operations import Operation
 from fanout.storage.sqlite.store import Inline, SqliteStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, submission
@@ -109,7 +112,7 @@ async def test_no_message_shows_an_address(tmp_path: Path) -> None:
             "registered_at, expires_at, state, state_at, reason, address, identity FROM endpoint",
         ):
             with pytest.raises(StorageError) as caught:
-                await storage._write(lambda db, sql=statement: db.run(sql))
+                await storage._run(Operation(partial(Db.run, sql=statement), write=True))
             assert secret not in str(caught.value)
             assert secret not in repr(caught.value.__cause__)
         assert secret not in repr(entered)

@@ -1,6 +1,6 @@
 """Puts of many callers in one transaction: what waits while one is under way is stored by the next.
 
-A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `_MOST` submissions, the apps in turns.
+A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `MOST` submissions, the apps in turns.
 Only submissions that can neither be refused, nor conflict, nor wait for a lock of another caller's are gathered: a batch is stored as a
 whole. On any error but doubt its puts are run one by one, so that a caller hears of its own fault only.
 """
@@ -16,32 +16,14 @@ from itertools import islice
 from typing import cast
 
 from fanout.core.records import Put, Submission
+from fanout.storage.acceptance import MOST, gathered
 from fanout.storage.postgres.failure import Unknown
 
-__all__ = ["Gathering", "gathered"]
+__all__ = ["Gathering"]
 
-_MOST = 500
-"""Submissions of one transaction."""
 _SLOW, _ABREAST = 1.0, 3
 """Seconds after which a transaction that has not ended keeps the next one off no longer, and how many are under way at most."""
-_NAMES = 16
-"""Users or endpoints that a gathered submission may name: one that names more takes as long as many others."""
-
 _Store = Callable[[Sequence[Submission], float], Awaitable[list[Put]]]
-
-
-def gathered(submissions: Sequence[Submission], now: float) -> bool:
-    """Whether these may share a transaction with those of other callers. Pure."""
-    return len(submissions) <= _MOST and all(
-        sub.idempotency_key is None
-        and sub.collapse_key is None
-        and sub.feed is None
-        and not (sub.follows or sub.refused or sub.optional or sub.joins)
-        and sub.due_at <= now
-        and sub.target.kind in ("user", "users", "endpoints")
-        and len(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names) <= _NAMES
-        for sub in submissions
-    )
 
 
 class _Waiting:
@@ -88,7 +70,7 @@ class Gathering:
     def _next(self) -> list[_Waiting]:
         """The puts of the next transaction: one of each app in turn, and none whose caller has given up."""
         batch: list[_Waiting] = []
-        room = _MOST
+        room = MOST
         while self._waiting and room > 0:
             for app in list(self._waiting):
                 queue = self._waiting.pop(app)

@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import apsw
 
+from fanout.core.records import Submission
 from fanout.errors import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from fanout.plugin import StorageContext
+from fanout.storage.acceptance import MOST
 from fanout.storage.kinds import Kind
 from fanout.storage.sql.hot import Hot
+from fanout.storage.sql.intake import put
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import kind_of, translate, worn
 from fanout.storage.sqlite.files import Files
@@ -23,6 +27,7 @@ from fanout.storage.sqlite.lock_yield import LockYield
 from fanout.storage.sqlite.logsize import LogSize
 from fanout.storage.sqlite.opening import CannotOpen, busy_limit, busy_wait, connect, held_too_long
 from fanout.storage.sqlite.sealing import begin
+from fanout.storage.sqlite.session import shared
 
 __all__ = ["Database", "Operation"]
 
@@ -38,6 +43,7 @@ class Operation:
     One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole transactions and the latest
     first: its commit need not wait for the disk. A later durable one makes it so.
     One that is `large` may take milliseconds, and waits for what is small, so that one app's flood does not hold others back.
+    One with `puts` does nothing but put these submissions, which others' beside it may join (`acceptance.gathered`), at that time.
     """
 
     run: Callable[[Db], Any]
@@ -46,6 +52,7 @@ class Operation:
     idle: Any = None
     durable: bool = True
     large: bool = False
+    puts: tuple[Sequence[Submission], float] | None = None
     result: Any = None
     error: BaseException | None = None
 
@@ -203,11 +210,13 @@ class Database:
         began = time.monotonic()
         before = connection.total_changes()
         try:
-            for operation in operations:
+            for following in [[each] for each in operations] if guarded else _gathered(operations):
                 if guarded:
-                    self._guarded(operation)
+                    self._guarded(following[0])
+                elif len(following) > 1:
+                    self._put(following)
                 else:
-                    operation.result = operation.run(self._db)
+                    following[0].result = following[0].run(self._db)
             connection.execute("COMMIT")
             self._seen = connection.data_version()
             self._look_at_files()
@@ -219,6 +228,14 @@ class Database:
             self._commits += 1
         self._after_commit(began)
         return True
+
+    def _put(self, operations: Sequence[Operation]) -> None:
+        """Store the submissions of all of them, in as many statements as those of one."""
+        puts = [each.puts for each in operations if each.puts is not None]
+        submissions = [submission for several, _ in puts for submission in several]
+        answers = iter(shared(self._db, put, submissions, max(now for _, now in puts)))
+        for operation, (several, _) in zip(operations, puts, strict=True):
+            operation.result = list(islice(answers, len(several)))
 
     def _after_commit(self, began: float) -> None:
         """Leave the lock to others for a while, and look at the size of the log."""
@@ -300,3 +317,18 @@ class Database:
         return StorageError(
             f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
         )
+
+
+def _gathered(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """The same in their order, where puts that follow one another and may share their statements are together."""
+    groups: list[list[Operation]] = []
+    room = 0
+    for operation in operations:
+        size = 0 if operation.puts is None else len(operation.puts[0])
+        if 0 < size <= room:
+            groups[-1].append(operation)
+            room -= size
+        else:
+            groups.append([operation])
+            room = MOST - size if size else 0
+    return groups

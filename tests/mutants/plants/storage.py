@@ -144,4 +144,18 @@ PLANTS = [
         "            pass\n",
         _LISTENING,
     ),
+    Plant(
+        "SQLite: puts that share their statements are answered in the wrong order",
+        "fanout/storage/sqlite/operations.py",
+        "        for operation, (several, _) in zip(operations, puts, strict=True):\n",
+        "        for operation, (several, _) in zip(reversed(operations), puts, strict=True):\n",
+        "tests/storage/test_gathered_puts.py",
+    ),
+    Plant(
+        "SQLite: puts that wait together are stored one by one",
+        "fanout/storage/sqlite/driver.py",
+        "        if operation is put and gathered(*arguments):\n",
+        "        if not arguments:\n",
+        "tests/storage/test_gathered_puts.py",
+    ),
 ]
