@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from fanout.storage.packing import dumps
 
-__all__ = ["BLANK", "SHADOW", "Listed", "names_user", "without"]
+__all__ = ["BLANK", "SHADOW", "Listed", "divided", "names_user", "without"]
+
+K = TypeVar("K")
+N = TypeVar("N")
 
 BLANK = b"{}"
 """The content of a notification whose text was erased: one that says nothing."""
@@ -39,6 +42,21 @@ def without(target: str, user: str, devices: Collection[int]) -> Listed | str:
         return Listed.OTHERS
     rest: list[Any] = [name for name in names if name != user]
     return dumps([kind, rest, *more]) if rest else Listed.ALONE
+
+
+def divided(
+    rows: Iterable[tuple[K, N, str]], user: str, devices: Collection[int]
+) -> tuple[set[N], list[tuple[K, str]]]:
+    """Of rows (key, notification, target): the notifications that are the user's alone, and by key the rest of targets that have others too."""
+    mine: set[N] = set()
+    changed: list[tuple[K, str]] = []
+    for key, notification, target in rows:
+        rest = without(target, user, devices)
+        if rest is Listed.ALONE:
+            mine.add(notification)
+        elif isinstance(rest, str):
+            changed.append((key, rest))
+    return mine, changed
 
 
 def names_user(target: str, user: str, devices: Collection[int]) -> bool:

@@ -10,7 +10,7 @@ from fanout.core.feed import PUSHES, FeedItem, FeedPost, FeedWritten, post_diges
 from fanout.core.records import Submission
 from fanout.storage.feed_items import COMMON, OWN, common_of, own_of
 
-__all__ = ["CHANGING", "POSTED", "Held", "Place", "Posting", "items_needed", "numbers_needed", "places_of", "repeats"]
+__all__ = ["CHANGING", "POSTED", "Held", "Place", "Posting", "numbers_needed", "places_of", "repeats"]
 
 Place = tuple[int, str, str, str]
 """(app's number, user, topic or "", external id): where one item at most is active."""
@@ -31,11 +31,6 @@ CHANGING = tuple(name for name in _ITEM if name != "id")
 def numbers_needed(posts: Sequence[FeedPost]) -> list[int]:
     """How many numbers of the sequence of changes each uses: one for what it buries, too, where it may."""
     return [1 if post.external_id is None else 2 for post in posts]
-
-
-def items_needed(places: Sequence[Sequence[Place]]) -> int:
-    """How many new items they come to at most."""
-    return sum(map(len, places))
 
 
 def places_of(app: int, sub: Submission, post: FeedPost) -> list[Place]:

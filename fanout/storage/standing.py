@@ -22,19 +22,19 @@ class Sums:
     its audience was counted."""
 
     app: str
-    total: int
-    settled: int
-    expansions: int
-    attempts: int
-    stopped: str
-    paused: bool
-    accepted_at: float
-    due_at: float
-    expires_at: float
-    finished_at: float | None
-    scheduled: bool
-    unexpanded: bool
-    ended: Sequence[tuple[str, str, int]]
+    total: int = 0
+    settled: int = 0
+    expansions: int = 0
+    attempts: int = 0
+    stopped: str = ""
+    paused: bool = False
+    accepted_at: float = 0.0
+    due_at: float = 0.0
+    expires_at: float = 0.0
+    finished_at: float | None = None
+    scheduled: bool = False
+    unexpanded: bool = False
+    ended: Sequence[tuple[str, str, int]] = ()
 
 
 def waiting_for(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fanout.core.feed import Audience
 from fanout.core.model import Target
 from fanout.storage.packing import dumps
 
-__all__ = ["LIST", "aimed", "dump", "parts", "target_columns"]
+__all__ = ["LIST", "aimed", "asked", "by_binding", "dump", "parts", "target_columns"]
 
 LIST = "*"
 """The `aim` of a notification whose `names` are a list."""
+_USERS = ("user", "users")
 _SINGLE = {"users": "u:", "user": "u:", "topic": "t:", "endpoints": "e:"}
 
 
@@ -37,6 +38,23 @@ def aimed(kind: str, names: Sequence[Any], collapse_key: str | None) -> tuple[st
 def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = None) -> str:
     """A target as a schedule keeps it; explicit addresses are kept as the `ids` they were interned to."""
     return dumps([*parts(target, ids), *([audience.dump()] if audience is not None else [])])
+
+
+def asked(
+    wanted: Sequence[tuple[int, str, Sequence[Any]]],
+) -> tuple[list[tuple[int, int, str]], list[tuple[int, int, int]]]:
+    """Of targets (app's number, kind, names or ids) that are no topic and not all: (which of them, app, user), and (which, app, endpoint)."""
+    users = [(i, app, name) for i, (app, kind, names) in enumerate(wanted) if kind in _USERS for name in names if name]
+    ids = [(i, app, id) for i, (app, kind, names) in enumerate(wanted) if kind == "endpoints" for id in names]
+    return users, ids
+
+
+def by_binding(rows: Iterable[tuple[int, int, int]], count: int) -> list[dict[int, list[int]]]:
+    """Of rows (which of `count` targets, endpoint, binding's number): each target's endpoints by binding, ids ascending, each once."""
+    found: list[dict[int, list[int]]] = [{} for _ in range(count)]
+    for i, id, binding in sorted(set(rows)):
+        found[i].setdefault(binding, []).append(id)
+    return found
 
 
 def parts(target: Target, ids: Sequence[int] = ()) -> list[Any]:

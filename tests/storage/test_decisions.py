@@ -95,9 +95,9 @@ async def test_a_pause_that_comes_after_the_look_is_heeded(storage: SqliteStorag
     await post(storage, submission())
     await storage.pause_binding("default", "apns", T0)
     lease = Operation(lambda db: leasing.lease(db, "w", "default", "apns", 1, 100, T0, T0 + 30), write=True)
-    assert await storage._run(lease) == []
+    assert await storage._do(lease) == []
     expand = Operation(lambda db: shared(db, expansion.expand, "default", "apns", T0, 9), write=True)
-    assert await storage._run(expand) == 0
+    assert await storage._do(expand) == 0
     await storage.resume_binding("default", "apns", T0)
     chunks = await lease_all(storage)
     await storage.settle([done(chunk) for chunk in chunks], T0)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fanout.core.shard import shard_of
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Want
+from fanout.storage.targets import asked, by_binding
 
 __all__ = ["look_up"]
 
@@ -26,21 +27,12 @@ CROSS JOIN LATERAL (
 
 async def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
     """The active endpoints of each (narrow) target by binding's number, ids ascending."""
-    found: list[dict[int, list[int]]] = [{} for _ in wanted]
-    users = [
-        (i, app, name, shard_of(name, b""))
-        for i, (app, kind, names) in enumerate(wanted)
-        if kind in ("user", "users")
-        for name in names
-        if name
-    ]
-    ids = [(i, app, id) for i, (app, kind, names) in enumerate(wanted) if kind == "endpoints" for id in names]
-    rows: set[tuple[int, int, int]] = set()
-    for sql, chosen in ((_OF_USERS, users), (_OF_IDS, ids)):
+    users, ids = asked(wanted)
+    placed = [(*user, shard_of(user[2], b"")) for user in users]
+    rows: list[tuple[int, int, int]] = []
+    for sql, chosen in ((_OF_USERS, placed), (_OF_IDS, ids)):
         if chosen:
             (columns,) = await db.rows(sql, *zip(*chosen, strict=True))
             if columns[0] is not None:
-                rows.update(zip(columns[0], columns[2], columns[1], strict=True))
-    for i, id, binding in sorted(rows):
-        found[i].setdefault(binding, []).append(id)
-    return found
+                rows += zip(columns[0], columns[2], columns[1], strict=True)
+    return by_binding(rows, len(wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanout.storage.erasing import Listed, without
+from fanout.storage.erasing import divided
 from fanout.storage.postgres import inbox
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
@@ -43,13 +43,9 @@ async def forget_entered(db: Db, app: str, user: str, devices: set[int], now: fl
         "SELECT uuid, (envelope::jsonb->'target')::text AS target FROM inbox WHERE app = $1 ORDER BY uuid FOR UPDATE",
         app,
     )
-    changed: list[tuple[str, str]] = []
-    for uuid, target in rows:
-        rest = without(target, user, devices)
-        if rest is Listed.ALONE:
-            await inbox.cancel(db, app, uuid, now)
-        elif isinstance(rest, str):
-            changed.append((uuid, rest))
+    mine, changed = divided(((uuid, uuid, target) for uuid, target in rows), user, devices)
+    for uuid in sorted(mine):
+        await inbox.cancel(db, app, uuid, now)
     for uuid, rest in changed:
         await db.run(
             "UPDATE inbox SET envelope = jsonb_set(envelope::jsonb, '{target}', $2::jsonb)::text WHERE uuid = $1",

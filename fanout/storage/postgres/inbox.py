@@ -9,11 +9,12 @@ from typing import Any
 from fanout.core.codec import decode_envelope
 from fanout.core.model import Target
 from fanout.core.records import Put, Status, Step, Submission, Taken
-from fanout.core.states import FINAL_STATES, NotificationState, Waiting
+from fanout.core.states import Waiting
 from fanout.core.text import cleaned
 from fanout.enqueue import Statement, enqueue_async
 from fanout.errors import ContentRefused, FanoutError, StorageError, UsageError
 from fanout.plugin import StorageContext
+from fanout.storage.book import ending
 from fanout.storage.kinds import Kind
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.failure import kind_of, repeatable
@@ -22,6 +23,7 @@ from fanout.storage.sealing import masked
 from fanout.storage.sql import explaining, standing, stopping, watching
 from fanout.storage.sql.intake import put
 from fanout.storage.sql.registration import intern
+from fanout.storage.standing import Sums, status_of
 
 __all__ = ["PostgresInbox", "cancel", "explain", "finished", "outstanding", "prunable", "prune", "status"]
 
@@ -237,25 +239,13 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
     app, accepted_at, due_at, expires_at, at, became, refused = row
     if became is not None:
         return await standing.status(db, became, now)
+    sums = Sums(app, accepted_at=accepted_at, due_at=due_at, expires_at=expires_at, finished_at=at)
     if at is None:
-        state = NotificationState.SCHEDULED if due_at > now else NotificationState.EXPANDING
+        sums.expansions, sums.scheduled = 1, due_at > now
     else:
-        state = NotificationState.CANCELLED
-    return Status(
-        id=uuid,
-        app=app,
-        state=state.value,
-        total=None if at is None else 0,
-        counts={"pending": 0} | dict.fromkeys(FINAL_STATES, 0),
-        pending_by_reason={},
-        reasons={state.value: {refused: 0}} if refused else {},
-        attempts=0,
-        accepted_at=accepted_at,
-        due_at=due_at,
-        expires_at=expires_at,
-        finished_at=at,
-        oldest_pending_at=due_at if at is None else None,
-    )
+        sums.stopped = "cancelled"
+        sums.ended = [("cancelled", refused, 0)] if refused else []
+    return status_of(uuid, sums, {})
 
 
 async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
@@ -299,8 +289,7 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
         uuid,
         app,
     )
-    counts = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
-    data = {"notification": uuid, "state": NotificationState.CANCELLED.value, "total": 0, "counts": counts}
+    data = ending(uuid, 0, "cancelled", ())
     await db.log(now, [(await db.app(app, create=True), "notification.finished", data)])
     return 0
 

@@ -7,8 +7,9 @@ are held first, the feed last, as everybody does; what was posted meanwhile is f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from fanout.storage.erasing import BLANK, SHADOW, Listed, without
+from fanout.storage.erasing import BLANK, SHADOW, divided
 from fanout.storage.packing import unpack
 from fanout.storage.sql import endpoints, feed_tidy
 from fanout.storage.sql.db import Db
@@ -106,22 +107,13 @@ async def _notifications(db: Db, app: str, user: str, devices: set[int], now: fl
 
 async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
     """Of the notifications to a list, those that are the user's alone; from the names of the others, the user's is taken."""
-    mine: set[int] = set()
-    open_: list[int] = []
-    changed: list[tuple[int, str]] = []
+    rows: list[Any] = []
     for which in aimed(db):
-        for id, names in await db.rows(f"SELECT id, names FROM notification WHERE {which}", app, ["*"]):
-            if names is None:
-                open_.append(id)
-                continue
-            rest = without(names, user, devices)
-            if rest is Listed.ALONE:
-                mine.add(id)
-            elif isinstance(rest, str):
-                changed.append((id, rest))
+        rows += await db.rows(f"SELECT id, names FROM notification WHERE {which}", app, ["*"])
+    mine, changed = divided(((id, id, names) for id, names in rows if names is not None), user, devices)
     for id, rest in sorted(changed):
         await db.run("UPDATE notification SET names = $2 WHERE id = $1", id, rest)
-    return mine | await _only(db, open_, devices)
+    return mine | await _only(db, [id for id, names in rows if names is None], devices)
 
 
 async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]:
@@ -148,14 +140,8 @@ async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]
 
 async def _awaited(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
     """Of what is still to be looked up, the same."""
-    mine: set[int] = set()
-    changed: list[tuple[int, str]] = []
-    for id, notification, target in await db.rows("SELECT id, notification, target FROM expansion WHERE app = $1", app):
-        rest = without(target, user, devices)
-        if rest is Listed.ALONE:
-            mine.add(notification)
-        elif isinstance(rest, str):
-            changed.append((id, rest))
+    rows = await db.rows("SELECT id, notification, target FROM expansion WHERE app = $1", app)
+    mine, changed = divided(rows, user, devices)
     for id, rest in sorted(changed):
         await db.run("UPDATE expansion SET target = $2 WHERE id = $1", id, rest)
     return mine

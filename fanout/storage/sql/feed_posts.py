@@ -8,7 +8,7 @@ from itertools import count
 from fanout.core.feed import FeedPost, FeedWritten
 from fanout.core.records import Submission
 from fanout.storage.feed_items import item_of
-from fanout.storage.feed_posts import CHANGING, POSTED, Held, Place, Posting, items_needed, numbers_needed, places_of
+from fanout.storage.feed_posts import CHANGING, POSTED, Held, Place, Posting, numbers_needed, places_of
 from fanout.storage.sql.db import Db, Rows, made_once, overwrite
 from fanout.storage.sql.feed_items import COLUMNS
 
@@ -52,7 +52,7 @@ class Posts:
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
         places = await self._places(subs, posts)
         self._numbers = sum(numbers_needed(posts))
-        last, self.identity, numbers = await self._db.feed_numbers(self._numbers, items_needed(places))
+        last, self.identity, numbers = await self._db.feed_numbers(self._numbers, sum(map(len, places)))
         self._posting = Posting(await self._held(posts, places), numbers, self._now)
         return self._posting.plan(subs, posts, places, last, pushes)
 

@@ -25,21 +25,20 @@ class SqliteDriver:
         self._offload = offload
         self.context = context
 
-    async def do(self, operation: Operation) -> Any:
-        """Run an operation of SQLite's own."""
-        await self._offload.run(operation)
-        if operation.error is not None:
-            raise untraced(operation.error)
-        return operation.result
+    async def do(self, *operations: Operation) -> Any:
+        """Run operations of SQLite's own; the last one's result."""
+        await self._offload.run(*operations)
+        for operation in operations:
+            if operation.error is not None:
+                raise untraced(operation.error)
+        return operations[-1].result
 
     async def look(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """See `Driver`. Each statement sees the database as it is, as nothing is written in between."""
         answer: T = await self.do(Operation(lambda db: shared(db, operation, *arguments), write=False))
         return answer
 
-    async def read(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """The same."""
-        return await self.look(operation, *arguments)
+    read = look
 
     async def write(
         self,

@@ -10,7 +10,6 @@ from typing import Any, Self, TypeVar
 
 from fanout.core.audit import Audit
 from fanout.core.records import Chunk, EndpointRow
-from fanout.core.untraced import untraced
 from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
@@ -51,7 +50,9 @@ class SqliteStorage(SqlStorage):
         self.location = location
         self._context = context
         self._offload = offload()
-        super().__init__(SqliteDriver(self._offload, context))
+        driver = SqliteDriver(self._offload, context)
+        self._do = driver.do
+        super().__init__(driver)
         self._database: Database | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,14 +68,8 @@ class SqliteStorage(SqlStorage):
         self._database = None
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
-        found: T = await self._run(Operation(lambda db: function(db, *arguments), write=False))
+        found: T = await self._do(Operation(lambda db: function(db, *arguments), write=False))
         return found
-
-    async def _run(self, operation: Operation) -> Any:
-        await self._offload.run(operation)
-        if operation.error is not None:
-            raise untraced(operation.error)
-        return operation.result
 
     # -- directory
 
@@ -83,7 +78,7 @@ class SqliteStorage(SqlStorage):
         erased = await self._erase(app, user, now, audit)
         await self._cut_log()
         if await self._left_over(erased.texts):
-            await self._run(Operation(wiping.rewrite, write=False))
+            await self._do(Operation(wiping.rewrite, write=False))
             await self._cut_log()
         return erased.endpoints
 
@@ -106,7 +101,7 @@ class SqliteStorage(SqlStorage):
         size = await self._read(wiping.size)
         for start in range(0, size, _PIECE):
             look = partial(wiping.look, start=start, length=min(_PIECE, size - start), texts=texts)
-            if await self._run(Operation(look, write=False, large=True)):
+            if await self._do(Operation(look, write=False, large=True)):
                 return True
         return False
 
@@ -116,10 +111,7 @@ class SqliteStorage(SqlStorage):
             return await self._read(resolving.resolve, ids, now)
         parts = [ids[begin : begin + _PART] for begin in range(0, len(ids), _PART)]
         asked = [Operation(partial(resolving.resolve, ids=part, now=now), write=False, large=True) for part in parts]
-        await self._offload.run(*asked)
-        for operation in asked:
-            if operation.error is not None:
-                raise untraced(operation.error)
+        await self._do(*asked)
         return [row for operation in asked for row in operation.result]
 
     # -- queue: lease and settle
@@ -128,7 +120,7 @@ class SqliteStorage(SqlStorage):
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        chunks: list[Chunk] = await self._run(
+        chunks: list[Chunk] = await self._do(
             Operation(
                 lambda db: leasing.lease(db, worker, app, binding, lane, limit, now, until),
                 write=True,
@@ -145,7 +137,7 @@ class SqliteStorage(SqlStorage):
 
     async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        lost: list[int] = await self._run(Operation(partial(leasing.extend, leases=leases), write=True))
+        lost: list[int] = await self._do(Operation(partial(leasing.extend, leases=leases), write=True))
         return lost
 
     # -- queue: watch and manage
@@ -160,7 +152,7 @@ class SqliteStorage(SqlStorage):
 
     async def probe(self) -> None:
         """See `Storage`."""
-        await self._run(Operation(_probe, write=True))
+        await self._do(Operation(_probe, write=True))
 
 
 def _probe(db: Db) -> None:
