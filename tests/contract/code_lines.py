@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 __all__ = [
-    "LIMITS", "LONGEST", "MEDIAN", "START", "START_LINES", "by_folder", "circles", "code_lines", "folder_of", "limit_of", "of_revision",
+    "ADDED", "LIMITS", "LONGEST", "MEDIAN", "START", "START_LINES", "by_folder", "circles", "code_lines", "folder_of", "limit_of", "of_revision",
     "of_tree", "over",
 ]  # fmt: skip
 
@@ -28,6 +28,14 @@ START = "4532593"
 ORIENTATION = "48a4b63"
 LIMITS = {"fanout/storage": 0.70, "fanout/testing": 0.58}
 """The share of its lines at `START` that a folder may have; all others may have as many."""
+ADDED = {
+    "fanout/storage": (
+        250,
+        "a single send in one operation and one commit: put and lease together, a settlement in one statement",
+    ),
+    "fanout/testing": (60, "the laws of that"),
+}
+"""How many lines more a folder is held to at most, and for what that `START` had nothing of. The table says what it has without them."""
 START_LINES = {
     "fanout": 955,
     "fanout/_pyinstaller": 23,
@@ -183,11 +191,12 @@ def limit_of(folder: str) -> int | None:
     return int(START_LINES[folder] * LIMITS.get(folder, 1.0)) if folder in START_LINES else None
 
 
-def over(counts: Mapping[str, int]) -> dict[str, int]:
-    """The folders that have more lines than they may, and how many more."""
-    return {
-        folder: now - limit for folder, now in counts.items() if (limit := limit_of(folder)) is not None and now > limit
-    }
+def over(counts: Mapping[str, int], *, added: bool = False) -> dict[str, int]:
+    """The folders that have more lines than they may, and how many more; with `added`, beyond what is allowed for `ADDED` too."""
+    limits = {folder: limit for folder in counts if (limit := limit_of(folder)) is not None}
+    if added:
+        limits = {folder: limit + ADDED.get(folder, (0, ""))[0] for folder, limit in limits.items()}
+    return {folder: counts[folder] - limit for folder, limit in limits.items() if counts[folder] > limit}
 
 
 def _table(counts: Mapping[str, dict[str, int]]) -> Iterator[str]:

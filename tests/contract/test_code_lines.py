@@ -26,16 +26,16 @@ from .code_lines import (
 )
 
 HELD = (
-    "fanout/_pyinstaller", "fanout/client", "fanout/config", "fanout/enqueue", "transports/fanout_fcm", "transports/fanout_webpush",
-    "transports/fanout_wns",
+    "fanout/_pyinstaller", "fanout/client", "fanout/config", "fanout/enqueue", "fanout/storage", "fanout/testing", "transports/fanout_fcm",
+    "transports/fanout_webpush", "transports/fanout_wns",
 )  # fmt: skip
-"""Folders that are held to their limit. The script names all others that are over it."""
+"""Folders that are held to their limit, and to what `ADDED` names. The script names all others that are over it."""
 
 
 def test_a_folder_has_no_more_code_than_it_may() -> None:
     held = by_folder({path: source for path, source in of_tree().items() if folder_of(path) in HELD})
     assert set(held) == set(HELD)
-    assert not over(held), "lines that these have beyond what they may: say less, or say it once"
+    assert not over(held, added=True), "lines that these have beyond what they may: say less, or say it once"
 
 
 def test_files_are_short() -> None:
