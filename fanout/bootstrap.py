@@ -146,6 +146,10 @@ def open(
 
     The configuration is read and checked at this call; the database is opened by `async with`. Raises `ConfigurationError`,
     `PluginError`, and on opening `StorageError`.
+
+    Args:
+        config: The path of a TOML file, a mapping of the same shape, or `Settings`; None for the keyword arguments or
+            the file.
     """
     if role not in ("submit", "work", "both"):
         raise UsageError(f"role is {role!r}: use submit, work or both.")

@@ -86,7 +86,7 @@ def enqueue(
 
     `connection` is `django.db.connection`, psycopg's or SQLAlchemy's (a `Session` too), to the database of a PostgreSQL storage, whose
     tables stand in `schema`. No engine is needed here: a worker (`fanout work`) that serves `app` takes it, within 100 ms of the commit.
-    Nothing else is done in the transaction than one INSERT, which nobody waits for. The other arguments are those of `Engine.send`; an
+    Nothing else is done in the transaction than one INSERT, which nobody waits for. `target`, `at` and the others are as in `Engine.send`; an
     `idempotency_key` counts for a day.
 
     Raises `UsageError` for a connection of another kind or outside of a transaction, and for what could never be sent as far as it can
@@ -173,6 +173,13 @@ class Engine:
     ) -> Receipt:
         """Accept a notification durably. Arguments and errors are those of `fanout.Engine.send`.
 
+        Args:
+            notification: The content.
+            target: The devices: `Target.user("alice")`, or its short form.
+            app: The app whose devices are meant.
+            at: The due time, in UNIX seconds or as a datetime with its time zone; None for now.
+            idempotency_key: A text of the caller's, which makes a repeated call return the first receipt.
+
         Example:
             ```python
             with fanout.sync.open() as engine:
@@ -184,7 +191,7 @@ class Engine:
         return Receipt(self, receipt)
 
     def send_many(self, batch: Iterable[tuple[Notification, Target | str]], *, app: str = "default") -> list[Receipt]:
-        """Accept many in one commit, all or none. Arguments and errors are those of `fanout.Engine.send_many`."""
+        """Accept `batch`, pairs of a notification and its target of `app`, in one commit, all or none; else as `fanout.Engine.send_many`."""
         inner = self._use()
         return [Receipt(self, receipt) for receipt in self._call(inner.send_many(list(batch), app=app))]
 
@@ -330,8 +337,10 @@ class Endpoints:
         expires_at: float | None = None,
         app: str = "default",
     ) -> Endpoint:
-        """Enter a device address for a user. Arguments and errors are those of the asynchronous
-        `Endpoints.register`."""
+        """Enter a device `address` of `user`, for the `binding` of `app`, with `tags`, `platform` and `expires_at` (UNIX seconds).
+
+        The errors are those of the asynchronous `Endpoints.register`.
+        """
         inner = self._engine._use()
         return self._engine._call(
             inner.endpoints.register(
@@ -354,8 +363,10 @@ class Endpoints:
         state: EndpointState | None = EndpointState.ACTIVE,
         app: str = "default",
     ) -> Iterator[Endpoint]:
-        """Endpoints by id, read page by page while they are consumed. Arguments as of the asynchronous
-        `Endpoints.list`."""
+        """Endpoints of `app` by id, read page by page while they are consumed.
+
+        `user`, `binding`, `tag` and `state` choose, as in the asynchronous `Endpoints.list`; None chooses all.
+        """
         inner = self._engine._use()
         source = inner.endpoints.list(user=user, binding=binding, tag=tag, state=state, app=app)
         return self._engine._pages(source, _PAGE)

@@ -344,6 +344,9 @@ class AppClient(Wire):
         """`POST /me/notifications`. `unsid` names the user for an app; a delegated token says it itself.
 
         With its `appNotificationId` the resource may be posted again: it replaces itself.
+
+        Args:
+            resource: The body in Graph's shape.
         """
         headers = {"x-uns-id": unsid} if unsid is not None else {}
         async with await self.open("POST", "/me/notifications", json=resource, headers=headers) as answer:

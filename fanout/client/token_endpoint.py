@@ -40,7 +40,11 @@ class TokenError(FanoutError):
         self.after = after
 
     def again(self, after: float) -> Self:
-        """The same error, for somebody else who waited."""
+        """The same error, for somebody else who waited.
+
+        Args:
+            after: The wait, in seconds, that the new error names; None for none.
+        """
         return type(self)(str(self), code=self.code, after=after if math.isfinite(after) else None)
 
 

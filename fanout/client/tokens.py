@@ -58,7 +58,11 @@ class BearerSource(Protocol):
         ...
 
     def invalidate(self, token: str) -> None:
-        """The service has answered 401 to this token: give out another."""
+        """The service has answered 401 to this token: give out another.
+
+        Args:
+            token: The token that was refused.
+        """
         ...
 
 
@@ -208,7 +212,11 @@ class UserTokens:
         return await self._kept.token()
 
     def invalidate(self, token: str) -> None:
-        """As `ClientCredentials.invalidate`."""
+        """As `ClientCredentials.invalidate`.
+
+        Args:
+            token: The token that was refused.
+        """
         self._kept.invalidate(token)
 
 

@@ -35,6 +35,9 @@ def certificate_alert(text: str) -> str:
     """One of `CERTIFICATE_ALERTS` where an error of OpenSSL, by its `reason` or its text, is that alert of the peer; else "".
 
     OpenSSL writes `TLSV13_ALERT_CERTIFICATE_REQUIRED`, `sslv3 alert bad certificate` or `ssl/tls alert certificate expired`.
+
+    Args:
+        text: The `reason` or the text of an `ssl.SSLError`.
     """
     found = _ALERT.search(text.lower().replace("_", " "))
     return f"alert {found.group(1).replace(' ', '_')}" if found else ""

@@ -59,7 +59,11 @@ class Audit:
             raise UsageError(f"{self.kind!r} is no kind of the audit log: it is one of {', '.join(AUDITED)}.")
 
     def line(self, secret: bytes, app: str) -> dict[str, Any]:
-        """The data of the event. `secret` is the installation's."""
+        """The data of the event. `secret` is the installation's.
+
+        Args:
+            app: The app that the line belongs to.
+        """
         about = {"person": person(secret, app, self.user)} if self.user else {}
         return {"by": self.by, **about, **self.data}
 

@@ -45,6 +45,9 @@ def parse_retry_after(value: str, now: float, date: str | None = None) -> float 
 
     `date` is the same answer's own `Date` header: a date is so long after that, whatever our clock says; without one, after `now`. A past
     date is 0. A number too large to be meant is returned as it is: the policy caps it.
+
+    Args:
+        value: The field's value.
     """
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
@@ -57,7 +60,11 @@ def parse_retry_after(value: str, now: float, date: str | None = None) -> float 
 
 
 def parse_http_date(value: str) -> float | None:
-    """UNIX seconds of a date in one of the three forms of HTTP (RFC 9110, section 5.6.7); None for nonsense."""
+    """UNIX seconds of a date in one of the three forms of HTTP (RFC 9110, section 5.6.7); None for nonsense.
+
+    Args:
+        value: The field's value.
+    """
     value = value.strip()
     for form in ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"):
         try:

@@ -173,7 +173,11 @@ class Audience:
 
     @classmethod
     def load(cls, values: Sequence[Any]) -> Audience:
-        """The inverse of `dump`."""
+        """The inverse of `dump`.
+
+        Args:
+            values: The values that `dump` returned.
+        """
         receive, platforms, bindings, inverse, unseen, exclude = values
         return cls(
             receive=frozenset(receive),
@@ -185,11 +189,22 @@ class Audience:
         )
 
     def admits(self, receive: str, platform: str, binding: str) -> bool:
-        """Whether an endpoint of that binding, which says this of itself, is meant."""
+        """Whether an endpoint of that binding, which says this of itself, is meant.
+
+        Args:
+            receive: What the endpoint wants to receive: `push`, `signal` or `none`.
+            platform: The platform of the endpoint, such as `ios`; empty where it said none.
+            binding: The binding's name.
+        """
         return receive in self.receive and self.fits(platform, binding)
 
     def fits(self, platform: str, binding: str) -> bool:
-        """`admits` without regard to what the endpoint wants to receive."""
+        """`admits` without regard to what the endpoint wants to receive.
+
+        Args:
+            platform: The platform of the endpoint, such as `ios`; empty where it said none.
+            binding: The binding's name.
+        """
         if self.platforms is None:
             return True
         named = platform.lower() in self.platforms if platform else binding in self.bindings
@@ -312,12 +327,20 @@ class Subscription:
     endpoint_state: str = ""
 
     def live(self, now: float) -> bool:
-        """Whether it addresses its user: not expired, and its address neither removed nor another user's by now."""
+        """Whether it addresses its user: not expired, and its address neither removed nor another user's by now.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         return self.expires_at > now and self.endpoint_state not in ("removed", "replaced")
 
     def state(self, now: float, warning: float) -> Literal["active", "expiring", "expired", "unreachable"]:
         """`expiring` in the last `warning` seconds; `unreachable` when the gateway said that the address is dead, or it was taken
-        away: renew it with a new one."""
+        away: renew it with a new one.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         if self.expires_at <= now:
             return "expired"
         if self.endpoint_state not in ("", "active"):
@@ -341,7 +364,12 @@ class Subscribed:
 
     @classmethod
     def refusal(cls, wanted: SubscriptionRequest, now: float) -> Subscribed:
-        """The answer to a request for another user's address without proof."""
+        """The answer to a request for another user's address without proof.
+
+        Args:
+            wanted: The request that is refused.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         asked = Subscription(
             id=0,
             unsid="",

@@ -47,7 +47,11 @@ class SharedToken:
     expires_at: float
 
     def from_the_future(self, now: float) -> bool:
-        """Whether a clock that was ahead made it, and was put right since: such a token is adopted by nobody."""
+        """Whether a clock that was ahead made it, and was put right since: such a token is adopted by nobody.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         return self.made_at > now + _AHEAD
 
     def __repr__(self) -> str:

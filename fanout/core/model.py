@@ -181,12 +181,20 @@ class Target:
 
     @classmethod
     def user(cls, user: str) -> Target:
-        """Every active endpoint of one user."""
+        """Every active endpoint of one user.
+
+        Args:
+            user: The user's name; not empty.
+        """
         return cls("user", (given.text("user", user),))
 
     @classmethod
     def users(cls, users: Iterable[str]) -> Target:
-        """Every active endpoint of these users, each once."""
+        """Every active endpoint of these users, each once.
+
+        Args:
+            users: The users' names.
+        """
         names = tuple(dict.fromkeys(given.text("user", user) for user in given.collection("users", users)))
         if not names:
             raise UsageError("The target names no user: give at least one, or do not send.")
@@ -197,6 +205,9 @@ class Target:
         """Every active endpoint that carries this tag at acceptance.
 
         A tag with a blank or one of ``& | ! ( ) < > =`` is taken with a warning, for endpoints that got it before these were reserved.
+
+        Args:
+            tag: The tag.
         """
         if found := given.reserved_in(given.text("topic", tag)):
             warn(f"The topic holds {found!r}, which new tags may not: rename the tag of its endpoints.", stacklevel=2)
@@ -204,7 +215,11 @@ class Target:
 
     @classmethod
     def endpoints(cls, ids: Iterable[int]) -> Target:
-        """Exactly these endpoints, by id."""
+        """Exactly these endpoints, by id.
+
+        Args:
+            ids: The endpoints' ids, as `Endpoint.id`.
+        """
         unique = tuple(dict.fromkeys(given.number("endpoint", id) for id in given.collection("endpoints", ids)))
         if not unique:
             raise UsageError("The target names no endpoint: give at least one id, or do not send.")
@@ -217,7 +232,11 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """`user:alice`, `topic:news`, `endpoint:7` or `all`; raises `UsageError` for anything else, reserved characters too."""
+        """`user:alice`, `topic:news`, `endpoint:7` or `all`; raises `UsageError` for anything else, reserved characters too.
+
+        Args:
+            text: The short form.
+        """
         kind, colon, rest = text.partition(":")
         if text == "all":
             return cls.all()

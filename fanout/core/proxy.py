@@ -42,7 +42,12 @@ Egress: TypeAlias = "Callable[[str, int], Proxy | None]"
 
 
 def direct(host: str, port: int) -> None:
-    """Without a proxy, whatever the environment says."""
+    """Without a proxy, whatever the environment says.
+
+    Args:
+        host: The host to reach.
+        port: The TCP port to reach.
+    """
 
 
 def parse_proxy(text: str, *, named: bool = False, key: str = "proxy") -> Proxy:
@@ -114,6 +119,10 @@ def egress_of(
 
     `named` has hosts that a client supplied handed over by name. "environment" is read anew for each connection, and once now. Raises
     `ConfigurationError`, without the setting in its text.
+
+    Args:
+        setting: The value of the setting; None where it is absent.
+        environ: The environment variables.
     """
     if setting is None:
         return _naming(default) if named else default
@@ -136,13 +145,21 @@ def _naming(egress: Egress) -> Egress:
 
 
 def place_of_url(url: str) -> tuple[str, int]:
-    """Host and port of an https URL of the configuration."""
+    """Host and port of an https URL of the configuration.
+
+    Args:
+        url: The URL.
+    """
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 443
 
 
 def way_to(proxy: Proxy | None, *, judged: bool = False) -> str:
-    """By which way a host is reached, for people. `judged`: a client supplied it, and its addresses are looked at here."""
+    """By which way a host is reached, for people. `judged`: a client supplied it, and its addresses are looked at here.
+
+    Args:
+        proxy: The proxy; None for none.
+    """
     if proxy is None:
         return "directly"
     if judged and proxy.named:

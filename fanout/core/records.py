@@ -254,7 +254,11 @@ class Settlement:
     release: Release | None = None
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much since this was made: what waits is due as long from now as it was to be."""
+        """The clock was set back by so much since this was made: what waits is due as long from now as it was to be.
+
+        Args:
+            seconds: The step of the clock, in seconds.
+        """
         self.retries = [row._replace(due_at=row.due_at - seconds) for row in self.retries]
         if self.release is not None:
             self.release = replace(self.release, due_at=self.release.due_at - seconds)
@@ -368,7 +372,11 @@ class GateNote:
     worker: str = ""
 
     def set_back(self, seconds: float) -> GateNote:
-        """This one, after the clock was set back by so much: it lasts as long from now as it was to."""
+        """This one, after the clock was set back by so much: it lasts as long from now as it was to.
+
+        Args:
+            seconds: The step of the clock, in seconds.
+        """
         return replace(self, until=self.until - seconds) if self.waiting and seconds else self
 
 

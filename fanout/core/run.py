@@ -93,18 +93,30 @@ class Run:
         return [made(endpoint).encode() for endpoint in endpoints]
 
     def delivery(self, index: int) -> Delivery:
-        """One of them, as `send` takes it."""
+        """One of them, as `send` takes it.
+
+        Args:
+            index: The number of the delivery in the run, from 0.
+        """
         row = self.rows[index]
         return Delivery(self._ids, row[0], row[1], row[2], row[3], self.attempt, self.ttl, row[4], self.fresh)
 
     def part(self, indices: Sequence[int]) -> Run:
-        """A run of these alone, whose answers are answers to this one: for a transport that hands the work to another."""
+        """A run of these alone, whose answers are answers to this one: for a transport that hands the work to another.
+
+        Args:
+            indices: The numbers of its deliveries in this run, from 0.
+        """
         return Part(self, indices)
 
     # -- what came of it
 
     def accept(self, indices: Sequence[int]) -> None:
-        """The gateway took these."""
+        """The gateway took these.
+
+        Args:
+            indices: The numbers of the deliveries in the run, from 0.
+        """
         taken = self._open.intersection(indices)
         if len(taken) != len(indices):
             self.drop(len(indices) - len(taken))
@@ -115,7 +127,12 @@ class Run:
             self._tell()
 
     def answer(self, index: int, outcome: Outcome | None) -> None:
-        """What came of one; None: it must wait for something after all, and goes by `send`."""
+        """What came of one; None: it must wait for something after all, and goes by `send`.
+
+        Args:
+            index: The number of the delivery in the run, from 0.
+            outcome: The outcome, or None.
+        """
         if index not in self._open:
             self.drop(1)
             return
@@ -125,7 +142,11 @@ class Run:
             self._tell()
 
     def over(self, index: int) -> bool:
-        """Whether its answer is waited for no more: it came, or the delivery was given up."""
+        """Whether its answer is waited for no more: it came, or the delivery was given up.
+
+        Args:
+            index: The number of the delivery in the run, from 0.
+        """
         return index not in self._open
 
     @property
@@ -136,7 +157,11 @@ class Run:
     # -- for the engine
 
     def drop(self, count: int) -> None:
-        """So many answers came too late, or a second time."""
+        """So many answers came too late, or a second time.
+
+        Args:
+            count: The number of answers.
+        """
         self.late += count
 
     def pending(self) -> list[int]:
@@ -150,7 +175,11 @@ class Run:
             self._tell()
 
     def give_up(self, indices: Iterable[int]) -> list[int]:
-        """Answers to these are waited for no longer; which of them had none yet."""
+        """Answers to these are waited for no longer; which of them had none yet.
+
+        Args:
+            indices: The numbers of the deliveries in the run, from 0.
+        """
         given = sorted(self._open.intersection(indices))
         self._open.difference_update(given)
         return given

@@ -28,7 +28,12 @@ class Secret:
 
     @classmethod
     def later(cls, read: Callable[[], str], origin: str = "", path: str = "") -> Secret:
-        """A secret whose text `read` gives, once, when it is first revealed. `read` raises `ConfigurationError`."""
+        """A secret whose text `read` gives, once, when it is first revealed. `read` raises `ConfigurationError`.
+
+        Args:
+            origin: The name of the setting, for errors.
+            path: The file that the text comes from; empty where it is no file.
+        """
         made = cls("", origin, path)
         made._text, made._read = None, read
         return made

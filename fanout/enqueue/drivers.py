@@ -21,7 +21,12 @@ _Async: TypeAlias = Callable[[Any, Statement], Awaitable[Row]]
 
 
 def enqueue(connection: object, statement: Statement) -> Answer:
-    """Run it in a blocking connection. Raises `UsageError` for any other, and what the driver raises; `Conflict` as `Statement.answer`."""
+    """Run it in a blocking connection. Raises `UsageError` for any other, and what the driver raises; `Conflict` as `Statement.answer`.
+
+    Args:
+        connection: The connection, in a transaction.
+        statement: The statement, as `fanout.enqueue` makes it.
+    """
     run = _BLOCKING.get(_kind(connection))
     if run is None:
         raise _unsuitable(connection, "A blocking call", _BLOCKING, "await engine.send(…, connection=…)")
@@ -36,7 +41,12 @@ def enqueue(connection: object, statement: Statement) -> Answer:
 
 
 async def enqueue_async(connection: object, statement: Statement) -> Answer:
-    """Run it in an asynchronous connection. Raises as `enqueue` does."""
+    """Run it in an asynchronous connection. Raises as `enqueue` does.
+
+    Args:
+        connection: The connection, in a transaction.
+        statement: The statement, as `fanout.enqueue` makes it.
+    """
     run = _ASYNC.get(_kind(connection))
     if run is None:
         raise _unsuitable(connection, "engine.send", _ASYNC, "fanout.sync.enqueue, in a thread")

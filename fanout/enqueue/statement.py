@@ -86,7 +86,11 @@ class Statement:
         return _HOLE.sub(lambda found: hole(numbers[found[1]], found[1]), text)
 
     def answer(self, row: Sequence[Any] | None) -> Answer:
-        """The meaning of the row that came back. Raises `Conflict` for a key that belongs to another request."""
+        """The meaning of the row that came back. Raises `Conflict` for a key that belongs to another request.
+
+        Args:
+            row: The row that the statement returned; None where it returned none.
+        """
         assert row is not None, "either what was known is answered, or what was made"
         id, digest, replayed = row
         if replayed and digest != self.submission.digest.hex():

@@ -23,19 +23,37 @@ class Answers(Protocol):
     """The receiver of a run's answers. Each index is answered once by one of the first three, never during `H2Pool.start`."""
 
     def accepted(self, indices: list[int]) -> None:
-        """These were answered with status 200."""
+        """These were answered with status 200.
+
+        Args:
+            indices: The numbers of the requests in their run, from 0.
+        """
         ...
 
     def answered(self, index: int, response: Response) -> None:
-        """This one was answered with another status."""
+        """This one was answered with another status.
+
+        Args:
+            index: The number of the request in its run, from 0.
+            response: The gateway's response.
+        """
         ...
 
     def failed(self, index: int, failure: RequestFailed) -> None:
-        """No answer to this one will come."""
+        """No answer to this one will come.
+
+        Args:
+            index: The number of the request in its run, from 0.
+            failure: Why no answer comes, and whether the request may have arrived.
+        """
         ...
 
     def over(self, index: int) -> bool:
-        """Whether its answer is waited for no more: the stream is then reset within a tick."""
+        """Whether its answer is waited for no more: the stream is then reset within a tick.
+
+        Args:
+            index: The number of the request in its run, from 0.
+        """
         ...
 
 
@@ -60,11 +78,21 @@ class RunAnswers:
         self.over = run.over
 
     def answered(self, index: int, response: Response) -> None:
-        """See `Answers`."""
+        """See `Answers`.
+
+        Args:
+            index: The number of the request in its run, from 0.
+            response: The gateway's response.
+        """
         self._run.answer(index, self._answered(index, response))
 
     def failed(self, index: int, failure: RequestFailed) -> None:
-        """See `Answers`."""
+        """See `Answers`.
+
+        Args:
+            index: The number of the request in its run, from 0.
+            failure: Why no answer comes, and whether the request may have arrived.
+        """
         self._run.answer(index, self._failed(failure))
 
 

@@ -155,7 +155,12 @@ class HostGuard:
         return tuple(sorted({*self._exact, *(entry.host for entry in self.named)}))
 
     def entry(self, host: str, port: int) -> AllowedEntry | None:
-        """The entry of the configuration that names this host and port by themselves, if one does."""
+        """The entry of the configuration that names this host and port by themselves, if one does.
+
+        Args:
+            host: The host name, in lower case.
+            port: The TCP port.
+        """
         return next((entry for entry in self.named if entry.admits(host, port)), None)
 
     def check(self, url: str) -> GuardedUrl:
@@ -189,7 +194,11 @@ class HostGuard:
         return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
 
     def check_host(self, host: str, port: int = 443) -> None:
-        """Raise `HostRefused` unless `host` (lower-case) is a proper name that may be connected to."""
+        """Raise `HostRefused` unless `host` (lower-case) is a proper name that may be connected to.
+
+        Args:
+            port: The TCP port of the URL.
+        """
         if (self.allow_private and host in self._exact) or self.entry(host, port) is not None:
             return
         if _is_literal(host):
@@ -209,6 +218,10 @@ class HostGuard:
         Where an entry says that the host is private, they may be of a private network or of this machine.
 
         One that is not condemns the others, for it shows that whoever answers for the name means us no good. Raises `HostRefused`.
+
+        Args:
+            host: The host name that the addresses were found for.
+            port: The TCP port of the URL.
         """
         if not self.allow_private:
             entry = self.entry(host, port)

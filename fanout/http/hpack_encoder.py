@@ -77,6 +77,10 @@ def literal(name: str, value: str, *, never_indexed: bool = False) -> bytes:
 
     `never_indexed` forbids every hop to index it (section 6.2.3): for credentials. Raises `ValueError`, which never shows the
     value, where HTTP/2 forbids the name or the value.
+
+    Args:
+        name: The field's name, in lower case.
+        value: The field's value.
     """
     raw = _value(name, value)
     size = len(raw)

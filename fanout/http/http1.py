@@ -91,6 +91,11 @@ class Http1Client:
 
         `fresh`: over a new connection; or over one that answered within the last second, where the host has shown that it answers on
         connections that were used before.
+
+        Args:
+            method: The method, such as `POST`.
+            headers: The header fields.
+            body: The body.
         """
         if timeout is not None and timeout <= 0:
             raise RequestFailed("no", "timeout", own=True)

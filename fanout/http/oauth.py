@@ -30,6 +30,9 @@ async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *,
     """Post `form` to the token endpoint `url` and return its token. Raises `TokenError`, in whose text there is no secret.
 
     `now` (UNIX seconds) is for a `Retry-After` that names a date.
+
+    Args:
+        client: The client that posts.
     """
     try:
         response = await client.request(
@@ -49,6 +52,10 @@ def read_token(response: Response, *, now: float) -> Fetched:
 
     429 and 5xx mean that the endpoint is in trouble; any other refusal means that the credential is wrong. A token without a
     lifetime is taken to last an hour.
+
+    Args:
+        response: The token endpoint's response.
+        now: The present time, in UNIX seconds, for a `Retry-After` that names a date.
     """
     status = response.status
     values = _object(response.body)

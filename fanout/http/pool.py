@@ -172,9 +172,9 @@ class H2Pool:
     ) -> asyncio.Future[Response]:
         """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
 
-        `path` is sent as it is. `fields` are literals made by `literal`, joined. `timeout` in seconds replaces the setting's; the
-        wait for a free stream among our own does not count. That takes `patience` seconds at most (None: half as long), then the
-        request fails as an event of our own. Cancelling the future resets the stream within a tick. The pool must have been entered.
+        `head` is the part that requests share, `path` is sent as it is, `fields` are literals made by `literal`, joined, and `body`
+        follows. `timeout` in seconds replaces the setting's; the wait for a free stream among our own does not count. That takes
+        `patience` seconds at most (None: half as long), then the request fails as an event of our own. Cancelling the future resets the stream within a tick. The pool must have been entered.
 
         `future`, where given, is the one that resolves: for a caller who handed it out before the request could be made.
 
@@ -214,7 +214,7 @@ class H2Pool:
         return future
 
     def start(self, answers: Answers, requests: Requests, fresh: bool = False) -> Sequence[int]:
-        """Send requests of a run, as far as there is room at this moment; the indices of those that were not sent: `request` may wait.
+        """Send `requests`, a run, as far as there is room at this moment; the indices of those that were not sent: `request` may wait.
 
         `answers` hears of each request that was sent, and never before this returns. An answer of status 200 is
         handed over without its header and body. `fresh` as for `request`.
@@ -305,7 +305,7 @@ class H2Pool:
     # -- what connections tell (connection.Owner)
 
     def connection_moved(self, connection: Connection) -> None:
-        """Streams became free, a limit moved, or the connection takes no more requests."""
+        """Streams of `connection` became free, a limit moved, or it takes no more requests."""
         codec = connection.codec
         if connection in self._ready and (codec.going or codec.closed):
             if codec.going:
@@ -322,11 +322,11 @@ class H2Pool:
             self._pump()
 
     def connection_proved(self, connection: Connection) -> None:
-        """The first answer came."""
+        """The first answer of `connection` came."""
         self._reconnect.succeeded()
 
     def connection_ended(self, connection: Connection) -> None:
-        """The socket is closed, and every request resolved."""
+        """The socket of `connection` is closed, and every request resolved."""
         self._draining.discard(connection)
         if connection in self._ready:
             self._ready.remove(connection)

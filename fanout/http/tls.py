@@ -41,6 +41,10 @@ def client_tls(
     certificate's file) identify the client; so does `identity`, the text of such a file with a key that is not encrypted. Reads files,
     so make contexts while starting up. Raises `OSError` (of which `ssl.SSLError` is one) where a file is missing or malformed, or a key
     is encrypted and there is no password: it is never asked for at the terminal.
+
+    Args:
+        key_password: The password of an encrypted key; None for a key without one.
+        alpn: The protocols to offer, the preferred one first (RFC 7301).
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -24,6 +24,13 @@ def unanswered(
 
         except RequestFailed as failed:
             return unanswered(failed.sent, failed.reason, **failed.evidence)
+
+    Args:
+        sent: Whether the request went out: `no` or `unknown`.
+        reason: The word for logs and metrics.
+        own: Whether an event of our own ended it.
+        cause: The TLS alert of the peer, where there was one.
+        connected: Whether there was a connection.
     """
     if own:
         return Deferred(reason, sent=sent)

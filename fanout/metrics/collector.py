@@ -38,6 +38,10 @@ async def render(
     A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer within a second is
     itself a metric (`fanout_storage_up`): then what it said last is told, with how old that is (`fanout_storage_stale_seconds`). With `app`
     only its series, and those that are of no app. `refused` are a service's security events by app and reason.
+
+    Args:
+        engine: The open engine.
+        lag: The measure of the event loop's lag; None leaves its metric out.
     """
     view = observe(engine)
     asked = _asked.get(engine)

@@ -19,7 +19,11 @@ __all__ = ["Exporter", "listen_address"]
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `[IPv6]:PORT` or `PORT`, which means loopback. Port 0 is any free one. Raises `UsageError`."""
+    """Host and port of `HOST:PORT`, `[IPv6]:PORT` or `PORT`, which means loopback. Port 0 is any free one. Raises `UsageError`.
+
+    Args:
+        text: The value of the option or setting.
+    """
     refusal = UsageError(
         f"{text!r} is no address to listen on: write HOST:PORT, such as 127.0.0.1:9464, or the port alone."
     )

@@ -24,17 +24,29 @@ class Access(Protocol):
         """Enter one, made at `now` and never used; False, and nothing changes, where one of that id stands, of whatever app.
 
         It writes the line `audit.key.made` (id, kind, name, role, expires_at) or `audit.host.added` (host) of its app. `by` as in `Audit`.
+
+        Args:
+            grant: The API key or host name to enter.
         """
         ...
 
     async def revoke(self, app: str, id: str, now: float, *, by: str) -> bool:
         """Take out the one of that id and app; whether there was one. It writes `audit.key.revoked` (id, kind, name) or `audit.host.removed`
-        (host)."""
+        (host).
+
+        Args:
+            app: The app.
+            now: The present time, in UNIX seconds by the storage's clock.
+            by: The actor for the audit log, as in `Audit`.
+        """
         ...
 
     async def used(self, moments: Mapping[str, float]) -> None:
         """The grants of these ids were used at these times, of which the latest is kept. Ids that do not stand are passed over.
 
         It is no work: it need not show in `Storage.changes`, and a crash may undo it.
+
+        Args:
+            moments: The time of the latest use (UNIX seconds) by grant id.
         """
         ...

@@ -61,7 +61,12 @@ class AllowedHost:
         return found[1].removeprefix("*").removeprefix("."), int(found[2] or 443)
 
     def admits(self, host: str, port: int) -> bool:
-        """Whether a URL may name this host (in lower case, as it stands in a URL) and port."""
+        """Whether a URL may name this host (in lower case, as it stands in a URL) and port.
+
+        Args:
+            host: The host, in lower case, as it stands in a URL.
+            port: The TCP port.
+        """
         name, own = self.place
         return port == own and (host == name or (not _literal(name) and host.endswith(f".{name}")))
 

@@ -21,6 +21,10 @@ class ControlPart(Protocol):
         for: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the one until latest), that before
         its chunk's or retry's own reason; due and with nothing else in its way, or held back by `put`, it waits for its turn:
         ``lane``. A notification that is paused itself, and neither stopped nor finished, has the state ``paused``.
+
+        Args:
+            id: The notification's id.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
@@ -30,6 +34,11 @@ class ControlPart(Protocol):
         """(endpoint id, state or ``"pending"``, reason) with endpoint ids above `after`, by endpoint id.
 
         The reason of a pending one is the word of `outstanding`, with ``ready`` for ``leased``.
+
+        Args:
+            id: The notification's id.
+            state: The state to list, `pending` among them; None lists all.
+            limit: The most entries that one call handles or returns.
         """
         ...
 
@@ -50,6 +59,10 @@ class ControlPart(Protocol):
           latest delivery of its chunk ended or, if that is earlier, when the chunk was next released or leased after its end.
 
         Several lines of one moment stand in the order in which they were stored.
+
+        Args:
+            id: The notification's id.
+            endpoint: The endpoint's id.
         """
         ...
 
@@ -57,6 +70,9 @@ class ControlPart(Protocol):
         """How much has been accepted for the app and has not ended.
 
         An expansion to come counts as one delivery for each binding that it has, a schedule as one. `oldest_at` is the earliest due time.
+
+        Args:
+            app: The app.
         """
         ...
 
@@ -67,11 +83,21 @@ class ControlPart(Protocol):
         A delivery that is not leased, of a paused notification or binding, counts as ``paused``, expansions too (a
         schedule belongs to no binding yet); else by the word stored with its chunk or retry, whatever the time and the
         gates, and ``lane`` where `put` held it back.
+
+        Args:
+            app: The app; None counts all apps.
         """
         ...
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
-        """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`."""
+        """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`.
+
+        Args:
+            app: The app.
+            id: The notification's id.
+            now: The present time, in UNIX seconds by the storage's clock.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
+        """
         ...
 
     async def pause(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
@@ -79,19 +105,46 @@ class ControlPart(Protocol):
 
         Its expiry goes on. A lease that is given back meanwhile waits as ``paused``. A stopped or finished one is left
         as it is. Idempotent. Raises `NotFound`.
+
+        Args:
+            app: The app.
+            id: The notification's id.
+            now: The present time, in UNIX seconds by the storage's clock.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
         """
         ...
 
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
-        """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`."""
+        """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`.
+
+        Args:
+            app: The app.
+            id: The notification's id.
+            now: The present time, in UNIX seconds by the storage's clock.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
+        """
         ...
 
     async def pause_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> int:
-        """Hold everything of one binding; how many of its chunks are still leased under a running lease."""
+        """Hold everything of one binding; how many of its chunks are still leased under a running lease.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            now: The present time, in UNIX seconds by the storage's clock.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
+        """
         ...
 
     async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
-        """Lift the pause of a binding, if there is one, and do what `retry_binding` does."""
+        """Lift the pause of a binding, if there is one, and do what `retry_binding` does.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            now: The present time, in UNIX seconds by the storage's clock.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
+        """
         ...
 
     async def retry_binding(self, app: str, binding: str, now: float) -> None:
@@ -99,6 +152,11 @@ class ControlPart(Protocol):
         (`Control.nudge` grows by one).
 
         Chunks that nobody holds, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
@@ -113,21 +171,44 @@ class ControlPart(Protocol):
         then it is forgotten. The first note with `alarm` also logs the event `binding.parked` (data: binding, scope, name, waiting,
         reason, until), and the opening that follows it `binding.opened` (data: binding, scope, name); more alarms in between log
         nothing, and a note without one does not take the alarm back.
+
+        Args:
+            worker: The name of the worker, another for each run of a process.
+            notes: The gates that closed or opened since the last call.
         """
         ...
 
     async def gates(self, now: float) -> list[GateNote]:
-        """The gates that are closed, as far as workers have said, by app, binding, scope and name; `worker` is who said so."""
+        """The gates that are closed, as far as workers have said, by app, binding, scope and name; `worker` is who said so.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def events(self, *, after: int = 0, limit: int = 1000, audit: bool = False) -> list[Event]:
-        """Events with an id above `after`, oldest first: with `audit` the lines of the audit log (`core.audit`), else all others."""
+        """Events with an id above `after`, oldest first: with `audit` the lines of the audit log (`core.audit`), else all others.
+
+        Args:
+            limit: The most entries that one call handles or returns.
+        """
         ...
 
     async def record(self, app: str, audit: Audit, now: float) -> None:
-        """Write a line of the audit log about something that changes nothing here."""
+        """Write a line of the audit log about something that changes nothing here.
+
+        Args:
+            app: The app.
+            audit: The line.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def person(self, app: str, user: str) -> str:
-        """By which the audit log knows this user (`core.audit.person`)."""
+        """By which the audit log knows this user (`core.audit.person`).
+
+        Args:
+            app: The app.
+            user: The user's name, as the app gives it.
+        """
         ...

@@ -23,37 +23,76 @@ class DirectoryPart(Protocol):
         A known (app, binding, address digest) of the same user is refreshed: same id, next generation, active again, with the
         new address text, tags, platform and expiry. Of another user (or interned): the old endpoint becomes `replaced` (event
         `endpoint.replaced`) and a new id is made.
+
+        Args:
+            registrations: The registrations, in order.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
     async def intern(self, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
-        """Ids for explicit addresses, in order: the known active endpoint's, else a new one without a user."""
+        """Ids for explicit addresses, in order: the known active endpoint's, else a new one without a user.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            addresses: The addresses, in the form that `Transport.parse_address` returns.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def list_endpoints(self, which: EndpointFilter, *, after: int = 0, limit: int = 1000) -> list[Endpoint]:
-        """Endpoints with an id above `after`, by id. Interned ones are listed only when `which.user` is ``""``."""
+        """Endpoints with an id above `after`, by id. Interned ones are listed only when `which.user` is ``""``.
+
+        Args:
+            limit: The most entries that one call handles or returns.
+        """
         ...
 
     async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
-        """One endpoint in whatever state, or None."""
+        """One endpoint in whatever state, or None.
+
+        Args:
+            app: The app.
+            endpoint: The endpoint's id.
+        """
         ...
 
     async def remove_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """Mark active (or gone) ones removed, with an event each; how many there were."""
+        """Mark active (or gone) ones removed, with an event each; how many there were.
+
+        Args:
+            app: The app.
+            ids: The endpoints' ids; those of other apps are passed over.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def restore_endpoints(self, app: str, ids: Sequence[int], now: float) -> int:
-        """Make gone, removed or expired ones active again where their address is not in use; how many were."""
+        """Make gone, removed or expired ones active again where their address is not in use; how many were.
+
+        Args:
+            app: The app.
+            ids: The endpoints' ids; those of other apps are passed over.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def count_endpoints(self, app: str, target: Target) -> dict[str, int]:
-        """Active endpoints per binding that `target` names at this moment."""
+        """Active endpoints per binding that `target` names at this moment.
+
+        Args:
+            app: The app.
+        """
         ...
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
         """The rows of these endpoints, whatever their state, in any order; ids that do not exist are left out.
 
         `held_until` is the latest due time of the endpoint's retry rows that hold it (`RetryRow.holds`) and are due after `now`.
+
+        Args:
+            ids: The endpoints' ids.
         """
         ...
 
@@ -72,6 +111,10 @@ class DirectoryPart(Protocol):
         and of what is still to look it up, the name goes. Earlier events lose the user (and the device), which are
         ``""`` then. No byte of the user's id, addresses and texts is left in a file of the database once this returns,
         as far as the backend has a say in that.
+
+        Args:
+            app: The app.
+            audit: The line for the audit log that this writes in the same commit; None writes none.
         """
         ...
 
@@ -82,5 +125,9 @@ class DirectoryPart(Protocol):
 
         At most `limit` are looked at, from the position `after` on. The position from which to go on comes with them, None at the end: a part may have
         no id and not be the last. A topic and `all` name no user. Of a list the names need not be kept: then those count who have a delivery.
+
+        Args:
+            app: The app.
+            user: The user's name, as the app gives it.
         """
         ...

@@ -20,11 +20,20 @@ class Fleet(Protocol):
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
         """This worker lives, and counts as alive until `until`, whatever was said before. Whether it was known, alive or not: False
         means that it is new, or was buried, and that what it held may be in other hands. `seen_at`, `until` and `leases` of the note are
-        not looked at."""
+        not looked at.
+
+        Args:
+            worker: The worker's note.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def leave(self, worker: str) -> None:
-        """The worker ends in good order, having given back its leases: it is forgotten, with its parts of rates. Idempotent."""
+        """The worker ends in good order, having given back its leases: it is forgotten, with its parts of rates. Idempotent.
+
+        Args:
+            worker: The name of the worker, another for each run of a process.
+        """
         ...
 
     async def workers(self, now: float) -> list[WorkerNote]:
@@ -39,7 +48,12 @@ class Fleet(Protocol):
 
     async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
         """Every running lease that names this worker, as (chunk, epoch), in any order: also one whose lease call it never heard the
-        answer of. Asked with each beat."""
+        answer of. Asked with each beat.
+
+        Args:
+            worker: The name of the worker, another for each run of a process.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
@@ -48,6 +62,11 @@ class Fleet(Protocol):
         `held` is what it uses until it has this answer, `demand` what it could use (infinite for all there is). At no moment is more than
         `rate` out: the greater of `held` and the answer counts against the others until the worker asks again, leaves, is buried or
         its heartbeat has run out. `core.fleet.grant` decides.
+
+        Args:
+            worker: The name of the worker, another for each run of a process.
+            name: The name of the rate, the same in all processes.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
@@ -58,5 +77,10 @@ class Fleet(Protocol):
 
         With `offer`, the offered one takes its place first where `core.fleet.supersedes` says so, so that of many workers who offer one at
         a time all get the same.
+
+        Args:
+            name: The name of the token.
+            now: The present time, in UNIX seconds by the storage's clock.
+            spacing: The least time between two tokens, in seconds, for `core.fleet.supersedes`.
         """
         ...

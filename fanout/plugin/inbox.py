@@ -26,11 +26,20 @@ class Inbox(Protocol):
 
         The answer has no total. Explicit addresses are interned first, in a transaction of the storage's own. `replayed`: the key was
         known to this transaction. Raises `UsageError` for a connection that cannot be used, `Conflict`, and what its driver raises.
+
+        Args:
+            submission: The notification with its target and content.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
     async def due(self, apps: Sequence[str], now: float) -> bool:
-        """Whether there may be something to take for these apps. Asked by every worker while something is `pending`: it reads next to nothing."""
+        """Whether there may be something to take for these apps. Asked by every worker while something is `pending`: it reads next to nothing.
+
+        Args:
+            apps: The apps whose notifications the caller takes.
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def take(
@@ -46,5 +55,9 @@ class Inbox(Protocol):
         `judge` adds what transports say of it (`Submission.refused`), and for each binding that refuses it why. One that it refuses (`UsageError`), that `put` refuses, conflicts
         with or fails on is taken out too: its status is then ``cancelled`` with nothing to deliver and the reason, and the event
         `notification.refused` (data: notification, reason) is logged. So are those that nobody took until their time was over.
+
+        Args:
+            apps: The apps whose notifications are taken.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...

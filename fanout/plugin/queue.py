@@ -25,6 +25,9 @@ class QueuePart(Protocol):
         when later). Of a target of more than four chunks on a binding, the first four are due and `expand` makes the rest due in
         turns, so that others of the lane get theirs; the total is known all the same, and the state is ``running``. A
         notification with the same app, collapse key and target that is unfinished is superseded.
+
+        Args:
+            submissions: The notifications, each with its target and content.
         """
         ...
 
@@ -35,6 +38,10 @@ class QueuePart(Protocol):
         The chunks that `put` held back take turns like any other's and, like them, are due from `now`. Nothing of a paused
         notification is expanded, and what waits of it is not in the way; of a paused binding nothing at all is, and no schedule
         is begun by expanding it.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
         """
         ...
 
@@ -51,6 +58,13 @@ class QueuePart(Protocol):
         over move to a chunk of their own with half that part, and one that was marked alone at its third crash ends as
         (dead, poison). A delivery that moves is due at `now`, at the same attempt, and is leased by a later call; a
         leased one is unmarked. Of a stopped notification everything is ended instead.
+
+        Args:
+            worker: The name of the worker, another for each run of a process.
+            app: The app.
+            binding: The binding's name.
+            lane: The lane's number in `LANES`.
+            until: The end of the lease, in UNIX seconds by the storage's clock.
         """
         ...
 
@@ -58,33 +72,57 @@ class QueuePart(Protocol):
         """For each lane, whether something could be leased or expanded now; and when next something will be, if later.
 
         A paused delivery, by its notification or its binding, counts for neither.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
     async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
-        """Extend each (chunk, epoch, until): the lease runs until then. The chunks whose lease is no longer of that epoch."""
+        """Extend each (chunk, epoch, until): the lease runs until then. The chunks whose lease is no longer of that epoch.
+
+        Args:
+            leases: The leases; `until` in UNIX seconds by the storage's clock.
+        """
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """Store what leases learned, each fenced by its epoch, all in one commit. Order is kept.
 
         The word ``paused`` of a release or retry is stored as ``ready``: whether something is paused is seen from the pause.
+
+        Args:
+            settlements: The results, one settlement for each lease.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...
 
     async def notification(self, id: str) -> Stored | None:
-        """The notification's content and envelope, or None."""
+        """The notification's content and envelope, or None.
+
+        Args:
+            id: The notification's id.
+        """
         ...
 
     async def stopped(self, ids: Sequence[str]) -> dict[str, str]:
         """Of these notifications, the cancelled, superseded and paused ones, with which of the three.
 
         One that has finished is not paused, and a stop outweighs a pause. The pause of a binding is told by `controls`.
+
+        Args:
+            ids: The notifications' ids.
         """
         ...
 
     async def finished(self, ids: Sequence[str]) -> set[str]:
-        """Of these notifications, those that are finished, cancelled or unknown."""
+        """Of these notifications, those that are finished, cancelled or unknown.
+
+        Args:
+            ids: The notifications' ids.
+        """
         ...
 
     async def superseded(self, id: str, ids: array[int]) -> set[int]:
@@ -93,6 +131,9 @@ class QueuePart(Protocol):
         A later notification that was cancelled or superseded itself does not count; one that has finished does. A topic or
         `all` matches by the endpoint's tags and user as they are now, and so does a user. Only active endpoints are answered, and
         none for an `id` that is unknown or has no collapse key.
+
+        Args:
+            ids: The endpoints' ids.
         """
         ...
 
@@ -101,6 +142,10 @@ class QueuePart(Protocol):
 
         A notification of which part of the audience was never counted gets, beside the deliveries that there are, the reason
         ``before it was expanded`` of ``expired`` with the number 0, and `Expired.unexpanded` counts it.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+            limit: The most entries that one call handles or returns.
         """
         ...
 
@@ -115,7 +160,11 @@ class QueuePart(Protocol):
         ...
 
     async def prune(self, now: float, *, limit: int) -> int:
-        """Delete up to `limit` rows that their retention no longer covers; how many. 0 means there is nothing left to do."""
+        """Delete up to `limit` rows that their retention no longer covers; how many. 0 means there is nothing left to do.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+        """
         ...
 
 
@@ -128,5 +177,9 @@ class PutAndLease(Protocol):
         """`put`, and then `lease` for each of `leases` in turn, in one commit: what was put may be among what is leased.
 
         The answers are those of the calls one after another.
+
+        Args:
+            submissions: As `put` takes them.
+            now: The present time, in UNIX seconds by the storage's clock.
         """
         ...

@@ -39,7 +39,12 @@ def new_address_key() -> Secret:
 
 
 def place_of(app: str, binding: str) -> bytes:
-    """Where an address belongs, as it is authenticated together with it: of another app or binding it does not open."""
+    """Where an address belongs, as it is authenticated together with it: of another app or binding it does not open.
+
+    Args:
+        app: The app.
+        binding: The binding's name.
+    """
     return f"{app}\0{binding}".encode("utf-8", "surrogatepass")
 
 
@@ -66,7 +71,11 @@ class SealRecord:
 
     @classmethod
     def load(cls, text: str) -> SealRecord:
-        """The inverse of `dump`. Raises `StorageRefused`."""
+        """The inverse of `dump`. Raises `StorageRefused`.
+
+        Args:
+            text: The text that `dump` returned.
+        """
         match text.split(" "):
             case [lookup, current, keys, "sealed" | "sealing" as state]:
                 return cls(lookup, current, tuple(keys.split(",")), state == "sealed")
@@ -95,7 +104,11 @@ class Sealer:
 
     @classmethod
     def of(cls, secret: Secret) -> Sealer:
-        """The sealer of what `addresses.key` holds: a key a line, as `new_address_key` makes them. Raises `UsageError`."""
+        """The sealer of what `addresses.key` holds: a key a line, as `new_address_key` makes them. Raises `UsageError`.
+
+        Args:
+            secret: The value of the setting.
+        """
         keys = []
         lines = [line.strip() for line in secret.reveal().splitlines()]
         for number, line in enumerate(lines, 1):
@@ -114,18 +127,32 @@ class Sealer:
         return SealRecord(_wrap(self._wraps[current], os.urandom(_KEY)), current, (current,), complete)
 
     def rotate(self, record: SealRecord, location: str) -> SealRecord:
-        """The record under the first key, with which everything is encrypted from now on. Raises `StorageRefused`."""
+        """The record under the first key, with which everything is encrypted from now on. Raises `StorageRefused`.
+
+        Args:
+            record: The record that the database keeps.
+            location: The database, as errors name it.
+        """
         current = self.ids[0]
         lookup = _wrap(self._wraps[current], self._lookup(record, location))
         return replace(record, lookup=lookup, current=current, keys=tuple(dict.fromkeys([current, *record.keys])))
 
     def settle(self, record: SealRecord) -> SealRecord:
-        """The record once every address is under the current key: the other keys are needed no more."""
+        """The record once every address is under the current key: the other keys are needed no more.
+
+        Args:
+            record: The record that the database keeps.
+        """
         return replace(record, keys=(record.current,), complete=True)
 
     def open(self, record: SealRecord, location: str) -> Seal:
         """The object that seals and opens addresses of that database. Raises `StorageRefused` where a key is missing or
-        is another."""
+        is another.
+
+        Args:
+            record: The record that the database keeps.
+            location: The database, as errors name it.
+        """
         lookup = self._lookup(record, location)
         return Seal(lookup, {id: self._ciphers[id] for id in record.keys}, record.current)
 
@@ -157,16 +184,30 @@ class Seal:
         self._head = _head(current)
 
     def digest(self, place: bytes, address: Address) -> str:
-        """In the stead of `Address.digest`: 16 bytes of HMAC-SHA256, in hexadecimal."""
+        """In the stead of `Address.digest`: 16 bytes of HMAC-SHA256, in hexadecimal.
+
+        Args:
+            place: The value of `place_of` for the app and binding.
+            address: The device address.
+        """
         identity = (address.identity or address.value).encode()
         return hmac.digest(self._lookup, b"a\0%b\0%b" % (place, identity), "sha256")[:16].hex()
 
     def mac(self, digest: bytes) -> bytes:
-        """16 bytes in the stead of another digest that addresses went into, which nobody can make from a guessed address."""
+        """16 bytes in the stead of another digest that addresses went into, which nobody can make from a guessed address.
+
+        Args:
+            digest: The digest that addresses went into.
+        """
         return hmac.digest(self._lookup, b"d\0" + digest, "sha256")[:16]
 
     def seal(self, place: bytes, text: str) -> str:
-        """The text encrypted: AES-256-GCM with a random nonce, as printable text. The empty text is no address and stays."""
+        """The text encrypted: AES-256-GCM with a random nonce, as printable text. The empty text is no address and stays.
+
+        Args:
+            place: The value of `place_of` for the app and binding.
+            text: The address, as text.
+        """
         if not text:
             return ""
         nonce = os.urandom(_NONCE)
@@ -174,7 +215,12 @@ class Seal:
         return self._head + b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, place: bytes, text: str) -> str:
-        """The inverse of `seal`. Raises `StorageError` for a text that was changed, or belongs to another place."""
+        """The inverse of `seal`. Raises `StorageError` for a text that was changed, or belongs to another place.
+
+        Args:
+            place: The value of `place_of` for the app and binding.
+            text: The sealed text.
+        """
         (found,) = self.open_many([place], [text])
         if found is None:
             raise StorageError(
@@ -184,7 +230,12 @@ class Seal:
         return found
 
     def open_many(self, places: Iterable[bytes], texts: Iterable[str]) -> list[str | None]:
-        """`open` for many, 1.7 us each; None for one that does not open, so that it spoils no other."""
+        """`open` for many, 1.7 us each; None for one that does not open, so that it spoils no other.
+
+        Args:
+            places: The values of `place_of`, one for each text.
+            texts: The sealed texts.
+        """
         from cryptography.exceptions import InvalidTag
 
         ciphers = self._ciphers
@@ -198,7 +249,11 @@ class Seal:
         return found
 
     def is_current(self, text: str) -> bool:
-        """Whether the text is under the key that encrypts now."""
+        """Whether the text is under the key that encrypts now.
+
+        Args:
+            text: The sealed text.
+        """
         return not text or text.startswith(self._head)
 
 

@@ -152,24 +152,41 @@ def unfit(storage: Storage) -> str:
 
 
 def has_part(storage: Storage, part: Part) -> bool:
-    """Whether it has that optional part."""
+    """Whether it has that optional part.
+
+    Args:
+        storage: The storage.
+        part: The optional part.
+    """
     return getattr(storage, part, None) is not None
 
 
 def feed_of(storage: Storage) -> Feed:
-    """Its feed. Raises `PartAbsent` where it has none."""
+    """Its feed. Raises `PartAbsent` where it has none.
+
+    Args:
+        storage: The storage.
+    """
     feed: Feed = _part(storage, "feed")
     return feed
 
 
 def fleet_of(storage: Storage) -> Fleet:
-    """Its fleet. Raises `PartAbsent` where it has none."""
+    """Its fleet. Raises `PartAbsent` where it has none.
+
+    Args:
+        storage: The storage.
+    """
     fleet: Fleet = _part(storage, "fleet")
     return fleet
 
 
 def access_of(storage: Storage) -> Access:
-    """Its keys and host names. Raises `PartAbsent` where it has no place for them."""
+    """Its keys and host names. Raises `PartAbsent` where it has no place for them.
+
+    Args:
+        storage: The storage.
+    """
     access: Access = _part(storage, "access")
     return access
 
@@ -184,7 +201,12 @@ def _part(storage: Storage, part: Part) -> Any:
 
 
 def clock_of(storage: Storage, machine: Clock) -> Clock:
-    """The clock that callers of this storage go by: its own (see `Storage`), or else the machine's."""
+    """The clock that callers of this storage go by: its own (see `Storage`), or else the machine's.
+
+    Args:
+        storage: The storage.
+        machine: The clock of this machine.
+    """
     return getattr(storage, "clock", None) or machine
 
 

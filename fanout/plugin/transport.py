@@ -46,7 +46,11 @@ class Divided(Protocol):
         ...
 
     def grant(self, share: float) -> None:
-        """From now on it may use so much; 0.0 for nothing."""
+        """From now on it may use so much; 0.0 for nothing.
+
+        Args:
+            share: The part of the rate, in the unit of the rate.
+        """
         ...
 
 
@@ -62,6 +66,9 @@ class Fleetwide(Protocol):
         `part` is granted 0.0 at once, and its part while an engine delivers in this process; it is not kept alive by
         this. The returned function asks for more without waiting for the next round; a call costs next to nothing. Name
         the account, so that two of them are two.
+
+        Args:
+            name: The name of the account's rate, the same in all processes.
         """
         ...
 
@@ -71,6 +78,10 @@ class Fleetwide(Protocol):
         An offered one takes its place first, unless that was made less than `spacing` seconds ago: so one process's token is everybody's.
         It is stored, so it must be worth little for long: keep to tokens that end within an hour, and never store a key. The name must
         tell nothing, and be another for another credential.
+
+        Args:
+            name: The name of the token.
+            offer: A token that this process has made; None only reads.
         """
         ...
 
@@ -123,11 +134,19 @@ class Transport(Protocol):
         ...
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """The canonical form of what the platform hands the client. Raises `AddressInvalid`, without the address in its text."""
+        """The canonical form of what the platform hands the client. Raises `AddressInvalid`, without the address in its text.
+
+        Args:
+            raw: The text or object that the platform hands the client.
+        """
         ...
 
     def prepare(self, notification: Notification) -> Message:
-        """The notification encoded once for all endpoints. Pure. Raises `MessageTooLarge` or `InvalidMessage`."""
+        """The notification encoded once for all endpoints. Pure. Raises `MessageTooLarge` or `InvalidMessage`.
+
+        Args:
+            notification: The notification, as it was accepted.
+        """
         ...
 
     def capacity(self, group: str) -> int:
@@ -135,6 +154,9 @@ class Transport(Protocol):
 
         0 makes the group wait, with the reason `limiter`: where connections are open and the gateway allows no request at present.
         At least 1 where there is no connection yet, for the first send opens it.
+
+        Args:
+            group: The group, as `Address.group` names it.
         """
         ...
 
@@ -142,6 +164,9 @@ class Transport(Protocol):
         """Try once, and return what came of it within the request deadline. Cancelling it harms no other send.
 
         Where `delivery.fresh` is set, try over a new connection, or over one that answered a request within the last second.
+
+        Args:
+            message: What `prepare` made.
         """
         ...
 

@@ -77,6 +77,9 @@ def create_app(
     Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is mounted is not
     told of start and end, so the host says it: `async with app.state.service:` in the host's own lifespan.
     Raises `ConfigurationError`.
+
+    Args:
+        clock: Replaces the machine's clock, in tests.
     """
     settings = settings or Settings(storage="", apps={})
     host_feed = feed is not None

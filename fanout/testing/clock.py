@@ -30,5 +30,9 @@ class VirtualClock:
         self._monotonic += seconds
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock forward or back, as a time server does; `monotonic` does not notice."""
+        """Set the wall clock forward or back, as a time server does; `monotonic` does not notice.
+
+        Args:
+            seconds: The step of the clock, in seconds.
+        """
         self._now += seconds

@@ -169,7 +169,11 @@ class Pushes(Sequence[Push]):
         return f"Pushes({self._sent!r})"
 
     def to(self, target: Target | str) -> list[Push]:
-        """Those with exactly this target, such as `user:alice` or `topic:news`."""
+        """Those with exactly this target, such as `user:alice` or `topic:news`.
+
+        Args:
+            target: The target, or its short form.
+        """
         wanted = Target.parse(target) if isinstance(target, str) else target
         return [push for push in self if push.target == wanted]
 
@@ -199,7 +203,11 @@ class Pushes(Sequence[Push]):
         return found
 
     def wait_blocking(self, timeout: float = 10.0) -> list[Status]:
-        """As `wait`, for tests without an event loop."""
+        """As `wait`, for tests without an event loop.
+
+        Args:
+            timeout: The longest wait, in seconds.
+        """
         if asyncio._get_running_loop() is not None:
             raise UsageError("wait_blocking would stop this event loop: use `await pushes.wait()`.")
         return asyncio.run(self.wait(timeout))

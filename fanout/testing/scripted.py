@@ -99,7 +99,11 @@ class ScriptedTransport:
         self.closed += 1
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """A lower-case name, or `group/name`; raises `AddressInvalid` for anything else."""
+        """A lower-case name, or `group/name`; raises `AddressInvalid` for anything else.
+
+        Args:
+            raw: The name.
+        """
         text = raw.strip().lower() if isinstance(raw, str) else ""
         found = _ADDRESS.fullmatch(text)
         if found is None:
@@ -107,7 +111,11 @@ class ScriptedTransport:
         return Address(text, group=found.group(1) or "")
 
     def prepare(self, notification: Notification) -> ScriptedMessage:
-        """The content as JSON. Raises `MessageTooLarge` above the limit and `InvalidMessage` for what JSON cannot hold."""
+        """The content as JSON. Raises `MessageTooLarge` above the limit and `InvalidMessage` for what JSON cannot hold.
+
+        Args:
+            notification: The notification, as it was accepted.
+        """
         content: dict[str, Any] = {name: getattr(notification, name) for name in ("id", "title", "body")}
         content["data"] = dict(notification.data)
         try:
@@ -123,11 +131,20 @@ class ScriptedTransport:
         return ScriptedMessage(notification, payload)
 
     def capacity(self, group: str) -> int:
-        """The group's number in `capacities`, else the number given at the start."""
+        """The group's number in `capacities`, else the number given at the start.
+
+        Args:
+            group: The group, the part of the address before the slash.
+        """
         return self.capacities.get(group, self._capacity)
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """The script's outcome."""
+        """The script's outcome.
+
+        Args:
+            message: What `prepare` made.
+            delivery: The one attempt: address, ids and remaining TTL (seconds).
+        """
         if self.opened <= self.closed:
             raise RuntimeError("The scripted transport is not open: enter it with `async with` first.")
         assert isinstance(message, ScriptedMessage)

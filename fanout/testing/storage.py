@@ -74,6 +74,9 @@ async def check_storage(maker: Maker, again: Maker | None = None, *, without: Co
     `maker` is called with a `StorageContext` and answers with an async context manager of a fresh, empty storage. `again`, for
     a storage that outlives its opener, opens the database that `maker` made last once more: beside it (where `shared` is True)
     or after it was closed. Without it, what needs a second opener is not checked.
+
+    Args:
+        without: The names of the optional parts.
     """
     async with Kit(maker).open() as storage:
         for part in ("feed", "fleet", "access"):

@@ -51,7 +51,11 @@ class Gateway(Protocol):
         ...
 
     def answer(self, name: str) -> None:
-        """Answer every request so from now on."""
+        """Answer every request so from now on.
+
+        Args:
+            name: The name of the answer, one of the subject's `answers`.
+        """
         ...
 
     def hold(self) -> None:
@@ -67,7 +71,11 @@ class Gateway(Protocol):
         ...
 
     async def arrived(self, requests: int) -> None:
-        """Wait until so many requests have arrived since the start."""
+        """Wait until so many requests have arrived since the start.
+
+        Args:
+            requests: The number of requests since the start.
+        """
         ...
 
 

@@ -62,7 +62,11 @@ _MANY = 60
 
 
 async def check_transport(maker: Maker) -> None:
-    """Run every check on a fresh subject each. Raises `AssertionError` that names the broken law."""
+    """Run every check on a fresh subject each. Raises `AssertionError` that names the broken law.
+
+    Args:
+        maker: Called for each check; answers with an async context manager of a fresh `Subject`.
+    """
     for check in CHECKS.values():
         await check(maker)
 
