@@ -60,6 +60,8 @@ async def running(
     )
     async with engine:
         yield engine, next(iter(made.values()))
+    # What a group took has ended or was given up, each once.
+    assert not [(group.name, group.active) for work in engine._works for group in work.groups.values() if group.active]
 
 
 async def register(

@@ -66,7 +66,7 @@ async def test_sums_are_what_a_look_at_all_groups_would_find_and_idle_groups_are
         assert [work.queued(lane) for lane in range(3)] == [0, 0, 0]
         assert work.limit == sum(group.limit for group in work.groups.values()) > 0
         gated = work.groups["host-3"].gate
-        gated.close(now, engine._rng, reason="down", after=3600.0)
+        gated.close(now, engine._context.rng, reason="down", after=3600.0)
         work.tick(now + 31)
         assert list(work.groups) == ["host-3"], "a gate that is not open is remembered"
         assert work.limit == work.groups["host-3"].limit
