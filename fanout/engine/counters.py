@@ -176,6 +176,7 @@ class BindingView:
     budget: float
     leases: int
     faults: int
+    late: int
     counters: Counters
     connections: Mapping[str, float] | None
 

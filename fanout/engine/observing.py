@@ -56,6 +56,7 @@ def _binding(work: BindingState, tally: Tally, now: float) -> BindingView:
         budget=work.senders.budget.tokens,
         leases=len(work.leases),
         faults=work.faults,
+        late=work.pump.late,
         counters=tally.of(work.app, work.binding),
         connections=_connections(work),
     )

@@ -150,6 +150,9 @@ def _counted(bindings: Sequence[BindingView]) -> list[Family]:
     releases = Family("fanout_releases_total", "counter", "Chunks given back unfinished, by their waiting reason.")
     stale = Family("fanout_stale_leases_total", "counter", "Leases that another worker had taken over.")
     faults = Family("fanout_faults_total", "counter", "Breaches of contract by a plugin.")
+    late = Family(
+        "fanout_late_answers_total", "counter", "Answers to deliveries that were given up, or that came twice."
+    )
     lag = Family(
         "fanout_delivery_seconds", "histogram", "From when a delivery was due until its acceptance was stored."
     )
@@ -165,9 +168,10 @@ def _counted(bindings: Sequence[BindingView]) -> list[Family]:
             releases.add(count, **labels, waiting=why)
         stale.add(counters.stale, **labels)
         faults.add(each.faults, **labels)
+        late.add(each.late, **labels)
         for lane, histogram in zip(LANES, counters.lag, strict=True):
             lag.add(histogram, **labels, lane=lane)
-    return [attempts, size, ended, retries, releases, stale, faults, lag]
+    return [attempts, size, ended, retries, releases, stale, faults, late, lag]
 
 
 def _standing(bindings: Sequence[BindingView]) -> list[Family]:

@@ -11,6 +11,7 @@ from rig import FAST, register, running
 
 from fanout.engine import Engine
 from fanout.engine.binding_state import BindingState
+from fanout.engine.observing import observe
 from fanout.plugin import ACCEPTED, Delivery, Message, Notification, Outcome, Policy, Rejected, Run, Scope, Unavailable
 from fanout.testing.scripted import Script, ScriptedMessage, ScriptedTransport
 
@@ -210,6 +211,7 @@ async def test_a_forgotten_delivery_is_given_up_alone_and_its_late_answer_is_dro
         assert run.over(9)
         runner.answer(run, [9, 0])
         assert work.pump.late == 2
+        assert observe(engine).bindings[0].late == 2
         (lease,) = work.leases.values()
         assert len(lease.accepted) == 9
         await until(lambda: not work.leases)

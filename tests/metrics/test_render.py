@@ -12,6 +12,7 @@ import pytest
 
 import fanout
 from fanout.engine import Engine
+from fanout.engine.observing import observe
 from fanout.metrics import CONTENT_TYPE, Exporter, LoopLag, collector, render
 from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, StorageError, StorageFull, Throttled
 
@@ -35,7 +36,10 @@ async def sent(engine: Engine, *addresses: str, lane: Any = "normal") -> str:
     for address in addresses:
         await engine.endpoints.register(user="alice", binding="push", address=address)
     receipt = await engine.send(fanout.Notification(title="Hello", lane=lane), "user:alice")
-    while (await engine.status(receipt.id)).pending_by_reason.keys() & {"ready", "lane"}:
+    # What is stored is counted a few turns of the loop later, and then the lease goes.
+    while (await engine.status(receipt.id)).pending_by_reason.keys() & {"ready", "lane"} or any(
+        each.leases for each in observe(engine).bindings
+    ):
         await asyncio.sleep(0.001)
     return receipt.id
 
@@ -146,6 +150,12 @@ async def test_a_transport_that_cannot_say_is_a_fault_and_the_rest_is_told(
         monkeypatch.setattr(engine.transports["default", "push"], "stats", lambda: 1 // 0, raising=False)
         await render(engine)
         assert scrape(await render(engine))("fanout_faults_total", app="default") >= 1
+
+
+async def test_answers_that_came_late_or_twice_are_counted(running: Callable[..., Any], scrape: Any) -> None:
+    async with running() as engine:
+        engine._works[0].pump.late = 3
+        assert scrape(await render(engine))("fanout_late_answers_total", app="default", binding="push") == 3
 
 
 async def test_the_loops_lag_is_measured(running: Callable[..., Any], scrape: Any) -> None:
