@@ -54,16 +54,20 @@ class Instant:
     def __init__(self, binding: str) -> None:
         if binding == "apns":
             from fanout_apns.payload import encode as apns
+            from fanout_apns.transport import ApnsTransport as Real
 
             self._encode: Any = lambda notification: apns(notification, "com.example.app", {})
         elif binding == "fcm":
             from fanout_fcm.payload import encode as fcm
+            from fanout_fcm.transport import FcmTransport as Real  # type: ignore[assignment]
 
             self._encode = lambda notification: fcm(notification, {})
         else:
             from fanout_webpush.payload import encode as webpush
+            from fanout_webpush.transport import WebPushTransport as Real  # type: ignore[assignment]
 
             self._encode = lambda notification: webpush(notification, {})
+        self.fits = Real.fits
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from functools import partial
 
 from fanout.core.codec import decode
 from fanout.core.lanes import Lanes
-from fanout.core.model import LANES
+from fanout.core.model import LANES, Notification
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.shorten import fitted
 from fanout.core.states import DOUBT, DeliveryState, Waiting
@@ -69,12 +69,12 @@ class Dispatcher:
         self._patient_until = float("-inf")
         self._lanes = Lanes()
         self._windows = [LEAST] * len(LANES)
-        self._filled = [-math.inf] * len(
-            LANES
-        )  # monotonic: when each window was last filled; -inf where storage had no more
+        # Monotonic: when each window was last filled; -inf where storage had no more.
+        self._filled = [-math.inf] * len(LANES)
         self._waiting = [False] * len(LANES)  # what storage said last
         self._ask_by = math.inf  # monotonic: when storage must be asked again, however much is in hand
-        self._prepared: OrderedDict[str, Prepared | str] = OrderedDict()
+        self._prepared: OrderedDict[str, Prepared | Notification | str] = OrderedDict()
+        """A notification stands for one that fits for certain, and that is encoded when some of it is leased."""
         self._replaced = 0
         self.asked = [0] * len(LANES)
         """For each lane, how many leases have been asked for."""
@@ -278,7 +278,7 @@ class Dispatcher:
             id = chunk.notification
             if (known := self._prepared.get(id)) is not None:
                 self._prepared.move_to_end(id)  # a broadcast's is needed for long, while those of single sends pass by
-                ready[id] = known
+                ready[id] = self._encode(id, known) if isinstance(known, Notification) else known
             elif chunk.stored is not None:
                 ready[id] = self._prepare(id, chunk.stored)
             elif id not in ready:
@@ -295,22 +295,23 @@ class Dispatcher:
         notification = decode(
             stored.content, id=stored.id, accepted_at=stored.accepted_at, expires_at=stored.expires_at
         )
+        return self._encode(id, notification, stored.stopped)
+
+    def _encode(self, id: str, notification: Notification, stopped: str = "") -> Prepared | str:
         made: Prepared | str
         try:
             # Only a post into the feed is stored though it is too large: `send` has refused it.
             message, _ = fitted(self.work.transport.prepare, notification)
-            made = Prepared(notification, message)
+            made = Prepared(notification, message, stopped)
         except InvalidMessage as error:
             made = cleaned(error)
         except Exception as error:
             self.work.fault(f"{type(error).__name__} escaped from prepare.", error)
             made = f"plugin fault: {type(error).__name__}"
-        else:
-            made.stopped = stored.stopped
         self._remember(id, made)
         return made
 
-    def _remember(self, id: str, made: Prepared | str) -> None:
+    def _remember(self, id: str, made: Prepared | Notification | str) -> None:
         while len(self._prepared) >= _PREPARED:
             self._prepared.popitem(last=False)
         self._prepared[id] = made
@@ -384,13 +385,13 @@ class Dispatcher:
     # -- what others tell it
 
     def know(self, requests: Sequence[Request]) -> None:
-        """These are about to be put: what they were found to come to need not be made again when they are leased."""
+        """These are about to be put: what they were found to come to need not be read, nor made, again when they are leased."""
         if len(requests) > _PREPARED:
             return
         for request in requests:
-            message = request.messages.get(self.work.binding)
-            if message is not None and request.notification is not None:
-                self._remember(request.submission.id, Prepared(request.notification, message))
+            known, message = request.notification, request.messages.get(self.work.binding)
+            if known is not None and self.work.binding not in request.refusals:
+                self._remember(request.submission.id, known if message is None else Prepared(known, message))
 
     def look(self, lanes: set[int]) -> list[int]:
         """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first.
@@ -406,6 +407,8 @@ class Dispatcher:
         """These notifications were cancelled, superseded or paused."""
         for id, why in stopped.items():
             prepared = self._prepared.get(id)
+            if isinstance(prepared, Notification):
+                prepared = self._encode(id, prepared)  # it may be leased at this moment
             if isinstance(prepared, Prepared):
                 prepared.stopped = why
         for lease in self.work.leases.values():

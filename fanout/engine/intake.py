@@ -39,17 +39,13 @@ class Request:
     """One validated call of `send`: what is put, and for each binding that cannot take it, the error to raise if it is hit.
 
     `notification` and `messages` (by binding) are what its content comes to; None and empty where that is yet to be seen.
+    A binding that is in neither `messages` nor `refusals` takes it for certain, and prepares it when it leases some of it.
     """
 
     submission: Submission
     refusals: Mapping[str, InvalidMessage]
     notification: Notification | None = None
     messages: Mapping[str, Message] = field(default_factory=dict)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of the message, for each binding that takes it."""
-        return {binding: message.size for binding, message in self.messages.items()}
 
 
 class Intake:
@@ -103,7 +99,7 @@ class Intake:
         idempotency_key: str | None = None,
         shorten: bool = False,
     ) -> Request:
-        """Validate, stamp with id and times, and prepare once per binding. Raises `UsageError` for what can never work."""
+        """Validate, stamp with id and times, and prepare for each binding that may refuse. Raises `UsageError` for what can never work."""
         self.check_app(app)
         submission = submission_of(
             notification,
@@ -130,6 +126,14 @@ class Intake:
             for (notification, target), key in zip(messages, keys, strict=True)
         ]
 
+    def _fits(self, transport: Transport, notification: Notification, size: int) -> bool:
+        """Whether it says that it cannot refuse this. A `fits` that raises says nothing."""
+        fits = getattr(transport, "fits", None)
+        try:
+            return fits is not None and fits(notification, size) is True
+        except Exception:
+            return False
+
     def _fault(self, app: str, binding: str, error: Exception) -> None:
         self._faults += 1
         if self._faults <= 10 or self._faults % 1000 == 0:
@@ -140,16 +144,20 @@ class Intake:
             )
 
     def judged(self, submission: Submission, notification: Notification, *, shorten: bool = False) -> Request:
-        """The request for a submission of this content, prepared once per binding; with `shorten`, with less text where a gateway takes no more.
-        Raises `InvalidMessage` where none can take it."""
+        """The request for a submission of this content, prepared for each binding that might refuse it (`fits`); with `shorten`, with
+        less text where a gateway takes no more. Raises `InvalidMessage` where none can take it."""
         whole = stamped(
             notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )
         refusals: dict[str, InvalidMessage] = {}
         messages: dict[str, Message] = {}
-        for binding in self._bindings.get(submission.app, ()):
+        bindings = self._bindings.get(submission.app, ())
+        for binding in bindings:
             try:
-                prepare = self._transports[submission.app, binding].prepare
+                transport = self._transports[submission.app, binding]
+                if self._fits(transport, whole, len(submission.content)):
+                    continue
+                prepare = transport.prepare
                 messages[binding] = fitted(prepare, whole)[0] if shorten else prepare(whole)
             except InvalidMessage as error:
                 refusals[binding] = untraced(error)
@@ -159,10 +167,23 @@ class Intake:
                     f"The transport of the binding {binding} cannot prepare this notification: {type(error).__name__}. "
                     "That is a fault of the transport, which the log shows; other bindings are served."
                 )
-        if refusals and not messages:
+        if refusals and len(refusals) == len(bindings):
             raise untraced(next(iter(refusals.values())))
         judged = replace(submission, refused=frozenset(refusals)) if refusals else submission
         return Request(judged, refusals, whole, messages)
+
+    def sizes(self, request: Request, bindings: Iterable[str]) -> dict[str, int]:
+        """Bytes of the message, for each of these bindings that this engine has and that takes it."""
+        app, notification = request.submission.app, request.notification
+        sizes: dict[str, int] = {}
+        for binding in bindings:
+            message = request.messages.get(binding)
+            transport = self._transports.get((app, binding))
+            if message is None and notification is not None and transport is not None:
+                message = transport.prepare(notification)
+            if message is not None:
+                sizes[binding] = message.size
+        return sizes
 
 
 def raise_refused(requests: Sequence[Request], puts: Sequence[Put]) -> None:

@@ -50,8 +50,7 @@ async def preview(
             raise request.refusals[binding]
     rate = await _measured_rate(storage)
     total = sum(endpoints.values())
-    sizes = {binding: size for binding, size in request.sizes.items() if binding in endpoints}
-    return Preview(endpoints, sizes, rate, None if rate is None else total / rate)
+    return Preview(endpoints, intake.sizes(request, endpoints), rate, None if rate is None else total / rate)
 
 
 async def _measured_rate(storage: Storage) -> float | None:

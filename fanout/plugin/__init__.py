@@ -30,6 +30,7 @@ from fanout.core.feed import (
     SubscriptionRequest,
     Touched,
 )
+from fanout.core.fitting import fitting
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notification, Registration, Target
 from fanout.core.outcome import (
@@ -281,6 +282,7 @@ __all__ = [
     "egress_of",
     "feed_of",
     "fetch_token",
+    "fitting",
     "fleet_of",
     "has_part",
     "literal",

@@ -122,6 +122,12 @@ class Transport(Protocol):
     the request deadline. It returns the indices that have to wait (for a connection, a token, a turn): those go by
     `send`. It neither blocks nor answers what it returned. What `run.over` says to be over nobody waits for: its
     request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
+
+    And `fits(notification: Notification, size: int) -> bool`: True says that `prepare` cannot refuse it. `size` is the
+    length of its content as JSON, in bytes: all that the caller gave, each value once. It is then prepared only where a
+    device of the binding is found, when its delivery begins; without `fits`, or where that answers False, at each
+    `send`, so that the caller hears a refusal. An upper bound is enough, and has to be cheap: content without
+    overrides, so small that it fits however it is escaped. A delivery of what `prepare` refuses nevertheless ends as rejected.
     """
 
     async def __aenter__(self) -> Self:

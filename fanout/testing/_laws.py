@@ -12,15 +12,20 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 from unittest import mock
 
-from fanout.plugin import Address, Delivery, Message, Notification, Outcome
+from fanout.plugin import Action, Address, Delivery, Message, Notification, Outcome
 from fanout.testing.subject import Gateway, Maker, Raw, Subject
 
 __all__ = [
-    "NOTIFICATION", "bounded", "delivery", "law", "logged", "made_id", "no_network", "parsed", "plain", "played",
+    "NOTIFICATION", "bounded", "contents", "delivery", "law", "logged", "made_id", "no_network", "parsed", "plain", "played",
     "send", "texts",
 ]  # fmt: skip
 
 NOTIFICATION = Notification(title="A title", body="A body", data={"k": "v"}, id="01890a5d-ac96-774b-bcce-b302099a8057")
+
+_TEXTS = ("title", "body", "subtitle", "image", "icon", "sound", "url", "category", "thread")
+_ESCAPED = ("x", '"', "\\", "\n", "\x01", "<", "&", "\u00e9", "\ufffe", "\U0001f600")
+_SIZES = (1, 100, 300, 600, 900, 1_300, 2_000, 3_400, 3_600, 4_096)
+_KEYS = ("k", "fanout", "aps", "from", "message_type", "google.x", "gcm.notification.x")
 
 _SLACK = 10.0
 """Seconds beyond the deadline after which a send counts as one that never resolves; a slow machine is no broken law."""
@@ -35,6 +40,26 @@ def law(holds: bool, law: str) -> None:
 
 def made_id(n: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, str(n)))
+
+
+def contents() -> Iterator[Notification]:
+    """Notifications around the limits of gateways, whose one long value is a text, a key or a value of data, or actions."""
+    yield from (Notification(data={key: "v"}, id=NOTIFICATION.id) for key in _KEYS)
+    yield from (Notification(title="t", data={key: "v"}, id=NOTIFICATION.id) for key in _KEYS)
+    for size in _SIZES:
+        actions = [Action("a", "A")] * (size // 20), [Action('"', '"', url='"')] * (size // 20)
+        data: list[dict[str, object]] = [{"k": [0] * size}, {str(n): n for n in range(size // 5)}]
+        for text in _ESCAPED:
+            long = text * (size // len(text.encode()))
+            for name in _TEXTS:
+                yield Notification(**{"title": "t", name: long}, id=NOTIFICATION.id)  # type: ignore[arg-type]
+            data += [{"k": long}, {long: 1}, {"k": {long: long}}]
+        for each in data:
+            yield Notification(data=each, id=NOTIFICATION.id)
+            yield Notification(body="b", data=each, badge=1, sound="s", id=NOTIFICATION.id)
+        yield from (
+            Notification(title="t", data={"k": "v"}, actions=tuple(each), id=NOTIFICATION.id) for each in actions
+        )
 
 
 def parsed(subject: Subject, n: int) -> Address:

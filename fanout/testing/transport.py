@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from fanout.core.codec import encode
 from fanout.plugin import (
     Accepted,
     Address,
@@ -40,6 +41,7 @@ from fanout.plugin import (
 from fanout.testing._laws import (
     NOTIFICATION,
     bounded,
+    contents,
     delivery,
     law,
     logged,
@@ -109,6 +111,22 @@ async def prepare_refuses_what_is_no_json(maker: Maker) -> None:
         except InvalidMessage:
             return
         raise AssertionError("Broken law: prepare raises InvalidMessage for data that is no JSON")
+
+
+async def what_fits_is_not_refused(maker: Maker) -> None:
+    """Content that `fits` says yes to, where a transport has it, `prepare` takes: of every field, however it is escaped, around each size."""
+    async with maker() as subject:
+        fits = getattr(subject.transport, "fits", None)
+        if fits is None:
+            return
+        for notification in contents():
+            if fits(notification, len(encode(notification))):
+                try:
+                    subject.transport.prepare(notification)
+                except InvalidMessage as error:
+                    raise AssertionError(f"Broken law: prepare refuses nothing that fits: {error}") from None
+        fat = Notification(title="t", body="fat" * 100_000)
+        law(not fits(fat, len(encode(fat))), "300,000 bytes of text do not fit")
 
 
 async def addresses_are_canonical(maker: Maker) -> None:
@@ -303,7 +321,7 @@ async def nothing_shows_a_secret(maker: Maker) -> None:
 
 
 _CHECKS: tuple[Callable[[Maker], Awaitable[None]], ...] = (
-    prepare_is_pure, prepare_refuses_too_large, prepare_refuses_what_is_no_json, addresses_are_canonical, invalid_addresses_are_refused,
+    prepare_is_pure, prepare_refuses_too_large, prepare_refuses_what_is_no_json, what_fits_is_not_refused, addresses_are_canonical, invalid_addresses_are_refused,
     opening_connects_nowhere, closing_is_idempotent, every_answer_is_an_outcome, accepted_is_received_once, concurrent_sends_do_not_mix,
     a_cancelled_send_harms_no_other, a_silent_gateway_is_bounded, a_dying_gateway_is_bounded, closing_resolves_what_is_pending,
     check_pushes_to_nobody, nothing_shows_a_secret, *RUN_CHECKS,

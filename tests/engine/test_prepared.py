@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
-from rig import register, running
+from rig import fresh_storage, register, running
 
 from fanout.core.model import Notification
+from fanout.core.records import Chunk
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -44,3 +46,76 @@ async def test_more_than_is_kept_prepared_is_sent_all_the_same() -> None:
             await receipt.wait(60)
 
         assert sorted(sent.notification for sent in transport.sends) == sorted(receipt.id for receipt in receipts)
+
+
+class Sure(ScriptedTransport):
+    """A transport with `fits`, that counts what it prepares."""
+
+    prepared = 0
+    lies = False
+
+    def fits(self, notification: Notification, size: int) -> bool:
+        return self.lies or size < 1000
+
+    def prepare(self, notification: Notification) -> ScriptedMessage:
+        self.prepared += 1
+        return super().prepare(notification)
+
+
+async def test_what_fits_is_prepared_only_where_a_device_is_found() -> None:
+    both = {("default", "push"): Sure(), ("default", "other"): Sure()}
+    async with running(transports={**both}) as (engine, _):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        await receipt.wait(60)
+        assert [each.prepared for each in both.values()] == [1, 0]
+        await (await engine.send(Notification(body="x" * 2000), "user:alice")).wait(60)
+        assert [each.prepared for each in both.values()] == [2, 1], "what may not fit is looked at for every binding"
+
+        found = await engine.preview(HI, "user:alice")
+        assert found.sizes == {"push": len(transport_bytes(both["default", "push"], HI))}
+
+
+def transport_bytes(transport: ScriptedTransport, notification: Notification) -> bytes:
+    return transport.prepare(Notification(title=notification.title, id="0" * 36)).payload
+
+
+async def test_what_a_transport_says_to_fit_and_refuses_all_the_same_ends_as_rejected() -> None:
+    transport = Sure()
+    transport.lies = True
+    async with running(transports={("default", "push"): transport}) as (engine, _):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(Notification(data={"k": "x" * 5000}), "user:alice")
+        status = await receipt.wait(60)
+        assert status.counts["rejected"] == 1
+        assert not transport.sends
+
+
+async def test_a_fits_that_raises_leaves_the_decision_to_prepare() -> None:
+    class Faulty(Sure):
+        def fits(self, notification: Notification, size: int) -> bool:
+            raise KeyError(size)
+
+    transport = Faulty()
+    async with running(transports={("default", "push"): transport}) as (engine, _):
+        await register(engine, "alice", "phone")
+        await (await engine.send(HI, "user:alice")).wait(60)
+        assert len(transport.sends) == 1
+
+
+async def test_what_fits_and_is_cancelled_while_it_is_leased_is_not_sent() -> None:
+    transport, storage = Sure(), fresh_storage()
+    async with running(storage=storage, transports={("default", "push"): transport}) as (engine, _):
+        await register(engine, "alice", "phone")
+        lease = storage.lease
+
+        async def leasing(*args: Any, **more: Any) -> list[Chunk]:
+            chunks = await lease(*args, **more)
+            for dispatcher in engine._put_notifier._dispatchers:
+                dispatcher.stop({chunk.notification: "cancelled" for chunk in chunks})
+            return chunks
+
+        storage.lease = leasing  # type: ignore[method-assign]
+        status = await (await engine.send(HI, "user:alice")).wait(60)
+        assert status.counts["cancelled"] == 1
+        assert not transport.sends

@@ -15,7 +15,17 @@ import orjson
 
 from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, compact
 
-__all__ = ["COLLAPSE_LIMIT", "LIMIT", "SUFFIXES", "VOIP_LIMIT", "ApnsMessage", "Headers", "collapse_id", "encode"]
+__all__ = [
+    "COLLAPSE_LIMIT",
+    "LIMIT",
+    "RESERVED",
+    "SUFFIXES",
+    "VOIP_LIMIT",
+    "ApnsMessage",
+    "Headers",
+    "collapse_id",
+    "encode",
+]
 
 LIMIT = 4096
 VOIP_LIMIT = 5120
@@ -50,7 +60,8 @@ _FRIENDLY = {
     "expiration": "apns-expiration",
 }
 _OWN = ("apns-id", "authorization")
-_RESERVED = ("aps", "fanout")
+RESERVED = ("aps", "fanout")
+"""Keys of the payload that are not the app's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +137,7 @@ def _push_type(notification: Notification, aps: Mapping[str, Any]) -> str:
 def _content(
     notification: Notification, push_type: str, aps_override: Mapping[str, Any], payload_override: Mapping[str, Any]
 ) -> dict[str, Any]:
-    for name in _RESERVED:
+    for name in RESERVED:
         if name in notification.data:
             raise InvalidMessage(f"data has the key {name!r}, which stands for something else in APNs: rename it.")
     if "fanout" in payload_override or "aps" in payload_override:

@@ -30,6 +30,7 @@ from fanout.plugin import (
     Run,
     RunAnswers,
     client_tls,
+    fitting,
     literal,
     parse_retry_after,
     place_of_url,
@@ -37,7 +38,7 @@ from fanout.plugin import (
 )
 from fanout_apns.diagnosis import PROBE, diagnose, judge
 from fanout_apns.outcome import UNCONNECTED, Answer, Effect, by_our_clock, of_answer, of_failure, parse_body
-from fanout_apns.payload import ApnsMessage, Headers, encode
+from fanout_apns.payload import LIMIT, RESERVED, ApnsMessage, Headers, encode
 from fanout_apns.settings import ApnsSettings
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ class ApnsTransport:
                 'in Swift, deviceToken.map { String(format: "%02x", $0) }.joined().'
             )
         return Address(canonical)
+
+    fits = staticmethod(fitting(LIMIT, *RESERVED))
+    """See `Transport`. The payload holds each value once, in the form of the content."""
 
     def prepare(self, notification: Notification) -> ApnsMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""

@@ -14,11 +14,11 @@ from typing import Any
 
 import orjson
 
-from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification, compact
+from fanout.plugin import InvalidMessage, Message, MessageTooLarge, Notification
 from fanout_fcm.address import FID
-from fanout_fcm.merge import find, overlay
+from fanout_fcm.merge import camel, find, overlay
 
-__all__ = ["LIMIT", "LONGEST_TTL", "FcmMessage", "encode", "payload_size"]
+__all__ = ["LIMIT", "LONGEST_TTL", "RESERVED", "FcmMessage", "encode"]
 
 LIMIT = 4096
 """Bytes of payload to one device ("Throttling and quotas")."""
@@ -27,8 +27,10 @@ LONGEST_TTL = 28 * 86_400
 """Seconds for which Google keeps a message at most (`android.ttl`: 0 to 2,419,200 s)."""
 
 _TARGETS = ("token", "fid", "topic", "condition")
-_RESERVED = ("from", "message_type")
-_RESERVED_PREFIXES = ("google.", "gcm.notification.")
+RESERVED = ("from", "message_type", "google.", "gcm.notification.")
+"""Keys of the data that FCM keeps for itself; of the latter two, all that begin so."""
+_PLATFORMS = {"android", "androidV2", "apns", "webpush"}
+_SHOWN = {"notification", "data", "payload", "remoteNotification", "liveActivityToken"}
 _COLLAPSE_ID_LIMIT = 64  # bytes of apns-collapse-id
 _TOPIC_LIMIT = 32  # characters of the Topic header (RFC 8030, section 5.4)
 _BASE64URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -86,10 +88,11 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
             "The FCM override may not replace data.fanout: it tells the app which notification this is."
         )
     message = overlay(_message(notification, bool(find(overrides, "androidV2"))), overrides)
-    if find(message, "android") and find(message, "androidV2"):
-        raise InvalidMessage("The FCM override has both android and androidV2, which Google refuses: keep one.")
-    _check_data(message)
-    size = payload_size(message)
+    if overrides:
+        if find(message, "android") and find(message, "androidV2"):
+            raise InvalidMessage("The FCM override has both android and androidV2, which Google refuses: keep one.")
+        _check_data(message)
+    size, text = _encoded(message)
     if size > LIMIT:
         raise MessageTooLarge(
             f"The payload for FCM has {size} bytes and may have {LIMIT}: shorten the body or the data, "
@@ -98,28 +101,29 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
             limit=LIMIT,
         )
     end = b'},"validateOnly":true}' if validate_only else b"}}"
-    return FcmMessage(size, tuple((b"," + _dumps(message)[1:-1] + end).split(_CUT)))
+    return FcmMessage(size, tuple((b"," + text[1:-1] + end).split(_CUT)))
 
 
-def payload_size(message: Mapping[str, Any]) -> int:
-    """The bytes that reach a device, for the platform to which most do: texts and data, not what only steers the delivery.
+def _encoded(message: dict[str, Any]) -> tuple[int, bytes]:
+    """The bytes that reach a device, for the platform to which most do, and the whole as JSON, in which each value is encoded once.
 
-    Google documents the limit and not how it counts; counting the JSON text with its punctuation errs on the safe side.
+    What reaches a device are texts and data, not what only steers the delivery. Google documents the limit and not how it
+    counts; counting the JSON text with its punctuation errs on the safe side.
     """
-    common = {name: message[name] for name in ("notification", "data") if message.get(name)}
+    common = sum([_embed(message, name) for name in ("notification", "data") if message.get(name)])
     largest = 0
-    for platform in ("android", "androidV2", "apns", "webpush"):
-        block = message.get(find(message, platform) or "")
-        if not block:
-            continue
-        own = {
-            key: block[key]
-            for field in ("notification", "data", "payload", "remoteNotification", "liveActivityToken")
-            if (key := find(block, field)) is not None
-        }
-        if own:
-            largest = max(largest, len(_dumps(own)) + len(',"+":' if common else '"+":'))
-    return len(_dumps(common)) + largest
+    for name, block in message.items():
+        if name in _PLATFORMS or camel(name) in _PLATFORMS:
+            own = sum([_embed(block, key) for key in block if key in _SHOWN or camel(key) in _SHOWN])
+            largest = max(largest, own + len('"+":{}') if own else 0)
+    return len("{") + common + largest, _dumps(message)
+
+
+def _embed(values: dict[str, Any], key: str) -> int:
+    """Put the value's JSON text in its place; bytes of its member, with the comma or brace behind it."""
+    text = _dumps(values[key])
+    values[key] = orjson.Fragment(text)
+    return len(text) + len(key) + len('"":,')
 
 
 def _message(notification: Notification, second: bool) -> dict[str, Any]:
@@ -140,6 +144,8 @@ def _message(notification: Notification, second: bool) -> dict[str, Any]:
 def _data(notification: Notification) -> dict[str, str]:
     if "fanout" in notification.data:
         raise InvalidMessage("data has the key 'fanout', which stands for something else: rename it.")
+    for key in notification.data:
+        _check_key("data", key)
     data = {key: value if isinstance(value, str) else _text(value) for key, value in notification.data.items()}
     data["fanout"] = _text(_about(notification))
     return data
@@ -148,12 +154,8 @@ def _data(notification: Notification) -> dict[str, str]:
 def _about(notification: Notification) -> dict[str, Any]:
     """The data that the app finds under `fanout`: the id by which it recognises a repetition, and the values that FCM
     has no field for."""
-    about: dict[str, Any] = {"id": notification.id}
-    if notification.url is not None:
-        about["url"] = notification.url
-    if notification.actions:
-        about["actions"] = [_present(id=a.id, title=a.title, url=a.url) for a in notification.actions]
-    return about
+    actions = [_present(id=a.id, title=a.title, url=a.url) for a in notification.actions]
+    return _present(id=notification.id, url=notification.url, actions=actions or None)
 
 
 def _android(notification: Notification) -> dict[str, Any]:
@@ -242,12 +244,16 @@ def _check_data(message: Mapping[str, Any]) -> None:
         if not isinstance(data, Mapping):
             raise InvalidMessage(f"The FCM override {where} must be a table, not {type(data).__name__}.")
         for key, value in data.items():
-            if not isinstance(key, str):
-                raise InvalidMessage(f"{where} has a key that is no text: write it in quotes.")
-            if key in _RESERVED or key.startswith(_RESERVED_PREFIXES):
-                raise InvalidMessage(f"{where} has the key {key!r}, which FCM keeps for itself: rename it.")
+            _check_key(where, key)
             if not isinstance(value, str):
                 raise InvalidMessage(f"{where}.{key} in the FCM override must be a text, as FCM carries nothing else.")
+
+
+def _check_key(where: str, key: Any) -> None:
+    if not isinstance(key, str):
+        raise InvalidMessage(f"{where} has a key that is no text: write it in quotes.")
+    if key in RESERVED or key.startswith(RESERVED[2:]):
+        raise InvalidMessage(f"{where} has the key {key!r}, which FCM keeps for itself: rename it.")
 
 
 def _fitted(key: str, limit: int) -> str:
@@ -267,6 +273,6 @@ def _text(value: Any) -> str:
 
 def _dumps(value: Any) -> bytes:
     try:
-        return compact(orjson.dumps(value))
+        return orjson.dumps(value)  # what is kept of it is cut out, and so copied
     except TypeError as error:
         raise InvalidMessage(f"data and overrides for FCM must be plain JSON: {error}.") from None

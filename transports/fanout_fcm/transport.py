@@ -34,6 +34,7 @@ from fanout.plugin import (
     TokenError,
     Unavailable,
     client_tls,
+    fitting,
     parse_retry_after,
     place_of_url,
     way_to,
@@ -42,7 +43,7 @@ from fanout_fcm.address import RELAYED, Relays, parse_address
 from fanout_fcm.auth import Credentials
 from fanout_fcm.diagnosis import PROBE, of_probe, of_token
 from fanout_fcm.outcome import Answer, Reauthenticate, of_answer, of_failure
-from fanout_fcm.payload import FcmMessage, encode
+from fanout_fcm.payload import LIMIT, RESERVED, FcmMessage, encode
 from fanout_fcm.portion import Portion, portion_of
 from fanout_fcm.settings import FcmSettings
 from fanout_fcm.shaper import Shaper
@@ -131,6 +132,9 @@ class FcmTransport:
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
         """A registration token or an installation id, see `fanout_fcm.address`. Raises `AddressInvalid`."""
         return parse_address(raw)
+
+    fits = staticmethod(fitting(LIMIT, "fanout", *RESERVED, times=3))
+    """See `Transport`. The payload holds an action three times, two of them quoted as a text in JSON, and all else less often."""
 
     def prepare(self, notification: Notification) -> FcmMessage:
         """The message, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""

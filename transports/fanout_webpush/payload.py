@@ -70,11 +70,8 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
     declared = overrides.get("declarative", False)
     if declared is not False and "payload" in overrides:
         raise InvalidMessage("payload and declarative are both given for Web Push: keep one of them.")
-    headers = [] if urgency == "normal" else [("urgency", urgency)]
-    if topic:
-        headers.append(("topic", topic))
-    if declared is not False:
-        headers.append(("content-type", _DECLARATIVE))
+    said = ("" if urgency == "normal" else urgency), topic, ("" if declared is False else _DECLARATIVE)
+    headers = [(name, value) for name, value in zip(("urgency", "topic", "content-type"), said, strict=True) if value]
     plaintext = _plaintext(notification, overrides, declared)
     if plaintext is not None and len(plaintext) > MAX_PLAINTEXT:
         raise MessageTooLarge(

@@ -26,12 +26,14 @@ from fanout.plugin import (
     Response,
     Scope,
     Throttled,
+    fitting,
     literal,
     parse_retry_after,
     place_of_url,
     way_to,
 )
 from fanout_webpush.address import AESGCM, Subscription, application_server_key, canonical, ended_at, parse, take_apart
+from fanout_webpush.encryption import MAX_PLAINTEXT
 from fanout_webpush.hosts import ForeignAddress, Host, Hosts
 from fanout_webpush.keyring import KnownKeys
 from fanout_webpush.older_encryption import encrypt as encrypt_older
@@ -108,6 +110,9 @@ class WebPushTransport:
         guarded = self._guard.check(subscription.endpoint)
         subscription = subscription._replace(endpoint=guarded.url)
         return self._address(subscription, self._keys.kind(application_server_key(raw)), guarded.authority)
+
+    fits = staticmethod(fitting(MAX_PLAINTEXT))
+    """See `Transport`. The payload holds each value once, in the form of the content."""
 
     def prepare(self, notification: Notification) -> WebPushMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` above 3993 bytes, or `InvalidMessage`."""

@@ -14,9 +14,9 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-from fanout.plugin import Action, InvalidMessage, Message, MessageTooLarge, Notification, compact
+from fanout.plugin import Action, InvalidMessage, Message, MessageTooLarge, Notification, compact, fitting
 
-__all__ = ["KINDS", "LIMIT", "WnsMessage", "encode", "tag"]
+__all__ = ["KINDS", "LIMIT", "WnsMessage", "encode", "fits", "tag"]
 
 LIMIT = 5000
 """Bytes of payload, of any kind."""
@@ -88,6 +88,16 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, request_
     return WnsMessage(kind, body, _headers(notification, kind, overrides, request_for_status))
 
 
+_small = fitting(LIMIT, "fanout", times=6)  # a quotation mark of the content has six in an attribute: &quot;
+
+
+def fits(notification: Notification, size: int) -> bool:
+    """See `Transport`: no action, each of which repeats the data, and no character that XML cannot hold."""
+    n = notification
+    texts = f"{n.title}{n.subtitle}{n.body}{n.icon}{n.image}{n.sound}"
+    return _small(n, size) and not n.actions and not _NOT_XML.search(texts)
+
+
 def tag(collapse_key: str) -> str:
     """`collapse_key` where WNS takes it as a tag (16 letters and digits at most), else a hash of it, the same everywhere."""
     return collapse_key if _TAG.fullmatch(collapse_key) else blake2b(collapse_key.encode(), digest_size=8).hexdigest()
@@ -105,13 +115,9 @@ def _body(notification: Notification, overrides: Mapping[str, Any]) -> tuple[str
         return kind, _raw(notification, raw)
     if raw is not None:
         raise InvalidMessage('The WNS override raw needs type = "raw": take the other type out.')
-    if kind == "toast":
-        return kind, _serialize(_toast(notification))
-    if kind == "tile":
-        return kind, _serialize(_tile(notification))
-    if kind == "badge":
-        return kind, _serialize(_badge(notification))
-    raise InvalidMessage(f"type is {kind!r}: WNS knows {', '.join(KINDS)}.")
+    if kind not in KINDS:
+        raise InvalidMessage(f"type is {kind!r}: WNS knows {', '.join(KINDS)}.")
+    return kind, _serialize(_FORMS[kind](notification))
 
 
 def _kind(notification: Notification) -> str:
@@ -192,6 +198,9 @@ def _badge(notification: Notification) -> ET.Element:
     return badge
 
 
+_FORMS = {"toast": _toast, "tile": _tile, "badge": _badge}
+
+
 def _texts(binding: ET.Element, notification: Notification) -> None:
     for name in ("title", "subtitle", "body"):
         text = getattr(notification, name)
@@ -221,12 +230,8 @@ def _data(notification: Notification) -> Mapping[str, Any]:
 def _about(notification: Notification) -> dict[str, Any]:
     """The data that the app finds under `fanout`: the id by which it recognises a repetition, and the values without a
     place of their own."""
-    about: dict[str, Any] = {"id": notification.id}
-    if notification.url is not None:
-        about["url"] = notification.url
-    if notification.badge is not None:
-        about["badge"] = notification.badge
-    return about
+    about = {"id": notification.id, "url": notification.url, "badge": notification.badge}
+    return {name: value for name, value in about.items() if value is not None}
 
 
 def _headers(

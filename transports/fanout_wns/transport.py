@@ -37,7 +37,7 @@ from fanout.plugin import (
 from fanout_wns.auth import Fetcher
 from fanout_wns.diagnosis import diagnose
 from fanout_wns.outcome import of_answer, of_failure, of_token_error, read
-from fanout_wns.payload import WnsMessage, encode
+from fanout_wns.payload import WnsMessage, encode, fits
 from fanout_wns.settings import WnsSettings
 
 __all__ = ["WnsTransport"]
@@ -118,6 +118,9 @@ class WnsTransport:
         if channel.target == "/":
             raise AddressInvalid("The address is a host without a channel: give all of PushNotificationChannel.Uri.")
         return Address(channel.url, group=channel.authority)
+
+    fits = staticmethod(fits)
+    """See `Transport`."""
 
     def prepare(self, notification: Notification) -> WnsMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""

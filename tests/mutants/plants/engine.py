@@ -167,4 +167,32 @@ PLANTS = [
         "loop.call_later(60 * OVERDUE, self._hold,",
         "tests/engine/test_bound.py",
     ),
+    Plant(
+        "what fits is prepared for every binding all the same",
+        "fanout/engine/intake.py",
+        "                if self._fits(transport, whole, len(submission.content)):\n                    continue\n",
+        "",
+        "tests/engine/test_prepared.py -k 'device_is_found and not postgres'",
+    ),
+    Plant(
+        "what is stopped while it is leased for the first time is sent",
+        "fanout/engine/dispatcher.py",
+        "                prepared = self._encode(id, prepared)  # it may be leased at this moment\n",
+        "                pass\n",
+        "tests/engine/test_prepared.py -k 'while_it_is_leased and not postgres'",
+    ),
+    Plant(
+        "content in quotation marks is said to fit WNS",
+        "transports/fanout_wns/payload.py",
+        "times=6)",
+        "times=2)",
+        "tests/wns/test_conformance.py -k what_fits",
+    ),
+    Plant(
+        "a key that FCM keeps for itself is said to fit",
+        "transports/fanout_fcm/transport.py",
+        'fitting(LIMIT, "fanout", *RESERVED, times=3)',
+        'fitting(LIMIT, "fanout", times=3)',
+        "tests/fcm/test_conformance.py -k what_fits",
+    ),
 ]
