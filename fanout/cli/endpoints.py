@@ -13,7 +13,7 @@ from fanout.cli.lines import file_size, read_lines
 from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Meter
 from fanout.cli.sealing import seal
-from fanout.cli.shell import emit, parts, run, say, table
+from fanout.cli.shell import answer, emit, parts, run, say, table
 from fanout.core.columns import shown
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import ImportReport
@@ -66,10 +66,7 @@ def add(
             endpoint = await engine.endpoints.register(
                 user=user, binding=transport, address=raw, app=app, platform=platform, tags=tag or ()
             )
-        if json:
-            emit(_report(endpoint))
-        else:
-            typer.echo(endpoint.id)
+        answer(_report(endpoint), endpoint.id, json=json)
         return 0
 
     run(command)
@@ -201,10 +198,7 @@ def _change(done: str, ids: list[int], app: str, config: Config, json: bool) -> 
             change = engine.endpoints.remove if done == "removed" else engine.endpoints.restore
             count = await change(ids, app=app)
         asked = len(set(ids))
-        if json:
-            emit({done: count, "asked": asked})
-        else:
-            typer.echo(f"{count:,} of {asked:,} {done}")
+        answer({done: count, "asked": asked}, f"{count:,} of {asked:,} {done}", json=json)
         if count < asked:
             say(f"The others are unknown to the app {app}, or in a state from which they cannot be {done}.")
         return 0 if count == asked else 1

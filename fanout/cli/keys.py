@@ -13,7 +13,7 @@ from fanout.cli.keys_address import address_key
 from fanout.cli.keys_api import api_key
 from fanout.cli.keys_database import add_key, list_keys, revoke_key
 from fanout.cli.options import Config, Json
-from fanout.cli.shell import emit, say
+from fanout.cli.shell import answer, say
 from fanout.errors import ConfigurationError, UsageError
 from fanout.plugin import KeyPair
 from fanout.registry import Registry
@@ -114,10 +114,11 @@ def keys(
             f"The private key is in {out}, readable by you alone. Keep it: what is made with its public half works with no other."
         )
         table = {f"{pair.setting}_file": from_configuration(out, config), **pair.more}
-    if json:
-        emit({"kind": kind, "transport": transport, pair.public_name: pair.public, "settings": table})
-    else:
-        typer.echo(_toml(transport, pair, table))
+    answer(
+        {"kind": kind, "transport": transport, pair.public_name: pair.public, "settings": table},
+        _toml(transport, pair, table),
+        json=json,
+    )
 
 
 def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from fanout.cli.gateways import toml_value
 from fanout.cli.key_files import from_configuration, write_new
-from fanout.cli.shell import emit, say
+from fanout.cli.shell import answer, say
 from fanout.plugin import Sealer, new_address_key
 
 __all__ = ["address_key"]
@@ -30,7 +28,8 @@ def address_key(out: Path | None, config: Path | None, *, json: bool) -> None:
     say(
         "A database that has addresses in clear is sealed by `fanout endpoints seal`, an empty one when it is first opened."
     )
-    if json:
-        emit({"kind": "address", "id": id, "table": "addresses", "settings": lines})
-    else:
-        typer.echo("\n".join(["[addresses]", *(f"{name} = {toml_value(value)}" for name, value in lines.items())]))
+    answer(
+        {"kind": "address", "id": id, "table": "addresses", "settings": lines},
+        "\n".join(["[addresses]", *(f"{name} = {toml_value(value)}" for name, value in lines.items())]),
+        json=json,
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fanout.cli.options import Config, Json
-from fanout.cli.shell import emit, parts, run
+from fanout.cli.shell import answer, parts, run
 from fanout.cli.status import show
 from fanout.engine.acting import act_as
 from fanout.errors import UsageError
@@ -61,10 +61,11 @@ def switch(
                 show(await (engine.pause if paused else engine.resume)(id), json=json)
             elif binding is not None:
                 await (engine.pause_binding if paused else engine.resume_binding)(binding, app=owner)
-                if json:
-                    emit({"app": owner, "binding": binding, "paused": paused})
-                else:
-                    typer.echo(f"{owner}/{binding} {'is paused' if paused else 'goes on'}.")
+                answer(
+                    {"app": owner, "binding": binding, "paused": paused},
+                    f"{owner}/{binding} {'is paused' if paused else 'goes on'}.",
+                    json=json,
+                )
         return 0
 
     run(command)

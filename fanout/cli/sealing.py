@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from fanout.bootstrap import SystemClock, make_settings, storage_context
 from fanout.cli.options import Config, Json
-from fanout.cli.shell import emit, run, say
+from fanout.cli.shell import answer, run, say
 from fanout.errors import UsageError
 from fanout.registry import Registry
 
@@ -41,10 +39,7 @@ def seal(config: Config = None, json: Json = False) -> None:
                 say(f"{done:,} sealed")
 
         done = await registry.resolve("storage", scheme, action)(location, context, progress)
-        if json:
-            emit({"sealed": done})
-        else:
-            typer.echo(f"{done:,} addresses sealed")
+        answer({"sealed": done}, f"{done:,} addresses sealed", json=json)
         return 0
 
     run(command)

@@ -13,7 +13,7 @@ import typer
 
 from fanout.cli.options import App, Config, Json, LogFormat
 from fanout.cli.progress import Following
-from fanout.cli.shell import emit, execute, parts, run, say
+from fanout.cli.shell import answer, emit, execute, parts, run, say
 from fanout.cli.status import show
 from fanout.core.duration import parse_duration, parse_when
 from fanout.core.model import DEFAULT_TTL, Lane, Notification, Target
@@ -163,10 +163,7 @@ def _show_preview(preview: Preview, target: Target, due: float | None, *, json: 
 
 
 def _show_receipt(receipt: Receipt, *, json: bool) -> None:
-    if json:
-        emit({"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed})
-    else:
-        typer.echo(receipt.id)
+    answer({"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed}, receipt.id, json=json)
     if receipt.replayed:
         say("This idempotency key was used before: the id is the first one's, and nothing new was sent.")
     elif receipt.total == 0:

@@ -20,7 +20,7 @@ from fanout.cli import early, logs
 from fanout.errors import UsageError
 from fanout.registry import Registry
 
-__all__ = ["emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
+__all__ = ["answer", "emit", "execute", "parts", "quoted", "run", "say", "table", "this_program"]
 
 
 _TWICE = 1.0
@@ -125,7 +125,12 @@ def say(text: str, *, level: str = "info") -> None:
 
 def emit(values: dict[str, Any]) -> None:
     """A JSON object on a line of standard output."""
-    typer.echo(orjson.dumps(values, default=str).decode())
+    answer(values, "", json=True)
+
+
+def answer(values: dict[str, Any], text: object, *, json: bool) -> None:
+    """The answer on standard output: as a JSON object on a line where `json` is asked for, else the text."""
+    typer.echo(orjson.dumps(values, default=str).decode() if json else text)
 
 
 def table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import orjson
 import typer
 
 from fanout.cli.options import App, Config, Json
-from fanout.cli.shell import emit, parts, run, say
+from fanout.cli.shell import answer, emit, parts, run, say
 from fanout.engine.acting import acting
 from fanout.errors import UsageError
 
@@ -48,10 +48,7 @@ def erase(
         async with parts(config, "users", app=app).engine(role="submit") as engine:
             with acting("shell"):
                 count = await engine.erase_user(user, app=app)
-        if json:
-            emit({"endpoints": count})
-        else:
-            typer.echo(f"erased, with {count} endpoint{'' if count == 1 else 's'}")
+        answer({"endpoints": count}, f"erased, with {count} endpoint{'' if count == 1 else 's'}", json=json)
         return 0
 
     run(command)

@@ -12,8 +12,7 @@ address or the user.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -57,46 +56,33 @@ def traced(transport: Transport, ratio: float, *, context: Context, system: str)
             "and an SDK that sends the spans somewhere."
         ) from None
     tracer = trace.get_tracer("fanout", version("fanout-push"))
-    attributes = {
-        "messaging.system": system,
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": context.binding,
-        "fanout.app": context.app,
-    }
-    return cast(Transport, Traced(transport, tracer, ratio, f"send {context.binding}", attributes, context.rng))
+    return cast(Transport, Traced(transport, tracer, ratio, context, system))
 
 
 class Traced:
     """A transport that another one does the work of. Attempts that are not sampled cost one draw and one call."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        tracer: Tracer,
-        ratio: float,
-        name: str,
-        attributes: Mapping[str, str],
-        rng: random.Random,
-    ) -> None:
+    def __init__(self, transport: Transport, tracer: Tracer, ratio: float, context: Context, system: str) -> None:
         self._transport = transport
         self._send = transport.send
         self._tracer = tracer
         self._ratio = ratio
-        self._name = name
-        self._attributes = attributes
-        self._draw = rng.random
+        self._name = f"send {context.binding}"
+        self._attributes = {
+            "messaging.system": system,
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": context.binding,
+            "fanout.app": context.app,
+        }
+        self._draw = context.rng.random
         self._chosen: set[tuple[int, int]] = set()
         """Of runs, what was sampled and is to come by `send`: deliveries by message and endpoint."""
         if getattr(transport, "start", None) is not None:
             self.start = self._start
-        self.parse_address = transport.parse_address
-        self.prepare = transport.prepare
-        self.capacity = transport.capacity
-        self.check = transport.check
 
     def __getattr__(self, name: str) -> Any:
-        """An attribute of a transport beside the contract, such as `stats`."""
+        """What the transport does itself: the rest of the contract, and what it has beside, such as `stats`."""
         return getattr(self._transport, name)
 
     async def __aenter__(self) -> Self:
