@@ -203,7 +203,10 @@ class World:
             if self.arrived > arrived:
                 arrived, moved = self.arrived, time.monotonic()
             elif time.monotonic() - moved > patience:
-                raise TimeoutError(f"the last worker has sent nothing for {patience:g} s, and has not ended")
+                left = await self.engine.storage.outstanding()
+                raise TimeoutError(
+                    f"the last worker has sent nothing for {patience:g} s, and has not ended: {left}; it said: {child.said[-1500:]}"
+                )
         code = await child.wait()
         if code != 0:
             raise RuntimeError(f"the last worker ended with {code}: {child.said[-2000:]}")
