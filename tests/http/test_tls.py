@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,28 @@ def test_a_missing_file_is_an_oserror(tmp_path: Path) -> None:
         client_tls(ca_file=missing)
     with pytest.raises(OSError, match=r"."):
         client_tls(cert_file=missing)
+
+
+def test_a_shared_context_is_made_once_for_the_same_files(certificates: Certificates, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(certificates.ca).read_bytes())
+    first = client_tls(ca_file=str(ca), shared=True)
+    assert client_tls(ca_file=str(ca), shared=True) is first
+    assert client_tls(ca_file=str(ca), alpn=("http/1.1",), shared=True) is not first
+    assert client_tls(shared=True) is not first
+    assert client_tls(ca_file=str(ca)) is not first, "one that may be changed is the caller's alone"
+
+    ca.write_bytes(ca.read_bytes() + b"\n")
+    assert client_tls(ca_file=str(ca), shared=True) is not first, "other authorities may stand in the file now"
+    ca.unlink()
+    with pytest.raises(OSError, match=r"."):
+        client_tls(ca_file=str(ca), shared=True)
+
+
+def test_a_shared_context_goes_with_its_last_user(certificates: Certificates) -> None:
+    gone = weakref.ref(client_tls(ca_file=certificates.ca, alpn=("x",), shared=True))
+    gc.collect()
+    assert gone() is None
 
 
 def demanding(certificates: Certificates, version: ssl.TLSVersion) -> ssl.SSLContext:

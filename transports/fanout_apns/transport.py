@@ -378,6 +378,7 @@ def tls(settings: ApnsSettings, certificate: PushCertificate | None) -> ssl.SSLC
         return client_tls(
             ca_file=str(settings.ca_file) if settings.ca_file is not None else None,
             identity=certificate.identity if certificate is not None else None,
+            shared=True,
         )
     except OSError as error:
         given = " and ".join(name for name in ("ca_file", "cert_file") if getattr(settings, name) is not None)

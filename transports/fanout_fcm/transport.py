@@ -95,8 +95,8 @@ class FcmTransport:
         self._shaper = None if self._portion is None else self._portion.shaper
         try:
             ca_file = str(settings.ca_file) if settings.ca_file is not None else None
-            context = client_tls(ca_file=ca_file)
-            token_context = client_tls(ca_file=ca_file, alpn=("http/1.1",))
+            context = client_tls(ca_file=ca_file, shared=True)
+            token_context = client_tls(ca_file=ca_file, alpn=("http/1.1",), shared=True)
         except OSError as error:
             raise ConfigurationError(
                 f"ca_file cannot be loaded ({error.strerror or type(error).__name__}): use a file of PEM certificates."

@@ -152,7 +152,7 @@ class Hosts:
     def _trusting(self, own: Path | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """A context that trusts the binding's authority, and a host's own, besides the system's."""
         try:
-            context = client_tls(ca_file=_text(self._settings.ca_file), alpn=alpn)
+            context = client_tls(ca_file=_text(self._settings.ca_file), alpn=alpn, shared=own is None)
             if own is not None:
                 context.load_verify_locations(own)
         except OSError as error:

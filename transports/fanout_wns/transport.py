@@ -88,7 +88,8 @@ class WnsTransport:
         """A client that trusts the binding's authority, and a host's own, besides the system's."""
         settings = self._settings
         try:
-            tls = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
+            ca_file = str(settings.ca_file) if settings.ca_file else None
+            tls = client_tls(ca_file=ca_file, alpn=("http/1.1",), shared=own is None)
             if own is not None:
                 tls.load_verify_locations(own)
         except OSError as error:
