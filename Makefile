@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test collected docs lint type mypy pyright check bench bench-all soak faults faults-short flaky mutants test-floors test-pythons clean
+.PHONY: demo test collected docs lint type mypy pyright check bench bench-all bench-compare soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -54,6 +54,10 @@ bench: $(STAMP)
 
 bench-all: $(STAMP)
 	$(BIN)/python -m benchmarks --all
+
+# make bench-compare REV=v1.2.0 [NAMES="broadcast macro"] [ROUNDS=5]
+bench-compare: $(STAMP)
+	$(BIN)/python -m benchmarks compare $(REV) $(NAMES) --rounds $(or $(ROUNDS),5)
 
 # The long forms, and what needs over two seconds in any form.
 soak: $(STAMP) $(DOCS)

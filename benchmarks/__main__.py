@@ -3,6 +3,7 @@
 Rows are printed, and kept in `bench-results/` as JSON with a picture of each figure.
 
 `python -m benchmarks guard [--update]` counts what a delivery costs, and compares with what it cost before.
+`python -m benchmarks compare REV [NAME …]` runs this checkout and another revision in turns.
 `python -m benchmarks report [--write]` makes Markdown tables of what was kept; with `--write` it keeps them in `figures.json` and fills
 the pages that show them: README.md, `docs/` and `benchmarks/README.md`.
 """
@@ -71,6 +72,10 @@ def main() -> int:
         return guard(words[1:])
     if words[:1] == ["report"]:
         return report(words[1:])
+    if words[:1] == ["compare"]:
+        from benchmarks.compare import main as compare
+
+        return compare(words[1:], list(QUICK))
     return measure(words)
 
 
