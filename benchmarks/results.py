@@ -37,10 +37,15 @@ def machine() -> dict[str, Any]:
 
 
 def build(arguments: str) -> str:
-    """How an interpreter was built, by the arguments of its `configure`: a build without either is slower by as much as a version."""
+    """How an interpreter was built, by the arguments of its `configure`: one without PGO and LTO is slower by as much as a version.
+
+    A distribution's packaging may optimize by rules of its own (Debian's does), of which `configure` is not told.
+    """
     words = set(arguments.replace("'", " ").split())
     optimized = "--enable-optimizations" in words
     linked = any(word.startswith("--with-lto") and word != "--with-lto=no" for word in words)
+    if not optimized and not linked and "--prefix=/usr" in words:
+        return "of the distribution"
     return {
         (True, True): "with PGO and LTO",
         (True, False): "with PGO, without LTO",

@@ -111,6 +111,8 @@ def test_a_driver_that_ends_leaves_its_last_words(tmp_path: Path) -> None:
         ("'--enable-optimizations' '--with-lto=no'", "with PGO, without LTO"),
         ("'--with-lto=full'", "with LTO, without PGO"),
         ("'--prefix=/somewhere'", "without PGO and LTO"),
+        ("'--enable-shared' '--prefix=/usr' '--enable-ipv6'", "of the distribution"),
+        ("'--prefix=/usr' '--enable-optimizations'", "with PGO, without LTO"),
         ("", "of unknown build"),
     ],
 )
