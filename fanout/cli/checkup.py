@@ -32,9 +32,9 @@ async def check_up(engine: Engine) -> None:
     except Exception as error:
         _log.warning("The bindings could not be examined: %s.", type(error).__name__)
         return
-    told: set[str] = set()
+    reported: set[str] = set()
     for name, diagnosis in found.items():
-        _tell(name, diagnosis.problem, diagnosis.warning, told)
+        _tell(name, diagnosis.problem, diagnosis.warning, reported)
 
 
 async def look_around(config: Path | None) -> None:
@@ -52,13 +52,13 @@ async def look_around(config: Path | None) -> None:
     except Exception as error:
         _log.warning("The configuration could not be examined: %s.", type(error).__name__)
         return
-    told: set[str] = set()
+    reported: set[str] = set()
     for finding in found:
-        _tell(" ".join(filter(None, (finding.kind, finding.name))), finding.problem, finding.warning, told)
+        _tell(" ".join(filter(None, (finding.kind, finding.name))), finding.problem, finding.warning, reported)
 
 
-def _tell(name: str, problem: str, warning: str, told: set[str]) -> None:
+def _tell(name: str, problem: str, warning: str, reported: set[str]) -> None:
     for level, text in ((logging.ERROR, problem), (logging.WARNING, "" if problem else warning)):
-        if text and text not in told:
-            told.add(text)
+        if text and text not in reported:
+            reported.add(text)
             _log.log(level, "%s: %s", name, text)

@@ -205,8 +205,8 @@ async def _binding(
     except Exception as error:
         diagnosis = Diagnosis(f"The plugin failed: {type(error).__name__} escaped from it; report it to its authors.")
     code = 0 if diagnosis.ok else 1
-    told = "; ".join(f"{host} {way}" for host, way in ways.items())
-    detail = "; ".join(part for part in (diagnosis.detail, told) if part)
+    route = "; ".join(f"{host} {way}" for host, way in ways.items())
+    detail = "; ".join(part for part in (diagnosis.detail, route) if part)
     return Finding("binding", name, diagnosis.problem, detail, code, {"ways": ways}, warning=diagnosis.warning)
 
 

@@ -106,7 +106,7 @@ async def _prove(file: Path, registry: Registry) -> int:
 
 def _tell(made: Made) -> None:
     typer.echo(f"Written: {made.file}, and secrets that only you can read:")
-    for path, what in made.told:
+    for path, what in made.notes:
         typer.echo(f"  {path}  {what}")
 
 

@@ -80,9 +80,9 @@ def ask(
         chosen = [name.strip() for name in said.split(",") if name.strip()]
     if not chosen:
         raise UsageError("No platform is named: say --transport webpush, for one.")
-    told = _by_binding("--set", given, chosen)
+    set_answers = _by_binding("--set", given, chosen)
     bindings = {
-        name: _binding(registry, app, name, folder, dict(told.get(name, {})), questions=questions)
+        name: _binding(registry, app, name, folder, dict(set_answers.get(name, {})), questions=questions)
         for name in dict.fromkeys(chosen)
     }
     addresses = _addresses(devices, chosen)
@@ -104,18 +104,20 @@ def _check_storage(registry: Registry, storage: str, folder: Path) -> None:
 
 
 def _binding(
-    registry: Registry, app: str, name: str, folder: Path, told: dict[str, str], *, questions: bool
+    registry: Registry, app: str, name: str, folder: Path, set_answers: dict[str, str], *, questions: bool
 ) -> Binding:
     plugin = registry.transport(name, f"apps.{app}.transports.{name}")
     why = {question.setting: question.ask for question in plugin.questions}
     pairs = [registry.resolve("transport", name, maker)() for maker in plugin.keys.values()]
-    wanted = [question for question in plugin.questions if question.setting not in told]
+    wanted = [question for question in plugin.questions if question.setting not in set_answers]
     answers: dict[str, str] = {}
     while True:
         for question in wanted:
             answers[question.setting] = _answer(name, question, answers.get(question.setting), questions=questions)
         try:
-            return _made(app, name, plugin.settings, folder, told | {k: v for k, v in answers.items() if v}, why, pairs)
+            return _made(
+                app, name, plugin.settings, folder, set_answers | {k: v for k, v in answers.items() if v}, why, pairs
+            )
         except ConfigurationError as error:
             if not questions or not wanted:
                 raise
@@ -134,7 +136,7 @@ def _made(
     name: str,
     cls: type,
     folder: Path,
-    told: Mapping[str, str],
+    set_answers: Mapping[str, str],
     why: Mapping[str, str],
     pairs: Sequence[KeyPair],
 ) -> Binding:
@@ -145,10 +147,10 @@ def _made(
     public: dict[str, str] = {}
     faults: list[str] = []
     for pair in pairs:
-        if pair.setting not in told and f"{pair.setting}_file" not in told:
+        if pair.setting not in set_answers and f"{pair.setting}_file" not in set_answers:
             secrets[pair.setting] = pair.private
             public[pair.public_name] = pair.public
-    for key, text in told.items():
+    for key, text in set_answers.items():
         try:
             value = check_setting(cls, place, key, text)
         except ConfigurationError as error:

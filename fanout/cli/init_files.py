@@ -47,7 +47,7 @@ class Made:
     file: Path
     text: str = field(repr=False)
     secrets: Mapping[Path, str] = field(repr=False)
-    told: tuple[tuple[Path, str], ...]
+    notes: tuple[tuple[Path, str], ...]
 
 
 def lay_out(registry: Registry, answers: Answers, file: Path) -> Made:
@@ -55,10 +55,10 @@ def lay_out(registry: Registry, answers: Answers, file: Path) -> Made:
     from fanout.service.auth import new_api_key, new_user_key
 
     secrets: dict[str, str] = {}
-    told: dict[str, str] = {}
+    notes: dict[str, str] = {}
 
     def secret(name: str, text: str, what: str) -> str:
-        secrets[name], told[name] = text, what
+        secrets[name], notes[name] = text, what
         return f"{_FOLDER}/{name}"
 
     lines = [_HEAD]
@@ -98,7 +98,7 @@ def lay_out(registry: Registry, answers: Answers, file: Path) -> Made:
         file,
         "\n".join(lines),
         {folder / name: text for name, text in secrets.items()},
-        tuple((folder / name, what) for name, what in told.items()),
+        tuple((folder / name, what) for name, what in notes.items()),
     )
 
 

@@ -65,7 +65,7 @@ def list_keys(app: str | None, *, config: Path | None, json: bool) -> None:
             found = [grant for grant in await engine.reads.access.grants() if app in (None, grant.app)]
         if json:
             for grant in found:
-                emit(_told(grant))
+                emit(_shown(grant))
         elif found:
             typer.echo(table([_row(grant) for grant in found], _HEADS))
         else:
@@ -99,7 +99,7 @@ def revoke_key(id: str, app: str | None, *, config: Path | None, json: bool) -> 
 
 def _show(grant: Grant, shown: Secret | None, out: Path | None, *, json: bool) -> None:
     if json:
-        emit(_told(grant) | {"key": shown and shown.reveal()})
+        emit(_shown(grant) | {"key": shown and shown.reveal()})
     elif grant.kind == "host":
         typer.echo(grant.id)
     elif shown is not None:
@@ -110,7 +110,7 @@ def _show(grant: Grant, shown: Secret | None, out: Path | None, *, json: bool) -
         typer.echo(grant.id)
 
 
-def _told(grant: Grant) -> dict[str, Any]:
+def _shown(grant: Grant) -> dict[str, Any]:
     names = ("id", "app", "kind", "name", "role", "expires_at", "made_at", "used_at")
     return {name: getattr(grant, name) for name in names} | {"role": grant.role if grant.kind == "caller" else None}
 

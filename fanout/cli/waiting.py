@@ -23,14 +23,14 @@ _PAUSE = 2.0
 
 async def entered(stack: AsyncExitStack, opened: AbstractAsyncContextManager[T]) -> T:
     """Enter it, again and again while the database cannot be reached. Raises `StorageRefused` at once: that somebody must mend."""
-    told = float("-inf")
+    reported_at = float("-inf")
     while True:
         try:
             return await stack.enter_async_context(opened)
         except StorageRefused:
             raise
         except StorageUnavailable as error:
-            if time.monotonic() - told >= _EVERY:
-                told = time.monotonic()
+            if time.monotonic() - reported_at >= _EVERY:
+                reported_at = time.monotonic()
                 say(f"fanout: waits for the database. {error}", level="warning")
         await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.0))

@@ -153,30 +153,30 @@ async def _eof() -> int:
 async def _parent(commands: Sequence[Sequence[str]], *, drain: bool) -> int:
     """Start the workers, and end them all when told to, when one of them ends unasked, or when all have drained."""
     children: list[asyncio.subprocess.Process] = []
-    async with Children(len(commands), f"Working in {len(commands)} processes.") as told:
-        return await _run_all(commands, children, told, drain=drain)
+    async with Children(len(commands), f"Working in {len(commands)} processes.") as manager:
+        return await _run_all(commands, children, manager, drain=drain)
 
 
 async def _run_all(
-    commands: Sequence[Sequence[str]], children: list[asyncio.subprocess.Process], told: Children, *, drain: bool
+    commands: Sequence[Sequence[str]], children: list[asyncio.subprocess.Process], manager: Children, *, drain: bool
 ) -> int:
     try:
         for words in commands:
             # A session of its own: Ctrl-C on the terminal reaches this process only, which tells the children once.
             child = await asyncio.create_subprocess_exec(
-                *words, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=told.environ
+                *words, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=manager.environ
             )
             children.append(child)
         say(
             f"{len(commands)} workers: {', '.join(str(child.pid) for child in children)}. "
             + ("End when done." if drain else "Ctrl-C ends.")
         )
-        return await _watch(children, told, drain=drain)
+        return await _watch(children, manager, drain=drain)
     finally:
         await asyncio.gather(*(_end(child) for child in children))
 
 
-async def _watch(children: list[asyncio.subprocess.Process], told: Children, *, drain: bool) -> int:
+async def _watch(children: list[asyncio.subprocess.Process], manager: Children, *, drain: bool) -> int:
     waits = {asyncio.ensure_future(child.wait()): child for child in children}
     worst = 0
     try:
@@ -191,7 +191,7 @@ async def _watch(children: list[asyncio.subprocess.Process], told: Children, *, 
                     )
                     return 1
                 worst = max(worst, code)
-                told.ended()
+                manager.ended()
     finally:
         for wait in waits:
             wait.cancel()

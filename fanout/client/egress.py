@@ -29,7 +29,7 @@ def proxied(egress: Egress, url: str, headers: dict[str, str]) -> dict[str, Any]
     if proxy is None:
         return {"headers": headers}
     given: dict[str, Any] = {"proxy": f"http://{proxy.authority}"}
-    told = {"Proxy-Authorization": proxy.credentials} if proxy.credentials else {}
+    proxy_headers = {"Proxy-Authorization": proxy.credentials} if proxy.credentials else {}
     if parts.scheme == "https":
-        return given | {"proxy_headers": told, "headers": headers}  # for CONNECT, and never to the service
-    return given | {"headers": headers | told}
+        return given | {"proxy_headers": proxy_headers, "headers": headers}  # for CONNECT, and never to the service
+    return given | {"headers": headers | proxy_headers}

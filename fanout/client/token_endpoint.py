@@ -124,8 +124,12 @@ class TokenEndpoint:
                 body += piece
                 if len(body) > _LIMIT:
                     raise TokenUnavailable(f"The token endpoint's answer is over {_LIMIT} bytes.")
-            told = response.headers.get("Retry-After")
-            after = None if told is None else parse_retry_after(told, time.time(), response.headers.get("Date"))
+            retry_after = response.headers.get("Retry-After")
+            after = (
+                None
+                if retry_after is None
+                else parse_retry_after(retry_after, time.time(), response.headers.get("Date"))
+            )
             return response.status, after, bytes(body)
 
 
@@ -143,9 +147,9 @@ def read_answer(status: int, body: bytes, after: float | None) -> Granted:
     if status != 200:
         if code in _ASK_THE_USER:
             raise SignInNeeded(f"The token endpoint wants the user to sign in again ({code}).", code=code)
-        told = f"{status}, {code}" if code else str(status)
+        shown = f"{status}, {code}" if code else str(status)
         raise TokenRefused(
-            f"The token endpoint refused the client ({told}): check its id, secret and scope.", code=code
+            f"The token endpoint refused the client ({shown}): check its id, secret and scope.", code=code
         )
     token, refresh, kind = values.get("access_token"), values.get("refresh_token"), values.get("token_type", "Bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":

@@ -148,9 +148,9 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
         case Throttled(after, scope, reason, named):
             if scope is not Scope.ENDPOINT:
                 return Park(
-                    scope, _told(after, policy, rng), reason, Waiting.QUOTA, named=named and scope is not Scope.RATE
+                    scope, _capped(after, policy, rng), reason, Waiting.QUOTA, named=named and scope is not Scope.RATE
                 )
-            wait = _told(after, policy, rng)
+            wait = _capped(after, policy, rng)
             if wait is None:
                 wait = backoff(tried.attempt, base=policy.backoff_throttled, cap=policy.backoff_cap, rng=rng)
             return _retry(now + wait, tried, policy, reason)
@@ -163,7 +163,7 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
                 return Final(DeliveryState.DEAD, f"unknown: {reason}")
             # An attempt of this one, whatever becomes of its scope: else one device is pushed to at each probe, without limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
-            return _retry(now + max(jittered, _told(after, policy, rng) or 0.0), tried, policy, reason)
+            return _retry(now + max(jittered, _capped(after, policy, rng) or 0.0), tried, policy, reason)
         case Misconfigured(reason, scope, named):
             return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True, named=named)
         case Deferred(reason, after, "no"):
@@ -179,7 +179,7 @@ def charge(outcome: Unavailable, policy: Policy, rng: random.Random) -> Park:
     """The evidence of a failure about its scope, or about its group where it speaks of the endpoint: apart from the
     result of its delivery."""
     scope = Scope.GROUP if outcome.scope is Scope.ENDPOINT else outcome.scope
-    return Park(scope, _told(outcome.after, policy, rng), outcome.reason, Waiting.GATE, named=outcome.named)
+    return Park(scope, _capped(outcome.after, policy, rng), outcome.reason, Waiting.GATE, named=outcome.named)
 
 
 def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
@@ -188,24 +188,24 @@ def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: flo
     It waits for its own reason, twice as long each time, spends no attempt, and is asked once more before its TTL ends.
     """
     base = policy.backoff_throttled if park.waiting is Waiting.QUOTA else policy.backoff_base
-    told = 0.0 if park.alarm else park.after or 0.0  # by the gateway: it is not asked before
+    retry_after = 0.0 if park.alarm else park.after or 0.0  # by the gateway: it is not asked before
     ceiling = min(policy.backoff_cap, base * 2.0 ** min(times - 1, 30))
-    wait = max(told, ceiling / 2 + rng.uniform(0.0, ceiling / 2))
+    wait = max(retry_after, ceiling / 2 + rng.uniform(0.0, ceiling / 2))
     left = tried.expires_at - now
     if wait >= left:
-        wait = max(told, left / 2)
+        wait = max(retry_after, left / 2)
         if wait >= left or wait < min(policy.backoff_base, _OWN) / 2:
             return Final(DeliveryState.EXPIRED, park.reason)
     # Of a topic, the endpoint's other notifications may go.
     return Retry(now + wait, tried.attempt, park.reason, park.waiting, alone=park.scope is not Scope.TOPIC)
 
 
-def _told(after: float | None, policy: Policy, rng: random.Random) -> float | None:
+def _capped(after: float | None, policy: Policy, rng: random.Random) -> float | None:
     """The gateway's own time, never less, capped; and a little more, so that a cohort told one second does not return as one."""
     if after is None or math.isnan(after):
         return None
-    told = min(max(after, 0.0), policy.retry_after_cap)
-    return told + rng.uniform(0.0, 0.1 * told + policy.backoff_base)
+    retry_after = min(max(after, 0.0), policy.retry_after_cap)
+    return retry_after + rng.uniform(0.0, 0.1 * retry_after + policy.backoff_base)
 
 
 def _moment(after: float | None, policy: Policy, rng: random.Random) -> float:

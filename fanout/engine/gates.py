@@ -59,7 +59,8 @@ class Gates:
         self.alone: dict[str, str] = {}
         """Endpoints (by short hash) that wait by themselves because of what they alone say, which others are told; and what that is."""
         self._follows = False  # the binding's gate is closed because another worker's is
-        self._told = 0.0, 0.0  # from when to when an answer that this worker got itself has closed the binding's gate
+        self._own_answer = 0.0, 0.0
+        """From when to when an answer that this worker got itself has closed the binding's gate (UNIX seconds)."""
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
@@ -211,7 +212,7 @@ class Gates:
 
     def retry_now(self, now: float) -> None:
         """An operator says that the cause is mended: the next delivery behind each closed gate is a probe."""
-        self._told = 0.0, 0.0
+        self._own_answer = 0.0, 0.0
         for gate in self._all():
             gate.reset(now)
         self.notifications.clear()
@@ -231,8 +232,8 @@ class Gates:
         note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
         gate = self.binding
         if note is None:
-            if self._follows and not outlived(*self._told, now):
-                gate.since, gate.until = self._told
+            if self._follows and not outlived(*self._own_answer, now):
+                gate.since, gate.until = self._own_answer
             elif self._follows and gate.reset(now):
                 self._work.signal.set()
             self._follows = False
@@ -318,8 +319,8 @@ class Gates:
         closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting)
         if gate is self.binding and (closes or after is not None):
             until = gate.until if after is None else now + after
-            if until >= ends_at(*self._told, now):
-                self._told = now, until
+            if until >= ends_at(*self._own_answer, now):
+                self._own_answer = now, until
         if closes:
             if gate is self.binding:
                 self._follows = False

@@ -124,9 +124,9 @@ class Pump:
             others = [other for other in others if other[1] is not None]
             self._hand_over(run, left)
         count = len(accepted) + len(others)
-        told = count - sum(isinstance(outcome, Deferred) for _, outcome in others) if others else count
-        if (samples := group.samples(count)) and told:
-            group.limiter.answered(work.clock.monotonic() - run.begun, group.sampled, min(samples, told))
+        asked = count - sum(isinstance(outcome, Deferred) for _, outcome in others) if others else count
+        if (samples := group.samples(count)) and asked:
+            group.limiter.answered(work.clock.monotonic() - run.begun, group.sampled, min(samples, asked))
         try:
             if accepted and group.gate.state is _OPEN and work.gate.state is _OPEN:
                 whole = len(accepted) == len(positions)

@@ -49,7 +49,7 @@ class Renewal:
         self._lines: list[tuple[str, Audit]] = []
         """The lines for the audit log, each with its app."""
         self._recording = False
-        self._told = ConfigState()
+        self._reported = ConfigState()
         self._opened = False
         if renewer is not None:
             renewer.watcher.reads_secrets = False
@@ -92,12 +92,12 @@ class Renewal:
     def _note(self) -> None:
         """The changes of the configuration since this was asked last: a line for each app."""
         assert self._renewer is not None
-        before, self._told = self._told, self._renewer.watcher.state
+        before, self._reported = self._reported, self._renewer.watcher.state
         apps = sorted({app for app, _ in self._transports})
-        if self._told.taken > before.taken:
+        if self._reported.taken > before.taken:
             parts = sorted(self._renewer.watcher.last)
             self._lines += [(app, self._line("config.taken", parts=_of_app(parts, app))) for app in apps]
-        if self._told.refused > before.refused:
+        if self._reported.refused > before.refused:
             self._lines += [(app, self._line("config.refused")) for app in apps]
 
     def _line(self, kind: str, **data: Any) -> Audit:

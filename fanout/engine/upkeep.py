@@ -257,8 +257,8 @@ class Upkeep:
 
         async def post() -> None:
             self._watch.look()
-            told = [note.set_back(self._watch.back - back) for note in notes]
-            await self._storage.post_gates(self._worker, told, self._clock.now())
+            moved = [note.set_back(self._watch.back - back) for note in notes]
+            await self._storage.post_gates(self._worker, moved, self._clock.now())
 
         try:
             await retry_while_unavailable(post, self._trouble)

@@ -407,9 +407,9 @@ class Connection(Buffered):
                 break
             if stream not in own:
                 expired.append(stream)
-        told = max(below, self._marks.opened_by(now - _PATIENCE))
+        bound = max(below, self._marks.opened_by(now - _PATIENCE))
         # Answers to what was sent later than an expired request show that the connection serves; without any it is mute.
-        self.mute = self.mute or any(self._served <= stream < told for stream in expired)
+        self.mute = self.mute or any(self._served <= stream < bound for stream in expired)
         for stream in expired:
             own.pop(stream, None)
             token = self.codec.streams.get(stream)

@@ -271,8 +271,8 @@ class Session:
                 failed = _expired(attempt, unsent, timeout)
             else:
                 reason = "closed" if self._closed else _reason(error)
-                told = str(error).encode() if reason == "proxy" else b""
-                failed = RequestFailed("no" if unsent else "unknown", reason, told, own=self._closed)
+                detail = str(error).encode() if reason == "proxy" else b""
+                failed = RequestFailed("no" if unsent else "unknown", reason, detail, own=self._closed)
         finally:
             self._under_way.discard(attempt)
             if response is not None and not response.closed:  # a complete one has given its connection back by itself

@@ -60,8 +60,8 @@ def read_token(response: Response, *, now: float) -> Fetched:
     status = response.status
     values = _object(response.body)
     if status == 429 or status >= 500:
-        told = response.header("retry-after")
-        after = parse_retry_after(told, now, response.header("date")) if told is not None else None
+        retry_after = response.header("retry-after")
+        after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
         raise TokenError("unavailable", f"The token endpoint answered {status}{_why(values)}.", after)
     if status != 200:
         raise TokenError("misconfigured", f"The token endpoint refused the credential ({status}{_why(values)}).")

@@ -91,15 +91,15 @@ def fault_of(error: ssl.SSLError) -> str:
     if not isinstance(error, ssl.SSLCertVerificationError):
         return error.reason or str(error)
     said: str = error.verify_message
-    told = f"certificate verify failed: {said}"  # as OpenSSL says it, which people search for
+    sentence = f"certificate verify failed: {said}"  # as OpenSSL says it, which people search for
     if said.startswith(_STRICT):
         return (
-            f"{told}: a certificate of the private authority lacks an extension that Python asks for from 3.13 on. Issue it anew with "
+            f"{sentence}: a certificate of the private authority lacks an extension that Python asks for from 3.13 on. Issue it anew with "
             "subjectKeyIdentifier, authorityKeyIdentifier, and for the authority basicConstraints and keyUsage, both critical"
         )
     if "self-signed" in said or "unable to get local issuer" in said:
-        return f"{told}: name the authority that signed it in ca_file"
-    return told
+        return f"{sentence}: name the authority that signed it in ca_file"
+    return sentence
 
 
 def _no_prompt() -> NoReturn:

@@ -24,8 +24,8 @@ def made(grant: Grant, by: str) -> Audit:
     """The line that tells of a new grant."""
     if grant.kind == "host":
         return Audit(kind="audit.host.added", by=by, data={"host": grant.id})
-    told = asdict(grant)
-    data = {name: told[name] for name in ("id", "kind", "name", "role", "expires_at")}
+    fields = asdict(grant)
+    data = {name: fields[name] for name in ("id", "kind", "name", "role", "expires_at")}
     return Audit(kind="audit.key.made", by=by, data=data)
 
 

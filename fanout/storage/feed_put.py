@@ -9,7 +9,7 @@ from fanout.core.cursor import Cursor
 from fanout.core.feed import CURSOR_SLOT, ITEM_SLOT, Audience, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 
-__all__ = ["Parts", "excluding", "pass_on", "posts_of", "problem", "pushes_of", "refused", "told"]
+__all__ = ["Parts", "excluding", "pass_on", "posts_of", "problem", "pushes_of", "refused", "with_written"]
 
 _CURSOR = CURSOR_SLOT.encode()
 _ITEM = ITEM_SLOT.encode()
@@ -41,13 +41,13 @@ def pass_on(
             continue
         parts.kept.append(i)
         tell = written.get(head)
-        parts.passed.append(sub if tell is None else told(sub, tell, identity))
+        parts.passed.append(sub if tell is None else with_written(sub, tell, identity))
         if tell is not None and tell.item is not None and sub.audience is not None and sub.audience.unseen:
             parts.fallbacks.append((sub.id, tell.item.number, tell.seq))
     return parts
 
 
-def told(sub: Submission, written: FeedWritten, identity: int) -> Submission:
+def with_written(sub: Submission, written: FeedWritten, identity: int) -> Submission:
     """The submission with its slots filled."""
     cursor = str(Cursor(identity, written.seq)).encode()
     content, joins = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from fanout.core.records import GateNote
 
-__all__ = ["ALARM", "LONGER", "Words", "told_until", "weigh"]
+__all__ = ["ALARM", "LONGER", "Words", "reported_until", "weigh"]
 
 LONGER = 60.0
 """Seconds that a note stands beyond its `until`: workers post the next one when the probe has failed."""
@@ -20,7 +20,7 @@ _Key = tuple[int, str, str]
 """(binding's number, scope, name) of a gate."""
 
 
-def told_until(since: float | None, until: float, now: float) -> float:
+def reported_until(since: float | None, until: float, now: float) -> float:
     """Until when a note that was written at `since` closes its gate: never further off than it was then (see `Storage.retime`)."""
     return until if since is None or since <= now + 1.0 else until - since + now
 

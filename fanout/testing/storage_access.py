@@ -21,23 +21,23 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
         law(await access.grant(_HOST, T0 + 1.25, by="shell"), "one that is new is entered")
         law(await access.grant(replace(_CALLER, used_at=T0, made_at=T0), T0 + 2.5, by="fedcba987654"), "and another")
         found = await access.grants()
-        told = [replace(_CALLER, made_at=T0 + 2.5), replace(_HOST, made_at=T0 + 1.25)]
-        law(found == told, f"they are read by id, as they were entered, made at that time and never used: {found}")
+        entered = [replace(_CALLER, made_at=T0 + 2.5), replace(_HOST, made_at=T0 + 1.25)]
+        law(found == entered, f"they are read by id, as they were entered, made at that time and never used: {found}")
         law(not await access.grant(replace(_CALLER, app="shop"), T0 + 3, by="x"), "an id stands once, whatever the app")
-        law(await access.grants() == told, "and what stands is left as it was")
+        law(await access.grants() == entered, "and what stands is left as it was")
         law(not await access.revoke("shop", _CALLER.id, T0 + 4, by="x"), "that of another app is not revoked")
         law(not await access.revoke("nobody", _CALLER.id, T0 + 4, by="x"), "nor by an app that nothing is known of")
         law(not await access.revoke("default", "none", T0 + 4, by="x"), "nor is one that there is not")
-        law(await access.grants() == told, "and all stand still")
+        law(await access.grants() == entered, "and all stand still")
         law(await access.revoke("default", _CALLER.id, T0 + 5.5, by="shell"), "that of the app is")
         law(not await access.revoke("default", _CALLER.id, T0 + 6, by="shell"), "once")
-        law(await access.grants() == told[1:], "and is gone")
+        law(await access.grants() == entered[1:], "and is gone")
         lines = [(line.at, line.app, line.kind, dict(line.data)) for line in await storage.events(audit=True)]
         made = {"role": "send", "expires_at": None, "by": "fedcba987654"}
         expected = [
             (T0 + 1.25, "shop", "audit.host.added", {"host": _HOST.id, "by": "shell"}),
-            (T0 + 2.5, "default", "audit.key.made", _told(_CALLER) | made),
-            (T0 + 5.5, "default", "audit.key.revoked", _told(_CALLER) | {"by": "shell"}),
+            (T0 + 2.5, "default", "audit.key.made", _fields(_CALLER) | made),
+            (T0 + 5.5, "default", "audit.key.revoked", _fields(_CALLER) | {"by": "shell"}),
         ]
         law(lines == expected, f"each change has one line, and what was refused has none: {lines}")
         law(await access.grant(_CALLER, T0 + 7, by="shell"), "what was revoked may be made again")
@@ -79,5 +79,5 @@ async def grants_survive_reopening(kit: Kit) -> None:
             law(await access_of(again).grants() == [replace(_CALLER, made_at=T0)], "they are there after it")
 
 
-def _told(grant: Grant) -> dict[str, object]:
+def _fields(grant: Grant) -> dict[str, object]:
     return {"id": grant.id, "kind": grant.kind, "name": grant.name}

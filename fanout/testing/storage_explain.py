@@ -96,10 +96,10 @@ async def crashes_are_explained(kit: Kit) -> None:
             ):
                 if ids[0] in chunk.ids and chunk.part == 1:
                     await storage.settle([Settlement(chunk.id, chunk.epoch, marks=[0])], T0 + now)
-        told = (await _steps(storage, sub.id, ids[0]))[len(suspect) :]
+        later = (await _steps(storage, sub.id, ids[0]))[len(suspect) :]
         hunt = [(3, "leased", "w5"), (4, "taken over", "w5"), (4, "suspected", ""), (4, "leased", "w6")]
         hunt += [(5, "taken over", "w6"), (5, "suspected", ""), (5, "ended", "")]
-        what = [(step.at - T0, step.what, step.worker) for step in told]
+        what = [(step.at - T0, step.what, step.worker) for step in later]
         law(what == hunt, f"the hunt is told to its end: {what}")
         end = (await _steps(storage, sub.id, ids[0]))[-1]
         law((end.state, end.reason) == ("dead", "poison"), f"which is poison: {end}")
@@ -128,16 +128,22 @@ async def pauses_are_explained(kit: Kit) -> None:
         await storage.cancel("default", sub.id, T0 + 11)
         await storage.pause_binding("default", "apns", T0 + 12)
 
-        async def told(endpoint: int) -> list[tuple[float, str]]:
+        async def steps_of(endpoint: int) -> list[tuple[float, str]]:
             return [(step.at - T0, step.what) for step in await _steps(storage, sub.id, endpoint)]
 
         begun = [(0.0, "accepted"), (0.0, "queued")]
-        law(await told(one.id) == [*begun, (1.0, "leased"), (3.0, "ended")], f"an end before: {await told(one.id)}")
+        law(
+            await steps_of(one.id) == [*begun, (1.0, "leased"), (3.0, "ended")],
+            f"an end before: {await steps_of(one.id)}",
+        )
         mine = [(4.0, "paused"), (7.0, "resumed")]
         both = [mine[0], (6.0, "paused"), mine[1], (9.0, "resumed")]
         steps = [*begun, (1.0, "leased"), (3.0, "parked"), *both, (11.0, "ended")]
-        law(await told(two.id) == steps, f"its own pauses and its binding's, each once: {await told(two.id)}")
-        law(await told(three.id) == [*begun, *mine, (11.0, "ended")], f"of its own binding: {await told(three.id)}")
+        law(await steps_of(two.id) == steps, f"its own pauses and its binding's, each once: {await steps_of(two.id)}")
+        law(
+            await steps_of(three.id) == [*begun, *mine, (11.0, "ended")],
+            f"of its own binding: {await steps_of(three.id)}",
+        )
         parked = (await _steps(storage, sub.id, two.id))[3]
         law(parked.waiting == "ready", f"what is paused is no reason of the chunk's: {parked}")
 

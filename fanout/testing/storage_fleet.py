@@ -29,8 +29,8 @@ async def workers_are_known(kit: Kit) -> None:
         law(await fleet.beat(note("w1"), T0 + 1, T0 + 11) is False, "nor is another")
         law(await fleet.beat(note("w2"), T0 + 2, T0 + 12) is True, "who beats again was")
         found = await fleet.workers(T0 + 3)
-        told = [note("w1", seen_at=T0 + 1, until=T0 + 11), note("w2", seen_at=T0 + 2, until=T0 + 12)]
-        law(found == told, f"workers are listed by id, as they described themselves: {found}")
+        notes = [note("w1", seen_at=T0 + 1, until=T0 + 11), note("w2", seen_at=T0 + 2, until=T0 + 12)]
+        law(found == notes, f"workers are listed by id, as they described themselves: {found}")
         await storage.register([device("alice", str(i)) for i in range(5)], T0)
         await post(storage, submission())
         first, second, third = await lease_all(storage, T0 + 3, worker="w1", lease=30)

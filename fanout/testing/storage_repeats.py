@@ -27,12 +27,15 @@ async def feed_repeats_are_no_news(kit: Kit) -> None:
         await alter(storage, "alice", FeedChange(item="a", read=True, action="dismissed"), T0 + 1)
         puts = await _again(storage, T0 + 2)
         law([(put.dropped, put.id) for put in puts] == [(True, "")] * 2, f"nothing of it is pushed: {puts}")
-        told = puts[0].feed
-        law(told is not None and told.replaced and not told.changed and told.id == item.id, f"it says so: {told}")
+        written = puts[0].feed
+        law(
+            written is not None and written.replaced and not written.changed and written.id == item.id,
+            f"it says so: {written}",
+        )
         (found,) = (await read(storage, now=T0 + 2)).items
         law((found.read, found.action) == (True, "dismissed"), "what the user did stays")
         law((found.expires_at, found.created_at, found.number) == (T0 + 1002, T0, item.number), "only the expiry moves")
-        law(told is not None and told.item == found, "and the answer is the item as it stands")
+        law(written is not None and written.item == found, "and the answer is the item as it stands")
         law(("default", "alice") in (await feed_of(storage).touched(item.seq)).users, "which readers are told")
         law(found.content == item.content and found.modified_at == T0 + 2, "with its content")
 

@@ -346,7 +346,7 @@ async def test_closing_ends_the_fetch_and_who_waits_for_it(rig: Rig) -> None:
 
 async def test_the_issuer_in_the_discovery_document_must_be_the_configured_one(rig: Rig) -> None:
     for lie in ("https://evil.example.com", rig.issuer.url + "/", rig.issuer.url.upper(), ""):
-        rig.issuer.told_issuer = lie or None
+        rig.issuer.stated_issuer = lie or None
         rig.issuer.faults["discovery"] = Fault(body=b"{}") if not lie else Fault()
         assert await rig.refused(rig.token()) == (503, "keys")
         rig.clock.advance(60)

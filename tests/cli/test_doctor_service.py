@@ -37,7 +37,7 @@ async def examined(shell: Any) -> tuple[int, dict[tuple[str, str], dict[str, Any
 def test_each_issuer_is_asked_for_its_keys(shell: Any) -> None:
     async def ask() -> None:
         async with LoopbackIssuer() as good, LoopbackIssuer() as other, LoopbackIssuer() as broken:
-            other.told_issuer = "https://somebody.else.example"
+            other.stated_issuer = "https://somebody.else.example"
             broken.faults["keys"] = Fault(status=503)
             text = "".join(ISSUER.format(issuer.url) for issuer in (good, other, broken))
             shell.config.write_text(shell.config.read_text() + text)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fanout.core.records import GateNote
-from fanout.storage.gates import told_until
+from fanout.storage.gates import reported_until
 from tests.oracle.tables import Posted, Tables, log
 
 __all__ = ["closed", "covering", "post"]
@@ -39,7 +39,7 @@ def post(t: Tables, worker: str, notes: Sequence[GateNote], now: float) -> None:
 def closed(t: Tables, now: float) -> list[GateNote]:
     """The notes that stand."""
     return [
-        replace(posted.note, until=told_until(posted.since, posted.note.until, now))
+        replace(posted.note, until=reported_until(posted.since, posted.note.until, now))
         for _, posted in sorted(t.gates.items(), key=lambda item: item[0])
         if _stands(posted.note, now)
     ]

@@ -299,8 +299,10 @@ class ApnsSimulator(Simulator):
                 return self.error("DeviceTokenNotForTopic", request)
             case "throttled" if token not in self._throttled:
                 self._throttled.add(token)
-                told = self.error("TooManyRequests", request)
-                return Reply(told.status, {**told.headers, "retry-after": "1"}, told.body, reason=told.reason)
+                refusal = self.error("TooManyRequests", request)
+                return Reply(
+                    refusal.status, {**refusal.headers, "retry-after": "1"}, refusal.body, reason=refusal.reason
+                )
         headers = self._headers(request)
         push = Push(headers["apns-id"].lower(), _digest(token), self._read(request.body)[1])
         return Reply(200, headers, push=push, after=self.slow if behaviour == "slow" else 0.0)

@@ -190,8 +190,8 @@ class ApnsTransport:
         """What an answer other than 200 comes to; `generation` is the token's that the request was sent with."""
         generation = generation or self._generation  # what was sent before there was a token has waited for this one
         reason, since = parse_body(response.body)
-        told, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
-        after = parse_retry_after(told, now, date) if told is not None else None
+        retry_after, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
+        after = parse_retry_after(retry_after, now, date) if retry_after is not None else None
         answer = Answer(response.status, reason, by_our_clock(since, date, now), after)
         return self._act(*of_answer(answer, own_topic=message.headers.own_topic), generation)
 

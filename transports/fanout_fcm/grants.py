@@ -220,12 +220,14 @@ def _left(until: object, date: str | None, now: float) -> float:
     """Seconds from the answer's own `Date` to its end: the endpoint's clock is not ours."""
     try:
         end = datetime.fromisoformat(until.replace("Z", "+00:00")) if isinstance(until, str) else None
-        told = parsedate_to_datetime(date) if date else None
+        server_time = parsedate_to_datetime(date) if date else None
     except ValueError:
         return 0.0
     if end is None or end.tzinfo is None:
         return 0.0
-    start = told if told is not None and told.tzinfo is not None else datetime.fromtimestamp(now, UTC)
+    start = (
+        server_time if server_time is not None and server_time.tzinfo is not None else datetime.fromtimestamp(now, UTC)
+    )
     return (end - start).total_seconds()
 
 

@@ -115,8 +115,8 @@ def _gone_or_ours(answer: Answer) -> Outcome:
 def _argument(answer: Answer) -> Outcome:
     """A bad device address is gone, any other bad field is the message's own fault."""
     text = answer.message.lower()
-    told = set(answer.fields) <= set(_DEVICE_FIELDS) if answer.fields else any(t in text for t in _DEVICE_TEXTS)
-    return _gone_or_ours(answer) if told else _rejected(answer)
+    names_device = set(answer.fields) <= set(_DEVICE_FIELDS) if answer.fields else any(t in text for t in _DEVICE_TEXTS)
+    return _gone_or_ours(answer) if names_device else _rejected(answer)
 
 
 def _rejected(answer: Answer) -> Outcome:

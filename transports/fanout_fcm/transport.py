@@ -284,9 +284,9 @@ class FcmTransport:
         after = None
         # Decoding headers costs more than all the rest of an answer.
         if response.status == 429 or response.status >= 500:
-            told = response.header("retry-after")
+            retry_after = response.header("retry-after")
             now = self._context.clock.now()
-            after = parse_retry_after(told, now, response.header("date")) if told is not None else None
+            after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
         return Answer.parse(response.status, response.body, after=after, attempt=attempt)
 
     async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:

@@ -108,8 +108,8 @@ def parse(raw: str | Mapping[str, Any]) -> Subscription:
 def ended_at(raw: str | Mapping[str, Any]) -> float | None:
     """When a parsed subscription ends, in UNIX seconds (`expirationTime`, which browsers give in milliseconds); None if it does not say."""
     decoded = orjson.loads(raw) if isinstance(raw, str) else raw
-    told = decoded.get("expirationTime")
-    return told / 1000 if isinstance(told, (int, float)) and not isinstance(told, bool) else None
+    expiration = decoded.get("expirationTime")
+    return expiration / 1000 if isinstance(expiration, (int, float)) and not isinstance(expiration, bool) else None
 
 
 def application_server_key(raw: str | Mapping[str, Any]) -> str | None:

@@ -75,8 +75,8 @@ def _apple(status: int, reason: str, **headers: str) -> Said:
 
 
 def _edge(status: int, description: str = "", **headers: str) -> Said:
-    told = {"X-WNS-Error-Description": description} if description else {}
-    return Said(status, b"", {"X-WNS-NotificationStatus": "dropped", **told, **headers})
+    description_field = {"X-WNS-Error-Description": description} if description else {}
+    return Said(status, b"", {"X-WNS-NotificationStatus": "dropped", **description_field, **headers})
 
 
 _RETRY = {"retry-after": "120"}

@@ -131,8 +131,8 @@ class WebPushSimulator(Simulator):
             return self._wrong(vendor, "dead")
         if browser.behaviour == "throttled" and token not in self._throttled:
             self._throttled.add(token)
-            told = self._wrong(vendor, "throttled")
-            return Reply(told.status, {**told.headers, "retry-after": "1"}, told.body, reason=told.reason)
+            refusal = self._wrong(vendor, "throttled")
+            return Reply(refusal.status, {**refusal.headers, "retry-after": "1"}, refusal.body, reason=refusal.reason)
         if browser.behaviour == "moved":
             return self._moved(place)
         return self._deliver(vendor, browser, request)

@@ -240,8 +240,8 @@ class WebPushTransport:
         headers |= edge_headers(host.vendor, ttl)
         body = b""
         if message.record and subscription.older:
-            told, body = await self._seal_older(host, tokens, message, subscription)
-            headers |= {name.title(): value for name, value in told.items()}
+            retry_after, body = await self._seal_older(host, tokens, message, subscription)
+            headers |= {name.title(): value for name, value in retry_after.items()}
         elif message.record:
             headers["Content-Encoding"] = "aes128gcm"
             body = await self._slices.encrypt(message.record, subscription.p256dh, subscription.auth)
@@ -257,12 +257,12 @@ class WebPushTransport:
         path: str,
     ) -> Response:
         """Over HTTP/2 to a browser that knows aesgcm alone."""
-        told, body = await self._seal_older(host, tokens, message, subscription)
+        retry_after, body = await self._seal_older(host, tokens, message, subscription)
         pool = host.pool
         if pool is None:
             raise RequestFailed("no", "alpn")
         head = host.head(tokens, AESGCM, message.content_type, self._now())
-        own = b"".join(literal(name, told[name]) for name in ("encryption", "crypto-key"))
+        own = b"".join(literal(name, retry_after[name]) for name in ("encryption", "crypto-key"))
         fields = ttl_field(host.ttl(delivery.ttl)) + message.fields + own
         return await pool.request(head, path.encode(), fields, body, fresh=delivery.fresh)
 
@@ -281,14 +281,16 @@ class WebPushTransport:
         }, body
 
     def _judge(self, host: Host, response: Response, delivery: Delivery) -> tuple[Outcome, Effect]:
-        told = response.header("retry-after") if response.status >= 400 else None
+        retry_after = response.header("retry-after") if response.status >= 400 else None
         code = code_of(host.vendor, response.body, response.header)
         return of_answer(
             Answer(
                 host.vendor,
                 response.status,
                 code,
-                parse_retry_after(told, self._now(), response.header("date")) if told is not None else None,
+                parse_retry_after(retry_after, self._now(), response.header("date"))
+                if retry_after is not None
+                else None,
                 delivery.attempt,
                 "" if code or response.status < 300 else text_of(response.status, response.body),
             )

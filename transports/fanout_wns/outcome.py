@@ -147,17 +147,17 @@ def read(response: Response, now: float) -> Answer:
     """The answer in a response; `now` in UNIX seconds."""
     header = response.header
     status = response.status
-    told = _told(header("x-wns-status"), header("x-wns-notificationstatus"))
+    retry_after = _status_word(header("x-wns-status"), header("x-wns-notificationstatus"))
     description = header("x-wns-error-description") or ""
     # Error bodies are empty as a rule; "Domain Blocked" was seen in one.
     said = f"{description} {response.body[:512].decode('latin-1')}".lower()
-    word = next((phrase for phrase in _PHRASES if phrase in said), told)
+    word = next((phrase for phrase in _PHRASES if phrase in said), retry_after)
     if not _WORD.fullmatch(word):
         word = ""
     return Answer(status, word, _after(response, now), _clean(description))
 
 
-def _told(*statuses: str | None) -> str:
+def _status_word(*statuses: str | None) -> str:
     """The notification's state by WNS's header. Asked for the status, it says so twice; the one that is not "received"
     counts."""
     words = [status.strip().lower() for status in statuses if status]
@@ -166,8 +166,8 @@ def _told(*statuses: str | None) -> str:
 
 def _after(response: Response, now: float) -> float | None:
     for name in ("retry-after", "x-wns-continue-after"):  # the second is of an older page, in seconds
-        told = response.header(name)
-        after = parse_retry_after(told, now, response.header("date")) if told is not None else None
+        retry_after = response.header(name)
+        after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
         if after is not None:
             return after
     return None

@@ -18,7 +18,7 @@ from fanout.plugin import Clock
 from fanout.service.feed.behind import read_behind
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.settings import FeedSettings
-from fanout.service.feed.streams import BEAT, EventStream, item_json, told
+from fanout.service.feed.streams import BEAT, EventStream, event_bytes, item_json
 
 __all__ = ["Authenticates", "Hub"]
 
@@ -136,7 +136,7 @@ class Hub:
         resync = place is not None and not self._fresh(place, page)
         if place is None or resync:
             place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
-        hello = told("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
+        hello = event_bytes("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
         hello += stream.counted(await self._reads.feed.counts(stream.app, stream.user, self._clock.now()))
         stream.checked_at = stream.read_at = self._clock.monotonic()
         await stream.send(b"retry: 2000\n" + hello, stream.checked_at)
@@ -225,7 +225,7 @@ class Hub:
                 self._push(stream)
                 return
             if place.topics not in made:
-                made[place.topics] = self._told([item for _, item in items], place.topics, now)
+                made[place.topics] = self._items_event([item for _, item in items], place.topics, now)
             data = made[place.topics]
             known = None if stream.counts is None else stream.counts.after((item for _, item in items), touched.head)
             stream.place = Cursor(self._database, touched.head, place.topics)
@@ -303,15 +303,15 @@ class Hub:
         topics = topics_digest(page.topics)
         if page.more or not self._fresh(stream.place, page):
             stream.place = Cursor(self._database, page.head, topics)
-            return told("resync", {"cursor": str(stream.place)}, str(stream.place))
+            return event_bytes("resync", {"cursor": str(stream.place)}, str(stream.place))
         own = stream.subscription.id if stream.subscription is not None else -1
         now = self._clock.now()
         stream.place = Cursor(self._database, page.seq, topics)
-        return self._told([item for item in page.items if item.writer != own], topics, now)
+        return self._items_event([item for item in page.items if item.writer != own], topics, now)
 
-    def _told(self, items: Iterable[FeedItem], topics: int, now: float) -> bytes:
+    def _items_event(self, items: Iterable[FeedItem], topics: int, now: float) -> bytes:
         return b"".join(
-            told("change", item_json(item, now), str(Cursor(self._database, item.seq, topics))) for item in items
+            event_bytes("change", item_json(item, now), str(Cursor(self._database, item.seq, topics))) for item in items
         )
 
     def _fresh(self, place: Cursor, page: FeedPage) -> bool:
@@ -351,7 +351,7 @@ class Hub:
         if not stream.last and self._clock.now() >= stream.ends_at:
             self._say(
                 stream,
-                told("unauthorized", {"message": "The token has ended: connect again with a new one."}),
+                event_bytes("unauthorized", {"message": "The token has ended: connect again with a new one."}),
                 last=True,
             )
         return stream.last or stream.closing
@@ -398,7 +398,7 @@ class Hub:
             stream.checked_at = self._clock.monotonic()
             refused = await self._refused(stream)
             if refused:
-                self._say(stream, told("unauthorized", {"message": refused}), last=True)
+                self._say(stream, event_bytes("unauthorized", {"message": refused}), last=True)
             else:
                 await self._check_subscription(stream)
         finally:
@@ -431,7 +431,7 @@ class Hub:
                 state = self._state(found)
         if state not in (stream.state or "active"):
             data = {"id": held.id, "state": state, "expires_at": held.expires_at}
-            self._say(stream, told("subscription", data), last=state in ("expired", "ended"))
+            self._say(stream, event_bytes("subscription", data), last=state in ("expired", "ended"))
         stream.state = state
 
     def _state(self, held: Subscription) -> str:

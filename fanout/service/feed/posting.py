@@ -264,10 +264,10 @@ def change_requests(
         optional=True,
     )
     chosen = platforms.audience(_WEB, SIGNAL, inverse=True)
-    told = _signal(
+    signalled = _signal(
         app, head.target, chosen, now, now, SIGNAL_TTL, writer=change.writer, optional=True, follows=True
     ).submission
-    return [Request(_gathered(sub, change.writer, burst) if burst else sub, {}) for sub in (head, told)]
+    return [Request(_gathered(sub, change.writer, burst) if burst else sub, {}) for sub in (head, signalled)]
 
 
 def _gathered(sub: Submission, writer: str, burst: float) -> Submission:

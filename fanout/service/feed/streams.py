@@ -16,7 +16,7 @@ from fanout.core.feed import FeedItem, Subscription
 if TYPE_CHECKING:
     from fanout.service.request import Request
 
-__all__ = ["HEADERS", "EventStream", "item_json", "told"]
+__all__ = ["HEADERS", "EventStream", "event_bytes", "item_json"]
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -33,7 +33,7 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-def told(event: str, data: Mapping[str, Any], id: str = "") -> bytes:
+def event_bytes(event: str, data: Mapping[str, Any], id: str = "") -> bytes:
     """One event in the form of the HTML standard, section 9.2.5. `id` is the cursor from which the reader goes on."""
     head = f"id: {id}\nevent: {event}\n" if id else f"event: {event}\n"
     return head.encode() + b"data: " + orjson.dumps(data) + b"\n\n"
@@ -172,7 +172,7 @@ class EventStream(Response):
         before, self.counts = self.counts, counts
         if before is not None and (before.unread, before.unseen) == (counts.unread, counts.unseen):
             return b""
-        return told("counts", {"unread": counts.unread, "unseen": counts.unseen})
+        return event_bytes("counts", {"unread": counts.unread, "unseen": counts.unseen})
 
     async def send(self, data: bytes, now: float) -> None:
         """Hand it to the connection; waits while the reader leaves earlier bytes lying. `now` is monotonic."""

@@ -30,7 +30,7 @@ _AGAIN = (0.5, 30.0)
 
 
 class Listener:
-    """One process's: `told` after its own commits, `heard` after others'. A connection of its own, beside the pool's, listens."""
+    """One process's: `committed` after its own commits, `heard` after others'. A connection of its own, beside the pool's, listens."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -50,7 +50,7 @@ class Listener:
         if self._pool.options.prepared:
             self._tasks.append(asyncio.create_task(self._listen()))
 
-    def told(self) -> None:
+    def committed(self) -> None:
         """Something was committed here that others may wait for."""
         if not self._dirty.is_set():
             self._dirty.set()

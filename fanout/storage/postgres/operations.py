@@ -137,13 +137,13 @@ class Database:
         *arguments: Any,
         durable: bool | Literal["local"] = True,
         quiet: bool = False,
-        told: bool = True,
+        announced: bool = True,
         again: bool = False,
         large: bool = False,
         probe: Function[Any] | None = None,
         idle: Any = None,
     ) -> T:
-        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat); `local`: no standby is waited for. `quiet`: it makes no work; not `told`:
+        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat); `local`: no standby is waited for. `quiet`: it makes no work; not `announced`:
         none for other processes. Nothing is written where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are
         `large` run beside others here.
 
@@ -155,8 +155,8 @@ class Database:
         begin = _DURABLE if durable is True else f"{_WRITE}; SET LOCAL synchronous_commit = {durable or 'off'}"
         commit = "COMMIT" if quiet else self._commit
         result = await self._limited(_Call(function, arguments, begin, commit, again))
-        if self.listener is not None and told and not quiet:
-            self.listener.told()
+        if self.listener is not None and announced and not quiet:
+            self.listener.committed()
         return result
 
     async def changes(self, *, others: bool, low: str) -> int:

@@ -142,7 +142,7 @@ class PostgresStorage(SqlStorage):
     ) -> list[Chunk]:
         """See `Storage`."""
         asked = (worker, app, binding, lane, limit, now, until)
-        return await self._write(leasing.lease, *asked, durable=False, told=False)
+        return await self._write(leasing.lease, *asked, durable=False, announced=False)
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
         """See `Storage`."""
@@ -150,7 +150,7 @@ class PostgresStorage(SqlStorage):
 
     async def extend(self, leases: Sequence[tuple[int, int, float]]) -> list[int]:
         """See `Storage`."""
-        return await self._write(leasing.extend, leases, durable=False, told=False)
+        return await self._write(leasing.extend, leases, durable=False, announced=False)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""

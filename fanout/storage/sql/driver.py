@@ -32,15 +32,15 @@ class Driver(Protocol):
         *arguments: Any,
         durable: bool = True,
         quiet: bool = False,
-        told: bool = True,
+        announced: bool = True,
         large: bool = False,
         probe: Callable[..., Awaitable[Any]] | None = None,
         idle: Any = None,
     ) -> T:
         """One transaction.
 
-        Not `durable`: a loss of power may undo it, as whole transactions and the latest first. `quiet`: it makes no work for anybody; not
-        `told`: none for other processes. `large`: it waits for what is small. Where `probe(db, *arguments)`, a read of one statement, finds
+        Not `durable`: a loss of power may undo it, as whole transactions and the latest first. `quiet`: it makes no work for anybody;
+        not `announced`: none for other processes. `large`: it waits for what is small. Where `probe(db, *arguments)`, a read of one statement, finds
         nothing to do, the answer is `idle` and nothing is written.
         """
         ...

@@ -61,15 +61,15 @@ async def retire(
     """The first of each pair becomes replaced by the second, to whom the caller gives its address."""
     if pairs:
         left = await _chosen(db, (old for old, _ in pairs), "e.state = 'active'")
-        told = dict.fromkeys((each.id for each in left), (now if at is None else at, reason))
-        await _leave(db, left, EndpointState.REPLACED, told)
-        await _tell(db, left, EndpointState.REPLACED, now, told, dict(pairs))
+        ends = dict.fromkeys((each.id for each in left), (now if at is None else at, reason))
+        await _leave(db, left, EndpointState.REPLACED, ends)
+        await _tell(db, left, EndpointState.REPLACED, now, ends, dict(pairs))
 
 
-async def _leave(db: Db, left: Sequence[_Found], state: EndpointState, told: Mapping[int, tuple[float, str]]) -> None:
+async def _leave(db: Db, left: Sequence[_Found], state: EndpointState, ends: Mapping[int, tuple[float, str]]) -> None:
     """These endpoints are active no more, and in no topic; `told`: since when and why, by id."""
     await db.untag([(each.id, each.binding, each.tags) for each in left])
-    await db.many(leaving(db), [(each.id, *told[each.id]) for each in left], state.value)
+    await db.many(leaving(db), [(each.id, *ends[each.id]) for each in left], state.value)
 
 
 def leaving(db: Db) -> str:
@@ -85,14 +85,14 @@ async def _end(
     left: Sequence[_Found],
     state: EndpointState,
     now: float,
-    told: Mapping[int, tuple[float, str]] | None = None,
+    ends: Mapping[int, tuple[float, str]] | None = None,
 ) -> None:
     """These endpoints are active no more, and their addresses nobody's; the log says so, except that time alone needs no line."""
-    told = dict.fromkeys((each.id for each in left), (now, "")) if told is None else told
-    await _leave(db, left, state, told)
+    ends = dict.fromkeys((each.id for each in left), (now, "")) if ends is None else ends
+    await _leave(db, left, state, ends)
     await db.free_addresses([each.address for each in left])
     if state is not EndpointState.EXPIRED:
-        await _tell(db, left, state, now, told)
+        await _tell(db, left, state, now, ends)
 
 
 async def _tell(
@@ -100,12 +100,12 @@ async def _tell(
     left: Sequence[_Found],
     state: EndpointState,
     now: float,
-    told: Mapping[int, tuple[float, str]],
+    ends: Mapping[int, tuple[float, str]],
     by: Mapping[int, int] | None = None,
 ) -> None:
     events = []
     for each in left:
-        about = {**await _about(db, each), "reason": told[each.id][1]}
+        about = {**await _about(db, each), "reason": ends[each.id][1]}
         if by is not None:
             about["by"] = by[each.id]
         events.append((each.app, f"endpoint.{state.value}", about))
@@ -170,8 +170,8 @@ async def _gone(db: Db, gone: Mapping[tuple[int, int], EndpointGone], now: float
     if gone:
         found = await _chosen(db, (id for id, _ in gone), "e.state = 'active'")
         left = [each for each in found if (each.id, each.generation) in gone]
-        told = {each.id: (what.at, what.reason) for each in left for what in (gone[each.id, each.generation],)}
-        await _end(db, left, EndpointState.GONE, now, told)
+        ends = {each.id: (what.at, what.reason) for each in left for what in (gone[each.id, each.generation],)}
+        await _end(db, left, EndpointState.GONE, now, ends)
 
 
 async def _moved(db: Db, what: AddressMoved, now: float) -> None:

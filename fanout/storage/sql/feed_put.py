@@ -16,7 +16,7 @@ from typing import Any
 from fanout.core.feed import FeedBulk, FeedChange, FeedItem, FeedPost, FeedWritten
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import numbered
-from fanout.storage.feed_put import Parts, excluding, pass_on, posts_of, problem, pushes_of, refused, told
+from fanout.storage.feed_put import Parts, excluding, pass_on, posts_of, problem, pushes_of, refused, with_written
 from fanout.storage.sql.db import Again, Db
 from fanout.storage.sql.feed_changes import decide, write
 from fanout.storage.sql.feed_posts import Posts, posted
@@ -33,12 +33,12 @@ _Stored = Callable[[Any, Sequence[Submission]], Awaitable[list[Put] | None]]
 def _once(tell: Tell) -> Tell:
     known: list[Sequence[Submission]] = []
 
-    async def told_once() -> Sequence[Submission]:
+    async def written_once() -> Sequence[Submission]:
         if not known:
             known.append(await tell())
         return known[0]
 
-    return told_once
+    return written_once
 
 
 async def put_with_feed(
@@ -129,7 +129,7 @@ async def _change(
         written, items = numbered(written, still, seq)
         # What was read last knows of the numbers of this put, under which nothing is yet.
         written = replace(written, position=min(written.position, seq - len(changed)))
-        return [told(sub, written, identity) for sub in passed]
+        return [with_written(sub, written, identity) for sub in passed]
 
     tell = _once(decided)
     answers = await plain(db, passed, now, tell)

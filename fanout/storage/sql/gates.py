@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.core.records import GateNote
-from fanout.storage.gates import ALARM, LONGER, told_until, weigh
+from fanout.storage.gates import ALARM, LONGER, reported_until, weigh
 from fanout.storage.sql.db import Db, Rows, overwrite
 
 __all__ = ["STANDS", "gates", "post"]
@@ -59,7 +59,16 @@ async def gates(db: Db, now: float) -> list[GateNote]:
     )
     found = [
         GateNote(
-            app, place, scope, name, waiting, reason, told_until(since, until, now), alarm == ALARM, bool(whole), worker
+            app,
+            place,
+            scope,
+            name,
+            waiting,
+            reason,
+            reported_until(since, until, now),
+            alarm == ALARM,
+            bool(whole),
+            worker,
         )
         for app, place, scope, name, waiting, reason, until, alarm, whole, worker, since in rows
     ]

@@ -143,8 +143,8 @@ async def _store(
         run[i] = start
     await _store_run(db, submissions, run, places, answers, now, tell)
     if joined:
-        told = submissions if tell is None else await tell()
-        last = {number: (number, size, told[i].joins) for i, (number, _, size) in joined.items()}
+        effective = submissions if tell is None else await tell()
+        last = {number: (number, size, effective[i].joins) for i, (number, _, size) in joined.items()}
         await db.hot.fill(db, list(last.values()))
 
 
@@ -196,9 +196,9 @@ async def _store_run(
         start.notification = order
     plan = await cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
     rows: list[tuple[Any, ...]] = []
-    told = submissions if tell is None else await tell()
+    effective = submissions if tell is None else await tell()
     for i, start in starts.items():
-        sub = told[i]
+        sub = effective[i]
         if sub.due_at > now:
             plan.schedule(start, dump(sub.target, start.names, sub.audience))
         rows.append(

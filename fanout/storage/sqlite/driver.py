@@ -46,7 +46,7 @@ class SqliteDriver:
         *arguments: Any,
         durable: bool = True,
         quiet: bool = False,
-        told: bool = True,
+        announced: bool = True,
         large: bool = False,
         probe: Callable[..., Awaitable[Any]] | None = None,
         idle: Any = None,

@@ -59,7 +59,7 @@ class Desk:
         self.style: Style = style
         self.now = now
         self.lifetime = 3600.0
-        self.told_lifetime: object = None
+        self.stated_lifetime: object = None
         self.clients: dict[str, Client] = {}
         self._refresh: dict[str, _Grant] = {}
 
@@ -178,5 +178,5 @@ class Desk:
         return {**self._granted(token), "refresh_token": refresh, "scope": " ".join(grant.scopes)}
 
     def _granted(self, token: str) -> dict[str, Any]:
-        told = int(self.lifetime) if self.told_lifetime is None else self.told_lifetime
-        return {"token_type": "Bearer", "access_token": token, "expires_in": told}
+        lifetime = int(self.lifetime) if self.stated_lifetime is None else self.stated_lifetime
+        return {"token_type": "Bearer", "access_token": token, "expires_in": lifetime}

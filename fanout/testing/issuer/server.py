@@ -63,7 +63,7 @@ class LoopbackIssuer:
         self.desk.clients = {client.id: client for client in clients}
         self.faults: dict[str, Fault] = {}
         self.requests: Counter[str] = Counter()
-        self.told_issuer: str | None = None
+        self.stated_issuer: str | None = None
         """The false issuer that the discovery document names."""
         self._authority = authority
         self._port = port
@@ -156,7 +156,7 @@ class LoopbackIssuer:
 
     async def _discovery(self, request: web.Request) -> tuple[int, Mapping[str, Any]]:
         return 200, {
-            "issuer": self.told_issuer or self.url,
+            "issuer": self.stated_issuer or self.url,
             "jwks_uri": f"{self.url}/keys",
             "token_endpoint": self.token_url,
             "id_token_signing_alg_values_supported": [self.keys.current.algorithm],

@@ -140,7 +140,7 @@ PLANTS = [
     Plant(
         "PostgreSQL: commits are told to nobody",
         "fanout/storage/postgres/operations.py",
-        "            self.listener.told()\n",
+        "            self.listener.committed()\n",
         "            pass\n",
         _LISTENING,
     ),

@@ -218,8 +218,8 @@ class FcmSimulator(Simulator):
             return self.error(_ANSWERS[behaviour], request)
         if behaviour == "throttled" and target not in self._throttled:
             self._throttled.add(target)
-            told = self.error("DEVICE_QUOTA", request)
-            return Reply(told.status, {**told.headers, "retry-after": "1"}, told.body, reason=told.reason)
+            refusal = self.error("DEVICE_QUOTA", request)
+            return Reply(refusal.status, {**refusal.headers, "retry-after": "1"}, refusal.body, reason=refusal.reason)
         if validate_only:
             return self._accepted("fake_message_id", None)
         digest = _digest(target)
