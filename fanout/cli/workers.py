@@ -24,7 +24,7 @@ def show_workers(found: Sequence[WorkerNote], now: float, *, json: bool) -> None
     elif not found:
         typer.echo("No worker shares this database: `fanout work` starts one.")
     else:
-        for line in _table([_HEAD, *(_row(worker, now) for worker in sorted(found, key=_place))]):
+        for line in _table([_HEAD, *(_row(worker, now) for worker in sorted(found, key=_sort_key))]):
             typer.echo(line)
 
 
@@ -57,7 +57,7 @@ def _row(worker: WorkerNote, now: float) -> tuple[str, ...]:
     )
 
 
-def _place(worker: WorkerNote) -> tuple[str, float, int]:
+def _sort_key(worker: WorkerNote) -> tuple[str, float, int]:
     return worker.host, worker.started_at, worker.pid
 
 

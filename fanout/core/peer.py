@@ -64,20 +64,20 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
 
 
 def origin_of(direct: str, named: Sequence[str], networks: Sequence[Network]) -> tuple[str, int]:
-    """The address that a request comes from, and the place in `named` of the word that says so; -1 for the connection's own.
+    """The address that a request comes from, and the position in `named` of the word that says so; -1 for the connection's own.
 
     `direct` is the other end of the connection. `named` is what proxies have written, the nearest last. Each word is believed only
     where a trusted proxy wrote it; a word that is no address ("unknown", RFC 7239, section 6.2) ends the search at that proxy.
     """
-    at, place = direct, -1
+    at, position = direct, -1
     for number in range(len(named) - 1, -1, -1):
         if not is_trusted(at, networks):
             break
-        place = number
+        position = number
         if _address(named[number]) is None:
             break
         at = named[number]
-    return at, place
+    return at, position
 
 
 def forwarded(text: str) -> list[Element]:

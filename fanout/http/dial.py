@@ -113,12 +113,12 @@ async def dial(origin: Origin, make: Callable[[], P], way: Way, timeout: float) 
     Several addresses are tried as RFC 8305 says: attempts overlap, and all have the same deadline.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    places = [origin.host] if way.by_name else await _look_up(origin.host, origin.port, way.resolver, deadline, timeout)
+    hosts = [origin.host] if way.by_name else await _look_up(origin.host, origin.port, way.resolver, deadline, timeout)
     proxy = way.proxy
     hops = [""] if proxy is None else await _look_up(proxy.host, proxy.port, resolve, deadline, timeout)
     attempts = [
-        partial(_attempt, origin, make, way, place, hop, deadline, timeout)
-        for place in interleaved(places)
+        partial(_attempt, origin, make, way, target, hop, deadline, timeout)
+        for target in interleaved(hosts)
         for hop in interleaved(hops)
     ]
     try:
@@ -146,12 +146,12 @@ async def _look_up(host: str, port: int, resolver: Resolver, deadline: float, ti
 
 
 async def _attempt(
-    origin: Origin, make: Callable[[], P], way: Way, place: str, hop: str, deadline: float, timeout: float
+    origin: Origin, make: Callable[[], P], way: Way, target: str, hop: str, deadline: float, timeout: float
 ) -> P:
-    """One attempt: to `place`, an address or the name, through the proxy at the address `hop` where there is one."""
+    """One attempt: to `target`, an address or the name, through the proxy at the address `hop` where there is one."""
     connection: P | None = None
     proxy = way.proxy
-    where = f"{origin.host} (port {origin.port})" if way.by_name else f"{origin.host} ({place} port {origin.port})"
+    where = f"{origin.host} (port {origin.port})" if way.by_name else f"{origin.host} ({target} port {origin.port})"
     if proxy is not None:
         where = f"{where} through the proxy {proxy.authority}"
     stage = "connect"
@@ -159,16 +159,16 @@ async def _attempt(
     def made() -> P:
         nonlocal connection
         connection = make()
-        connection.address = "" if way.by_name else place
+        connection.address = "" if way.by_name else target
         return connection
 
     try:
         async with asyncio.timeout_at(deadline):
-            sock = await _tcp(place, origin.port) if proxy is None else await _tcp(hop, proxy.port)
+            sock = await _tcp(target, origin.port) if proxy is None else await _tcp(hop, proxy.port)
             if proxy is not None:
                 stage = "proxy"
                 try:
-                    await tunnel(sock, proxy, place, origin.port)
+                    await tunnel(sock, proxy, target, origin.port)
                 except BaseException:
                     sock.close()
                     raise

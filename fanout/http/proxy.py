@@ -34,8 +34,8 @@ async def tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -> Non
     Nothing but the proxy's answer is read: the peer behind it speaks TLS, where the client speaks first.
     """
     loop = asyncio.get_running_loop()
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
     if proxy.credentials:
         lines.append(f"Proxy-Authorization: {proxy.credentials}")
     await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode())

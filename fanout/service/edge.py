@@ -132,20 +132,20 @@ def _past_proxies(
     peers: list[str] = []
     if b"x-forwarded-for" in given:
         named = [each.strip() for each in given[b"x-forwarded-for"].split(",")]
-        peer, place = origin_of(direct, named, proxies)
+        peer, position = origin_of(direct, named, proxies)
         peers.append(peer)
     else:
-        named, place = [], -1
-    scheme = _said(given.get(b"x-forwarded-proto"), place, len(named)) or scheme
-    host = _said(given.get(b"x-forwarded-host"), place, len(named)) or host
+        named, position = [], -1
+    scheme = _said(given.get(b"x-forwarded-proto"), position, len(named)) or scheme
+    host = _said(given.get(b"x-forwarded-host"), position, len(named)) or host
     if b"forwarded" in given:
         try:
             elements = forwarded(given[b"forwarded"])
         except ValueError as error:
             raise Refused(400, CODES[400], str(error)) from None
-        peer, place = origin_of(direct, [each.get("for", "unknown") for each in elements], proxies)
+        peer, position = origin_of(direct, [each.get("for", "unknown") for each in elements], proxies)
         peers.append(peer)
-        scheme, host = elements[place].get("proto", scheme), elements[place].get("host", host)
+        scheme, host = elements[position].get("proto", scheme), elements[position].get("host", host)
     if len({peer_of(peer) for peer in peers}) > 1:
         text = "Forwarded and X-Forwarded-For name two peers: let the proxy write one of them and delete the other."
         raise Refused(400, CODES[400], text)
@@ -158,13 +158,13 @@ def _past_proxies(
 _MARKS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 
 
-def _said(value: str | None, place: int, count: int) -> str:
+def _said(value: str | None, position: int, count: int) -> str:
     """The element of `X-Forwarded-Proto` or `-Host` that belongs to the place at which the peer was found, else that of
     the nearest proxy."""
     if value is None:
         return ""
     words = [each.strip() for each in value.split(",")]
-    return words[place] if len(words) == count else words[-1]
+    return words[position] if len(words) == count else words[-1]
 
 
 def _certificate(scope: Mapping[str, Any]) -> str:

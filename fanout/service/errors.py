@@ -138,10 +138,10 @@ def envelope(problem: Problem, request_id: str, client_request_id: str, date: st
 def sentence(errors: Sequence[Any]) -> str:
     """The first of pydantic's errors as a sentence: where and what, and never what stood there instead."""
     first = errors[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    location = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     text = str(first["msg"]).removeprefix("Value error, ")
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{place[:200]}: {text}{more}" if place else f"{text}{more}"
+    return f"{location[:200]}: {text}{more}" if location else f"{text}{more}"
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -56,17 +56,17 @@ def overlay(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
     seen: set[str] = set()
     for key, value in over.items():
         if not isinstance(key, str):
-            raise InvalidMessage(f"The FCM override has a key that is no text under {_place(path)}.")
+            raise InvalidMessage(f"The FCM override has a key that is no text under {_position(path)}.")
         name = _canonical(key, path, free)
         if name in seen:
-            raise InvalidMessage(f"The FCM override names {_place((*path, name))} twice: keep one of the spellings.")
+            raise InvalidMessage(f"The FCM override names {_position((*path, name))} twice: keep one of the spellings.")
         seen.add(name)
         ours = next((known for known in result if _canonical(known, path, free) == name), None)
         before = result.pop(ours) if ours is not None else None
         if isinstance(before, dict):
             if not isinstance(value, Mapping):
                 raise InvalidMessage(
-                    f"The FCM override {_place((*path, key))} must be a table, not {type(value).__name__}."
+                    f"The FCM override {_position((*path, key))} must be a table, not {type(value).__name__}."
                 )
             result[key] = overlay(before, value, (*path, name))
         elif isinstance(value, Mapping):
@@ -82,5 +82,5 @@ def _canonical(key: str, path: tuple[str, ...], free: bool) -> str:
     return key if free else camel(key)
 
 
-def _place(path: tuple[str, ...]) -> str:
+def _position(path: tuple[str, ...]) -> str:
     return ".".join(path) or "the message"

@@ -164,7 +164,7 @@ class Hosts:
 
     def _spoken(self, name: str) -> tuple[ssl.SSLContext | None, Http1Client | None]:
         """The context and the client for this host."""
-        entry = None if self._settings.gateway or not self._own else self._guard.entry(*_place(name))
+        entry = None if self._settings.gateway or not self._own else self._guard.entry(*_origin(name))
         found = self._own.get(entry.ca_file) if entry is not None and entry.ca_file is not None else None
         return (self._tls, self._http1) if found is None else found
 
@@ -321,7 +321,7 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _place(authority: str) -> tuple[str, int]:
+def _origin(authority: str) -> tuple[str, int]:
     """Host, as it stands in a URL, and port of an authority."""
     host, colon, port = authority.rpartition(":")
     return (host, int(port)) if colon and port.isdigit() else (authority, 443)

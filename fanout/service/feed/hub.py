@@ -25,7 +25,7 @@ __all__ = ["Authenticates", "Hub"]
 _log = logging.getLogger("fanout.service")
 
 _NOWHERE = 2**32
-"""Of a stream's place: no database's identity."""
+"""The database of a stream's cursor: no database has this identity."""
 _READS = 32
 """Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
 _SLICE = 100
@@ -132,11 +132,11 @@ class Hub:
     async def begin(self, stream: EventStream) -> None:
         """Say where the stream begins: at the reader's cursor, or else at this moment; and send what has come since."""
         page = await self._read(stream, None)
-        place = stream.place
-        resync = place is not None and not self._fresh(place, page)
-        if place is None or resync:
-            place = stream.place = Cursor(self._database, page.head, topics_digest(page.topics))
-        hello = event_bytes("resync" if resync else "cursor", {"cursor": str(place)}, str(place))
+        cursor = stream.cursor
+        resync = cursor is not None and not self._fresh(cursor, page)
+        if cursor is None or resync:
+            cursor = stream.cursor = Cursor(self._database, page.head, topics_digest(page.topics))
+        hello = event_bytes("resync" if resync else "cursor", {"cursor": str(cursor)}, str(cursor))
         hello += stream.counted(await self._reads.feed.counts(stream.app, stream.user, self._clock.now()))
         stream.checked_at = stream.read_at = self._clock.monotonic()
         await stream.send(b"retry: 2000\n" + hello, stream.checked_at)
@@ -182,10 +182,10 @@ class Hub:
         if first:
             await self._each(self._all(), self._push)
             return
-        alone = {place for place in touched.users if place in self._streams}
+        alone = {owner for owner in touched.users if owner in self._streams}
         if touched.erased:
-            alone |= {place for place in self._streams if (place[0], user_digest(place[1])) in touched.erased}
-        await self._each([stream for place in alone for stream in self._streams[place]], self._push_anew)
+            alone |= {owner for owner in self._streams if (owner[0], user_digest(owner[1])) in touched.erased}
+        await self._each([stream for owner in alone for stream in self._streams[owner]], self._push_anew)
         for app in {app for app, user in touched.users if not user}:
             await self._tell_all(app, alone, touched)
 
@@ -195,8 +195,8 @@ class Hub:
         self._incarnation = self._reads.incarnation
         self._seen = self._seq = -1
         for stream in self._all():
-            if stream.place is not None:
-                stream.place = Cursor(_NOWHERE, stream.place.seq, stream.place.topics)
+            if stream.cursor is not None:
+                stream.cursor = Cursor(_NOWHERE, stream.cursor.seq, stream.cursor.topics)
         await self._each(self._all(), self._push)
 
     async def _tell_all(self, app: str, alone: set[tuple[str, str]], touched: Touched) -> None:
@@ -206,9 +206,9 @@ class Hub:
         """
         others = [
             stream
-            for place in self._streams
-            if place[0] == app and place not in alone
-            for stream in self._streams[place]
+            for owner in self._streams
+            if owner[0] == app and owner not in alone
+            for stream in self._streams[owner]
         ]
         items = [(topic, item) for owner, topic, item in touched.shared or () if owner == app]
         if touched.shared is None or any(topic is not None for topic, _ in items):
@@ -220,15 +220,15 @@ class Hub:
         def tell(stream: EventStream) -> None:
             if self._over(stream):
                 return
-            place = stream.place
-            if stream.busy or stream.behind or place is None or place.seq >= touched.head:
+            cursor = stream.cursor
+            if stream.busy or stream.behind or cursor is None or cursor.seq >= touched.head:
                 self._push(stream)
                 return
-            if place.topics not in made:
-                made[place.topics] = self._items_event([item for _, item in items], place.topics, now)
-            data = made[place.topics]
+            if cursor.topics not in made:
+                made[cursor.topics] = self._items_event([item for _, item in items], cursor.topics, now)
+            data = made[cursor.topics]
             known = None if stream.counts is None else stream.counts.after((item for _, item in items), touched.head)
-            stream.place = Cursor(self._database, touched.head, place.topics)
+            stream.cursor = Cursor(self._database, touched.head, cursor.topics)
             stream.busy = True
             stream.behind = stream.recount = known is None  # then her counts are read once this is sent
             self._spawn(self._send(stream, data if known is None else data + stream.counted(known)))
@@ -264,10 +264,10 @@ class Hub:
 
     async def _catch_up(self, stream: EventStream) -> None:
         try:
-            while stream.behind and stream.place is not None and not self._over(stream):
+            while stream.behind and stream.cursor is not None and not self._over(stream):
                 stream.behind = False
                 async with self._slots:
-                    data = await self._lacking(stream, stream.place)
+                    data = await self._lacking(stream, stream.cursor)
                 if data:
                     await stream.send(data, self._clock.monotonic())
         except FanoutError:
@@ -277,15 +277,15 @@ class Hub:
         finally:
             self._release(stream)
 
-    async def _lacking(self, stream: EventStream, place: Cursor) -> bytes:
-        page = await self._read(stream, place.seq)
+    async def _lacking(self, stream: EventStream, cursor: Cursor) -> bytes:
+        page = await self._read(stream, cursor.seq)
         counts = await self._counts(stream, page)
         return self._events(stream, page) + stream.counted(counts)
 
     async def _counts(self, stream: EventStream, page: FeedPage) -> Counts:
         """How her counts stand after this page: by what is in it where that says so."""
-        assert stream.place is not None
-        whole = not stream.recount and not page.more and self._fresh(stream.place, page)
+        assert stream.cursor is not None
+        whole = not stream.recount and not page.more and self._fresh(stream.cursor, page)
         known = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
         if known is None:
             stream.recount = False  # before it is read: what changes from here on asks for it anew
@@ -299,14 +299,14 @@ class Hub:
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
         """The events of a page for that reader, who then stands after it. A change by the reader's own device is not
         told to it."""
-        assert stream.place is not None
+        assert stream.cursor is not None
         topics = topics_digest(page.topics)
-        if page.more or not self._fresh(stream.place, page):
-            stream.place = Cursor(self._database, page.head, topics)
-            return event_bytes("resync", {"cursor": str(stream.place)}, str(stream.place))
+        if page.more or not self._fresh(stream.cursor, page):
+            stream.cursor = Cursor(self._database, page.head, topics)
+            return event_bytes("resync", {"cursor": str(stream.cursor)}, str(stream.cursor))
         own = stream.subscription.id if stream.subscription is not None else -1
         now = self._clock.now()
-        stream.place = Cursor(self._database, page.seq, topics)
+        stream.cursor = Cursor(self._database, page.seq, topics)
         return self._items_event([item for item in page.items if item.writer != own], topics, now)
 
     def _items_event(self, items: Iterable[FeedItem], topics: int, now: float) -> bytes:
@@ -314,14 +314,14 @@ class Hub:
             event_bytes("change", item_json(item, now), str(Cursor(self._database, item.seq, topics))) for item in items
         )
 
-    def _fresh(self, place: Cursor, page: FeedPage) -> bool:
-        same = not place.topics or place.topics == topics_digest(page.topics)
-        return same and place.database == self._database and page.floor <= place.seq <= page.head
+    def _fresh(self, cursor: Cursor, page: FeedPage) -> bool:
+        same = not cursor.topics or cursor.topics == topics_digest(page.topics)
+        return same and cursor.database == self._database and page.floor <= cursor.seq <= page.head
 
     async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
         """The changes after that number; with None, only the position of the feed."""
-        now, place = self._clock.now(), 2**62 if after is None else after
-        return await read_behind(self._reads.feed, stream, place, now, backlog=self._settings.backlog)
+        now, since = self._clock.now(), 2**62 if after is None else after
+        return await read_behind(self._reads.feed, stream, since, now, backlog=self._settings.backlog)
 
     # -- keeping
 

@@ -97,24 +97,24 @@ class Reading:
             raise UsageError(f"action is one of {', '.join(ACTIONS)}.")
         feed, now = self._facet, self._clock.now()
         database = await self._database()
-        place = None if cursor is None else parse(cursor)
-        if place is not None and place.database != database:
+        position = None if cursor is None else parse(cursor)
+        if position is not None and position.database != database:
             raise _resync()
-        newest = place.newest if isinstance(place, Listing) else place is None and order == "newest"
+        newest = position.newest if isinstance(position, Listing) else position is None and order == "newest"
         query = FeedQuery(
             unread=unread,
             action=action,
-            status=_status(status, place),
+            status=_status(status, position),
             limit=limit,
-            until=place.seq if isinstance(place, Listing) else 2**62,
-            newest_before=None if not newest else place.position if isinstance(place, Listing) else 2**62,
-            after=_after(place) if not newest else 0,
+            until=position.seq if isinstance(position, Listing) else 2**62,
+            newest_before=None if not newest else position.position if isinstance(position, Listing) else 2**62,
+            after=_after(position) if not newest else 0,
         )
         page = await feed.read(app, user, query, now)
-        if place is not None and not fresh(place, page):
+        if position is not None and not fresh(position, page):
             raise _resync()
         await self._fetched(app, user, unsid, page.items, now)
-        return Read(page.items, str(_next(place, page, database, newest)), page.more)
+        return Read(page.items, str(_next(position, page, database, newest)), page.more)
 
     async def get(self, app: str, user: str, id: str, *, unsid: str = "") -> FeedItem:
         """One item, by its id or its sender's. Raises `FeedError` 404."""
@@ -136,10 +136,10 @@ class Reading:
 
     async def position(self, cursor: str) -> int:
         """The number of the last change that the reader of this cursor knows. Raises `UsageError`, and `FeedError` 410 for another database's."""
-        place = parse(cursor)
-        if place.database != await self._database():
+        position = parse(cursor)
+        if position.database != await self._database():
             raise _resync()
-        return place.seq
+        return position.seq
 
     async def counts(self, app: str, user: str) -> Counts:
         """How many items are unread, and how many have come since the user last looked."""
@@ -163,32 +163,32 @@ class Reading:
         return self._identity
 
 
-def fresh(place: Cursor | Listing, page: FeedPage) -> bool:
-    """Whether a reader at `place` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
-    if place.topics and place.topics != topics_digest(page.topics):
+def fresh(position: Cursor | Listing, page: FeedPage) -> bool:
+    """Whether a reader at `position` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
+    if position.topics and position.topics != topics_digest(page.topics):
         return False
-    return page.floor <= place.seq <= page.head
+    return page.floor <= position.seq <= page.head
 
 
 def _status(
-    asked: Literal["active", "deleted", "any"] | None, place: Cursor | Listing | None
+    asked: Literal["active", "deleted", "any"] | None, position: Cursor | Listing | None
 ) -> Literal["active", "deleted"] | None:
     if asked is None:
-        return None if isinstance(place, Cursor) else "active"
+        return None if isinstance(position, Cursor) else "active"
     return None if asked == "any" else asked
 
 
-def _after(place: Cursor | Listing | None) -> int:
-    if place is None:
+def _after(position: Cursor | Listing | None) -> int:
+    if position is None:
         return 0
-    return place.position if isinstance(place, Listing) else place.seq
+    return position.position if isinstance(position, Listing) else position.seq
 
 
-def _next(place: Cursor | Listing | None, page: FeedPage, database: int, newest: bool) -> Cursor | Listing:
+def _next(position: Cursor | Listing | None, page: FeedPage, database: int, newest: bool) -> Cursor | Listing:
     topics = topics_digest(page.topics)
-    if isinstance(place, Cursor):
+    if isinstance(position, Cursor):
         return Cursor(database, page.seq, topics)
-    began = page.head if place is None else place.seq
+    began = page.head if position is None else position.seq
     if not page.more:
         return Cursor(database, began, topics)
     last = page.items[-1]

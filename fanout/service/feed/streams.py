@@ -77,7 +77,7 @@ class Streams(Protocol):
 
 
 class EventStream(Response):
-    """An ASGI response that stays open. Its reader's place is a cursor; what is to be sent is read from storage when it can be
+    """An ASGI response that stays open. `cursor` is its reader's position; what is to be sent is read from storage when it can be
     sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
 
     Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
@@ -96,11 +96,11 @@ class EventStream(Response):
         "closing",
         "counts",
         "credentials",
+        "cursor",
         "ends_at",
         "hub",
         "lag",
         "last",
-        "place",
         "quiet_since",
         "read_at",
         "recount",
@@ -118,7 +118,7 @@ class EventStream(Response):
         hub: Streams,
         app: str,
         user: str,
-        place: Cursor | None,
+        cursor: Cursor | None,
         subscription: Subscription | None,
         credentials: Request,
         ends_at: float,
@@ -127,7 +127,7 @@ class EventStream(Response):
         self.hub = hub
         self.app = app
         self.user = user
-        self.place = place
+        self.cursor = cursor
         self.subscription = subscription
         self.credentials = credentials
         self.background = None

@@ -44,7 +44,7 @@ async def _events(
     text = last or cursor
     found = parse(text) if text else None
     # From a page of the feed: what has changed since the reading began.
-    place = found.then if isinstance(found, Listing) else found
+    begin = found.then if isinstance(found, Listing) else found
     feed.hub.check_room(caller.app, user)
     subscription = None
     if device:
@@ -54,4 +54,4 @@ async def _events(
     ends_at = math.inf if caller.ends_at is None else caller.ends_at
     if call.service.clock.now() >= ends_at:
         ends_at += SKEW  # let in because clocks differ, as any request would be
-    return EventStream(feed.hub, caller.app, user, place, subscription, call.asked, ends_at)
+    return EventStream(feed.hub, caller.app, user, begin, subscription, call.asked, ends_at)

@@ -77,8 +77,8 @@ async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
         receipt = posted.receipt
         answer = {"id": receipt.id, "total": receipt.total, "replayed": receipt.replayed}
         answer |= {"item": posted.item_id or None, "parts": list(posted.parts)}
-    place = {"location": f"{call.base}/v1/notifications/{answer['id']}"} if answer["id"] else {}
-    return Reply.json(202, answer, place)
+    headers = {"location": f"{call.base}/v1/notifications/{answer['id']}"} if answer["id"] else {}
+    return Reply.json(202, answer, headers)
 
 
 @router.post(

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 async def race(
-    places: Sequence[str],
+    hosts: Sequence[str],
     connect: Callable[[str], Awaitable[T]],
     discard: Callable[[T], None],
     *,
@@ -34,23 +34,23 @@ async def race(
     They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all within `limit`
     seconds. A connection that another attempt makes later is handed to `discard`.
     """
-    waiting = list(places)
+    waiting = list(hosts)
     under_way: dict[asyncio.Task[T], str] = {}
     errors: list[BaseException] = []
     try:
         async with asyncio.timeout(limit):
             while waiting or under_way:
                 if waiting:
-                    place = waiting.pop(0)
-                    under_way[asyncio.ensure_future(connect(place))] = place
+                    host = waiting.pop(0)
+                    under_way[asyncio.ensure_future(connect(host))] = host
                 done, _ = await asyncio.wait(
                     under_way, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
-                    place = under_way.pop(task)
+                    host = under_way.pop(task)
                     error = task.exception()
                     if error is None:
-                        return place, task.result()
+                        return host, task.result()
                     errors.append(error)
     except TimeoutError:
         if not errors:

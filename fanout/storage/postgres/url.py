@@ -93,12 +93,12 @@ def _each_host(netloc: str, path: str, query: list[tuple[str, str]]) -> Iterator
     named = dict(query)
     rest = [(key, value) for key, value in query if key not in ("host", "port")]
     if hosts:
-        places = [(host, "") for host in hosts.split(",")]
+        pairs = [(host, "") for host in hosts.split(",")]
     else:
         several = (named.get("host") or os.environ.get("PGHOST", "")).split(",")
         ports = (named.get("port") or os.environ.get("PGPORT", "")).split(",")
-        places = [(host, ports[min(number, len(ports) - 1)]) for number, host in enumerate(several)]
-    for host, port in places:
+        pairs = [(host, ports[min(number, len(ports) - 1)]) for number, host in enumerate(several)]
+    for host, port in pairs:
         more = [] if hosts else [(key, value) for key, value in (("host", host), ("port", port)) if value]
         tail = urlencode([*(query if hosts else rest), *more])
         yield f"postgresql://{user}{at}{host if hosts else ''}{path}{'?' + tail if tail else ''}"

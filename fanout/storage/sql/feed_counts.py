@@ -52,13 +52,13 @@ async def look(db: Db, app: str, user: str, item: str | None, now: float) -> Cou
         if found is None:
             return None
         number = found.number
-    place = await db.app(app, create=True)
-    seen = await db.value("SELECT seen FROM feed_look WHERE app = $1 AND usr = $2", place, user)
+    app_number = await db.app(app, create=True)
+    seen = await db.value("SELECT seen FROM feed_look WHERE app = $1 AND usr = $2", app_number, user)
     if number > (seen or 0):
         await db.run(
             f"INSERT INTO feed_look (app, usr, seen, seq) VALUES ($1, $2, $3, $4) ON CONFLICT (app, usr) {overwrite('seen', 'seq')} "
             "WHERE feed_look.seen < excluded.seen",
-            place,
+            app_number,
             user,
             number,
             await next_seq(db),

@@ -79,19 +79,19 @@ async def _decide(db: Db, number: int, what: str, now: float) -> None:
 
 async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
     """Hold everything of it; how many of its chunks are still leased."""
-    place = await _place(db, app, binding)
-    await db.exclusive("binding", place)
-    if not await db.value("SELECT paused FROM control WHERE binding = $1", place):
+    binding_number = await _number(db, app, binding)
+    await db.exclusive("binding", binding_number)
+    if not await db.value("SELECT paused FROM control WHERE binding = $1", binding_number):
         await db.run(
             "INSERT INTO control (binding, paused, nudge) VALUES ($1, true, 0) ON CONFLICT (binding) DO UPDATE SET paused = true",
-            place,
+            binding_number,
         )
-        await _decide(db, -place, "paused", now)
+        await _decide(db, -binding_number, "paused", now)
     return int(
         await db.value(
             f"SELECT count(*) FROM chunk WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND NOT done AND ready_at > $2 "
             "AND owner IS NOT NULL",
-            place,
+            binding_number,
             now + db.skew,
         )
     )
@@ -99,38 +99,38 @@ async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
 
 async def resume_binding(db: Db, app: str, binding: str, now: float) -> None:
     """Let it go on, and ask its workers to try again at once."""
-    place = await _place(db, app, binding)
-    if await db.run("UPDATE control SET paused = false WHERE binding = $1 AND paused", place):
-        await _decide(db, -place, "resumed", now)
-    await _try_again(db, place, now)
+    binding_number = await _number(db, app, binding)
+    if await db.run("UPDATE control SET paused = false WHERE binding = $1 AND paused", binding_number):
+        await _decide(db, -binding_number, "resumed", now)
+    await _try_again(db, binding_number, now)
 
 
 async def retry_binding(db: Db, app: str, binding: str, now: float) -> None:
     """Ask its workers to try again at once, what waited for them to be able to."""
-    await _try_again(db, await _place(db, app, binding), now)
+    await _try_again(db, await _number(db, app, binding), now)
 
 
-async def _place(db: Db, app: str, binding: str) -> int:
+async def _number(db: Db, app: str, binding: str) -> int:
     return await db.binding(await db.app(app, create=True), binding, create=True)
 
 
-async def _try_again(db: Db, place: int, now: float) -> None:
+async def _try_again(db: Db, binding_number: int, now: float) -> None:
     await db.run(
         "INSERT INTO control AS c (binding, paused, nudge) VALUES ($1, false, 1) ON CONFLICT (binding) "
         "DO UPDATE SET nudge = c.nudge + 1",
-        place,
+        binding_number,
     )
     await db.run(
         "UPDATE chunk SET ready_at = $2 WHERE id IN (SELECT id FROM chunk "
         f"WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND NOT done AND ready_at > $2 AND owner IS NULL AND {_MENDED}"
         f"{db.hold('id')})",
-        place,
+        binding_number,
         now,
     )
     # In PostgreSQL into another partition: who deletes such a row at this moment is run again, or we are.
     await db.run(
         f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND due_at > $2 AND {_MENDED}",
-        place,
+        binding_number,
         now,
     )
 
