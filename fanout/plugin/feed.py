@@ -141,7 +141,7 @@ class Feed(Protocol):
         """
         ...
 
-    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+    async def mark_seen(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         """The user has seen her feed up to this item, by its id or its sender's; with None, up to the newest of the database. The counts afterwards.
 
         Up to where she has seen it never moves back. Where it moves, that is a change of her feed (`touched`), without an item.

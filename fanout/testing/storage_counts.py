@@ -48,7 +48,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
     """The items that a user has seen are those up to a number, which never moves back; where it moves, her readers are
     told."""
     async with kit.open() as storage:
-        look = feed_of(storage).look
+        look = feed_of(storage).mark_seen
         law(await look("default", "alice", None, T0) == Counts(), "who has nothing has seen everything")
         _, second, third = [await enter(storage, posting(external_id=name)) for name in "abc"]
         foreign = await enter(storage, posting(Target.user("bob")))
@@ -81,6 +81,6 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         return
     async with kit.open() as storage:
         await enter(storage, posting())
-        await feed_of(storage).look("default", "alice", None, T0)
+        await feed_of(storage).mark_seen("default", "alice", None, T0)
     async with kit.open_again() as storage:
         law(await _counted(storage) == (1, 0), "it is remembered")

@@ -378,7 +378,11 @@ class Feeds(RuleBasedStateMachine):
     @rule(user=USERS, which=st.integers(-1, 3))
     def look(self, user: str, which: int) -> None:
         self.feed(
-            "look", "default", user, ([*self.items[-3:], "e", None])[which % min(4, len(self.items[-3:]) + 2)], self.now
+            "mark_seen",
+            "default",
+            user,
+            ([*self.items[-3:], "e", None])[which % min(4, len(self.items[-3:]) + 2)],
+            self.now,
         )
 
     # -- a client that follows

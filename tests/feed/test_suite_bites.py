@@ -132,9 +132,9 @@ class CountsTheDead(ModelFeed):
 
 
 class LooksBack(ModelFeed):
-    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+    async def mark_seen(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         self._t.feed.looked.pop((app, user), None)
-        return await super().look(app, user, item, now)
+        return await super().mark_seen(app, user, item, now)
 
 
 class LooksUnheard(ModelFeed):

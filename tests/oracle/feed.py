@@ -68,9 +68,9 @@ class ModelFeed:
         """See `Feed`."""
         return feed_items.counts(self._t, app, user, now)
 
-    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+    async def mark_seen(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         """See `Feed`."""
-        return feed_items.look(self._t, app, user, item, now)
+        return feed_items.mark_seen(self._t, app, user, item, now)
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""

@@ -10,7 +10,7 @@ from fanout.core.feed import SHARED, FeedItem, FeedPage, FeedQuery, Touched, use
 from tests.oracle.feed_tables import Entry
 from tests.oracle.tables import Tables
 
-__all__ = ["counts", "find", "look", "mine", "page", "touched"]
+__all__ = ["counts", "find", "mark_seen", "mine", "page", "touched"]
 
 
 def topics(t: Tables, app: str, user: str) -> set[str]:
@@ -102,7 +102,7 @@ def counts(t: Tables, app: str, user: str, now: float) -> Counts:
     )
 
 
-def look(t: Tables, app: str, user: str, item: str | None, now: float) -> Counts | None:
+def mark_seen(t: Tables, app: str, user: str, item: str | None, now: float) -> Counts | None:
     """She has seen her feed up to that item, or to the newest."""
     number = max(t.feed.items, default=0)
     if item is not None:

@@ -145,12 +145,12 @@ class Reading:
         """How many items are unread, and how many have come since the user last looked."""
         return await self._facet.counts(app, user, self._clock.now())
 
-    async def look(self, app: str, user: str, item: str | None = None) -> Counts:
+    async def mark_seen(self, app: str, user: str, item: str | None = None) -> Counts:
         """The user has seen her feed up to this item, by its id or its sender's; with None, all that is there. The counts afterwards.
 
         Raises `FeedError` 404.
         """
-        counts = await self._facet.look(app, user, item, self._clock.now())
+        counts = await self._facet.mark_seen(app, user, item, self._clock.now())
         if counts is None:
             raise no_item()
         self.hub.nudge()

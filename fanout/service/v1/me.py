@@ -81,10 +81,10 @@ async def _counts(call: UserCall) -> JSONResponse:
     description="It never moves back. The user's open streams are told; nothing is pushed.",
     responses=errors(400, 403, 404, 413, 415, 429),
 )
-async def _look(call: UserCall, wanted: SeenIn) -> JSONResponse:
+async def _mark_seen(call: UserCall, wanted: SeenIn) -> JSONResponse:
     call.charge("changes")
     caller = call.authenticated
-    return _counted(await call.service.feed.look(caller.app, caller.user or "", wanted.item))
+    return _counted(await call.service.feed.mark_seen(caller.app, caller.user or "", wanted.item))
 
 
 def _counted(counts: Counts) -> JSONResponse:

@@ -62,9 +62,9 @@ class SqlFeed:
         """See `Feed`."""
         return await self._look(feed_counts.counts, app, user, now)
 
-    async def look(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
+    async def mark_seen(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
         """See `Feed`."""
-        return await self._write(feed_counts.look, app, user, item, now)
+        return await self._write(feed_counts.mark_seen, app, user, item, now)
 
     async def touched(self, after: int) -> Touched:
         """See `Feed`."""

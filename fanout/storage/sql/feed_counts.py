@@ -8,7 +8,7 @@ from fanout.storage.sql.db import Db, made_once, overwrite
 from fanout.storage.sql.feed_items import UNTOUCHED, find, meant, topics
 from fanout.storage.sql.feed_posts import next_seq
 
-__all__ = ["counts", "look"]
+__all__ = ["counts", "mark_seen"]
 
 
 def _count(of: str, tables: str, where: str) -> str:
@@ -43,7 +43,7 @@ async def counts(db: Db, app: str, user: str, now: float) -> Counts:
     return Counts(unread=unread, unseen=unseen, seen=seen, seq=seq)
 
 
-async def look(db: Db, app: str, user: str, item: str | None, now: float) -> Counts | None:
+async def mark_seen(db: Db, app: str, user: str, item: str | None, now: float) -> Counts | None:
     """She has seen her feed up to that item, or to the newest. Who writes to the feed is waited for only where it moves."""
     if item is None:
         number = await db.value("SELECT coalesce(max(id), 0) FROM feed_item")
