@@ -124,12 +124,8 @@ class TokenEndpoint:
                 body += piece
                 if len(body) > _LIMIT:
                     raise TokenUnavailable(f"The token endpoint's answer is over {_LIMIT} bytes.")
-            retry_after = response.headers.get("Retry-After")
-            after = (
-                None
-                if retry_after is None
-                else parse_retry_after(retry_after, time.time(), response.headers.get("Date"))
-            )
+            header = response.headers.get("Retry-After")
+            after = None if header is None else parse_retry_after(header, time.time(), response.headers.get("Date"))
             return response.status, after, bytes(body)
 
 
