@@ -125,15 +125,15 @@ PLANTS = [
     Plant(
         "Retry-After is taken without its cap",
         "fanout/core/settlement.py",
-        "told = min(max(after, 0.0), policy.retry_after_cap)",
-        "told = max(after, 0.0)",
+        "retry_after = min(max(after, 0.0), policy.retry_after_cap)",
+        "retry_after = max(after, 0.0)",
         _SETTLEMENT,
     ),
     Plant(
         "a cohort told one second comes back as one",
         "fanout/core/settlement.py",
-        "return told + rng.uniform(0.0, 0.1 * told + policy.backoff_base)",
-        "return told",
+        "return retry_after + rng.uniform(0.0, 0.1 * retry_after + policy.backoff_base)",
+        "return retry_after",
         _SETTLEMENT,
     ),
     Plant(

@@ -55,7 +55,7 @@ PLANTS = [
     Plant(
         "FCM: a bad field of the message kills the device",
         _FCM,
-        "return _gone_or_ours(answer) if told else _rejected(answer)",
+        "return _gone_or_ours(answer) if names_device else _rejected(answer)",
         "return _gone_or_ours(answer)",
         "tests/fcm/test_outcome.py",
     ),
