@@ -31,7 +31,7 @@ from fanout.engine import Engine, EngineOptions
 from fanout.plugin import Address, StorageContext
 from fanout.registry import Registry
 
-__all__ = ["run", "straight"]
+__all__ = ["Hosts", "run", "straight"]
 
 STRAIGHT = 1.3
 """Times the least cost of a delivery, up to which the last point counts as lying on a line."""
@@ -43,7 +43,7 @@ NOTE = fanout.Notification(title=rig.TITLE, body=rig.BODY)
 _MODULE = "benchmarks.growth"
 
 
-class _Hosts(Instant):
+class Hosts(Instant):
     """Addresses are `host/device`; a host is a group."""
 
     def parse_address(self, raw: Any) -> Address:
@@ -77,7 +77,7 @@ def _engine(database: str, transports: Mapping[tuple[str, str], Any]) -> Engine:
 async def _fill(job: dict[str, Any]) -> None:
     """Enter the devices, of as many apps and hosts."""
     apps = [f"app{n}" for n in range(job["apps"])] if job["apps"] > 1 else ["default"]
-    async with _engine(job["database"], {(app, "apns"): _Hosts() for app in apps}) as engine:
+    async with _engine(job["database"], {(app, "apns"): Hosts() for app in apps}) as engine:
         for app in apps:
             each = job["endpoints"] // len(apps)
             await enter(engine, "apns", (f"h{n % job['hosts']}/{n:060x}" for n in range(each)), app=app)
@@ -86,7 +86,7 @@ async def _fill(job: dict[str, Any]) -> None:
 async def _deliver(job: dict[str, Any]) -> dict[str, float]:
     """So many notifications at once, again and again until the number of deliveries is reached."""
     apps = [f"app{n}" for n in range(job["apps"])] if job["apps"] > 1 else ["default"]
-    async with _engine(job["database"], {(app, "apns"): _Hosts() for app in apps}) as engine:
+    async with _engine(job["database"], {(app, "apns"): Hosts() for app in apps}) as engine:
         idle = rig.peak_memory()
 
         async def once() -> int:

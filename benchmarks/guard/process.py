@@ -15,7 +15,7 @@ from benchmarks.guard.counting import Calls, Counting
 from fanout import bootstrap
 from fanout.core.policy import Retention
 from fanout.engine import Engine, EngineOptions
-from fanout.plugin import Context, StorageContext, literal
+from fanout.plugin import Clock, Context, StorageContext, Transport, literal
 from fanout.registry import Registry
 from fanout.storage.sqlite import operations
 from fanout.storage.sqlite.store import Inline, SqliteStorage
@@ -176,11 +176,29 @@ ANSWER = b"\x88" + literal("apns-id", "6a5b1f0e-2d3c-5e4f-8a9b-0c1d2e3f4a5b")
 """The header block of a gateway's yes, which has fields besides the status."""
 
 
+def _registered(transport: str, settings: Mapping[str, Any], clock: Clock, rng: random.Random) -> Transport:
+    """The transport of that name, as a program's own configuration makes it."""
+    registry = Registry()
+    table = {transport: {**settings, "gateway": f"https://{GATEWAY}"}}
+    read = bootstrap.make_settings(None, storage="memory:", transports=table, registry=registry)
+    ((_, _, binding),) = read.bindings()
+    context = Context(app="default", binding=transport, clock=clock, rng=rng)
+    return registry.make_transport(transport, binding.settings, context)
+
+
 class Process:
-    """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` what that answers."""
+    """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` what that answers. A transport that was
+    `made` needs none of these: the network stays out of the count."""
 
     def __init__(
-        self, folder: Path, transport: str, settings: Mapping[str, Any], *, answer: bytes = ANSWER, body: bytes = b""
+        self,
+        folder: Path,
+        transport: str,
+        settings: Mapping[str, Any],
+        *,
+        answer: bytes = ANSWER,
+        body: bytes = b"",
+        made: Transport | None = None,
     ) -> None:
         self.world = World(random.Random(1), _Silent())
         network = Network(
@@ -195,12 +213,8 @@ class Process:
         storage: Any = SqliteStorage(
             str(folder / "guard.db"), StorageContext(clock=clock, retention=Retention()), offload=lambda: self._offload
         )
-        registry = Registry()
-        table = {transport: {**settings, "gateway": f"https://{GATEWAY}"}}
-        read = bootstrap.make_settings(None, storage="memory:", transports=table, registry=registry)
-        ((_, _, binding),) = read.bindings()
-        context = Context(app="default", binding=transport, clock=clock, rng=rng)
-        made = registry.make_transport(transport, binding.settings, context)
+        if made is None:
+            made = _registered(transport, settings, clock, rng)
         self._state = "closed"
         self._stopping: asyncio.Future[None] | None = None
         self.engine = Engine(storage, {("default", transport): made}, EngineOptions(clock=clock, rng=rng))

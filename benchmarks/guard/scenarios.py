@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import fanout
 from benchmarks.guard.counting import Blocks, Calls, Counting, Instructions, part_of
 from benchmarks.guard.process import Process
 from fanout.engine import Engine
-from fanout.plugin import literal
+from fanout.plugin import Run, literal
 
 __all__ = ["PASSES", "SCENARIOS", "Count", "measure"]
 
@@ -136,11 +136,37 @@ def _webpush_address(number: int) -> str:
     return json.dumps(Browser.seeded(f"{host}/{number:064x}", "", "good", f"guard {number}").subscription())
 
 
+def _hosts(folder: Path) -> Process:
+    from benchmarks.growth import Hosts
+
+    return Process(folder, "apns", {}, made=Hosts())
+
+
+def _hosts_address(number: int) -> str:
+    return f"h{number}/{number:060x}"
+
+
+def _runs(folder: Path) -> Process:
+    from benchmarks.engine import Instant
+
+    class Runs(Instant):
+        """Accepts a whole run as it begins."""
+
+        def start(self, run: Run) -> Sequence[int]:
+            run.accept(range(len(run)))
+            return ()
+
+    return Process(folder, "apns", {}, made=Runs())
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "apns broadcast": Scenario("apns", _apns, _apns_address, _broadcast),
     "apns single": Scenario("apns", _apns, _apns_address, _singles, 0.1),
     "fcm broadcast": Scenario("fcm", _fcm, _fcm_address, _broadcast),
     "webpush broadcast": Scenario("webpush", _webpush, _webpush_address, _broadcast, 0.5),
+    # Without a wire: each delivery to a host, and so a group, of its own; and all in runs of one group.
+    "hosts broadcast": Scenario("apns", _hosts, _hosts_address, _broadcast),
+    "runs broadcast": Scenario("apns", _runs, _apns_address, _broadcast),
 }
 
 
