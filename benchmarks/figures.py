@@ -147,6 +147,16 @@ def _times(row: Row) -> str:
     return f"{row.ratio:.2g}" if row.ratio < 10 else f"{row.ratio:.0f}"
 
 
+def _beside(look: _Look, what: str, benchmark: str, name: str) -> list[tuple[str, str, str]]:
+    """A line of the ratios to contenders in other languages, which a row names with its language; none where none was to be had."""
+    found = [
+        f"{row.ratio:.2f} x {row.against}"
+        for row in look.found[benchmark]["rows"]
+        if name in row.name and row.against.endswith(")")
+    ]
+    return [(what, "; ".join(found), benchmark)] if found else []
+
+
 def _fast(look: _Look) -> str:
     http, uv = (
         look("http_client", "client CPU per request, ours$"),
@@ -173,6 +183,9 @@ def _fast(look: _Look) -> str:
             f"{_us(whole)}: {_times(whole)} times less than aioapns, which stores nothing (uvloop: {_times(whole_uv)} times)",
             "broadcast",
         ),
+        *_beside(look, "the same beside other clients, which store nothing", "broadcast", ", uvloop"),
+        *_beside(look, "Web Push, CPU for each message", "webpush", "Web Push, ours"),
+        *_beside(look, "single sends on PostgreSQL, settled a second", "postgres", "single sends, ours, uvloop"),
         ("engine and SQLite alone", f"{number(look('engine', 'durable deliveries').value)} durable deliveries a second", "engine"),
         ("`send` to single users, until settled", f"{number(single.value)} a second", "macro --all"),
         ("an urgent alert beside a broadcast, p99 from `send` to the gateway", f"{number(urgent.value)} {urgent.unit}", "lanes --all"),

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import figures
 from benchmarks.contenders import rivals
 from benchmarks.contenders.driven import started
 from benchmarks.contenders.rivals import Absent, Rival, built, present
 from benchmarks.results import build
+from benchmarks.row import Row
 
 ALL = [each for each in vars(rivals).values() if isinstance(each, Rival)]
 SOURCES = Path(rivals.__file__).parent
@@ -118,6 +120,24 @@ def test_a_driver_that_ends_leaves_its_last_words(tmp_path: Path) -> None:
 )
 def test_the_build_of_an_interpreter_is_named(arguments: str, said: str) -> None:
     assert build(arguments) == said
+
+
+def test_the_readme_shows_them_where_they_were_measured() -> None:
+    found = figures.kept()
+    for name, row, against in (
+        ("broadcast", "client CPU per delivery, ours, durable, uvloop", "less than hyper (Rust)"),
+        ("webpush", "Web Push, ours, durable", "less than webpush-go (Go)"),
+        ("postgres", "single sends, ours, uvloop", "River (Go)"),
+    ):
+        found[name]["rows"] = [each for each in found[name]["rows"] if not each.against.endswith(")")]
+        assert against not in figures.tables(found)["fast"]
+        found[name]["rows"].append(Row(row, 10.0, "us of CPU", against, 1.25))
+
+    fast = figures.tables(found)["fast"]
+
+    assert "1.25 x less than hyper (Rust)" in fast
+    assert "1.25 x less than webpush-go (Go)" in fast
+    assert "1.25 x River (Go)" in fast
 
 
 @pytest.mark.external
