@@ -35,6 +35,7 @@ class Settler:
         "_clock",
         "_finished",
         "_live",
+        "_open",
         "_patience",
         "_policy",
         "_signal",
@@ -63,6 +64,7 @@ class Settler:
         self._finished = finished
         self._signal = Signal()
         self._answered = Signal()
+        self._open: tuple[Binding, Lease] | None = None
         self.trouble = context.trouble
         self._patience = self.trouble.patience()
         self.works = works
@@ -104,9 +106,16 @@ class Settler:
     def _complete(self) -> bool:
         """Whether there are results, and no delivery in hand without one: no other settlement can be made together with this one."""
         found = False
+        if self._open is not None:
+            # Asked at each answer: the lease that was open last still is, mostly, and all others need not be looked at.
+            work, lease = self._open
+            if lease.left and work.leases.get(lease.chunk.id) is lease:
+                return False
+            self._open = None
         for work in self.works:
             for lease in work.leases.values():
                 if lease.left:
+                    self._open = work, lease
                     return False
                 found = found or lease.dirty
         return found

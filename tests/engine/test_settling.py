@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rig import register, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
 from fanout.engine.binding_state import BindingState
+from fanout.engine.settler import Settler
 from fanout.plugin import ACCEPTED, Outcome
 from fanout.testing.scripted import ScriptedMessage
 
@@ -76,3 +81,43 @@ async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monk
         await engine.cancel(receipt.id)
         assert calls == 5
         assert settled <= calls
+
+
+class InHand:
+    """A lease of one delivery, that counts how often it is looked at."""
+
+    looks = 0
+
+    def __init__(self, number: int, left: int) -> None:
+        self.chunk, self.dirty = SimpleNamespace(id=number), not left
+        self._left = left
+
+    @property
+    def left(self) -> int:
+        InHand.looks += 1
+        return self._left
+
+    def end(self) -> None:
+        self._left, self.dirty = 0, True
+
+
+@given(ends=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
+def test_a_settlement_is_complete_when_no_delivery_in_hand_is_without_an_answer(ends: list[tuple[int, bool]]) -> None:
+    leases = {number: InHand(number, number % 2) for number in range(6)}
+    settler: Any = SimpleNamespace(works=[SimpleNamespace(leases=leases)], _open=None)
+    for number, lost in ends:
+        open_ = [each for each in leases.values() if each._left]
+        assert Settler._complete(settler) is (not open_ and any(each.dirty for each in leases.values()))
+        if number in leases and lost:
+            del leases[number]
+        elif number in leases:
+            leases[number].end()
+
+
+def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
+    leases = {number: InHand(number, number // 999) for number in range(1000)}
+    settler: Any = SimpleNamespace(works=[SimpleNamespace(leases=leases)], _open=None)
+    InHand.looks = 0
+    for _ in range(100):
+        assert not Settler._complete(settler)
+    assert InHand.looks < 1200

@@ -195,4 +195,11 @@ PLANTS = [
         'fitting(LIMIT, "fanout", times=3)',
         "tests/fcm/test_conformance.py -k what_fits",
     ),
+    Plant(
+        "a lease that was lost is waited for",
+        "fanout/engine/settler.py",
+        "            if lease.left and work.leases.get(lease.chunk.id) is lease:\n",
+        "            if lease.left:\n",
+        "tests/engine/test_settling.py -k complete_when",
+    ),
 ]
