@@ -82,6 +82,8 @@ class BindingState:
         """Lanes of which this process has just put something that is due."""
         self.parts: list[Lease] = []
         """Suspected chunks whose next part is to be marked and sent."""
+        self.ended: list[str] = []
+        """Notifications that have finished with what this worker sent of them."""
         self.replaced = 0
         """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}

@@ -35,8 +35,8 @@ _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
-_PREPARED = 1024
-"""Prepared notifications kept per binding."""
+_PREPARED = 8192
+"""Prepared notifications kept per binding, at most: twice a window of single sends. What has finished is not kept."""
 _PATIENCE = 1.0
 """Seconds for which leasing pauses after the clock was set."""
 _POLL = 30.0
@@ -272,6 +272,8 @@ class Dispatcher:
         if self._replaced != self.work.replaced:
             self._replaced = self.work.replaced
             self._prepared.clear()  # encoded by a transport that is no longer used
+        while self.work.ended:
+            self._prepared.pop(self.work.ended.pop(), None)
         ready: dict[str, Prepared | str] = {}
         missing: dict[str, None] = {}
         for chunk in chunks:

@@ -136,6 +136,7 @@ class Binding(Protocol):
     changed: dict[Group, None]
     leases: dict[int, Lease]
     parts: list[Lease]
+    ended: list[str]
     gate: Gate
 
     @property

@@ -263,6 +263,7 @@ class Settler:
             kind = "endpoint.gone" if isinstance(change, EndpointGone) else "endpoint.moved"
             self._live.emit(kind, now, endpoint=change.endpoint, **data)
         if settled.finished:
+            work.ended.append(settled.finished)
             self._finished(settled.finished, settled.status)
             self._live.emit("finished", now, **(data | {"notification": settled.finished}))
 

@@ -9,7 +9,9 @@ import pytest
 from rig import fresh_storage, register, running
 
 from fanout.core.model import Notification
-from fanout.core.records import Chunk
+from fanout.core.records import Chunk, Stored
+from fanout.core.window import MOST
+from fanout.engine import dispatcher
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +39,29 @@ async def test_what_was_prepared_for_send_is_not_prepared_again_for_the_lease() 
         assert transport.prepared == 3, "what is for later is prepared when its time has come"
 
 
-async def test_more_than_is_kept_prepared_is_sent_all_the_same() -> None:
+async def test_as_many_are_kept_as_a_window_holds_and_none_that_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST < dispatcher._PREPARED
+    asked: list[str] = []
+    storage = fresh_storage()
+    read = storage.notification
+
+    async def notification(id: str) -> Stored | None:
+        asked.append(id)
+        return await read(id)
+
+    monkeypatch.setattr(storage, "notification", notification)
+    async with running(storage=storage) as (engine, _):
+        await register(engine, "alice", "phone")
+        for _ in range(3):
+            for receipt in await engine.send_many([(HI, "user:alice")] * 100):
+                await receipt.wait(60)
+        (only,) = engine._dispatchers
+        assert len(only._prepared) <= 100
+        assert asked == []
+
+
+async def test_more_than_is_kept_prepared_is_sent_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "_PREPARED", 1024)
     async with running() as (engine, transport):
         await register(engine, "alice", "phone")
         many = [(Notification(title=str(number)), "user:alice") for number in range(1500)]

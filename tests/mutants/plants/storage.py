@@ -12,6 +12,41 @@ _LISTENING = "tests/postgres/test_listening.py -k 'another_process or made_again
 
 PLANTS = [
     Plant(
+        "PostgreSQL: a settlement waits for a lock with others in hand",
+        "fanout/storage/postgres/settling.py",
+        "WHERE id = o.notification OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED",
+        "WHERE id = o.notification OFFSET 0 FOR NO KEY UPDATE",
+        "tests/postgres/test_settling.py",
+    ),
+    Plant(
+        "PostgreSQL: a chunk that is a part of its notification ends it",
+        "fanout/storage/postgres/settling.py",
+        "n.settled = 0 AND n.total = j.count AND",
+        "n.settled = 0 AND",
+        "tests/postgres/test_settling.py tests/postgres/test_conformance.py",
+    ),
+    Plant(
+        "PostgreSQL: a former holder ends a notification",
+        "fanout/storage/postgres/settling.py",
+        "AND c.epoch = j.epoch AND",
+        "AND",
+        "tests/postgres/test_settling.py tests/postgres/test_conformance.py",
+    ),
+    Plant(
+        "a chunk that has lost its endpoints is leased",
+        "fanout/storage/suspects.py",
+        "end = LOST if due.lost and not due.stopped else",
+        "end =",
+        "tests/engine/test_lost_audience.py",
+    ),
+    Plant(
+        "a wait for what another process has finished before is never told",
+        "fanout/engine/upkeep.py",
+        "if self._waiters.unasked:",
+        "if False:",
+        "tests/engine/test_waiting.py",
+    ),
+    Plant(
         "a stale lease settles",
         "fanout/storage/settlements.py",
         "if chunk is None or chunk.epoch != settlement.epoch:",
