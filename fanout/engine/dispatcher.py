@@ -396,10 +396,8 @@ class Dispatcher:
                 self._remember(request.submission.id, known if message is None else Prepared(known, message))
 
     def look(self, lanes: set[int]) -> list[int]:
-        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first.
-
-        Answers how many leases of each lane have been asked for so far.
-        """
+        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first. Answers how many
+        leases of each lane have been asked for so far."""
         if lanes:
             self.work.fresh |= lanes
             self.work.signal.set()

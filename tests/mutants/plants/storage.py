@@ -23,14 +23,14 @@ PLANTS = [
         "fanout/storage/postgres/settling.py",
         "n.settled = 0 AND n.total = j.count AND",
         "n.settled = 0 AND",
-        "tests/postgres/test_settling.py tests/postgres/test_conformance.py",
+        "tests/postgres/test_settling.py",
     ),
     Plant(
         "PostgreSQL: a former holder ends a notification",
         "fanout/storage/postgres/settling.py",
         "AND c.epoch = j.epoch AND",
         "AND",
-        "tests/postgres/test_settling.py tests/postgres/test_conformance.py",
+        "tests/postgres/test_settling.py",
     ),
     Plant(
         "a chunk that has lost its endpoints is leased",
