@@ -112,7 +112,7 @@ async def test_no_message_shows_an_address(tmp_path: Path) -> None:
             "registered_at, expires_at, state, state_at, reason, address, identity FROM endpoint",
         ):
             with pytest.raises(StorageError) as caught:
-                await storage._run(Operation(partial(Db.run, sql=statement), write=True))
+                await storage._do(Operation(partial(Db.run, sql=statement), write=True))
             assert secret not in str(caught.value)
             assert secret not in repr(caught.value.__cause__)
         assert secret not in repr(entered)
