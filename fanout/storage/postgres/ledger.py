@@ -146,7 +146,7 @@ async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict
     """Of these, which are held, those of which nothing is left become finished, with an event each (see `sql.hot`)."""
     if not notifications:
         return {}
-    rows = [
+    rows: list[Any] = [
         (*row[:5], list(zip(*row[5:8], strict=True)), *row[8:])
         for row in await db.rows(_FINISH, list(notifications), now)
     ]
