@@ -28,6 +28,10 @@ _LOSS = 8
 """The number that a lost connection counts among them, however many requests it ended."""
 _RAMP_FROM = 0.1
 _PROBES = 3
+_KNOCKS = 32
+"""Gates of one binding that may be probed at that pace together: more take turns at it."""
+_STAY = 300.0
+"""Seconds for which what waits stays in storage at most, where the gate itself is probed all the time."""
 
 
 class GateState(StrEnum):
@@ -46,6 +50,7 @@ class Gate:
         "_policy",
         "_proven",
         "_ramp_since",
+        "_stay",
         "closures",
         "heard_at",
         "mark",
@@ -72,6 +77,7 @@ class Gate:
         self._out = 0  # probes without a verdict
         self._proven = 0  # probes that succeeded
         self._ramp_since = 0.0
+        self._stay = 0.0  # seconds, beyond `until`, that what is not the next probe waits for
         self._causes: set[str] = set()  # lost connections among the failures in a row
         self._failures = Witnesses()  # of failures in a row
         self.witnesses = Witnesses()
@@ -143,6 +149,11 @@ class Gate:
     def steady(self) -> bool:
         """Whether all of the capacity may be used, as long ago as the last outage is."""
         return not self._ramp_since
+
+    def resumes_at(self, now: float) -> float:
+        """When what waits is due again: as `opens_at`, and later where the next probe alone comes soon (`close`, `knocks`)."""
+        at = self.opens_at(now)
+        return at + self._stay if self.state is GateState.CLOSED else at
 
     def share(self, now: float) -> float:
         """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""
@@ -241,7 +252,7 @@ class Gate:
     def relent(self, now: float) -> None:
         """A delivery that the verdict was not about is there: it is the next probe. The witnesses stay."""
         self.state = GateState.CLOSED
-        self.until = now
+        self.until, self._stay = now, 0.0
 
     def refuted(self) -> None:
         """One notification's fault closed it, and another has been accepted: open at once."""
@@ -259,14 +270,19 @@ class Gate:
         reason: str,
         after: float | None = None,
         waiting: Waiting = Waiting.GATE,
+        knocks: int = 0,
     ) -> bool:
         """Close for `after` seconds, or for a jittered back-off that doubles with each closure. False if it was closed already.
 
         An already closed gate is only ever moved to a later time, by a gateway that named one.
+
+        `knocks`: no connection came about, and so many gates of the binding may have that in common. To try again burdens no
+        gateway that is not there, so one delivery does within a second (`policy.backoff_base`), however often it has
+        failed; all others wait for as long as usual, which costs storage nothing.
         """
         if self.shut(now):
             if after is not None and now + after > self.opens_at(now):
-                self.since, self.until = now, now + after
+                self.since, self.until, self._stay = now, now + after, 0.0
             return False
         self.closures += 1
         if after is None:
@@ -274,6 +290,11 @@ class Gate:
             # At least half of the ceiling: a gate with full jitter could reopen at once and let the whole window through.
             ceiling = min(self._policy.backoff_cap, base * 2.0 ** min(self.closures - 1, 30))
             after = ceiling / 2 + backoff(self.closures, base=base / 2, cap=self._policy.backoff_cap / 2, rng=rng)
+        self._stay = 0.0
+        if knocks:
+            pace = self._policy.backoff_base * max(1.0, knocks / _KNOCKS)
+            soon = min(after, rng.uniform(pace / 2, pace))
+            self._stay, after = min(after, _STAY) - soon if after > soon else 0.0, soon
         self.state = GateState.CLOSED
         self.since, self.until = now, now + after
         self.reason = reason

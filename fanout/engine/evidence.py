@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from fanout.core.outcome import Outcome, Scope
+from fanout.core.outcome import Outcome, Scope, Unavailable
 from fanout.core.records import EndpointRow
 from fanout.core.settlement import Attempted, Decision, Park, Retry, by_itself
 from fanout.core.standing import Standing
@@ -142,7 +142,8 @@ class Evidence:
                 after = None  # contradicted lately: the first probe comes soon
         if park.alarm:
             gates.loners_asked(now)
-        gates.shut(park.scope, group, topic, now, park.reason, after, park.waiting, park.alarm)
+        unconnected = isinstance(outcome, Unavailable) and outcome.sent == "no" and not outcome.named and after is None
+        gates.shut(park.scope, group, topic, now, park.reason, after, park.waiting, park.alarm, unconnected)
         return True
 
     # -- deaths

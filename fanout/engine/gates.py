@@ -74,11 +74,13 @@ class Gates:
         after: float | None,
         waiting: Waiting,
         alarm: bool = False,
+        unconnected: bool = False,
     ) -> Gate:
         """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
         match scope:
             case Scope.GROUP | Scope.ENDPOINT:
-                self._close(group.gate, Scope.GROUP, group.name, now, reason, after, waiting, alarm)
+                knocks = len(self._work.groups) if unconnected else 0
+                self._close(group.gate, Scope.GROUP, group.name, now, reason, after, waiting, alarm, knocks)
                 self.park_behind(group)
                 return group.gate
             case Scope.TOPIC:
@@ -294,7 +296,7 @@ class Gates:
         """A delivery behind a gate that has closed goes back to storage with its reason, until it opens."""
         for each in [group] if group is not None else list(self._work.groups.values()):
             gate = each.gate if group is not None else self.binding
-            until = gate.opens_at(self._work.clock.now())
+            until = gate.resumes_at(self._work.clock.now())
             for lease, position in each.drain():
                 lease.park(position, until, gate.waiting, gate.reason)
         self._work.settler.wake()
@@ -315,8 +317,9 @@ class Gates:
         after: float | None,
         waiting: Waiting,
         alarm: bool,
+        knocks: int = 0,
     ) -> None:
-        closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting)
+        closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting, knocks=knocks)
         if gate is self.binding and (closes or after is not None):
             until = gate.until if after is None else now + after
             if until >= ends_at(*self._own_answer, now):

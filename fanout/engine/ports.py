@@ -81,8 +81,9 @@ class GatesPort(Protocol):
         after: float | None,
         waiting: Waiting,
         alarm: bool = False,
+        unconnected: bool = False,
     ) -> Gate:
-        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
+        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind. `unconnected`: no connection came about."""
         ...
 
     def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:

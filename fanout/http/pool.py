@@ -44,8 +44,7 @@ class H2Pool:
 
     `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
     `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. `egress` says through which proxy connections go: to the gateway by
-    its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for
-    a URL that is not an origin.
+    its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for a URL that is not an origin.
     """
 
     def __init__(
@@ -263,7 +262,7 @@ class H2Pool:
         room = self._room
         if not self._open:
             self._refuse(future, "closed")
-        elif not self._ready and self._connecting is None and now < self._reconnect.until:
+        elif not self._ready and self._connecting is None and not self._reconnect.soon(now):
             self._refuse(future, self._reconnect.reason)
         elif len(room) >= self._settings.max_waiting:
             self._refuse(future, "overload")
@@ -353,7 +352,8 @@ class H2Pool:
             return
         now = self._clock()
         if now < self._reconnect.until:
-            self._fail_waiting(self._reconnect.reason)
+            if not self._reconnect.soon(now):
+                self._fail_waiting(self._reconnect.reason)
             return
         ready = [connection for connection in self._ready if not ageing(connection, now)]
         if wants_connection(
@@ -395,7 +395,7 @@ class H2Pool:
         except DialFailed as failure:
             self.stats.connect_failures += 1
             self.stats.last_trouble = str(failure)
-            self._reconnect.failed(self._clock(), self._rng, failure.reason)
+            self._reconnect.refused(self._clock(), self._rng, failure.reason)
             self._fail_waiting(failure.reason)
             return
         self.stats.opened += 1
@@ -414,7 +414,7 @@ class H2Pool:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A resolver that raises something else than OSError is its author's bug; requests must not wait for it for ever.
             self.stats.last_trouble = f"connecting failed with {type(error).__name__}"
-            self._reconnect.failed(self._clock(), self._rng, "connect")
+            self._reconnect.refused(self._clock(), self._rng, "connect")
             self._fail_waiting("connect")
         self._consider()
 

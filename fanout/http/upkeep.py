@@ -37,27 +37,49 @@ def wants_connection(
     return ready < limit and (waiting or crowded) and not on_trial
 
 
-class Reconnect:
-    """Exponential back-off with full jitter between connects that failed.
+_SOON = 1.0
+"""Seconds: so long after one that failed, another connect is tried at the latest."""
 
+
+class Reconnect:
+    """When to connect again. After a connect that failed within a second, however often; to try that burdens no gateway.
+
+    After a connection that ended without one answer, exponential back-off with full jitter.
     A connection counts as a success when it has answered a request, not when it was opened: a gateway that accepts and
     hangs up would otherwise be called without a pause.
     """
 
-    __slots__ = ("_base", "_cap", "_failures", "reason", "until")
+    __slots__ = ("_base", "_cap", "_failures", "_unconnected", "reason", "until")
 
     def __init__(self, settings: PoolSettings) -> None:
         self._base = settings.backoff_base
         self._cap = settings.backoff_cap
         self._failures = 0
+        self._unconnected = False
         self.until = float("-inf")
         self.reason = ""
 
     def failed(self, now: float, rng: random.Random, reason: str) -> None:
-        """A connect failed, or its connection ended without one answer. `reason` is the word for requests refused meanwhile."""
+        """A connection ended without one answer. `reason` is the word for requests refused meanwhile."""
         self._failures += 1
+        self._unconnected = False
         self.reason = reason
         self.until = now + backoff(self._failures, base=self._base, cap=self._cap, rng=rng)
+
+    def refused(self, now: float, rng: random.Random, reason: str) -> None:
+        """No connection came about."""
+        self.reason = reason
+        pause = min(2 * self._base, self._cap, _SOON)
+        until = now + rng.uniform(pause / 2, pause)
+        if until >= self.until:
+            self.until, self._unconnected = until, True
+
+    def soon(self, now: float) -> bool:
+        """Whether a connect comes so soon that requests wait for it: that it was not tried yet is no failure of the gateway's.
+
+        Not after a connection that ended without one answer: then the gateway was there, and has sent everybody away.
+        """
+        return self._unconnected or now >= self.until
 
     def succeeded(self) -> None:
         """A connection answered a request."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fanout.core.gate import Gate, GateState
 from fanout.core.policy import Policy
 from fanout.core.states import Waiting
+from fanout.http.settings import PoolSettings
+from fanout.http.upkeep import Reconnect
 
 POLICY = Policy()
 
@@ -168,3 +171,46 @@ def test_a_new_outage_ends_the_ramp() -> None:
 
     assert gate.share(1.5) == 1.0
     assert gate.shut(1.5)
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 600.0))
+def test_after_an_outage_of_connections_the_first_probe_goes_within_a_second_and_a_half(
+    seed: int, outage: float
+) -> None:
+    """Gate and pool together: each probe's request waits for the pool's next connect, which fails until the outage is over."""
+    rng, gate, reconnect = random.Random(seed), Gate(POLICY), Reconnect(PoolSettings())
+    now, tried = 0.0, 0
+    while now < outage:
+        tried += 1
+        reconnect.refused(now, rng, "connect")
+        assert gate.close(now, rng, reason="connect", knocks=1)
+        assert gate.resumes_at(now) >= gate.opens_at(now)
+        now = gate.opens_at(now)
+        assert gate.admits(now)
+        now = max(now, reconnect.until)
+    assert now <= outage + 1.0  # the rest of 1.5 s is for the connect itself
+    assert tried <= outage / 0.5 + 1, "no more than two connects a second"
+
+
+def test_what_is_no_probe_waits_longer_each_time_and_five_minutes_at_most() -> None:
+    rng, gate, now, waits = random.Random(1), Gate(POLICY), 0.0, []
+    for _ in range(14):
+        gate.close(now, rng, reason="connect", knocks=1)
+        assert 0.5 <= gate.opens_at(now) - now <= 1.0
+        waits.append(gate.resumes_at(now) - now)
+        now = gate.opens_at(now)
+        gate.admits(now)
+    assert waits[0] <= 1.0
+    assert waits[5] >= 16.0
+    assert waits[-1] == pytest.approx(300.0)
+
+
+def test_many_gates_share_the_pace_of_probes() -> None:
+    rng, gate, now, count = random.Random(1), Gate(POLICY), 0.0, 10_000
+    probes = 0
+    while now < 3600.0:
+        gate.close(now, rng, reason="connect", knocks=count)
+        now = gate.opens_at(now)
+        gate.admits(now)
+        probes += now > 1800.0
+    assert probes / 1800.0 * count < 64.0, "a second, over all hosts"

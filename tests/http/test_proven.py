@@ -173,7 +173,9 @@ async def test_fresh_requests_on_trial_wait_for_the_one_that_is_out(certificates
         assert [(await future).status for future in futures] == [200] * 3
 
 
-async def test_a_fresh_request_is_refused_at_once_where_no_connection_can_be_made(certificates: Certificates) -> None:
+async def test_a_fresh_request_waits_for_no_more_than_a_connect_where_none_can_be_made(
+    certificates: Certificates,
+) -> None:
     async with scene(certificates, backoff_base=1000.0, backoff_cap=1000.0) as it:
         old = await served(it)
         await it.tick()
@@ -181,7 +183,9 @@ async def test_a_fresh_request_is_refused_at_once_where_no_connection_can_be_mad
         it.server.context = None
         it.pool._origin.port = 1  # nothing listens there
         assert await failure(fresh(it)) == ("no", "connect")
-        assert await failure(fresh(it)) == ("no", "connect")
+        next_one = fresh(it)
+        await it.pass_time(1.0)
+        assert await failure(next_one) == ("no", "connect")
         (usual,) = it.ask()
         old.answer((await old.request()).stream)
         assert (await usual).status == 200

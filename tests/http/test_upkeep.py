@@ -51,6 +51,27 @@ def test_back_off_is_full_jitter_that_doubles_to_its_cap_and_forgets_at_success(
     assert reconnect.until == float("-inf")
 
 
+@given(st.integers(0, 2**32), st.integers(1, 50), st.floats(0.01, 20.0))
+def test_after_connects_that_failed_another_comes_within_a_second(seed: int, failures: int, base: float) -> None:
+    rng, reconnect = random.Random(seed), Reconnect(PoolSettings(backoff_base=base))
+    for moment in range(failures):
+        reconnect.refused(float(moment), rng, "connect")
+        pause = min(1.0, 2 * base)
+        assert pause / 2 <= reconnect.until - moment <= pause + 1e-9
+        assert reconnect.soon(float(moment))
+    assert reconnect.reason == "connect"
+
+
+def test_a_connection_that_ended_without_an_answer_is_not_forgotten_by_a_connect_that_fails() -> None:
+    rng, reconnect = random.Random(1), Reconnect(PoolSettings(backoff_base=16.0))
+    reconnect.failed(0.0, rng, "goaway")
+    until = reconnect.until
+    assert until > 1.0
+    assert not reconnect.soon(0.0)
+    reconnect.refused(0.0, rng, "connect")
+    assert reconnect.until == until
+
+
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 1.0, 7.0]), st.integers(0, 5)), max_size=60), st.floats(0.0, 60.0))
 def test_marks_know_by_which_tick_a_stream_was_open(steps: list[tuple[float, int]], timeout: float) -> None:
