@@ -70,7 +70,7 @@ def test_every_version_is_pinned(rival: Rival) -> None:
     elif "pom.xml" in texts:
         assert texts["pom.xml"].count("<artifactId>") == texts["pom.xml"].count("<version>")
     else:
-        assert {"go.mod", "go.sum"} <= texts.keys() or {"Cargo.toml", "Cargo.lock"} <= texts.keys()
+        assert {"go.mod", "go.sum"} <= texts.keys() or {"Cargo.toml", "locked.toml"} <= texts.keys()
 
 
 DRIVER = """
