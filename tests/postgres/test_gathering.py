@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from fanout.core.model import Target
@@ -20,9 +21,14 @@ from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import PostgresServer
 
+from .conftest import Databases
 from .test_connection import context
 
 pytestmark = [pytest.mark.anyio]
+
+BLOCKED = (
+    "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+)
 
 
 class Store:
@@ -42,6 +48,15 @@ class Store:
         return [Put(id=id, total=1) for id in ids]
 
 
+def gathered_by(store: Store) -> Gathering:
+    """With all apps known."""
+
+    async def enter(app: str) -> None:
+        raise AssertionError(app)
+
+    return Gathering(store, lambda app: True, enter)
+
+
 def plain(id: str, app: str = "default") -> Submission:
     return replace(submission(Target.user("alice"), app=app), id=id)
 
@@ -53,7 +68,7 @@ async def begun(store: Store, batches: int = 1) -> None:
 
 async def test_those_that_wait_while_one_is_under_way_share_the_next_transaction() -> None:
     store = Store()
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     first = asyncio.create_task(gathering.put([plain("a")], T0))
     await begun(store)
     others = [asyncio.create_task(gathering.put([plain(f"b{n}"), plain(f"c{n}")], T0)) for n in range(5)]
@@ -68,7 +83,7 @@ async def test_those_that_wait_while_one_is_under_way_share_the_next_transaction
 async def test_a_fault_is_its_callers_own() -> None:
     store = Store()
     store.fail = lambda ids: StorageError("no column holds it") if "bad" in ids else None
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     first = asyncio.create_task(gathering.put([plain("a")], T0))
     await begun(store)
     puts = [asyncio.create_task(gathering.put([plain(id)], T0)) for id in ("b", "bad", "c")]
@@ -82,7 +97,7 @@ async def test_a_fault_is_its_callers_own() -> None:
 async def test_doubt_is_told_to_all_and_nothing_is_stored_a_second_time() -> None:
     store = Store()
     store.fail = lambda ids: Unknown("lost") if len(ids) > 1 else None
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     first = asyncio.create_task(gathering.put([plain("a")], T0))
     await begun(store)
     puts = [asyncio.create_task(gathering.put([plain(id)], T0)) for id in ("b", "c")]
@@ -95,7 +110,7 @@ async def test_doubt_is_told_to_all_and_nothing_is_stored_a_second_time() -> Non
 
 async def test_a_caller_that_gives_up_before_its_transaction_stores_nothing() -> None:
     store = Store()
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     first = asyncio.create_task(gathering.put([plain("a")], T0))
     await begun(store)
     puts = [asyncio.create_task(gathering.put([plain(id)], T0)) for id in ("b", "c")]
@@ -118,7 +133,7 @@ async def test_a_caller_that_gives_up_before_its_transaction_stores_nothing() ->
 async def test_one_that_hangs_keeps_nobody_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering_module, "_SLOW", -1.0)
     store = Store()
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     puts = []
     for n in range(5):
         puts.append(asyncio.create_task(gathering.put([plain(str(n))], T0)))
@@ -133,7 +148,7 @@ async def test_one_that_hangs_keeps_nobody_off(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_put_that_comes_as_the_last_one_ends_begins_anew() -> None:
     store = Store()
     store.go.set()
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     for turns in range(8):
         first = asyncio.create_task(gathering.put([plain("a")], T0))
         for _ in range(turns):
@@ -144,7 +159,7 @@ async def test_a_put_that_comes_as_the_last_one_ends_begins_anew() -> None:
 
 async def test_apps_take_turns() -> None:
     store = Store()
-    gathering = Gathering(store)
+    gathering = gathered_by(store)
     puts = [asyncio.create_task(gathering.put([plain("a")], T0))]
     await begun(store)
     puts += [asyncio.create_task(gathering.put([plain(f"f{n}", "flood")], T0)) for n in range(1200)]
@@ -154,6 +169,66 @@ async def test_apps_take_turns() -> None:
     await asyncio.gather(*puts)
     assert store.batches[1][:6] == ["f0", "q0", "f1", "q1", "f2", "q2"]
     assert [len(batch) for batch in store.batches] == [1, 500, 500, 203]
+
+
+async def test_a_new_app_is_entered_once_and_holds_up_its_own_callers_alone() -> None:
+    store = Store()
+    store.go.set()
+    known = {"default"}
+    held: dict[str, asyncio.Event] = {"new": asyncio.Event(), "bad": asyncio.Event()}
+    asked: list[str] = []
+
+    async def enter(app: str) -> None:
+        asked.append(app)
+        await held[app].wait()
+        if app == "bad":
+            raise StorageError("no column holds it")
+        known.add(app)
+
+    gathering = Gathering(store, known.__contains__, enter)
+    new = [asyncio.create_task(gathering.put([plain(f"n{n}", "new")], T0)) for n in range(3)]
+    both = asyncio.create_task(gathering.put([plain("x"), plain("y", "new")], T0))
+    keyed = asyncio.create_task(gathering.put([replace(plain("k", "new"), idempotency_key="k")], T0))
+    bad = [asyncio.create_task(gathering.put([plain(f"b{n}", "bad")], T0)) for n in range(2)]
+    assert [put.id for put in await gathering.put([plain("a")], T0)] == ["a"]
+    new[0].cancel()
+    assert [put.id for put in await gathering.put([plain("b")], T0)] == ["b"]
+    assert store.batches == [["a"], ["b"]]
+    held["bad"].set()
+    assert {type(each) for each in await asyncio.gather(*bad, return_exceptions=True)} == {StorageError}
+    held["new"].set()
+    await asyncio.gather(*new[1:], both, keyed)
+    assert sorted(asked) == ["bad", "new"]
+    assert {id for batch in store.batches[2:] for id in batch} == {"n1", "n2", "x", "y", "k"}, (
+        "the caller that gave up stores nothing, and takes no other's answer along"
+    )
+
+
+@pytest.mark.external
+async def test_a_name_that_another_transaction_has_not_committed_holds_up_its_own_callers_alone(
+    databases: Databases, open_storage: Callable[..., PostgresStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering_module, "_SLOW", 60.0)
+    name = await databases.lend()
+    foreign = await asyncpg.connect(databases.server.url(name), server_settings={"search_path": "fanout"})
+    async with open_storage(name, context(), pool=2) as storage:
+        await storage.register([device("alice", "a")], T0)
+        holding = foreign.transaction()
+        await holding.start()
+        await foreign.execute("INSERT INTO app (name) VALUES ('new')")
+        new = submission(Target.user("alice"), app="new")
+        keyed = replace(submission(Target.user("alice"), app="new"), idempotency_key="k")
+        waiting = [asyncio.create_task(storage.put([each], T0)) for each in (new, keyed)]
+        while not await foreign.fetchval(BLOCKED):
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(storage.put([submission(Target.user("alice"))], T0)) for _ in range(20)]
+        async with asyncio.timeout(15):
+            assert [put.total for (put,) in await asyncio.gather(*others)] == [1] * 20
+        assert not any(each.done() for each in waiting)
+        await holding.commit()
+        assert [put.total for (put,) in await asyncio.gather(*waiting)] == [0, 0]
+    await foreign.close()
+    await databases.give_back(name)
 
 
 @pytest.mark.parametrize(

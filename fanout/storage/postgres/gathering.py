@@ -2,7 +2,9 @@
 
 A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `MOST` submissions, the apps in turns.
 Only submissions that can neither be refused, nor conflict, nor wait for a lock of another caller's are gathered: a batch is stored as a
-whole. On any error but doubt its puts are run one by one, so that a caller hears of its own fault only.
+whole. The name of an app that the database does not have yet is entered before, in a transaction of its own: it waits where another process has
+entered the same name and not committed, and holds up that app's callers alone. On any error but doubt the puts of a batch are run one by one, so
+that a caller hears of its own fault only.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from itertools import islice
 from typing import cast
@@ -24,6 +26,8 @@ __all__ = ["Gathering"]
 _SLOW, _ABREAST = 1.0, 3
 """Seconds after which a transaction that has not ended keeps the next one off no longer, and how many are under way at most."""
 _Store = Callable[[Sequence[Submission], float], Awaitable[list[Put]]]
+_Knows = Callable[[str], bool]
+_Enter = Callable[[str], Coroutine[None, None, None]]
 
 
 class _Waiting:
@@ -38,10 +42,13 @@ class _Waiting:
 
 
 class Gathering:
-    """One storage's. `store` is the put of a whole batch."""
+    """One storage's. `store` is the put of a whole batch; `knows` says whether an app's number was learned, which `enter` does."""
 
-    def __init__(self, store: _Store) -> None:
+    def __init__(self, store: _Store, knows: _Knows, enter: _Enter) -> None:
         self._store = store
+        self._knows = knows
+        self._enter = enter
+        self._entering: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0.0
@@ -49,6 +56,9 @@ class Gathering:
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """Store these, with others' or alone. Raises as the put of a batch does. A caller that is cancelled before its transaction has
         begun stores nothing."""
+        for app in {sub.app for sub in submissions}:
+            if not self._knows(app):
+                await self._entered(app)
         if not submissions or not gathered(submissions, now):
             return await self._store(submissions, now)
         mine = _Waiting(submissions, now)
@@ -57,6 +67,15 @@ class Gathering:
         if not self._tasks or slow:
             self._tasks.add(asyncio.get_running_loop().create_task(self._run(), context=Context()))
         return await mine.answers
+
+    async def _entered(self, app: str) -> None:
+        """Enter the app's name, once for all callers that wait for it: they share one connection, and hear of one error."""
+        task = self._entering.get(app)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._enter(app), context=Context())
+            self._entering[app] = task
+            task.add_done_callback(lambda _: self._entering.pop(app, None))
+        await asyncio.shield(task)
 
     async def _run(self) -> None:
         try:

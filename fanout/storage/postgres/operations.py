@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import asyncpg
@@ -158,6 +159,16 @@ class Database:
         if self.listener is not None and announced and not quiet:
             self.listener.committed()
         return result
+
+    def knows(self, app: str) -> bool:
+        """Whether the number of this app was learned."""
+        return app in self._known.apps
+
+    async def enter(self, app: str) -> None:
+        """Learn the number of an app; one without a number is given one. Waits where another transaction has given it one and not ended."""
+        if not await self.look(Db.app, app):
+            # On disk before the commit of what uses the number, for the log is written in its order.
+            await self.write(partial(Db.app, create=True), app, durable=False, quiet=True)
 
     async def changes(self, *, others: bool, low: str) -> int:
         """A number that is another after any commit; with `others`, after those of other processes. Looks into the inbox besides, from the

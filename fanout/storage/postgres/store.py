@@ -65,7 +65,7 @@ class PostgresStorage(SqlStorage):
         self._imported = Imported()
         self.inbox = inbox.PostgresInbox(self._database, context, options.schema)
         self._look, self._read, self._write = self._database.look, self._database.read, self._database.write
-        self._gathering = Gathering(super().put)
+        self._gathering = Gathering(super().put, self._database.knows, self._database.enter)
 
     @property
     def incarnation(self) -> int:

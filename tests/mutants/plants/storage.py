@@ -12,6 +12,13 @@ _LISTENING = "tests/postgres/test_listening.py -k 'another_process or made_again
 
 PLANTS = [
     Plant(
+        "PostgreSQL: the name of a new app is entered in everybody's transaction",
+        "fanout/storage/postgres/gathering.py",
+        "            if not self._knows(app):\n",
+        "            if False:\n",
+        "tests/postgres/test_gathering.py",
+    ),
+    Plant(
         "PostgreSQL: a settlement waits for a lock with others in hand",
         "fanout/storage/postgres/settling.py",
         "WHERE id = o.notification OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED",
