@@ -21,7 +21,8 @@ _RUNTIME = ("aioapns", "pywebpush", "service", "postgres", "speed", "testing")
 _TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "psutil", "blockbuster", "http-ece", "httpx")
 _SMOKE = (
     "tests/core", "tests/config", "tests/http", "tests/http1", "tests/engine", "tests/storage/test_sqlite.py", "tests/apns", "tests/fcm",
-    "tests/wns", "tests/webpush/test_transport.py", "tests/webpush/test_conformance.py", "tests/service/test_app.py",
+    "tests/wns", "tests/webpush/test_transport.py", "tests/webpush/test_transport_keys.py", "tests/webpush/test_transport_trouble.py",
+    "tests/webpush/test_conformance.py", "tests/service/test_app.py",
     "tests/service/test_v1_notifications.py",
 )  # fmt: skip
 """What each library of the floors is used by."""

@@ -1,8 +1,8 @@
-"""The rows of `rows/load.py`, as tests."""
+"""The rows of `rows/load.py` and `rows/fairness.py`, as tests."""
 
 from __future__ import annotations
 
 from tests.faults.cases import cases
-from tests.faults.rows.load import ROWS
+from tests.faults.rows import fairness, load
 
-test_row = cases(ROWS)
+test_row = cases([*load.ROWS, *fairness.ROWS])

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.http import test_alerts, test_healing, test_pool, test_trouble
+from tests.http import test_alerts, test_healing, test_pool, test_pool_time, test_trouble
 
 pytest.importorskip("uvloop", reason="install uvloop (pip install 'fanout-push[speed]')")
 
@@ -22,8 +22,8 @@ test_answer = test_pool.test_a_request_is_answered
 test_close = test_pool.test_closing_resolves_what_is_pending_and_leaves_nothing
 test_cancel = test_pool.test_a_cancelled_caller_resets_its_stream_and_no_other
 test_back_pressure = test_pool.test_a_server_that_does_not_read_stops_us_and_memory_stays_bounded
-test_blocked = test_pool.test_after_a_blocked_loop_answers_go_before_deadlines
-test_unblocked = test_pool.test_after_a_blocked_loop_deadlines_go_on
+test_blocked = test_pool_time.test_after_a_blocked_loop_answers_go_before_deadlines
+test_unblocked = test_pool_time.test_after_a_blocked_loop_deadlines_go_on
 test_windows = test_pool.test_an_interrupted_exchange_of_many_sizes_goes_through_small_windows
 test_goaway = test_healing.test_goaway_excludes_some_awaits_the_rest_and_the_pool_goes_on
 test_storm = test_healing.test_in_a_storm_of_goodbyes_everything_arrives_once

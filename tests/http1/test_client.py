@@ -1,39 +1,17 @@
-"""The HTTP/1.1 client: every request ends, once, and says whether it may have been sent."""
+"""The HTTP/1.1 client: requests, answers, connections, deadlines and closing."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from fanout.plugin import Deferred, Http1Client, Http1Settings, RequestFailed, client_tls, unanswered
+from tests.http1.failing import failure, until, warm
 
 pytestmark = pytest.mark.anyio
-
-
-async def failure(client: Http1Client, url: str, **options: Any) -> tuple[str, str]:
-    with pytest.raises(RequestFailed) as caught:
-        await client.request("POST", url, {"X-A": "b"}, b"body", **options)
-    error = caught.value
-    assert error.__context__ is None
-    assert error.__cause__ is None
-    assert "localhost" not in f"{error} {error!r}"
-    return error.sent, error.reason
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.001)
-
-
-async def warm(client: Http1Client, server: Any) -> None:
-    """Make a connection that is kept, so that a short deadline is not spent on the handshake."""
-    assert (await client.request("POST", f"{server.url}/", {}, timeout=30)).status == 200
 
 
 async def test_a_request_is_sent_as_it_is(server: Any) -> None:
@@ -196,64 +174,6 @@ async def test_the_status_stands_though_the_body_never_ends(server: Any) -> None
     assert (response.status, response.body) == (200, b"half")
 
 
-@pytest.mark.parametrize(
-    "said", [b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50_000]
-)
-async def test_what_is_no_answer_is_unknown(server: Any, said: bytes) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(said)
-        await writer.drain()
-        await asyncio.Event().wait()
-
-    server.say = say
-    async with server.client() as client:
-        assert await failure(client, f"{server.url}/?token=secret") == ("unknown", "malformed")
-
-
-async def test_a_connection_that_dies_after_the_request_is_unknown(server: Any) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
-
-    server.say = say
-    async with server.client() as client:
-        assert await failure(client, f"{server.url}/?token=secret") == ("unknown", "closed")
-        server.say = server.ok
-        assert (await client.request("POST", f"{server.url}/", {})).status == 200
-    assert len(server.heads) == 2  # a POST is never repeated behind the caller's back
-
-
-async def test_silence_after_the_request_is_unknown(server: Any) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
-    async with server.client(request_timeout=1.0) as client:
-        await warm(client, server)
-        server.say = say
-        assert await failure(client, f"{server.url}/") == ("unknown", "timeout")
-        server.say = server.ok
-        await warm(client, server)
-        server.say = say
-        assert await failure(client, f"{server.url}/", timeout=0.1) == ("unknown", "timeout")
-        assert await failure(client, f"{server.url}/", timeout=0.0) == ("no", "timeout")
-
-
-async def test_the_callers_own_deadline_is_the_callers(server: Any) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
-    server.say = say
-    task = asyncio.current_task()
-    assert task is not None
-    async with server.client() as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await client.request("POST", f"{server.url}/", {}, timeout=10)
-        async with asyncio.timeout(10):
-            assert (await failure(client, f"{server.url}/", timeout=0.2))[1] == "timeout"
-        assert task.cancelling() == 0
-        assert (await failure(client, f"{server.url}/", timeout=0.2))[1] == "timeout"
-
-
 async def test_a_cancellation_at_the_moment_of_the_deadline_is_not_swallowed(server: Any) -> None:
     """The deadline cancels the request's task, and before the task notices, its caller does too."""
     started = asyncio.Event()
@@ -390,106 +310,6 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(server: Any) -> None:
                     while not any(protocol.should_close for kept in idle.values() for protocol, _ in kept):
                         await asyncio.sleep(0.001)
     assert server.connections == 2
-
-
-async def test_endless_interim_answers_are_bounded(server: Any) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        while True:
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            await writer.drain()
-            await asyncio.sleep(0.001)
-
-    async with server.client() as client:
-        await warm(client, server)
-        server.say = say
-        assert await failure(client, f"{server.url}/", timeout=0.3) == ("unknown", "timeout")
-
-
-async def test_a_refused_connection_is_not_sent(server: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    async with server.client() as client:
-        assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
-
-
-async def test_an_address_that_aiohttp_refuses_is_not_sent(server: Any) -> None:
-    async with server.client() as client:
-        assert await failure(client, "https:///nowhere") == ("no", "malformed")
-
-
-async def test_waiting_for_a_connection_until_the_deadline_is_not_sent(server: Any) -> None:
-    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
-    async with server.client(connections=1) as client:
-        await warm(client, server)
-        server.say = say
-        server.arrived.clear()
-        first = asyncio.ensure_future(failure(client, f"{server.url}/", timeout=30))
-        await server.arrived.wait()
-        assert await failure(client, f"{server.url}/", timeout=0.2) == ("no", "timeout")
-        await client.aclose()
-        assert await first == ("unknown", "closed")
-
-
-async def test_an_unknown_host_is_not_sent(server: Any) -> None:
-    async def resolver(host: str, port: int) -> list[str]:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
-    async with Http1Client(ssl_context=context, resolver=resolver) as client:
-        assert await failure(client, f"{server.url}/") == ("no", "dns")
-
-
-async def test_a_lookup_that_hangs_is_bounded(server: Any) -> None:
-    async def resolver(host: str, port: int) -> list[str]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
-    async with Http1Client(
-        ssl_context=context, resolver=resolver, settings=Http1Settings(connect_timeout=0.2)
-    ) as client:
-        assert await failure(client, f"{server.url}/") == ("no", "connect")
-
-
-async def test_a_certificate_of_another_authority_is_not_sent(server: Any) -> None:
-    async with Http1Client(ssl_context=client_tls(alpn=("http/1.1",))) as client:
-        assert await failure(client, f"{server.url}/") == ("no", "tls")
-    assert server.heads == []
-
-
-async def test_a_certificate_of_another_host_is_not_sent(server: Any) -> None:
-    """The connection is pinned to an address, and the certificate must still be for the name."""
-
-    async def resolver(host: str, port: int) -> list[str]:
-        return ["127.0.0.1"]
-
-    context = client_tls(ca_file=str(server.authority.ca_file), alpn=("http/1.1",))
-    async with Http1Client(ssl_context=context, resolver=resolver) as client:
-        assert await failure(client, f"https://push.example.com:{server.port}/") == ("no", "tls")
-        assert (await client.request("POST", f"{server.url}/", {})).status == 200
-    assert len(server.heads) == 1
-
-
-async def test_a_handshake_that_hangs_is_not_sent() -> None:
-    def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-
-    writers: list[asyncio.StreamWriter] = []
-    listening = await asyncio.start_server(mute, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    settings = Http1Settings(connect_timeout=0.2, request_timeout=5.0)
-    async with Http1Client(ssl_context=client_tls(alpn=("http/1.1",)), settings=settings) as client:
-        assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
-        assert await failure(client, f"https://127.0.0.1:{port}/", timeout=0.1) in [
-            ("no", "connect"),
-            ("no", "timeout"),
-        ]
-    for writer in writers:
-        writer.close()
-    listening.close()
-    await listening.wait_closed()
 
 
 async def test_a_cancelled_request_harms_no_other(server: Any) -> None:

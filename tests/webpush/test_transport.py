@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import random
-import socket
 import ssl
 from typing import Any
 
@@ -14,36 +11,21 @@ import pytest
 
 from fanout.plugin import (
     Accepted,
-    Address,
-    AddressInvalid,
     ConfigurationError,
-    Context,
-    Deferred,
     Delivery,
     Gone,
     Misconfigured,
     Moved,
     Notification,
     Rejected,
-    Scope,
-    Secret,
     Throttled,
-    Unavailable,
 )
-from fanout.testing.clock import VirtualClock
-from fanout.testing.simulator import Faults, Reply, Stall
-from fanout_webpush.settings import WebPushSettings
+from fanout.testing.simulator import Reply
 from fanout_webpush.simulator import WebPushSimulator
-from fanout_webpush.transport import WebPushTransport
-from fanout_webpush.vapid import make_vapid_keys
 from fanout_webpush.vendors import Vendor
+from tests.webpush.sending import VENDORS, endpoint
 
 pytestmark = pytest.mark.anyio
-VENDORS = ["mozilla", "google", "apple", "edge"]
-
-
-def endpoint(address: Address) -> str:
-    return str(json.loads(address.value)["endpoint"])
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -162,237 +144,6 @@ async def test_a_move_to_itself_is_no_move(rig: Any) -> None:
         address = each.subscribe("mozilla")
         each.simulator.script = lambda request: Reply(301, {"location": endpoint(address)})
         assert await each.send(address) == Rejected("status 301")
-
-
-# -- keys
-
-
-async def test_the_kind_of_an_address_is_its_vapid_key(rig: Any) -> None:
-    async with rig() as each:
-        address = each.subscribe()
-        assert address.kind == each.simulator.key.id
-        raw = {**each.simulator.subscribe("me"), "applicationServerKey": each.simulator.key.public + "="}
-        assert each.transport.parse_address(json.dumps(raw)).kind == each.simulator.key.id
-
-
-async def test_a_subscription_that_names_an_unknown_key_is_refused(rig: Any) -> None:
-    async with rig() as each:
-        raw = {**each.simulator.subscribe("me"), "applicationServerKey": make_vapid_keys().application_server_key}
-        with pytest.raises(AddressInvalid, match="unsubscribe and subscribe again"):
-            each.transport.parse_address(raw)
-
-
-async def test_after_a_change_of_key_old_subscriptions_need_no_request_to_be_known_as_lost(rig: Any) -> None:
-    async with rig() as each:
-        address = each.subscribe()
-        old = Address(address.value, kind="OLDOLDOL", group=address.group, identity=address.identity)
-        assert await each.send(old) == Gone("subscribed under another VAPID key", certain=False)
-        assert each.simulator.counters.requests == 0
-
-
-async def test_the_previous_key_reaches_its_subscriptions(rig: Any, transport_to: Any) -> None:
-    new = make_vapid_keys()
-    async with rig() as each:
-        old_address = each.subscribe()
-        pem = each.simulator.settings()["vapid_private_key"]
-        changes = {"vapid_private_key": new.private_pem.reveal(), "vapid_previous_key": pem}
-        async with transport_to(each.simulator, **changes) as transport:
-            message = transport.prepare(Notification(title="x"))
-            assert isinstance(await transport.send(message, Delivery.of(old_address)), Accepted)
-            raw = each.simulator.subscribe("me", server_key=new.application_server_key)
-            assert isinstance(await transport.send(message, Delivery.of(transport.parse_address(raw))), Accepted)
-
-
-@pytest.mark.parametrize("vendor", VENDORS)
-async def test_another_senders_subscription_is_gone_only_where_the_service_says_that_it_is_that(
-    rig: Any, vendor: str
-) -> None:
-    """Mozilla's and Edge's 401 may as well be our key, token or clock: the death of an endpoint it is not."""
-    async with rig() as each:
-        address = each.subscribe(vendor, server_key=make_vapid_keys().application_server_key)
-        outcome = await each.send(address)
-        if vendor in ("mozilla", "edge"):
-            assert isinstance(outcome, Misconfigured)
-            assert outcome.scope is Scope.GROUP
-        else:
-            assert isinstance(outcome, Gone)
-            assert not outcome.certain
-
-
-async def test_a_token_that_is_called_bad_is_renewed_once_when_it_is_an_hour_old() -> None:
-    clock = VirtualClock(1_800_000_000.0 // 21600 * 21600)
-    async with WebPushSimulator(clock=clock.now) as server:
-        transport = _transport(server, clock)
-        async with transport:
-            address = transport.parse_address(server.subscribe("me", vendor="apple"))
-            message = transport.prepare(Notification(title="x"))
-            assert isinstance(await transport.send(message, Delivery.of(address)), Accepted)
-            first = server.headers["authorization"]
-            bad = {first}
-            server.script = lambda request: (
-                server.error("BadJwtToken", request) if request.headers["authorization"] in bad else None
-            )
-            refused = await transport.send(message, Delivery.of(address))
-            assert refused == Misconfigured("BadJwtToken", Scope.GROUP)
-            assert server.counters.requests == 2
-            clock.advance(3601)
-            assert isinstance(await transport.send(message, Delivery.of(address)), Accepted)
-            assert server.counters.requests == 4
-            assert server.headers["authorization"] != first
-            server.script = lambda request: server.error("BadJwtToken", request)
-            assert await transport.send(message, Delivery.of(address)) == refused
-            assert server.counters.requests == 5
-
-
-def _transport(server: WebPushSimulator, clock: VirtualClock) -> Any:
-    values = server.settings() | {"ca_file": server.authority.ca_file}
-    values["vapid_private_key"] = Secret(values["vapid_private_key"])
-    context = Context(app="default", binding="webpush", clock=clock, rng=random.Random(1))
-    return WebPushTransport(WebPushSettings(**values), context)
-
-
-async def test_apple_sees_one_new_token_in_six_hours() -> None:
-    clock = VirtualClock()
-    async with WebPushSimulator(clock=clock.now) as server, _transport(server, clock) as transport:
-        address = transport.parse_address(server.subscribe("me", vendor="apple"))
-        message = transport.prepare(Notification(title="x"))
-        for _ in range(48):
-            assert isinstance(await transport.send(message, Delivery.of(address)), Accepted)
-            clock.advance(1800)
-        changed = server._tokens.changed
-        assert 4 <= len(changed) <= 5
-        assert all(later - earlier > 3600 for earlier, later in itertools.pairwise(changed))
-
-
-# -- where requests may go
-
-
-async def test_no_more_hosts_at_a_time_than_configured(rig: Any) -> None:
-    async with rig(max_hosts=2) as each:
-        addresses = [each.subscribe(vendor) for vendor in ("mozilla", "google", "apple")]
-        each.simulator.script = lambda request: Stall()
-        first = [asyncio.ensure_future(each.send(address)) for address in addresses[:2]]
-        await each.simulator.requested(2)
-        outcome = await each.send(addresses[2])
-        assert outcome == Deferred("too many hosts at once (max_hosts)", 1.0)
-        await each.simulator.disconnect()
-        assert all(isinstance(done, Unavailable) for done in await asyncio.gather(*first))
-        each.simulator.script = None
-        assert isinstance(await each.send(addresses[2]), Accepted)  # one of the two that are idle has made room
-
-
-async def test_many_hosts_take_turns_and_none_is_in_trouble(rig: Any) -> None:
-    """Sixty hosts where four may be busy: each has its turn within the patience of a delivery, and none is closed while it is busy."""
-    async with rig(max_hosts=4, allowed_hosts=("push.example",)) as each:
-        hosts = each.transport._hosts
-        busy: set[str] = set()
-
-        async def use(name: str) -> bool:
-            host = await hosts.admit(name)
-            if host is None:
-                return False
-            busy.add(name)
-            assert len(busy) <= 4
-            await asyncio.sleep(0)
-            assert hosts.get(name) is host, "a host is busy from its admission to its answer"
-            busy.discard(name)
-            host.active -= 1
-            hosts.left()
-            return True
-
-        assert all(await asyncio.gather(*[use(f"h{n}.push.example") for n in range(60)]))
-        assert not hosts._waiting
-
-
-@pytest.mark.parametrize("vendor", ["google", "edge"])
-async def test_after_a_suspend_nothing_is_sent_over_what_was_open_before(rig: Any, vendor: str) -> None:
-    """Over HTTP/2, and over HTTP/1.1, which Edge speaks."""
-    async with rig() as each:
-        address = each.subscribe(vendor)
-        assert isinstance(await each.send(address), Accepted)
-        before = each.simulator.counters.connections
-        assert isinstance(await each.send(address), Accepted)
-        assert each.simulator.counters.connections == before
-        each.transport.woke()
-        assert isinstance(await each.send(address), Accepted)
-        assert each.simulator.counters.connections == before + 1
-
-
-# -- trouble
-
-
-@pytest.mark.parametrize("vendor", ["google", "edge"])
-async def test_a_gateway_that_is_not_there_is_known_not_to_have_been_reached(rig: Any, vendor: str) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        async with rig(gateway=f"https://127.0.0.1:{nobody.getsockname()[1]}", request_timeout=2.0) as each:
-            outcome = await each.send(each.subscribe(vendor))
-            assert outcome == Unavailable("no", Scope.GROUP, "connect")
-
-
-@pytest.mark.parametrize("vendor", ["google", "edge"])
-async def test_a_certificate_of_nobodys_authority_is_not_talked_to(rig: Any, vendor: str) -> None:
-    async with rig(ca_file=None) as each:
-        outcome = await each.send(each.subscribe(vendor))
-        assert outcome == Unavailable("no", Scope.GROUP, "tls")
-        assert each.simulator.counters.requests == 0
-
-
-@pytest.mark.parametrize("vendor", ["google", "edge"])
-@pytest.mark.parametrize(("fault", "sent"), [("kill_before", "unknown"), ("reset", "unknown"), ("stall", "unknown")])
-async def test_doubt_is_told_as_doubt(rig: Any, vendor: str, fault: str, sent: str) -> None:
-    async with rig(request_timeout=1.0) as each:
-        each.simulator.faults = Faults(**{fault: 1.0})
-        outcome = await each.send(each.subscribe(vendor))
-        assert isinstance(outcome, Unavailable)
-        assert outcome.sent == sent
-        assert outcome.scope is Scope.ENDPOINT
-
-
-async def test_a_refused_stream_is_told_as_not_sent(rig: Any) -> None:
-    async with rig() as each:
-        each.simulator.faults = Faults(refuse=1.0)
-        outcome = await each.send(each.subscribe("google"))
-        assert outcome == Unavailable("no", Scope.ENDPOINT, "refused")
-
-
-async def test_many_throttled_endpoints_of_a_host_throttle_the_host(rig: Any) -> None:
-    async with rig() as each:
-        each.simulator.script = lambda request: each.simulator.error("429", request)
-        outcomes = [await each.send(each.subscribe("google")) for _ in range(20)]
-        assert outcomes[:19] == [Throttled(30.0, Scope.ENDPOINT, "status 429")] * 19
-        assert isinstance(outcomes[19], Throttled)
-        assert outcomes[19].scope is Scope.GROUP
-
-
-async def test_apples_shutdown_changes_the_connection(rig: Any) -> None:
-    async with rig() as each:
-        address = each.subscribe("apple")
-        each.simulator.script = lambda request: each.simulator.error("Shutdown", request)
-        assert isinstance(await each.send(address), Unavailable)
-        each.simulator.script = None
-        assert isinstance(await each.send(address), Accepted)
-        assert each.simulator.counters.connections == 2
-
-
-async def test_many_at_once_over_two_protocols(rig: Any) -> None:
-    async with rig() as each:
-        addresses = [each.subscribe(VENDORS[n % 4]) for n in range(400)]
-        outcomes = await asyncio.gather(*(each.send(address, title=str(n)) for n, address in enumerate(addresses)))
-        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
-        for n, address in enumerate(addresses):
-            (plaintext,) = each.simulator.received[endpoint(address)]
-            assert json.loads(plaintext)["title"] == str(n)
-
-
-async def test_cancelled_sends_leave_the_others_alone(rig: Any) -> None:
-    async with rig() as each:
-        tasks = [asyncio.ensure_future(each.send(each.subscribe(VENDORS[n % 4]))) for n in range(200)]
-        await each.simulator.requested(5)
-        for task in tasks[::3]:
-            task.cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(done[n], Accepted) for n in range(200) if n % 3)
 
 
 # -- the rest

@@ -11,7 +11,7 @@ import apsw
 import fanout
 from fanout.core.policy import Policy
 from fanout_apns.simulator import ApnsSimulator
-from tests.faults.rows.load import percentile
+from tests.faults.rows.measures import percentile
 from tests.faults.table import Finding, measured
 from tests.faults.world import Form, World, until, world
 

@@ -6,7 +6,7 @@ from tests.mutants.plant import Plant
 
 __all__ = ["PLANTS"]
 
-_PATH = "tests/engine/test_path.py"
+_PATH = "tests/engine/test_path.py tests/engine/test_leaving.py"
 _POLICY = "tests/engine/test_policy.py"
 
 _EVIDENCE = "tests/engine/test_evidence.py"

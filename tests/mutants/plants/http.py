@@ -6,7 +6,7 @@ from tests.mutants.plant import Plant
 
 __all__ = ["PLANTS"]
 
-_CODEC = "tests/http/test_codec.py"
+_CODEC = "tests/http/test_codec.py tests/http/test_codec_limits.py"
 _STATES = "tests/http/test_states.py"
 _UPKEEP = "tests/http/test_upkeep.py"
 

@@ -1,0 +1,32 @@
+"""What the tests of the HTTP/1.1 client share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fanout.plugin import Http1Client, RequestFailed
+
+
+async def failure(client: Http1Client, url: str, **options: Any) -> tuple[str, str]:
+    with pytest.raises(RequestFailed) as caught:
+        await client.request("POST", url, {"X-A": "b"}, b"body", **options)
+    error = caught.value
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    assert "localhost" not in f"{error} {error!r}"
+    return error.sent, error.reason
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+async def warm(client: Http1Client, server: Any) -> None:
+    """Make a connection that is kept, so that a short deadline is not spent on the handshake."""
+    assert (await client.request("POST", f"{server.url}/", {}, timeout=30)).status == 200
