@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from struct import unpack_from
 from types import TracebackType
@@ -13,10 +14,19 @@ __all__ = ["Counting"]
 _SSL, _CANCEL = 80877103, 80877102
 _TRIP = frozenset(b"QSH")
 """Messages whose answer the client waits for (documentation of PostgreSQL, "Message Formats"): Query, Sync and Flush."""
+_BY_CLOCK = re.compile(
+    r"FROM control c JOIN|coalesce\(finished_at, -1\) = -1|AS became, true AS waits FROM inbox|EXISTS \(SELECT 1 FROM expansion|"
+    r"pg_snapshot_xmin|last_value \+ is_called|(FROM|INTO|UPDATE) (worker|share|gate)\b|typeinfo_tree|current_setting\('jit'\)"
+)
+"""What an engine asks by the clock, however much is sent, and the driver of each new connection: how often it falls between two sends is a
+matter of the machine's speed, so it is not counted."""
+_PART = re.compile(r"\bendpoint_\d+\b")
+"""One of the tables into which endpoints are divided: its statements count as one."""
 
 
 class Counting:
-    """Between clients and `127.0.0.1:to`. A statement is an Execute, or what a Query has between its semicolons."""
+    """Between clients and `127.0.0.1:to`. A statement is an Execute, or what a Query has between its semicolons. What is asked
+    by the clock is not counted."""
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -33,8 +43,12 @@ class Counting:
         self.trips.clear()
 
     def each(self, sends: int) -> tuple[int, int]:
-        """Statements and round trips of each of so many sends, in whole numbers: what the engine asks now and then besides, for less than half of them, counts for nothing."""
+        """Statements and round trips of each of so many sends, in whole numbers: what is asked for less than half of them counts for nothing."""
         return _whole(self.statements, sends), _whole(self.trips, sends)
+
+    def mean(self, sends: int) -> tuple[float, float]:
+        """The same as fractions."""
+        return self.statements.total() / sends, self.trips.total() / sends
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -113,12 +127,15 @@ class _Asked:
         elif kind == ord("B"):
             self._bound[names[0]] = self._prepared[names[1]]
         elif kind == ord("E"):
-            self._last = self._bound[names[0]]
-            self._counting.statements[self._last] += 1
+            self._note(self._bound[names[0]])
         elif kind == ord("Q"):
             for each in names[0].decode().split(";"):
                 if text := " ".join(each.split()):
-                    self._last = text
-                    self._counting.statements[text] += 1
-        if kind in _TRIP:
+                    self._note(text)
+        if kind in _TRIP and not _BY_CLOCK.search(self._last):
             self._counting.trips[self._last] += 1
+
+    def _note(self, text: str) -> None:
+        self._last = _PART.sub("endpoint_n", text)
+        if not _BY_CLOCK.search(text):
+            self._counting.statements[self._last] += 1
