@@ -59,7 +59,7 @@ async def test_all_that_two_users_share_is_told_to_each_without_the_other() -> N
         await alter(storage, "alice", FeedChange(item=one.id, read=True), now)
         await alter(storage, "alice", FeedChange(item=two.id, action="dismissed"), now)
         await alter(storage, OTHER, FeedChange(item=shared.id, action="activated"), now)
-        await storage.feed.look("default", "alice", two.id, now)
+        await storage.feed.mark_seen("default", "alice", two.id, now)
         await storage.feed.subscribe(subscription("alice", "her-tablet"), now)
         await storage.feed.subscribe(subscription(OTHER, "his-tablet"), now)
         await register(engine, "alice", "elsewhere-she-is-somebody-else")

@@ -151,6 +151,11 @@ class Chatty(Right):
             raise MessageTooLarge(f"{notification.body}", size=error.size, limit=error.limit) from None
 
 
+class Promising(Right):
+    def fits(self, notification: Notification, size: int) -> bool:
+        return True
+
+
 class Drifting(Right):
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
         return Address(super().parse_address(raw).value + "x")
@@ -334,6 +339,7 @@ BROKEN: list[tuple[str, type[Right]]] = [
     ("prepare_refuses_too_large", Boundless),
     ("prepare_refuses_too_large", Chatty),
     ("prepare_refuses_what_is_no_json", Boundless),
+    ("what_fits_is_not_refused", Promising),
     ("addresses_are_canonical", Drifting),
     ("invalid_addresses_are_refused", Gullible),
     ("invalid_addresses_are_refused", Telltale),
