@@ -34,6 +34,10 @@ class Book:
         self.codes = codes if codes is not None else {}
         self.changes: dict[int, Change] = {}
         self.maps: dict[int, tuple[bytes, int, bool]] = {}
+        self.releases: list[tuple[int, float, str]] = []
+        """(chunk, due at, waiting) of those that are given back."""
+        self.parts: list[tuple[int, int, int]] = []
+        """(chunk, crashes, part) of those whose worker was lost."""
 
     def of(self, notification: int) -> Change:
         """The sums of one notification, to be added to."""

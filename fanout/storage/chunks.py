@@ -17,7 +17,7 @@ from fanout.core.statemap import count_open
 from fanout.storage.lanes import WAITS, waits
 from fanout.storage.packing import dumps
 
-__all__ = ["AT_ONCE", "CHUNKS", "TARGET", "WIDE", "NewChunk", "Plan", "Start", "cut", "gathered"]
+__all__ = ["AT_ONCE", "CHUNKS", "COLUMNS", "TARGET", "WIDE", "NewChunk", "Plan", "Start", "cut", "gathered"]
 
 WIDE = ("topic", "all")
 """Kinds of target whose audience is read bit by bit, and never as a whole."""
@@ -26,6 +26,8 @@ AT_ONCE = 4
 CHUNKS = "chunks"
 TARGET = f'["{CHUNKS}",[]]'
 """The target of such an expansion, which names nobody: its deliveries are counted already."""
+COLUMNS = "notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held"
+"""Those of a chunk's row that `NewChunk.row` tells."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,15 @@ class NewChunk:
     def open(self) -> int:
         """How many of its deliveries have not ended."""
         return len(self.ids) if self.states is None else count_open(self.states)
+
+    def row(self, now: float) -> tuple[Any, ...]:
+        """The values of `COLUMNS`."""
+        still_open = self.open
+        return (
+            *(self.notification, self.binding, self.lane, self.attempt, self.ready_at, still_open),
+            *(self.ids[0], self.ids[-1], self.map, self.crashes, self.part),
+            *(None if still_open else now, waits(self.lane)),
+        )
 
 
 @dataclass(slots=True)

@@ -42,8 +42,6 @@ class Settling:
         self.answers: list[Settled] = []
         self.retries: list[tuple[Held, int, Sequence[RetryRow]]] = []
         """(its chunk, that one's number, the rows) of each settlement that asks for retry rows."""
-        self.releases: list[tuple[int, float, str]] = []
-        """(chunk, due at, waiting) of what is given back."""
         self.changes: list[EndpointGone | AddressMoved] = []
 
     def take(self, settlement: Settlement) -> None:
@@ -67,7 +65,7 @@ class Settling:
             del self._held[settlement.chunk]
         elif release is not None:
             waiting = _word(release.waiting)
-            self.releases.append((settlement.chunk, release.due_at, waiting))
+            self._book.releases.append((settlement.chunk, release.due_at, waiting))
             lease = (chunk.worker, chunk.leased_at, chunk.leased_after, ranges(chunk.states))
             parked = [release.due_at, waiting, release.reason, *lease]
             del self._held[settlement.chunk]

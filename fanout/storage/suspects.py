@@ -48,8 +48,6 @@ class Suspects:
         self._book = book
         self._entries = entries
         self._moved: list[tuple[Due, Sequence[int], int, int]] = []
-        self.parts: list[tuple[int, int, int]] = []
-        """(chunk, crashes, part) of each whose worker was lost."""
 
     def judge(self, id: int) -> int:
         """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
@@ -68,7 +66,7 @@ class Suspects:
         if applied.open:
             after = after_crash(applied.states, due.crashes, due.part)
             suspected, dead = after.moved + after.dead, after.dead
-            self.parts.append((due.id, after.crashes, after.part))
+            self._book.parts.append((due.id, after.crashes, after.part))
             if after.moved:
                 self._moved.append((due, after.moved, after.moved_crashes, after.moved_part))
             applied = _without(applied, after.moved, dead, self._book.codes[due.notification])

@@ -11,6 +11,7 @@ the fence, and the array in the order in which rows are to be locked. `num_nulls
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ _NAME_LOCK = _LOCK + 1
 
 _TURNS = 0x46414E4F_45503031
 """A key of its own among the advisory locks of the database."""
+_BINDING = "SELECT id FROM binding WHERE app = $1 AND name = $2"
 COPY_FROM = 50
 """Rows from which on COPY, which takes two more round trips, is preferred to INSERT."""
 
@@ -73,6 +75,7 @@ class Known:
         return made
 
 
+@dataclass(slots=True, eq=False)
 class Db(Pieces):
     """One connection inside one transaction; or, for a read of one statement, without one.
 
@@ -82,49 +85,20 @@ class Db(Pieces):
     `carried`: callers' times are the database's own, from `PostgresStorage.clock`. `repeats` counts how often others have come in between, and the operation was run anew.
     """
 
-    __slots__ = (
-        "_apps",
-        "_bindings",
-        "_known",
-        "_seal",
-        "again",
-        "believed",
-        "carried",
-        "connection",
-        "context",
-        "hot",
-        "repeats",
-        "silent",
-        "used",
-    )
-
-    alone = False
-
-    def __init__(
-        self,
-        connection: Connection,
-        context: StorageContext,
-        known: Known,
-        hot: Hot,
-        *,
-        again: bool = False,
-        believed: bool = True,
-        carried: bool = False,
-        repeats: int = 0,
-    ) -> None:
-        self.connection = connection
-        self.context = context
-        self.hot = hot
-        self.again = again
-        self.believed = believed
-        self.carried = carried
-        self.silent = False
-        self.repeats = repeats
-        self.used = Used()
-        self._known = known
-        self._apps: dict[str, int] = {}
-        self._bindings: dict[tuple[int, str], int] = {}
-        self._seal: tuple[Seal | None] | None = None
+    connection: Connection
+    context: StorageContext
+    _known: Known
+    hot: Hot
+    again: bool = False
+    believed: bool = True
+    carried: bool = False
+    repeats: int = 0
+    silent: bool = False
+    used: Used = field(default_factory=Used)
+    _apps: dict[str, int] = field(default_factory=dict)
+    _bindings: dict[tuple[int, str], int] = field(default_factory=dict)
+    _seal: tuple[Seal | None] | None = None
+    alone: bool = False
 
     async def value(self, sql: str, *args: Any) -> Any:
         """The first column of the first row, or None."""
@@ -292,15 +266,13 @@ class Db(Pieces):
         if number is not None:
             self.used.app(number, name)
             return number
-        number = self._apps.get(name)
+        number = self._apps.get(name) or await self.value("SELECT id FROM app WHERE name = $1", name)
         if number is None:
-            number = await self.value("SELECT id FROM app WHERE name = $1", name)
-            if number is None:
-                if not create:
-                    return 0
-                await self.run("INSERT INTO app (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
-                number = await self.value("SELECT id FROM app WHERE name = $1", name)
-            self._apps[name] = number
+            if not create:
+                return 0
+            await self.run("INSERT INTO app (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+            return await self.app(name)
+        self._apps[name] = number
         return number
 
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
@@ -309,15 +281,13 @@ class Db(Pieces):
         if number is not None:
             self.used.binding(number, name, app)
             return number
-        number = self._bindings.get((app, name))
+        number = self._bindings.get((app, name)) or await self.value(_BINDING, app, name)
         if number is None:
-            number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
-            if number is None:
-                if not create:
-                    return 0
-                await self.run("INSERT INTO binding (app, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", app, name)
-                number = await self.value("SELECT id FROM binding WHERE app = $1 AND name = $2", app, name)
-            self._bindings[app, name] = number
+            if not create:
+                return 0
+            await self.run("INSERT INTO binding (app, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", app, name)
+            return await self.binding(app, name)
+        self._bindings[app, name] = number
         return number
 
     async def binding_name(self, number: int) -> str:

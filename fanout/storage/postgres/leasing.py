@@ -7,7 +7,6 @@ leases, which the pause of the binding takes for itself: so that nothing is leas
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk, Stored
 from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
+from fanout.storage.leases import complete, endpoints_of, few, soonest
 from fanout.storage.packing import unpack
 from fanout.storage.postgres.db import BINDING_LOCK, Db
 from fanout.storage.postgres.floors import BEGINNING
@@ -26,8 +26,6 @@ from fanout.storage.sql.suspicion import LONELY, Inspection
 
 __all__ = ["extend", "lease", "waiting"]
 
-_AT_HAND = 64
-"""Deliveries up to which a lease also brings endpoints and notifications."""
 _PAGES = (4, 16, 128, 1024)
 """Chunks looked at in one statement, at first and from then on: those that turn out not to be needed are locked all the same."""
 
@@ -75,8 +73,10 @@ async def lease(
         Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(ids), states, part)
         for id, uuid, attempt, epoch, ids, states, part in rows
     ]
-    if chunks and sum(len(chunk.ids) for chunk in chunks) <= _AT_HAND:
-        await _complete(db, chunks, now)
+    if few(chunks):
+        found = await db.rows(_STORED, list({chunk.notification for chunk in chunks}))
+        stored = {row[0]: Stored(*row) for row in map(tuple, found)}
+        complete(chunks, await resolve(db, endpoints_of(chunks), now), stored)
     return chunks
 
 
@@ -189,20 +189,6 @@ async def _take_these(db: Db, ids: list[int], worker: str, now: float, until: fl
     return [found[id] for id in ids]
 
 
-async def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
-    """Few deliveries: with what is needed to send them, so that nobody has to come back for it."""
-    ids = array("q")
-    for chunk in chunks:
-        ids.extend(chunk.ids)
-    found = {row.id: row for row in await resolve(db, ids, now)}
-    rows = await db.rows(_STORED, list({chunk.notification for chunk in chunks}))
-    stored = {row[0]: Stored(*row) for row in map(tuple, rows)}
-    for chunk in chunks:
-        if all(id in found for id in chunk.ids):
-            chunk.rows = [found[id] for id in chunk.ids]
-        chunk.stored = stored[chunk.notification]
-
-
 _STORED = """
 SELECT n.uuid, (SELECT name FROM app WHERE id = n.app), n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at,
   CASE WHEN n.stopped = '' AND n.paused THEN 'paused' ELSE n.stopped END
@@ -243,16 +229,8 @@ async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool
         times = await db.row(_WAITING, place, number, db.skew, BEGINNING)
     if times is None:
         return [False] * lanes, None
-    retries = await db.row(f"SELECT {_RETRIES}", place) if times[-1] else None
-    ready: list[bool] = []
-    later: list[float] = []
-    for lane in range(lanes):
-        mine = (*times[3 * lane : 3 * lane + 3], None if retries is None else retries[lane])
-        first = min((at for at in mine if at is not None), default=None)
-        ready.append(first is not None and first <= now)
-        if first is not None and first > now:
-            later.append(first)
-    return ready, min(later, default=None)
+    retries = await db.row(f"SELECT {_RETRIES}", place) if times[-1] else [None] * lanes
+    return soonest(((*times[3 * lane : 3 * lane + 3], retries[lane]) for lane in range(lanes)), now)
 
 
 _EXTEND = """

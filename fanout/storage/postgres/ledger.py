@@ -8,8 +8,7 @@ from typing import Any
 from fanout.core.records import Settled
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
-from fanout.storage.chunks import NewChunk
-from fanout.storage.lanes import waits
+from fanout.storage.chunks import COLUMNS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
@@ -32,25 +31,7 @@ async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int
     """Store new chunks, owned by nobody; their numbers, which ascend."""
     if not chunks:
         return []
-    rows = [
-        (
-            chunk.notification,
-            chunk.binding,
-            chunk.lane,
-            chunk.attempt,
-            chunk.ready_at,
-            chunk.open,
-            chunk.ids[0],
-            chunk.ids[-1],
-            chunk.map,
-            chunk.crashes,
-            chunk.part,
-            None if chunk.open else now,
-            waits(chunk.lane),
-            pack(chunk.ids),
-        )
-        for chunk in chunks
-    ]
+    rows = [(*chunk.row(now), pack(chunk.ids)) for chunk in chunks]
     found = await db.rows(_ADD_CHUNKS, *zip(*rows, strict=True), now)
     return sorted(row[0] for row in found)
 
@@ -59,11 +40,9 @@ _ADD_CHUNKS = f"""
 WITH j AS MATERIALIZED (
   SELECT nextval('chunk_id_seq') AS id, u.* FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::int[], $5::float8[], $6::int[],
     $7::bigint[], $8::bigint[], $9::bytea[], $10::int[], $11::int[], $12::float8[], $13::boolean[], $14::bytea[])
-    u(notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held, ids)
+    u({COLUMNS}, ids)
 ), c AS (
-  INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held,
-    created_at, created_after)
-  SELECT id, notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held, $15::float8, {STEP} FROM j
+  INSERT INTO chunk (id, {COLUMNS}, created_at, created_after) SELECT id, {COLUMNS}, $15::float8, {STEP} FROM j
 )
 INSERT INTO audience (chunk, ids) SELECT id, ids FROM j RETURNING chunk
 """
@@ -77,29 +56,18 @@ class Ledger(Shared):
         self._db = db
         self._over: list[int] = []
 
-    async def write(
-        self,
-        now: float,
-        *,
-        releases: Sequence[tuple[int, float, str]] = (),
-        parts: Sequence[tuple[int, int, int]] = (),
-    ) -> None:
-        """Store it all. What is finished with that is for `finish` to end.
-
-        `releases` (chunk, due at, waiting) are given back, and `parts` (chunk, crashes, part) suspected with it: chunks that have a new map.
-        """
+    async def write(self, now: float) -> None:
+        """Store it all. What is finished with that is for `finish` to end."""
         sums = self.sums()
         if self.maps or any(change.ended for change in self.changes.values()):
-            columns = (*_columns(self._rows(releases, parts), 8), *_columns(self.tallies(), 5), *_columns(sums, 5))
+            columns = (*_columns(self._rows(), 8), *_columns(self.tallies(), 5), *_columns(sums, 5))
             self._over += [row[0] for row in await self._db.rows(_WRITE, *columns, now)]
         elif sums:
             self._over += [row[0] for row in await self._db.rows(_ADD_SUMS, *_columns(sums, 5))]
 
-    def _rows(
-        self, releases: Sequence[tuple[int, float, str]], parts: Sequence[tuple[int, int, int]]
-    ) -> list[tuple[Any, ...]]:
-        given: Mapping[int, tuple[float, str]] = {id: (due_at, waiting) for id, due_at, waiting in releases}
-        suspected: Mapping[int, tuple[int, int]] = {id: (crashes, part) for id, crashes, part in parts}
+    def _rows(self) -> list[tuple[Any, ...]]:
+        given: Mapping[int, tuple[float, str]] = {id: (due_at, waiting) for id, due_at, waiting in self.releases}
+        suspected: Mapping[int, tuple[int, int]] = {id: (crashes, part) for id, crashes, part in self.parts}
         nothing = (None, None)
         return [
             (id, *changed, *given.get(id, nothing), *suspected.get(id, nothing)) for id, changed in self.maps.items()

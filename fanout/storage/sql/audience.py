@@ -8,7 +8,7 @@ from typing import Any
 from fanout.core.model import Target
 from fanout.plugin import place_of
 from fanout.storage.sealing import lookup_digest
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.targets import parts
 
 __all__ = ["count", "touched"]
@@ -20,8 +20,8 @@ _OF_TOPIC = "FROM endpoint_tag t WHERE t.binding = b.id AND t.tag = $2"
 async def touched(db: Db, app: int, kind: str, names: Sequence[Any]) -> list[int]:
     """The numbers of the bindings on which a topic or broadcast would reach somebody now."""
     which, *named = (_OF_TOPIC, names[0]) if kind == "topic" else (_OF_BINDING,)
-    rows = await db.rows(f"SELECT b.id FROM binding b WHERE b.app = $1 AND EXISTS (SELECT 1 {which})", app, *named)
-    return sorted(id for (id,) in rows)
+    reached = f"SELECT b.id FROM binding b WHERE b.app = $1 AND EXISTS (SELECT 1 {which})"
+    return sorted(await column(db, reached, app, *named))
 
 
 async def count(db: Db, app: str, target: Target) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from fanout.storage.sql.db import Db, Rows, made_once
+from fanout.storage.sql.db import Db, Rows, column, made_once
 from fanout.storage.sql.stopping import stop
 from fanout.storage.targets import LIST
 
@@ -110,5 +110,5 @@ async def superseded(db: Db, uuid: str, ids: array[int]) -> set[int]:
     for (text,) in await db.rows(_LISTS, app, key, id):
         kind, names = orjson.loads(text)
         listed[kind] += names
-    rows = await db.rows(_named(db), app, key, id, ids.tolist(), listed["endpoints"], listed["users"])
-    return {id for (id,) in rows}
+    found = await column(db, _named(db), app, key, id, ids.tolist(), listed["endpoints"], listed["users"])
+    return set(found)

@@ -15,7 +15,7 @@ from fanout.core.audit import Audit
 from fanout.plugin import Seal, StorageContext
 from fanout.storage.sql.hot import Hot
 
-__all__ = ["Again", "Db", "Rows", "made_once", "overwrite"]
+__all__ = ["Again", "Db", "Rows", "column", "made_once", "overwrite"]
 
 P = ParamSpec("P")
 
@@ -288,6 +288,11 @@ class Db(Protocol):
     async def audit(self, now: float, app: str, audit: Audit | None) -> None:
         """A line of the audit log, if there is one to write."""
         ...
+
+
+async def column(db: Db, sql: str, *args: Any) -> list[Any]:
+    """The first column of all rows of a SELECT."""
+    return [row[0] for row in await db.rows(sql, *args)]
 
 
 def overwrite(*columns: str) -> str:

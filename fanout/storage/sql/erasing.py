@@ -12,7 +12,7 @@ from typing import Any
 from fanout.storage.erasing import BLANK, SHADOW, divided
 from fanout.storage.packing import unpack
 from fanout.storage.sql import endpoints, feed_tidy
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.exporting import aimed, devices_of
 from fanout.storage.sql.stopping import stop
 
@@ -78,7 +78,7 @@ async def _shadows(db: Db, devices: set[int]) -> set[int]:
     for binding, digest in addresses:
         for former, which in ((False, "e.usr = ''"), (True, "(e.usr = '' OR e.state = 'replaced')")):
             text = f"SELECT e.id FROM {db.holder(1, 2, former=former)} WHERE {which}"
-            found.update(id for (id,) in await db.rows(text, binding, db.bytes_of(digest)))
+            found.update(await column(db, text, binding, db.bytes_of(digest)))
     return found - devices
 
 
@@ -89,7 +89,7 @@ async def _notifications(db: Db, app: str, user: str, devices: set[int], now: fl
     mine: set[int] = set()
     aims = [f"u:{user}", *(f"e:{id}" for id in devices)]
     for which in aimed(db):
-        mine.update(id for (id,) in await db.rows(f"SELECT id FROM notification WHERE {which}", number, aims))
+        mine.update(await column(db, f"SELECT id FROM notification WHERE {which}", number, aims))
     mine |= await _listed(db, number, user, devices)
     mine |= await _awaited(db, number, user, devices)
     if not mine:
@@ -120,14 +120,15 @@ async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]
     """Of these, those whose deliveries are all for these endpoints, or for ones of users who were erased before, and which have some."""
     if not devices or not notifications:
         return set()
-    touched = await db.rows(
+    touched = await column(
+        db,
         f"SELECT DISTINCT notification FROM chunk WHERE notification {db.among(1, 'bigint')} AND low <= $2 AND high >= $3",
         notifications,
         max(devices),
         min(devices),
     )
     mine: set[int] = set()
-    for (id,) in touched:
+    for id in touched:
         rows = await db.rows(
             f"SELECT {db.binary('a.ids')} FROM chunk c JOIN audience a ON a.chunk = c.id WHERE c.notification = $1", id
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.core.records import Step
 from fanout.storage.explaining import Place, explained
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.decisions import rows_of
 from fanout.storage.sql.ledger import codes_of
 
@@ -29,10 +29,8 @@ async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
 
 async def _places(db: Db, notification: int, endpoint: int) -> list[Place]:
     """The chunks that it is or was in, oldest first."""
-    rows = await db.rows(
-        "SELECT id FROM chunk WHERE notification = $1 AND low <= $2 AND high >= $2", notification, endpoint
-    )
-    chunks = sorted(id for (id,) in rows)
+    around = "SELECT id FROM chunk WHERE notification = $1 AND low <= $2 AND high >= $2"
+    chunks = sorted(await column(db, around, notification, endpoint))
     places = []
     for first in range(0, len(chunks), _BATCH):
         rows = await db.rows(

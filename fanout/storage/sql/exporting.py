@@ -7,7 +7,7 @@ from collections.abc import Collection
 from fanout.core.shard import shard_of
 from fanout.storage.erasing import names_user
 from fanout.storage.packing import unpack
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.targets import LIST
 
 __all__ = ["addressed", "aimed", "devices_of"]
@@ -23,13 +23,14 @@ def aimed(db: Db) -> list[str]:
 
 async def devices_of(db: Db, app: int, user: str) -> set[int]:
     """The user's endpoints, in whatever state."""
-    rows = await db.rows(
+    found = await column(
+        db,
         f"SELECT id FROM endpoint WHERE app = $1 AND usr = $2 AND usr <> ''{db.part('endpoint', '$3')}",
         app,
         user,
         shard_of(user, b""),
     )
-    return {id for (id,) in rows}
+    return set(found)
 
 
 async def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tuple[list[str], int | None]:
@@ -45,9 +46,7 @@ async def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tupl
     aims = [f"u:{user}", *(f"e:{id}" for id in sorted(devices)), LIST]
     ids: list[int] = []
     for which in aimed(db) if number else ():
-        ids += [
-            id for (id,) in await db.rows(f"SELECT id FROM notification WHERE {which} AND id > $3", number, aims, after)
-        ]
+        ids += await column(db, f"SELECT id FROM notification WHERE {which} AND id > $3", number, aims, after)
     part = sorted(ids)[:limit]
     rows = await db.rows(f"SELECT id, uuid, aim, names FROM notification WHERE id {db.among(1, 'bigint')}", part)
     found = [

@@ -12,7 +12,7 @@ from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
 from fanout.storage.sealing import lookup_digest
 from fanout.storage.sql import endpoints
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.registration import register
 
 __all__ = ["by_unsid", "delete", "expiring", "listing", "see", "subscribe", "unsubscribe"]
@@ -201,23 +201,22 @@ async def _displaced(db: Db, endpoint: int, mine: int) -> list[int]:
     place = await db.row(
         f"SELECT binding, digest FROM endpoint WHERE id = $1{db.part('endpoint', 'CAST($1 AS bigint) & 15')}", endpoint
     )
-    former = await db.rows(f"SELECT e.id FROM {db.holder(1, 2, former=True)} WHERE e.state = 'replaced'", *place)
-    rows = await db.rows(
+    former = await column(db, f"SELECT e.id FROM {db.holder(1, 2, former=True)} WHERE e.state = 'replaced'", *place)
+    ids = await column(
+        db,
         f"SELECT id FROM subscription WHERE id <> $1 AND endpoint > 0 AND endpoint {db.among(2, 'bigint')}{db.hold('id')}",
         mine,
-        [endpoint, *(row[0] for row in former)],
+        [endpoint, *former],
     )
-    ids = [row[0] for row in rows]
     await delete(db, ids)
     return ids
 
 
 async def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
     """These subscriptions, which are locked, end with their endpoints."""
-    rows = await db.rows(
-        f"SELECT endpoint FROM subscription WHERE endpoint > 0 AND id {db.among(1, 'bigint')}", list(ids)
-    )
-    await endpoints.remove(db, app, [row[0] for row in rows], now)
+    which = f"endpoint > 0 AND id {db.among(1, 'bigint')}"
+    left = await column(db, f"SELECT endpoint FROM subscription WHERE {which}", list(ids))
+    await endpoints.remove(db, app, left, now)
     await delete(db, ids)
 
 

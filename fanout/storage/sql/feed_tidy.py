@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanout.core.feed import user_digest
-from fanout.storage.sql.db import Db, overwrite
+from fanout.storage.sql.db import Db, column, overwrite
 from fanout.storage.sql.feed_posts import next_seq, write_tombstones
 from fanout.storage.sql.feed_subscriptions import delete
 
@@ -22,12 +22,12 @@ async def _alone(db: Db) -> None:
 async def expire(db: Db, now: float, limit: int) -> int:
     """Items past their time become tombstones, each with a number of its own; how many."""
     await _alone(db)
-    rows = await db.rows(
+    ids = await column(
+        db,
         "SELECT id FROM feed_item WHERE NOT deleted AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2",
         now,
         max(limit, 0),
     )
-    ids = [row[0] for row in rows]
     if ids:
         await write_tombstones(db, ids, await next_seq(db, len(ids)) - len(ids) + 1, now)
     return len(ids)
@@ -69,13 +69,14 @@ async def prune(db: Db, now: float, limit: int) -> int:
         await db.run(f"DELETE FROM feed_item WHERE id {db.among(1, 'bigint')}", chosen)
         for table in ("feed_state", "feed_seen", "feed_fallback"):
             await db.run(f"DELETE FROM {table} WHERE item {db.among(1, 'bigint')}", chosen)
-    over = await db.rows(
+    over = await column(
+        db,
         "SELECT s.id FROM app a CROSS JOIN subscription s WHERE s.app = a.id AND s.expires_at < $1 "
         f"ORDER BY s.id LIMIT $2{db.hold(of='s', free=True)}",
         subscriptions,
         max(limit - done, 0),
     )
-    await delete(db, [row[0] for row in over])
+    await delete(db, over)
     done += len(over)
     marks = await db.rows(
         f"SELECT app, {db.binary('digest')}, seq FROM feed_erased WHERE at < $1 ORDER BY seq LIMIT $2{db.hold()}",

@@ -24,15 +24,8 @@ class Ledger(Book):
     """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`ledger.hold`)."""
 
     @abstractmethod
-    async def write(
-        self,
-        now: float,
-        *,
-        releases: Sequence[tuple[int, float, str]] = (),
-        parts: Sequence[tuple[int, int, int]] = (),
-    ) -> None:
-        """Store it all; `releases` (chunk, due at, waiting) are given back, and `parts` (chunk, crashes, part) are chunks with a new map that are suspected. What is finished with that is for `finish` to
-        end."""
+    async def write(self, now: float) -> None:
+        """Store it all; what is in `releases` and `parts` has a new map too. What is finished with that is for `finish` to end."""
 
     @abstractmethod
     async def finish(self, now: float) -> dict[int, Settled]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fanout.core.records import Expired
 from fanout.storage.sql import endpoints, feed_tidy
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.ledger import hold
 from fanout.storage.sql.stopping import end_open
 
@@ -39,8 +39,7 @@ async def expirable(db: Db, now: float) -> tuple[bool, bool]:
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
     """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. What others are at is left to them."""
-    past = await db.rows(_PAST, now, now + db.skew, _NOTIFICATIONS)
-    ids = await hold(db, [id for (id,) in past], wait=False)
+    ids = await hold(db, await column(db, _PAST, now, now + db.skew, _NOTIFICATIONS), wait=False)
     among = db.among(1, "bigint")
     stopped = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {among} AND stopped <> ''", ids))
     uncounted = dict(
@@ -93,33 +92,33 @@ async def prune(db: Db, now: float, limit: int) -> int:
         db.deleting("idempotency", 1, app="int", key="text"),
         await db.rows(f"SELECT app, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2{free}", keys, left),
     )
-    old = await db.rows(
+    old = await column(
+        db,
         f"SELECT id FROM endpoint WHERE state <> 'active' AND state_at < $1 ORDER BY state_at LIMIT $2{free}",
         quarantine,
         left,
     )
-    left -= await _delete(db, "endpoint", "id", [id for (id,) in old])
+    left -= await _delete(db, "endpoint", "id", old)
     # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
     await db.run("DELETE FROM decision WHERE notification < 0 AND at < $1", notifications)
     for which, before in ((f"NOT {db.is_audit}", events), (db.is_audit, audit)):
-        over = await db.rows(f"{db.old_events(which, 1, 2)}{free}", before, left)
-        left -= await _delete(db, "event", db.event_key, [key for (key,) in over])
+        over = await column(db, f"{db.old_events(which, 1, 2)}{free}", before, left)
+        left -= await _delete(db, "event", db.event_key, over)
     return limit - left
 
 
 async def _prune_notifications(db: Db, before: float, limit: int) -> int:
     """Chunks first, so that a broadcast is deleted over several calls; a notification when it has none left."""
-    over = await db.rows(
+    ids = await column(
+        db,
         "SELECT id FROM notification WHERE finished_at IS NOT NULL AND finished_at < $1 ORDER BY finished_at "
         f"LIMIT $2{db.hold(free=True)}",
         before,
         limit,
     )
-    ids = [id for (id,) in over]
     if not ids:
         return 0
-    found = await db.rows(f"SELECT id FROM chunk WHERE notification {db.among(1, 'bigint')} LIMIT $2", ids, limit)
-    chunks = [id for (id,) in found]
+    chunks = await column(db, f"SELECT id FROM chunk WHERE notification {db.among(1, 'bigint')} LIMIT $2", ids, limit)
     done = await _delete(db, "chunk", "id", chunks)
     await _delete(db, "audience", "chunk", chunks)
     if done < limit:

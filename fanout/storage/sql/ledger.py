@@ -7,12 +7,14 @@ chunk, and never waits for a row.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 from fanout.core.statemap import Codes
-from fanout.storage.sql.db import Db
+from fanout.storage.packing import unpack
+from fanout.storage.sql.db import Db, column
 
-__all__ = ["codes_of", "hold"]
+__all__ = ["audiences_of", "codes_of", "hold"]
 
 
 async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> list[int]:
@@ -23,10 +25,15 @@ async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> li
     wanted = list(notifications)
     if not wanted:
         return []
-    rows = await db.rows(
-        f"SELECT id FROM notification WHERE id {db.among(1, 'bigint')}{db.hold('id', free=not wait)}", wanted
-    )
-    return sorted(id for (id,) in rows)
+    which = f"id {db.among(1, 'bigint')}{db.hold('id', free=not wait)}"
+    return sorted(await column(db, f"SELECT id FROM notification WHERE {which}", wanted))
+
+
+async def audiences_of(db: Db, chunks: Iterable[int]) -> dict[int, array[int]]:
+    """The endpoints' ids of each of these chunks."""
+    which = f"chunk {db.among(1, 'bigint')}"
+    rows = await db.rows(f"SELECT chunk, {db.binary('ids')} FROM audience WHERE {which}", list(chunks))
+    return {chunk: unpack(db.bytes_of(ids)) for chunk, ids in rows}
 
 
 async def codes_of(db: Db, notifications: Iterable[int]) -> dict[int, Codes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.ledger import hold
 
 __all__ = ["retimable", "retime"]
@@ -28,7 +28,7 @@ async def retime(db: Db, now: float, stepped: bool) -> bool:
     open_chunks = f"{_EVERYWHERE} AND NOT done AND owner IS NULL AND {_LATER}"
     found: set[int] = set()
     for which in (f"retry WHERE {_EVERYWHERE} AND {_LATER}", f"chunk WHERE {open_chunks}"):
-        found.update(id for (id,) in await db.rows(f"SELECT DISTINCT notification FROM {which}", now))
+        found.update(await column(db, f"SELECT DISTINCT notification FROM {which}", now))
     await hold(db, found)
     moved = 0
     for statement in (

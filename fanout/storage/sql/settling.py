@@ -8,11 +8,11 @@ from typing import Any
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import MARKED, OPEN, Codes
 from fanout.errors import UsageError
-from fanout.storage.packing import unpack
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sql.endpoints import change
+from fanout.storage.sql.ledger import audiences_of
 from fanout.storage.sql.stopping import add_backlog
 
 __all__ = ["settle"]
@@ -34,7 +34,7 @@ async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[
         await change(db, settling.changes, now)
     if settling.retries:
         await _add_retries(db, settling, now)
-    await ledger.write(now, releases=settling.releases)
+    await ledger.write(now)
     await decisions.write(now)
     return settling.finished(await ledger.finish(now))
 
@@ -83,11 +83,7 @@ def _done(settlement: Settlement, free: Any, states: bytes) -> bool:
 
 async def _add_retries(db: Db, settling: Settling, now: float) -> None:
     await add_backlog(db, settling.backlog())
-    found = await db.rows(
-        f"SELECT chunk, {db.binary('ids')} FROM audience WHERE chunk {db.among(1, 'bigint')}",
-        list({number for _, number, _ in settling.retries}),
-    )
-    audiences = {chunk: unpack(db.bytes_of(ids)) for chunk, ids in found}
+    audiences = await audiences_of(db, {number for _, number, _ in settling.retries})
     for _, number, _ in settling.retries:
         if number not in audiences:
             raise UsageError(f"The chunk {number} has no row in the table audience: none of it can be tried again.")

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Self
 
 from fanout.storage.chunks import NewChunk
-from fanout.storage.packing import unpack
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sql.hot import Ledger
-from fanout.storage.sql.ledger import codes_of, hold
+from fanout.storage.sql.ledger import audiences_of, codes_of, hold
 from fanout.storage.suspects import LOST, Due, Suspects
 
 __all__ = ["LONELY", "Inspection"]
@@ -38,10 +37,8 @@ class Inspection:
     @classmethod
     async def of(cls, db: Db, chunks: Sequence[int], now: float) -> Self:
         """Of chunks that this transaction has locked. It waits for nobody, so that it may lock their notifications last."""
-        wanted = await db.rows(
-            f"SELECT DISTINCT notification FROM chunk WHERE id {db.among(1, 'bigint')}", list(chunks)
-        )
-        mine = await hold(db, [row[0] for row in wanted], wait=False)
+        of = f"SELECT DISTINCT notification FROM chunk WHERE id {db.among(1, 'bigint')}"
+        mine = await hold(db, await column(db, of, list(chunks)), wait=False)
         rows = await db.rows(
             f"SELECT c.id, c.notification, c.binding, c.lane, c.attempt, {db.binary('c.states')}, "
             "(SELECT stopped FROM notification WHERE id = c.notification), c.owner, c.leased_at, c.leased_after, c.crashes, c.part, "
@@ -71,13 +68,9 @@ class Inspection:
 
     async def write(self) -> None:
         """Store it all, but for what is `moved`."""
-        await self._ledger.write(self._now, parts=self._suspects.parts)
+        await self._ledger.write(self._now)
         if self._suspects.movers:
-            rows = await self._db.rows(
-                f"SELECT chunk, {self._db.binary('ids')} FROM audience WHERE chunk {self._db.among(1, 'bigint')}",
-                self._suspects.movers,
-            )
-            audiences = {chunk: unpack(self._db.bytes_of(ids)) for chunk, ids in rows}
+            audiences = await audiences_of(self._db, self._suspects.movers)
             self.moved = self._suspects.moved(audiences, self._now)
         await self._decisions.write(self._now)
         await self._ledger.finish(self._now)

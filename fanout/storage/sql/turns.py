@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fanout.storage import lanes
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 
 __all__ = ["held_back", "let_go"]
 
 
 async def held_back(db: Db, notification: int, binding: int, cursor: int, high: int, limit: int) -> list[int]:
     """The next chunks of that notification and binding whose turn has not come, at most `limit`."""
-    rows = await db.rows(
+    return await column(
+        db,
         f"SELECT id FROM chunk WHERE notification = $1 AND NOT done AND binding = $2 AND id > $3 AND id <= $4 AND {lanes.IN_TURN} "
         "ORDER BY id LIMIT $5",
         notification,
@@ -19,7 +20,6 @@ async def held_back(db: Db, notification: int, binding: int, cursor: int, high: 
         high,
         limit,
     )
-    return [id for (id,) in rows]
 
 
 async def let_go(db: Db, chunks: list[int], now: float) -> None:

@@ -11,7 +11,7 @@ from fanout.core.audit import Audit
 from fanout.core.records import Event, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.storage.packing import unpack
-from fanout.storage.sql.db import Db
+from fanout.storage.sql.db import Db, column
 from fanout.storage.sql.ledger import codes_of
 from fanout.storage.sql.standing import WORD
 
@@ -47,11 +47,8 @@ async def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:
 async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
     """Of these notifications, those that have finished or are unknown."""
     # `coalesce`: by the index of ids, and by none of the unfinished.
-    rows = await db.rows(
-        f"SELECT uuid FROM notification WHERE uuid {db.among(1, 'text')} AND coalesce(finished_at, -1) = -1",
-        list(uuids),
-    )
-    return set(uuids) - {uuid for (uuid,) in rows}
+    unfinished = f"uuid {db.among(1, 'text')} AND coalesce(finished_at, -1) = -1"
+    return set(uuids).difference(await column(db, f"SELECT uuid FROM notification WHERE {unfinished}", list(uuids)))
 
 
 async def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> list[tuple[int, str, str]]:

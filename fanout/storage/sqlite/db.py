@@ -16,7 +16,9 @@ from fanout.storage.packing import dumps, unfit
 from fanout.storage.sealing import Seals
 from fanout.storage.sql.hot import Hot
 
-__all__ = ["Db", "dumps", "pack", "unpack"]
+__all__ = ["Db", "as_json", "dumps", "unpack"]
+
+_BINDING = "SELECT id FROM binding WHERE app = ? AND name = ?"
 
 
 class Db:
@@ -81,34 +83,30 @@ class Db:
         """A statement that takes its rows from `json_each(?1)`; nothing happens without rows."""
         rows = list(rows)
         if rows:
-            self.connection.execute(sql, (dumps(rows), *arguments))
+            self.connection.execute(sql, (as_json(rows), *arguments))
 
     # -- names
 
     def app(self, name: str, *, create: bool = False) -> int:
         """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
-        number = self._apps.get(name)
+        number = self._apps.get(name) or self.value("SELECT id FROM app WHERE name = ?", name)
         if number is None:
-            number = self.value("SELECT id FROM app WHERE name = ?", name)
-            if number is None:
-                if not create:
-                    return 0
-                self.run("INSERT INTO app (name) VALUES (?)", name)
-                number = self.connection.last_insert_rowid()
-            self._apps[name] = number
+            if not create:
+                return 0
+            self.run("INSERT INTO app (name) VALUES (?)", name)
+            number = self.connection.last_insert_rowid()
+        self._apps[name] = number
         return number
 
     def binding(self, app: int, name: str, *, create: bool = False) -> int:
         """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
-        number = self._bindings.get((app, name))
+        number = self._bindings.get((app, name)) or self.value(_BINDING, app, name)
         if number is None:
-            number = self.value("SELECT id FROM binding WHERE app = ? AND name = ?", app, name)
-            if number is None:
-                if not create:
-                    return 0
-                self.run("INSERT INTO binding (app, name) VALUES (?, ?)", app, name)
-                number = self.connection.last_insert_rowid()
-            self._bindings[app, name] = number
+            if not create:
+                return 0
+            self.run("INSERT INTO binding (app, name) VALUES (?, ?)", app, name)
+            number = self.connection.last_insert_rowid()
+        self._bindings[app, name] = number
         return number
 
     def place(self, binding: int) -> bytes:
@@ -153,11 +151,20 @@ class Db:
             self.log(now, [(self.app(app, create=True), audit.kind, line)])
 
 
-def pack(ids: Sequence[int]) -> str:
-    """Endpoint ids as hexadecimal text, eight bytes each, least significant first."""
-    return packing.pack(ids).hex()
+def as_json(value: Any) -> str:
+    """A list for `json_each`, with bytes as hexadecimal text. Raises `ContentRefused` for what no JSON text can hold."""
+    try:
+        return orjson.dumps(value, default=_hexadecimal).decode()
+    except TypeError:
+        raise unfit() from None
+
+
+def _hexadecimal(value: Any) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    raise TypeError
 
 
 def unpack(text: str) -> array[int]:
-    """What `pack` packed."""
+    """The ids that `packing.pack` packed, from hexadecimal text."""
     return packing.unpack(bytes.fromhex(text))

@@ -18,10 +18,6 @@ def insert(db: Db, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
         "content, aim, names, total, settled, expansions, attempts, stopped) SELECT value->>0, value->>1, value->>2, value->>3, "
         "value->>4, value->>5, value->>6, value->>7, value->>8, unhex(value->>9), unhex(value->>10), value->>11, value->>12, "
         "value->>13, 0, value->>14, 0, '' FROM jsonb_each(?)",
-        [
-            [number, *place, target and target.hex(), content.hex(), *rest]
-            for number, (*place, target, content, aim, names, total, expansions) in enumerate(rows, first)
-            for rest in ((aim, names, total, expansions),)
-        ],
+        [(number, *row) for number, row in enumerate(rows, first)],
     )
     return range(first, first + len(rows))

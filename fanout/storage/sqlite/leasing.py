@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from fanout.core.model import LANES
 from fanout.core.records import Chunk
 from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
+from fanout.storage.leases import complete, endpoints_of, few, soonest
 from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sql.suspicion import LONELY, Inspection
 from fanout.storage.sql.watching import notification
@@ -20,8 +20,6 @@ from fanout.storage.sqlite.session import Session, finished, shared
 
 __all__ = ["extend", "leasable", "lease", "waiting"]
 
-_AT_HAND = 64
-"""Deliveries up to which a lease also brings endpoints and notifications: the lock is held for so much longer."""
 _PAGES = (16, 128, 1024)
 """Chunks looked at in one statement, first, then, and from then on."""
 
@@ -96,22 +94,10 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(packed), bytes.fromhex(states), part)
         for id, uuid, attempt, epoch, packed, states, part in rows
     ]
-    if sum(len(chunk.ids) for chunk in chunks) <= _AT_HAND:
-        _complete(db, chunks, now)
+    if few(chunks):
+        stored = {uuid: shared(db, notification, uuid) for uuid in {chunk.notification for chunk in chunks}}
+        complete(chunks, resolve(db, endpoints_of(chunks), now), stored)
     return chunks
-
-
-def _complete(db: Db, chunks: Sequence[Chunk], now: float) -> None:
-    """Few deliveries: with what is needed to send them, so that nobody has to come back for it while others keep the thread busy."""
-    ids = array("q")
-    for chunk in chunks:
-        ids.extend(chunk.ids)
-    found = {row.id: row for row in resolve(db, ids, now)}
-    stored = {uuid: shared(db, notification, uuid) for uuid in {chunk.notification for chunk in chunks}}
-    for chunk in chunks:
-        if all(id in found for id in chunk.ids):
-            chunk.rows = [found[id] for id in chunk.ids]
-        chunk.stored = stored[chunk.notification]
 
 
 def _gather(db: Db, binding: int, lane: int, limit: int, now: float) -> None:
@@ -166,15 +152,8 @@ def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], flo
     times = db.json(f"SELECT json_array({_TIMES}, {_EXPANSIONS}) WHERE {_OPEN}", db.binding(number, binding), number)
     if times is None:
         return [False] * lanes, None
-    ready: list[bool] = []
-    later: list[float] = []
-    for lane in range(lanes):
-        mine = times[2 * lane : 2 * lane + 2] + times[2 * (lanes + lane) : 2 * (lanes + lane) + 2]
-        first = min((at for at in mine if at is not None), default=None)
-        ready.append(first is not None and first <= now)
-        if first is not None and first > now:
-            later.append(first)
-    return ready, min(later, default=None)
+    queued, unexpanded = times[: 2 * lanes], times[2 * lanes :]
+    return soonest((queued[2 * i : 2 * i + 2] + unexpanded[2 * i : 2 * i + 2] for i in range(lanes)), now)
 
 
 def extend(db: Db, leases: Sequence[tuple[int, int, float]]) -> list[int]:

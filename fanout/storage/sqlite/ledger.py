@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from fanout.core.records import Settled
 from fanout.core.statemap import Codes
 from fanout.storage.book import ending
-from fanout.storage.chunks import NewChunk
-from fanout.storage.lanes import waits
+from fanout.storage.chunks import COLUMNS, NewChunk
+from fanout.storage.packing import pack
 from fanout.storage.sql.hot import Ledger as Shared
-from fanout.storage.sqlite.db import Db, dumps, pack
+from fanout.storage.sqlite.db import Db, dumps
 from fanout.storage.standing import final
 
 __all__ = ["LAST_DECISION", "Ledger", "add_chunks", "fill", "finish_ready"]
@@ -24,39 +24,19 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> Sequence[int]:
     if not chunks:
         return ()
     first = db.next_id("chunk")
-    rows, audiences = [], []
-    for id, chunk in enumerate(chunks, first):
-        still_open = chunk.open
-        rows.append(
-            [
-                id,
-                chunk.notification,
-                chunk.binding,
-                chunk.lane,
-                chunk.attempt,
-                chunk.ready_at,
-                still_open,
-                chunk.ids[0],
-                chunk.ids[-1],
-                chunk.map.hex(),
-                chunk.crashes,
-                chunk.part,
-                now,
-                None if still_open else now,
-                waits(chunk.lane),
-            ]
-        )
-        audiences.append([id, pack(chunk.ids)])
+    db.many(_ADD_CHUNKS, [(id, *chunk.row(now)) for id, chunk in enumerate(chunks, first)], now)
     db.many(
-        "INSERT INTO chunk (id, notification, binding, lane, attempt, ready_at, open, low, high, states, "
-        "crashes, part, created_at, settled_at, held, created_after, epoch, waiting) "
-        "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, "
-        "unhex(value->>9), value->>10, value->>11, value->>12, value->>13, value->>14, "
-        f"{LAST_DECISION}, 0, 'ready' FROM jsonb_each(?)",
-        rows,
+        "INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)",
+        [(id, pack(chunk.ids)) for id, chunk in enumerate(chunks, first)],
     )
-    db.many("INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)", audiences)
     return range(first, first + len(chunks))
+
+
+_ADD_CHUNKS = (
+    f"INSERT INTO chunk (id, {COLUMNS}, created_at, created_after, epoch, waiting) SELECT value->>0, value->>1, value->>2, value->>3, "
+    "value->>4, value->>5, value->>6, value->>7, value->>8, unhex(value->>9), value->>10, value->>11, value->>12, value->>13, "
+    f"?2, {LAST_DECISION}, 0, 'ready' FROM jsonb_each(?1)"
+)
 
 
 class Ledger(Shared):
@@ -66,18 +46,12 @@ class Ledger(Shared):
         super().__init__(codes)
         self._db = db
 
-    async def write(
-        self,
-        now: float,
-        *,
-        releases: Sequence[tuple[int, float, str]] = (),
-        parts: Sequence[tuple[int, int, int]] = (),
-    ) -> None:
+    async def write(self, now: float) -> None:
         """Store it all. What is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
             "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
-            ([id, states.hex(), *rest] for id, (states, *rest) in self.maps.items()),
+            ((id, *changed) for id, changed in self.maps.items()),
             now,
         )
         self._db.many(
@@ -94,12 +68,12 @@ class Ledger(Shared):
         )
         self._db.many(
             "UPDATE chunk SET crashes = j.value->>1, part = j.value->>2 FROM jsonb_each(?) j WHERE chunk.id = j.value->>0",
-            parts,
+            self.parts,
         )
         self._db.many(
             "UPDATE chunk SET owner = NULL, ready_at = j.value->>1, waiting = j.value->>2, since = ?2 "
             "FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
-            releases,
+            self.releases,
             now,
         )
 
@@ -138,5 +112,5 @@ def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
     """Give scheduled notifications their new content: (number, bytes of content so far, new content). A trigger keeps the load."""
     db.many(
         "UPDATE notification SET content = unhex(j.value->>1) FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
-        [[id, content.hex()] for id, _, content in rows],
+        [(id, content) for id, _, content in rows],
     )

@@ -15,7 +15,7 @@ from fanout.plugin import Seal
 from fanout.storage.packing import unfit
 from fanout.storage.sql.db import Rows
 from fanout.storage.sql.hot import Hot
-from fanout.storage.sqlite.db import Db
+from fanout.storage.sqlite.db import Db, as_json
 from fanout.storage.sqlite.topics import tag, untag
 
 __all__ = ["Session", "as_operation", "finished", "shared"]
@@ -358,24 +358,11 @@ def _bound(args: tuple[Any, ...]) -> dict[str, Any]:
     for value in args:
         if isinstance(value, Rows):
             if value.width == 1:
-                bound[str(number)] = _json([row[0] for row in value.rows])
+                bound[str(number)] = as_json([row[0] for row in value.rows])
             else:
-                bound[str(number)] = _json(value.rows)
+                bound[str(number)] = as_json(value.rows)
             number += value.width
             continue
-        bound[str(number)] = _json(value) if isinstance(value, (list, tuple)) else value
+        bound[str(number)] = as_json(value) if isinstance(value, (list, tuple)) else value
         number += 1
     return bound
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value, default=_hexadecimal).decode()
-    except TypeError:
-        raise unfit() from None
-
-
-def _hexadecimal(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    raise TypeError

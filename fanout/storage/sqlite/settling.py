@@ -24,12 +24,10 @@ def held(db: Db, chunks: Sequence[int]) -> tuple[dict[int, Held], dict[int, Code
     )
     found: dict[int, Held] = {}
     codes: dict[int, Codes] = {}
-    for id, epoch, notification, stopped, binding, lane, worker, leased_at, leased_after, states, pairs in rows:
-        found[id] = Held(
-            epoch, notification, stopped, binding, lane, worker, leased_at, leased_after, bytes.fromhex(states)
-        )
+    for id, epoch, notification, *lease, states, pairs in rows:
+        found[id] = Held(*[epoch, notification, *lease, bytes.fromhex(states)])
         if notification not in codes:
-            codes[notification] = Codes((state, reason) for state, reason in pairs)
+            codes[notification] = Codes(map(tuple, pairs))
     return found, codes
 
 
