@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fanout.core.records import Settled, Status
 from fanout.core.states import FINAL_STATES, UNEXPANDED, DeliveryState, NotificationState, Waiting
 
-__all__ = ["Sums", "final", "status_of", "waiting_for"]
+__all__ = ["Sums", "finals", "status_of", "waiting_for"]
 
 _READY = Waiting.READY.value
 _PAUSED = Waiting.PAUSED.value
@@ -98,25 +99,18 @@ def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
     )
 
 
-def final(
-    uuid: str,
-    app: str,
-    total: int,
-    stopped: str,
-    ended: Sequence[tuple[str, str, int]],
-    attempts: int,
-    times: Sequence[float],
-    now: float,
-    *,
-    unexpanded: bool = False,
-) -> Settled:
-    """The answer to the settlement that has finished a notification at `now`: so many `ended` in (state, reason). `times` are those of acceptance,
-    due time and expiry."""
-    accepted_at, due_at, expires_at = times
-    sums = Sums(
-        app, total, total, 0, attempts, stopped, False, accepted_at, due_at, expires_at, now, False, unexpanded, ended
-    )
-    return Settled(False, uuid, status_of(uuid, sums, {}))
+def finals(rows: Iterable[Sequence[Any]], now: float) -> dict[int, Settled]:
+    """The answers to the settlements that have finished notifications at `now`, by number.
+
+    A row is (number, app's number, id, total, stopped, [(state, reason, how many)], app, attempts, whether it expired unexpanded, accepted
+    at, due at, expires at).
+    """
+    found = {}
+    for number, _, uuid, total, stopped, ended, app, attempts, unexpanded, *times in rows:
+        sums = Sums(app, total, total, 0, attempts, stopped, False, *times)
+        sums.finished_at, sums.unexpanded, sums.ended = now, bool(unexpanded), ended
+        found[number] = Settled(False, uuid, status_of(uuid, sums, {}))
+    return found
 
 
 def _state(sums: Sums) -> str:

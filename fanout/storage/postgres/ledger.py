@@ -12,7 +12,7 @@ from fanout.storage.chunks import COLUMNS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.postgres.db import Db
 from fanout.storage.sql.hot import Ledger as Shared
-from fanout.storage.standing import final
+from fanout.storage.standing import finals
 
 __all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "fill", "finish_ready"]
 
@@ -119,10 +119,7 @@ async def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict
         for row in await db.rows(_FINISH, list(notifications), now)
     ]
     await db.log(now, [(row[1], "notification.finished", ending(*row[2:6])) for row in rows])
-    return {
-        id: final(uuid, name, total, stopped, ended, attempts, times, now, unexpanded=unexpanded)
-        for id, _, uuid, total, stopped, ended, name, attempts, *times, unexpanded in rows
-    }
+    return finals(rows, now)
 
 
 _FINISH = f"""
@@ -132,7 +129,7 @@ WITH f AS (
   RETURNING id, app, uuid, total, stopped, attempts, accepted_at, due_at, expires_at, unexpanded, octet_length(content) AS size
 ), l AS ({ADD_LOAD.format("SELECT app, 0 AS deliveries, -size AS bytes FROM f")})
 SELECT id, app, uuid, total, stopped, coalesce(t.states, '{{}}') AS states, coalesce(t.reasons, '{{}}') AS reasons,
-  coalesce(t.counts, '{{}}') AS counts, (SELECT name FROM app WHERE app.id = f.app) AS name, attempts, accepted_at, due_at, expires_at, unexpanded
+  coalesce(t.counts, '{{}}') AS counts, (SELECT name FROM app WHERE app.id = f.app) AS name, attempts, unexpanded, accepted_at, due_at, expires_at
 FROM f LEFT JOIN LATERAL (
   SELECT array_agg(state ORDER BY code) AS states, array_agg(reason ORDER BY code) AS reasons, array_agg(n ORDER BY code) AS counts
   FROM tally WHERE notification = f.id

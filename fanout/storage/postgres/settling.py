@@ -22,7 +22,7 @@ from fanout.storage.settlements import Held
 from fanout.storage.sql import settling
 from fanout.storage.sql.db import Again
 from fanout.storage.sql.ledger import codes_of
-from fanout.storage.standing import final
+from fanout.storage.standing import finals
 
 __all__ = ["add_retries", "held", "settle", "whole"]
 
@@ -84,11 +84,13 @@ async def _end(
     found = await db.rows(_END, *zip(*rows, strict=True), now)
     if len(found) < len(rows):
         raise Again
+    over = []
     for i, ended, uuid, app, attempts, *times in found:
         if ended:
             (((state, reason), positions),) = settlements[i].results.items()
             count = len(positions)
-            answers[i] = final(uuid, app, count, "", [(state, reason, count)], attempts, times, now)
+            over.append((i, 0, uuid, count, "", [(state, reason, count)], app, attempts, False, *times))
+    answers.update(finals(over, now))
 
 
 @lru_cache(maxsize=1024)

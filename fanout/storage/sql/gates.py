@@ -58,18 +58,7 @@ async def gates(db: Db, now: float) -> list[GateNote]:
         now,
     )
     found = [
-        GateNote(
-            app,
-            place,
-            scope,
-            name,
-            waiting,
-            reason,
-            reported_until(since, until, now),
-            alarm == ALARM,
-            bool(whole),
-            worker,
-        )
-        for app, place, scope, name, waiting, reason, until, alarm, whole, worker, since in rows
+        GateNote(*[*about, reported_until(since, until, now), alarm == ALARM, bool(whole), worker])
+        for *about, until, alarm, whole, worker, since in rows
     ]
     return sorted(found, key=lambda note: (note.app, note.binding, note.scope, note.name))

@@ -22,9 +22,5 @@ def blank(db: Db, notifications: Sequence[int], content: bytes) -> None:
 def forget_in_log(db: Db, app: int, user: str) -> None:
     """Lines about the user name neither the user nor the user's devices."""
     of_user = "app = ?1 AND kind <> 'notification.finished' AND data->>'user' = ?2"
-    db.run(
-        f"UPDATE event SET data = json_set(data, '$.user', '', '$.device', '') WHERE {of_user} AND data->>'device' IS NOT NULL",
-        app,
-        user,
-    )
-    db.run(f"UPDATE event SET data = json_set(data, '$.user', '') WHERE {of_user}", app, user)
+    # `json_replace` makes no key that was not there.
+    db.run(f"UPDATE event SET data = json_replace(data, '$.user', '', '$.device', '') WHERE {of_user}", app, user)

@@ -11,7 +11,7 @@ from fanout.storage.chunks import COLUMNS, NewChunk
 from fanout.storage.packing import pack
 from fanout.storage.sql.hot import Ledger as Shared
 from fanout.storage.sqlite.db import Db, dumps
-from fanout.storage.standing import final
+from fanout.storage.standing import finals
 
 __all__ = ["LAST_DECISION", "Ledger", "add_chunks", "fill", "finish_ready"]
 
@@ -102,10 +102,7 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
         dumps([row[0] for row in rows]),
     )
     db.log(now, ((row[1], "notification.finished", ending(*row[2:6])) for row in rows))
-    return {
-        id: final(uuid, name, total, stopped, ended, attempts, times, now, unexpanded=bool(unexpanded))
-        for id, _, uuid, total, stopped, ended, name, attempts, unexpanded, *times in rows
-    }
+    return finals(rows, now)
 
 
 def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import apsw
@@ -51,15 +52,10 @@ async def seal(location: str, context: StorageContext, progress: Callable[[int],
 def _seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
     assert context.sealer is not None
     try:
-        connection = connect(location, create=context.create)
+        with closing(connect(location, create=context.create)) as connection:
+            return _seal_all(Db(connection, context), context.sealer, location, progress)
     except apsw.Error as error:
         raise translate(error, location) from error
-    try:
-        return _seal_all(Db(connection, context), context.sealer, location, progress)
-    except apsw.Error as error:
-        raise translate(error, location) from error
-    finally:
-        connection.close()
 
 
 def _seal_all(db: Db, sealer: Sealer, location: str, progress: Callable[[int], None]) -> int:

@@ -244,8 +244,7 @@ def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
 
 def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
-        if not future.done():
-            future.set_result(None)
+        _resolve(future, None)
 
 
 def _closed() -> StorageError:
