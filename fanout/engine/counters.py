@@ -136,19 +136,19 @@ class Tally:
         for app, count in unexpanded.items():
             self.unexpanded[app] = self.unexpanded.get(app, 0) + count
 
-    def settled(self, work: Binding, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
+    def settled(self, state: Binding, lease: Lease, settlement: Settlement, *, stale: bool) -> None:
         """One settlement was stored, or refused as stale."""
-        counters = self.of(work.app, work.binding)
+        counters = self.of(state.app, state.binding)
         if stale:
             counters.stale += not lease.lost
             return
-        size, due = lease.prepared.message.size, due_at(work, lease)
-        counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due, now=work.clock.now())
+        size, due = lease.prepared.message.size, due_at(state, lease)
+        counters.settled(settlement, lane=lease.chunk.lane, size=size, due_at=due, now=state.clock.now())
 
 
-def due_at(work: Binding, lease: Lease) -> float:
+def due_at(state: Binding, lease: Lease) -> float:
     """When the lease's notification was due, in UNIX seconds: its expiry counts from there."""
-    return lease.prepared.expires_at - (lease.prepared.notification.ttl or work.policy.zero_ttl_grace)
+    return lease.prepared.expires_at - (lease.prepared.notification.ttl or state.policy.zero_ttl_grace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

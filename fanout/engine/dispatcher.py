@@ -50,14 +50,14 @@ class Dispatcher:
 
     def __init__(
         self,
-        work: BindingState,
+        state: BindingState,
         context: EngineContext,
         settler: Settler,
         *,
         extend: Callable[[], Awaitable[None]],
         member: Membership,
     ) -> None:
-        self.work = work
+        self.state = state
         self._storage = context.storage
         self._settler = settler
         self._worker = context.worker
@@ -93,37 +93,37 @@ class Dispatcher:
                     wait = patience.failed(error)
                     self._doubt()
                     if patience.first and isinstance(error, ContentRefused):
-                        _log.error("Nothing of %s/%s can be leased: %s", self.work.app, self.work.binding, error)
+                        _log.error("Nothing of %s/%s can be leased: %s", self.state.app, self.state.binding, error)
                 if wait > 0 and not self.stopping:
-                    await self.work.signal.wait(wait)
+                    await self.state.signal.wait(wait)
         finally:
             self.ended.set()
 
     async def _round(self) -> float:
         """One round; how many seconds there is nothing to do unless the signal comes."""
-        work, storage = self.work, self._storage
-        now = work.clock.now()
+        state, storage = self.state, self._storage
+        now = state.clock.now()
         self._settler.clear_suspect()
-        if work.parts:
+        if state.parts:
             await self._next_parts()
         if self._settler.stuck:
             return 0.25
-        if work.paused:
+        if state.paused:
             return _POLL
         if self._watch.look() != self._steps:
             # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
             # any takes over another's.
             self._steps = self._watch.steps
-            self._patient_until = work.clock.monotonic() + _PATIENCE
+            self._patient_until = state.clock.monotonic() + _PATIENCE
             await self._extend()
-        patience = self._patient_until - work.clock.monotonic()
+        patience = self._patient_until - state.clock.monotonic()
         if patience > 0:
             # Asked again and again, for a signal may end the wait for it.
             return patience
-        if not work.gate.ready(now):
-            return max(0.001, work.gate.opens_at(now) - now)
+        if not state.gate.ready(now):
+            return max(0.001, state.gate.opens_at(now) - now)
         rooms = [self._room(lane) for lane in range(len(LANES))]
-        if work.clock.monotonic() < self._ask_by:
+        if state.clock.monotonic() < self._ask_by:
             if not any(rooms):
                 self._ask_soon()
                 return _FULL
@@ -131,10 +131,10 @@ class Dispatcher:
                 self._ask_soon()
                 return 0.0
         self._ask_by = math.inf
-        waiting, next_due = await storage.waiting(work.app, work.binding, now)
+        waiting, next_due = await storage.waiting(state.app, state.binding, now)
         self._waiting = waiting
         if any(waiting):
-            await storage.expand(work.app, work.binding, now, ahead=_AHEAD)
+            await storage.expand(state.app, state.binding, now, ahead=_AHEAD)
         for lane in self._lanes.order():
             if waiting[lane] and rooms[lane] and await self._lease(lane, rooms[lane], waiting):
                 return 0.0
@@ -143,7 +143,7 @@ class Dispatcher:
             # Little to ask storage until there is room, or somebody says that something has changed.
             self._ask_soon()
             while not (self.stopping or any(self._room(lane) for lane in full)):
-                if await work.signal.wait(_FULL) or work.clock.monotonic() >= self._ask_by:
+                if await state.signal.wait(_FULL) or state.clock.monotonic() >= self._ask_by:
                     break
             return 0.0
         if any(waiting):
@@ -153,7 +153,7 @@ class Dispatcher:
 
     def _ask_soon(self) -> None:
         """Leasing goes on without a question to storage, for a while."""
-        self._ask_by = min(self._ask_by, self.work.clock.monotonic() + _LOOK)
+        self._ask_by = min(self._ask_by, self.state.clock.monotonic() + _LOOK)
 
     async def _lease_at_once(self, rooms: Sequence[int]) -> bool:
         """Lease from the lane whose turn it is without asking first what waits, where that is likely; whether it was so.
@@ -162,31 +162,31 @@ class Dispatcher:
         work, that something urgent has come.
         """
         busy = any(self._waiting)
-        fresh, self.work.fresh = self.work.fresh, set()
+        fresh, self.state.fresh = self.state.fresh, set()
         likely = [busy or lane in fresh if lane == URGENT else lane in fresh for lane in range(len(LANES))]
         candidates = [lane for lane in self._lanes.order() if likely[lane] or self._waiting[lane]]
         first = candidates[0] if candidates else None
         if first is None or not likely[first] or not rooms[first]:
             return False
-        self.work.fresh |= fresh - {first}
+        self.state.fresh |= fresh - {first}
         return await self._lease(first, rooms[first], [a or b for a, b in zip(likely, self._waiting, strict=True)])
 
     async def _lease(self, lane: int, most: int, waiting: Sequence[bool]) -> bool:
         """Lease of one lane, and take what comes into hand; whether anything did."""
-        work = self.work
+        state = self.state
         # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
         # storage holds it.
-        monotonic = work.clock.monotonic()
-        until = monotonic + work.policy.lease
-        now = work.clock.now()
+        monotonic = state.clock.monotonic()
+        until = monotonic + state.policy.lease
+        now = state.clock.now()
         if self._watch.look() != self._steps:
             return False  # the clock was set on the way here: the next round sees to it first
         self.asked[lane] += 1
-        work.asked += 1
-        work.asking = True
+        state.asked += 1
+        state.asking = True
         try:
             chunks = await self._storage.lease(
-                self._worker, work.app, work.binding, lane, limit=most, now=now, until=now + work.policy.lease
+                self._worker, state.app, state.binding, lane, limit=most, now=now, until=now + state.policy.lease
             )
             if not chunks:
                 return False
@@ -195,27 +195,27 @@ class Dispatcher:
             self._turn(lane, filled=took >= most)
             await self._enter(chunks, until)
         finally:
-            work.asking = False
+            state.asking = False
         return True
 
     def _room(self, lane: int) -> int:
         """Deliveries that this lane may lease now, beside at most one chunk."""
         window = self._windows[lane]
-        return room(window, *self.work.waiting(lane)) if self.work.queued(lane) else window
+        return room(window, *self.state.waiting(lane)) if self.state.queued(lane) else window
 
     def _turn(self, lane: int, *, filled: bool) -> None:
         """A round of this lane has ended, and the next begins."""
         if filled or self._windows[lane] > LEAST:
-            monotonic, groups = self.work.clock.monotonic(), self.work.groups
-            emptied, lasted = not self.work.queued(lane), monotonic - self._filled[lane]
+            monotonic, groups = self.state.clock.monotonic(), self.state.groups
+            emptied, lasted = not self.state.queued(lane), monotonic - self._filled[lane]
             self._windows[lane] = next_window(
-                self._windows[lane], self.work.limit, len(groups), emptied=emptied, lasted=lasted
+                self._windows[lane], self.state.limit, len(groups), emptied=emptied, lasted=lasted
             )
             self._filled[lane] = monotonic if filled else -math.inf
 
     async def _enter(self, chunks: Sequence[Chunk], until: float) -> None:
         """From leased chunks to queued deliveries: prepare, ids -> endpoints in one read, enqueue."""
-        work = self.work
+        state = self.state
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
@@ -226,7 +226,7 @@ class Dispatcher:
         if any(chunk.rows is None for chunk in chunks):
             # What is leased is in hand: were it dropped here, it would stand still until the lease runs out.
             rows = await retry_while_unavailable(
-                lambda: self._storage.resolve(ids, work.clock.now()), self._settler.trouble
+                lambda: self._storage.resolve(ids, state.clock.now()), self._settler.trouble
             )
         # Usually they come back as they were named, all of them; else each is looked up.
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
@@ -242,9 +242,7 @@ class Dispatcher:
             found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
             begin += count
             unsettled = chunk.states.count(0)
-            positions = (
-                range(count) if unsettled == count else [p for p, state in enumerate(chunk.states) if state == 0]
-            )
+            positions = range(count) if unsettled == count else [p for p, code in enumerate(chunk.states) if code == 0]
             if isinstance(prepared, str):
                 await self._refuse(chunk, positions, prepared)
                 continue
@@ -258,22 +256,22 @@ class Dispatcher:
             if prepared.notification.collapse_key is not None:
                 await retry_while_unavailable(partial(self._look_for_later, lease), self._settler.trouble)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
-            work.leases[chunk.id] = lease
+            state.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:
                 lease.later = [*positions]
-                work.parts.append(lease)
+                state.parts.append(lease)
             else:
-                work.enqueue(lease, positions)
+                state.enqueue(lease, positions)
             if lease.left == 0 and not lease.dirty and not lease.later:
-                del work.leases[chunk.id]
+                del state.leases[chunk.id]
 
     async def _ready(self, chunks: Sequence[Chunk]) -> dict[str, Prepared | str]:
         """The notifications of these chunks, prepared. What storage did not bring and is not known is asked for all at once."""
-        if self._replaced != self.work.replaced:
-            self._replaced = self.work.replaced
+        if self._replaced != self.state.replaced:
+            self._replaced = self.state.replaced
             self._prepared.clear()  # encoded by a transport that is no longer used
-        while self.work.ended:
-            self._prepared.pop(self.work.ended.pop(), None)
+        while self.state.ended:
+            self._prepared.pop(self.state.ended.pop(), None)
         ready: dict[str, Prepared | str] = {}
         missing: dict[str, None] = {}
         for chunk in chunks:
@@ -303,12 +301,12 @@ class Dispatcher:
         made: Prepared | str
         try:
             # Only a post into the feed is stored though it is too large: `send` has refused it.
-            message, _ = fitted(self.work.transport.prepare, notification)
+            message, _ = fitted(self.state.transport.prepare, notification)
             made = Prepared(notification, message, stopped)
         except InvalidMessage as error:
             made = cleaned(error)
         except Exception as error:
-            self.work.fault(f"{type(error).__name__} escaped from prepare.", error)
+            self.state.fault(f"{type(error).__name__} escaped from prepare.", error)
             made = f"plugin fault: {type(error).__name__}"
         self._remember(id, made)
         return made
@@ -334,16 +332,16 @@ class Dispatcher:
         Chunks of several deliveries go side by side: a crash only halves what was marked. One that is a single delivery goes when no
         other such does in this process: each crash counts against it, and the guilty beside it must not condemn it.
         """
-        parts, self.work.parts = self.work.parts, []
+        parts, self.state.parts = self.state.parts, []
         for lease in parts:
             if len(lease.chunk.ids) == 1 and self._settler.suspect is not None:
-                self.work.parts.append(lease)
+                self.state.parts.append(lease)
             else:
                 await self._next_part(lease)
 
     async def _next_part(self, lease: Lease) -> None:
         """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, it is known who was under way."""
-        if self.work.leases.get(lease.chunk.id) is not lease or not lease.part_over:
+        if self.state.leases.get(lease.chunk.id) is not lease or not lease.part_over:
             return
         if lease.parked:
             lease.give_up_later(lease.release_at, lease.waiting)
@@ -352,7 +350,7 @@ class Dispatcher:
         settlement = lease.next_part()
         alone = len(lease.chunk.ids) == 1
         if alone:
-            self._settler.suspect = self.work, lease
+            self._settler.suspect = self.state, lease
         # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
         part = len(settlement.marks)
         lease.claim(part)
@@ -362,9 +360,9 @@ class Dispatcher:
             if alone:
                 self._settler.suspect = None
             lease.lose()
-            self.work.leases.pop(lease.chunk.id, None)
+            self.state.leases.pop(lease.chunk.id, None)
         else:
-            self.work.enqueue(lease, settlement.marks)
+            self.state.enqueue(lease, settlement.marks)
 
     async def _look_for_later(self, lease: Lease) -> None:
         """For which endpoints of this lease has a later notification of the same collapse key been accepted?"""
@@ -375,7 +373,7 @@ class Dispatcher:
 
     async def look_for_later(self) -> None:
         """Something was accepted: does it supersede deliveries that are in hand?"""
-        for lease in list(self.work.leases.values()):
+        for lease in list(self.state.leases.values()):
             if lease.prepared.notification.collapse_key is not None and not lease.prepared.stopped:
                 await self._look_for_later(lease)
 
@@ -391,16 +389,16 @@ class Dispatcher:
         if len(requests) > _PREPARED:
             return
         for request in requests:
-            known, message = request.notification, request.messages.get(self.work.binding)
-            if known is not None and self.work.binding not in request.refusals:
+            known, message = request.notification, request.messages.get(self.state.binding)
+            if known is not None and self.state.binding not in request.refusals:
                 self._remember(request.submission.id, known if message is None else Prepared(known, message))
 
     def look(self, lanes: set[int]) -> list[int]:
         """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first. Answers how many
         leases of each lane have been asked for so far."""
         if lanes:
-            self.work.fresh |= lanes
-            self.work.signal.set()
+            self.state.fresh |= lanes
+            self.state.signal.set()
         return [*self.asked]
 
     def stop(self, stopped: dict[str, str]) -> None:
@@ -411,7 +409,7 @@ class Dispatcher:
                 prepared = self._encode(id, prepared)  # it may be leased at this moment
             if isinstance(prepared, Prepared):
                 prepared.stopped = why
-        for lease in self.work.leases.values():
+        for lease in self.state.leases.values():
             if lease.chunk.notification in stopped:
                 lease.prepared.stopped = stopped[lease.chunk.notification]
         self.flush_stopped()
@@ -421,16 +419,16 @@ class Dispatcher:
         prepared = self._prepared.get(id)
         if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
             prepared.stopped = ""
-        self.work.signal.set()
+        self.state.signal.set()
 
     def flush_stopped(self) -> None:
         """End (or put down) what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
-        now = self.work.clock.now()
-        for group in self.work.groups.values():
+        now = self.state.clock.now()
+        for group in self.state.groups.values():
             for queue in group.queues:
                 for lease, position in queue.drain_stopped():
                     lease.stop(position, now)
-        for lease in self.work.leases.values():
+        for lease in self.state.leases.values():
             if lease.prepared.stopped and lease.later:
                 later, lease.later = lease.later, []
                 for position in later:
@@ -441,9 +439,9 @@ class Dispatcher:
     @property
     def collapsible(self) -> bool:
         """Whether anything in hand may be superseded for some endpoints."""
-        return any(lease.prepared.notification.collapse_key is not None for lease in self.work.leases.values())
+        return any(lease.prepared.notification.collapse_key is not None for lease in self.state.leases.values())
 
     @property
     def in_hand(self) -> set[str]:
         """The notifications of which this worker holds leases."""
-        return {lease.chunk.notification for lease in self.work.leases.values()}
+        return {lease.chunk.notification for lease in self.state.leases.values()}

@@ -82,18 +82,18 @@ class Engine(Operations):
         self._fault: BaseException | None = None
         self.trouble = context.trouble
         """The refusal of storage at present (`problem` is empty while it refuses nothing)."""
-        self._works: list[BindingState] = []
-        self._settler = Settler(context, self._works, self._waiters.done)
+        self._states: list[BindingState] = []
+        self._settler = Settler(context, self._states, self._waiters.done)
         self._dispatchers: list[Dispatcher] = []
         self.worker = context.worker
-        renewer, link, works = options.renewer, options.link or FleetLink(storage, clock), self._works
+        renewer, link, states = options.renewer, options.link or FleetLink(storage, clock), self._states
         self.watcher = renewer.watcher if renewer is not None else None  # owners of parts register there
-        self._renewal = Renewal(context, transports, works, renewer)
+        self._renewal = Renewal(context, transports, states, renewer)
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if self.role != "submit" else None
-        self._membership = Membership(context, works, bindings, link)
+        self._membership = Membership(context, states, bindings, link)
         renew, tally = self._renewal.look, self._settler.tally
         self._upkeep = Upkeep(
-            context, works, self._dispatchers, self._waiters, self._membership, renew=renew, tally=tally
+            context, states, self._dispatchers, self._waiters, self._membership, renew=renew, tally=tally
         )
         put_notifier = PutNotifier(context, self._intake, [app for app, _ in transports])
         self._put_notifier = put_notifier.heard_by(self._dispatchers, self._live, self._settler, self._upkeep)
@@ -143,12 +143,12 @@ class Engine(Operations):
         siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
             context, news = self._context, self._upkeep.news
-            work = BindingState(app, binding, transport, context, settler=self._settler, news=news, spawn=self._spawn)
-            siblings.setdefault(app, []).append(work.gates)
-            work.gates.siblings = siblings[app]
+            state = BindingState(app, binding, transport, context, settler=self._settler, news=news, spawn=self._spawn)
+            siblings.setdefault(app, []).append(state.gates)
+            state.gates.siblings = siblings[app]
             extend, member = self._upkeep.extend, self._membership
-            dispatcher = Dispatcher(work, context, self._settler, extend=extend, member=member)
-            self._works.append(work)
+            dispatcher = Dispatcher(state, context, self._settler, extend=extend, member=member)
+            self._states.append(state)
             self._dispatchers.append(dispatcher)
             self._spawn(dispatcher.run())
 
@@ -169,7 +169,7 @@ class Engine(Operations):
                 self._membership.ended = True
                 for dispatcher in self._dispatchers:
                     dispatcher.stopping = True
-                    dispatcher.work.hold()
+                    dispatcher.state.hold()
                 _log.critical("The engine has failed and does nothing more: %s", error, exc_info=error)
                 self._waiters.fail(StorageError(f"The engine has failed: {error}"))
                 self._settler.idle.set()
@@ -182,17 +182,17 @@ class Engine(Operations):
             with anyio.move_on_after(self._drain_timeout, shield=True):
                 for dispatcher in self._dispatchers:
                     dispatcher.stopping = True
-                    dispatcher.work.signal.set()
+                    dispatcher.state.signal.set()
                 if self._fault is None:
                     # A round that is under way may just be leasing: what it leases must be given back, not left to run out.
                     for dispatcher in self._dispatchers:
                         await dispatcher.ended.wait()
-                for work in self._works:
-                    work.surrender()
-                while self._fault is None and any(work.under_way for work in self._works):
+                for state in self._states:
+                    state.surrender()
+                while self._fault is None and any(state.under_way for state in self._states):
                     await self._settler.idle.wait(0.05)
-                    for work in self._works:
-                        work.surrender()
+                    for state in self._states:
+                        state.surrender()
         finally:
             self._tasks.cancel_scope.cancel()
             self._live.close()
@@ -200,9 +200,9 @@ class Engine(Operations):
                 EngineClosed("The engine was closed before the notification finished; it goes on elsewhere.")
             )
             with anyio.move_on_after(self._drain_timeout, shield=True):
-                for work in self._works:
-                    work.end()
-                if self._fault is None and self._works:
+                for state in self._states:
+                    state.end()
+                if self._fault is None and self._states:
                     await self._settler.settle()
                     await self._upkeep.tell_gates()
                     await self._membership.leave()
@@ -383,7 +383,7 @@ class Engine(Operations):
         expected = self._put_notifier.expect(app, requests, now)
         puts = await self.storage.put(submissions, now)
         raise_refused(requests, puts)
-        if self._works:
+        if self._states:
             self._waiters.accepted(
                 put.id for put in puts if put.total != 0 and put.id and not (put.replayed or put.joined)
             )

@@ -30,11 +30,11 @@ def short_hash(address: str) -> str:
 class Evidence:
     """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
 
-    def __init__(self, work: Binding, rng: random.Random) -> None:
-        self._work = work
+    def __init__(self, state: Binding, rng: random.Random) -> None:
+        self._state = state
         self._rng = rng
         self.standing = Standing()
-        self._one_gateway = bool(getattr(work.transport, "one_gateway", False))
+        self._one_gateway = bool(getattr(state.transport, "one_gateway", False))
         self.loners = Loners()
         self.renewed_at = float("-inf")
         """When the credential was last replaced, in monotonic seconds: answers to what began before speak of the old one."""
@@ -47,7 +47,7 @@ class Evidence:
 
     def read(self, *, settled: bool = False) -> None:
         """Learn from what was accepted since the last call. `settled`: the leases are about to hand it over."""
-        now = self._work.clock.now()
+        now = self._state.clock.now()
         for lease in self.unread:
             positions = lease.accepted[lease.read :] if lease.read else lease.accepted
             if positions:
@@ -96,7 +96,7 @@ class Evidence:
     def others(self, group: Group | None, lease: Lease, now: float) -> bool:
         """Whether another notification waits in the group (None: any), or was accepted there lately."""
         self.read()
-        groups = self._work.groups.values() if group is None else [group]
+        groups = self._state.groups.values() if group is None else [group]
         if any(each.other_waits(lease) for each in groups):
             return True
         return self.standing.lately(group.name if group else None, now, but=lease.prepared.notification.id)
@@ -108,21 +108,21 @@ class Evidence:
         if self.accuse(park, group, lease, row, outcome, now):
             return park
         decision = by_itself(
-            park, self.loners.again(row.id, now, self.accepted), tried, self._work.policy, now, self._rng
+            park, self.loners.again(row.id, now, self.accepted), tried, self._state.policy, now, self._rng
         )
-        work = self._work
+        state = self._state
         name = short_hash(row.address)
         _log.warning(
             "%s/%s: endpoint %d (%s) alone says of the %s: %s. It waits by itself.",
-            *(work.app, work.binding, row.id, name, park.scope.value, park.reason),
+            *(state.app, state.binding, row.id, name, park.scope.value, park.reason),
         )
         if park.alarm and isinstance(decision, Retry):
-            work.gates.parked_alone(name, park, now, decision.due_at)
+            state.gates.parked_alone(name, park, now, decision.due_at)
         return decision
 
     def accuse(self, park: Park, group: Group, lease: Lease, row: EndpointRow, outcome: Outcome, now: float) -> bool:
         """Whether the scope is held: on the word of two independent witnesses, or where no endpoint has a part in it."""
-        gates = self._work.gates
+        gates = self._state.gates
         if park.scope is Scope.ENDPOINT:
             return False
         after = park.after
@@ -150,17 +150,17 @@ class Evidence:
 
     def say_dead(self, row: EndpointRow, reason: str) -> None:
         """An uncertain death is believed."""
-        work = self._work
+        state = self._state
         _log.info(
-            "%s/%s: endpoint %d (%s) is removed: %s", work.app, work.binding, row.id, short_hash(row.address), reason
+            "%s/%s: endpoint %d (%s) is removed: %s", state.app, state.binding, row.id, short_hash(row.address), reason
         )
 
     def say_not_believed(self, row: EndpointRow, reason: str, why: str) -> None:
         """An uncertain death is not believed."""
-        work = self._work
+        state = self._state
         _log.warning(
             "%s/%s: that endpoint %d (%s) is dead (%s) is not believed: %s. It stays.",
-            *(work.app, work.binding, row.id, short_hash(row.address), reason, why),
+            *(state.app, state.binding, row.id, short_hash(row.address), reason, why),
         )
 
     # -- probes
@@ -168,22 +168,22 @@ class Evidence:
     def rank(self, lease: Lease, position: int) -> int:
         """How good a probe this delivery is, from 0: best is an endpoint that was accepted, worst one that has accused."""
         id = lease.chunk.ids[position]
-        if self.loners.known(id) or self._work.gates.heard(id):
+        if self.loners.known(id) or self._state.gates.heard(id):
             return 0
         if self.standing.knows(id):
             return 3
-        return 1 if lease.prepared.notification.id in self._work.gates.blamed() else 2
+        return 1 if lease.prepared.notification.id in self._state.gates.blamed() else 2
 
     def mended(self) -> None:
         """An operator says that the fault is mended: endpoints that waited by themselves may be asked at once."""
         self.loners.clear()
-        self._work.let_go()
-        self._work.gates.loners_asked(self._work.clock.now())
+        self._state.let_go()
+        self._state.gates.loners_asked(self._state.clock.now())
 
     def renew(self) -> None:
         """The credential is another: its acceptances begin anew."""
         self.read()
         self.standing.forget()
-        self._one_gateway = bool(getattr(self._work.transport, "one_gateway", False))
-        self.renewed_at = self._work.clock.monotonic()
+        self._one_gateway = bool(getattr(self._state.transport, "one_gateway", False))
+        self.renewed_at = self._state.clock.monotonic()
         self.mended()

@@ -42,19 +42,19 @@ _LOOKED_AT = 86_400.0
 class Gates:
     """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota, credential, app)."""
 
-    def __init__(self, work: Binding, rng: random.Random, live: Live, news: Signal) -> None:
-        self._work = work
+    def __init__(self, state: Binding, rng: random.Random, live: Live, news: Signal) -> None:
+        self._state = state
         self._rng = rng
         self._live = live
         self._news = news
-        self.binding = Gate(work.policy)
+        self.binding = Gate(state.policy)
         self.topics: dict[str, Gate] = {}
         self.notifications: dict[tuple[str, str], Gate] = {}
         """By (group, notification): what fails there while other notifications do not."""
         self.notes: dict[tuple[str, str], GateNote] = {}
         """The changes that other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
-        self.uncertain = Gate(work.policy)
+        self.uncertain = Gate(state.policy)
         """The gate before endpoints that were never accepted, while next to nothing but uncertain deaths comes back."""
         self.alone: dict[str, str] = {}
         """Endpoints (by short hash) that wait by themselves because of what they alone say, which others are told; and what that is."""
@@ -79,13 +79,13 @@ class Gates:
         """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
         match scope:
             case Scope.GROUP | Scope.ENDPOINT:
-                knocks = len(self._work.groups) if unconnected else 0
+                knocks = len(self._state.groups) if unconnected else 0
                 self._close(group.gate, Scope.GROUP, group.name, now, reason, after, waiting, alarm, knocks)
                 self.park_behind(group)
                 return group.gate
             case Scope.TOPIC:
-                gate = self.topics.setdefault(topic, Gate(self._work.policy))
-                self._work.wary = True
+                gate = self.topics.setdefault(topic, Gate(self._state.policy))
+                self._state.wary = True
                 self._close(gate, scope, topic, now, reason, after, waiting, alarm)
                 return gate
             case Scope.APP:
@@ -100,8 +100,8 @@ class Gates:
         if scope in (Scope.GROUP, Scope.ENDPOINT):
             return group.gate
         if scope is Scope.TOPIC:
-            self._work.wary = True
-            return self.topics.setdefault(topic, Gate(self._work.policy))
+            self._state.wary = True
+            return self.topics.setdefault(topic, Gate(self._state.policy))
         return self.binding
 
     def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:
@@ -115,9 +115,9 @@ class Gates:
     def _blame(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str) -> None:
         """Its notification failed, and nothing says that the gateway did."""
         id = prepared.notification.id
-        gate = self.notifications.setdefault((group.name, id), Gate(self._work.policy))
-        self._work.wary = True
-        if self._work.senders.evidence.standing.since(group.name, id) >= gate.heard_at:
+        gate = self.notifications.setdefault((group.name, id), Gate(self._state.policy))
+        self._state.wary = True
+        if self._state.senders.evidence.standing.since(group.name, id) >= gate.heard_at:
             gate.streak = 0
         gate.heard_at = now
         if gate.blamed(now, self._rng, reason, witness):
@@ -141,12 +141,12 @@ class Gates:
         if not sole or sole == lease.prepared.notification.id:
             return False
         # The blamed one waits on, until the time that it was told.
-        gate = self.notifications.setdefault((group.name, sole), Gate(self._work.policy))
+        gate = self.notifications.setdefault((group.name, sole), Gate(self._state.policy))
         gate.close(
             now, self._rng, reason=group.gate.reason, after=group.gate.opens_at(now) - now, waiting=group.gate.waiting
         )
         gate.heard_at = now
-        self._work.wary = True
+        self._state.wary = True
         group.gate.relent(now)
         return True
 
@@ -161,7 +161,7 @@ class Gates:
     def _all(self) -> Iterator[Gate]:
         yield self.binding
         yield from self.topics.values()
-        for group in self._work.groups.values():
+        for group in self._state.groups.values():
             yield group.gate
 
     def tidy(self, now: float) -> None:
@@ -196,17 +196,17 @@ class Gates:
             del self.topics[topic]
             self._say_opened(Scope.TOPIC, topic, now)
         if opened:
-            for each in list(self._work.groups.values()):
-                self._work.adjust(each)
-            self._work.signal.set()
+            for each in list(self._state.groups.values()):
+                self._state.adjust(each)
+            self._state.signal.set()
         elif not self.binding.is_open:
             self.probe_free()
 
     def probe_free(self) -> None:
         """The binding's gate may take a probe: it may be another group's, or one that is still to be leased."""
-        self._work.signal.set()
-        for group in self._work.groups.values():
-            self._work.wake(group)
+        self._state.signal.set()
+        for group in self._state.groups.values():
+            self._state.wake(group)
 
     def share(self, group: Group, now: float) -> float:
         """The part of the capacity that a group may use while it comes back from an outage."""
@@ -223,7 +223,7 @@ class Gates:
         wide = [(scope, "") for scope in (Scope.BINDING, Scope.QUOTA, Scope.APP, Scope.RATE)]
         for scope, name in [*wide, *((Scope.TOPIC, topic) for topic in self.topics)]:
             self._tell(scope, name, "", now)
-        self._work.signal.set()
+        self._state.signal.set()
 
     def follow(self, notes: Iterable[GateNote], now: float, grace: float) -> None:
         """Other workers' notes of this binding's gates: one that covers all of it holds here too, until its time.
@@ -237,7 +237,7 @@ class Gates:
             if self._follows and not outlived(*self._own_answer, now):
                 gate.since, gate.until = self._own_answer
             elif self._follows and gate.reset(now):
-                self._work.signal.set()
+                self._state.signal.set()
             self._follows = False
         elif now < (until := note.until + grace) and not (gate.shut(now) and gate.opens_at(now) >= until):
             self._follows = True
@@ -252,7 +252,7 @@ class Gates:
         if so and (until is None or until - now < _NARROW / 2):
             self._narrow[group.name] = now + _NARROW
             reason = f"{int(group.limiter.limit)} at a time: the gateway has become slow"
-            whole = len(self._work.groups) == 1
+            whole = len(self._state.groups) == 1
             self._tell("limiter", group.name, Waiting.LIMITER, now, reason, now + _NARROW, whole=whole)
         elif not so and until is not None:
             del self._narrow[group.name]
@@ -260,8 +260,8 @@ class Gates:
 
     def shut_uncertain(self, now: float, reason: str) -> None:
         """Endpoints of unknown standing wait: a probe a time tries whether they are still called dead."""
-        policy = self._work.policy
-        self._work.wary = True
+        policy = self._state.policy
+        self._state.wary = True
         if self.uncertain.close(now, self._rng, reason=reason, after=policy.probe, waiting=Waiting.BREAKER):
             self._log_closed(self.uncertain, _UNCERTAIN, "", now, self.uncertain.until, alarm=True)
             self._alarm(_UNCERTAIN, "", reason, self.uncertain.until, now)
@@ -270,7 +270,7 @@ class Gates:
         """Something was accepted while endpoints of unknown standing wait."""
         if self.uncertain.succeeded(now):
             self._say_opened(_UNCERTAIN, "", now)
-            self._work.signal.set()
+            self._state.signal.set()
 
     def removals_stopped(self, reason: str, now: float) -> None:
         """A wave of deaths: endpoints stay in the directory until somebody has looked."""
@@ -294,12 +294,12 @@ class Gates:
 
     def park_behind(self, group: Group | None = None) -> None:
         """A delivery behind a gate that has closed goes back to storage with its reason, until it opens."""
-        for each in [group] if group is not None else list(self._work.groups.values()):
+        for each in [group] if group is not None else list(self._state.groups.values()):
             gate = each.gate if group is not None else self.binding
-            until = gate.resumes_at(self._work.clock.now())
+            until = gate.resumes_at(self._state.clock.now())
             for lease, position in each.drain():
                 lease.park(position, until, gate.waiting, gate.reason)
-        self._work.settler.wake()
+        self._state.settler.wake()
 
     def _shut_binding(
         self, scope: Scope, now: float, reason: str, after: float | None, waiting: Waiting, alarm: bool
@@ -336,10 +336,10 @@ class Gates:
         self.notes = {key: note.set_back(seconds) for key, note in self.notes.items()}
 
     def _say_closed(self, gate: Gate, scope: str, name: str, now: float, *, alarm: bool) -> None:
-        work = self._work
+        state = self._state
         self._log_closed(gate, scope, name, now, gate.until, alarm=alarm)
         whole = scope not in (Scope.GROUP, Scope.TOPIC, _NOTIFICATION, _UNCERTAIN) or (
-            scope is Scope.GROUP and len(work.groups) == 1
+            scope is Scope.GROUP and len(state.groups) == 1
         )
         names = gate.witnesses.names[:_NAMED]
         reason = f"{gate.reason} (said by {', '.join(names)})" if names else gate.reason
@@ -349,25 +349,25 @@ class Gates:
             self._tell(str(scope), name, gate.waiting, now, reason, gate.until, whole=whole)
 
     def _log_closed(self, gate: Gate, scope: str, name: str, now: float, until: float, *, alarm: bool) -> None:
-        work = self._work
+        state = self._state
         _log.log(
             logging.ERROR if alarm else logging.WARNING,
             "%s/%s: gate of %s %s closed for %.1f s: %s",
-            work.app,
-            work.binding,
+            state.app,
+            state.binding,
             scope,
-            name or work.binding,  # a binding with one gateway has one group, without a name
+            name or state.binding,  # a binding with one gateway has one group, without a name
             until - now,
             gate.reason,
         )
-        data = {"app": work.app, "binding": work.binding, "group": name, "scope": str(scope), "until": until}
+        data = {"app": state.app, "binding": state.binding, "group": name, "scope": str(scope), "until": until}
         data |= {"witnesses": gate.witnesses.names, "sole": gate.witnesses.sole}
         self._live.emit("gate.closed", now, reason=gate.reason, **data)
 
     def _say_opened(self, scope: str, name: str, now: float) -> None:
-        work = self._work
-        _log.info("%s/%s: gate of %s %s opened", work.app, work.binding, scope, name or work.binding)
-        self._live.emit("gate.opened", now, app=work.app, binding=work.binding, group=name, scope=str(scope))
+        state = self._state
+        _log.info("%s/%s: gate of %s %s opened", state.app, state.binding, scope, name or state.binding)
+        self._live.emit("gate.opened", now, app=state.app, binding=state.binding, group=name, scope=str(scope))
         if scope is Scope.BINDING:
             for wide in (Scope.QUOTA, Scope.APP, Scope.RATE):
                 self._tell(wide, name, "", now)
@@ -384,8 +384,8 @@ class Gates:
         waiting: str = Waiting.BREAKER,
         whole: bool = False,
     ) -> None:
-        work = self._work
-        data = {"app": work.app, "binding": work.binding, "group": name, "scope": scope, "until": until}
+        state = self._state
+        data = {"app": state.app, "binding": state.binding, "group": name, "scope": scope, "until": until}
         self._live.emit("alarm", now, reason=reason, **data)
         self._tell(scope, name, waiting, now, reason, until, alarm=True, whole=whole)
 
@@ -402,6 +402,6 @@ class Gates:
         whole: bool = False,
     ) -> None:
         self.notes[str(scope), name] = GateNote(
-            self._work.app, self._work.binding, str(scope), name, str(waiting), reason, until, alarm, whole
+            self._state.app, self._state.binding, str(scope), name, str(waiting), reason, until, alarm, whole
         )
         self._news.set()

@@ -56,13 +56,13 @@ class Membership:
     def __init__(
         self,
         context: EngineContext,
-        works: Sequence[BindingState],
+        states: Sequence[BindingState],
         bindings: Iterable[str] | None,
         link: FleetLink,
     ) -> None:
         storage, clock, worker = context.storage, context.clock, context.worker
         self._storage = storage
-        self._works = works
+        self._states = states
         self._active = storage.shared and bindings is not None
         if self._active:
             fleet_of(storage)  # refused here where there is none: rates and tokens are shared through it
@@ -78,8 +78,8 @@ class Membership:
         self._life = context.policy.heartbeat
         self._every = self._life / _BEATS
         self._link = link
-        self._strays = Strays(storage, works, worker)
-        self._yielding = Yielding(storage, works, worker, clock)
+        self._strays = Strays(storage, states, worker)
+        self._yielding = Yielding(storage, states, worker, clock)
         self._extend: Callable[[], Awaitable[None]] = _nothing
         self._notes: list[GateNote] = []
         """The gates of other workers."""
@@ -171,7 +171,7 @@ class Membership:
             self._beaten = float("-inf")
 
     def _is_due(self, monotonic: float) -> bool:
-        busy = any(work.leases for work in self._works)
+        busy = any(state.leases for state in self._states)
         return (
             busy
             or self._strays.doubtful
@@ -189,16 +189,16 @@ class Membership:
             self._link.lapse()
             await self._extend()
         self.pulse.heartbeat_deadline = monotonic + self._life
-        for work in self._works:
-            for lease in work.leases.values():
+        for state in self._states:
+            for lease in state.leases.values():
                 lease.cap_deadline(self.pulse.heartbeat_deadline)
-                work.go_on(lease)
+                state.go_on(lease)
 
     def _follow(self) -> None:
         now = self._clock.now()
-        for work in self._works:
-            mine = [note for note in self._notes if (note.app, note.binding) == (work.app, work.binding)]
-            work.gates.follow(mine, now, _GRACE * self._every)
+        for state in self._states:
+            mine = [note for note in self._notes if (note.app, note.binding) == (state.app, state.binding)]
+            state.gates.follow(mine, now, _GRACE * self._every)
 
     async def _bury(self, now: float) -> None:
         """`now` is as old as this round, so that nobody is buried for a beat that came while it lasted."""
@@ -206,8 +206,8 @@ class Membership:
         for worker in buried:
             _log.warning("The worker %s has not been heard of for %g s: its leases are taken over.", worker, self._life)
         if buried:
-            for work in self._works:
-                work.signal.set()
+            for state in self._states:
+                state.signal.set()
 
 
 async def _nothing() -> None:

@@ -21,7 +21,7 @@ def observe(engine: Engine) -> EngineView:
     return EngineView(
         now=now,
         apps=engine.apps,
-        bindings=[_binding(work, settler.tally, now) for work in engine._works],
+        bindings=[_binding(state, settler.tally, now) for state in engine._states],
         accepted=settler.tally.accepted,
         unexpanded=settler.tally.unexpanded,
         commits=settler.tally.commits,
@@ -32,33 +32,33 @@ def observe(engine: Engine) -> EngineView:
     )
 
 
-def _binding(work: BindingState, tally: Tally, now: float) -> BindingView:
-    groups = list(work.groups.values())
-    topics = work.gates.topics.values()
+def _binding(state: BindingState, tally: Tally, now: float) -> BindingView:
+    groups = list(state.groups.values())
+    topics = state.gates.topics.values()
     oldest = [0.0] * len(LANES)
-    for lease in work.leases.values():
+    for lease in state.leases.values():
         if lease.left:
             lane = lease.chunk.lane
-            oldest[lane] = max(oldest[lane], now - due_at(work, lease))
+            oldest[lane] = max(oldest[lane], now - due_at(state, lease))
     return BindingView(
-        app=work.app,
-        binding=work.binding,
-        gate=work.gate.state.value,
+        app=state.app,
+        binding=state.binding,
+        gate=state.gate.state.value,
         group_gates=_states(group.gate for group in groups),
         topic_gates=_states(topics),
-        breakers=sum(map(_broken, [work.gate, *topics, *(group.gate for group in groups)])),
-        paused=work.paused,
-        queued=[work.queued(lane) for lane in range(len(LANES))],
+        breakers=sum(map(_broken, [state.gate, *topics, *(group.gate for group in groups)])),
+        paused=state.paused,
+        queued=[state.queued(lane) for lane in range(len(LANES))],
         oldest=oldest,
         under_way=sum(group.active for group in groups),
         limit=sum(group.limit for group in groups),
-        capacity=sum(work.transport.capacity(group.name) for group in groups),
-        budget=work.senders.budget.tokens,
-        leases=len(work.leases),
-        faults=work.faults,
-        late=work.pump.late,
-        counters=tally.of(work.app, work.binding),
-        connections=_connections(work),
+        capacity=sum(state.transport.capacity(group.name) for group in groups),
+        budget=state.senders.budget.tokens,
+        leases=len(state.leases),
+        faults=state.faults,
+        late=state.pump.late,
+        counters=tally.of(state.app, state.binding),
+        connections=_connections(state),
     )
 
 
@@ -73,11 +73,11 @@ def _broken(gate: Gate) -> bool:
     return gate.state is not GateState.OPEN and gate.waiting is Waiting.BREAKER
 
 
-def _connections(work: BindingState) -> Mapping[str, float] | None:
+def _connections(state: BindingState) -> Mapping[str, float] | None:
     """The transport's figures of its connections, if it gives any (`fanout.plugin.Transport`)."""
-    stats: Callable[[], Mapping[str, float]] | None = getattr(work.transport, "stats", None)
+    stats: Callable[[], Mapping[str, float]] | None = getattr(state.transport, "stats", None)
     try:
         return stats() if stats is not None else None
     except Exception as error:
-        work.fault(f"{type(error).__name__} escaped from stats.", error)
+        state.fault(f"{type(error).__name__} escaped from stats.", error)
         return None

@@ -49,7 +49,7 @@ class Operations:
     _upkeep: Upkeep
     _live: Live
     _dispatchers: list[Dispatcher]
-    _works: list[BindingState]
+    _states: list[BindingState]
 
     def ensure_open(self) -> None:
         """Raise where a call can do nothing now."""
@@ -187,8 +187,8 @@ class Operations:
         self.ensure_open()
         self._intake.check_binding(app, binding)
         for dispatcher in self._dispatchers:
-            if (dispatcher.work.app, dispatcher.work.binding) == (app, binding):
-                dispatcher.work.pause(True)
+            if (dispatcher.state.app, dispatcher.state.binding) == (app, binding):
+                dispatcher.state.pause(True)
         await until_held(self.storage, self._settler.idle, self._clock, app, binding)
 
     async def resume_binding(self, binding: str, *, app: str = "default") -> None:
@@ -307,7 +307,7 @@ class Operations:
             The deliveries that are left because an operator has to mend a credential or to lift a pause; empty
             otherwise.
         """
-        return await drain(self.storage, self._works, self.ensure_open, poll, self.trouble)
+        return await drain(self.storage, self._states, self.ensure_open, poll, self.trouble)
 
     async def check(self) -> dict[str, Diagnosis]:
         """Each binding's own proof of its credentials, by "app/binding"; nothing is pushed to a user."""

@@ -81,7 +81,7 @@ class DrainReport:
 
 
 async def drain(
-    storage: Storage, works: Sequence[BindingState], check: Callable[[], None], poll: float, trouble: Trouble
+    storage: Storage, states: Sequence[BindingState], check: Callable[[], None], poll: float, trouble: Trouble
 ) -> DrainReport:
     """Wait until storage has nothing outstanding, or nothing but what is parked."""
     while True:
@@ -94,20 +94,22 @@ async def drain(
         if not left:
             return DrainReport({})
         broken = [
-            work for work in works if work.gate.state is not GateState.OPEN and work.gate.waiting is Waiting.BREAKER
+            state
+            for state in states
+            if state.gate.state is not GateState.OPEN and state.gate.waiting is Waiting.BREAKER
         ]
-        reasons = {f"{work.app}/{work.binding}: {work.gate.reason}" for work in broken}
+        reasons = {f"{state.app}/{state.binding}: {state.gate.reason}" for state in broken}
         # An endpoint that alone says that something is wrong is parked too, whatever the others do.
-        loners = {f"{work.app}/{work.binding}: {reason}" for work in works for reason in work.gates.alone.values()}
+        loners = {f"{state.app}/{state.binding}: {reason}" for state in states for reason in state.gates.alone.values()}
         paused = left.get(Waiting.PAUSED.value, 0)
-        if (broken or loners or paused) and not any(work.under_way for work in works):
+        if (broken or loners or paused) and not any(state.under_way for state in states):
             stuck = {Waiting.PAUSED.value} | ({Waiting.BREAKER.value} if loners else set())
             if broken:
                 stuck |= {Waiting.BREAKER.value, Waiting.READY.value, Waiting.LANE.value}
-            healthy = [work for work in works if work not in broken]
+            healthy = [state for state in states if state not in broken]
             # A delivery that one endpoint alone holds back is due again, so there it says nothing that something is
             # due.
-            idle = (loners and not broken) or not any([(await _ready(storage, work, trouble)) for work in healthy])
+            idle = (loners and not broken) or not any([(await _ready(storage, state, trouble)) for state in healthy])
             if left.keys() <= stuck and idle:
                 rest = sum(left.values()) - paused
                 parked = dict.fromkeys(sorted(reasons | loners), rest) if rest else {}
@@ -115,8 +117,8 @@ async def drain(
         await Signal().wait(poll)
 
 
-async def _ready(storage: Storage, work: BindingState, trouble: Trouble) -> bool:
+async def _ready(storage: Storage, state: BindingState, trouble: Trouble) -> bool:
     waiting, due = await retry_while_unavailable(
-        lambda: storage.waiting(work.app, work.binding, work.clock.now()), trouble
+        lambda: storage.waiting(state.app, state.binding, state.clock.now()), trouble
     )
     return any(waiting) or due is not None

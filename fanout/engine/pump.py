@@ -31,8 +31,8 @@ _OPEN = GateState.OPEN
 class Pump:
     """The runs of one binding."""
 
-    def __init__(self, work: Binding, senders: Senders) -> None:
-        self._work = work
+    def __init__(self, state: Binding, senders: Senders) -> None:
+        self._state = state
         self._senders = senders
         self._groups: deque[Group] = deque()  # those that have something to start, in the order of their turns
         self._in_line = False
@@ -63,22 +63,22 @@ class Pump:
                     self.soon(group)
                 taken += count or 1
         except Exception as error:
-            self._work.fail(error)
+            self._state.fail(error)
         self._in_line = bool(groups)
         return self._in_line
 
     def _next(self, group: Group) -> int:
         """Take a run, check it once and start it; how many deliveries it had."""
-        work = self._work
-        moment, begun = work.clock.now(), work.clock.monotonic()
-        if self._ended or (taken := group.take_run(moment, wary=work.wary)) is None:
+        state = self._state
+        moment, begun = state.clock.now(), state.clock.monotonic()
+        if self._ended or (taken := group.take_run(moment, wary=state.wary)) is None:
             return 0
         lease, positions = taken
         prepared = lease.prepared
         if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
             for position in positions:
                 self._senders.withhold(lease, position)
-        elif not ((lease.careful or work.wary) and self._senders.waits(group, lease, positions[0], moment, begun)):
+        elif not ((lease.careful or state.wary) and self._senders.waits(group, lease, positions[0], moment, begun)):
             self._start(GroupRun(self, group, lease, positions, moment, begun))
             return len(positions)
         group.no_verdict()
@@ -89,7 +89,7 @@ class Pump:
     def _start(self, run: GroupRun) -> None:
         group = run.of
         group.runs[run] = None
-        start = self._work.start
+        start = self._state.start
         assert start is not None
         try:
             indices = start(run)
@@ -108,7 +108,7 @@ class Pump:
     def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, with their place among what is under way."""
         run.of.handed.extend((run.lease, run.positions[index]) for index in left)
-        self._work.send_handed(run.of)
+        self._state.send_handed(run.of)
 
     def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """Answers to a run, in a call of the transport's: what is wrong here is no fault of its own."""
@@ -116,19 +116,19 @@ class Pump:
         try:
             self._settle(run, accepted, others)
         except Exception as error:
-            self._work.fail(error)
+            self._state.fail(error)
 
     def _settle(self, run: GroupRun, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
-        work, group, lease, positions = self._work, run.of, run.lease, run.positions
+        state, group, lease, positions = self._state, run.of, run.lease, run.positions
         if others and (left := [index for index, outcome in others if outcome is None]):
             others = [other for other in others if other[1] is not None]
             self._hand_over(run, left)
         count = len(accepted) + len(others)
         asked = count - sum(isinstance(outcome, Deferred) for _, outcome in others) if others else count
         if (samples := group.samples(count)) and asked:
-            group.limiter.answered(work.clock.monotonic() - run.begun, group.sampled, min(samples, asked))
+            group.limiter.answered(state.clock.monotonic() - run.begun, group.sampled, min(samples, asked))
         try:
-            if accepted and group.gate.state is _OPEN and work.gate.state is _OPEN:
+            if accepted and group.gate.state is _OPEN and state.gate.state is _OPEN:
                 whole = len(accepted) == len(positions)
                 self._senders.accept(group, lease, positions if whole else [positions[index] for index in accepted])
             else:
@@ -145,17 +145,19 @@ class Pump:
     def watch(self, deadline: float) -> None:
         """Give up what began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
         outcome = Deferred("deadline of the engine", sent="unknown")
-        for group in list(self._work.groups.values()):
+        for group in list(self._state.groups.values()):
             for run in [*takewhile(lambda run: run.begun < deadline, group.runs)]:
                 given_up = run.give_up(run.pending())
                 for _ in given_up:
-                    self._work.fault("A delivery of a run outlived its deadline and was given up; the transport hangs.")
+                    self._state.fault(
+                        "A delivery of a run outlived its deadline and was given up; the transport hangs."
+                    )
                 self._settle(run, [], [(index, outcome) for index in given_up])
 
     def end(self) -> None:
         """Nothing more is started, and no answer is waited for: what was under way is left to its lease."""
         self._ended = True
-        for group in self._work.groups.values():
+        for group in self._state.groups.values():
             for run in group.runs:
                 group.end(len(run.give_up(run.pending())))
             group.runs.clear()

@@ -75,7 +75,7 @@ class PutNotifier:
     def _of(self, app: str) -> list[Dispatcher]:
         """The dispatchers of an app: an engine may have hundreds of others."""
         if app not in self._concerned:
-            self._concerned[app] = [each for each in self._dispatchers if each.work.app == app]
+            self._concerned[app] = [each for each in self._dispatchers if each.state.app == app]
         return self._concerned[app]
 
     def announce(
@@ -95,7 +95,7 @@ class PutNotifier:
         if later:
             # Each dispatcher sleeps until what it knows of is due, and this may be sooner.
             for dispatcher in self._of(app):
-                dispatcher.work.signal.set()
+                dispatcher.state.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:

@@ -31,13 +31,13 @@ class Renewal:
         self,
         context: EngineContext,
         transports: dict[tuple[str, str], Transport],
-        works: list[BindingState],
+        states: list[BindingState],
         renewer: Renewer | None,
     ) -> None:
         self._storage = context.storage
         self._clock = context.clock
         self._transports = transports
-        self._works = works
+        self._states = states
         self._renewer = renewer
         self._worker = context.worker
         self._retire = 2 * context.policy.request_timeout
@@ -145,9 +145,9 @@ class Renewal:
             self._made.append(fresh)
         self._due.append(key)
         self._lines.append((key[0], self._line("binding.changed", binding=key[1])))
-        for work in self._works:
-            if (work.app, work.binding) == key:
-                work.replace(fresh)
+        for state in self._states:
+            if (state.app, state.binding) == key:
+                state.replace(fresh)
 
     def retire(self, transport: Transport) -> None:
         """Close it, once what it has under way has been answered."""

@@ -39,14 +39,14 @@ _BUDGET_PAUSE = 5.0
 class Senders:
     """The senders of one binding."""
 
-    def __init__(self, work: Binding, gate: Gate, rng: random.Random) -> None:
-        self._work = work
+    def __init__(self, state: Binding, gate: Gate, rng: random.Random) -> None:
+        self._state = state
         self._gate = gate
         self._rng = rng
         self._guard = PurgeGuard()
-        policy = work.policy
+        policy = state.policy
         self.budget = RetryBudget(ratio=policy.retry_ratio, burst=policy.retry_burst, floor=policy.retry_floor)
-        self.evidence = Evidence(work, rng)
+        self.evidence = Evidence(state, rng)
         self._cause = ""  # of the latest failure that one event had in common with others
         self._counted = 0  # accepted, as guard and budget were last told
         self._under_way: dict[asyncio.Task[None], list[float]] = {}
@@ -54,9 +54,9 @@ class Senders:
 
     async def run(self, group: Group) -> None:
         """One sender: take, send, settle, until the group is dismissed, or nothing is handed to it any more by the pump."""
-        work = self._work
-        now = work.clock.now
-        monotonic = work.clock.monotonic
+        state = self._state
+        now = state.clock.now
+        monotonic = state.clock.monotonic
         begun_at = [_IDLE]
         task = asyncio.current_task()
         assert task is not None
@@ -73,7 +73,7 @@ class Senders:
                 asked = False
                 if group.handed:
                     item, asked = group.handed.popleft(), True  # by the pump, before it called `start`
-                elif work.start is not None:
+                elif state.start is not None:
                     return
                 elif (item := group.take(moment)) is None:  # type: ignore[assignment]
                     if group.closing:
@@ -92,7 +92,9 @@ class Senders:
                         self.withhold(lease, position)
                         group.no_verdict()
                     elif (
-                        (lease.careful or work.wary) and not asked and self.waits(group, lease, position, moment, begun)
+                        (lease.careful or state.wary)
+                        and not asked
+                        and self.waits(group, lease, position, moment, begun)
                     ):
                         group.no_verdict()
                     else:
@@ -101,7 +103,7 @@ class Senders:
                             delivery.fresh = lease.asks_fresh(position)
                         begun_at[0] = begun
                         try:
-                            outcome = await work.send(prepared.message, delivery)
+                            outcome = await state.send(prepared.message, delivery)
                         except asyncio.CancelledError:
                             if begun_at[0] != _CANCELLED:
                                 raise
@@ -130,31 +132,31 @@ class Senders:
             self.evidence.unread.append(lease)
         lease.accept(positions)
         group.gate.streak = 0
-        if self._work.wary:
-            now = self._work.clock.now()
+        if self._state.wary:
+            now = self._state.clock.now()
             for position in positions:
-                self._work.proven(group, lease, position, now)
+                self._state.proven(group, lease, position, now)
 
     def after(self, group: Group, lease: Lease) -> None:
         """Deliveries of a lease have ended: what waits for that goes on."""
-        work = self._work
-        work.changed[group] = None
-        if not work.settler.awake:
-            work.settler.wake()
+        state = self._state
+        state.changed[group] = None
+        if not state.settler.awake:
+            state.settler.wake()
         elif not (group.active or lease.left):
-            work.settler.answered()
+            state.settler.answered()
         if group.limit < 8:
             # Few are under way: the connection may just have been proven, and its capacity grown.
-            work.adjust(group)
-        elif work.start is not None:
-            work.pump.soon(group)
+            state.adjust(group)
+        elif state.start is not None:
+            state.pump.soon(group)
 
     def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome, begun: float) -> None:
         """Carry out what `decide` makes of an outcome. `begun` is when the attempt began, in monotonic seconds."""
-        work = self._work
+        state = self._state
         if isinstance(outcome, Misconfigured) and begun < self.evidence.renewed_at:
             outcome = Deferred(f"{outcome.reason}, before the credential was replaced")
-        now = work.clock.now()
+        now = state.clock.now()
         row = lease.rows[position]
         assert row is not None
         tried = Attempted(
@@ -167,21 +169,21 @@ class Senders:
             group_failing=not group.gate.is_open,
         )
         self._feel(group, lease, position, row, outcome, now)
-        decision = decide(outcome, tried, work.policy, now, self._rng)
+        decision = decide(outcome, tried, state.policy, now, self._rng)
         if isinstance(decision, Park):
             decision = self.evidence.weigh(decision, group, lease, row, outcome, tried, now)
         decision = self._guarded(decision, group, row, tried, now)
         match decision:
-            case Final(state, reason, endpoint_gone):
+            case Final(final, reason, endpoint_gone):
                 if endpoint_gone:
                     lease.changed(EndpointGone(row.id, row.generation, now, reason))
-                lease.finish(position, state, reason, attempted=True)
+                lease.finish(position, final, reason, attempted=True)
             case Retry(due_at, attempt, reason, waiting, alone):
                 holds = alone or waiting is Waiting.BACKOFF
                 if alone:
-                    work.hold_alone(row.id, due_at, waiting, reason)
+                    state.hold_alone(row.id, due_at, waiting, reason)
                 elif holds:
-                    work.hold_endpoint(row.id, due_at)
+                    state.hold_endpoint(row.id, due_at)
                 lease.retry(position, due_at, attempt, waiting, reason, holds=holds)
             case Relocate(address, retry):
                 lease.changed(AddressMoved(row.id, row.generation, now, address))
@@ -194,33 +196,33 @@ class Senders:
                 lease.park(position, due_at, waiting, reason)
             case Park(scope):
                 lease.tried()
-                gate = work.gates.of_scope(scope, group, lease.prepared.message.topic)
+                gate = state.gates.of_scope(scope, group, lease.prepared.message.topic)
                 lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
 
     def waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
         """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""
-        work = self._work
+        state = self._state
         if position in lease.outdated:
             lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
             return True
         row = lease.rows[position]
         assert row is not None
         probed: list[Gate] = []
-        for gate in work.gates.around(group, lease.prepared):
+        for gate in state.gates.around(group, lease.prepared):
             if not gate.admits(now):
                 self._park_at(gate, lease, position, now)
                 return _unused(probed)
             probed.append(gate)
-        gate = work.gates.uncertain
+        gate = state.gates.uncertain
         if not gate.is_open and lease.chunk.lane != URGENT and not self.evidence.known(row.id):
             if not gate.admits(now):
                 self._park_at(gate, lease, position, now)
                 return _unused(probed)
             probed.append(gate)
-        held_until = work.held_until(row.id, now)
+        held_until = state.held_until(row.id, now)
         if held_until and lease.chunk.lane != URGENT:
-            due_at = held_until + self._rng.uniform(0.0, work.policy.backoff_base)
-            alone = work.alone(row.id)
+            due_at = held_until + self._rng.uniform(0.0, state.policy.backoff_base)
+            alone = state.alone(row.id)
             if alone is None:
                 lease.hold(position, due_at)
                 return _unused(probed)
@@ -240,7 +242,7 @@ class Senders:
         until = gate.opens_at(now)
         if not gate.shut(now):
             # A probe is out: where it opens the gate, this one may go soon.
-            until = min(until, now + self._work.policy.backoff_base)
+            until = min(until, now + self._state.policy.backoff_base)
         lease.park(position, until, gate.waiting, gate.reason)
 
     def _count_alive(self) -> int:
@@ -255,14 +257,14 @@ class Senders:
         for task, begun_at in self._under_way.items():
             if _CANCELLED < begun_at[0] < deadline:
                 begun_at[0] = _CANCELLED
-                self._work.fault("A send outlived its deadline and was cancelled; the transport hangs.")
+                self._state.fault("A send outlived its deadline and was cancelled; the transport hangs.")
                 task.cancel()
 
     def withhold(self, lease: Lease, position: int) -> None:
         prepared = lease.prepared
         if prepared.stopped:
-            lease.stop(position, self._work.clock.now())
-        elif self._work.clock.now() >= prepared.expires_at:
+            lease.stop(position, self._state.clock.now())
+        elif self._state.clock.now() >= prepared.expires_at:
             lease.finish(position, DeliveryState.EXPIRED, "ttl", attempted=False)
         else:
             lease.stall(position)
@@ -284,21 +286,21 @@ class Senders:
             return
         if isinstance(outcome, Accepted):
             self.evidence.accept(group, lease, position, now)
-            self._work.proven(group, lease, position, now)
+            self._state.proven(group, lease, position, now)
         else:
-            self._work.gates.uncertain.unused()
-        self._work.gates.succeeded(group, lease.prepared, now)
+            self._state.gates.uncertain.unused()
+        self._state.gates.succeeded(group, lease.prepared, now)
 
     def _no_verdict(self, group: Group, lease: Lease) -> None:
         """What was sent tells nothing of the gates that it passed: where it was a probe, another may go."""
         group.no_verdict()
-        gates = self._work.gates
+        gates = self._state.gates
         if gates.narrow:
             for gate in (*gates.around(group, lease.prepared), gates.uncertain):
                 gate.unused()
 
     def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
-        evidence, gates = self.evidence, self._work.gates
+        evidence, gates = self.evidence, self._state.gates
         if not outcome.cause or outcome.cause not in (FAULT, self._cause):
             # What one connection ended is one failure: else 200 under way on it would empty the budget and shrink the limit.
             self._cause = outcome.cause
@@ -310,14 +312,14 @@ class Senders:
             others = evidence.others(group, lease, now)
             gates.failed(group, lease.prepared, evidence.witness(lease, row, outcome), now, outcome.reason, others)
         else:
-            evidence.accuse(charge(outcome, self._work.policy, self._rng), group, lease, row, outcome, now)
+            evidence.accuse(charge(outcome, self._state.policy, self._rng), group, lease, row, outcome, now)
 
     def _guarded(self, decision: Decision, group: Group, row: EndpointRow, tried: Attempted, now: float) -> Decision:
         """What the evidence and the purge guard make of a verdict of death."""
         if not isinstance(decision, Final) or not decision.endpoint_gone:
             return decision
         self._count_alive()
-        guard, gates, evidence = self._guard, self._work.gates, self.evidence
+        guard, gates, evidence = self._guard, self._state.gates, self.evidence
         stopped = guard.stopped
         removed = guard.saw_death() if decision.certain else guard.saw_uncertain_death()
         if guard.stopped and not stopped:
@@ -336,7 +338,7 @@ class Senders:
             reason = f"{decision.reason} (held by the purge guard)"
             had_closed = not gates.uncertain.is_open
             gates.shut_uncertain(now, reason)
-            policy = self._work.policy
+            policy = self._state.policy
             if had_closed and tried.attempt < policy.attempts and now + policy.probe < tried.expires_at:
                 # It was under way when nothing but such answers came back: tried again behind that gate, or all in flight would be lost.
                 return Retry(now + policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
@@ -345,14 +347,14 @@ class Senders:
     def retry_now(self, now: float) -> None:
         """Somebody says that the cause of what was held back is mended."""
         if self._guard.stopped:
-            self._work.gates.removals_resumed(now)
+            self._state.gates.removals_resumed(now)
         self._guard.reset()
         self.evidence.mended()
 
     def fault(self, error: Exception, what: str) -> Outcome:
         """What an exception that escaped from the transport's method `what` comes to."""
         name = type(error).__name__
-        self._work.fault(f"{name} escaped from {what}; a transport returns outcomes and raises nothing.", error)
+        self._state.fault(f"{name} escaped from {what}; a transport returns outcomes and raises nothing.", error)
         return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)
 
 

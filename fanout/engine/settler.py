@@ -43,18 +43,18 @@ class Settler:
         "awake",
         "dropped",
         "idle",
+        "states",
         "stuck",
         "suspect",
         "tally",
         "trouble",
         "watch",
-        "works",
     )
 
     def __init__(
         self,
         context: EngineContext,
-        works: Sequence[Binding],
+        states: Sequence[Binding],
         finished: Callable[[str, Status | None], None],
     ) -> None:
         self._storage = context.storage
@@ -67,7 +67,7 @@ class Settler:
         self._open: tuple[Binding, Lease] | None = None
         self.trouble = context.trouble
         self._patience = self.trouble.patience()
-        self.works = works
+        self.states = states
         self.watch = context.watch
         self.watch.heard.append(self._set_back)
         self.tally = Tally()
@@ -108,14 +108,14 @@ class Settler:
         found = False
         if self._open is not None:
             # Asked at each answer: the lease that was open last still is, mostly, and all others need not be looked at.
-            work, lease = self._open
-            if lease.left and work.leases.get(lease.chunk.id) is lease:
+            state, lease = self._open
+            if lease.left and state.leases.get(lease.chunk.id) is lease:
                 return False
             self._open = None
-        for work in self.works:
-            for lease in work.leases.values():
+        for state in self.states:
+            for lease in state.leases.values():
                 if lease.left:
-                    self._open = work, lease
+                    self._open = state, lease
                     return False
                 found = found or lease.dirty
         return found
@@ -125,27 +125,27 @@ class Settler:
         taken: list[tuple[Binding, Lease, Settlement]] = []
         self.watch.look()
         now = self._clock.now()
-        for work in self.works:
-            if work.senders.evidence.unread:
-                work.senders.evidence.read(settled=True)
-            if work.leases:
-                work.tick(now)
-                taken.extend((work, lease, lease.take()) for lease in work.leases.values() if lease.dirty)
+        for state in self.states:
+            if state.senders.evidence.unread:
+                state.senders.evidence.read(settled=True)
+            if state.leases:
+                state.tick(now)
+                taken.extend((state, lease, lease.take()) for lease in state.leases.values() if lease.dirty)
         if taken:
             begun = self._clock.monotonic()
             results = await self.store([settlement for _, _, settlement in taken])
             self.tally.commits.observe(self._clock.monotonic() - begun)
-            for (work, lease, settlement), settled in zip(taken, results, strict=True):
-                self._conclude(work, lease, settlement, settled)
+            for (state, lease, settlement), settled in zip(taken, results, strict=True):
+                self._conclude(state, lease, settlement, settled)
             if self._live.wants_deliveries:
                 self._live.settled(_deliveries(taken, results))
-        for work in self.works:
-            for id, lease in list(work.leases.items()):
+        for state in self.states:
+            for id, lease in list(state.leases.items()):
                 if lease.spent and not lease.dirty:
-                    del work.leases[id]
-                elif lease.part_over and lease not in work.parts:
-                    work.parts.append(lease)
-                    work.signal.set()
+                    del state.leases[id]
+                elif lease.part_over and lease not in state.parts:
+                    state.parts.append(lease)
+                    state.signal.set()
         self.clear_suspect()
         self.idle.set()
 
@@ -153,10 +153,10 @@ class Settler:
         """Let the next part go, if the one that was under way is settled or its lease is lost."""
         if self.suspect is None:
             return
-        work, lease = self.suspect
-        if work.leases.get(lease.chunk.id) is not lease or lease.part_over:
+        state, lease = self.suspect
+        if state.leases.get(lease.chunk.id) is not lease or lease.part_over:
             self.suspect = None
-            for each in self.works:
+            for each in self.states:
                 if each.parts:
                     each.signal.set()
 
@@ -175,7 +175,9 @@ class Settler:
     async def _refused(self, settlement: Settlement, error: UsageError) -> Settled:
         """The part of a refused settlement that can be stored, which it becomes; stale where there is none: its lease
         is left to run out."""
-        lease = next((found for work in self.works if (found := work.leases.get(settlement.chunk)) is not None), None)
+        lease = next(
+            (found for state in self.states if (found := state.leases.get(settlement.chunk)) is not None), None
+        )
         parts = halves(settlement, () if lease is None else lease.chunk.ids)
         if parts is not None:
             answers = [(await self.store([part]))[0] for part in parts]
@@ -224,8 +226,8 @@ class Settler:
                 if self.stuck:
                     self.stuck = False
                     _log.warning("Results can be stored again: sending goes on.")
-                    for work in self.works:
-                        work.resume()
+                    for state in self.states:
+                        state.resume()
                 return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing
 
     def _hold(self, text: str, *arguments: object) -> None:
@@ -234,36 +236,36 @@ class Settler:
         more than it sends in that time."""
         if not self.stuck:
             self.stuck = True
-            for work in self.works:
-                work.hold()
+            for state in self.states:
+                state.hold()
             _log.error(text, *arguments)
 
     def _set_back(self, seconds: float) -> None:
-        for work in self.works:
-            work.set_back(seconds)
+        for state in self.states:
+            state.set_back(seconds)
 
-    def _conclude(self, work: Binding, lease: Lease, settlement: Settlement, settled: Settled) -> None:
+    def _conclude(self, state: Binding, lease: Lease, settlement: Settlement, settled: Settled) -> None:
         now = self._clock.now()
-        self.tally.settled(work, lease, settlement, stale=settled.stale)
+        self.tally.settled(state, lease, settlement, stale=settled.stale)
         if settled.stale:
             if not lease.lost:
                 lease.lose()
-                if work.leases.get(lease.chunk.id) is lease:
-                    del work.leases[lease.chunk.id]
-                _log.warning("A lease of %s/%s was taken over: its results are dropped.", work.app, work.binding)
+                if state.leases.get(lease.chunk.id) is lease:
+                    del state.leases[lease.chunk.id]
+                _log.warning("A lease of %s/%s was taken over: its results are dropped.", state.app, state.binding)
             return
         counts: dict[str, int] = {}
-        for (state, _), positions in settlement.results.items():
-            counts[state] = counts.get(state, 0) + len(positions)
+        for (final, _), positions in settlement.results.items():
+            counts[final] = counts.get(final, 0) + len(positions)
         if settlement.retries or settlement.release is not None:
-            work.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
-        data = {"app": work.app, "binding": work.binding, "notification": lease.chunk.notification}
+            state.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
+        data = {"app": state.app, "binding": state.binding, "notification": lease.chunk.notification}
         self._live.emit("settled", now, counts=counts, retries=len(settlement.retries), **data)
         for change in settlement.changes:
             kind = "endpoint.gone" if isinstance(change, EndpointGone) else "endpoint.moved"
             self._live.emit(kind, now, endpoint=change.endpoint, **data)
         if settled.finished:
-            work.ended.append(settled.finished)
+            state.ended.append(settled.finished)
             self._finished(settled.finished, settled.status)
             self._live.emit("finished", now, **(data | {"notification": settled.finished}))
 
@@ -278,10 +280,10 @@ def _deliveries(
     taken: Sequence[tuple[Binding, Lease, Settlement]], results: Sequence[Settled]
 ) -> list[SettledDelivery]:
     return [
-        SettledDelivery(lease.chunk.notification, work.app, work.binding, lease.chunk.ids[position], state, reason)
-        for (work, lease, settlement), settled in zip(taken, results, strict=True)
+        SettledDelivery(lease.chunk.notification, state.app, state.binding, lease.chunk.ids[position], final, reason)
+        for (state, lease, settlement), settled in zip(taken, results, strict=True)
         if not settled.stale
-        for (state, reason), positions in settlement.results.items()
-        if state != DOUBT
+        for (final, reason), positions in settlement.results.items()
+        if final != DOUBT
         for position in positions
     ]

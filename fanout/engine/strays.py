@@ -19,9 +19,9 @@ _log = logging.getLogger("fanout.membership")
 class Strays:
     """Compares what storage says this worker holds with what it has in hand. `doubtful`: a lease call has failed since the last look."""
 
-    def __init__(self, storage: Storage, works: Sequence[BindingState], worker: str) -> None:
+    def __init__(self, storage: Storage, states: Sequence[BindingState], worker: str) -> None:
         self._storage = storage
-        self._works = works
+        self._states = states
         self._worker = worker
         self._awaited: Mapping[tuple[int, int], Set[tuple[int, int]]] = {}
         self.doubtful = False
@@ -38,10 +38,10 @@ class Strays:
     async def _look(self, now: float) -> None:
         before = self._in_hand()
         named = await fleet_of(self._storage).holdings(self._worker, now)
-        calls = {(place, work.asked) for place, work in enumerate(self._works) if work.asking}
+        calls = {(place, state.asked) for place, state in enumerate(self._states) if state.asking}
         lost, self._awaited = strays(named, before | self._in_hand(), self._awaited, calls)
-        for work in self._works:
-            work.settler.dropped.intersection_update(named)
+        for state in self._states:
+            state.settler.dropped.intersection_update(named)
         if not lost:
             return
         release = Release(now, Waiting.READY.value, "")
@@ -49,13 +49,13 @@ class Strays:
         answers = await self._storage.settle([Settlement(*lease, release=release) for lease in lost], now)
         if given := sum(not answer.stale for answer in answers):
             _log.warning("%d leases whose answers were lost are given back.", given)
-            for work in self._works:
-                work.signal.set()
+            for state in self._states:
+                state.signal.set()
 
     def _in_hand(self) -> set[tuple[int, int]]:
         """Also what was dropped because its results cannot be stored: given back, it would be sent again at once."""
         found: set[tuple[int, int]] = set()
-        for work in self._works:
-            found.update((lease.chunk.id, lease.chunk.epoch) for lease in work.leases.values())
-            found |= work.settler.dropped
+        for state in self._states:
+            found.update((lease.chunk.id, lease.chunk.epoch) for lease in state.leases.values())
+            found |= state.settler.dropped
         return found

@@ -37,7 +37,7 @@ class Upkeep:
     def __init__(
         self,
         context: EngineContext,
-        works: Sequence[BindingState],
+        states: Sequence[BindingState],
         dispatchers: Sequence[Dispatcher],
         waiters: Waiters,
         member: Membership,
@@ -52,7 +52,7 @@ class Upkeep:
         self._nudges: dict[tuple[str, str], int] = {}
         self.news = Signal()
         self._storage = context.storage
-        self._works = works
+        self._states = states
         self._dispatchers = dispatchers
         self._waiters = waiters
         self._clock = context.clock
@@ -82,26 +82,26 @@ class Upkeep:
                 pause = min(pause, patience.failed(error))
                 if patience.first:
                     _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
-            for work in self._works:
-                work.tick(self._clock.now())
-                work.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
+            for state in self._states:
+                state.tick(self._clock.now())
+                state.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
 
     async def extend(self) -> None:
         """Extend every lease of this worker."""
-        leases = [(work, lease) for work in self._works for lease in work.leases.values() if not lease.lost]
+        leases = [(state, lease) for state in self._states for lease in state.leases.values() if not lease.lost]
         if not leases:
             return
         until, ends = self._clock.monotonic() + self._policy.lease, self._clock.now() + self._policy.lease
         lost = set(await self._storage.extend([(lease.chunk.id, lease.chunk.epoch, ends) for _, lease in leases]))
-        for work, lease in leases:
+        for state, lease in leases:
             if lease.chunk.id in lost:
                 lease.lose()
-                if work.leases.get(lease.chunk.id) is lease:
-                    del work.leases[lease.chunk.id]
+                if state.leases.get(lease.chunk.id) is lease:
+                    del state.leases[lease.chunk.id]
                 continue
             lease.granted = until
             lease.cap_deadline(self._pulse.heartbeat_deadline)
-            work.go_on(lease)
+            state.go_on(lease)
 
     async def watch(self) -> None:
         """Notice what was committed, here or elsewhere: new work, cancellations, finished notifications.
@@ -116,10 +116,10 @@ class Upkeep:
         patience = self._trouble.patience()
         while True:
             # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
-            if any(work.leases for work in self._works):
+            if any(state.leases for state in self._states):
                 busy = 1 if any(dispatcher.collapsible for dispatcher in self._dispatchers) else 2
                 await self.look.wait(busy * _POLL)
-            elif self._works or self._waiters:
+            elif self._states or self._waiters:
                 await self.look.wait(_POLL)
             else:
                 await self.look.wait()
@@ -135,7 +135,7 @@ class Upkeep:
     def awaited(self) -> None:
         """A caller has begun to wait for a notification. A process with workers looks often enough without being
         told."""
-        if not self._works:
+        if not self._states:
             self.look.set()
         if (hurry := getattr(self._storage, "hurry", None)) is not None:
             hurry()
@@ -149,9 +149,9 @@ class Upkeep:
         self._nudges.clear()
         self._waiters.forget()
         self._lapse()
-        for work in self._works:
-            work.forget()
-            work.signal.set()
+        for state in self._states:
+            state.forget()
+            state.signal.set()
 
     async def _look_around(self) -> None:
         await self._look_at_clock()
@@ -187,36 +187,36 @@ class Upkeep:
         self._watch.look()
         if self._watch.suspends != self._suspends:
             self._suspends = self._watch.suspends
-            for work in self._works:
-                work.woke()
+            for state in self._states:
+                state.woke()
         if self._watch.steps != self._steps:
             self._steps = self._watch.steps
-            for work in self._works:
-                work.clock_was_set()
+            for state in self._states:
+                state.clock_was_set()
             try:
                 await self.extend()
             except PASSING as error:
                 _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             self._ahead = self._ahead or self._watch.set_back
             for dispatcher in self._dispatchers:
-                dispatcher.work.signal.set()
+                dispatcher.state.signal.set()
         if self._ahead:
             await self._retime(stepped=True)
             self._ahead = False
 
     async def _retime(self, *, stepped: bool = False) -> None:
         """A time that was written while the clock was ahead waits no longer than it was to (`Storage.retime`)."""
-        if self._works and await self._storage.retime(self._clock.now(), stepped=stepped):
+        if self._states and await self._storage.retime(self._clock.now(), stepped=stepped):
             _log.warning(
                 "The clock was set back: what was to wait by it waits for as long as was meant, and no longer."
             )
             for dispatcher in self._dispatchers:
-                dispatcher.work.signal.set()
+                dispatcher.state.signal.set()
 
     async def _look_at_others(self) -> None:
         """Another process has committed: work for anybody, or an end to what is in hand."""
         for dispatcher in self._dispatchers:
-            dispatcher.work.signal.set()
+            dispatcher.state.signal.set()
         in_hand = set().union(*(dispatcher.in_hand for dispatcher in self._dispatchers))
         if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
             for dispatcher in self._dispatchers:
@@ -224,16 +224,16 @@ class Upkeep:
 
     async def _look_at_controls(self) -> None:
         """The requests of operators for bindings: to hold, to go on, to try again at once."""
-        if not self._works:
+        if not self._states:
             return
         controls = await self._storage.controls()
-        for work in self._works:
-            control = controls.get((work.app, work.binding), _UNASKED)
-            work.pause(control.paused)
-            if control.nudge != self._nudges.setdefault((work.app, work.binding), control.nudge):
-                self._nudges[work.app, work.binding] = control.nudge
+        for state in self._states:
+            control = controls.get((state.app, state.binding), _UNASKED)
+            state.pause(control.paused)
+            if control.nudge != self._nudges.setdefault((state.app, state.binding), control.nudge):
+                self._nudges[state.app, state.binding] = control.nudge
                 await self._renew()
-                work.retry_now()
+                state.retry_now()
 
     async def post_gates(self) -> None:
         """Tell other processes which gates have closed and opened here."""
@@ -246,9 +246,9 @@ class Upkeep:
     async def tell_gates(self) -> None:
         """The notes that have not been told yet."""
         self._watch.look()  # they say until when by the clock as it was when they were written
-        notes = [note for work in self._works for note in work.gates.notes.values()]
-        for work in self._works:
-            work.gates.notes = {}
+        notes = [note for state in self._states for note in state.gates.notes.values()]
+        for state in self._states:
+            state.gates.notes = {}
         if notes:
             await self._post(notes, self._watch.back)
 

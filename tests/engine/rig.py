@@ -61,7 +61,9 @@ async def running(
     async with engine:
         yield engine, next(iter(made.values()))
     # What a group took has ended or was given up, each once.
-    assert not [(group.name, group.active) for work in engine._works for group in work.groups.values() if group.active]
+    assert not [
+        (group.name, group.active) for state in engine._states for group in state.groups.values() if group.active
+    ]
 
 
 async def register(

@@ -26,7 +26,7 @@ SOON = 0.2
 async def idle(engine: Any) -> None:
     """Until every dispatcher sleeps."""
     async with asyncio.timeout(60):
-        while not all(work.signal._waiters for work in engine._settler.works):
+        while not all(state.signal._waiters for state in engine._settler.states):
             await asyncio.sleep(0.001)
 
 
@@ -86,7 +86,7 @@ async def test_a_full_window_keeps_no_schedule_waiting() -> None:
         for n in range(30):
             await register(engine, f"u{n}", f"d{n}")
         dispatcher = engine._dispatchers[0]
-        dispatcher._room = lambda lane: 0 if lane == 2 and dispatcher.work.queued(2) else 4000  # type: ignore[method-assign]
+        dispatcher._room = lambda lane: 0 if lane == 2 and dispatcher.state.queued(2) else 4000  # type: ignore[method-assign]
         for _ in range(2):
             await engine.send(Notification(title="sale", lane="bulk"), "all")
         await begun.acquire()
@@ -97,7 +97,7 @@ async def test_a_full_window_keeps_no_schedule_waiting() -> None:
             while (await urgent.status()).total is None:
                 await asyncio.sleep(0.01)
 
-        assert dispatcher.work.queued(2), "nothing has made room meanwhile"
+        assert dispatcher.state.queued(2), "nothing has made room meanwhile"
         for _ in range(100):
             go_on.release()
         assert (await urgent.wait(60)).counts["accepted"] == 1
@@ -145,7 +145,7 @@ async def test_what_expires_behind_a_closed_gate_says_so() -> None:
         await register(engine, "alice", "phone")
         first = await engine.send(HI, "user:alice")
         async with asyncio.timeout(60):
-            while engine._settler.works[0].gate.is_open:
+            while engine._settler.states[0].gate.is_open:
                 await asyncio.sleep(0.01)
         status = await (await engine.send(Notification(title="x", ttl=1.0), Target.all())).wait(60)
 

@@ -343,11 +343,11 @@ async def test_a_new_credential_is_believed_only_after_its_own_first_acceptance(
     async with running(answer) as (engine, _):
         await register(engine, "alice", "phone")
         await register(engine, "bob", "dead-1", "dead-2")
-        (work,) = engine._settler.works
+        (state,) = engine._settler.states
         await (await engine.send(HI, "user:alice")).wait(60)
         renewed = ScriptedTransport(answer)
         async with renewed:
-            work.replace(renewed)
+            state.replace(renewed)
             assert (await (await engine.send(HI, "user:bob")).wait(60)).counts["rejected"] == 2
             await (await engine.send(HI, "user:alice")).wait(60)
             assert (await (await engine.send(HI, "user:bob")).wait(60)).counts["gone"] == 2

@@ -270,14 +270,14 @@ async def test_a_gate_of_the_account_holds_for_all_workers(scope: Scope) -> None
             Throttled(seconds, scope, "QUOTA_EXCEEDED") if scope is not Scope.BINDING else Misconfigured("bad key")
         )
         receipt = await first.send(HI, "user:alice")
-        await until(lambda: not first._settler.works[0].gate.is_open)
+        await until(lambda: not first._settler.states[0].gate.is_open)
         # A worker follows what it is told; the endpoint that accused first waits for less time than the gate is closed.
         await until(lambda: told(first, scope))
         async with running(transports={("default", "push"): b}, policy=policy) as (second, _):
-            gate = second._settler.works[0].gate
+            gate = second._settler.states[0].gate
             await until(lambda: not gate.is_open)
             assert gateway.calls["b"] == 0, "it has asked nobody"
-            assert gate.until >= first._settler.works[0].gate.until, "the one that closed it probes first"
+            assert gate.until >= first._settler.states[0].gate.until, "the one that closed it probes first"
             (note,) = [note for note in await second.gates() if note.scope == scope.value]
             assert note.worker == first.worker, "what it follows it does not say again"
             gateway.answer = ACCEPTED
@@ -294,11 +294,11 @@ async def test_a_part_of_the_rate_that_is_used_up_holds_nobody_else() -> None:
         await register(first, "alice", "phone")
         gateway.answer = Throttled(30.0, Scope.RATE, "rate_per_minute")
         receipt = await first.send(HI, "user:alice")
-        await until(lambda: not first._settler.works[0].gate.is_open)
+        await until(lambda: not first._settler.states[0].gate.is_open)
         gateway.answer = ACCEPTED
         async with running(transports={("default", "push"): b}, policy=QUICK) as (second, _):
             assert (await (await second.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
-            assert second._settler.works[0].gate.is_open
+            assert second._settler.states[0].gate.is_open
             assert gateway.calls == {"a": 1, "b": 1}
         await first.cancel(receipt.id)
 

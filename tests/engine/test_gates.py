@@ -24,7 +24,7 @@ class Scene:
     """The gates of a binding, and one group."""
 
     def __init__(self) -> None:
-        work: Any = SimpleNamespace(
+        state: Any = SimpleNamespace(
             app="default",
             binding="push",
             policy=Policy(),
@@ -33,8 +33,8 @@ class Scene:
             settler=SimpleNamespace(wake=lambda: None),
             adjust=lambda group: None,
         )
-        self.gates = Gates(work, random.Random(1), Live(), Signal())
-        self.group = Group("g", work.policy, self.gates.binding)
+        self.gates = Gates(state, random.Random(1), Live(), Signal())
+        self.group = Group("g", state.policy, self.gates.binding)
 
     def told(self, now: float, after: float) -> None:
         """An answer closes the binding for so long."""

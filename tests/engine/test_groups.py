@@ -29,8 +29,8 @@ class Looked(ScriptedTransport):
         return super().capacity(group)
 
 
-def work_of(engine: Engine) -> BindingState:
-    return engine._settler.works[0]
+def state_of(engine: Engine) -> BindingState:
+    return engine._settler.states[0]
 
 
 def over(transport: ScriptedTransport) -> Any:
@@ -44,11 +44,11 @@ async def test_a_checkpoint_looks_only_at_groups_that_had_work_or_answers() -> N
             await register(engine, f"user-{host}", f"host-{host}/phone")
         receipt = await engine.send(Notification(title="t"), "all")
         assert (await receipt.wait(60)).counts["accepted"] == 50
-        work = work_of(engine)
-        assert len(work.groups) == 50
-        work.tick(engine._clock.now())
+        state = state_of(engine)
+        assert len(state.groups) == 50
+        state.tick(engine._clock.now())
         transport.looks.clear()
-        work.tick(engine._clock.now())
+        state.tick(engine._clock.now())
         assert not transport.looks
         assert (await (await engine.send(Notification(title="t"), "user:user-7")).wait(60)).counts["accepted"] == 1
         assert set(transport.looks) == {"host-7"}
@@ -60,31 +60,31 @@ async def test_sums_are_what_a_look_at_all_groups_would_find_and_idle_groups_are
             await register(engine, f"user-{host}", f"host-{host}/phone", f"host-{host}/tablet")
         for _ in range(3):
             await (await engine.send(Notification(title="t"), "all")).wait(60)
-        work = work_of(engine)
+        state = state_of(engine)
         now = engine._clock.now()
-        work.tick(now)
-        assert [work.queued(lane) for lane in range(3)] == [0, 0, 0]
-        assert work.limit == sum(group.limit for group in work.groups.values()) > 0
-        gated = work.groups["host-3"].gate
+        state.tick(now)
+        assert [state.queued(lane) for lane in range(3)] == [0, 0, 0]
+        assert state.limit == sum(group.limit for group in state.groups.values()) > 0
+        gated = state.groups["host-3"].gate
         gated.close(now, engine._context.rng, reason="down", after=3600.0)
-        work.tick(now + 31)
-        assert list(work.groups) == ["host-3"], "a gate that is not open is remembered"
-        assert work.limit == work.groups["host-3"].limit
+        state.tick(now + 31)
+        assert list(state.groups) == ["host-3"], "a gate that is not open is remembered"
+        assert state.limit == state.groups["host-3"].limit
         gated.refuted()
-        work.tick(now + 63)
-        assert not work.groups
-        assert work.limit == 0
+        state.tick(now + 63)
+        assert not state.groups
+        assert state.limit == 0
 
 
 async def test_a_group_that_rested_is_not_taken_for_one_that_hangs() -> None:
     async with over(Looked()) as (engine, transport):
         await register(engine, "alice", "host/phone")
         await (await engine.send(Notification(title="t"), "all")).wait(60)
-        work = work_of(engine)
-        work.tick(engine._clock.now())
-        group = work.groups["host"]
+        state = state_of(engine)
+        state.tick(engine._clock.now())
+        group = state.groups["host"]
         group.moved_at -= 1000.0  # so long ago that anything was seen
-        (work._group("host", 0.0)).active = 1
+        (state._group("host", 0.0)).active = 1
         group.queues[1].size = 5
-        assert work.waiting(1) == ([5], 0)
+        assert state.waiting(1) == ([5], 0)
         group.active = group.queues[1].size = 0

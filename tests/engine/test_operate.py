@@ -58,7 +58,7 @@ async def test_after_pause_returns_only_what_was_in_flight_arrives() -> None:
         await turnstile.have(5)
 
         pausing = asyncio.create_task(engine.pause(receipt.id))
-        while not any(lease.prepared.stopped for d in engine._dispatchers for lease in d.work.leases.values()):
+        while not any(lease.prepared.stopped for d in engine._dispatchers for lease in d.state.leases.values()):
             await asyncio.sleep(0.001)
         turnstile.release()
         status = await pausing

@@ -179,10 +179,10 @@ async def test_a_limit_of_one_grows_again(before: int) -> None:
         await register(engine, "alice", *(f"phone-{n}" for n in range(600)))
         for _ in range(before):
             await (await engine.send(HI, "user:bob")).wait(60)
-        (work,) = engine._settler.works
-        (group,) = work.groups.values()
+        (state,) = engine._settler.states
+        (group,) = state.groups.values()
         group.limiter.limit = 1.0
-        work.adjust(group)
+        state.adjust(group)
         transport.most_in_flight = 0
 
         assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 600
@@ -208,7 +208,7 @@ async def test_a_slow_gateway_narrows_itself_and_says_so_and_nobody_else() -> No
         alert = await engine.send(Notification(title="Hi"), "user:alice")
 
         assert (await alert.wait(60)).counts["accepted"] == 1
-        push, other = sorted(engine._settler.works, key=lambda work: work.binding != "push")
+        push, other = sorted(engine._settler.states, key=lambda state: state.binding != "push")
         assert all(group.limiter.limit < 500 for group in push.groups.values())
         assert all(group.limiter.limit >= 1000 for group in other.groups.values())
 
@@ -256,7 +256,7 @@ async def test_the_latest_of_a_collapse_key_wins_for_every_endpoint_that_its_tar
 
         await engine.send(Notification(title="new", collapse_key="score"), target)
         await asyncio.sleep(0)
-        while not any(lease.outdated for d in engine._dispatchers for lease in d.work.leases.values()):
+        while not any(lease.outdated for d in engine._dispatchers for lease in d.state.leases.values()):
             await asyncio.sleep(0.005)
         held[0].set_result(ACCEPTED)
         status = await old.wait(60)

@@ -55,8 +55,8 @@ class Runner(ScriptedTransport):
         return await super().send(message, delivery)
 
 
-def work_of(engine: Engine) -> BindingState:
-    return engine._settler.works[0]
+def state_of(engine: Engine) -> BindingState:
+    return engine._settler.states[0]
 
 
 async def broadcast(engine: Engine, count: int, **content: Any) -> Any:
@@ -82,7 +82,7 @@ async def test_a_broadcast_goes_in_runs_and_without_a_task_for_each() -> None:
         await until(lambda: sum(map(len, runner.runs)) == 100)
         assert len(asyncio.all_tasks()) <= tasks
         assert [len(run) for run in runner.runs] == [32, 32, 32, 4]
-        assert work_of(engine).under_way == 100
+        assert state_of(engine).under_way == 100
         sent = [row for run in runner.runs for row in run.rows]
         assert len({row.id for row in sent}) == 100
         assert {(run.attempt, run.fresh, run.group) for run in runner.runs} == {(1, False, "")}
@@ -90,8 +90,8 @@ async def test_a_broadcast_goes_in_runs_and_without_a_task_for_each() -> None:
             runner.answer(run)
         assert (await receipt.wait(60)).counts == {"accepted": 100, "pending": 0} | (await receipt.wait(1)).counts
         assert not runner.single
-        assert work_of(engine).under_way == 0
-        assert not any(group.runs for group in work_of(engine).groups.values())
+        assert state_of(engine).under_way == 0
+        assert not any(group.runs for group in state_of(engine).groups.values())
 
 
 async def test_no_more_are_started_than_there_is_room_for() -> None:
@@ -119,8 +119,8 @@ async def test_what_a_transport_cannot_start_goes_by_send() -> None:
         receipt = await broadcast(engine, 50)
         assert (await receipt.wait(60)).counts["accepted"] == 50
         assert sorted(runner.single) == sorted(row.id for run in runner.runs for row in run.rows[1::2])
-        await until(lambda: not work_of(engine).senders._under_way)
-        assert work_of(engine).pump.late == 0
+        await until(lambda: not state_of(engine).senders._under_way)
+        assert state_of(engine).pump.late == 0
 
 
 async def test_what_a_transport_must_send_again_goes_by_send() -> None:
@@ -137,7 +137,7 @@ async def test_what_a_transport_must_send_again_goes_by_send() -> None:
         receipt = await broadcast(engine, 40)
         assert (await receipt.wait(60)).counts["accepted"] == 40
         assert len(runner.single) == len(set(runner.single)) == 7 + 4 + 2 + 4
-        assert not any(group.runs for group in work_of(engine).groups.values())
+        assert not any(group.runs for group in state_of(engine).groups.values())
 
 
 async def test_an_answer_during_start_is_settled_behind_it() -> None:
@@ -145,7 +145,7 @@ async def test_an_answer_during_start_is_settled_behind_it() -> None:
         left: list[int]
 
         def begin(self, run: Run) -> Sequence[int]:
-            lease = work_of(engine).leases[min(work_of(engine).leases)]
+            lease = state_of(engine).leases[min(state_of(engine).leases)]
             before = lease.left
             self.answer(run)
             self.left = [before - lease.left]
@@ -174,7 +174,7 @@ async def test_a_start_that_raises_costs_what_it_had_not_answered() -> None:
     async with over(runner) as (engine, _):
         receipt = await broadcast(engine, 10)
         assert (await receipt.wait(60)).counts["accepted"] == 10
-        assert work_of(engine).faults == 1
+        assert state_of(engine).faults == 1
         retried = [row.id for run in runner.runs[1:] for row in run.rows]
         assert sorted(retried) == sorted(row.id for row in runner.runs[0].rows[3:])
         assert {(len(run), run.attempt) for run in runner.runs[1:]} == {(1, 2)}, "each is asked about by itself"
@@ -194,7 +194,7 @@ async def test_a_start_that_returns_nonsense_costs_nobody_else(left: Any) -> Non
     async with over(runner) as (engine, _):
         receipt = await broadcast(engine, 10)
         assert (await receipt.wait(60)).counts["accepted"] == 10
-        assert work_of(engine).faults == (not isinstance(left, list))
+        assert state_of(engine).faults == (not isinstance(left, list))
 
 
 async def test_a_forgotten_delivery_is_given_up_alone_and_its_late_answer_is_dropped() -> None:
@@ -203,18 +203,18 @@ async def test_a_forgotten_delivery_is_given_up_alone_and_its_late_answer_is_dro
     async with over(runner, policy=SLOW) as (engine, _):
         await broadcast(engine, 10)
         await until(lambda: bool(runner.runs))
-        work, run = work_of(engine), runner.runs[0]
+        state, run = state_of(engine), runner.runs[0]
         runner.answer(run, range(9))
-        work.watch(work.clock.monotonic() + 1)
-        assert work.faults == 1
-        assert work.under_way == 0
+        state.watch(state.clock.monotonic() + 1)
+        assert state.faults == 1
+        assert state.under_way == 0
         assert run.over(9)
         runner.answer(run, [9, 0])
-        assert work.pump.late == 2
+        assert state.pump.late == 2
         assert observe(engine).bindings[0].late == 2
-        (lease,) = work.leases.values()
+        (lease,) = state.leases.values()
         assert len(lease.accepted) == 9
-        await until(lambda: not work.leases)
+        await until(lambda: not state.leases)
 
 
 async def test_a_refused_run_spends_attempts_and_a_closed_gate_is_probed_by_one() -> None:
@@ -228,7 +228,7 @@ async def test_a_refused_run_spends_attempts_and_a_closed_gate_is_probed_by_one(
         down = False
         await engine.resume_binding("push")
         assert (await receipt.wait(60)).counts["accepted"] == 40
-        assert work_of(engine).under_way == 0  # each was counted once as ended, behind a closed gate too
+        assert state_of(engine).under_way == 0  # each was counted once as ended, behind a closed gate too
 
 
 async def test_what_was_cancelled_is_not_started() -> None:
@@ -237,7 +237,7 @@ async def test_what_was_cancelled_is_not_started() -> None:
     async with over(runner) as (engine, _):
         receipt = await broadcast(engine, 100)
         await until(lambda: len(runner.runs) == 1)
-        [lease] = work_of(engine).leases.values()
+        [lease] = state_of(engine).leases.values()
         cancelling = asyncio.create_task(engine.cancel(receipt.id))  # which waits for what is under way
         await until(lambda: lease.prepared.stopped)
         runner.hold = False
@@ -254,10 +254,10 @@ async def test_leaving_gives_up_what_hangs_and_answers_afterwards_reach_nobody()
     async with over(runner, drain_timeout=0.05) as (engine, _):
         await broadcast(engine, 5)
         await until(lambda: bool(runner.runs))
-        work = work_of(engine)
-    assert work.under_way == 0
+        state = state_of(engine)
+    assert state.under_way == 0
     runner.answer(runner.runs[0])
-    assert work.pump.late == 5
+    assert state.pump.late == 5
 
 
 async def test_a_fault_of_the_engine_in_an_answer_stops_the_engine_and_not_the_caller(
@@ -272,6 +272,6 @@ async def test_a_fault_of_the_engine_in_an_answer_stops_the_engine_and_not_the_c
         def broken(*_: object) -> None:
             raise RuntimeError("the engine's fault")
 
-        monkeypatch.setattr(work_of(engine).senders, "accept", broken)
+        monkeypatch.setattr(state_of(engine).senders, "accept", broken)
         runner.answer(runner.runs[0])
         await until(lambda: engine.fault is not None)

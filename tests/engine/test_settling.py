@@ -72,10 +72,10 @@ async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monk
         settled = 0
         tick = BindingState.tick
 
-        def counted(work: BindingState, now: float) -> None:
+        def counted(state: BindingState, now: float) -> None:
             nonlocal settled
             settled += 1
-            tick(work, now)
+            tick(state, now)
 
         monkeypatch.setattr(BindingState, "tick", counted)
         await engine.cancel(receipt.id)
@@ -104,7 +104,7 @@ class InHand:
 @given(ends=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
 def test_a_settlement_is_complete_when_no_delivery_in_hand_is_without_an_answer(ends: list[tuple[int, bool]]) -> None:
     leases = {number: InHand(number, number % 2) for number in range(6)}
-    settler: Any = SimpleNamespace(works=[SimpleNamespace(leases=leases)], _open=None)
+    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases)], _open=None)
     for number, lost in ends:
         open_ = [each for each in leases.values() if each._left]
         assert Settler._complete(settler) is (not open_ and any(each.dirty for each in leases.values()))
@@ -116,7 +116,7 @@ def test_a_settlement_is_complete_when_no_delivery_in_hand_is_without_an_answer(
 
 def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
     leases = {number: InHand(number, number // 999) for number in range(1000)}
-    settler: Any = SimpleNamespace(works=[SimpleNamespace(leases=leases)], _open=None)
+    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases)], _open=None)
     InHand.looks = 0
     for _ in range(100):
         assert not Settler._complete(settler)

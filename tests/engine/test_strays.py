@@ -105,7 +105,7 @@ async def test_what_was_dropped_for_its_results_is_left_to_run_out() -> None:
     async with running(storage=storage, policy=Policy(heartbeat=600.0), role="work") as (engine, _):
         (dispatcher,) = engine._dispatchers
         dispatcher.stopping = True
-        dispatcher.work.signal.set()
+        dispatcher.state.signal.set()
         await dispatcher.ended.wait()
         await register(engine, "alice", "one")
         await engine.send(HI, "user:alice")

@@ -233,4 +233,4 @@ async def test_a_transport_is_told_of_a_suspend_and_of_a_clock_that_was_set() ->
         async with asyncio.timeout(60):
             while told != ["woke", "mended"]:
                 await asyncio.sleep(0.01)
-        assert engine._settler.works[0].faults == 1
+        assert engine._settler.states[0].faults == 1

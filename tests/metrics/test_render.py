@@ -154,7 +154,7 @@ async def test_a_transport_that_cannot_say_is_a_fault_and_the_rest_is_told(
 
 async def test_answers_that_came_late_or_twice_are_counted(running: Callable[..., Any], scrape: Any) -> None:
     async with running() as engine:
-        engine._works[0].pump.late = 3
+        engine._states[0].pump.late = 3
         assert scrape(await render(engine))("fanout_late_answers_total", app="default", binding="push") == 3
 
 

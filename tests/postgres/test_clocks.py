@@ -139,7 +139,7 @@ async def test_a_gate_that_a_wrong_clock_closes_stays_for_as_long_as_it_says(mac
     async with machines.engine(Off()) as (right, transport):
         await _register(right, "phone")
         async with machines.engine(Off(8 * HOURS), answer) as (wrong, _):
-            right._settler.works[0].pause(True)
+            right._settler.states[0].pause(True)
             receipts = []
             async with asyncio.timeout(20):
                 while not (gates := await right.gates()):
@@ -148,12 +148,12 @@ async def test_a_gate_that_a_wrong_clock_closes_stays_for_as_long_as_it_says(mac
                     await asyncio.sleep(0.01)
             assert gates[0].until - right._clock.now() <= longest()  # as its worker has said it
             refuse = False
-        right._settler.works[0].pause(False)
+        right._settler.states[0].pause(False)
         for receipt in receipts:
             assert (await right.wait(receipt.id, 20)).counts["accepted"] == 1
         # One that follows leaves the first probe to the worker that closed it.
         follows = membership._GRACE * right._membership._every
-        assert right._settler.works[0].gate.until - right._clock.now() <= longest() + follows
+        assert right._settler.states[0].gate.until - right._clock.now() <= longest() + follows
         assert refused < 10, "so that it is far below the eight hours"
 
 

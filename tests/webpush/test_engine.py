@@ -128,20 +128,20 @@ async def test_more_hosts_than_may_be_in_use_are_served_without_a_gate_and_let_g
                 assert (status.counts["accepted"], status.attempts) == (many, many)
             assert closed == []
             assert server.counters.open_connections <= most
-            (work,) = engine._settler.works
-            while work.leases:
+            (state,) = engine._settler.states
+            while state.leases:
                 await asyncio.sleep(0.005)
             hosts = engine.transports["default", "webpush"]._hosts  # type: ignore[attr-defined]
             assert len(hosts._hosts) <= most
             assert all(host.idle for host in hosts._hosts.values())
             assert not hosts._waiting
-            assert not any(group.queued or group.active for group in work.groups.values())
+            assert not any(group.queued or group.active for group in state.groups.values())
             gc.collect()
             assert not [each for each in _leases() if not any(each is other for other in others)], (
                 "rows of what is done stay"
             )
-            work.tick(work.clock.now() + 3600.0)
-            assert not work.groups
+            state.tick(state.clock.now() + 3600.0)
+            assert not state.groups
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert not work.senders._under_way, "tasks of idle hosts stay"
+            assert not state.senders._under_way, "tasks of idle hosts stay"

@@ -50,8 +50,8 @@ PLANTS = [
     Plant(
         "a transport that hangs is never cancelled",
         "fanout/engine/sender.py",
-        "                begun_at[0] = _CANCELLED\n                self._work.fault(",
-        "                continue\n                self._work.fault(",
+        "                begun_at[0] = _CANCELLED\n                self._state.fault(",
+        "                continue\n                self._state.fault(",
         f"{_PATH} -k 'hangs and not postgres'",
     ),
     Plant(
@@ -113,7 +113,7 @@ PLANTS = [
     Plant(
         "what a transport cannot start is forgotten",
         "fanout/engine/pump.py",
-        "        self._work.send_handed(run.of)\n",
+        "        self._state.send_handed(run.of)\n",
         "",
         "tests/engine/test_runs.py",
     ),
@@ -198,7 +198,7 @@ PLANTS = [
     Plant(
         "a lease that was lost is waited for",
         "fanout/engine/settler.py",
-        "            if lease.left and work.leases.get(lease.chunk.id) is lease:\n",
+        "            if lease.left and state.leases.get(lease.chunk.id) is lease:\n",
         "            if lease.left:\n",
         "tests/engine/test_settling.py -k complete_when",
     ),

@@ -8,10 +8,10 @@ __all__ = ["PLANTS"]
 
 _BOOKED = (
     "fanout/engine/sender.py",
-    "                            outcome = await work.send(prepared.message, delivery)\n",
+    "                            outcome = await state.send(prepared.message, delivery)\n",
     "                            lease.accept(position)\n"
-    "                            work.settler.wake()\n"
-    "                            await work.send(prepared.message, delivery)\n"
+    "                            state.settler.wake()\n"
+    "                            await state.send(prepared.message, delivery)\n"
     "                            continue\n",
 )
 
@@ -62,7 +62,7 @@ PLANTS = [
     Plant(
         "row 30: sending goes on while results cannot be stored",
         "fanout/engine/settler.py",
-        "        if not self.stuck:\n            self.stuck = True\n            for work in self.works:\n                work.hold()\n",
+        "        if not self.stuck:\n            self.stuck = True\n            for state in self.states:\n                state.hold()\n",
         "        if True:\n",
         "tests/faults/test_disk.py -k row_30 --short-rows",
     ),
