@@ -44,9 +44,7 @@ async def render(
         lag: The measure of the event loop's lag; None leaves its metric out.
     """
     view = observe(engine)
-    asked = _asked.get(engine)
-    if asked is None:
-        asked = _asked[engine] = _Asked()
+    asked = _asked.setdefault(engine, _Asked())
     up = await asked.within(_PROMPT, engine)
     stored, workers = asked.last
     age = 0.0 if up else time.monotonic() - asked.at

@@ -55,16 +55,13 @@ def families(
 
 
 def _process(view: EngineView, storage_up: bool, age: float, lag: Histogram | None, version: str) -> list[Family]:
-    info = Family("fanout_info", "gauge", "The version of fanout.")
-    info.add(1, version=version)
-    up = Family("fanout_storage_up", "gauge", "Whether storage answered this scrape.")
-    up.add(int(storage_up))
+    info = Family("fanout_info", "gauge", "The version of fanout.").add(1, version=version)
+    up = Family("fanout_storage_up", "gauge", "Whether storage answered this scrape.").add(int(storage_up))
     stale = Family(
         "fanout_storage_stale_seconds",
         "gauge",
         "Age of the values that are read from the database; 0 where it has just answered.",
-    )
-    stale.add(age)
+    ).add(age)
     stuck = Family("fanout_results_stuck", "gauge", "1 while results cannot be stored (disk full): nothing is sent.")
     stuck.add(int(view.stuck))
     trouble = Family(
@@ -100,12 +97,10 @@ def _config(state: ConfigState) -> list[Family]:
     changes.add(state.refused, result="refused")
     refused = Family(
         "fanout_config_refused", "gauge", "1 while the changed files are refused, and older settings serve."
-    )
-    refused.add(int(bool(state.problem)))
+    ).add(int(bool(state.problem)))
     late = Family(
         "fanout_config_restart_needed", "gauge", "Parts of the changed files that are taken at the next start."
-    )
-    late.add(len(state.at_restart))
+    ).add(len(state.at_restart))
     return [changes, refused, late]
 
 
@@ -216,13 +211,12 @@ def _connections(bindings: Sequence[BindingView]) -> list[Family]:
     connections = Family("fanout_connections", "gauge", "Connections to the gateway that take requests.")
     requests = Family("fanout_connection_requests", "gauge", "Requests on the wire or waiting for it.")
     events = Family("fanout_connection_events_total", "counter", "Events of connections and of requests on them.")
+    states = {"connections": connections, "requests": requests}
     for each in bindings:
         labels = {"app": each.app, "binding": each.binding}
         for name, value in (each.connections or {}).items():
-            if name == "connections":
-                connections.add(value, **labels)
-            elif name == "requests":
-                requests.add(value, **labels)
+            if name in states:
+                states[name].add(value, **labels)
             else:
                 events.add(value, **labels, event=name)
     return [connections, requests, events]

@@ -15,7 +15,8 @@ _PROMPT = 1.0
 """Seconds within which it is answered."""
 _LASTING = 1.0
 """Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is nobody's concern."""
-_UNREADY = ("full", "refused", "unavailable")
+_UNREADY = {StorageFull: "full", StorageRefused: "refused", StorageUnavailable: "unavailable"}
+"""The words for storage, by the first error that fits."""
 _FRESH = 1.0
 """Seconds for which an answer about storage serves: an unauthenticated caller must not decide how often it writes."""
 
@@ -47,7 +48,7 @@ class Readiness:
             self._known_until = now + _FRESH
         state = "failed" if engine.fault is not None else self._state
         storage, trouble = self._storage, engine.trouble
-        if storage == "ok" and trouble.seconds >= _LASTING and trouble.kind in _UNREADY:
+        if storage == "ok" and trouble.seconds >= _LASTING and trouble.kind in _UNREADY.values():
             # It can be reached and written, and yet the engine waits for it: a right to one table, a lock on another.
             storage = trouble.kind
         return {
@@ -75,12 +76,6 @@ class Readiness:
             await (engine.probe() if engine.fault is None else engine.reads.probe())
         except EngineClosed:
             return "ok", "closed"
-        except StorageFull:
-            return "full", "ok"
-        except StorageRefused:
-            return "refused", "ok"
-        except StorageUnavailable:
-            return "unavailable", "ok"
-        except StorageError:
-            return "failed", "ok"
+        except StorageError as error:
+            return next((word for kind, word in _UNREADY.items() if isinstance(error, kind)), "failed"), "ok"
         return "ok", "ok"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 from fanout.engine.counters import Histogram
 
@@ -28,9 +28,10 @@ class Family:
     help: str
     samples: list[tuple[Mapping[str, str], float | Histogram]] = field(default_factory=list)
 
-    def add(self, value: float | Histogram, **labels: str) -> None:
-        """One more sample."""
+    def add(self, value: float | Histogram, **labels: str) -> Self:
+        """One more sample; the family itself, where that is all of it."""
         self.samples.append((labels, value))
+        return self
 
     def of(self, app: str) -> Family:
         """The samples of that app, and those of none."""
