@@ -325,8 +325,8 @@ class BindingState:
         self.faults += 1
         if self.faults <= 10 or self.faults % 1000 == 0:
             # Where it happened, but not its message: what a plugin writes there may hold an address.
-            place = "".join(traceback.format_tb(error.__traceback__)[-1:]) if error else ""
-            _log.error("%s/%s: %s (fault %d)\n%s", self.app, self.binding, text, self.faults, place)
+            origin = "".join(traceback.format_tb(error.__traceback__)[-1:]) if error else ""
+            _log.error("%s/%s: %s (fault %d)\n%s", self.app, self.binding, text, self.faults, origin)
         self._live.emit("fault", self.clock.now(), app=self.app, binding=self.binding, text=text, count=self.faults)
 
     # -- pause and the end

@@ -194,15 +194,15 @@ async def _notification(
 async def _deliveries(storage: Storage, check: Callable[[], None], id: str, devices: list[int]) -> list[dict[str, Any]]:
     """Those for these endpoints, which ascend. A record between two of them is passed over."""
     found: list[dict[str, Any]] = []
-    wanted, place = set(devices), 0
-    while place < len(devices):
+    wanted, index = set(devices), 0
+    while index < len(devices):
         check()
-        page = await storage.deliveries(id, after=devices[place] - 1, limit=len(devices))
+        page = await storage.deliveries(id, after=devices[index] - 1, limit=len(devices))
         if not page:
             break
         found += [{"endpoint": row[0], "state": row[1], "reason": row[2]} for row in page if row[0] in wanted]
-        while place < len(devices) and devices[place] <= page[-1][0]:
-            place += 1
+        while index < len(devices) and devices[index] <= page[-1][0]:
+            index += 1
     return found
 
 

@@ -260,7 +260,7 @@ class GroupRun(Run):
     ) -> None:
         rows = lease.rows
         first, last = positions[0], positions[-1]
-        own = rows[first : last + 1] if last - first == len(positions) - 1 else [rows[place] for place in positions]
+        own = rows[first : last + 1] if last - first == len(positions) - 1 else [rows[each] for each in positions]
         prepared = lease.prepared
         super().__init__(
             prepared.message,

@@ -138,9 +138,9 @@ class Intake:
         self._faults += 1
         if self._faults <= 10 or self._faults % 1000 == 0:
             # Where it happened, but not its message: what a plugin writes there may hold somebody's content.
-            place = "".join(traceback.format_tb(error.__traceback__)[-1:])
+            origin = "".join(traceback.format_tb(error.__traceback__)[-1:])
             _log.error(
-                "%s/%s: %s escaped from prepare (%d).\n%s", app, binding, type(error).__name__, self._faults, place
+                "%s/%s: %s escaped from prepare (%d).\n%s", app, binding, type(error).__name__, self._faults, origin
             )
 
     def judged(self, submission: Submission, notification: Notification, *, shorten: bool = False) -> Request:

@@ -101,10 +101,10 @@ class LaneQueue:
 
     def best(self, rank: Callable[[Lease, int], int]) -> Item:
         """Of the next deliveries the one that ranks highest; the others stay as they are. Only while `size` is not 0."""
-        looked = [self.pop() for _ in range(min(self.size, _LOOKED_AT))]
-        ranks = [rank(lease, position) for lease, position in looked]
-        chosen = looked.pop(ranks.index(max(ranks)))
-        for lease, position in reversed(looked):
+        candidates = [self.pop() for _ in range(min(self.size, _LOOKED_AT))]
+        ranks = [rank(lease, position) for lease, position in candidates]
+        chosen = candidates.pop(ranks.index(max(ranks)))
+        for lease, position in reversed(candidates):
             self.put_back(lease, position)
         return chosen
 

@@ -38,7 +38,7 @@ class Strays:
     async def _look(self, now: float) -> None:
         before = self._in_hand()
         named = await fleet_of(self._storage).holdings(self._worker, now)
-        calls = {(place, state.asked) for place, state in enumerate(self._states) if state.asking}
+        calls = {(number, state.asked) for number, state in enumerate(self._states) if state.asking}
         lost, self._awaited = strays(named, before | self._in_hand(), self._awaited, calls)
         for state in self._states:
             state.settler.dropped.intersection_update(named)

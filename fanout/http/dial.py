@@ -113,9 +113,11 @@ async def dial(origin: Origin, make: Callable[[], P], way: Way, timeout: float) 
     Several addresses are tried as RFC 8305 says: attempts overlap, and all have the same deadline.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    hosts = [origin.host] if way.by_name else await _look_up(origin.host, origin.port, way.resolver, deadline, timeout)
+    hosts = (
+        [origin.host] if way.by_name else await _addresses(origin.host, origin.port, way.resolver, deadline, timeout)
+    )
     proxy = way.proxy
-    hops = [""] if proxy is None else await _look_up(proxy.host, proxy.port, resolve, deadline, timeout)
+    hops = [""] if proxy is None else await _addresses(proxy.host, proxy.port, resolve, deadline, timeout)
     attempts = [
         partial(_attempt, origin, make, way, target, hop, deadline, timeout)
         for target in interleaved(hosts)
@@ -132,7 +134,7 @@ async def dial(origin: Origin, make: Callable[[], P], way: Way, timeout: float) 
         raise furthest from None
 
 
-async def _look_up(host: str, port: int, resolver: Resolver, deadline: float, timeout: float) -> Sequence[str]:
+async def _addresses(host: str, port: int, resolver: Resolver, deadline: float, timeout: float) -> Sequence[str]:
     try:
         async with asyncio.timeout_at(deadline):
             found = await resolver(host, port)

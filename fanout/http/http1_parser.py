@@ -49,7 +49,7 @@ class AnswerParser:
         self.kept = True
         self.began = False
         self._rest = bytearray()
-        self._looked = 0
+        self._searched = 0
         self._before = 0
         self._framing = 0
         self._left = 0  # bytes of content to come; -1: up to the end of the connection
@@ -85,22 +85,24 @@ class AnswerParser:
         rest = self._rest
         while True:
             blank = len(rest) - len(rest.lstrip(b"\r\n"))
-            if blank and not self._looked:  # RFC 9112, section 2.2, for requests; servers leave them behind a body too
+            if (
+                blank and not self._searched
+            ):  # RFC 9112, section 2.2, for requests; servers leave them behind a body too
                 del rest[:blank]
                 self._before += blank
-            found = _END.search(rest, max(0, self._looked - 3))
+            found = _END.search(rest, max(0, self._searched - 3))
             size = found.end() if found is not None else len(rest)
             if self._before + size > self.MOST_HEAD:
                 flood = self._before > size
                 raise NoAnswer("protocol" if flood else "malformed", "bytes without end before an answer")
             if found is None:
-                self._looked = len(rest)
-                if self._looked and not b"HTTP/1.".startswith(rest[:7]):
+                self._searched = len(rest)
+                if self._searched and not b"HTTP/1.".startswith(rest[:7]):
                     raise NoAnswer("malformed", "no HTTP/1.1")
                 return
             head = bytes(rest[: found.start()])
             del rest[:size]
-            self._looked = 0
+            self._searched = 0
             self._before += size
             if self._decide(head):
                 break

@@ -59,11 +59,11 @@ def sound(block: bytes) -> bool:
     shape = _shapes.get(len(block))
     if shape is not None and shape[0](block) == shape[1]:
         return True
-    looked = _walk(block)
-    if looked is None:
+    positions = _walk(block)
+    if positions is None:
         return False
-    if shape is None and looked and len(_shapes) < 1024:
-        pick = itemgetter(*looked)
+    if shape is None and positions and len(_shapes) < 1024:
+        pick = itemgetter(*positions)
         _shapes[len(block)] = (pick, pick(block))
     return True
 
@@ -75,11 +75,11 @@ def _walk(block: bytes) -> list[int] | None:
     a field, is as wrong as a length beyond the end.
     """
     position, end, begun = 0, len(block), False
-    looked: list[int] = []
+    positions: list[int] = []
     try:
         while position < end:
             byte = block[position]
-            looked.append(position)
+            positions.append(position)
             position += 1
             if byte >= 0x80:
                 if byte == 0x80 or byte > 0x80 + _STATIC:
@@ -98,7 +98,7 @@ def _walk(block: bytes) -> list[int] | None:
                 index = byte & 0x0F
                 if index == 0x0F:
                     index, after = _integer(block, position, 0x0F)
-                    looked += range(position, after)
+                    positions += range(position, after)
                     position = after
                     if index > _STATIC:
                         return None
@@ -107,11 +107,11 @@ def _walk(block: bytes) -> list[int] | None:
                 length, after = block[position] & 0x7F, position + 1
                 if length == 0x7F:
                     length, after = _integer(block, after, 0x7F)
-                looked += range(position, after)
+                positions += range(position, after)
                 position = after + length
     except IndexError:
         return None
-    return looked if position == end else None
+    return positions if position == end else None
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:

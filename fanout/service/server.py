@@ -154,7 +154,7 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, _Bounded):
-                    connection.look_after(now)
+                    connection.supervise(now)
         return await super().on_tick(counter)
 
 
@@ -206,7 +206,7 @@ class _Bounded(HttpToolsProtocol):
         self.caps.closed(self)
         super().connection_lost(exc)
 
-    def look_after(self, now: float) -> None:
+    def supervise(self, now: float) -> None:
         """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's time."""
         if self.waiting_since < now - _SLOW:
             self.transport.close()

@@ -86,7 +86,7 @@ async def addressed_are_found(kit: Kit) -> None:
     once erased."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
-        lists = [left.shared[place] for place in (0, 1, 2, 5)]
+        lists = [left.shared[index] for index in (0, 1, 2, 5)]
         (bob,) = await storage.list_endpoints(EndpointFilter(user="bob"))
         only = submission(Target.endpoints([bob.id]))
         both = submission(Target.endpoints([bob.id, left.endpoints[0]]))

@@ -271,7 +271,7 @@ class Hub:
                 if data:
                     await stream.send(data, self._clock.monotonic())
         except FanoutError:
-            # Changes that it lacks are read when the database is back (`_look_after`), and not only at the next change.
+            # Changes that it lacks are read when the database is back (`_supervise`), and not only at the next change.
             stream.behind = True
             raise
         finally:
@@ -329,9 +329,9 @@ class Hub:
         """Signs of life, tokens that have ended, subscriptions about to end, readers who do not read."""
         while True:
             await asyncio.sleep(min(_SCANS, self._settings.heartbeat))
-            await self._each(self._all(), self._look_after)
+            await self._each(self._all(), self._supervise)
 
-    def _look_after(self, stream: EventStream) -> None:
+    def _supervise(self, stream: EventStream) -> None:
         now = self._clock.monotonic()
         if self._over(stream):
             pass

@@ -26,13 +26,13 @@ _PAGES = (16, 128, 1024)
 
 def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
     """Whether there is a chunk or a retry row that is due, on a binding that is not paused."""
-    place = db.binding(db.app(app), binding)
+    binding_number = db.binding(db.app(app), binding)
     return bool(
         db.value(
             "SELECT (EXISTS (SELECT 1 FROM chunk WHERE binding = ?1 AND lane = ?2 AND NOT done AND ready_at <= ?3) "
             "OR EXISTS (SELECT 1 FROM retry WHERE binding = ?1 AND lane = ?2 AND due_at <= ?3)) "
             "AND NOT EXISTS (SELECT 1 FROM control WHERE binding = ?1 AND paused)",
-            place,
+            binding_number,
             lane,
             now,
         )
@@ -41,10 +41,10 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
 
 def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
     """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
-    place = db.binding(db.app(app), binding)
-    if db.paused(place):
+    binding_number = db.binding(db.app(app), binding)
+    if db.paused(binding_number):
         return []
-    _gather(db, place, lane, limit, now)
+    _gather(db, binding_number, lane, limit, now)
     chosen: list[int] = []
     moved: list[NewChunk] = []
     taken = 0
@@ -53,7 +53,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
     while taken < limit:
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
         page += 1
-        rows = _ready(db, place, lane, now, after, size)
+        rows = _ready(db, binding_number, lane, now, after, size)
         spoiled = [row[0] for row in rows if row[3]]
         inspection = finished(Inspection.of(Session(db), spoiled, now)) if spoiled else None
         for id, ready_at, count, bad in rows:

@@ -78,13 +78,13 @@ _FRESH = (*_ROW, "usr", "app", "binding", "digest")
 """Those of what is new."""
 
 
-def _value(place: int, name: str) -> str:
-    return {"tags": f"value->{place}", "digest": f"unhex(value->>{place})"}.get(name, f"value->>{place}")
+def _value(index: int, name: str) -> str:
+    return {"tags": f"value->{index}", "digest": f"unhex(value->>{index})"}.get(name, f"value->>{index}")
 
 
 _REFRESH = f"""
 UPDATE endpoint SET
-  {", ".join(f"{name} = j.{_value(place, name)}" for place, name in enumerate(_ROW) if place)},
+  {", ".join(f"{name} = j.{_value(index, name)}" for index, name in enumerate(_ROW) if index)},
   state = 'active', state_at = NULL, reason = ''
 FROM jsonb_each(?) j WHERE endpoint.id = j.value->>0
 """

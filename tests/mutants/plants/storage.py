@@ -84,7 +84,7 @@ PLANTS = [
     Plant(
         "SQLite: what is paused is leased",
         "fanout/storage/sqlite/leasing.py",
-        "    if db.paused(place):\n        return []\n    _gather",
+        "    if db.paused(binding_number):\n        return []\n    _gather",
         "    _gather",
         "tests/storage/test_sqlite.py -k after_the_look",
     ),
