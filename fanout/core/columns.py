@@ -23,7 +23,7 @@ class Column(NamedTuple):
 
 
 GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
-"""What registers, writes, reads, wipes and shows endpoints is made from these. One more is a line here, a step of each schema, a field of
+"""The statements that register, write, read, wipe and show endpoints are made from these columns. One more is a line here, a step of each schema, a field of
 `Registration` and `Endpoint`, an argument of `Endpoints.register`, and a field of the service's and the client's models."""
 
 _NAMES = tuple(column.name for column in GIVEN)

@@ -1,4 +1,4 @@
-"""What is certain to fit, by a bound that is cheap. Pure."""
+"""A cheap bound, by which a notification is certain to fit. Pure."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Gate:
         self._causes: set[str] = set()  # lost connections among the failures in a row
         self._failures = Witnesses()  # of failures in a row
         self.witnesses = Witnesses()
-        """Whose word has closed it, or would with another's."""
+        """The witnesses whose word has closed it, or would with another's."""
         self.heard_at = 0.0
         """For the caller: when it last failed."""
         self.mark = 0

@@ -127,7 +127,7 @@ class Run:
             self._tell()
 
     def answer(self, index: int, outcome: Outcome | None) -> None:
-        """What came of one; None: it must wait for something after all, and goes by `send`.
+        """The outcome of one; None: it must wait for something after all, and goes by `send`.
 
         Args:
             index: The number of the delivery in the run, from 0.

@@ -47,7 +47,7 @@ class Waiting(StrEnum):
 
 
 MENDED = (Waiting.GATE, Waiting.BREAKER, Waiting.QUOTA, Waiting.BUDGET)
-"""What a delivery no longer waits for once its binding can send again."""
+"""The reasons for which a delivery no longer waits once its binding can send again."""
 
 
 class NotificationState(StrEnum):

@@ -23,7 +23,7 @@ class Loop(Protocol):
 
 
 class Turns:
-    """What is long on one event loop, in pieces: one piece, of at most a millisecond or so, in each turn of the loop.
+    """Long tasks of one event loop, in pieces: one piece, of at most a millisecond or so, in each turn of the loop.
 
     Connections that have more to read than a slice, bindings that have deliveries to start, and what else takes long
     (an encryption for each of many browsers) stand in one line. Were there a line for each, that many pieces would

@@ -37,7 +37,7 @@ _HOLDS = 100_000
 
 
 class BindingState:
-    """What the dispatcher, the senders and the settler of one binding share."""
+    """The state that the dispatcher, the senders and the settler of one binding share."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class BindingState:
         return self._alone.get(endpoint)
 
     def let_go(self) -> None:
-        """What endpoints waited for by themselves is said to be mended."""
+        """The reason for which endpoints waited by themselves is reported as mended: they may go on."""
         for endpoint in self._alone:
             self._holds.pop(endpoint, None)
         self._alone.clear()
@@ -343,7 +343,7 @@ class BindingState:
         self.signal.set()
 
     def replace(self, transport: Transport) -> None:
-        """From now on send through this one; what is under way ends with the old. What is in hand is encoded anew, for the old one's
+        """From now on send through this one; what is under way ends with the old. The messages of leases in hand are encoded anew, for the old one's
         messages may name its topic, or be of its kind."""
         self.transport = transport
         self.send = transport.send

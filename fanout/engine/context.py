@@ -67,7 +67,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineContext:
-    """What the parts of one engine have in common.
+    """The values that the parts of one engine have in common.
 
     Attributes:
         storage: The storage, which the engine opens.

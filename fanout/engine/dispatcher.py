@@ -36,7 +36,7 @@ _AHEAD = 4
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
 _PREPARED = 8192
-"""Prepared notifications kept per binding, at most: twice a window of single sends. What has finished is not kept."""
+"""Prepared notifications kept per binding, at most: twice a window of single sends. Finished ones are not kept."""
 _PATIENCE = 1.0
 """Seconds for which leasing pauses after the clock was set."""
 _POLL = 30.0
@@ -224,7 +224,7 @@ class Dispatcher:
                 chunk.rows = chunk.columns.rows()
         rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
         if any(chunk.rows is None for chunk in chunks):
-            # What is leased is in hand: were it dropped here, it would stand still until the lease runs out.
+            # A leased chunk is in hand: were it dropped here, it would stand still until the lease runs out.
             rows = await retry_while_unavailable(
                 lambda: self._storage.resolve(ids, state.clock.now()), self._settler.trouble
             )
@@ -266,7 +266,7 @@ class Dispatcher:
                 del state.leases[chunk.id]
 
     async def _ready(self, chunks: Sequence[Chunk]) -> dict[str, Prepared | str]:
-        """The notifications of these chunks, prepared. What storage did not bring and is not known is asked for all at once."""
+        """The notifications of these chunks, prepared. Those that storage did not bring, and that are not known, are asked for all at once."""
         if self._replaced != self.state.replaced:
             self._replaced = self.state.replaced
             self._prepared.clear()  # encoded by a transport that is no longer used
@@ -378,7 +378,7 @@ class Dispatcher:
                 await self._look_for_later(lease)
 
     async def _refuse(self, chunk: Chunk, positions: Sequence[int], reason: str) -> None:
-        """What was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
+        """A notification that was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
         results = {(DeliveryState.REJECTED.value, reason): [*positions]}
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 

@@ -202,7 +202,7 @@ class Group:
         return any(queue.others(lease) for queue in self.queues)
 
     def no_verdict(self) -> None:
-        """What was taken last told the gates nothing: if it was their probe, another may go."""
+        """The delivery that was taken last told the gates nothing: if it was their probe, another may go."""
         self.gate.unused()
         if self.binding_gate.unused():
             self.probe_free()
@@ -240,7 +240,7 @@ class Group:
 
 
 class RunOwner(Protocol):
-    """What hears of a run's answers."""
+    """The receiver of a run's answers."""
 
     late: int
     """Answers that came after their delivery was given up, or twice."""

@@ -20,7 +20,7 @@ _LOOKED_AT = 32
 
 
 class _Batch:
-    """What of one lease waits here. No object stands for a single delivery."""
+    """The deliveries of one lease that wait here. No object stands for a single delivery."""
 
     __slots__ = ("lease", "left", "positions")
 
@@ -122,7 +122,7 @@ class LaneQueue:
                 yield batch.lease, position
 
     def give_up(self, count: int) -> Iterator[Item]:
-        """Take up to so many, the last first. What is suspected of a crash stays: its count of crashes would be lost."""
+        """Take up to so many, the last first. A delivery that is suspected of a crash stays: its count of crashes would be lost."""
         batches = self._batches
         for batch in reversed(batches):
             if not count:

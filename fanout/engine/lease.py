@@ -126,7 +126,7 @@ class Lease:
         self.careful = self.careful or bool(self.outdated)
 
     def delivery(self, position: int, now: float) -> Delivery:
-        """What the transport is handed for this attempt."""
+        """The delivery that the transport is handed for this attempt."""
         row = self.rows[position]
         assert row is not None
         prepared = self.prepared
@@ -149,7 +149,7 @@ class Lease:
         self.left -= 1
 
     def unstall(self) -> list[int]:
-        """What has stalled goes on, or back: to be claimed again."""
+        """Stalled deliveries go on, or back: to be claimed again."""
         stalled, self.stalled = self.stalled, []
         return stalled
 
@@ -189,7 +189,7 @@ class Lease:
         self.left -= 1
 
     def hurry(self, now: float) -> None:
-        """What waits for something that is said to be mended, and is not stored yet, is due now; back-off is not shortened."""
+        """A retry that is not stored yet, and waits for a cause that is reported as mended, is due now; back-off is not shortened."""
         self._retries = [
             row if row.waiting == Waiting.BACKOFF.value else row._replace(due_at=min(row.due_at, now))
             for row in self._retries
@@ -246,7 +246,7 @@ class Lease:
             self.park(position, now, waiting)
 
     def take(self) -> Settlement:
-        """What was learned since the last call, as one settlement."""
+        """The results since the last call, as one settlement."""
         results = self._results
         if self.accepted:
             self._attempts += len(self.accepted)

@@ -53,7 +53,7 @@ class PutNotifier:
         return getattr(self._storage, "inbox", None)
 
     def heard_by(self, dispatchers: Sequence[Dispatcher], live: Live, settler: Settler, upkeep: Upkeep) -> Self:
-        """Whom `announce` tells."""
+        """Set the listeners that `announce` tells."""
         self._dispatchers, self._live, self._settler, self._upkeep = dispatchers, live, settler, upkeep
         return self
 

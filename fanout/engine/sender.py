@@ -292,7 +292,7 @@ class Senders:
         self._state.gates.succeeded(group, lease.prepared, now)
 
     def _no_verdict(self, group: Group, lease: Lease) -> None:
-        """What was sent tells nothing of the gates that it passed: where it was a probe, another may go."""
+        """The deliveries that were sent tell nothing of the gates that they passed: where one was a probe, another may go."""
         group.no_verdict()
         gates = self._state.gates
         if gates.narrow:
@@ -302,7 +302,7 @@ class Senders:
     def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
         evidence, gates = self.evidence, self._state.gates
         if not outcome.cause or outcome.cause not in (FAULT, self._cause):
-            # What one connection ended is one failure: else 200 under way on it would empty the budget and shrink the limit.
+            # All requests that one connection ended are one failure: else 200 under way on it would empty the budget and shrink the limit.
             self._cause = outcome.cause
             group.limiter.dropped()
             self.budget.failed()
@@ -315,7 +315,7 @@ class Senders:
             evidence.accuse(charge(outcome, self._state.policy, self._rng), group, lease, row, outcome, now)
 
     def _guarded(self, decision: Decision, group: Group, row: EndpointRow, tried: Attempted, now: float) -> Decision:
-        """What the evidence and the purge guard make of a verdict of death."""
+        """The decision that the evidence and the purge guard make of a verdict of death."""
         if not isinstance(decision, Final) or not decision.endpoint_gone:
             return decision
         self._count_alive()
@@ -352,7 +352,7 @@ class Senders:
         self.evidence.mended()
 
     def fault(self, error: Exception, what: str) -> Outcome:
-        """What an exception that escaped from the transport's method `what` comes to."""
+        """The outcome of an exception that escaped from the transport's method `what`."""
         name = type(error).__name__
         self._state.fault(f"{name} escaped from {what}; a transport returns outcomes and raises nothing.", error)
         return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)

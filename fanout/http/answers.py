@@ -107,7 +107,7 @@ def over(token: Token) -> bool:
 def hand_over(
     loop: asyncio.AbstractEventLoop, taken: list[tuple[Answers, int]], answered: list[tuple[Token, Response]]
 ) -> None:
-    """What a read brought: runs' requests that were answered with 200 (`taken`), and all other answers."""
+    """The yield of a read: runs' requests that were answered with 200 (`taken`), and all other answers."""
     others: list[tuple[tuple[Answers, int], Response]] = []
     for token, response in answered:
         if type(token) is tuple:

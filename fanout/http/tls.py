@@ -73,7 +73,7 @@ _shared: WeakValueDictionary[tuple[object, ...], ssl.SSLContext] = WeakValueDict
 
 
 def _state(path: str | None) -> tuple[int, ...]:
-    """What differs once the file, or the folder's list, is another."""
+    """The facts that differ once the file, or the folder's list, is another."""
     try:
         found = os.stat(path) if path is not None else None
     except OSError:

@@ -82,7 +82,7 @@ class Traced:
             self.start = self._start
 
     def __getattr__(self, name: str) -> Any:
-        """What the transport does itself: the rest of the contract, and what it has beside, such as `stats`."""
+        """The transport's own methods: the rest of the contract, and what it has beside, such as `stats`."""
         return getattr(self._transport, name)
 
     async def __aenter__(self) -> Self:

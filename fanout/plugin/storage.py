@@ -134,7 +134,7 @@ NEEDED = (
         if isfunction(each) and name[0] != "_"
     ),
 )
-"""What every storage has, by name."""
+"""The names that every storage has."""
 _USES: dict[Part, str] = {
     "feed": "subscriptions and items of a feed",
     "fleet": "several workers",
@@ -143,7 +143,7 @@ _USES: dict[Part, str] = {
 
 
 def unfit(storage: Storage) -> str:
-    """What keeps an object from being a storage of this level, as the rest of a sentence that begins with it; "" where nothing does."""
+    """Why an object is no storage of this level, as the rest of a sentence that begins with it; "" for one that is."""
     if missing := [name for name in NEEDED if not hasattr(storage, name)]:
         return f"without {', '.join(missing)}: see fanout.plugin for what it has to have."
     if "until" in signature(storage.extend).parameters:

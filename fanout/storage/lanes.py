@@ -12,7 +12,7 @@ from fanout.core.model import LANES
 __all__ = ["FLIP", "IN_TURN", "LET_GO", "NOT_PAUSED", "OF_WORKERS", "OF_WORKERS_OR_PAUSED", "PAUSED", "WAITS", "waits"]
 
 WAITS = 4
-"""What the lane of a chunk is raised by that waits for its turn."""
+"""The number that is added to the lane of a chunk that waits for its turn."""
 
 _OWN = range(len(LANES))
 OF_WORKERS = f"lane IN ({', '.join(map(str, _OWN))})"

@@ -1,4 +1,4 @@
-"""What is alike in the leases of every database, whatever their statements."""
+"""The rules of leases in every database, whatever its statements."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _NEEDS: Mapping[str, Collection[str]] = {
     "fleet": _checks("fleet").keys(),
     "access": _checks("access").keys(),
 }
-"""The checks that need an optional part. What is erased is looked for in the feed too."""
+"""The checks that need an optional part. Erased values are looked for in the feed too."""
 
 
 def checks(*, without: Collection[str] = ()) -> list[str]:

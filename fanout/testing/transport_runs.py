@@ -19,7 +19,7 @@ _UNSENT = (Unavailable, Deferred)
 
 
 class _Begun:
-    """A run that was started, and what it came to by index. What `start` returned goes by `send`, as the engine does it."""
+    """A run that was started, and what it came to by index. The deliveries that `start` returned go by `send`, as the engine does it."""
 
     def __init__(self, subject: Subject, raws: Sequence[Raw]) -> None:
         transport = subject.transport
@@ -120,7 +120,7 @@ async def a_run_is_answered_by_index(subject: Subject, gateway: Gateway) -> None
 
 @_of_runs
 async def every_answer_to_a_run_is_an_outcome(subject: Subject, gateway: Gateway) -> None:
-    """Whatever the gateway says to a run, it is what it says to a single send."""
+    """The gateway's answers to a run are its answers to single sends."""
     for name, expected in gateway.answers.items():
         gateway.answer(name)
         (outcome,) = await _Begun(subject, _devices(subject, 1)).outcome(subject)

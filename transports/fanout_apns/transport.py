@@ -187,7 +187,7 @@ class ApnsTransport:
         return pool.start(answers, requests, run.fresh)
 
     def _judged(self, message: ApnsMessage, response: Response, generation: int) -> Outcome:
-        """What an answer other than 200 comes to; `generation` is the token's that the request was sent with."""
+        """The outcome of an answer other than 200; `generation` is the token's that the request was sent with."""
         generation = generation or self._generation  # what was sent before there was a token has waited for this one
         reason, since = parse_body(response.body)
         retry_after, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()

@@ -31,7 +31,7 @@ from fanout_webpush.vendors import Vendor
 __all__ = ["WebPushSimulator"]
 
 _MIX = (Vendor.GOOGLE,) * 4 + (Vendor.MOZILLA,) * 2 + (Vendor.APPLE, Vendor.EDGE)
-"""Whose browsers `address` makes, by number."""
+"""The vendors whose browsers `address` makes, by number."""
 
 _SEEDED = re.compile(r"(good|dead|other|throttled|slow|moved)-([0-9]{1,12})")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")

@@ -9,7 +9,7 @@ __all__ = ["HTTP1_ONLY", "Vendor", "edge_headers", "least_ttl", "most_ttl", "ven
 
 
 class Vendor(StrEnum):
-    """Whose rules a host follows. OTHER is everything else, taken at its word: RFC 8030 and nothing more."""
+    """The vendor whose rules a host follows. OTHER is everything else, taken at its word: RFC 8030 and nothing more."""
 
     MOZILLA = "mozilla"
     GOOGLE = "google"

@@ -242,7 +242,7 @@ class FeedService(Reading):
         self.hub.check([id])
 
     async def user_of_unsid(self, app: str, unsid: str, now: float | None = None) -> str | None:
-        """Whom a live UNSID of this app addresses; None for an unknown, expired or another app's."""
+        """The user whom a live UNSID of this app addresses; None for an unknown, expired or another app's."""
         found = await self._facet.subscription(app, unsid)
         return found.user if found is not None and found.live(self._clock.now() if now is None else now) else None
 

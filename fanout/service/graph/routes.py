@@ -28,7 +28,7 @@ async def post_notification(call: Call) -> Reply:
 
 
 async def _addressed(call: Call) -> str:
-    """Whom the request is for. Counts the post. Raises `Refused`: 400, 403, 429."""
+    """The user of the request. Counts the post. Raises `Refused`: 400, 403, 429."""
     if b"if-modified-since" in call.headers or b"if-range" in call.headers:
         raise Refused(400, "invalidRequest", "If-Modified-Since and If-Range have no meaning here: leave them out.")
     call.charge()

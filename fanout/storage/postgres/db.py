@@ -52,7 +52,7 @@ COPY_FROM = 50
 
 
 class Known:
-    """What one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
+    """The facts that one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
 
     __slots__ = ("_make", "apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
 
@@ -215,7 +215,7 @@ class Db(Pieces):
         return []
 
     async def entered(self, app: str) -> list[Any]:
-        """What stands in the inbox."""
+        """The rows of the inbox."""
         return await self.rows(
             "SELECT uuid, (envelope::jsonb->'target')::text AS target FROM inbox WHERE app = $1 ORDER BY uuid", app
         )
@@ -304,7 +304,7 @@ class Db(Pieces):
     # -- addresses
 
     async def seal(self) -> Seal | None:
-        """What addresses are sealed with, until the end of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        """The keys that seal addresses, until the end of this transaction; None where they stand in clear. Raises `StorageRefused`."""
         if self._seal is None:
             self._seal = (self.seal_of(await self.value("SELECT record FROM seal")),)
         return self._seal[0]

@@ -1,4 +1,4 @@
-"""What erasing a user means in tables of PostgreSQL's own: see `storage.sql.erasing`. Dead rows are the business of PostgreSQL's vacuum."""
+"""The erasure of a user in tables of PostgreSQL's own: see `storage.sql.erasing`. Dead rows are the business of PostgreSQL's vacuum."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def forget_in_log(db: Db, app: int, user: str) -> None:
 
 
 async def forget_entered(db: Db, app: str, user: str, devices: set[int], now: float) -> None:
-    """What no worker has taken yet: the user's alone goes, and a list loses the name."""
+    """The rows that no worker has taken yet: the user's alone goes, and a list loses the name."""
     rows = await db.rows(
         "SELECT uuid, (envelope::jsonb->'target')::text AS target FROM inbox WHERE app = $1 ORDER BY uuid FOR UPDATE",
         app,

@@ -1,4 +1,4 @@
-"""Whom a topic or a broadcast is for, read part by part of the directory."""
+"""The endpoints of a topic or a broadcast, read part by part of the directory."""
 
 from __future__ import annotations
 

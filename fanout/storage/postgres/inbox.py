@@ -199,7 +199,7 @@ def _its_own(db: Db, error: Exception) -> bool:
 
 
 async def _record(db: Db, taken: Sequence[Taken], now: float) -> None:
-    """What is no notification of its own can be found by its id all the same."""
+    """An inbox row that became no notification of its own can be found by its id all the same."""
     rows = []
     events = []
     for each in taken:
@@ -234,7 +234,7 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
         uuid,
     )
     if row is None:
-        # What was taken between the two looks is where the first has looked too early.
+        # A row that was taken between the two looks is where the first has looked too early.
         return await standing.status(db, uuid, now)
     app, accepted_at, due_at, expires_at, at, became, refused = row
     if became is not None:
@@ -266,7 +266,7 @@ async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
 
 
 async def outstanding(db: Db, app: str | None) -> dict[str, int]:
-    """What is outstanding; what nobody has taken yet counts as ready, each as one."""
+    """The outstanding deliveries; an inbox row that no worker has taken yet counts as one that is ready."""
     waiting = await db.value("SELECT count(*) FROM inbox WHERE app = coalesce($1::text, app)", app)
     found = await standing.outstanding(db, app)
     if waiting:
@@ -295,7 +295,7 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
 
 
 async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
-    """What was decided about one delivery; [] where there is none yet, or never will be."""
+    """The decisions about one delivery; [] where there is none yet, or never will be."""
     steps = await explaining.explain(db, uuid, endpoint)
     if steps is not None:
         return steps

@@ -46,7 +46,7 @@ async def lease(
     now: float,
     until: float,
 ) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    """Due chunks, until `limit` deliveries are reached. The rest of stopped or doubtful ones is ended on the way."""
     place = await db.binding(await db.app(app), binding)
     clock, retries = (
         await db.rows(
@@ -122,7 +122,7 @@ WITH c AS (
 )
 SELECT {_COLUMNS} FROM c {_OF} ORDER BY c.id
 """
-"""What an earlier run of the same lease took, whose answer nobody heard: in this worker's hands from now on."""
+"""The chunks that an earlier run of the same lease took, whose answer was lost: in this worker's hands from now on."""
 
 
 async def _claim(
@@ -157,7 +157,7 @@ async def _claim(
             moved += judged
         if left <= 0 or len(rows) < size:
             break
-    # What was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
     await add_chunks(db, moved, now)
     return taken
 

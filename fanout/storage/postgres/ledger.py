@@ -57,7 +57,7 @@ class Ledger(Shared):
         self._over: list[int] = []
 
     async def write(self, now: float) -> None:
-        """Store it all. What is finished with that is for `finish` to end."""
+        """Store it all. A notification that is finished with that is for `finish` to end."""
         sums = self.sums()
         if self.maps or any(change.ended for change in self.changes.values()):
             columns = (*_columns(self._rows(), 8), *_columns(self.tallies(), 5), *_columns(sums, 5))

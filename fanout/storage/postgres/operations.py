@@ -53,7 +53,7 @@ _PATIENCE = 8.0
 
 @dataclass(slots=True)
 class _Call(Generic[T]):
-    """What is to be run, and between what; without `begin`, outside of a transaction.
+    """The operation to run, and the statements before and after it; without `begin`, outside of a transaction.
 
     When it is broken off it may have been committed if it is `committing`, and an earlier run of it may have been if it is `again`.
     `repeats` counts how often others have come in between.

@@ -54,7 +54,7 @@ _TYPES = {
     "expires_at": "float8",
     **{column.name: column.type for column in GIVEN},
 }
-"""What is no text."""
+"""The columns that are no text."""
 _ROW = ("id", "generation", "kind", "grp", *_GIVEN, "tags", "expires_at", "address", "identity")
 """The columns of what is refreshed, in the order of its rows."""
 _COLUMNS = (

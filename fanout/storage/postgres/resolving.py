@@ -47,7 +47,7 @@ SELECT endpoint, max(due_at) FROM retry WHERE holds AND due_at > $2 AND endpoint
 
 
 async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
-    """What a send needs of these endpoints."""
+    """The columns of these endpoints that a send needs."""
     parts: list[list[int]] = [[] for _ in range(SHARDS)]
     for id in ids:
         parts[id & (SHARDS - 1)].append(id)

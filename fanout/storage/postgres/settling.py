@@ -1,7 +1,7 @@
 """Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database. And the statements of that.
 
 What ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
-each other. What others hold just then has the operation run anew, the long way.
+each other. Where others hold a lock just then, the operation runs anew, the long way.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class PostgresStorage(SqlStorage):
 
     @property
     def remarks(self) -> list[str]:
-        """What `fanout doctor` says of a database that can be used."""
+        """The report of `fanout doctor` about a database that can be used."""
         last = self._pool.last
         if last is not None and last.commits == "off":
             return [
@@ -224,7 +224,7 @@ class PostgresStorage(SqlStorage):
     # -- janitor
 
     async def prune(self, now: float, *, limit: int) -> int:
-        """See `Storage`. What retry rows have left behind on disk has a transaction of its own."""
+        """See `Storage`. The bytes that retry rows have left on disk are removed in a transaction of their own."""
         done = await super().prune(now, limit=limit)
         if done < limit and await self._look(inbox.prunable, now):
             done += await self._write(inbox.prune, now, limit - done)

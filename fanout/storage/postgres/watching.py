@@ -1,4 +1,4 @@
-"""What a process may know of others' commits: a write that changes nothing, and the numbers of events."""
+"""The facts that a process may know of others' commits: a write that changes nothing, and the numbers of events."""
 
 from __future__ import annotations
 

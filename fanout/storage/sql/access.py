@@ -15,7 +15,7 @@ from fanout.storage.sql.driver import Driver
 __all__ = ["SqlAccess"]
 
 _TOLD = {"audit.key.revoked": "id", "audit.host.removed": "host"}
-"""What a line of the audit log calls the grant that was taken out, by its kind."""
+"""The name in the audit log of a grant that was taken out, by its kind."""
 
 
 class SqlAccess:

@@ -1,4 +1,4 @@
-"""Whom a target names, as far as no driver has better statements for it (`hot.Hot.look_up`)."""
+"""The endpoints that a target names, as far as no driver has better statements for it (`hot.Hot.look_up`)."""
 
 from __future__ import annotations
 

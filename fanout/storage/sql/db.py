@@ -106,7 +106,7 @@ class Db(Protocol):
         ...
 
     def among(self, n: int, type: str, /) -> str:
-        """What stands behind a column that is one of a list: `f"id {db.among(1, 'bigint')}"`."""
+        """The SQL that follows a column, to ask whether it is one of a list: `f"id {db.among(1, 'bigint')}"`."""
         ...
 
     def binary(self, column: str, /) -> str:
@@ -114,15 +114,15 @@ class Db(Protocol):
         ...
 
     def bytes_of(self, value: Any, /) -> bytes:
-        """What `rows` answered for `binary`."""
+        """The bytes that `rows` answered for `binary`."""
         ...
 
     def list_of(self, value: Any, /) -> list[Any]:
-        """What a column that holds a list answered."""
+        """The list that a column of lists answered."""
         ...
 
     def lists(self, columns: str, rest: str, /) -> str:
-        """What `SELECT columns FROM rest` finds, as one column: a list of lists, in JSON."""
+        """The rows of `SELECT columns FROM rest`, as one column: a list of lists, in JSON."""
         ...
 
     def retries_of(self, notification: str, /) -> str:
@@ -144,7 +144,7 @@ class Db(Protocol):
         ...
 
     def one_of(self, values: str, type: str, /) -> str:
-        """What stands behind a column that is one of a list in the database, such as another column, or a SELECT of one `listed`."""
+        """The same for a list in the database, such as another column, or a SELECT of one `listed`."""
         ...
 
     def hexadecimal(self, column: str, /) -> str:
@@ -169,7 +169,7 @@ class Db(Protocol):
         ...
 
     async def traces(self, column: str, rest: str, *args: Any) -> list[bytes]:
-        """What `SELECT column FROM rest` finds, a thousand at most, where the bytes of what is deleted may stay in a file; elsewhere nothing."""
+        """The values of `SELECT column FROM rest`, a thousand at most, where the bytes of what is deleted may stay in a file; elsewhere nothing."""
         ...
 
     # -- the directory
@@ -278,7 +278,7 @@ class Db(Protocol):
         ...
 
     async def seal(self) -> Seal | None:
-        """What addresses are sealed with; None where they stand in clear. Raises `StorageRefused`."""
+        """The keys that seal addresses; None where they stand in clear. Raises `StorageRefused`."""
         ...
 
     async def log(self, now: float, events: Iterable[tuple[int, str, dict[str, Any]]]) -> None:

@@ -1,4 +1,4 @@
-"""What was decided about deliveries and no other table remembers, a row for each notification that a transaction decided about.
+"""The decisions about deliveries that no other table remembers, a row for each notification that a transaction decided about.
 
 What a row holds is described in `fanout.storage.decisions`. Its number is given by the database, in the order of what is decided.
 """
@@ -35,7 +35,7 @@ class Decisions(Entries):
 
 
 async def rows_of(db: Db, number: int, since: float = 0.0) -> list[Row]:
-    """What was decided about a notification (or, below zero, a binding) from `since` on, oldest first."""
+    """The decisions about a notification (or, below zero, a binding) from `since` on, oldest first."""
     rows = await db.rows(
         "SELECT id, at, data FROM decision WHERE notification = $1 AND at >= $2 ORDER BY id", number, since
     )

@@ -1,4 +1,4 @@
-"""What registration asks of a driver, and hands to it."""
+"""The port of registration: the questions to a driver, and the values that it gets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Known = tuple[int, str, int, Sequence[str]]
 
 @dataclass(slots=True)
 class Entries:
-    """What is to be stored of endpoints, and which address (binding, digest, id) is whose."""
+    """The rows to store of endpoints, and which address (binding, digest, id) is whose."""
 
     fresh: list[tuple[int, Registration, tuple[str, ...], str, str, Place]] = field(default_factory=list)
     """(id, registration, tags, address and identity as they are kept, place) of new ones."""

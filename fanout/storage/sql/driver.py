@@ -1,4 +1,4 @@
-"""What a backend hands to `SqlStorage`: how an operation is run."""
+"""The driver that a backend hands to `SqlStorage`: how an operation is run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """Runs `operation(db, *arguments)` with a `Db` of this database. What a driver has no use for it ignores."""
+    """Runs `operation(db, *arguments)` with a `Db` of this database. A driver ignores the arguments that it has no use for."""
 
     context: StorageContext
 

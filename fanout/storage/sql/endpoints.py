@@ -1,4 +1,4 @@
-"""What becomes of an endpoint after its registration, and how endpoints are read."""
+"""The life of an endpoint after its registration, and how endpoints are read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Found:
 
     @property
     def address(self) -> tuple[int, bytes, int]:
-        """What `free_addresses` and `hold_addresses` ask for."""
+        """The values that `free_addresses` and `hold_addresses` ask for."""
         return self.binding, self.digest, self.id
 
 
@@ -113,7 +113,7 @@ async def _tell(
 
 
 async def _about(db: Db, each: _Found) -> dict[str, Any]:
-    """What an event says of an endpoint."""
+    """The data of an event about an endpoint."""
     return {"endpoint": each.id, "user": each.user, "binding": await db.binding_name(each.binding)}
 
 
@@ -152,7 +152,7 @@ async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 
 
 async def change(db: Db, changes: Sequence[EndpointGone | AddressMoved], now: float) -> None:
-    """What gateways said of endpoints, in order, each if it is still active and of that generation."""
+    """The verdicts of gateways about endpoints, in order, each if it is still active and of that generation."""
     gone: dict[tuple[int, int], EndpointGone] = {}
     if any(isinstance(what, AddressMoved) for what in changes):
         await lock(db, {what.endpoint for what in changes})

@@ -31,7 +31,7 @@ class Erased:
 
 
 class _Texts:
-    """What is deleted, up to a bound."""
+    """The rows to delete, up to a bound."""
 
     def __init__(self, db: Db, user: str) -> None:
         self._db = db

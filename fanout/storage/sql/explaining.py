@@ -15,7 +15,7 @@ _BATCH = 16
 
 
 async def explain(db: Db, uuid: str, endpoint: int) -> list[Step] | None:
-    """What was decided about this delivery, oldest first."""
+    """The decisions about this delivery, oldest first."""
     found = await db.row("SELECT id, accepted_at, due_at FROM notification WHERE uuid = $1", uuid)
     if found is None:
         return None

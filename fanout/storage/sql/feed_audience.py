@@ -77,7 +77,7 @@ async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int,
 
 
 def condition(db: Db, audience: Audience, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
-    """What SQL asks of an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``."""
+    """The SQL condition for an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``."""
     asked = f" AND {endpoint}.receive {db.among(first, 'text')} AND {endpoint}.id <> ${first + 1}"
     values: list[Any] = [sorted(audience.receive), audience.exclude]
     if audience.platforms is not None:

@@ -15,7 +15,7 @@ __all__ = ["decide", "write"]
 
 
 async def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: float) -> Decided:
-    """What a change would come to, without numbers yet; and the endpoint of its writer, 0 for none."""
+    """The result of a change, without numbers yet; and the endpoint of its writer, 0 for none."""
     (user,) = sub.target.names
     device: tuple[int, int] | None = (0, 0)
     if change.writer:

@@ -18,7 +18,7 @@ def _columns(own: str) -> str:
 
 
 COLUMNS = _columns("i")
-"""What `item_of` wants of an item `i` that no state of the user's hides."""
+"""The columns that `item_of` wants of an item `i` that no state of the user's hides."""
 _THEIRS = _columns("s")
 
 UNTOUCHED = "NOT EXISTS (SELECT 1 FROM feed_state s WHERE s.item = i.id AND s.usr = $2)"
@@ -112,7 +112,7 @@ def _page(
 
 
 def _fits(of: str, status: str | None, unread: bool | None, action: bool) -> str:
-    """What an item must be, whose state is that of `i` or of `s`. A tombstone has neither read nor action to leave it out for."""
+    """The condition for an item whose state is that of `i` or of `s`. A tombstone has neither read nor action to leave it out for."""
     parts = {
         None: f"({of}.deleted OR i.expires_at > $3)",
         "active": f"(NOT {of}.deleted AND i.expires_at > $3)",

@@ -46,7 +46,7 @@ class Posts:
         )
 
     async def plan(self, subs: Sequence[Submission], pushes: Sequence[Sequence[str]]) -> list[FeedWritten]:
-        """What each comes to, in order. From here to the end of the transaction nobody else writes to the feed."""
+        """The result of each, in order. From here to the end of the transaction nobody else writes to the feed."""
         if not subs:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
@@ -137,7 +137,7 @@ async def write_tombstones(db: Db, numbers: Sequence[int], first: int, now: floa
 
 
 async def posted(db: Db, sub: Submission, id: str) -> FeedWritten:
-    """What the feed write of an earlier submission of that id came to, as things stand now: for a replay."""
+    """The result of the feed write of an earlier submission of that id, as things stand now: for a replay."""
     assert isinstance(sub.feed, FeedPost)
     user = sub.target.names[0] if sub.target.kind in ("user", "users") else ""
     row = await db.row(

@@ -127,7 +127,7 @@ async def _change(
             if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
                 raise Again
         written, items = numbered(written, still, seq)
-        # What was read last knows of the numbers of this put, under which nothing is yet.
+        # The state that was read last knows of the numbers of this put, under which nothing is yet.
         written = replace(written, position=min(written.position, seq - len(changed)))
         return [with_written(sub, written, identity) for sub in passed]
 

@@ -1,4 +1,4 @@
-"""What time and erasure take out of the feed."""
+"""The removal of feed items, by time and by erasure."""
 
 from __future__ import annotations
 

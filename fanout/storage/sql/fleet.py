@@ -12,7 +12,7 @@ from fanout.storage.tokens import kept_token, opened_token
 __all__ = ["SqlFleet"]
 
 _MOST = 1e300
-"""What stands for an infinite demand: JSON has no word for it."""
+"""The number for an infinite demand: JSON has no word for it."""
 
 
 class SqlFleet:
@@ -56,7 +56,7 @@ class SqlFleet:
 
 
 _ABOUT = ("id", "host", "pid", "version", "started_at")
-"""What a worker says of itself at its start: columns, and fields of `WorkerNote`."""
+"""The facts that a worker reports of itself at its start: columns, and fields of `WorkerNote`."""
 _CHANGE = "UPDATE worker SET host = $2, pid = $3, version = $4, started_at = $5, bindings = $6, seen_at = $7, until = $8 WHERE id = $1"
 _ENTER = (
     "INSERT INTO worker (id, host, pid, version, started_at, bindings, seen_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "

@@ -25,7 +25,7 @@ class Ledger(Book):
 
     @abstractmethod
     async def write(self, now: float) -> None:
-        """Store it all; what is in `releases` and `parts` has a new map too. What is finished with that is for `finish` to end."""
+        """Store it all; what is in `releases` and `parts` has a new map too. A notification that is finished with that is for `finish` to end."""
 
     @abstractmethod
     async def finish(self, now: float) -> dict[int, Settled]:

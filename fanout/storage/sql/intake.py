@@ -65,7 +65,7 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
 
 
 async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None:
-    """The answers, if an earlier run of the same put was committed. What it superseded is not told again."""
+    """The answers, if an earlier run of the same put was committed. The notifications that it superseded are not reported again."""
     rows = await db.rows(
         f"SELECT uuid, CASE WHEN expansions = 0 THEN total END FROM notification WHERE uuid {db.among(1, 'text')}",
         [sub.id for sub in submissions],

@@ -38,7 +38,7 @@ async def expirable(db: Db, now: float) -> tuple[bool, bool]:
 
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
-    """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. What others are at is left to them."""
+    """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. Rows that others have locked are left to them."""
     ids = await hold(db, await column(db, _PAST, now, now + db.skew, _NOTIFICATIONS), wait=False)
     among = db.among(1, "bigint")
     stopped = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {among} AND stopped <> ''", ids))

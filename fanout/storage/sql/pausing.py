@@ -136,7 +136,7 @@ async def _try_again(db: Db, binding_number: int, now: float) -> None:
 
 
 async def controls(db: Db) -> dict[tuple[str, str], Control]:
-    """What was asked of which binding, by (app, binding)."""
+    """The requests of operators for each binding, by (app, binding)."""
     rows = await db.rows(
         "SELECT a.name, b.name, c.paused, c.nudge FROM control c JOIN binding b ON b.id = c.binding JOIN app a ON a.id = b.app "
         "WHERE c.paused OR c.nudge > 0"

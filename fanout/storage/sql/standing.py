@@ -26,7 +26,7 @@ WORD = (
     f"CASE WHEN {lanes.PAUSED} OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
     f"WHEN {lanes.IN_TURN} THEN '{_LANE}' ELSE waiting END"
 )
-"""What a chunk or retry row that nobody has leased waits for, whatever the time and the gates."""
+"""The waiting reason of a chunk or retry row without a lease, whatever the time and the gates."""
 
 _SUMS = """a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at,
 n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.unexpanded"""
@@ -93,7 +93,7 @@ async def outstanding(db: Db, app: str | None) -> dict[str, int]:
 
 
 async def backlog(db: Db, app: str) -> Backlog:
-    """What the app's notifications still have before them."""
+    """The deliveries that the app's notifications still have before them."""
     row = await db.row(
         "SELECT CAST(sum(deliveries) AS bigint), CAST(sum(bytes) AS bigint), "
         "(SELECT min(due_at) FROM notification WHERE app = $1 AND finished_at IS NULL) FROM load WHERE app = $1",

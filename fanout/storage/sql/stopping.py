@@ -1,4 +1,4 @@
-"""What ends deliveries without a send: cancelling, superseding, running out of time."""
+"""The ends of deliveries without a send: cancelling, superseding, running out of time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fanout.storage.sql.ledger import codes_of, hold
 __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
 
 RETRY_COLUMNS = "notification, attempt, endpoint, due_at, binding, lane, waiting"
-"""What `gather` wants to know of a retry row."""
+"""The columns of a retry row that `gather` reads."""
 
 _BACKLOG = {"notification": "bigint", "binding": "int", "waiting": "text"}
 _CHUNKS = 500
@@ -52,7 +52,7 @@ async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> No
     states = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {db.among(1, 'bigint')}", chosen))
     for id in chosen:
         await end_open(db, id, states[id], "", now)
-    # What is still held may have been paused: who looks for lost leases must find it.
+    # A chunk that is still leased may have been paused: the search for lost leases must find it.
     await db.run(
         f"UPDATE chunk SET {lanes.FLIP} WHERE notification {db.among(1, 'bigint')} AND NOT done AND {lanes.PAUSED}",
         chosen,

@@ -121,7 +121,7 @@ class SqlStorage:
         return await self._driver.write(settling.settle, settlements, now)
 
     async def expand(self, app: str, binding: str, now: float, *, ahead: int) -> int:
-        """See `Storage`. What it wrote, and how far it came, are undone together."""
+        """See `Storage`. Its writes and its position are undone together."""
         asked = (app, binding, now, ahead)
         probe = expansion.expandable
         return await self._driver.write(expansion.expand, *asked, durable=False, large=True, probe=probe, idle=0)

@@ -1,4 +1,4 @@
-"""What becomes of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
+"""The treatment of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Inspection:
         self.able = {each.id for each in due}
         """Which may be judged: not those of a notification that is in other hands just now."""
         self.moved: list[NewChunk] = []
-        """What is to be stored as chunks of their own, once `write` was called."""
+        """The chunks to be stored as their own, once `write` was called."""
 
     @classmethod
     async def of(cls, db: Db, chunks: Sequence[int], now: float) -> Self:

@@ -1,4 +1,4 @@
-"""What is read back: a notification, its deliveries one by one, which are stopped or finished, the event log."""
+"""The reads: a notification, its deliveries one by one, which are stopped or finished, the event log."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: in
 
 
 async def audited(db: Db, audit: Audit | None, operation: Callable[..., Awaitable[T]], app: str, *arguments: Any) -> T:
-    """What `operation` does for the app and answers, with a line of the audit log; the last argument is the time."""
+    """The effect of `operation` on the app and its answer, with a line of the audit log; the last argument is the time."""
     answer = await operation(db, app, *arguments)
     await db.audit(arguments[-1], app, audit)
     return answer

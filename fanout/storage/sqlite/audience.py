@@ -1,4 +1,4 @@
-"""Whom a target names: looked up for many notifications at once."""
+"""The endpoints that a target names: looked up for many notifications at once."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Db:
         return place
 
     def seal(self) -> Seal | None:
-        """What addresses are sealed with, as of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        """The keys that seal addresses, as of this transaction; None where they stand in clear. Raises `StorageRefused`."""
         return self._seals.of(self.value("SELECT record FROM seal"))
 
     def paused(self, binding: int) -> bool:

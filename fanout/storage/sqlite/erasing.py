@@ -1,4 +1,4 @@
-"""What erasing a user means in tables of SQLite's own: see `storage.sql.erasing`. Bytes on disk are the business of `wiping`."""
+"""The erasure of a user in tables of SQLite's own: see `storage.sql.erasing`. Bytes on disk are the business of `wiping`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a topic or a broadcast is for, read by number."""
+"""The endpoints of a topic or a broadcast, read by number."""
 
 from __future__ import annotations
 

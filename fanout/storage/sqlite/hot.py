@@ -1,4 +1,4 @@
-"""What SQLite hands in to the operations of `storage.sql`: statements of its own."""
+"""The statements of its own that SQLite hands in to the operations of `storage.sql`."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ from fanout.storage.sqlite.worker import Inline
 __all__ = ["MemoryStorage", "seal"]
 
 _OWN = "UPDATE feed SET identity = abs(random()) & 4294967295, secret = randomblob(32)"
-"""What the steps of the schema draw by lot, and each database has of its own."""
+"""The values that the steps of the schema draw by lot, and each database has of its own."""
 
 
 class MemoryStorage(SqliteStorage):
-    """A `Storage` in this process's memory. What it holds ends with this object; two of them are two databases.
+    """A `Storage` in this process's memory. Its content ends with this object; two of them are two databases.
 
     It is open from the beginning, and engines of one event loop that are given the same object share it, at once or one after another.
     Addresses stand there in clear, with an address key too: nothing is at rest.
@@ -45,7 +45,7 @@ class MemoryStorage(SqliteStorage):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """What it holds stays: the object may be opened again."""
+        """Its content stays: the object may be opened again."""
 
     def _open(self) -> Database:
         self._database = _Database(self.location, self._context, HOT)
@@ -70,7 +70,7 @@ class _Database(Database):
         self._seen = connection.data_version()
 
     def changes(self, *, others: bool = False) -> int:
-        """See `Storage`. Whoever commits does so through this object: another engine of the program too."""
+        """See `Storage`. Every commit goes through this object: another engine of the program too."""
         return self._commits
 
     def _sync(self, durable: bool) -> None:

@@ -40,7 +40,7 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
 
 
 def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    """Due chunks, until `limit` deliveries are reached. The rest of stopped or doubtful ones is ended on the way."""
     binding_number = db.binding(db.app(app), binding)
     if db.paused(binding_number):
         return []
@@ -70,7 +70,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
             moved += inspection.moved
         if len(rows) < size:
             break
-    # What was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
     add_chunks(db, moved, now)
     if not chosen:
         return []

@@ -47,7 +47,7 @@ class Ledger(Shared):
         self._db = db
 
     async def write(self, now: float) -> None:
-        """Store it all. What is finished with that is for `finish_ready` to find."""
+        """Store it all. A notification that is finished with that is for `finish_ready` to find."""
         self._db.many(
             "UPDATE chunk SET states = unhex(j.value->>1), open = j.value->>2, settled_at = iif(j.value->>3, ?2, settled_at), "
             "owner = CASE WHEN j.value->>2 > 0 THEN owner END FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",

@@ -1,4 +1,4 @@
-"""What a send needs of endpoints."""
+"""The columns of endpoints that a send needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WHERE r.endpoint = j.value AND r.holds AND r.due_at > ? GROUP BY r.endpoint)
 
 
 def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
-    """What a send needs of these endpoints."""
+    """The columns of these endpoints that a send needs."""
     seal = db.seal()
     chosen = dumps(ids.tolist())
     found = db.columns(

@@ -63,7 +63,7 @@ def _seal_all(db: Db, sealer: Sealer, location: str, progress: Callable[[int], N
         return _transaction(db, operation, *arguments)
 
     async def rewrite() -> None:
-        # What was overwritten stands in free pages until the file is written anew, and in the log until that is emptied.
+        # Overwritten bytes stand in free pages until the file is written anew, and in the log until that is emptied.
         db.run("VACUUM")
         if db.value("PRAGMA wal_checkpoint(TRUNCATE)"):
             raise StorageError(

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def finished(operation: Awaitable[T]) -> T:
-    """What a coroutine answers that never suspends. Raises `RuntimeError` for one that does."""
+    """The answer of a coroutine that never suspends. Raises `RuntimeError` for one that does."""
     steps: Any = operation
     try:
         steps.send(None)
