@@ -36,8 +36,8 @@ __all__ = ["Failure", "Report", "families", "main", "probe", "statements"]
 
 _LIST = "statements.txt"
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
-_APART = ("typeinfo_tree", "pg_catalog.", "; COMMIT", "SELECT 1 / (count")
-"""In what the driver asks for itself; and in what goes in one message with COMMIT, which `probe` runs by itself."""
+_APART = ("typeinfo_tree", "pg_catalog.", "; COMMIT", "SELECT 1 / ", "SELECT current_setting(")
+"""In what the driver and the tests ask for themselves; and in what goes in one message with COMMIT, which `probe` runs by itself."""
 _CONTENT = ("22", "23")
 """Classes of errors that say the statement ran and the values, which are all NULL here, did not fit: they count as understood."""
 _LIMIT = 20
