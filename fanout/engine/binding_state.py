@@ -31,6 +31,7 @@ _IDLE_GROUP = 30.0
 Start = Callable[[Run], Iterable[int]]
 URGENT = LANES.index("urgent")
 _NOWHERE = ("", "removed", False)
+_PAUSED = (Waiting.PAUSED, "binding paused")
 _IN_BACKOFF = (0.0, Waiting.BACKOFF, HELD)
 _HOLDS = 100_000
 """Endpoints in back-off that are known without asking storage; of more, the oldest are forgotten here."""
@@ -76,6 +77,7 @@ class BindingState:
         """Whether the last of them is under way still, or what it answered with is not in hand yet."""
         self.faults = 0
         self.paused = False
+        self._surrendered = False
         self.wary = False
         """Whether anything narrower than a group may hold a delivery back: an endpoint in back-off, a topic's gate."""
         self.fresh: set[int] = set()
@@ -143,7 +145,7 @@ class BindingState:
             else:
                 self.adjust(group)
         if self.paused:
-            self._put_down(Waiting.PAUSED, "binding paused")
+            self._put_down(*_PAUSED)
         self.settler.wake()
 
     def go_on(self, lease: Lease) -> None:
@@ -182,7 +184,7 @@ class BindingState:
 
     def adjust(self, group: Group, capacity: float | None = None) -> None:
         """Match the group's senders to its connections (`capacity`, where that is known) and its work."""
-        if self.settler.stuck or self.paused:
+        if self.settler.stuck or self.paused or self._surrendered:
             self.limit += group.allow(0)
         else:
             capacity = min(self.transport.capacity(group.name) if capacity is None else capacity, group.limiter.limit)
@@ -204,6 +206,18 @@ class BindingState:
             self.pump.soon(group)
         else:
             group.wake()
+
+    def put_back(self, group: Group, lease: Lease, position: int) -> None:
+        """It was taken and is to go again: it waits in its queue, or where it has been put down meanwhile."""
+        now = self.clock.now()
+        if lease.prepared.stopped:
+            lease.stop(position, now)
+        elif self.paused:
+            lease.park(position, now, *_PAUSED)
+        elif (gate := next((gate for gate in (group.gate, self.gate) if gate.shut(now)), None)) is not None:
+            lease.park(position, gate.resumes_at(now), gate.waiting, gate.reason)
+        else:
+            group.queues[lease.chunk.lane].put_back(lease, position)
 
     def send_handed(self, group: Group) -> None:
         """See that each delivery that was handed to the senders has one."""
@@ -337,7 +351,7 @@ class BindingState:
             return
         self.paused = paused
         if paused:
-            self._put_down(Waiting.PAUSED, "binding paused")
+            self._put_down(*_PAUSED)
         for group in list(self.groups.values()):
             self.adjust(group)
         self.signal.set()
@@ -391,6 +405,9 @@ class BindingState:
 
     def surrender(self) -> None:
         """Nothing more is begun: what no sender has taken goes back to storage, due at once."""
+        self._surrendered = True
+        for group in self.groups.values():
+            self.limit += group.allow(0)
         self._put_down(Waiting.READY, "")
 
     def end(self) -> None:

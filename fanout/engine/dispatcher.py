@@ -14,7 +14,7 @@ from fanout.core.lanes import Lanes
 from fanout.core.model import LANES, Notification
 from fanout.core.records import Chunk, EndpointRow, Settlement, Stored
 from fanout.core.shorten import fitted
-from fanout.core.states import DOUBT, DeliveryState, Waiting
+from fanout.core.states import DOUBT, DeliveryState
 from fanout.core.text import cleaned
 from fanout.core.window import LEAST, next_window, room
 from fanout.engine.binding_state import BindingState
@@ -24,6 +24,7 @@ from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.settler import Settler
+from fanout.engine.stopping import Stops
 from fanout.errors import ContentRefused, InvalidMessage
 
 __all__ = ["Dispatcher"]
@@ -58,6 +59,7 @@ class Dispatcher:
         member: Membership,
     ) -> None:
         self.state = state
+        self.stops = Stops(state, context.storage)
         self._storage = context.storage
         self._settler = settler
         self._worker = context.worker
@@ -181,6 +183,7 @@ class Dispatcher:
         now = state.clock.now()
         if self._watch.look() != self._steps:
             return False  # the clock was set on the way here: the next round sees to it first
+        self.stops.leasing()
         self.asked[lane] += 1
         state.asked += 1
         state.asking = True
@@ -235,9 +238,6 @@ class Dispatcher:
         for chunk in chunks:
             prepared = ready[chunk.notification]
             count = len(chunk.ids)
-            if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
-                # Storage leases nothing of a paused notification, so the pause has been lifted since.
-                prepared.stopped = ""
             found: list[EndpointRow | None]
             found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
             begin += count
@@ -255,6 +255,9 @@ class Dispatcher:
                 positions = marked
             if prepared.notification.collapse_key is not None:
                 await retry_while_unavailable(partial(self._look_for_later, lease), self._settler.trouble)
+            if self.stops.missed:
+                await retry_while_unavailable(partial(self.stops.look, [*ready]), self._settler.trouble)
+            self.stops.enter(prepared)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
             state.leases[chunk.id] = lease
             if chunk.part and not lease.doubtful:
@@ -262,6 +265,8 @@ class Dispatcher:
                 state.parts.append(lease)
             else:
                 state.enqueue(lease, positions)
+            if prepared.stopped:
+                self.stops.put_down()
             if lease.left == 0 and not lease.dirty and not lease.later:
                 del state.leases[chunk.id]
 
@@ -295,14 +300,14 @@ class Dispatcher:
         notification = decode(
             stored.content, id=stored.id, accepted_at=stored.accepted_at, expires_at=stored.expires_at
         )
-        return self._encode(id, notification, stored.stopped)
+        return self._encode(id, notification)
 
-    def _encode(self, id: str, notification: Notification, stopped: str = "") -> Prepared | str:
+    def _encode(self, id: str, notification: Notification) -> Prepared | str:
         made: Prepared | str
         try:
             # Only a post into the feed is stored though it is too large: `send` has refused it.
             message, _ = fitted(self.state.transport.prepare, notification)
-            made = Prepared(notification, message, stopped)
+            made = Prepared(notification, message)
         except InvalidMessage as error:
             made = cleaned(error)
         except Exception as error:
@@ -401,47 +406,7 @@ class Dispatcher:
             self.state.signal.set()
         return [*self.asked]
 
-    def stop(self, stopped: dict[str, str]) -> None:
-        """These notifications were cancelled, superseded or paused."""
-        for id, why in stopped.items():
-            prepared = self._prepared.get(id)
-            if isinstance(prepared, Notification):
-                prepared = self._encode(id, prepared)  # it may be leased at this moment
-            if isinstance(prepared, Prepared):
-                prepared.stopped = why
-        for lease in self.state.leases.values():
-            if lease.chunk.notification in stopped:
-                lease.prepared.stopped = stopped[lease.chunk.notification]
-        self.flush_stopped()
-
-    def resume(self, id: str) -> None:
-        """This notification's pause has been lifted."""
-        prepared = self._prepared.get(id)
-        if isinstance(prepared, Prepared) and prepared.stopped == Waiting.PAUSED.value:
-            prepared.stopped = ""
-        self.state.signal.set()
-
-    def flush_stopped(self) -> None:
-        """End (or put down) what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
-        now = self.state.clock.now()
-        for group in self.state.groups.values():
-            for queue in group.queues:
-                for lease, position in queue.drain_stopped():
-                    lease.stop(position, now)
-        for lease in self.state.leases.values():
-            if lease.prepared.stopped and lease.later:
-                later, lease.later = lease.later, []
-                for position in later:
-                    lease.claim(1)
-                    lease.stop(position, now)
-        self._settler.wake()
-
     @property
     def collapsible(self) -> bool:
         """Whether anything in hand may be superseded for some endpoints."""
         return any(lease.prepared.notification.collapse_key is not None for lease in self.state.leases.values())
-
-    @property
-    def in_hand(self) -> set[str]:
-        """The notifications of which this worker holds leases."""
-        return {lease.chunk.notification for lease in self.state.leases.values()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
 
 from fanout.core.audit import Audit
@@ -15,11 +16,13 @@ __all__ = ["until_held", "until_put_down"]
 
 
 class _Stops(Protocol):
-    def stop(self, stopped: dict[str, str], /) -> None: ...
+    def tell(self, stopped: dict[str, str], /) -> None: ...
+
+    def storing(self, id: str, how: str, /) -> AbstractContextManager[None]: ...
 
 
 async def until_put_down(
-    dispatchers: Iterable[_Stops],
+    workers: Sequence[_Stops],
     idle: Signal,
     clock: Clock,
     of: Status,
@@ -27,14 +30,15 @@ async def until_put_down(
     store: Callable[..., Awaitable[int]],
 ) -> None:
     """Said again while something is held: a lease that was granted before may have been on its way into hand."""
-    line: Audit | None = audit(f"notification.{how}", notification=of.id)
-    while True:
-        for dispatcher in dispatchers:
-            dispatcher.stop({of.id: how})
-        if not await store(of.app, of.id, clock.now(), audit=line):
-            return
-        line = None
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(worker.storing(of.id, how))
+        left = await store(of.app, of.id, clock.now(), audit=audit(f"notification.{how}", notification=of.id))
+    while left:
         await idle.wait(0.05)
+        for worker in workers:
+            worker.tell({of.id: how})
+        left = await store(of.app, of.id, clock.now(), audit=None)
 
 
 async def until_held(storage: Storage, idle: Signal, clock: Clock, app: str, binding: str) -> None:

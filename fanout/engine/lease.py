@@ -30,13 +30,13 @@ class Prepared:
 
     __slots__ = ("expires_at", "ids", "message", "notification", "once", "stopped")
 
-    def __init__(self, notification: Notification, message: Message, stopped: str = "") -> None:
+    def __init__(self, notification: Notification, message: Message) -> None:
         self.notification = notification
         self.message = message
         self.ids = DeliveryIds(notification.id)
         self.expires_at = notification.expires_at
         self.once = notification.ttl == 0
-        self.stopped = stopped
+        self.stopped = ""
 
 
 class Lease:

@@ -155,7 +155,9 @@ class Operations:
 
     async def _stop_sending(self, id: str, how: str, store: Callable[..., Awaitable[int]]) -> Status:
         of = await self.status(id)
-        await until_put_down(self._dispatchers, self._settler.idle, self._clock, of, how, store)
+        await until_put_down(
+            [each.stops for each in self._dispatchers], self._settler.idle, self._clock, of, how, store
+        )
         return await self.status(id)
 
     async def resume(self, id: str) -> Status:
@@ -171,7 +173,7 @@ class Operations:
         line = audit("notification.resumed", notification=id)
         await self.storage.resume(status.app, id, self._clock.now(), audit=line)
         for dispatcher in self._dispatchers:
-            dispatcher.resume(id)
+            dispatcher.stops.resume(id)
         return await self.status(id)
 
     async def pause_binding(self, binding: str, *, app: str = "default") -> None:

@@ -110,6 +110,17 @@ class Pump:
         run.of.handed.extend((run.lease, run.positions[index]) for index in left)
         self._state.send_handed(run.of)
 
+    def _again(self, run: GroupRun, left: Sequence[int]) -> None:
+        """To the senders, for they were under way and must wait for something; but nothing goes that would not be begun now."""
+        state, group, now = self._state, run.of, self._state.clock.now()
+        if group.limit and not (group.gate.shut(now) or state.gate.shut(now)):
+            self._hand_over(run, left)
+            return
+        for index in left:
+            state.put_back(group, run.lease, run.positions[index])
+        group.no_verdict()
+        group.end(len(left))
+
     def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """Answers to a run, in a call of the transport's: what is wrong here is no fault of its own."""
         assert isinstance(run, GroupRun)
@@ -122,7 +133,7 @@ class Pump:
         state, group, lease, positions = self._state, run.of, run.lease, run.positions
         if others and (left := [index for index, outcome in others if outcome is None]):
             others = [other for other in others if other[1] is not None]
-            self._hand_over(run, left)
+            self._again(run, left)
         count = len(accepted) + len(others)
         asked = count - sum(isinstance(outcome, Deferred) for _, outcome in others) if others else count
         if (samples := group.samples(count)) and asked:

@@ -99,7 +99,7 @@ class PutNotifier:
         superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:
-                dispatcher.stop(superseded)
+                dispatcher.stops.tell(superseded)
         if keyed:
             self._upkeep.look.set()
 

@@ -91,10 +91,8 @@ class Senders:
                     if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
                         self.withhold(lease, position)
                         group.no_verdict()
-                    elif (
-                        (lease.careful or state.wary)
-                        and not asked
-                        and self.waits(group, lease, position, moment, begun)
+                    elif (lease.careful or state.wary) and self.waits(
+                        group, lease, position, moment, begun, asked=asked
                     ):
                         group.no_verdict()
                     else:
@@ -191,7 +189,7 @@ class Senders:
             case Again():
                 lease.free[position] = tried.free + 1
                 lease.tried()
-                group.queues[lease.chunk.lane].put_back(lease, position)
+                state.put_back(group, lease, position)
             case Wait(due_at, reason, waiting):
                 lease.park(position, due_at, waiting, reason)
             case Park(scope):
@@ -199,12 +197,17 @@ class Senders:
                 gate = state.gates.of_scope(scope, group, lease.prepared.message.topic)
                 lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
 
-    def waits(self, group: Group, lease: Lease, position: int, now: float, begun: float) -> bool:
-        """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to wait."""
+    def waits(
+        self, group: Group, lease: Lease, position: int, now: float, begun: float, *, asked: bool = False
+    ) -> bool:
+        """Whether something narrower than the gates keeps this delivery from going now; it has then been told where to
+        wait. `asked`: it was allowed to go by gates and budget already."""
         state = self._state
         if position in lease.outdated:
             lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
             return True
+        if asked:
+            return False
         row = lease.rows[position]
         assert row is not None
         probed: list[Gate] = []

@@ -217,10 +217,10 @@ class Upkeep:
         """Another process has committed: work for anybody, or an end to what is in hand."""
         for dispatcher in self._dispatchers:
             dispatcher.state.signal.set()
-        in_hand = set().union(*(dispatcher.in_hand for dispatcher in self._dispatchers))
+        in_hand = set().union(*(dispatcher.stops.asked() for dispatcher in self._dispatchers))
         if in_hand and (stopped := await self._storage.stopped(sorted(in_hand))):
             for dispatcher in self._dispatchers:
-                dispatcher.stop(stopped)
+                dispatcher.stops.tell(stopped)
 
     async def _look_at_controls(self) -> None:
         """The requests of operators for bindings: to hold, to go on, to try again at once."""

@@ -136,7 +136,7 @@ async def test_what_fits_and_is_cancelled_while_it_is_leased_is_not_sent() -> No
         async def leasing(*args: Any, **more: Any) -> list[Chunk]:
             chunks = await lease(*args, **more)
             for dispatcher in engine._put_notifier._dispatchers:
-                dispatcher.stop({chunk.notification: "cancelled" for chunk in chunks})
+                dispatcher.stops.tell({chunk.notification: "cancelled" for chunk in chunks})
             return chunks
 
         storage.lease = leasing  # type: ignore[method-assign]
