@@ -192,7 +192,7 @@ class Audience:
         """Whether an endpoint of that binding, which says this of itself, is meant.
 
         Args:
-            receive: What the endpoint wants to receive: `push`, `signal` or `none`.
+            receive: The content that the endpoint wants: `push`, `signal` or `none`.
             platform: The platform of the endpoint, such as `ios`; empty where it said none.
             binding: The binding's name.
         """
@@ -270,7 +270,7 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """Whose feeds have changed after a `seq`, and the last change of the database.
+    """The users whose feeds have changed after a `seq`, and the last change of the database.
 
     `users` holds (app, user); the user "" is everybody of that app. `shared` are the items of everybody among it, as they are
     without anybody's own state of them: (app, topic or None, item), in the order of change; None where there are over `SHARED`. `erased` are (app, `user_digest`).

@@ -47,7 +47,7 @@ class SharedToken:
     expires_at: float
 
     def from_the_future(self, now: float) -> bool:
-        """Whether a clock that was ahead made it, and was put right since: such a token is adopted by nobody.
+        """Whether a clock that was ahead made it, and was put right since: such a token is adopted by no worker.
 
         Args:
             now: The present time, in UNIX seconds by the storage's clock.

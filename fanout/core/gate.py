@@ -140,7 +140,7 @@ class Gate:
         return True
 
     def opens_at(self, now: float) -> float:
-        """When the next probe may go, if nobody says so before: the time of a closed gate, or that by which a probe that is out is lost."""
+        """When the next probe may go, if no report comes before: the time of a closed gate, or that by which a probe that is out is lost."""
         if self.state is GateState.CLOSED:
             return ends_at(self.since, self.until, now)
         return now if self.ready(now) else ends_at(self.probed_at, self.probe_until, now)

@@ -7,7 +7,7 @@ at two crashes; from then on it is sent in groups, each marked durably before it
     ------------------------  -------------------------------------------------------------------
     first                     nothing
     second                    sent in two halves, each marked first
-    between two groups        nothing: nobody was marked
+    between two groups        nothing: none was marked
     with a group marked       the group moves to a chunk of its own, to be sent in halves of it
     with one marked alone     counted; at the third such crash it ends as (dead, poison)
 

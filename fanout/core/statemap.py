@@ -154,7 +154,7 @@ def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = ""
 
 
 def close(states: bytes, codes: Codes, state: str = "", reason: str = "") -> Applied:
-    """End what nobody will send any more: the doubtful ones as (dead, unknown), and with a `state` given the open ones so."""
+    """End the deliveries that will not be sent any more: the doubtful ones as (dead, unknown), and with a `state` given the open ones so."""
     ended: dict[int, int] = {}
     doubtful = states.count(DOUBTFUL)
     if doubtful:

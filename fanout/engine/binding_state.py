@@ -128,7 +128,7 @@ class BindingState:
         touched: dict[str, Group] = {}
         lease.claim(len(positions))
         if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
-            # The usual chunk: one group, nobody gone. Handed over without a step of Python for each delivery.
+            # The usual chunk: one group, no endpoint gone. Handed over without a step of Python for each delivery.
             lease.group = kind[0]
             group = touched[kind[0]] = self._group(kind[0], now)
             group.queues[lease.chunk.lane].add(lease, positions, len(positions))

@@ -345,7 +345,7 @@ class Dispatcher:
                 await self._next_part(lease)
 
     async def _next_part(self, lease: Lease) -> None:
-        """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, it is known who was under way."""
+        """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, the suspects are known."""
         if self.state.leases.get(lease.chunk.id) is not lease or not lease.part_over:
             return
         if lease.parked:

@@ -1,4 +1,4 @@
-"""The gates of one binding: what closes them, what waits behind them, and who is told."""
+"""The gates of one binding: the causes that close them, the deliveries that wait behind them, and the reports."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class Gates:
         """Other workers' notes of this binding's gates: one that covers all of it holds here too, until its time.
 
         And `grace` seconds longer, so that the worker that closed it probes alone: when that has opened it, the next delivery is a probe
-        here. One that is dead, or has nothing to probe with, holds nobody up for longer than that.
+        here. One that is dead, or has nothing to probe with, delays no other for longer than that.
         """
         note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
         gate = self.binding
@@ -329,7 +329,7 @@ class Gates:
                 self._follows = False
             self._say_closed(gate, scope, name, now, alarm=alarm)
 
-    # -- who is told
+    # -- reports
 
     def set_back(self, seconds: float) -> None:
         """The clock was set back by so much: what others are yet to be told lasts as long from now as it was to."""

@@ -74,7 +74,7 @@ class Live:
 
     @property
     def wants_deliveries(self) -> bool:
-        """Whether any hook asks for single deliveries; building them costs, so nobody does unasked."""
+        """Whether any hook asks for single deliveries; building them costs, so none is built unasked."""
         return bool(self._settled)
 
     def settled(self, batch: Sequence[SettledDelivery]) -> None:

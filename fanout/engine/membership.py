@@ -201,7 +201,7 @@ class Membership:
             state.gates.follow(mine, now, _GRACE * self._every)
 
     async def _bury(self, now: float) -> None:
-        """`now` is as old as this round, so that nobody is buried for a beat that came while it lasted."""
+        """`now` is as old as this round, so that no worker is buried for a beat that came while it lasted."""
         buried = await fleet_of(self._storage).bury(now)
         for worker in buried:
             _log.warning("The worker %s has not been heard of for %g s: its leases are taken over.", worker, self._life)

@@ -228,7 +228,7 @@ class Settler:
                     _log.warning("Results can be stored again: sending goes on.")
                     for state in self.states:
                         state.resume()
-                return results  # pyright: ignore[reportPossiblyUnboundVariable]  # nobody cancels the scope, so it swallows nothing
+                return results  # pyright: ignore[reportPossiblyUnboundVariable]  # the scope is never cancelled, so it swallows nothing
 
     def _hold(self, text: str, *arguments: object) -> None:
         """Nothing more is sent: what comes of it could not be remembered. Senders are held a second after a settlement

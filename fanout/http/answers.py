@@ -100,7 +100,7 @@ Token = asyncio.Future[Response] | tuple[Answers, int]
 
 
 def over(token: Token) -> bool:
-    """Whether nobody waits for the answer."""
+    """Whether the answer is not awaited."""
     return token[0].over(token[1]) if type(token) is tuple else token.done()  # type: ignore[union-attr]
 
 

@@ -184,7 +184,7 @@ class Codec(Inbound):
             self.out += self.outflow.add(stream, body)
 
     def cancel(self, stream: int, code: int = ErrorCode.CANCEL) -> None:
-        """Reset a stream that nobody waits for any more. Its token is not given back."""
+        """Reset a stream whose answer is not awaited any more. Its token is not given back."""
         if self.streams.pop(stream, None) is not None:
             self.partial.pop(stream, None)
             self.outflow.drop(stream)

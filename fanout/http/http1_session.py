@@ -73,7 +73,7 @@ class _Attempt:
         self.unsent = kind is not None
 
     def was_expiry(self) -> bool:
-        """Whether a cancellation that has just been caught was the deadline's and nobody else's. Takes it back if it was."""
+        """Whether a cancellation that has just been caught was the deadline's alone. Takes it back if it was."""
         return self.expired and self.task.uncancel() <= self.cancelling
 
 

@@ -21,7 +21,7 @@ __all__ = ["fetch_token", "read_token"]
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _AADSTS = re.compile(r"AADSTS[0-9]{4,9}")
-"""Microsoft Entra's error numbers: the one part of its descriptions that tells anything and names nobody."""
+"""Microsoft Entra's error numbers: the one part of its descriptions that tells anything and names no person."""
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/=&!*%]{8,16384}")
 """Characters that may stand after `Bearer` (RFC 6750, section 2.1), and the few more that login.live.com uses."""
 

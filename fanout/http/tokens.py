@@ -140,7 +140,7 @@ class TokenSource:
         return await self.get(within)
 
     async def aclose(self) -> None:
-        """End the fetch that is under way, if any; who waits for it gets a `TokenError`. Idempotent."""
+        """End the fetch that is under way, if any; its waiters get a `TokenError`. Idempotent."""
         self._closed = True
         self._token = None
         task = self._task

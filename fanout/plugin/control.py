@@ -17,7 +17,7 @@ class ControlPart(Protocol):
     async def status(self, id: str, now: float) -> Status | None:
         """How things stand, or None for an unknown id.
 
-        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One that nobody holds counts by what it waits
+        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One without a lease counts by what it waits
         for: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the one until latest), that before
         its chunk's or retry's own reason; due and with nothing else in its way, or held back by `put`, it waits for its turn:
         ``lane``. A notification that is paused itself, and neither stopped nor finished, has the state ``paused``.
@@ -90,7 +90,7 @@ class ControlPart(Protocol):
         ...
 
     async def cancel(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> int:
-        """Stop it: deliveries that nobody holds are cancelled now; how many chunks are still leased. Raises `NotFound`.
+        """Stop it: deliveries without a lease are cancelled now; how many chunks are still leased. Raises `NotFound`.
 
         Args:
             app: The app.
@@ -151,7 +151,7 @@ class ControlPart(Protocol):
         """An operator says that the fault that kept the binding from sending is mended: ask its workers to try again
         (`Control.nudge` grows by one).
 
-        Chunks that nobody holds, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
+        Chunks without a lease, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
 
         Args:
             app: The app.

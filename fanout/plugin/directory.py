@@ -97,7 +97,7 @@ class DirectoryPart(Protocol):
         ...
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """Forget a user at once, everywhere; how many endpoints there were. The empty user is nobody: 0.
+        """Forget a user at once, everywhere; how many endpoints there were. The empty text is no user: 0.
 
         Endpoints in whatever state lose address, user, tags and platform and end as `removed`, so that what is queued for them is cancelled. Each gets an
         event `endpoint.removed` with the reason ``erased`` and the user ``""``. The row that is left has

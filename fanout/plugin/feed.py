@@ -156,7 +156,7 @@ class Feed(Protocol):
         ...
 
     async def touched(self, after: int) -> Touched:
-        """Whose feeds have changed after that number, and who has looked.
+        """The users whose feeds have changed after that number, and those who have looked.
 
         Args:
             after: The number of the last change that the caller has read; 0 for all.

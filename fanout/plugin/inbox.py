@@ -50,11 +50,11 @@ class Inbox(Protocol):
         *,
         limit: int,
     ) -> list[Taken]:
-        """Put up to `limit` that nobody else is taking just now, oldest first, and take them out, in one transaction; what became of each.
+        """Put up to `limit` that no other worker is taking just now, oldest first, and take them out, in one transaction; what became of each.
 
         `judge` adds what transports say of it (`Submission.refused`), and for each binding that refuses it why. One that it refuses (`UsageError`), that `put` refuses, conflicts
         with or fails on is taken out too: its status is then ``cancelled`` with nothing to deliver and the reason, and the event
-        `notification.refused` (data: notification, reason) is logged. So are those that nobody took until their time was over.
+        `notification.refused` (data: notification, reason) is logged. So are those that no worker took until their time was over.
 
         Args:
             apps: The apps whose notifications are taken.

@@ -48,7 +48,7 @@ class QueuePart(Protocol):
     async def lease(
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
-        """Due chunks of the lane that nobody holds, oldest due first, until `limit` deliveries are exceeded.
+        """Due chunks of the lane without a lease, oldest due first, until `limit` deliveries are exceeded.
 
         Due retry rows are gathered into chunks first. Nothing of a paused binding or notification is leased.
 

@@ -194,7 +194,7 @@ class Seal:
         return hmac.digest(self._lookup, b"a\0%b\0%b" % (place, identity), "sha256")[:16].hex()
 
     def mac(self, digest: bytes) -> bytes:
-        """16 bytes in the stead of another digest that addresses went into, which nobody can make from a guessed address.
+        """16 bytes in the stead of another digest that addresses went into, which cannot be made from a guessed address.
 
         Args:
             digest: The digest that addresses went into.

@@ -216,7 +216,7 @@ class StoragePlugin:
     `storage = "…"`.
 
     `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute". `seal`, where the
-    backend can, seals the addresses of a database that nobody has open, or seals them anew under the first key: an async function of
+    backend can, seals the addresses of a database that no process has open, or seals them anew under the first key: an async function of
     (location, context, progress) that answers how many rows it wrote; `progress` is called with their number so far.
     """
 

@@ -172,7 +172,7 @@ class Transport(Protocol):
         Where `delivery.fresh` is set, try over a new connection, or over one that answered a request within the last second.
 
         Args:
-            message: What `prepare` made.
+            message: The value that `prepare` made.
         """
         ...
 

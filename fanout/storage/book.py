@@ -44,7 +44,7 @@ class Book:
         return self.changes.setdefault(notification, Change())
 
     def conclude(self, notification: int, chunk: int, applied: Applied) -> None:
-        """A chunk has a new map. Without an open delivery it is done, and nobody holds it."""
+        """A chunk has a new map. Without an open delivery it is done, and has no lease."""
         ended = bool(applied.ended) or (chunk in self.maps and self.maps[chunk][2])
         self.maps[chunk] = (applied.states, applied.open, ended)
         self.count(notification, applied)

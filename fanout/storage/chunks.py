@@ -25,7 +25,7 @@ AT_ONCE = 4
 """Chunks of one target and binding that are due from the beginning."""
 CHUNKS = "chunks"
 TARGET = f'["{CHUNKS}",[]]'
-"""The target of such an expansion, which names nobody: its deliveries are counted already."""
+"""The target of such an expansion, which names no recipient: its deliveries are counted already."""
 COLUMNS = "notification, binding, lane, attempt, ready_at, open, low, high, states, crashes, part, settled_at, held"
 """Those of a chunk's row that `NewChunk.row` tells."""
 
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def empty(self) -> list[int]:
-        """The notifications that are for nobody."""
+        """The notifications without a recipient."""
         return [start.notification for start in self.starts if not start.total and not start.expansions]
 
     @property

@@ -93,7 +93,7 @@ class Posting:
         """Nothing is new: the expiry moves. There is a place at least."""
         for place in places:
             item, digest, pushes = self._held[place]
-            # Of a tombstone nobody is told anything; it stays from now on as long as any.
+            # Of a tombstone no reader is told anything; it stays from now on as long as any.
             moved = replace(
                 item, expires_at=post.expires_at, modified_at=self._now, seq=item.seq if item.deleted else seq
             )

@@ -1,6 +1,6 @@
 """`memory:`, the storage without a disk: the in-memory database of SQLite in one process, with nothing durable.
 
-For trying things out and for tests. Imported through the entry point `memory` of the group `fanout.storage` and by nobody else.
+For trying things out and for tests. Imported through the entry point `memory` of the group `fanout.storage` alone.
 """
 
 from fanout.plugin import StoragePlugin

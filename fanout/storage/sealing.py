@@ -31,7 +31,7 @@ IN_CLEAR = (
 )
 
 UNREADABLE = "unreadable"
-"""The state that a send sees of an endpoint whose address does not open: its deliveries end as cancelled, and nobody else's."""
+"""The state that a send sees of an endpoint whose address does not open: its deliveries end as cancelled, and no other's."""
 
 
 def unfinished(location: str, record: SealRecord) -> StorageError:

@@ -56,7 +56,7 @@ def waiting_for(
     pending: Counter[str] = Counter()
 
     def count(binding: int, due: bool, waiting: str, n: int) -> None:
-        """Count what nobody holds, by what it waits for."""
+        """Count deliveries without a lease, by their waiting reason."""
         own = _LANE if due else waiting
         pending[_PAUSED if paused else before.get(binding, own)] += n
 

@@ -142,7 +142,7 @@ class ScriptedTransport:
         """The script's outcome.
 
         Args:
-            message: What `prepare` made.
+            message: The value that `prepare` made.
             delivery: The one attempt: address, ids and remaining TTL (seconds).
         """
         if self.opened <= self.closed:

@@ -157,7 +157,7 @@ _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 def of_answer(answer: Answer, *, own_topic: bool = True) -> tuple[Outcome, Effect]:
     """The outcome of an answer, and what to do besides. `own_topic`: the topic was the binding's, not the notification's own.
 
-    A topic that one notification chose for itself and Apple refuses is that notification's fault, and parks nobody else.
+    A topic that one notification chose for itself and Apple refuses is that notification's fault, and parks no other.
     """
     if answer.status == 200:
         return ACCEPTED, Effect.NONE

@@ -8,7 +8,7 @@ from fanout_fcm.settings import FcmSettings
 __all__ = ["PROBE", "of_probe", "of_token"]
 
 PROBE = b'{"message":{"topic":"fanout-doctor","data":{"probe":"1"}},"validateOnly":true}'
-"""A message that Google checks and delivers to nobody."""
+"""A message that Google checks and does not deliver."""
 
 _CONSOLE = "Firebase console > Project settings"
 _REMEDIES = {

@@ -67,7 +67,7 @@ class FcmMessage(Message):
 def encode(notification: Notification, overrides: Mapping[str, Any], *, validate_only: bool = False) -> FcmMessage:
     """The message of `notification`. `overrides` is what it says for this binding: a part of Google's `Message`, laid over ours.
 
-    With `validate_only`, here or in the overrides, Google checks the message and delivers it to nobody.
+    With `validate_only`, here or in the overrides, Google checks the message and does not deliver it.
 
     Raises `InvalidMessage`, and `MessageTooLarge` above Google's limit.
     """
@@ -107,7 +107,7 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
 def _encoded(message: dict[str, Any]) -> tuple[int, bytes]:
     """The bytes that reach a device, for the platform to which most do, and the whole as JSON, in which each value is encoded once.
 
-    What reaches a device are texts and data, not what only steers the delivery. Google documents the limit and not how it
+    A device receives texts and data, not the fields that only steer the delivery. Google documents the limit and not how it
     counts; counting the JSON text with its punctuation errs on the safe side.
     """
     common = sum([_embed(message, name) for name in ("notification", "data") if message.get(name)])

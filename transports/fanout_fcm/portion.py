@@ -15,7 +15,7 @@ __all__ = ["Portion", "portion_of"]
 
 
 class Portion:
-    """One project's shaper in this process. Without a fleet it has the whole rate, and nobody asks."""
+    """One project's shaper in this process. Without a fleet it has the whole rate, and no grant is asked for."""
 
     def __init__(self, shaper: Shaper, monotonic: Callable[[], float]) -> None:
         self.shaper = shaper

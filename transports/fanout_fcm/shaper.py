@@ -28,7 +28,7 @@ class Shaper:
     """`limit` in messages per second when warm, `ramp` the seconds from cold to warm (0: always warm). Times are monotonic seconds.
 
     Heat grows from 0 to 1 while more than half of the present rate is used, and sinks while less is: a steady trickle stays cold,
-    and whoever sends at some rate may send at twice of it at once, and at the limit after the ramp.
+    and a sender at some rate may send at twice of it at once, and at the limit after the ramp.
 
     A project's rate may be divided among processes: `resize` says what this one has of it, `demand` what it could use.
     """

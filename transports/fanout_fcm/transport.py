@@ -258,7 +258,7 @@ class FcmTransport:
             self._credentials.retire()
 
     async def check(self) -> Diagnosis:
-        """Fetch a token, and have Google check a message that goes to nobody."""
+        """Fetch a token, and have Google check a message that is not delivered."""
         if self._pool is None:
             raise RuntimeError(_CLOSED)
         named = False

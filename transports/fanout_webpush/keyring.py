@@ -20,7 +20,7 @@ _FOREIGN = (
 
 
 class KnownKeys:
-    """Which key a subscription was made with. A private key that cannot be read here is no hindrance: who sends will judge."""
+    """Which key a subscription was made with. A private key that cannot be read here is no hindrance: the sending process will judge."""
 
     def __init__(self, settings: WebPushSettings) -> None:
         self._settings = settings

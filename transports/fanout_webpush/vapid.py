@@ -1,4 +1,4 @@
-"""VAPID (RFC 8292): who sends, proved to a push service by an ES256 token for its origin, signed once and used for hours."""
+"""VAPID (RFC 8292): the sender's identity, proved to a push service by an ES256 token for its origin, signed once and used for hours."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ class Db(Pieces):
     """One connection inside one transaction; or, for a read of one statement, without one.
 
     `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
-    lost after COMMIT had been sent, and nobody heard the answer. An operation that would then answer wrongly, or do something twice,
-    looks first at what it finds. An operation that found nothing to do says so by `silent`: then nobody is told of a change.
+    lost after COMMIT had been sent, and the answer was lost. An operation that would then answer wrongly, or do something twice,
+    looks first at what it finds. An operation that found nothing to do says so by `silent`: then no process is told of a change.
     `carried`: callers' times are the database's own, from `PostgresStorage.clock`. `repeats` counts how often others have come in between, and the operation was run anew.
     """
 

@@ -1,4 +1,4 @@
-"""Connecting where several hosts are named: overlapping, so that one that is dark keeps nobody from the next."""
+"""Connecting where several hosts are named: overlapping, so that one that is dark does not delay the next."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _JOIN = " JOIN endpoint_{0} e ON e.id = t.endpoint"
 async def audience(
     db: Db, audience: Audience | None, name: str, binding: int, topic: str | None, cursor: int, high: int, limit: int
 ) -> array[int]:
-    """The next endpoints, part by part of the directory, in each by id: who is read together stands together there.
+    """The next endpoints, part by part of the directory, in each by id: endpoints that are read together stand together there.
 
     The cursor is the last one of them, whose part its number tells. All parts merged by number would cost twice as much here, and
     each chunk then an access to every part when it is sent.

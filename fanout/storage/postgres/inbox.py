@@ -138,7 +138,7 @@ async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, lim
         except FanoutError as error:
             outcomes[sub.id] = Taken(sub, refused=cleaned(error))
         except Exception as error:
-            # A plugin's bug, or a content that nobody encoded: without an end to it, it would come back for ever.
+            # A plugin's bug, or a content that was never encoded: without an end to it, it would come back for ever.
             outcomes[sub.id] = Taken(sub, refused=f"it cannot be prepared ({type(error).__name__})")
     # Named before the first savepoint: what is rolled back to it must not take a number along that `Db` remembers.
     for app in {row["app"] for row in rows}:

@@ -28,7 +28,7 @@ ADD_LOAD = (
 
 
 async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int]:
-    """Store new chunks, owned by nobody; their numbers, which ascend."""
+    """Store new chunks, without a lease; their numbers, which ascend."""
     if not chunks:
         return []
     rows = [(*chunk.row(now), pack(chunk.ids)) for chunk in chunks]

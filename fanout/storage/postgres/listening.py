@@ -130,7 +130,7 @@ class Listener:
             async with asyncio.timeout(_LIMIT):
                 await self._proof.wait()
             self.listening = True
-            self._heard()  # what was committed before was told to nobody here
+            self._heard()  # commits from before were not reported here
             await ended.wait()
         finally:
             self.listening = False

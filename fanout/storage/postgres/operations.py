@@ -48,7 +48,7 @@ _REPEATS = 12
 _LOSSES = 2
 """How often one is run anew whose connection was lost before COMMIT was sent: idle connections die unnoticed."""
 _PATIENCE = 8.0
-"""Seconds for which the database may be away before a caller is told that nobody knows whether a commit was made."""
+"""Seconds for which the database may be away before a caller is told that it is unknown whether a commit was made."""
 
 
 @dataclass(slots=True)

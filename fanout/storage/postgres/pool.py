@@ -89,7 +89,7 @@ class Pool:
             self._free.clear()
 
     async def take(self) -> Connection:
-        """A connection that nobody else has. Raises `StorageError` when none is to be had, `StorageRefused` when none ever will."""
+        """A connection that no other caller has. Raises `StorageError` when none is to be had, `StorageRefused` when none ever will."""
         if self._closed:
             raise StorageError(_CLOSED)
         await self._room.acquire()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["begin", "seal"]
 
 _PATIENCE = "60s"
-"""For which others are waited for that have read the record before it changes. Meanwhile nobody else gets at an address."""
+"""For which others are waited for that have read the record before it changes. Meanwhile no other process gets at an address."""
 
 
 async def begin(connection: Connection, context: StorageContext, location: str, schema: str) -> None:

@@ -1,6 +1,6 @@
 """Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database. And the statements of that.
 
-What ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
+A chunk that ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
 each other. Where others hold a lock just then, the operation runs anew, the long way.
 """
 
@@ -41,7 +41,7 @@ async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[
     answers: dict[int, Settled] = {}
     await _others(db, settlements, sorted(set(range(len(settlements))).difference(alone)), now, answers)
     await _end(db, settlements, alone, now, answers)
-    # Their locks are held by now, so this waits for nobody.
+    # Their locks are held by now, so this waits for no other.
     await _others(db, settlements, [i for i in alone if i not in answers], now, answers)
     return [answers[i] for i in range(len(settlements))]
 

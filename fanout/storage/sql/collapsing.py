@@ -22,7 +22,7 @@ Place = tuple[int, str, bytes]
 async def supersede(db: Db, places: Mapping[Place, int], now: float) -> dict[int, tuple[str, ...]]:
     """Stop the unfinished notifications of these places, and say which they were.
 
-    Until the transaction ends nobody else puts anything there: of two at once, one would not see the other.
+    Until the transaction ends no other one puts anything there: of two at once, one would not see the other.
     """
     if not places:
         return {}
@@ -39,7 +39,7 @@ async def supersede(db: Db, places: Mapping[Place, int], now: float) -> dict[int
 async def joinable(db: Db, places: Mapping[int, Place]) -> dict[int, tuple[int, str, int]]:
     """The notifications at these places that wait for their time, which are held: number, id, and bytes of content.
 
-    Until the transaction ends nobody else puts anything there.
+    Until the transaction ends no other one puts anything there.
     """
     if not places:
         return {}

@@ -1,6 +1,6 @@
 """The decisions about deliveries that no other table remembers, a row for each notification that a transaction decided about.
 
-What a row holds is described in `fanout.storage.decisions`. Its number is given by the database, in the order of what is decided.
+The form of a row is described in `fanout.storage.decisions`. Its number is given by the database, in the order of what is decided.
 """
 
 from __future__ import annotations

@@ -25,6 +25,6 @@ class Entries:
     refreshed: list[tuple[int, int, Registration, tuple[str, ...], str, str]] = field(default_factory=list)
     """(id, generation, registration, tags, address and identity as they are kept) of known ones."""
     free: list[tuple[int, str, int]] = field(default_factory=list)
-    """Addresses that nobody held."""
+    """Addresses that no endpoint held."""
     handed: list[tuple[int, str, int]] = field(default_factory=list)
     """Addresses that somebody else held."""

@@ -128,7 +128,7 @@ async def remove(db: Db, app: str, ids: Sequence[int], now: float) -> int:
 
 
 async def restore(db: Db, app: str, ids: Sequence[int], now: float) -> int:
-    """Gone, removed and expired ones become active again, where nobody else holds the address; how many."""
+    """Gone, removed and expired ones become active again, where no other endpoint holds the address; how many."""
     await db.take_turns()
     free = f"e.app = $2 AND e.state IN ('gone', 'removed', 'expired') AND e.address <> '' AND {db.unheld('e')}"
     found = await _chosen(db, ids, free, await db.app(app))
@@ -267,7 +267,7 @@ async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
 
 
 async def _erased(db: Db, app: int, now: float) -> int:
-    """How many the same call erased when nobody heard its answer."""
+    """How many the same call erased when its answer was lost."""
     return int(
         await db.value(
             "SELECT count(*) FROM endpoint WHERE app = $1 AND state <> 'active' AND state_at = $2 AND reason = 'erased'",

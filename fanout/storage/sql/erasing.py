@@ -1,6 +1,6 @@
 """Erasing a user: everywhere that an id, an address or a text of the user stands, in one transaction.
 
-What is addressed to the user alone is stopped, and loses its content; of a list that has others too, the user's name is taken out. Notifications
+A notification that is addressed to the user alone is stopped, and loses its content; of a list that has others too, the user's name is taken out. Notifications
 are held first, the feed last, as everybody does; what was posted meanwhile is found by a second look. Bytes on disk are the driver's business.
 """
 
@@ -69,7 +69,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> Erased:
 
 
 async def _shadows(db: Db, devices: set[int]) -> set[int]:
-    """Endpoints that have an address of these, and are nobody's or were replaced."""
+    """Endpoints that have an address of these, and have no user or were replaced."""
     addresses = await db.rows(
         f"SELECT DISTINCT binding, {db.binary('digest')} FROM endpoint WHERE id {db.among(1, 'bigint')} AND length(digest) > 0",
         sorted(devices),

@@ -177,7 +177,7 @@ def _touched(db: Db) -> str:
 
 
 async def touched(db: Db, after: int) -> Touched:
-    """Whose feeds have changed after that number."""
+    """The users whose feeds have changed after that number."""
     head, *found = await db.row(_touched(db), after)
     users, erased, shared = map(orjson.loads, found)
     items = sorted(((app, topic, item_of(rest)) for app, topic, *rest in shared), key=lambda each: each[2].seq)

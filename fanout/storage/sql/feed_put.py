@@ -85,7 +85,7 @@ async def put_with_feed(
         return [Put() if answer.dropped else answer for answer in answers]
     if any(answers[i].replayed for i in fresh):
         raise Again  # somebody entered the key after it was looked for
-    await tell()  # where all of it was for nobody, nothing has asked yet
+    await tell()  # where none of it had a recipient, nothing has asked yet
     await posts.write()
     for i, done in written.items():
         answers[i] = replace(answers[i], feed=done)
@@ -140,7 +140,7 @@ async def _change(
     return answers
 
 
-# -- when nobody heard the answer of an earlier run
+# -- when the answer of an earlier run was lost
 
 
 async def _made(db: Db, head: Submission, change: FeedChange, now: float) -> bool:
@@ -169,7 +169,7 @@ async def _known(db: Db, submissions: Sequence[Submission], now: float, stored: 
 
 
 async def _entered(db: Db, sub: Submission, now: float) -> bool:
-    """Whether the item of this post was entered at that moment; it was for nobody, so that no notification tells."""
+    """Whether the item of this post was entered at that moment; it had no recipient, so that no notification tells."""
     assert isinstance(sub.feed, FeedPost)
     user = sub.target.names[0] if sub.target.kind in ("user", "users") else ""
     return bool(

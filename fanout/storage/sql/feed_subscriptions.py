@@ -92,7 +92,7 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
     id, former, unsid = row if row is not None else (0, 0, "")
     renewed = bool(id)
     if db.again and unsid == wanted.unsid:
-        renewed = False  # an earlier run made it, and nobody heard
+        renewed = False  # an earlier run made it, and its answer was lost
     endpoint = await _endpoint(db, wanted, former, now)
     if former and former != endpoint:
         await endpoints.remove(db, wanted.app, [former], now)
@@ -233,7 +233,7 @@ async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
         f"SELECT id FROM subscription WHERE id = $1 AND app = $2 AND usr = $3{db.hold()}", id, await db.app(app), user
     )
     if held is None:
-        return db.again  # then an earlier run ended it: who asks so again asked because nobody heard its answer
+        return db.again  # then an earlier run ended it: the caller asks again because that answer was lost
     await end(db, app, [id], now)
     return True
 

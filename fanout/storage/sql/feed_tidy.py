@@ -53,7 +53,7 @@ async def prunable(db: Db, now: float) -> bool:
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` tombstones, expired subscriptions and marks of erasure whose retention is over; how many.
 
-    Nobody changes a tombstone; only the floor is everybody's, and is raised last.
+    A tombstone is never changed; only the floor is everybody's, and is raised last.
     """
     tombstones, subscriptions = _times(db, now)
     await db.exclusive("feed")

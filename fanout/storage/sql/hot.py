@@ -43,7 +43,7 @@ class Hot:
     add_retries: Callable[[Any, Sequence[Sequence[Any]]], Awaitable[None]]
     """(db, rows): store these rows of the table `retry`: notification, endpoint, binding, lane, due at, attempt, waiting, reason, holds, since."""
     add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Sequence[int]]]
-    """(db, chunks, now): store new chunks, owned by nobody; their numbers, which ascend."""
+    """(db, chunks, now): store new chunks, without a lease; their numbers, which ascend."""
     blank: Callable[[Any, Sequence[int], bytes], Awaitable[None]]
     """(db, notifications that are held, content): all that these said is gone, and the content is this."""
     forget_entered: Callable[[Any, str, str, set[int], float], Awaitable[None]]

@@ -86,7 +86,7 @@ async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None
                 await db.app(sub.app),
                 sub.idempotency_key,
             )
-        # One that is neither there nor a replay was optional, and for nobody.
+        # One that is neither there nor a replay was optional, and had no recipient.
         answers.append(Put(dropped=True) if held is None else Put(id=held[0], total=held[1], replayed=True))
     return answers
 
@@ -149,7 +149,7 @@ async def _store(
 
 
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
-    """Enter the idempotency keys, before anything else is locked: whoever has one of them too waits for this put to end."""
+    """Enter the idempotency keys, before anything else is locked: another put with one of them waits for this put to end."""
     keys = [
         (start.app, sub.idempotency_key, sub.id, sub.digest)
         for i, start in starts.items()

@@ -1,6 +1,6 @@
 """The tables that the bookkeeping reads (`hot.Ledger` writes it), and the order of its locks.
 
-Whoever adds to a notification or ends something of it holds that one's row first (`hold`): chunks, retry rows, expansions, tallies and
+A transaction that adds to a notification or ends something of it locks that one's row first (`hold`): chunks, retry rows, expansions, tallies and
 backlog of a notification change under its lock alone. The one exception is a lease of what is in order, which changes nothing but the
 chunk, and never waits for a row.
 """

@@ -1,6 +1,6 @@
 """Pause and resume, of a notification and of a binding, and what operators have asked of bindings.
 
-What belongs to a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one row that whoever looks for work there reads first; a pause passes
+Each chunk of a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one row that whoever looks for work there reads first; a pause passes
 alone where leases pass together, so that what it counts is all that was leased before.
 """
 

@@ -42,7 +42,7 @@ async def register(db: Db, registrations: Sequence[Registration], now: float) ->
 
 
 async def intern(db: Db, app: str, binding: str, addresses: Sequence[Address], now: float) -> list[int]:
-    """Ids for addresses, in order; each that nobody holds becomes an endpoint without a user."""
+    """Ids for addresses, in order; each that no endpoint has becomes an endpoint without a user."""
     await db.take_turns()
     unique = list({address.digest: address for address in addresses}.values())
     wanted = [Registration(user="", app=app, binding=binding, address=address) for address in unique]

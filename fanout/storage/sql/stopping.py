@@ -39,7 +39,7 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
 
 
 async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
-    """Nothing more of these is leased; what nobody holds ends in the state `why` (or in that of an earlier stop). Holds them."""
+    """Nothing more of these is leased; a chunk without a lease ends in the state `why` (or in that of an earlier stop). Holds them."""
     chosen = await hold(db, notifications)
     if not chosen:
         return
@@ -86,7 +86,7 @@ async def end_open(db: Db, notification: int, state: str, reason: str, now: floa
 
 
 async def _end_chunks(db: Db, id: int, codes: Codes, state: str, reason: str, now: float, limit: int) -> int:
-    """One page of chunks that nobody holds."""
+    """One page of chunks without a lease."""
     rows = await db.rows(
         f"SELECT id, open, {db.binary('states')} FROM chunk WHERE notification = $1 AND NOT done AND (owner IS NULL OR ready_at <= $2) "
         f"ORDER BY id LIMIT $3{db.hold()}",

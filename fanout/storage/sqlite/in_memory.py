@@ -57,7 +57,7 @@ class MemoryStorage(SqliteStorage):
 
 
 class _Database(Database):
-    """A connection to a database that nobody else can open."""
+    """A connection to a database that no other process can open."""
 
     def _open(self) -> None:
         self._connection = connection = apsw.Connection(":memory:", statementcachesize=200)

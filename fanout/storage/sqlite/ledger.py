@@ -20,7 +20,7 @@ LAST_DECISION = "(SELECT coalesce(max(id), 0) FROM decision)"
 
 
 def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> Sequence[int]:
-    """Store new chunks, owned by nobody; their numbers, which ascend."""
+    """Store new chunks, without a lease; their numbers, which ascend."""
     if not chunks:
         return ()
     first = db.next_id("chunk")

@@ -98,7 +98,7 @@ class Database:
         self._worn = False
 
     def close(self) -> None:
-        """End the connection; SQLite moves the log into the file if nobody else has it open."""
+        """End the connection; SQLite moves the log into the file if no other process has it open."""
         self._connection.close()
 
     def changes(self, *, others: bool = False) -> int:
@@ -130,7 +130,7 @@ class Database:
             self._lost(path)
 
     def _lost(self, path: str) -> None:
-        # SQLite would go on writing to a file that nobody can open any more.
+        # SQLite would go on writing to a file that cannot be opened any more.
         self._broken = FileNotFoundError()
         raise StorageError(
             f"The file {path} was moved or deleted while the database was open: what was accepted lately may be gone with it. Put back what "

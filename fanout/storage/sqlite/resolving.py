@@ -40,7 +40,7 @@ def resolve(db: Db, ids: array[int], now: float) -> list[EndpointRow]:
     )
     bindings = found.pop() if seal is not None else []
     found[4] = [milliseconds / 1000 for milliseconds in found[4]]
-    # Usually nothing is held at all, and then nobody is asked about.
+    # Usually nothing is held at all, and then no endpoint is asked about.
     if db.value("SELECT 1 FROM retry WHERE holds LIMIT 1"):
         held = db.pairs("endpoint, due_at", _HELD, chosen, now)
         found.append([held.get(id, 0.0) for id in found[0]])

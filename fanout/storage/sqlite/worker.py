@@ -185,7 +185,7 @@ class Thread:
         database.read([operation for operation, _ in reads])
         for each in taken:
             if each[0].write:
-                # Behind another write nobody can say yet that there is nothing to do: that may be what it makes.
+                # Behind another write it is unknown yet whether there is nothing to do: that may be what it makes.
                 (reads if not writes and database.idle(each[0]) else writes).append(each)
         self._answer(reads)
         if writes and (self._closing or time.monotonic() >= database.free_until):
@@ -226,7 +226,7 @@ class Thread:
         self._call(_resolve, self._ended, fault)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Into the loop; where there is none any more, nobody waits."""
+        """Into the loop; where there is none any more, no caller waits."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(function, *arguments)

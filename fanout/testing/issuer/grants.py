@@ -143,7 +143,7 @@ class Desk:
         return self._for_user(_Grant(user, client.id, self.audience, scopes))
 
     def _user_of(self, assertion: str, client: Client) -> str:
-        """Whose token the assertion is. It must be for the client that shows it, and a user's access token."""
+        """The user of whose token the assertion is. It must be for the client that shows it, and a user's access token."""
         try:
             key = self.keys.find(jwt.get_unverified_header(assertion).get("kid"))
             if key is None:

@@ -168,7 +168,7 @@ PLANTS = [
     Plant(
         "PostgreSQL: what was committed while nothing listened is not looked for",
         "fanout/storage/postgres/listening.py",
-        "            self._heard()  # what was committed before was told to nobody here\n",
+        "            self._heard()  # commits from before were not reported here\n",
         "",
         _LISTENING,
     ),
