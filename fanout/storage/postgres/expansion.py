@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
-from typing import Any
 
 from fanout.core.feed import Audience
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.db import Db
+from fanout.storage.postgres.resolving import unpacked
 from fanout.storage.sql.feed_audience import condition
 
 __all__ = ["audience"]
@@ -34,16 +33,9 @@ async def audience(
     The cursor is the last one of them, whose part its number tells. All parts merged by number would cost twice as much here, and
     each chunk then an access to every part when it is sent.
     """
-    values: list[Any] = [] if topic is None else [topic]
-    asked = ""
-    if audience is not None:
-        asked, more = condition(db, audience, name, "e", first=5 + len(values))
-        values += more
+    named = [] if topic is None else [topic]
+    asked, values = condition(db, audience, name, "e", first=5 + len(named))
     each = (_ALL if topic is None else _TOPIC).format
     parts = (each(part, asked, _JOIN.format(part) if asked else "") for part in range(SHARDS))
     sql = _PACKED.format(" UNION ALL ".join(parts))
-    found = await db.value(sql, binding, cursor, high, limit, *values)
-    ids = array("q", found or b"")
-    if sys.byteorder == "little":
-        ids.byteswap()
-    return ids
+    return unpacked("q", await db.value(sql, binding, cursor, high, limit, *named, *values) or b"")

@@ -18,7 +18,7 @@ from fanout.core.shard import SHARDS
 from fanout.storage.postgres.db import Db
 from fanout.storage.sealing import open_all
 
-__all__ = ["resolve"]
+__all__ = ["resolve", "unpacked"]
 
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
 """As `EndpointRow._make`, without a Python call for each row."""
@@ -64,14 +64,14 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
     seal = db.seal_of(groups[0][9])
     rows: list[EndpointRow] = []
     for kind, grp, state, binding, packed, times, generations, addresses, _, _ in groups:
-        numbers = _unpacked("q", packed)
+        numbers = unpacked("q", packed)
         states: Sequence[str] | repeat[str] = repeat(state)
         if seal is not None:
             states = [state] * len(addresses)
             place = (await db.places([binding]))[binding]
             open_all(seal, [place] * len(addresses), addresses, states)
         until = [held.get(number, 0.0) for number in numbers] if held else repeat(0.0)
-        columns = (repeat(kind), repeat(grp), _unpacked("d", times), _unpacked("i", generations), states, until)
+        columns = (repeat(kind), repeat(grp), unpacked("d", times), unpacked("i", generations), states, until)
         rows += map(_new_row, zip(numbers, addresses, *columns, strict=False))
     if [row[0] for row in rows] != list(ids):
         # Where a range was read, others may have come along.
@@ -92,7 +92,7 @@ def _text(ids: Sequence[int]) -> str:
     return "{" + ",".join(map(str, ids)) + "}"
 
 
-def _unpacked(code: str, packed: bytes) -> array[Any]:
+def unpacked(code: str, packed: bytes) -> array[Any]:
     """Numbers that the server sent, most significant byte first."""
     numbers: array[Any] = array(code, packed)
     if sys.byteorder == "little":

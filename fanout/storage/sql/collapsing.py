@@ -55,11 +55,9 @@ async def joinable(db: Db, places: Mapping[int, Place]) -> dict[int, tuple[int, 
     )
     held = {row[0]: tuple(row) for row in found}
     # Once it is held: until then somebody may have begun it.
-    waiting = await db.rows(
-        f"SELECT notification FROM expansion WHERE binding = 0 AND notification {db.among(1, 'bigint')}", list(held)
-    )
-    still = {row[0] for row in waiting}
-    return {i: held[id] for i, id in rows if id in still}
+    unbegun = f"binding = 0 AND notification {db.among(1, 'bigint')}"
+    waiting = set(await column(db, f"SELECT notification FROM expansion WHERE {unbegun}", list(held)))
+    return {i: held[id] for i, id in rows if id in waiting}
 
 
 async def _take(db: Db, places: Iterable[Place]) -> None:

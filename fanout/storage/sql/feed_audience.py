@@ -76,8 +76,11 @@ async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int,
     return {notification: {endpoint for (endpoint,) in orjson.loads(found)} for notification, found in rows}
 
 
-def condition(db: Db, audience: Audience, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
-    """The SQL condition for an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``."""
+def condition(db: Db, audience: Audience | None, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
+    """The SQL condition for an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``;
+    nothing where there is no audience."""
+    if audience is None:
+        return "", []
     asked = f" AND {endpoint}.receive {db.among(first, 'text')} AND {endpoint}.id <> ${first + 1}"
     values: list[Any] = [sorted(audience.receive), audience.exclude]
     if audience.platforms is not None:

@@ -77,7 +77,7 @@ async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscrib
         app,
         wanted.user,
     )
-    holder = await _holder(db, wanted, app)
+    holder = await _holder(db, wanted)
     if holder is not None and not _may_take(holder, wanted, [row[1] for row in left]):
         return Subscribed.refusal(wanted, now)
     ended = [row[0] for row in left]
@@ -143,15 +143,20 @@ async def _crowd_out(db: Db, wanted: SubscriptionRequest, app: int, mine: int, n
     return ids
 
 
-async def _holder(db: Db, wanted: SubscriptionRequest, app: int) -> Endpoint | None:
+async def _address(db: Db, app: str, new: Registration) -> tuple[int, bytes]:
+    """The binding's number and the digest by which the directory finds the address."""
+    digest = lookup_digest(await db.seal(), place_of(app, new.binding), new.address)
+    return await db.binding(await db.app(app), new.binding), bytes.fromhex(digest)
+
+
+async def _holder(db: Db, wanted: SubscriptionRequest) -> Endpoint | None:
     """The active endpoint of another user that has the address."""
     new = wanted.registration
     if new is None:
         return None
     id = await db.value(
         f"SELECT e.id FROM {db.holder(1, 2)} WHERE e.usr <> $3 AND e.usr <> ''",
-        await db.binding(app, new.binding),
-        bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address)),
+        *await _address(db, wanted.app, new),
         wanted.user,
     )
     return None if id is None else await endpoints.read(db, wanted.app, id)
@@ -172,14 +177,8 @@ async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float
     if old is not None and _moves(old, new):
         await endpoints.change(db, [AddressMoved(former, old.generation, now, new.address)], now)
     # The host may have put the address into topics, by registering it itself.
-    binding = await db.binding(await db.app(wanted.app), new.binding)
-    digest = bytes.fromhex(lookup_digest(await db.seal(), place_of(wanted.app, new.binding), new.address))
-    held = await db.value(
-        f"SELECT e.tags FROM {db.holder(1, 2)} WHERE e.usr = $3",
-        binding,
-        digest,
-        wanted.user,
-    )
+    mine = f"SELECT e.tags FROM {db.holder(1, 2)} WHERE e.usr = $3"
+    held = await db.value(mine, *await _address(db, wanted.app, new), wanted.user)
     kept = tuple(dict.fromkeys([*new.tags, *tags, *(() if held is None else db.list_of(held))]))
     registration = replace(
         new,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from fanout.core.feed import Audience
@@ -17,11 +15,8 @@ async def audience(
     db: Db, audience: Audience | None, name: str, binding: int, topic: str | None, cursor: int, high: int, limit: int
 ) -> list[int]:
     """The next endpoints behind the cursor."""
-    values: list[Any] = [] if topic is None else [topic]
-    asked = ""
-    if audience is not None:
-        asked, more = condition(db, audience, name, "e", first=5 + len(values))
-        values += more
+    named = [] if topic is None else [topic]
+    asked, values = condition(db, audience, name, "e", first=5 + len(named))
     if topic is None:
         key, which = "e.id", "endpoint e WHERE e.binding = $1 AND e.state = 'active' AND e.usr <> ''"
     else:
@@ -30,6 +25,6 @@ async def audience(
         which = f"endpoint_tag t{joined} WHERE t.binding = $1 AND t.tag = $5"
     page = f"SELECT {key} AS id FROM {which} AND {key} > $2 AND {key} <= $3{asked} ORDER BY {key} LIMIT $4"
     found: list[int] = orjson.loads(
-        await db.value(f"SELECT json_group_array(id) FROM ({page})", binding, cursor, high, limit, *values)
+        await db.value(f"SELECT json_group_array(id) FROM ({page})", binding, cursor, high, limit, *named, *values)
     )
     return found
