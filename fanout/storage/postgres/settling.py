@@ -1,6 +1,6 @@
 """Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database. And the statements of that.
 
-A chunk that ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
+A row that ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
 each other. Where others hold a lock just then, the operation runs anew, the long way.
 """
 
