@@ -11,6 +11,13 @@ _SETTLEMENT = "tests/core/test_settlement.py"
 
 PLANTS = [
     Plant(
+        "a gateway to which no connection comes about is asked again later each time",
+        "fanout/core/gate.py",
+        "            soon = min(after, rng.uniform(pace / 2, pace))\n",
+        "            soon = after\n",
+        "tests/core/test_gate.py",
+    ),
+    Plant(
         "an end is overwritten by a later one",
         "fanout/core/statemap.py",
         "            if after[position] not in UNSETTLED:\n                raise _twice(settlement, position)\n            after[position] = code\n",

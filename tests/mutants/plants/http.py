@@ -12,6 +12,13 @@ _UPKEEP = "tests/http/test_upkeep.py"
 
 PLANTS = [
     Plant(
+        "the pause between two connects refuses requests",
+        "fanout/http/upkeep.py",
+        "        return self._unconnected or now >= self.until\n",
+        "        return now >= self.until\n",
+        "tests/http/test_upkeep.py tests/http/test_trouble.py",
+    ),
+    Plant(
         "a later GOAWAY raises the last id",
         "fanout/http/inbound.py",
         "self._last_allowed = min(self._last_allowed, last)",
