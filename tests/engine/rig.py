@@ -60,10 +60,16 @@ async def running(
     )
     async with engine:
         yield engine, next(iter(made.values()))
-    # What a group took has ended or was given up, each once.
-    assert not [
-        (group.name, group.active) for state in engine._states for group in state.groups.values() if group.active
-    ]
+    # What a group took has ended or was given up, each once; nothing waits in a queue; and each sum is that of its parts.
+    for state in engine._states:
+        groups = state.groups.values()
+        left = {
+            g.name: (g.active, g.queued, len(g.handed), len(g.runs), *(queue.size for queue in g.queues))
+            for g in groups
+        }
+        assert not {name: counts for name, counts in left.items() if any(counts)}
+        assert not any(state._sizes)
+        assert state.limit == sum(group.limit for group in groups)
 
 
 async def register(

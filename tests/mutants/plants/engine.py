@@ -13,6 +13,13 @@ _EVIDENCE = "tests/engine/test_evidence.py"
 
 PLANTS = [
     Plant(
+        "the sum of the limits of a binding's groups goes another way than they do",
+        "fanout/engine/binding_state.py",
+        "            self.limit += group.allow(0)\n        self._put_down(",
+        "            group.allow(0)\n        self._put_down(",
+        "tests/engine/test_runs.py -k 'goes_in_runs and memory'",
+    ),
+    Plant(
         "what is accepted behind a closed gate ends twice for its group",
         "fanout/engine/pump.py",
         "            group.end(count)\n",
