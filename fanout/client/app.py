@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 from urllib.parse import quote
 
-from fanout.client.wire import ServiceUnavailable, Wire, records
+from fanout.client.wire import ServiceUnavailable, Wire, answered, records
 from fanout.core.model import Notification, Target
 from fanout.core.records import Step
 from fanout.errors import UsageError
@@ -135,7 +135,7 @@ class AppClient(Wire):
         body = _body(notification, target, at, feed)
         key = idempotency_key or str(uuid.uuid4())
         answer = await self.call("POST", "/v1/notifications", json=body, headers={"idempotency-key": key}, again=True)
-        return Posted(**{**answer, "parts": tuple(answer["parts"])})
+        return answered(Posted, {**answer, "parts": tuple(answer["parts"])})
 
     async def preview(self, notification: Notification, target: Target | str) -> Mapping[str, Any]:
         """Say what `send` would do, without doing it.
@@ -157,7 +157,7 @@ class AppClient(Wire):
         Args:
             id: The notification's id, as `send` gives it.
         """
-        return NotificationStatus(**await self.call("GET", f"/v1/notifications/{id}", again=True))
+        return answered(NotificationStatus, await self.call("GET", f"/v1/notifications/{id}", again=True))
 
     async def cancel(self, id: str) -> NotificationStatus:
         """Stop the deliveries that have not been sent. When this returns, only a push in flight can still arrive.
@@ -165,7 +165,7 @@ class AppClient(Wire):
         Args:
             id: The notification's id, as `send` gives it.
         """
-        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/cancel", again=True))
+        return answered(NotificationStatus, await self.call("POST", f"/v1/notifications/{id}/cancel", again=True))
 
     async def pause(self, id: str) -> NotificationStatus:
         """Hold a notification, while its time to live runs on.
@@ -173,7 +173,7 @@ class AppClient(Wire):
         Args:
             id: The notification's id, as `send` gives it.
         """
-        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/pause", again=True))
+        return answered(NotificationStatus, await self.call("POST", f"/v1/notifications/{id}/pause", again=True))
 
     async def resume(self, id: str) -> NotificationStatus:
         """Let a paused notification go on.
@@ -181,7 +181,7 @@ class AppClient(Wire):
         Args:
             id: The notification's id, as `send` gives it.
         """
-        return NotificationStatus(**await self.call("POST", f"/v1/notifications/{id}/resume", again=True))
+        return answered(NotificationStatus, await self.call("POST", f"/v1/notifications/{id}/resume", again=True))
 
     async def deliveries(self, id: str, *, state: str | None = None) -> AsyncIterator[DeliveryInfo]:
         """The deliveries of a notification by endpoint, read in pages.
@@ -191,7 +191,7 @@ class AppClient(Wire):
             state: One state, "pending" for those that have not ended, or None for all.
         """
         async for row in self._pages(f"/v1/notifications/{id}/deliveries", "deliveries", state=state):
-            yield DeliveryInfo(**row)
+            yield answered(DeliveryInfo, row)
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:
         """The decisions about one delivery, oldest first.
@@ -201,7 +201,7 @@ class AppClient(Wire):
             endpoint: The endpoint's id, as `deliveries` gives it.
         """
         rows = await self.call("GET", f"/v1/notifications/{id}/deliveries/{endpoint}", again=True)
-        return [Step(**row) for row in rows]
+        return [answered(Step, row) for row in rows]
 
     # -- the directory
 
@@ -365,7 +365,7 @@ class AppClient(Wire):
 
 
 def _endpoint(row: Mapping[str, Any]) -> EndpointInfo:
-    return EndpointInfo(**{**row, "tags": tuple(row["tags"])})
+    return answered(EndpointInfo, {**row, "tags": tuple(row["tags"])})
 
 
 def _body(

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from fanout.client.tokens import BearerSource
-from fanout.client.wire import ServiceUnavailable, Wire
+from fanout.client.wire import ServiceUnavailable, Wire, answered
 
 __all__ = ["Changed", "Counts", "FeedEvent", "FeedPage", "Item", "Me", "SubscriptionInfo", "UserClient"]
 
@@ -117,7 +117,7 @@ class UserClient(Wire):
 
     async def me(self) -> Me:
         """The user as whom this client calls: the service keeps the user's data by `key`."""
-        return Me(**await self.call("GET", "/v1/me"))
+        return answered(Me, await self.call("GET", "/v1/me"))
 
     # -- subscriptions
 
@@ -159,14 +159,14 @@ class UserClient(Wire):
             body["expires_in"] = expires_in
         headers = {"x-uns-id": former} if former else {}
         path = "/v1/me/subscriptions"
-        held = SubscriptionInfo(**await self.call("POST", path, json=body, headers=headers, again=True))
+        held = answered(SubscriptionInfo, await self.call("POST", path, json=body, headers=headers, again=True))
         self.unsid = held.unsid
         return held
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
         """The subscriptions of all of the user's devices."""
         found = await self.call("GET", "/v1/me/subscriptions", again=True)
-        return [SubscriptionInfo(**each) for each in found["subscriptions"]]
+        return [answered(SubscriptionInfo, each) for each in found["subscriptions"]]
 
     async def unsubscribe(self, id: int) -> None:
         """End a subscription, on sign-out.
@@ -210,7 +210,7 @@ class UserClient(Wire):
             "limit": limit,
         }
         page = await self.call("GET", "/v1/me/feed", query=query, headers=self._device, again=True)
-        return FeedPage(tuple(Item(**item) for item in page["items"]), page["cursor"], page["more"])
+        return FeedPage(tuple(answered(Item, item) for item in page["items"]), page["cursor"], page["more"])
 
     async def get(self, id: str) -> Item:
         """One item.
@@ -219,7 +219,7 @@ class UserClient(Wire):
             id: The item's id, or its sender's own.
         """
         path = f"/v1/me/feed/{quote(id, safe='')}"
-        return Item(**await self.call("GET", path, headers=self._device, again=True))
+        return answered(Item, await self.call("GET", path, headers=self._device, again=True))
 
     async def mark(
         self, id: str, *, read: bool | None = None, action: Action | None = None, if_match: str | None = None
@@ -287,7 +287,7 @@ class UserClient(Wire):
 
     async def counts(self) -> Counts:
         """The numbers of unread and of unseen items."""
-        return Counts(**await self.call("GET", "/v1/me/counts", again=True))
+        return answered(Counts, await self.call("GET", "/v1/me/counts", again=True))
 
     async def seen(self, item: str | None = None) -> Counts:
         """Say that the user has seen her feed: what she has seen counts as unseen no more.
@@ -299,7 +299,7 @@ class UserClient(Wire):
             The counts afterwards.
         """
         body = {} if item is None else {"item": item}
-        return Counts(**await self.call("PUT", "/v1/me/seen", json=body, again=True))
+        return answered(Counts, await self.call("PUT", "/v1/me/seen", json=body, again=True))
 
     async def events(self, cursor: str | None = None) -> AsyncIterator[FeedEvent]:
         """Changes as they happen, until the service ends the stream: then go on from the last cursor.
@@ -335,7 +335,7 @@ class UserClient(Wire):
         path = f"/v1/me/feed/{quote(id, safe='')}"
         # Said twice it is the same change, but with If-Match the second would be refused.
         answer = await self.call(method, path, json=change, headers=headers, again=if_match is None)
-        return Changed(Item(**answer["item"]), answer["cursor"])
+        return Changed(answered(Item, answer["item"]), answer["cursor"])
 
 
 class _Event:
@@ -365,7 +365,7 @@ class _Event:
             self._clear()
             return None
         data = orjson.loads("\n".join(self._data))
-        item = Item(**data) if self._kind == "change" else None
+        item = answered(Item, data) if self._kind == "change" else None
         made = FeedEvent(self._kind, self._cursor, item, data)
         self._clear()
         return made

@@ -7,9 +7,10 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import orjson
@@ -20,7 +21,9 @@ from fanout.core.duration import parse_retry_after
 from fanout.core.secret import Secret
 from fanout.errors import FanoutError, UsageError
 
-__all__ = ["ServiceError", "ServiceUnavailable", "Wire", "records"]
+__all__ = ["ServiceError", "ServiceUnavailable", "Wire", "answered", "records"]
+
+_Answer = TypeVar("_Answer")
 
 _LIMIT = 64 * 1024 * 1024
 _TRIES = 4
@@ -57,6 +60,20 @@ class ServiceError(FanoutError):
 
 class ServiceUnavailable(FanoutError):
     """The service could not be reached, or its answer did not arrive: what was asked may or may not have been done."""
+
+
+def answered(kind: type[_Answer], answer: Mapping[str, Any]) -> _Answer:
+    """The record of an answer. A field that this version does not know is left out, for the service may be a newer one.
+
+    Raises `ServiceError` where a field is missing that the record cannot be without: the service is an older one, or another program.
+    """
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # each is a dataclass
+    try:
+        return kind(**{name: value for name, value in answer.items() if name in names})
+    except TypeError as error:
+        raise ServiceError(
+            f"The service's answer is no {kind.__name__} ({error}): update the service.", status=200
+        ) from None
 
 
 class Wire:

@@ -23,8 +23,13 @@ class Column(NamedTuple):
 
 
 GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
-"""The statements that register, write, read, wipe and show endpoints are made from these columns. One more is a line here, a step of each schema, a field of
-`Registration` and `Endpoint`, an argument of `Endpoints.register`, and a field of the service's and the client's models."""
+"""The statements that register, write, read, wipe and show endpoints are made from these columns.
+
+One more is a line here, a step of each schema, a field of `Registration` (with its check) and `Endpoint`, an argument of `Endpoints.register`,
+and a field of the service's and the client's models: `tests/core/test_columns.py` looks for these. It does not look for the arguments of
+`Endpoints.change` and of `register` in `fanout.sync` and the client, a key of the import (`_IMPORT_KEYS`), a head of the table and the options of
+`fanout endpoints`, and the device of `fanout/testing/storage_kit.py`. A PATCH of the service sets no column back to null.
+"""
 
 _NAMES = tuple(column.name for column in GIVEN)
 
