@@ -187,9 +187,9 @@ def _fast(look: _Look) -> str:
         *_beside(look, "Web Push, CPU for each message", "webpush", "Web Push, ours"),
         *_beside(look, "single sends on PostgreSQL, settled a second", "postgres", "single sends, ours, uvloop"),
         ("engine and SQLite alone", f"{number(look('engine', 'durable deliveries').value)} durable deliveries a second", "engine"),
-        ("`send` to single users, until settled", f"{number(single.value)} a second", "macro --all"),
-        ("an urgent alert beside a broadcast, p99 from `send` to the gateway", f"{number(urgent.value)} {urgent.unit}", "lanes --all"),
-        (f"peak memory, {memory.name.partition(':')[0]}", f"{number(memory.value)} {memory.unit}", "macro --all"),
+        ("`send` to single users, until settled", f"{number(single.value)} a second", "macro"),
+        ("an urgent alert beside a broadcast, p99 from `send` to the gateway", f"{number(urgent.value)} {urgent.unit}", "lanes"),
+        (f"peak memory, {memory.name.partition(':')[0]}", f"{number(memory.value)} {memory.unit}", "macro"),
         ("`send` in one process to delivery in another", f"{number(other.value)} {other.unit}", "engine"),
         (
             lost.name.removeprefix("lost, ").replace("kills of", "times `kill -9`,"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import sys
@@ -113,9 +114,14 @@ async def _ours(job: dict[str, Any]) -> None:
             await asyncio.gather(*(caller() for _ in range(job["callers"])))
             accepted = time.perf_counter() - begun
             await opened.drain(poll=0.01)
+            wall = time.perf_counter() - begun
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    while settled() - before < sends:  # noqa: ASYNC110  # counted some turns of the loop after storage has it
+                        await asyncio.sleep(0.001)
             if settled() - before != sends:
                 raise RuntimeError(f"only {settled() - before} of {sends} were accepted")
-            return accepted, time.perf_counter() - begun
+            return accepted, wall
 
         await run(job["warmUp"])
         print("ready", flush=True)

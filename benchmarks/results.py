@@ -131,7 +131,7 @@ def markdown(kept: Mapping[str, Any]) -> str:
     """A table of one benchmark, under a line that says when and where it was measured."""
     about = kept["machine"]
     lines = [
-        f"Measured {kept['date']} ({kept['form']} form): {interpreter(about)}, {about['system']}, {about['cpus']} CPUs, {about['cpu']}; "
+        f"Measured {kept['date']} ({kept['form']} form): {interpreter(about)}, {about['system']}, {about['cpus']} CPUs, {about['cpu']};",
         f"load before the run {about['load']}.",
         "",
         "| row | figure | compared | CPU for each | cores | |",

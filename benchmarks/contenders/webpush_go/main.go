@@ -64,7 +64,11 @@ func main() {
 	var next int64
 	push := func(number int64) {
 		browser := asked.Browsers[number%int64(len(asked.Browsers))]
+		// The gateway ends a connection after so many requests; Go repeats no POST that it cut.
 		answer, err := webpush.SendNotification(payload, &browser, options)
+		for tries := 0; err != nil && tries < 3; tries++ {
+			answer, err = webpush.SendNotification(payload, &browser, options)
+		}
 		check(err)
 		io.Copy(io.Discard, answer.Body)
 		answer.Body.Close()
