@@ -150,7 +150,10 @@ def _times(row: Row) -> str:
 def _beside(look: _Look, what: str, benchmark: str, name: str) -> list[tuple[str, str, str]]:
     """A line of the ratios to contenders in other languages, which a row names with its language; none where none was to be had."""
     found = [
-        f"{row.ratio:.2f} x {row.against}"
+        # Of a cost: 0.91 times less is 1.10 times as much.
+        f"{1 / row.ratio:.2f} times that of {row.against.removeprefix('less than ')}"
+        if row.ratio < 1 and row.against.startswith("less than ")
+        else f"{row.ratio:.2f} x {row.against}"
         for row in look.found[benchmark]["rows"]
         if name in row.name and row.against.endswith(")")
     ]

@@ -27,11 +27,11 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIMIT = 0.07
 """The share by which a count may rise since `COMMIT`: 5 % for evidence before verdicts (header blocks walked, acceptances remembered, fresh
 connections), 2 % for storage that says which database it leads to and for one validation of what callers give."""
-ARGUED: Mapping[str, float] = {"apns single": 0.17, "webpush broadcast": 0.15, "fcm broadcast": LIMIT}
-"""Scenarios of which the whole is judged alone, and may rise by so much. A single send is a run of one: more instructions, and half the callbacks of the loop. Each
-of its eight operations of storage, typed once for two databases, is a coroutine with a dictionary of its arguments on SQLite. Web Push goes
-by `send`, beside groups that keep their own counters. In return a broadcast over APNs or FCM takes less than half of the instructions. That over FCM is
-counted with 25 deliveries, so a put, which many callers may share, is a tenth of its storage's blocks: of 83 a delivery they became 105."""
+ARGUED: Mapping[str, float] = {"apns single": LIMIT, "webpush broadcast": 0.15, "fcm broadcast": LIMIT}
+"""Scenarios of which the whole is judged alone, and may rise by so much. A single send is a run of one:
+the engine and core take more instructions, storage fewer. Web Push goes by `send`, beside groups that keep their own
+counters. In return a broadcast over APNs or FCM takes less than half of the instructions. That over FCM is counted with 25 deliveries, so a
+put, which many callers may share, is a tenth of its storage's blocks: of 83 a delivery they became 105."""
 _PART = 0.10
 """The share for one part of the program: of a broadcast, storage's blocks rose by 9 % for the same reason."""
 _WEIGHT = 0.03
