@@ -126,21 +126,23 @@ class Intake:
             for (notification, target), key in zip(messages, keys, strict=True)
         ]
 
-    def _fits(self, transport: Transport, notification: Notification, size: int) -> bool:
-        """Whether it says that it cannot refuse this. A `fits` that raises says nothing."""
-        fits = getattr(transport, "fits", None)
+    def _fits(self, app: str, binding: str, notification: Notification, size: int) -> bool:
+        """Whether the transport says that it cannot refuse this. A `fits` that raises is a fault of the transport, and says nothing."""
+        fits = getattr(self._transports[app, binding], "fits", None)
         try:
             return fits is not None and fits(notification, size) is True
-        except Exception:
+        except Exception as error:
+            self._fault(app, binding, "fits", error)
             return False
 
-    def _fault(self, app: str, binding: str, error: Exception) -> None:
+    def _fault(self, app: str, binding: str, method: str, error: Exception) -> None:
         self._faults += 1
         if self._faults <= 10 or self._faults % 1000 == 0:
             # Where it happened, but not its message: what a plugin writes there may hold somebody's content.
             origin = "".join(traceback.format_tb(error.__traceback__)[-1:])
             _log.error(
-                "%s/%s: %s escaped from prepare (%d).\n%s", app, binding, type(error).__name__, self._faults, origin
+                "%s/%s: %s escaped from %s (%d).\n%s",
+                *(app, binding, type(error).__name__, method, self._faults, origin),
             )
 
     def judged(self, submission: Submission, notification: Notification, *, shorten: bool = False) -> Request:
@@ -154,15 +156,14 @@ class Intake:
         bindings = self._bindings.get(submission.app, ())
         for binding in bindings:
             try:
-                transport = self._transports[submission.app, binding]
-                if self._fits(transport, whole, len(submission.content)):
+                if self._fits(submission.app, binding, whole, len(submission.content)):
                     continue
-                prepare = transport.prepare
+                prepare = self._transports[submission.app, binding].prepare
                 messages[binding] = fitted(prepare, whole)[0] if shorten else prepare(whole)
             except InvalidMessage as error:
                 refusals[binding] = untraced(error)
             except Exception as error:
-                self._fault(submission.app, binding, error)
+                self._fault(submission.app, binding, "prepare", error)
                 refusals[binding] = InvalidMessage(
                     f"The transport of the binding {binding} cannot prepare this notification: {type(error).__name__}. "
                     "That is a fault of the transport, which the log shows; other bindings are served."

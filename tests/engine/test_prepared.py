@@ -115,7 +115,9 @@ async def test_what_a_transport_says_to_fit_and_refuses_all_the_same_ends_as_rej
         assert not transport.sends
 
 
-async def test_a_fits_that_raises_leaves_the_decision_to_prepare() -> None:
+async def test_a_fits_that_raises_is_logged_and_leaves_the_decision_to_prepare(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Faulty(Sure):
         def fits(self, notification: Notification, size: int) -> bool:
             raise KeyError(size)
@@ -125,6 +127,7 @@ async def test_a_fits_that_raises_leaves_the_decision_to_prepare() -> None:
         await register(engine, "alice", "phone")
         await (await engine.send(HI, "user:alice")).wait(60)
         assert len(transport.sends) == 1
+    assert "default/push: KeyError escaped from fits (1)." in caplog.text
 
 
 async def test_what_fits_and_is_cancelled_while_it_is_leased_is_not_sent() -> None:

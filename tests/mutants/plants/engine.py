@@ -177,7 +177,7 @@ PLANTS = [
     Plant(
         "what fits is prepared for every binding all the same",
         "fanout/engine/intake.py",
-        "                if self._fits(transport, whole, len(submission.content)):\n                    continue\n",
+        "                if self._fits(submission.app, binding, whole, len(submission.content)):\n                    continue\n",
         "",
         "tests/engine/test_prepared.py -k 'device_is_found and not postgres'",
     ),
