@@ -42,6 +42,9 @@ def main(words: Sequence[str] | None = None) -> int:
             if not outcomes:
                 print(f"{trial} came to no test: {last}", file=sys.stderr)
                 return 2
+            for test, (outcome, reason) in sorted(outcomes.items()):
+                if outcome not in ("passed", "skipped"):
+                    print(f"  {outcome} {test}: {reason}", flush=True)
             found.append(outcomes)
     listed = differing(found)
     for each in listed:
