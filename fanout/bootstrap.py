@@ -361,7 +361,7 @@ def ways_of(transport: Transport) -> Mapping[str, str]:
     try:
         return {} if ways is None else ways()
     except ConfigurationError:
-        return {}  # the proxy stands in a file that cannot be read, and who needs it says so
+        return {}  # the proxy stands in a file that cannot be read, and its user reports that
 
 
 def storage_context(settings: Settings, registry: Registry, clock: Clock, *, create: bool = True) -> StorageContext:

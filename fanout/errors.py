@@ -126,7 +126,7 @@ class PluginError(FanoutError):
 
 
 class StorageError(FanoutError):
-    """The database failed; what was accepted before is safe, what was asked now is not done.
+    """The database failed; earlier acceptances are safe, this request is not done.
 
     Of exactly this class: for good, until the storage is opened again (a damaged file, a failed fsync, a file that was taken away).
     """
@@ -137,7 +137,7 @@ class StorageUnavailable(StorageError):
 
 
 class StorageAbsent(StorageError):
-    """There is no database of that name, and the caller only looks: what looks makes none."""
+    """There is no database of that name, and the caller only looks: a reader creates none."""
 
 
 class StorageFull(StorageUnavailable):

@@ -116,7 +116,7 @@ class Registry:
         return descriptor
 
     def settings_type(self, name: str, place: str) -> type:
-        """The settings dataclass of a transport: what `fanout.config.load` asks for. Raises as `transport` does."""
+        """The settings dataclass of a transport, which `fanout.config.load` asks for. Raises as `transport` does."""
         return self.transport(name, place).settings
 
     def make_transport(self, name: str, settings: Any, context: Context) -> Transport:

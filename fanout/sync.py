@@ -90,8 +90,8 @@ def enqueue(
     `idempotency_key` counts for a day.
 
     Raises `UsageError` for a connection of another kind or outside of a transaction, and for what could never be sent as far as it can
-    be told without a transport; what only the worker finds out is the event `notification.refused`. Raises `Conflict`, and what the
-    driver raises.
+    be told without a transport; a fault that only the worker finds is the event `notification.refused`. Raises
+    `Conflict`,  and any error of the driver.
     """
     from fanout.core import given
     from fanout.core.policy import Policy, Retention
@@ -313,7 +313,7 @@ class Engine:
         self._stop = asyncio.Event()
         async with self._opening as self._inner:
             with self._lock:
-                closed = self._closed  # whoever was opening it has given up meanwhile (Ctrl-C)
+                closed = self._closed  # the opening thread has given up meanwhile (Ctrl-C)
                 if not closed:
                     self._ready.set_result(None)
             if not closed:

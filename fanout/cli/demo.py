@@ -142,7 +142,8 @@ def _alice(users: int) -> int:
 
 
 def _owner(number: int, transports: Sequence[Simulated], users: int) -> int:
-    """The first devices, one of each kind, are those of the user who is shown; everybody has an equal share of the others."""
+    """The first devices, one of each kind, are those of the user who is shown; the others are divided equally between
+    all users."""
     return _alice(users) if number < len(transports) else number % users
 
 

@@ -62,7 +62,7 @@ async def browser_demo(folder: Path, port: int) -> int:
 
 
 def _page(registry: Registry) -> tuple[str, str, Callable[..., Any]]:
-    """The transport that serves a page for browsers, the kind of its keys, and what serves the page."""
+    """The transport that serves a page for browsers, the kind of its keys, and the server of the page."""
     for info in registry.list(load=True):
         if info.kind == "transport" and info.state == "loaded":
             descriptor = registry.transport(info.name)

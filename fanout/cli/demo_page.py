@@ -42,7 +42,7 @@ def key_table(key: UserKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DemoPage:
-    """The feed over the demo's engine, and what is needed to serve it."""
+    """The feed over the demo's engine, and the values that serving it needs."""
 
     made: Parts
     feed: FeedService

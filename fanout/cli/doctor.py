@@ -57,7 +57,7 @@ _SERVICE_NEEDS = ("fastapi", "uvicorn", "httptools")
 
 def doctor(config: Config = None, json: Json = False) -> None:
     """Check every plugin, credential and database. Nothing is pushed."""
-    logging.getLogger("fanout").setLevel(logging.CRITICAL)  # what a plugin would log is what it reports here
+    logging.getLogger("fanout").setLevel(logging.CRITICAL)  # a plugin's warnings are findings here
     run(lambda: report(config, json=json))
 
 
@@ -83,7 +83,7 @@ async def examine(config: Path | None, registry: Registry, *, beside: bool = Fal
     except ConfigurationError as error:
         syntax = re.search(
             r"at line (\d+)", str(error)
-        )  # what is no TOML has one fault, behind which nothing can be read
+        )  # a file that is no TOML has one fault, behind which nothing can be read
         yield Finding("configuration", str(config or ""), str(error), code=2, line=int(syntax[1]) if syntax else None)
         return
     lines = _lines(document)
@@ -146,7 +146,7 @@ def _plugin(plugin: PluginInfo, registry: Registry) -> Finding:
         f"{plugin.distribution} {plugin.version}",
         1 if plugin.problem else 0,
         {"distribution": plugin.distribution, "version": plugin.version},
-        # One that is not used may lack what it likes; what uses it says by itself that it cannot.
+        # A plugin without a binding may lack its libraries; a binding that uses it reports that by itself.
         "" if plugin.problem else registry.lacking(plugin),
     )
 
@@ -273,7 +273,7 @@ def _parts(
         folder=document.folder,
         origin=document.origin,
     )
-    return prepare(settings, registry, create=False)  # what looks makes no database
+    return prepare(settings, registry, create=False)  # a check creates no database
 
 
 def _name(table: BindingTable) -> str:

@@ -1,4 +1,4 @@
-"""Files of secrets that others on the machine can read: what `fanout doctor` warns of."""
+"""Files of secrets that others on the machine can read: the warnings of `fanout doctor`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def exposed(settings: Any, configuration: str) -> dict[str, str]:
         try:
             mode = os.stat(path).st_mode
         except OSError:
-            continue  # what cannot be read is said where it is needed
+            continue  # an unreadable file is reported by the setting that needs it
         if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
             what = "read" if mode & stat.S_IROTH else "change"
             found[path] = f"Any user of this machine can {what} it, and it holds a secret: chmod 0600."

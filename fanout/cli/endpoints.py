@@ -40,7 +40,7 @@ Ids = Annotated[
 def add(
     address: Annotated[
         str,
-        typer.Argument(metavar="ADDRESS", help="What the platform hands the client; - reads it from standard input."),
+        typer.Argument(metavar="ADDRESS", help="The platform's address of the client; - reads it from standard input."),
     ],
     user: Annotated[str, typer.Option("--user", metavar="U", help="Whose device it is.", show_default=False)],
     transport: Annotated[str, typer.Option("--transport", metavar="B", help="The binding.", show_default=False)],

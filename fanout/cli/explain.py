@@ -18,8 +18,8 @@ from fanout.core.states import Waiting
 __all__ = ["explain"]
 
 _TWICE = (
-    "A worker was lost with it in hand, so it may have been sent twice: after a crash what was in flight, and what was sent in one "
-    "checkpoint; of a worker that lost its database, in one checkpoint and a second more."
+    "A worker was lost with it in hand, so it may have been sent twice: after a crash the deliveries in flight, and those of "
+    "one checkpoint; after a loss of the database, those of one checkpoint and a second more."
 )
 
 

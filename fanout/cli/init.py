@@ -54,7 +54,7 @@ def init(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", metavar="FILE", help="What to write; otherwise FANOUT_CONFIG, otherwise ./fanout.toml."
+            "--config", metavar="FILE", help="The file to write; otherwise FANOUT_CONFIG, otherwise ./fanout.toml."
         ),
     ] = None,
 ) -> None:

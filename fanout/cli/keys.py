@@ -26,8 +26,8 @@ def keys(
         str,
         typer.Argument(
             metavar="KIND",
-            help="What to make: vapid, the key pair of Web Push; api, a key to the service; address, a key to encrypt addresses with. Or what "
-            "to do with the keys and host names in the database: add, list, revoke.",
+            help="The kind of key to make: vapid, the key pair of Web Push; api, a key to the service; address, a key to encrypt "
+            "addresses with. Or an action on the keys and host names in the database: add, list, revoke.",
         ),
     ],
     id: Annotated[
@@ -48,7 +48,7 @@ def keys(
         typer.Option(
             "--role",
             metavar="ROLE",
-            help="api, add: what the caller may do: app (all, the default), send, devices, read or operator.",
+            help="api, add: the rights of the caller: app (all, the default), send, devices, read or operator.",
         ),
     ] = None,
     which: Annotated[
@@ -111,7 +111,8 @@ def keys(
     else:
         write_new(out, pair.private.reveal())
         say(
-            f"The private key is in {out}, readable by you alone. Keep it: what is made with its public half works with no other."
+            f"The private key is in {out}, readable by you alone. Keep it: subscriptions made with "
+            "its public half work with no other key."
         )
         table = {f"{pair.setting}_file": from_configuration(out, config), **pair.more}
     answer(

@@ -3,7 +3,7 @@
 A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; then `event`, where what happened has a name in `EVENTS`,
 with the fields that belong to it; of what a call gave as `extra`, only the fields of `FIELDS`; and after an exception `exception`,
 its type, with `place`, the innermost lines of code. The text of an exception is left out, for it may hold what must not be logged;
-what matters of it is in the message. The text of a command for people is the event `command`.
+its essential facts are in the message. The text of a command for people is the event `command`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Following:
         self._seen: set[int] = set()
 
     def follow(self, id: str) -> None:
-        """From now on print this one's; what was settled before its id was known is printed first."""
+        """From now on print this one's; results that were settled before its id was known are printed first."""
         self._id = id
         early, self._early = self._early, []
         self.on_settled(early)

@@ -175,6 +175,6 @@ async def _serve(
 def _check_exposure(made: Parts, host: str) -> None:
     if not made.settings.service.authenticated and not is_loopback(host):
         raise ConfigurationError(
-            f"Nobody could prove who they are, so the service does not listen on {host}: configure [[service.issuers]] or "
-            "[[service.keys]] (`fanout keys api`), or leave --host out."
+            f"No caller could prove an identity, so the service does not listen on {host}: configure "
+            "[[service.issuers]] or [[service.keys]] (`fanout keys api`), or leave --host out."
         )

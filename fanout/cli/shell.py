@@ -49,8 +49,8 @@ def parts(
     if binding is not None and (app, binding) not in made.transports:
         known = ", ".join(sorted(name for owner, name in made.transports if owner == app))
         raise UsageError(
-            f"The app {app} of this configuration has no binding {binding!r}; it has {known}. What a program hands over as an object, the "
-            "shell cannot load."
+            f"The app {app} of this configuration has no binding {binding!r}; it has {known}. The shell cannot load "
+            "a transport that a program hands over as an object."
         )
     return made
 
@@ -89,7 +89,7 @@ def execute(
         except asyncio.CancelledError:
             if not stopped:
                 raise
-            say("fanout: stopped; whatever was accepted is in the database.")
+            say("fanout: stopped; every accepted notification is in the database.")
             code = 0 if graceful else 1
         finally:
             _listen(loop, before, None)

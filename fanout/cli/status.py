@@ -34,7 +34,7 @@ MEANING: Mapping[str, str] = {
     Waiting.BUDGET: "too many retries for what succeeds; goes on by itself as successes come",
     Waiting.QUOTA: "the gateway's quota is used up; goes on by itself when it is renewed",
     Waiting.LIMITER: "the gateway has become slow, so fewer are under way; goes on by itself",
-    Waiting.PAUSED: "somebody paused it: `fanout resume ID`, or `fanout resume --binding B`",
+    Waiting.PAUSED: "an operator paused it: `fanout resume ID`, or `fanout resume --binding B`",
     Waiting.LANE: "due, and waits for its turn; if the number does not fall, no worker runs: `fanout work`",
 }
 """The meaning of each reason for waiting, and the remedy."""
@@ -50,7 +50,7 @@ def status(
         typer.Argument(metavar="[ID]", help="The id that `send` printed; without it, everything.", show_default=False),
     ] = None,
     workers: Annotated[
-        bool, typer.Option("--workers", help="The workers that share the database, and what each holds.")
+        bool, typer.Option("--workers", help="The workers that share the database, and the leases of each.")
     ] = False,
     config: Config = None,
     json: Json = False,

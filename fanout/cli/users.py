@@ -1,4 +1,4 @@
-"""`fanout users`: what is held of one user: erased, or handed out."""
+"""`fanout users`: the stored data of one user: erased, or exported."""
 
 from __future__ import annotations
 

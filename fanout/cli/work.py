@@ -58,7 +58,7 @@ def work(
 
         listen = listen_address(metrics)
     if processes > 1:
-        parts(config, "work")  # what is wrong with the configuration is said once, here
+        parts(config, "work")  # faults of the configuration are reported once, here
         words = _words(drain=drain, log_format=log_format, config=config)
         ports = [_nth(listen, number) for number in range(processes)]
         # A fault of the machine or of a file is told by one of them.

@@ -1,4 +1,4 @@
-"""`fanout status --workers`: who works on this database, and what each holds."""
+"""`fanout status --workers`: the workers that share this database, and the leases of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app's side of the service: what a larger service's own server calls."""
+"""The app's side of the service: the calls of a larger service's own server."""
 
 from __future__ import annotations
 

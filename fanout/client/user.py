@@ -102,7 +102,8 @@ class FeedEvent:
 
 
 class UserClient(Wire):
-    """The service as one of the user's devices sees it, with her token. `unsid` says which device: what it changes is told to the others.
+    """The service as one of the user's devices sees it, with her token. `unsid` says which device: its changes are told
+    to the others.
 
     Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
     """
@@ -290,7 +291,7 @@ class UserClient(Wire):
         return answered(Counts, await self.call("GET", "/v1/me/counts", again=True))
 
     async def seen(self, item: str | None = None) -> Counts:
-        """Say that the user has seen her feed: what she has seen counts as unseen no more.
+        """Say that the user has seen her feed: the items that she has seen count as unseen no more.
 
         Args:
             item: The id of the newest item that she has seen; None for all that is there.

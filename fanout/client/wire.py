@@ -1,4 +1,4 @@
-"""One request to the service: a token, the answer, and what may be asked again without harm."""
+"""One request to the service: a token, the answer, and the requests that may be repeated without harm."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class ServiceError(FanoutError):
 
 
 class ServiceUnavailable(FanoutError):
-    """The service could not be reached, or its answer did not arrive: what was asked may or may not have been done."""
+    """The service could not be reached, or its answer did not arrive: the request may or may not have been carried
+    out."""
 
 
 def answered(kind: type[_Answer], answer: Mapping[str, Any]) -> _Answer:

@@ -92,7 +92,8 @@ def made_of(
 ) -> T:
     """An instance of the dataclass `cls` from the table at `place`; `variable` names the environment variable of a secret.
 
-    Raises `ConfigurationError`, whose `faults` are all that is wrong; what the class says itself is behind `place` and `joint`.
+    Raises `ConfigurationError`, whose `faults` are all that is wrong; a sentence of the class itself stands behind
+    `place` and `joint`.
     """
     given = as_table(place, value)
     types = field_types(cls)

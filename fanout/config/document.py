@@ -235,7 +235,7 @@ def storage_location(value: object, folder: Path) -> str:
 
 
 def _bindings(apps: object, faults: Faults) -> Iterator[BindingTable]:
-    """The bindings of all apps; what is wrong with one is in `faults` and hides no other."""
+    """The bindings of all apps; a fault of one is in `faults` and hides no other."""
     for app, table in as_table("apps", apps).items():
         place = f"apps.{app}"
         faults.take(partial(_check_name, place, app, "an app"), None)

@@ -29,14 +29,14 @@ _NO_SETTINGS = frozenset(PREFIX + name for name in ("CONFIG", "LOG_FORMAT", "FAI
 """Variables that say something else than a setting; the last three belong to the failpoints of our tests."""
 
 _PLATFORM = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_\w+|NAME|ENV_\w+")
-"""After the name of a service: what Kubernetes ("Service", environment variables) and Docker's links make for it."""
+"""The endings that Kubernetes ("Service", environment variables) and Docker's links put behind a service's name."""
 
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Asked(Mapping[str, str]):
-    """The environment, and which of its names were asked for: what is left over is no setting."""
+    """The environment, and which of its names were asked for: a name that is left over is no setting."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -107,7 +107,7 @@ _TEXTS = {"storage": "storage_file", "storage_file": "storage", "proxy": "proxy_
 
 
 def same_name(key: str) -> str:
-    """How a variable writes a key: in capitals, and whatever is no letter or digit as an underscore."""
+    """How a variable writes a key: in capitals, and any other character than a letter or digit as an underscore."""
     return re.sub(r"[^A-Z0-9]", "_", key.upper())
 
 

@@ -29,7 +29,7 @@ def load(
     `source` is a TOML file's path, a mapping of the same shape, a `Document`, or None for FANOUT_CONFIG, ./fanout.toml, or the
     environment alone.
     `settings_type` gives the settings dataclass of the transport named first; its second argument is the place that names it,
-    for its error. Raises `ConfigurationError` for the first thing that is wrong, and what `settings_type` raises.
+    for its error. Raises `ConfigurationError` for the first thing that is wrong, and any error of `settings_type`.
     """
     given = os.environ if environ is None else environ
     environ = Asked(given)

@@ -1,4 +1,4 @@
-"""On which line of its file a setting stands: what `fanout doctor` puts beside a fault."""
+"""On which line of its file a setting stands: `fanout doctor` puts it beside a fault."""
 
 from __future__ import annotations
 

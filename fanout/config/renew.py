@@ -34,7 +34,8 @@ def prove(settings: Settings) -> None:
 
 
 def renewed(settings: Any) -> Any:
-    """The same settings with their secrets read from their files anew. Raises `ConfigurationError`, and what the settings raise."""
+    """The same settings with their secrets read from their files anew. Raises `ConfigurationError`, and any error of
+    the settings."""
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         return settings
     secrets = {

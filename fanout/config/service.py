@@ -1,4 +1,4 @@
-"""The `[service]` table: who may call the service, and how much it takes from them."""
+"""The `[service]` table: the callers of the service, and how much it takes from them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class IssuerSettings:
         ):
             yield "scopes must hold at least one scope, each without spaces and quotes."
         if not self.apps:
-            yield 'apps is empty, so nobody could call: write { "CLIENT-ID" = "APP" }.'
+            yield 'apps is empty, so no client could call: write { "CLIENT-ID" = "APP" }.'
         yield from _tenant_problems(self)
         for name in ("user_claim", "app_claim"):
             if getattr(self, name) == "":
@@ -127,7 +127,7 @@ class IssuerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeySettings:
-    """One API key, as `fanout keys api` prints it: what the service knows of it does not let anybody call."""
+    """One API key, as `fanout keys api` prints it: the service's record of it is no credential."""
 
     id: str
     hash: str = field(repr=False)
@@ -268,7 +268,7 @@ class ServiceSettings:
     user_keys: tuple[UserKeySettings, ...] = ()
     certificates: tuple[CertificateSettings, ...] = ()
     blocked: tuple[str, ...] = ()
-    """OAuth clients, keys or apps, by id or name, that are refused (403) whatever credential they have."""
+    """OAuth clients, keys or apps, by id or name, that are refused (403) with any credential."""
     origins: tuple[str, ...] = ()
     """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in `Origin`."""
     trusted_proxies: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             result = function()
         except Exception as failure:
             error = failure
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nothing waits
             loop.call_soon_threadsafe(resolve, result, error)
 
     thread = threading.Thread(target=run, name="fanout configuration", daemon=True)

@@ -43,7 +43,8 @@ _WHOLE = ("storage", "policy", "retention", "backlog", "service", "telemetry", "
 """The parts of a configuration that are tables of their own."""
 
 _LONGEST = 10
-"""Looks between two trials of a document that was refused and has not changed: what it names may have come about."""
+"""Looks between two trials of a document that was refused and has not changed: a file that it names may exist by
+now."""
 
 _log = logging.getLogger("fanout.config")
 
@@ -139,7 +140,7 @@ class Watcher:
     async def look(self, *, believe: bool = False) -> bool:
         """Look at the files, and take a changed configuration into use; whether one was.
 
-        With `believe` one look is enough: somebody has said that the files are as they should be.
+        With `believe` one look is enough: an operator has said that the files are ready.
         """
         if self.idle:
             return False

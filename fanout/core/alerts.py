@@ -1,4 +1,5 @@
-"""TLS alerts that are about the certificate of the side that receives them: what OpenSSL calls them, and their names in the RFCs. Pure."""
+"""TLS alerts that are about the certificate of the side that receives them: OpenSSL's names, and those of the RFCs.
+Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: which acts on an installation leave a line, and what the line says. Pure.
+"""The audit log: which acts on an installation leave a line, and the text of the line. Pure.
 
 A line is an event of the kind `audit.…` in the event log, written by the transaction that does what it speaks of. It names the caller (`by`), and a
 user by a keyed hash alone, so that the line of an erasure keeps no id of the erased user.
@@ -37,7 +37,7 @@ AUDITED: Mapping[str, str] = MappingProxyType(
         "audit.host.removed": "a host name was taken from an app",
     }
 )
-"""Every kind of line, and what it says. Actions of users on their own devices and feeds are not audited, and neither is
+"""Every kind of line, and its text. Actions of users on their own devices and feeds are not audited, and neither is
 sending."""
 
 

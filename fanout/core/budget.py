@@ -1,4 +1,4 @@
-"""The retry budget of a binding: what keeps retries from multiplying the load on a gateway that is failing already.
+"""The retry budget of a binding: it keeps retries from multiplying the load on a gateway that is failing already.
 
 A token bucket. Each success puts in a part of a token, each retry takes one out; besides, tokens trickle in slowly, so that what
 waits is still tried when nothing new succeeds. The idea is gRPC's (proposal A6) and Finagle's; but where a remote call fails
@@ -6,8 +6,8 @@ fast on an empty budget, a delivery waits. So within any span of time
 
     attempts <= first attempts + ratio x successes + burst + floor x seconds
 
-as long as more than a tenth of the attempts fail. Below that the gateway is well, and a retry costs nothing: what an hour of trouble left
-behind would otherwise trickle out for days, long after the gateway has come back.
+as long as more than a tenth of the attempts fail. Below that the gateway is well, and a retry costs nothing: the
+retries that an hour of trouble left behind would otherwise trickle out for days, long after the gateway has come back.
 """
 
 from __future__ import annotations

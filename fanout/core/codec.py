@@ -55,7 +55,8 @@ def digest(content: bytes, target: Target, due_at: float | None) -> bytes:
 
 
 def encode_envelope(submission: Submission) -> str:
-    """Lane, repeat policy, collapse key and target of a submission as JSON: what its content does not say. Raises `UsageError`.
+    """Lane, repeat policy, collapse key and target of a submission as JSON: the fields outside of its content. Raises
+    `UsageError`.
 
     Explicit addresses are left to the directory: intern them first, and name their ids.
     """

@@ -1,4 +1,4 @@
-"""Bytes in memory of their own size: what a JSON encoder returns keeps the buffer that it was written into."""
+"""Bytes in memory of their own size: the result of a JSON encoder keeps the buffer that it was written into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feed as values: what is posted, how an item stands for one user, what a change does to it, and who subscribes. Pure."""
+"""The feed as values: posts, an item's state for one user, the effect of a change, and subscriptions. Pure."""
 
 from __future__ import annotations
 
@@ -104,9 +104,10 @@ class FeedChange:
 class FeedItem:
     """One item as one user sees it. Times are UNIX seconds.
 
-    `number` grows with each item and orders them by age. `seq` is the number of its last change, for this user: what orders
-    changes, and what an ETag is made of. `modified_at` is None until the first change after it was posted. A `deleted` one is a
-    tombstone, without content. `writer` is the subscription that changed it last, 0 where it is not known.
+    `number` grows with each item and orders them by age. `seq` is the number of its last change, for this user: it
+    orders changes, and ETags are made of it. `modified_at` is None until the first change after it was posted. A
+    `deleted` one is a tombstone, without content. `writer` is the subscription that changed it last, 0 where it is not
+    known.
     """
 
     id: str
@@ -215,7 +216,7 @@ class Audience:
 class FeedQuery:
     """Which items to read.
 
-    `after` is a `seq`: what has changed since, oldest change first, tombstones too where `status` allows them. `newest_before` is a
+    `after` is a `seq`: the changes since, oldest first, tombstones too where `status` allows them. `newest_before` is a
     `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has changed
     after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out what does
     not fit; None is "any". Without `content` the items are read without it.
@@ -398,7 +399,7 @@ def proves(held: Address, presented: Address) -> bool:
 def change_item(item: FeedItem, change: FeedChange, *, seq: int, now: float, writer: int) -> FeedItem:
     """The item after the change, which gets the number `seq`; the same object where nothing is different.
 
-    The last writer wins, property by property: what a change does not name stays as another device left it.
+    The last writer wins, property by property: a property that a change does not name stays as another device left it.
     """
     if change.delete:
         return replace(item, content=b"", deleted=True, modified_at=now, seq=seq, writer=writer)

@@ -189,8 +189,8 @@ class Gate:
     ) -> bool:
         """One delivery met an endpoint-sized failure. True if it was one too many in a row, and the gate closed.
 
-        With a `witness` it closes only on the word of two independent witnesses, and what one connection ended counts once.
-        `others`: another notification waits, or was accepted lately.
+        With a `witness` it closes only on the word of two independent witnesses, and all requests that one connection
+        ended count once. `others`: another notification waits, or was accepted lately.
         """
         if witness is None:
             self.streak += 1

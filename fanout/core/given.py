@@ -36,7 +36,7 @@ RESERVED = frozenset("&|!()<>=")
 _DEEPEST = 100
 _LARGEST = 2**63 - 1
 _FARTHEST = 1e11
-"""UNIX seconds of the year 5138: what is later was meant as milliseconds."""
+"""UNIX seconds of the year 5138: a later value was meant as milliseconds."""
 
 
 def text(field: str, value: object, longest: int = 512) -> str:

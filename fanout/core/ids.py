@@ -57,5 +57,5 @@ class DeliveryIds:
 
 
 def delivery_id(notification: str, endpoint: int) -> str:
-    """The id of the delivery of `notification` to `endpoint`: what a gateway sees as `apns-id` and the like."""
+    """The id of the delivery of `notification` to `endpoint`: gateways receive it as `apns-id` and the like."""
     return DeliveryIds(notification)(endpoint)

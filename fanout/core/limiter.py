@@ -91,7 +91,8 @@ class Limiter:
         weight = max(1.0 - (1.0 - 2.0 / (_LONG + 1)) ** self._samples, self._samples / self._heard)
         self._long += (short - self._long) * min(weight, 1.0)
         if self._long > 2.0 * short:
-            # It was slow once and is no longer: what is usual must not stay high, or the next slowness goes unnoticed.
+            # It was slow once and is no longer: the usual latency must not stay high, or the next slowness goes
+            # unnoticed.
             self._long *= 0.95
         gradient = max(0.5, min(1.0, _TOLERANCE * self._long / short))
         if gradient == 1.0:

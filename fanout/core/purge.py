@@ -1,4 +1,4 @@
-"""The purge guard: what keeps a wrong configuration of ours, or a gateway gone mad, from emptying the directory.
+"""The purge guard: it keeps a wrong configuration of ours, or a gateway gone mad, from emptying the directory.
 
 Some verdicts of the kind "this token is dead" are also what a gateway says when *we* speak for the wrong app or environment
 (APNs `BadDeviceToken` and `DeviceTokenNotForTopic`, FCM `SENDER_ID_MISMATCH`). One such verdict is an endpoint's affair. Many
@@ -47,7 +47,8 @@ class PurgeGuard:
 
     @property
     def holds(self) -> bool:
-        """Whether next to nothing but uncertain deaths comes back: what is sent to endpoints of unknown standing is lost."""
+        """Whether next to nothing but uncertain deaths comes back: a push to an endpoint of unknown standing is
+        lost."""
         seen = len(self._recent)
         return seen >= self._minimum and self._counts[_UNCERTAIN] > _NEXT_TO_ALL * seen
 

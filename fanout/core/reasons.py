@@ -47,7 +47,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "keys": "The issuer's keys cannot be had now: try again as Retry-After says.",
         "away": "The database that holds the keys cannot be read now: try again as Retry-After says.",
         "busy": "The issuer's keys are being fetched: try again as Retry-After says.",
-        # what the credential allows
+        # the rights of the credential
         "unprotected": "The service knows no callers, and serves its own machine only.",
         "denied": "The credential does not allow this.",
         "role": "The key's role does not allow this.",
@@ -55,13 +55,13 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "user_only": "This is for one user.",
         "host": "The host name is none of this app.",
         "unsid": "X-UNS-ID is missing, or is no live subscription of a user of this app.",
-        # what is asked for
+        # the object of the request
         "gone": "There is none of that id.",
         "item": "There is no such item in this user's feed.",
         "subscription": "There is no such subscription of this user.",
         "device": "X-UNS-ID is no subscription of this user: subscribe again.",
         "address": "The device belongs to somebody else, and nothing proves that it has moved.",
-        "conflict": "What is asked contradicts what is there, such as another request with this Idempotency-Key.",
+        "conflict": "The request contradicts a stored value, such as another request with this Idempotency-Key.",
         "stale": "The item has changed since: read it again.",
         "resync": "The cursor is too old: read anew, without it.",
         # limits and trouble

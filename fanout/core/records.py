@@ -1,4 +1,5 @@
-"""The values that pass between the engine and a storage backend: what is put, leased, settled and read back.
+"""The values that pass between the engine and a storage backend: submissions, leases, settlements and the values that
+are read back.
 
 All times are UNIX seconds as floats. A chunk's deliveries are named by their index in `Chunk.ids`.
 """
@@ -254,7 +255,8 @@ class Settlement:
     release: Release | None = None
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much since this was made: what waits is due as long from now as it was to be.
+        """The clock was set back by so much since this was made: a waiting delivery is due as long from now as it was
+        to be.
 
         Args:
             seconds: The step of the clock, in seconds.

@@ -21,8 +21,8 @@ class Run:
     `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by `send`).
 
     `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean what they do in a `Delivery`. A
-    transport answers each index once, by `accept` or `answer`, at any time: what comes before `release` (during
-    `start`) is kept until then. A second answer to an index, and one to an index that was given up, is dropped and
+    transport answers each index once, by `accept` or `answer`, at any time: answers before `release` (during `start`)
+    are kept until then. A second answer to an index, and one to an index that was given up, is dropped and
     counted in `late`.
     """
 
@@ -169,7 +169,7 @@ class Run:
         return sorted(self._open)
 
     def release(self) -> None:
-        """`start` has returned: what was answered meanwhile is handed over, and from now on each answer when it comes."""
+        """`start` has returned: the answers so far are handed over, and from now on each answer when it comes."""
         self.held = False
         if self._accepted or self._others:
             self._tell()
@@ -185,7 +185,7 @@ class Run:
         return given
 
     def _tell(self) -> None:
-        # Swapped out first: what hears of them may be told of more.
+        # Swapped out first: their receiver may cause more answers.
         accepted, self._accepted = self._accepted, []
         others, self._others = self._others, []
         self._taken(self, accepted, others)

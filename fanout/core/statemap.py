@@ -1,4 +1,5 @@
-"""A chunk's state map: one byte per delivery, and what a settlement does to it. Storage backends share this and nothing else.
+"""A chunk's state map: one byte per delivery, and the effect of a settlement on it. Storage backends share this and
+nothing else.
 
 Byte 0 is an open delivery. 1 to 247 are codes of the notification's own list of (state, reason), in order of first use. 254
 is an `at_most_once` delivery marked before it is sent, 255 one that left for a retry row (or a chunk) of its own. 253 is a

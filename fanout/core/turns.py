@@ -25,8 +25,8 @@ class Loop(Protocol):
 class Turns:
     """Long tasks of one event loop, in pieces: one piece, of at most a millisecond or so, in each turn of the loop.
 
-    Connections that have more to read than a slice, bindings that have deliveries to start, and what else takes long
-    (an encryption for each of many browsers) stand in one line. Were there a line for each, that many pieces would
+    Connections that have more to read than a slice, bindings that have deliveries to start, and other long work (an
+    encryption for each of many browsers) stand in one line. Were there a line for each, that many pieces would
     stand between two looks of the loop at its sockets.
     """
 
@@ -56,7 +56,7 @@ class Turns:
 
     def _turn(self, loop: Loop) -> None:
         piece, reads = self._line[0]
-        more = True  # where it fails too: what has arrived behind that is somebody's answer
+        more = True  # where it fails too: the bytes behind that are other requests' answers
         try:
             more = piece()
         finally:

@@ -34,8 +34,8 @@ def next_window(size: int, limit: int, gateways: int, *, emptied: bool, lasted: 
 def room(window: int, waiting: Sequence[int], stuck: int) -> int:
     """How many deliveries to lease. `waiting` are those of each gateway that answers, `stuck` those of gateways that do not.
 
-    No gateway counts for more than its part of the window, so that a slow one does not use up what others could send; what is stuck counts
-    for nothing, up to `MOST`. Less than half a gateway's part is not worth a lease.
+    No gateway counts for more than its part of the window, so that a slow one does not use up what others could send;
+    stuck deliveries count for nothing, up to `MOST`. Less than half a gateway's part is not worth a lease.
     """
     part = window // max(1, len(waiting))
     free = min(window - sum(min(each, part) for each in waiting), max(MOST, window) - sum(waiting) - stuck)

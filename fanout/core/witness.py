@@ -112,7 +112,8 @@ class Loners:
         self._times.pop(endpoint, None)
 
     def refuted(self, endpoint: int, accepted: int) -> bool:
-        """Whether others were accepted since it accused alone: what it said then it says of itself, and its word counts for nothing."""
+        """Whether others were accepted since it accused alone: its accusation then concerns itself, and counts for
+        nothing."""
         return endpoint in self._times and accepted > self._times[endpoint][2]
 
     def known(self, endpoint: int) -> bool:

@@ -1,4 +1,4 @@
-"""By whom something is done: what the audit log names as the caller."""
+"""The caller of an action, as the audit log names it."""
 
 from __future__ import annotations
 

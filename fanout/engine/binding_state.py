@@ -149,7 +149,7 @@ class BindingState:
         self.settler.wake()
 
     def go_on(self, lease: Lease) -> None:
-        """The lease may have been extended: what has stalled goes on then."""
+        """The lease may have been extended: stalled deliveries go on then."""
         if lease.stalled and lease.until > self.clock.monotonic():
             self.enqueue(lease, lease.unstall())
 
@@ -238,7 +238,8 @@ class BindingState:
         self.pump.watch(deadline)
 
     def _stand_back(self, group: Group) -> None:
-        """The gateway allows no request at present: what waits for it goes back to storage for a moment, under that name."""
+        """The gateway allows no request at present: deliveries that wait for it go back to storage for a moment, under
+        that reason."""
         until = self.clock.now() + _SHUT
         for lease, position in group.drain():
             lease.park(position, until, Waiting.LIMITER, "the gateway allows no requests at present")
@@ -325,7 +326,7 @@ class BindingState:
         return until if until > now else 0.0
 
     def proven(self, group: Group, lease: Lease, position: int, now: float) -> None:
-        """The gateway took this delivery: whatever was wrong with its endpoint, topic or notification is over."""
+        """The gateway took this delivery: every trouble of its endpoint, topic or notification is over."""
         endpoint = lease.chunk.ids[position]
         self._holds.pop(endpoint, None)
         self.senders.evidence.loners.accepted(endpoint)
@@ -338,7 +339,7 @@ class BindingState:
         """A plugin did what its contract forbids: counted apart and named."""
         self.faults += 1
         if self.faults <= 10 or self.faults % 1000 == 0:
-            # Where it happened, but not its message: what a plugin writes there may hold an address.
+            # Where it happened, but not its message: a plugin's text may hold an address.
             origin = "".join(traceback.format_tb(error.__traceback__)[-1:]) if error else ""
             _log.error("%s/%s: %s (fault %d)\n%s", self.app, self.binding, text, self.faults, origin)
         self._live.emit("fault", self.clock.now(), app=self.app, binding=self.binding, text=text, count=self.faults)
@@ -357,8 +358,8 @@ class BindingState:
         self.signal.set()
 
     def replace(self, transport: Transport) -> None:
-        """From now on send through this one; what is under way ends with the old. The messages of leases in hand are encoded anew, for the old one's
-        messages may name its topic, or be of its kind."""
+        """From now on send through this one; deliveries under way end with the old. The messages of leases in hand are
+        encoded anew, for the old one's messages may name its topic, or be of its kind."""
         self.transport = transport
         self.send = transport.send
         self.start = getattr(transport, "start", None)
@@ -373,14 +374,14 @@ class BindingState:
                 )
 
     def retry_now(self) -> None:
-        """Somebody says that what was wrong is mended: probe every closed gate, and believe the gateway again."""
+        """An operator says that the cause is mended: probe every closed gate, and believe the gateway again."""
         now = self.clock.now()
         self._tell("mended")
         self.senders.retry_now(now)
         self.gates.retry_now(now)
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much: what is not stored yet was made by the clock as it was."""
+        """The clock was set back by so much: times that are not stored yet were made by the clock as it was."""
         for lease in self.leases.values():
             lease.set_back(seconds)
         self.gates.set_back(seconds)
@@ -404,7 +405,7 @@ class BindingState:
             self.fault(f"{type(error).__name__} escaped from {what}.", error)
 
     def surrender(self) -> None:
-        """Nothing more is begun: what no sender has taken goes back to storage, due at once."""
+        """Nothing more is begun: deliveries that no sender has taken go back to storage, due at once."""
         self._surrendered = True
         for group in self.groups.values():
             self.limit += group.allow(0)

@@ -1,4 +1,5 @@
-"""The two frozen objects that the engine's constructors take: the options of its caller, and what its parts have in common."""
+"""The two frozen objects that the engine's constructors take: the options of its caller, and the values that its parts
+share."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class EngineOptions:
         clock: The clock of the process; a storage with a clock of its own has the last word.
         rng: The source of jitter and of ids.
         policy: Time limits, attempts and backoff.
-        role: What the engine does: `submit` accepts, `work` delivers, `both` does both.
+        role: The engine's work: `submit` accepts, `work` delivers, `both` does both.
         hooks: Observers of live events.
         drain_timeout: Seconds for which the exit waits for answers that are under way.
         backlog: Bounds on what may wait; None for none.

@@ -31,7 +31,7 @@ _COMMIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Histogram:
-    """How many values were at most each bound. `counts` has one more than `bounds`: what was above them all."""
+    """How many values were at most each bound. `counts` has one more than `bounds`: the values above them all."""
 
     __slots__ = ("bounds", "counts", "sum")
 

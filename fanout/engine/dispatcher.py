@@ -73,7 +73,7 @@ class Dispatcher:
         self._windows = [LEAST] * len(LANES)
         # Monotonic: when each window was last filled; -inf where storage had no more.
         self._filled = [-math.inf] * len(LANES)
-        self._waiting = [False] * len(LANES)  # what storage said last
+        self._waiting = [False] * len(LANES)  # storage's last answer
         self._ask_by = math.inf  # monotonic: when storage must be asked again, however much is in hand
         self._prepared: OrderedDict[str, Prepared | Notification | str] = OrderedDict()
         """A notification stands for one that fits for certain, and that is encoded when some of it is leased."""
@@ -390,7 +390,7 @@ class Dispatcher:
     # -- what others tell it
 
     def know(self, requests: Sequence[Request]) -> None:
-        """These are about to be put: what they were found to come to need not be read, nor made, again when they are leased."""
+        """These are about to be put: their prepared messages are kept, and a lease reuses them."""
         if len(requests) > _PREPARED:
             return
         for request in requests:

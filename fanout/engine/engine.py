@@ -1,4 +1,5 @@
-"""The engine: what `fanout.open` gives. It wires intake, workers and upkeep around one storage, and starts and stops them."""
+"""The engine, which `fanout.open` gives. It wires intake, workers and upkeep around one storage, and starts and stops
+them."""
 
 from __future__ import annotations
 
@@ -110,7 +111,7 @@ class Engine(Operations):
             prove(self.watcher.settings)  # before the database is opened, and perhaps made
         async with AsyncExitStack() as stack:
             await apart(stack.enter_async_context(self.storage))
-            if self.role != "submit":  # what only submits needs no credential
+            if self.role != "submit":  # an engine that only submits needs no credential
                 self._renewal.opens()
                 await apart(enter(stack, self.transports))
             stack.push_async_callback(self._renewal.close)
@@ -175,7 +176,7 @@ class Engine(Operations):
                 self._settler.idle.set()
 
     async def _stop(self) -> None:
-        """Stop leasing, wait for answers, store them, give the rest back; whatever happens, end every task."""
+        """Stop leasing, wait for answers, store them, give the rest back; end every task in any case."""
         assert self._tasks is not None
         self._open = False
         try:
@@ -184,7 +185,7 @@ class Engine(Operations):
                     dispatcher.stopping = True
                     dispatcher.state.signal.set()
                 if self._fault is None:
-                    # A round that is under way may just be leasing: what it leases must be given back, not left to run out.
+                    # A round that is under way may just be leasing: its leases must be given back, not left to run out.
                     for dispatcher in self._dispatchers:
                         await dispatcher.ended.wait()
                 for state in self._states:

@@ -84,9 +84,9 @@ async def _records(
         async for event in _events(storage, check, lines):
             if event.app != app:
                 continue
-            if lines and event.data.get("person") == person:  # what else it says is of who did it
+            if lines and event.data.get("person") == person:  # its other fields tell of the operator
                 yield {"kind": "audit", "id": event.id, "at": event.at, "what": event.kind}
-            elif not lines and event.data.get("user") == user:  # `by` is the endpoint of somebody else
+            elif not lines and event.data.get("user") == user:  # `by` is another user's endpoint
                 data = {name: value for name, value in event.data.items() if name != "by"}
                 yield {"kind": "event", "id": event.id, "at": event.at, "what": event.kind, "data": data}
 
@@ -219,7 +219,7 @@ async def _events(storage: Storage, check: Callable[[], None], lines: bool) -> A
 
 
 def _parsed(content: bytes) -> Any:
-    """Content as JSON; what is none, as text."""
+    """Content as JSON; other content, as text."""
     try:
         return orjson.loads(content) if content else None
     except orjson.JSONDecodeError:

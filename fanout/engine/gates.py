@@ -50,14 +50,15 @@ class Gates:
         self.binding = Gate(state.policy)
         self.topics: dict[str, Gate] = {}
         self.notifications: dict[tuple[str, str], Gate] = {}
-        """By (group, notification): what fails there while other notifications do not."""
+        """By (group, notification): a notification that fails there while others do not."""
         self.notes: dict[tuple[str, str], GateNote] = {}
         """The changes that other processes have not been told yet, by scope and name."""
         self._narrow: dict[str, float] = {}
         self.uncertain = Gate(state.policy)
         """The gate before endpoints that were never accepted, while next to nothing but uncertain deaths comes back."""
         self.alone: dict[str, str] = {}
-        """Endpoints (by short hash) that wait by themselves because of what they alone say, which others are told; and what that is."""
+        """Endpoints (by short hash) that wait by themselves because of an accusation that no other has made; and that
+        accusation."""
         self._follows = False  # the binding's gate is closed because another worker's is
         self._own_answer = 0.0, 0.0
         """From when to when an answer that this worker got itself has closed the binding's gate (UNIX seconds)."""
@@ -332,7 +333,7 @@ class Gates:
     # -- reports
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much: what others are yet to be told lasts as long from now as it was to."""
+        """The clock was set back by so much: an end that others are yet to be told lies as far from now as it did."""
         self.notes = {key: note.set_back(seconds) for key, note in self.notes.items()}
 
     def _say_closed(self, gate: Gate, scope: str, name: str, now: float, *, alarm: bool) -> None:

@@ -167,7 +167,7 @@ class Group:
         return change
 
     def end_window(self, capacity: int) -> int:
-        """The limiter judges by the answers since it was last asked: what it allows now."""
+        """The limit that the limiter sets by the answers since it was last asked."""
         limit = self.limiter.adjust(self.peak, max(1, capacity))
         self.peak = self.active
         return limit
@@ -190,7 +190,7 @@ class Group:
         return found
 
     def hold(self) -> None:
-        """Nothing more may be sent for now: what no sender has begun waits at the head of its queue."""
+        """Nothing more may be sent for now: deliveries that no sender has begun wait at the head of their queue."""
         self.limit = 0
         while self.handed:
             lease, position = self.handed.pop()

@@ -36,7 +36,8 @@ class Asked(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One validated call of `send`: what is put, and for each binding that cannot take it, the error to raise if it is hit.
+    """One validated call of `send`: its submission, and for each binding that cannot take it, the error to raise if it
+    is hit.
 
     `notification` and `messages` (by binding) are what its content comes to; None and empty where that is yet to be seen.
     A binding that is in neither `messages` nor `refusals` takes it for certain, and prepares it when it leases some of it.
@@ -138,7 +139,7 @@ class Intake:
     def _fault(self, app: str, binding: str, method: str, error: Exception) -> None:
         self._faults += 1
         if self._faults <= 10 or self._faults % 1000 == 0:
-            # Where it happened, but not its message: what a plugin writes there may hold somebody's content.
+            # Where it happened, but not its message: a plugin's text may hold content of a notification.
             origin = "".join(traceback.format_tb(error.__traceback__)[-1:])
             _log.error(
                 "%s/%s: %s escaped from %s (%d).\n%s",

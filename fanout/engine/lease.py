@@ -196,7 +196,8 @@ class Lease:
         ]
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much: what waits here to be stored is due as long from now as it was to be."""
+        """The clock was set back by so much: a retry that waits here to be stored is due as long from now as it was to
+        be."""
         self.release_at -= seconds
         self._retries = [row._replace(due_at=row.due_at - seconds) for row in self._retries]
 
@@ -209,7 +210,7 @@ class Lease:
             self.finish(position, DeliveryState(stopped), "", attempted=False)
 
     def lose(self) -> None:
-        """Another worker holds the chunk: nothing more may be sent, and what was learned will be refused."""
+        """Another worker holds the chunk: nothing more may be sent, and storage will refuse its results."""
         self.lost = True
         self.until = 0.0
 

@@ -15,7 +15,8 @@ __all__ = ["FleetLink"]
 
 @dataclass(slots=True)
 class _Rate:
-    """One rate, and who in this process keeps to it. `held` is what all of them may use at present."""
+    """One rate, and the limiters of this process that share it. `held` is the rate that all of them may use at
+    present."""
 
     rate: float
     parts: list[weakref.ref[Divided]] = field(default_factory=list)

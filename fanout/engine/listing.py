@@ -53,7 +53,7 @@ async def shortened(
     found = []
     for (app, name), transport in transports.items():
         if app == stored.app and binding in (None, name):
-            with contextlib.suppress(Exception):  # what a plugin may raise is told where it is sent
+            with contextlib.suppress(Exception):  # a fault of the plugin is reported when it is sent
                 found += [name] if fitted(transport.prepare, whole)[1] else []
     return sorted(found)
 

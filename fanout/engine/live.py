@@ -1,4 +1,5 @@
-"""Live events: what happens, to whoever listens now. A convenience; what must not be missed stands in the durable log."""
+"""Live events: reports to the listeners of this moment. A convenience; events that must not be missed stand in the
+durable log."""
 
 from __future__ import annotations
 

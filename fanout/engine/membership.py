@@ -1,10 +1,10 @@
 """This worker among the others that share its database: it says that it lives, and takes over what the dead have left.
 
-beat     "I live", and until when; what is in hand counts no longer than that (`Pulse`)
+beat     "I live", and until when; leases in hand count no longer than that (`Pulse`)
 share    this process's parts of rates, for its transports (`FleetLink`)
 follow   gates of a whole binding that another worker has closed
 return   leases that name this worker and are not in its hand (`Strays`)
-yield    what it has not begun, where others idle (`Yielding`)
+yield    leases that it has not begun, where others idle (`Yielding`)
 bury     who has not been heard of: what it held is due
 """
 
@@ -184,7 +184,7 @@ class Membership:
         known = await fleet_of(self._storage).beat(self._note, now, now + self._life)
         self._beaten = monotonic
         if lapsed or not known:
-            # Others may have taken over what was held here: what is left of it is to be learned before any of it is believed.
+            # Others may have taken over what was held here: the rest is to be learned before any of it is believed.
             self._steady_since = monotonic
             self._link.lapse()
             await self._extend()

@@ -15,7 +15,7 @@ from fanout.plugin import Clock, Storage
 __all__ = ["Pressure"]
 
 _FRESH = 0.1
-"""Seconds for which a look at the backlog serves; what this process accepts meanwhile is added to it."""
+"""Seconds for which a look at the backlog serves; this process's own acceptances meanwhile are added to it."""
 _SHARE = 20.0
 """A look may take a twentieth of the time at most: of a backlog that is slow to count, it is taken less often."""
 _AGAIN = 0.1

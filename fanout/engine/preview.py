@@ -1,4 +1,4 @@
-"""Looking ahead: what a send would do, and what is left to do."""
+"""Looking ahead: the effect of a send, and the deliveries that are left."""
 
 from __future__ import annotations
 

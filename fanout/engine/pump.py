@@ -122,7 +122,7 @@ class Pump:
         group.end(len(left))
 
     def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
-        """Answers to a run, in a call of the transport's: what is wrong here is no fault of its own."""
+        """Answers to a run, in a call of the transport's: an error here is no fault of the transport."""
         assert isinstance(run, GroupRun)
         try:
             self._settle(run, accepted, others)
@@ -166,7 +166,7 @@ class Pump:
                 self._settle(run, [], [(index, outcome) for index in given_up])
 
     def end(self) -> None:
-        """Nothing more is started, and no answer is waited for: what was under way is left to its lease."""
+        """Nothing more is started, and no answer is waited for: deliveries under way are left to their lease."""
         self._ended = True
         for group in self._state.groups.values():
             for run in group.runs:

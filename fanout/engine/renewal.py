@@ -1,4 +1,4 @@
-"""Bindings whose settings change while the engine runs: their transport is made anew, and what was parked goes on."""
+"""Bindings whose settings change while the engine runs: their transport is made anew, and parked deliveries go on."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Renewal:
                 await self._storage.record(*self._lines[0], self._clock.now())
                 del self._lines[0]
         except StorageUnavailable:
-            pass  # at a later look: what the files say counts meanwhile
+            pass  # at a later look: the files' contents count meanwhile
         finally:
             self._recording = False
 
@@ -157,7 +157,7 @@ class Renewal:
     async def close_retired(self) -> None:
         """Close the transports that were replaced, once what they had under way has been answered."""
         while True:
-            due = [*self._retired]  # what is retired during this wait is closed after the next
+            due = [*self._retired]  # a transport that is retired during this wait is closed after the next
             await Signal().wait(self._retire)
             for transport in due:
                 await transport.__aexit__(None, None, None)
@@ -196,5 +196,5 @@ class _Replacement:
 
 
 def _of_app(parts: Iterable[str], app: str) -> list[str]:
-    """The parts that this app may hear of: its own, and what is everybody's."""
+    """The parts that this app may hear of: its own, and the shared ones."""
     return [part for part in parts if not part.startswith("apps.") or part.startswith(f"apps.{app}.transports.")]

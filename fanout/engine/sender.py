@@ -136,7 +136,7 @@ class Senders:
                 self._state.proven(group, lease, position, now)
 
     def after(self, group: Group, lease: Lease) -> None:
-        """Deliveries of a lease have ended: what waits for that goes on."""
+        """Deliveries of a lease have ended: callers that wait for that go on."""
         state = self._state
         state.changed[group] = None
         if not state.settler.awake:
@@ -348,7 +348,7 @@ class Senders:
         return Final(DeliveryState.REJECTED, f"{decision.reason} (not believed)")
 
     def retry_now(self, now: float) -> None:
-        """Somebody says that the cause of what was held back is mended."""
+        """An operator says that the cause of held-back deliveries is mended."""
         if self._guard.stopped:
             self._state.gates.removals_resumed(now)
         self._guard.reset()

@@ -1,4 +1,4 @@
-"""Settle: what all leases learned, in batches, each batch one commit; then tell whoever listens."""
+"""Settle: the results of all leases, in batches, each batch one commit; then live events."""
 
 from __future__ import annotations
 
@@ -195,7 +195,8 @@ class Settler:
         return (await self.store([settlement]))[0]
 
     async def _stored(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Store, holding everything back while the disk is full or the database away: what was sent must be remembered before more is."""
+        """Store, holding everything back while the disk is full or the database away: sent deliveries must be recorded
+        before more are sent."""
         loop = asyncio.get_running_loop()
         back = self.watch.back
         while True:
@@ -231,7 +232,7 @@ class Settler:
                 return results  # pyright: ignore[reportPossiblyUnboundVariable]  # the scope is never cancelled, so it swallows nothing
 
     def _hold(self, text: str, *arguments: object) -> None:
-        """Nothing more is sent: what comes of it could not be remembered. Senders are held a second after a settlement
+        """Nothing more is sent: its results could not be recorded. Senders are held a second after a settlement
         was asked for, whatever storage does meanwhile, so that a worker that silently loses its database repeats no
         more than it sends in that time."""
         if not self.stuck:

@@ -16,7 +16,7 @@ __all__ = ["Stops"]
 class Stops:
     """Stopped notifications of one binding.
 
-    Storage leases nothing of a stopped notification, so what is leased may be sent, but for what was said since the
+    Storage leases nothing of a stopped notification, so leased deliveries may be sent, except those stopped since the
     lease was asked for.
     """
 
@@ -26,7 +26,7 @@ class Stops:
         self._storing: dict[str, str] = {}
         """Notifications that an operator of this process is stopping, and storage may not know yet."""
         self._said: dict[str, str] = {}
-        """What was said since the latest lease was asked for."""
+        """Stops since the latest lease was asked for."""
         self.missed = False
         """Storage was asked what is stopped, but not of what was on its way into hand."""
 
@@ -58,7 +58,8 @@ class Stops:
         self._state.signal.set()
 
     def put_down(self) -> None:
-        """End (or put down) what waits in the queues for a stopped notification now, rather than when a sender comes to it."""
+        """End (or put down) the queued deliveries of a stopped notification now, rather than when a sender comes to
+        it."""
         state, now = self._state, self._state.clock.now()
         for group in state.groups.values():
             for queue in group.queues:

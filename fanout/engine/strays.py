@@ -45,7 +45,7 @@ class Strays:
         if not lost:
             return
         release = Release(now, Waiting.READY.value, "")
-        # By epoch, as any settlement: what has ended meanwhile, or is in other hands, stays as it is.
+        # By epoch, as any settlement: a lease that has ended meanwhile, or is another worker's, stays as it is.
         answers = await self._storage.settle([Settlement(*lease, release=release) for lease in lost], now)
         if given := sum(not answer.stale for answer in answers):
             _log.warning("%d leases whose answers were lost are given back.", given)

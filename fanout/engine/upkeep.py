@@ -141,10 +141,8 @@ class Upkeep:
             hurry()
 
     def _forget(self) -> None:
-        """Storage stands on another database than before: what was learned of that one says nothing of this."""
-        _log.warning(
-            "The database is another than before: what was known of it is forgotten, and all is looked at anew."
-        )
+        """Storage stands on another database than before: facts learned of that one say nothing of this."""
+        _log.warning("The database is another than before: its cached state is dropped, and everything is read anew.")
         self._seen = self._others = -1
         self._nudges.clear()
         self._waiters.forget()
@@ -182,7 +180,8 @@ class Upkeep:
     async def _look_at_clock(self) -> None:
         """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them first.
 
-        The dispatchers are woken: they are patient for a while too, and what was due later may be due now, though nothing was committed.
+        The dispatchers are woken: they are patient for a while too, and deliveries that were due later may be due now,
+        though nothing was committed.
         """
         self._watch.look()
         if self._watch.suspends != self._suspends:
@@ -207,9 +206,7 @@ class Upkeep:
     async def _retime(self, *, stepped: bool = False) -> None:
         """A time that was written while the clock was ahead waits no longer than it was to (`Storage.retime`)."""
         if self._states and await self._storage.retime(self._clock.now(), stepped=stepped):
-            _log.warning(
-                "The clock was set back: what was to wait by it waits for as long as was meant, and no longer."
-            )
+            _log.warning("The clock was set back: its waiting times keep their length.")
             for dispatcher in self._dispatchers:
                 dispatcher.state.signal.set()
 

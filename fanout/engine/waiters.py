@@ -1,4 +1,5 @@
-"""The callers that wait for a notification to finish, whichever process finishes it; and what is known here without a question to storage."""
+"""The callers that wait for a notification to finish, whichever process finishes it; and the answers that need no
+question to storage."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class Waiters:
         return self._known.get(id)
 
     def forget(self) -> None:
-        """Storage stands on another database: what was accepted may be missing there."""
+        """Storage stands on another database: accepted notifications may be missing there."""
         self._known.clear()
 
     def add(self, id: str) -> asyncio.Future[Status | None]:

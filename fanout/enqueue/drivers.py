@@ -21,7 +21,8 @@ _Async: TypeAlias = Callable[[Any, Statement], Awaitable[Row]]
 
 
 def enqueue(connection: object, statement: Statement) -> Answer:
-    """Run it in a blocking connection. Raises `UsageError` for any other, and what the driver raises; `Conflict` as `Statement.answer`.
+    """Run it in a blocking connection. Raises `UsageError` for any other, and any error of the driver; `Conflict` as
+    `Statement.answer`.
 
     Args:
         connection: The connection, in a transaction.

@@ -1,4 +1,4 @@
-"""The one statement by which a submission enters the inbox, and what its answer means. Pure."""
+"""The one statement by which a submission enters the inbox, and the meaning of its answer. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ UNION ALL SELECT uuid, '', false FROM made LIMIT 1
 A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two transactions enter one
 key at once is not prevented: a unique index would make one wait for the end of the other, and two of them deadlock. The later is a replay.
 
-The caller's clock may be off: a row has the database's time too, and whoever takes it goes by that.
+The caller's clock may be off: a row has the database's time too, and the worker that takes it goes by that.
 """
 
 

@@ -1,7 +1,7 @@
 """Requests that are started as a run: whom their answers go to, by index, and how they get there.
 
 The codec's token of such a request is (answers, index), where that of a single one is a future. Nothing of the
-receiver runs inside a connection: what was read is handed over in a callback of the loop's own, so that no fault of
+receiver runs inside a connection: answers are handed over in a callback of the loop's own, so that no fault of
 the receiver reaches the connection.
 """
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 __all__ = ["Buffered", "Forwarding", "SmallTls"]
 
 _SIZE = 65_536
-"""Bytes that one read takes at most; what is left is read in the next turn of the loop."""
+"""Bytes that one read takes at most; the rest is read in the next turn of the loop."""
 
 _BUFFERS: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 

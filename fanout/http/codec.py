@@ -46,7 +46,7 @@ _PACK = HEADER.pack
 
 
 class Requests(NamedTuple):
-    """Requests of one run: what they have in common, and by index what each has of its own.
+    """Requests of one run: the fields that they share, and by index those of each alone.
 
     `common` and each of `own` are literals made by `literal`, joined; `paths` are sent as they are.
     """
@@ -204,7 +204,8 @@ class Codec(Inbound):
 
     def close(self, reason: str, *, code: int | None = None, debug: bytes = b"", own: bool = False) -> None:
         """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and nothing
-        else: what was not taken yet has just been called not sent. `own`: this side closes it, for no fault of the peer's.
+        else: requests that were not taken yet have just been reported as not sent. `own`: this side closes it, for no
+        fault of the peer's.
         """
         if self.closed:
             return

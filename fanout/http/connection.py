@@ -212,7 +212,7 @@ class Connection(Buffered):
         self._owner.connection_ended(self)
 
     async def ready(self, where: str) -> None:
-        """Return when the gateway's first SETTINGS are here. Raises `DialFailed`, and what TLS raised."""
+        """Return when the gateway's first SETTINGS are here. Raises `DialFailed`, and the error of TLS."""
         if not self.speaks_h2:
             raise DialFailed("alpn", f"{where} does not offer HTTP/2 (ALPN h2)")
         trouble = await self.opened

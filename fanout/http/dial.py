@@ -1,4 +1,5 @@
-"""From a URL to an open connection: name lookup, TCP, a proxy's tunnel, TLS, and what the protocol waits for, by one deadline."""
+"""From a URL to an open connection: name lookup, TCP, a proxy's tunnel, TLS, and the first frames of the protocol, by
+one deadline."""
 
 from __future__ import annotations
 

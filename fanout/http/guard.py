@@ -1,7 +1,8 @@
 """The host guard: where an address that a client supplied may make us connect to. Pure; `guard_resolver` applies it to name lookups.
 
-Our own strict reading of URLs, because the holes lie where two parsers disagree: whatever could be read in two ways is refused.
-The guard is asked when an address is registered and again before each send, since configuration and names change in between.
+Our own strict reading of URLs, because the holes lie where two parsers disagree: a URL that could be read in two ways
+is refused. The guard is asked when an address is registered and again before each send, since configuration and names
+change in between.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class GuardedUrl(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host, and port where it is not 443: what a group of connections is named by."""
+        """Host, and port where it is not 443: the name of a group of connections."""
         return self.host if self.port == 443 else f"{self.host}:{self.port}"
 
     @property
@@ -136,7 +137,7 @@ class HostGuard:
         names = [_entry(entry, allow_private=allow_private) for entry in entries if isinstance(entry, str)]
         self._exact = frozenset(names)
         self._suffixes = tuple(f".{name}" for name in names if not _is_literal(name))
-        # Addresses in canonical form on a listed host, in one look: what every send asks about.
+        # Addresses in canonical form on a listed host, in one look: the question of every send.
         listed = "|".join(re.escape(name) for name in names if not _is_literal(name)) or "(?!)"
         self._usual = re.compile(rf"https://((?:{_LABEL}\.)*(?:{listed}))({_TARGET})")
         if not entries and not public_hosts:

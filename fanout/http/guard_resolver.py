@@ -1,4 +1,4 @@
-"""Name lookups under the host guard: what comes back may be connected to, and nothing else is."""
+"""Name lookups under the host guard: only addresses that come back are connected to."""
 
 from __future__ import annotations
 

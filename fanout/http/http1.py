@@ -87,7 +87,7 @@ class Http1Client:
         `timeout` (seconds) replaces the settings' `request_timeout`: for connecting and the answer. For one of our own connections to
         be free the request waits `patience` seconds before that (None: half as long), and fails as an event of our own. Raises
         `RequestFailed`, with `sent` "no" where no connection came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
-        what says whether a push was taken, and what follows it is dropped with the connection.
+        what says whether a push was taken, and the rest is dropped with the connection.
 
         `fresh`: over a new connection; or over one that answered within the last second, where the host has shown that it answers on
         connections that were used before.

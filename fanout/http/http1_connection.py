@@ -33,7 +33,7 @@ class NoAnswerCame(aiohttp.ClientError):
 
 
 class Handler(ResponseHandler):
-    """aiohttp's protocol, which manages the connection; what comes is read by `AnswerParser`, one for each request.
+    """aiohttp's protocol, which manages the connection; `AnswerParser` reads the bytes, one for each request.
 
     `clock` gives seconds that pass while the machine sleeps.
     """

@@ -1,7 +1,7 @@
 """One answer of HTTP/1.1 (RFC 9112), read from bytes in whatever pieces they come. Pure.
 
-The first head with a status from 200 on decides: what breaks behind it costs the body and the connection, never the
-status. Bytes without such a head are bounded, as frames that move no request forward are in HTTP/2.
+The first head with a status from 200 on decides: a fault behind it costs the body and the connection, never the status.
+Bytes without such a head are bounded, as frames that move no request forward are in HTTP/2.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ _MOST_HOSTS = 10_000
 _TICK = 0.1
 """Seconds between two looks at the deadlines: their precision."""
 _STALL = 0.5
-"""A look that comes so many seconds late shows that the process was stopped or its loop blocked: what came meanwhile is read first."""
+"""A look that comes so many seconds late shows that the process was stopped or its loop blocked: bytes that came
+meanwhile are read first."""
 
 
 class _Attempt:

@@ -1,4 +1,4 @@
-"""OAuth 2.0 client credentials and assertions: one form posted to one token endpoint, and what its answer means."""
+"""OAuth 2.0 client credentials and assertions: one form posted to one token endpoint, and the meaning of its answer."""
 
 from __future__ import annotations
 

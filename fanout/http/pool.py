@@ -30,10 +30,11 @@ _STALL = 1.0
 """Seconds by which a tick is late before the loop is taken to have stood still."""
 
 _AT_ONCE = 0.001
-"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and what it returns does not know its time."""
+"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and the handle that it returns does not
+know its time."""
 
 _GAP = 5.0
-"""Seconds between two looks after which the machine is taken to have slept: what was connected before may be gone."""
+"""Seconds between two looks after which the machine is taken to have slept: earlier connections may be gone."""
 
 
 class H2Pool:
@@ -134,7 +135,8 @@ class H2Pool:
         return streams + len(self._room)
 
     def figures(self) -> dict[str, int]:
-        """`connections` that take requests and `requests` under way, as they stand now, and what `stats` counts, `failed` in one sum."""
+        """`connections` that take requests and `requests` under way, as they stand now, and the counts of `stats`,
+        `failed` in one sum."""
         stats = self.stats
         return {
             "connections": len(self._ready),
@@ -202,7 +204,7 @@ class H2Pool:
             best.deadlines[stream] = self._clock() + timeout
         if not best.flushing:
             if least == 0:
-                best.write()  # to an idle connection at once: what comes next in this turn of the loop is gathered behind it
+                best.write()  # to an idle connection at once: later requests of this turn gather behind it
             else:
                 best.flushing = True
                 self._loop.call_soon(best.flush)
@@ -220,7 +222,7 @@ class H2Pool:
         """
         count, sent, ready = len(requests.paths), 0, self._ready
         if self._room:
-            return range(count)  # what waits was here before
+            return range(count)  # waiting requests were here before
         if fresh:
             ready = self._room.freshest(ready, self._clock())
         elif ready and not ready[0].flushing and self._clock() - self._ticked_at > _GAP:

@@ -22,7 +22,7 @@ _STATIC = 61
 """Fields of the static table (RFC 7541, appendix A)."""
 
 _shapes: dict[int, tuple[Callable[[bytes], object], object]] = {}
-"""By the length of a block: what picks the bytes that a walk looks at, and what they were in a block that was sound."""
+"""By the length of a block: the selector of the bytes that a walk looks at, and their values in a sound block."""
 
 _MOST_HEADERS = 65_536
 """Bytes of decoded headers (names, values, 32 each), after which a block counts as unreadable."""
@@ -51,7 +51,7 @@ def decode_block(block: bytes) -> list[tuple[str, str]]:
 
 
 def sound(block: bytes) -> bool:
-    """Whether a header block is one, by its indexes and lengths; what is inside of texts (Huffman's code) is not looked at.
+    """Whether a header block is one, by its indexes and lengths; the inside of texts (Huffman's code) is not looked at.
 
     Decoding costs fifty times as much, and most blocks are never decoded. A gateway's answers differ in ids and dates and hardly in
     shape: where the bytes that a walk would look at are those of a block of the same length that was walked, it need not be repeated.

@@ -37,7 +37,7 @@ class Outflow:
         self.fits = SMALLEST_FRAME_LIMIT
 
     def add(self, stream: int, data: bytes) -> list[bytes]:
-        """A body that did not fit: what of it can go now."""
+        """A body that did not fit: the part of it that can go now."""
         self.waiting[stream] = _Body(data, self._initial)
         return self.flow()
 

@@ -1,4 +1,4 @@
-"""How a pool behaves, and what it has done."""
+"""The behaviour of a pool, and its counters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Access tokens that are fetched: cached to shortly before their end, renewed one at a time and off the path of any send.
 
-`TokenSource` knows nothing of OAuth: what fetches is injected, and so are time and chance. `oauth.fetch_token` is the usual fetcher.
+`TokenSource` knows nothing of OAuth: the fetch is injected, and so are the clock and the random source.
+`oauth.fetch_token` is the usual fetcher.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests that wait for a connection or a free stream, and what becomes of them."""
+"""Requests that wait for a connection or a free stream, and their ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scrape: what the engine and storage say at that moment."""
+"""One scrape: the answers of the engine and of storage at that moment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def render(
 
 
 class _Asked:
-    """One engine's questions to storage: one at a time, and what the latest answer was."""
+    """One engine's questions to storage: one at a time, and the latest answer."""
 
     def __init__(self) -> None:
         self.last: tuple[dict[str, Stored] | None, int | None] = (None, None)

@@ -1,4 +1,4 @@
-"""From a view of an engine, and what storage says of its apps, to metrics. Pure.
+"""From a view of an engine, and storage's figures for its apps, to metrics. Pure.
 
 Labels are apps, bindings, lanes, states, reasons of a bounded list and the like: never a user, an endpoint, a notification, a host.
 """

@@ -82,7 +82,7 @@ class Traced:
             self.start = self._start
 
     def __getattr__(self, name: str) -> Any:
-        """The transport's own methods: the rest of the contract, and what it has beside, such as `stats`."""
+        """The transport's own methods: the rest of the contract, and its methods beside that, such as `stats`."""
         return getattr(self._transport, name)
 
     async def __aenter__(self) -> Self:
@@ -99,7 +99,7 @@ class Traced:
         if not sampled:
             return start(run)
         if len(self._chosen) > _MOST_CHOSEN:
-            self._chosen.clear()  # what was never sent after all: its notification was cancelled, say
+            self._chosen.clear()  # deliveries that were never sent after all: their notification was cancelled, say
         self._chosen.update((id(run.message), run.rows[index].id) for index in sampled)
         others = [index for index in range(len(run)) if index not in set(sampled)]
         return [*sampled, *([others[open_index] for open_index in start(run.part(others))] if others else ())]

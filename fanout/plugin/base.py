@@ -12,14 +12,14 @@ API = 2
 Level 2: a storage has parts (`Storage`), and `extend` a deadline for each lease; a transport may have `start`.
 """
 OLDEST_TRANSPORT = 1
-"""The lowest level of a transport that is used as it is: what came since is optional."""
+"""The lowest level of a transport that is used as it is: later additions are optional."""
 
 
 class Clock(Protocol):
     """Where the shell gets its time from; tests hand in their own."""
 
     def now(self) -> float:
-        """UNIX seconds: what is stored, sent and compared with other machines' times."""
+        """UNIX seconds: the times that are stored, sent and compared with other machines' times."""
         ...
 
     def monotonic(self) -> float:

@@ -1,4 +1,5 @@
-"""The part of a storage that every one has: what operators see and ask for, and the logs of events and of audits."""
+"""The part of a storage that every one has: the views and commands of operators, and the logs of events and of
+audits."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ __all__ = ["ControlPart"]
 
 
 class ControlPart(Protocol):
-    """How things stand, what is to stop, and what has happened. Every method is one transaction, as in `Storage`."""
+    """The state of notifications, the commands that stop them, and the log of events. Every method is one transaction,
+    as in `Storage`."""
 
     async def status(self, id: str, now: float) -> Status | None:
         """How things stand, or None for an unknown id.
@@ -115,7 +117,7 @@ class ControlPart(Protocol):
         ...
 
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
-        """Lift the pause: what was due is due again, a retry not before its time. Idempotent. Raises `NotFound`.
+        """Lift the pause: due deliveries are due again, a retry not before its time. Idempotent. Raises `NotFound`.
 
         Args:
             app: The app.

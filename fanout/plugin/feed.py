@@ -1,4 +1,4 @@
-"""The contract of a storage's third facet: who subscribes, and the feed that every device of a user reads."""
+"""The contract of a storage's third facet: subscriptions, and the feed that every device of a user reads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["Feed"]
 class Feed(Protocol):
     """Subscriptions and feed items of one database: `storage.feed`. Every method is one transaction, as in `Storage`.
 
-    Feed items are written by `Storage.put`, with `Submission.feed`: what is pushed and what is stored is one commit. Every write gets
-    the next number (`seq`) of one sequence per database; numbers only grow, and are committed in their order. An item of a
-    topic or of `all` is stored once, and read by whom it concerns: for a topic, users of whose endpoints (active, gone or expired)
-    one carries the tag at that time. Only a user who changes such an item has a row of her own for it.
+    Feed items are written by `Storage.put`, with `Submission.feed`: the pushes and the stored item are one commit.
+    Every write gets the next number (`seq`) of one sequence per database; numbers only grow, and are committed in their
+    order. An item of a topic or of `all` is stored once, and read by whom it concerns: for a topic, users of whose
+    endpoints (active, gone or expired) one carries the tag at that time. Only a user who changes such an item has a row
+    of her own for it.
 
     `Storage.expire` turns items past their time into tombstones, each with a number of its own; `Storage.prune` deletes
     tombstones older than `Retention.tombstones`, and subscriptions that expired longer ago than `Retention.quarantine`;

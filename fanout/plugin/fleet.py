@@ -1,4 +1,4 @@
-"""The contract of a storage's fourth facet: the workers that share the database, and what they have in common."""
+"""The contract of a storage's fourth facet: the workers that share the database, and the values that they share."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class Inbox(Protocol):
         """Enter it in the transaction of `connection`, with one statement and no lock that another transaction waits for.
 
         The answer has no total. Explicit addresses are interned first, in a transaction of the storage's own. `replayed`: the key was
-        known to this transaction. Raises `UsageError` for a connection that cannot be used, `Conflict`, and what its driver raises.
+        known to this transaction. Raises `UsageError` for a connection that cannot be used, `Conflict`, and any error
+        of its driver.
 
         Args:
             submission: The notification with its target and content.
@@ -50,7 +51,8 @@ class Inbox(Protocol):
         *,
         limit: int,
     ) -> list[Taken]:
-        """Put up to `limit` that no other worker is taking just now, oldest first, and take them out, in one transaction; what became of each.
+        """Put up to `limit` that no other worker is taking just now, oldest first, and take them out, in one
+        transaction; the result of each.
 
         `judge` adds what transports say of it (`Submission.refused`), and for each binding that refuses it why. One that it refuses (`UsageError`), that `put` refuses, conflicts
         with or fails on is taken out too: its status is then ``cancelled`` with nothing to deliver and the reason, and the event

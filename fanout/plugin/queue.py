@@ -36,8 +36,8 @@ class QueuePart(Protocol):
 
         Notifications take turns, a chunk each, in the order of their due times and, of one due time, in that in which they began.
         The chunks that `put` held back take turns like any other's and, like them, are due from `now`. Nothing of a paused
-        notification is expanded, and what waits of it is not in the way; of a paused binding nothing at all is, and no schedule
-        is begun by expanding it.
+        notification is expanded, and its waiting chunks are not in the way; of a paused binding nothing at all is, and
+        no schedule is begun by expanding it.
 
         Args:
             app: The app.
@@ -174,7 +174,8 @@ class PutAndLease(Protocol):
     async def put_and_lease(
         self, submissions: Sequence[Submission], leases: Sequence[LeaseRequest], now: float
     ) -> tuple[list[Put], list[list[Chunk]]]:
-        """`put`, and then `lease` for each of `leases` in turn, in one commit: what was put may be among what is leased.
+        """`put`, and then `lease` for each of `leases` in turn, in one commit: chunks of the puts may be among the
+        leased ones.
 
         The answers are those of the calls one after another.
 

@@ -72,12 +72,13 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
 
     # incarnation: int (optional)
     #   Grows whenever what stands behind `location` is found to be another database than before (a standby was promoted, a backup
-    #   restored): the engine then forgets what it had learned. `remarks: list[str]` (optional): what `fanout doctor` says beside.
+    #   restored): the engine then forgets what it had learned. `remarks: list[str]` (optional): further lines of
+    # `fanout doctor`.
 
     # listen(heard: Callable[[], None]) -> None (optional)
     #   Called once by each engine, which asks for `changes` every 50 ms: others' commits are to be heard of, as far as the database can tell
-    #   them, by calling `heard`. `changes` may then answer from memory. `hurry() -> None` (optional): somebody waits for what was committed
-    #   here to be done elsewhere.
+    #   them, by calling `heard`. `changes` may then answer from memory. `hurry() -> None` (optional): a caller waits
+    #   until another process has done its part of a commit.
 
     location: str
     """Where it is, for people: a path or a URL without a password."""

@@ -114,14 +114,15 @@ class Transport(Protocol):
     And `ways() -> Mapping[str, str]`: by which way each host is reached that is known before anything is sent (`way_to`), for `fanout doctor`.
     A setting `proxy: Secret | None = None` is given the proxy of the whole configuration where the binding names none (`egress_of`).
 
-    `one_gateway = True` says that all its groups are answered by one gateway under one credential: what that has accepted in one of
-    them vouches for uncertain deaths (`Gone.certain`) in all. Without it each group has to be accepted by itself.
+    `one_gateway = True` says that all its groups are answered by one gateway under one credential: an acceptance in
+    one of them vouches for uncertain deaths (`Gone.certain`) in all. Without it each group has to be accepted by
+    itself.
 
-    And `start(run: Run) -> Sequence[int]`, which begins deliveries together without a coroutine for each: what can be
-    sent at this moment is sent, and answered by `run.accept` and `run.answer` when the gateway has answered, within
-    the request deadline. It returns the indices that have to wait (for a connection, a token, a turn): those go by
-    `send`. It neither blocks nor answers what it returned. A delivery that is over by `run.over` has no waiter any more: its
-    request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
+    And `start(run: Run) -> Sequence[int]`, which begins deliveries together without a coroutine for each: deliveries
+    that can be sent at this moment are sent, and answered by `run.accept` and `run.answer` when the gateway has
+    answered, within the request deadline. It returns the indices that have to wait (for a connection, a token, a turn):
+    those go by `send`. It neither blocks nor answers what it returned. A delivery that is over by `run.over` has no
+    waiter any more: its request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
 
     And `fits(notification: Notification, size: int) -> bool`: True says that `prepare` cannot refuse it. `size` is the
     length of its content as JSON, in bytes: all that the caller gave, each value once. It is then prepared only where a

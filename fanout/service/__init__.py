@@ -1,4 +1,4 @@
-"""The notification service: an ASGI app that runs alone or mounts in another, and what it is made of.
+"""The notification service: an ASGI app that runs alone or mounts in another, and its parts.
 
 `create_app` makes it. `auth` tells who is calling, `front` is what every request passes first, `graph` and `v1` hold the routes, `feed` what every
 device of a user reads, and `server` runs it under uvicorn. It may import everything below it; nothing but the command line imports it.
@@ -16,7 +16,7 @@ __all__ = ["create_app", "from_config"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily: who only signs user tokens (`fanout.service.auth`) needs no FastAPI.
+    # Lazily: a program that only signs user tokens (`fanout.service.auth`) needs no FastAPI.
     if name in __all__:
         return getattr(import_module("fanout.service.app"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -125,8 +125,11 @@ def create_app(
             {"name": "audit", "description": "The audit log."},
             {"name": "keys", "description": "Keys and host names in the database, for a key of the role operator."},
             {"name": "subscriptions", "description": "A user's own devices, each with its UNSID."},
-            {"name": "feed", "description": "What a user's clients read and manage, and changes as they happen."},
-            {"name": "operation", "description": "For whoever runs it."},
+            {
+                "name": "feed",
+                "description": "The items of a user, for the user's own clients, and changes as they happen.",
+            },
+            {"name": "operation", "description": "For operators."},
         ],
     )
     app.state.service = service
@@ -171,8 +174,8 @@ def _authenticator(settings: Settings, clock: Clock, apps: Collection[str], unpr
     if unprotected:
         return LoopbackCallers(apps)
     raise ConfigurationError(
-        "Nobody could call this service: make a key with `fanout keys api` and write what it prints into [service], or configure "
-        "[[service.issuers]]. fanout serve makes keys of its own for loopback."
+        "No caller could use this service: make a key with `fanout keys api` and write its output into [service], or "
+        "configure [[service.issuers]]. fanout serve makes keys of its own for loopback."
     )
 
 

@@ -1,4 +1,4 @@
-"""One request as the routes see it, what they answer, and what they all share."""
+"""One request as the routes see it, their answers, and the values that they share."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class Service:
         self.feed_is_hosts = False
         """Whether the host has given settings of the feed, which a change of `[service]` leaves as they are."""
         self.follows: Follows | None = None
-        """Set before it is entered: what a changed `[service]` of the engine's configuration is completed by, before it is taken into use."""
+        """Set before it is entered: completes a changed `[service]` of the engine's configuration before it is taken
+        into use."""
         self.use(settings.service)
 
     def use(self, settings: ServiceSettings) -> None:
@@ -129,7 +130,7 @@ class Service:
         await self.feed.close_streams()
 
     async def readiness(self) -> dict[str, Any]:
-        """Whether requests should be sent here, and what is wrong, in a word for each part. Storage's answer serves for
+        """Whether requests should be sent here, and the trouble, in a word for each part. Storage's answer serves for
         a second.
 
         Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
@@ -233,7 +234,7 @@ class Call:
         self.caller: Caller | None = None
 
     def enter(self, request: Request) -> None:
-        """The request is one: what follows reads it and not the scope."""
+        """The scope is a valid request: later code reads that and not the scope."""
         self.request = request
         length = request.headers.get(b"content-length")
         self.unread = b"transfer-encoding" in request.headers or length not in (None, b"0")
@@ -364,6 +365,6 @@ async def _user(request: HttpRequest) -> Call:
 AnyCall = Annotated[Call, Depends(_call)]
 """A route's parameter: the call, of any caller."""
 AppCall = Annotated[Call, Depends(_app)]
-"""A route's parameter: the call of an app (or an API key); anybody else is refused with 403."""
+"""A route's parameter: the call of an app (or an API key); any other caller is refused with 403."""
 UserCall = Annotated[Call, Depends(_user)]
-"""A route's parameter: the call of a user, who is `call.authenticated.user`; anybody else is refused with 403."""
+"""A route's parameter: the call of the user `call.authenticated.user`; any other caller is refused with 403."""

@@ -1,4 +1,5 @@
-"""From an ASGI scope to the one value that everything behind reads: what is ambiguous is refused, what proxies say is judged."""
+"""From an ASGI scope to the one value that all later code reads: ambiguous requests are refused, headers of proxies are
+judged."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ GRAPH_PREFIXES = ("", "/beta", "/v1.0")
 _PUBLIC = frozenset({"/health", "/ready", "/openapi.json", "/docs", "/redoc"})
 _STREAMS = frozenset({"/v1/endpoints/import"})
 _REFUSALS = frozenset({400, 403, 404, 405, 408, 413, 415})
-"""Of a caller that is known: what it need not have asked. A conflict, a cursor too old or an item that has changed is how clients work."""
+"""Refusals of requests that a known caller could have avoided. A conflict, a cursor too old or an item that has changed
+is how clients work."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
 _TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")

@@ -1,4 +1,4 @@
-"""uvicorn, bounded: what a client may send before the app hears of it, and an end that is told by us and not by signals."""
+"""uvicorn, bounded: limits of a request before it reaches the app, and an end by a call instead of a signal."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
 
 
 def gathered(rows: Sequence[Sequence[Any]], size: int) -> tuple[list[NewChunk], Counter[tuple[int, int, str]]]:
-    """The chunks to be added for these retry rows, and what that takes off the backlog (numbers below zero).
+    """The chunks to be added for these retry rows, and the change of the backlog (numbers below zero).
 
     A row is (notification, attempt, endpoint, due at, binding, lane, waiting).
     """

@@ -1,4 +1,4 @@
-"""Changes of feed items by their user: what they come to."""
+"""The effect of changes of feed items by their user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Posts into the feed, many at once: what they come to, given what is there."""
+"""Posts into the feed, many at once: their effect, given the stored items."""
 
 from __future__ import annotations
 

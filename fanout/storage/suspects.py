@@ -50,7 +50,7 @@ class Suspects:
         self._moved: list[tuple[Due, Sequence[int], int, int]] = []
 
     def judge(self, id: int) -> int:
-        """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
+        """End the doubtful deliveries of a lost worker, and stopped ones; count a crash. How many remain open in it."""
         due = self._due[id]
         end = LOST if due.lost and not due.stopped else (due.stopped, "")
         applied = close(due.states, self._book.codes[due.notification], *end)

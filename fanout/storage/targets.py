@@ -1,4 +1,5 @@
-"""A target as the tables keep it: what a schedule looks up when it is due, and for whom a notification with a collapse key is."""
+"""A target as the tables keep it: a schedule looks up its recipients by it when it is due, and a collapse key is
+compared within it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_notification_is_held_and_goes_on(shell: Any) -> None:
     (held,) = shell("pause", id, "--json").lines
     assert (held["state"], held["pending_by_reason"]) == ("paused", {"paused": 2})
     again = shell.ok("pause", id)
-    assert "paused      2  somebody paused it" in again
+    assert "paused      2  an operator paused it" in again
     shell.ok("send", "--to", "user:bob", "--title", "T", "--wait")  # delivers whatever may be delivered
     assert status(shell, id)["counts"]["pending"] == 2
     (resumed,) = shell("resume", id, "--json").lines
@@ -92,7 +92,7 @@ def test_every_decision_about_a_delivery_in_order(shell: Any) -> None:
     phone, dead = shell.register(("alice", "phone"), ("alice", "dead-phone"))
     id = shell.ok("send", "--to", "user:alice", "--title", "T")
     shell.ok("pause", id)
-    assert "Waits as paused: somebody paused it" in shell.ok("explain", id, "--endpoint", str(phone))
+    assert "Waits as paused: an operator paused it" in shell.ok("explain", id, "--endpoint", str(phone))
     shell.ok("resume", id)
     assert drain(shell).returncode == 0
     steps = shell("explain", id, "--endpoint", str(dead), "--json").lines

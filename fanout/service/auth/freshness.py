@@ -36,7 +36,7 @@ class Freshness:
     """Since the last one that went well."""
 
     def succeeded(self, *, began: float, now: float) -> Freshness:
-        """After a fetch that gave a usable set. It counts from when it began: what changed meanwhile may not be in it."""
+        """After a fetch that gave a usable set. It counts from when it began: later changes may not be in it."""
         return Freshness(began, now)
 
     def failed(self, now: float) -> Freshness:

@@ -22,7 +22,8 @@ _NAME = 200
 def key_of(
     app: str, now: float, *, kind: str = "caller", name: str = "", role: str | None = None, expires: str | None = None
 ) -> tuple[Grant, Secret]:
-    """A new key of that app, and what is shown of it once. `expires` is written as in the file. Raises `UsageError`."""
+    """A new key of that app, and the text that is shown once. `expires` is written as in the file. Raises
+    `UsageError`."""
     if role == "user":
         raise UsageError("role user is no role: a key that signs users' tokens is of the kind signer (--kind signer).")
     if kind not in ("caller", "signer"):

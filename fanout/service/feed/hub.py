@@ -202,7 +202,8 @@ class Hub:
     async def _tell_all(self, app: str, alone: set[tuple[str, str]], touched: Touched) -> None:
         """Hand what is of everybody to the streams of an app, but for those `alone`, which read for themselves.
 
-        A stream that stands still has everything up to the last look. So nothing is read for it: what is new is the same for all.
+        A stream that stands still has everything up to the last look. So nothing is read for it: the new items are the
+        same for all.
         """
         others = [
             stream
@@ -288,7 +289,7 @@ class Hub:
         whole = not stream.recount and not page.more and self._fresh(stream.cursor, page)
         known = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
         if known is None:
-            stream.recount = False  # before it is read: what changes from here on asks for it anew
+            stream.recount = False  # before it is read: a change from here on asks for it anew
             try:
                 known = await self._reads.feed.counts(stream.app, stream.user, self._clock.now())
             except FanoutError:

@@ -126,7 +126,7 @@ def post_requests(
         request = _request(engine, notification, target, app=app, at=at, key=key, shorten=post is not None)
         ttl = min(part.notification.ttl or SIGNAL_TTL, SIGNAL_TTL)
         if request is None:
-            # It does not fit into a push: everybody is told to come for it.
+            # It does not fit into a push: every device gets a signal to fetch it.
             chosen = platforms.audience(part.platforms, BOTH, inverse=part.inverse)
             requests.append(
                 _signal(app, target, chosen, now, due_at, ttl, key=key, feed=post if first else None, follows=not first)

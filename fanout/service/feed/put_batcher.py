@@ -12,7 +12,7 @@ from fanout.engine.intake import Request
 __all__ = ["PutBatcher"]
 
 _MOST = 64
-"""Posts in one put: what one caller waits for must stay short."""
+"""Posts in one put: the wait of each caller must stay short."""
 
 _Post = tuple[str, Sequence[Request], "asyncio.Future[list[Put]]"]
 

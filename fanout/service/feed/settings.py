@@ -25,8 +25,9 @@ class FeedSettings:
     longest_expiry: float = 30 * _DAY
     """The longest that a post may ask for (Microsoft Graph: 30 days)."""
     burst: float = 5.0
-    """For what a user changes within this time after a first change there is one push to each of her other devices: what it says where it
-    was one change, else a bare signal to fetch. Open streams are told at once. With 0 every change is pushed at once."""
+    """A user's changes within this time after a first one are one push to each of her other devices: the change itself
+    where it was one, else a bare signal to fetch. Open streams are told at once. With 0 every change is pushed at
+    once."""
     subscription: float = 30 * _DAY
     """How long a subscription lasts until it is renewed. A WNS channel lives 30 days."""
     subscriptions_per_user: int = 50

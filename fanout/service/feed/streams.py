@@ -1,4 +1,4 @@
-"""One open event stream: what a client of `/v1/me/feed/events` reads."""
+"""One open event stream, which a client of `/v1/me/feed/events` reads."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Streams(Protocol):
 
 
 class EventStream(Response):
-    """An ASGI response that stays open. `cursor` is its reader's position; what is to be sent is read from storage when it can be
-    sent, so that nothing queues up for a reader who is slow, and nobody else waits for her.
+    """An ASGI response that stays open. `cursor` is its reader's position; events are read from storage when they can
+    be sent, so that nothing queues up for a slow reader, and no other reader waits for her.
 
     Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
     its reader was told last; with `recount` it is not known what has become of them. `lag` counts the changes that it has had since it was

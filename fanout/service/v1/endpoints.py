@@ -178,7 +178,7 @@ async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any
     "/{id}",
     status_code=204,
     response_model=None,  # an annotation of None would be one, in the lowest version of FastAPI that is allowed
-    summary="Take a device out; what is queued for it is cancelled",
+    summary="Take a device out; its queued deliveries are cancelled",
     responses=errors(404),
 )
 async def _delete(call: AppCall, id: Id) -> None:

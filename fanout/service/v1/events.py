@@ -28,8 +28,8 @@ router = APIRouter(prefix="/v1/me/feed", tags=["feed"])
     description="An event stream that goes on from `Last-Event-ID` (or `cursor`, of a page of the feed too), else from now. `cursor` comes first and says where. "
     "`change` is an item, deleted ones too; its id is the cursor from which to go on. `resync` says: read the feed anew, without a "
     "cursor; the stream goes on from its id. `subscription` says that the calling device's is expiring; before the end "
-    "of the stream, that it has `expired` or `ended`. `counts` says how many items are `unread` and `unseen`: in the beginning, and whenever it has changed. `unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. What the calling "
-    "device (`X-UNS-ID`) changes is not told to it.",
+    "of the stream, that it has `expired` or `ended`. `counts` says how many items are `unread` and `unseen`: in the beginning, and whenever it has changed. `unauthorized` comes before the end of a stream whose token has ended. Comments in between are signs of life. A change by "
+    "the calling device (`X-UNS-ID`) is not told to it.",
     responses={200: {"description": "The stream", "content": {"text/event-stream": {}}}, **errors(400, 403, 429)},
 )
 async def _events(
@@ -43,7 +43,7 @@ async def _events(
     user = caller.user or ""
     text = last or cursor
     found = parse(text) if text else None
-    # From a page of the feed: what has changed since the reading began.
+    # From a page of the feed: the changes since the reading began.
     begin = found.then if isinstance(found, Listing) else found
     feed.hub.check_room(caller.app, user)
     subscription = None

@@ -36,7 +36,7 @@ async def _export(
     if "\x00" in user:
         raise Refused(400, "invalidRequest", "A user is a text of 1 to 512 characters without NUL.")
     records = call.service.engine.export_user(user, app=call.authenticated.app)
-    first = await anext(records)  # what can be refused is refused before the answer begins
+    first = await anext(records)  # every refusal comes before the answer begins
     return StreamingResponse(
         _lines(first, records), media_type="application/x-ndjson", headers={"cache-control": "no-store"}
     )

@@ -1,4 +1,4 @@
-"""`/v1/me/feed`: what a user's clients read and manage."""
+"""`/v1/me/feed`: the items that a user's clients read and manage."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Device = Annotated[
     Header(
         alias="X-UNS-ID",
         max_length=128,
-        description="The UNSID of the device that calls. What it changes is told to the others and not to it; what it reads needs no "
-        "fallback.",
+        description="The UNSID of the device that calls. Its changes are told to the others and not to it; an item that it "
+        "has read needs no fallback.",
     ),
 ]
 _ETAG = re.compile(r'"([0-9]{1,18})"')
@@ -79,13 +79,13 @@ class BulkIn(BaseModel):
     delete: bool = False
     all: bool = Field(False, description="Every item that is there; not together with a filter.")
     items: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=1000)] | None = Field(
-        None, description="These, by their ids or their sender's. What is not there is passed over."
+        None, description="These, by their ids or their sender's. Ids that are not there are passed over."
     )
     group: str | None = Field(None, max_length=512, description="Those of this group.")
     until: str | None = Field(
         None,
         max_length=64,
-        description="A cursor: those that have not changed since, so what has come meanwhile stays as it is.",
+        description="A cursor: those that have not changed since, so items that have come meanwhile stay as they are.",
     )
 
     @model_validator(mode="after")

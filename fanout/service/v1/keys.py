@@ -1,4 +1,5 @@
-"""`/v1/keys` and `/v1/hosts`: what callers present, made, listed and revoked at run time by a key of the role operator, for its own app."""
+"""`/v1/keys` and `/v1/hosts`: the credentials of callers, made, listed and revoked at run time by a key of the role
+operator, for its own app."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class MeOut(BaseModel):
 
     app: str
     key: str = Field(
-        description="The same for this user of this app, always and from every service over it, and another for every other: what a client "
-        "keeps for her is kept by it. It does not tell who she is."
+        description="The same for this user of this app, always and from every service over it, and another for every other: a client "
+        "stores her data under it. It does not tell who she is."
     )
 
 

@@ -71,7 +71,7 @@ class TargetIn(_In):
         if len(self.model_fields_set) != 1:
             raise ValueError("give exactly one of user, users, topic, endpoints and all")
         if getattr(self, next(iter(self.model_fields_set))) is None:
-            raise ValueError("what is given must not be null")
+            raise ValueError("a field that is given must not be null")
         return self
 
     def target(self) -> Target:
@@ -148,7 +148,7 @@ class NotificationIn(_In):
     )
     repeat: Repeat = "prefer_delivery"
     transports: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="By binding or transport: what its gateway is told in its own terms."
+        default_factory=dict, description="By binding or transport: fields for its gateway, in the gateway's own terms."
     )
     at: float | Annotated[str, Field(max_length=64)] | None = Field(
         None,
@@ -310,8 +310,8 @@ class EndpointIn(_In):
         str, Field(min_length=1, max_length=64, description="The name of the transport in the configuration.")
     ]
     address: Annotated[str, Field(max_length=8192)] | dict[str, Any] = Field(
-        description="What the platform hands the client: APNs device token, FCM registration token, WNS channel URL, or the "
-        "browser's PushSubscription object."
+        description="The address that the platform hands the client: APNs device token, FCM registration token, WNS channel "
+        "URL, or the browser's PushSubscription object."
     )
     platform: Annotated[str, Field(max_length=64)] = ""
     tags: list[Name] = Field(default_factory=list, max_length=256, description="Its topics.")
@@ -396,7 +396,7 @@ class Erased(_Out):
 class InnerError(_Out):
     """For the log's sake."""
 
-    code: str = Field(description="What a client decides by.", json_schema_extra={"enum": list(REASONS)})
+    code: str = Field(description="The reason by which a client decides.", json_schema_extra={"enum": list(REASONS)})
     request_id: str = Field(alias="request-id")
     date: str
     client_request_id: str | None = Field(None, alias="client-request-id")

@@ -87,7 +87,7 @@ async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
     response_model=Accepted,
     summary="Send to a user, users, a topic, endpoints or all",
     responses={
-        200: {"model": PreviewOut, "description": "With `dry_run`: what would be sent"},
+        200: {"model": PreviewOut, "description": "With `dry_run`: the effect of the send"},
         202: {"description": "Stored", "headers": {"Location": {"schema": {"type": "string"}}}},
         **errors(400, 403, 409, 413, 415, 429, 503, 507),
     },

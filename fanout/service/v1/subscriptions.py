@@ -28,7 +28,7 @@ class SubscriptionIn(BaseModel):
         description="Stays the same for an installation of the client; the user's own name for it.",
     )
     binding: str | None = Field(None, min_length=1, max_length=128, description="None for a device that only polls.")
-    address: str | dict[str, Any] | None = Field(None, description="What the platform hands the client.")
+    address: str | dict[str, Any] | None = Field(None, description="The address that the platform hands the client.")
     receive: Literal["push", "signal", "none"] = Field(
         "push", description="Pushes with content, bare signals to come and fetch, or nothing."
     )

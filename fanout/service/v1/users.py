@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 @router.delete(
     "/{user:path}",
     response_model=Erased,
-    summary="Forget a user: devices with their addresses, subscriptions, feed, and what is queued",
+    summary="Forget a user: devices with their addresses, subscriptions, feed, and queued deliveries",
     responses=errors(400),
 )
 async def _erase(

@@ -1,4 +1,4 @@
-"""`/v1/feed`: what an app has posted, taken back."""
+"""`/v1/feed`: an app takes its posts back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WithdrawnOut(BaseModel):
     "",
     response_model=WithdrawnOut,
     summary="Take an item back from a user's feed and devices",
-    description="By its id, as the post answered it, or by the sender's. What is still queued of it is stopped; her devices are told as when she "
+    description="By its id, as the post answered it, or by the sender's. Its queued deliveries are stopped; her devices are told as when she "
     "deletes it herself. Withdrawing it again changes nothing.",
     responses=errors(400, 404, 429),
 )

@@ -1,8 +1,8 @@
 """The storage in a PostgreSQL database (14 or newer): many processes on many machines share it.
 
-Every operation is a fixed number of set-wise statements in one transaction at READ COMMITTED, however many rows it touches; what
-SQLite leaves to its one writer is left to row locks here, taken in one order everywhere: bindings, notifications, chunks, sums.
-Imported through the entry points `postgresql` and `postgres` of the group `fanout.storage` alone; the driver
+Every operation is a fixed number of set-wise statements in one transaction at READ COMMITTED, however many rows it
+touches;  row locks, taken in one order everywhere, stand for SQLite's one writer: bindings, notifications, chunks,
+sums. Imported through the entry points `postgresql` and `postgres` of the group `fanout.storage` alone; the driver
 (asyncpg, extra `postgres`) is imported when the storage is made. `url` says what may stand in the address of the database.
 """
 

@@ -336,7 +336,7 @@ class Db(Pieces):
         return (await self.places([binding]))[binding]
 
     def keep(self) -> None:
-        """The transaction was committed: what was learned in it holds."""
+        """The transaction was committed: its cached numbers hold."""
         self._known.apps.update(self._apps)
         self._known.bindings.update(self._bindings)
 

@@ -29,7 +29,8 @@ async def race(
     *,
     limit: float,
 ) -> tuple[str, T]:
-    """The first of `places` that `connect` comes through to, and what it made. Raises the most telling of its errors, or `TimeoutError`.
+    """The first of `places` that `connect` comes through to, and the connection that it made. Raises the most telling
+    of its errors, or `TimeoutError`.
 
     They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all within `limit`
     seconds. A connection that another attempt makes later is handed to `discard`.

@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ("54", Kind.CONTENT),  # program limit exceeded: a text longer than an index holds
 )
 """By the beginning of an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). All others are unavailable: rights,
-passwords, what is missing or renamed, and whatever else an operator or time ends."""
+passwords, missing or renamed objects, and other causes that an operator or time ends."""
 _REPEATABLE = ("40001", "40P01", "23505", "55P03")
 """Serialization failure, deadlock; a unique key that another transaction entered between our look and our write; lock_timeout."""
 _REFUSED = ("28000", "28P01", "3D000", "42501", "3F000")

@@ -1,4 +1,4 @@
-"""Puts of many callers in one transaction: what waits while one is under way is stored by the next.
+"""Puts of many callers in one transaction: puts that wait while one is under way are stored by the next.
 
 A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `MOST` submissions, the apps in turns.
 Only submissions that can neither be refused, nor conflict, nor wait for a lock of another caller's are gathered: a batch is stored as a

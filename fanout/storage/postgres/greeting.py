@@ -61,7 +61,8 @@ class Greeting:
 
 
 class Pooled(Exception):
-    """A pooler stands between that hands no settings on: what is set and prepared there is somebody else's afterwards."""
+    """A pooler stands between that hands no settings on: another client's connection keeps what is set and prepared
+    there."""
 
 
 _CONTROL = "(SELECT system_identifier::text FROM pg_control_system())"
@@ -75,7 +76,7 @@ SELECT {}, CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_
 
 
 async def greet(connection: Connection, options: Options) -> Greeting:
-    """Ask. Raises `Pooled` where the settings of a `prepared` connection did not arrive, and what the driver raises.
+    """Ask. Raises `Pooled` where the settings of a `prepared` connection did not arrive, and any error of the driver.
 
     In a transaction, for behind a pooler two statements may else go to two sessions.
     """
@@ -93,7 +94,7 @@ async def _ask(connection: Connection, options: Options, system: str) -> Greetin
         assert row is not None
         greeting = Greeting(Identity(*row[:4]), *row[4:])
         if options.prepared and greeting.telltale != SETTINGS[_TELLTALE]:
-            await connection.execute("DEALLOCATE ALL")  # what was prepared just now is not ours alone
+            await connection.execute("DEALLOCATE ALL")  # a statement prepared just now is not ours alone
             raise Pooled
     finally:
         if not connection.is_closed():

@@ -1,4 +1,5 @@
-"""The inbox: what other programs' transactions have enqueued is put where it belongs, and answers as if it were there already."""
+"""The inbox: submissions that other programs' transactions have entered are put, and status answers as if they were put
+already."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class PostgresInbox:
             # Numbers of transactions only grow: this is another database, in which nothing has been looked at.
             self._low, self._of = 0, self._database.incarnation
             running, oldest, found = await self._database.look(_due, "0", list(apps), now)
-        # Somebody else may be taking the oldest and die: it is passed when it is gone, and not before.
+        # Another worker may be taking the oldest row and die: the low mark passes the row when it is gone, and not
+        # before.
         self._low = min(int(running), int(running if oldest is None else oldest))
         return bool(found)
 
@@ -140,7 +142,7 @@ async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, lim
         except Exception as error:
             # A plugin's bug, or a content that was never encoded: without an end to it, it would come back for ever.
             outcomes[sub.id] = Taken(sub, refused=f"it cannot be prepared ({type(error).__name__})")
-    # Named before the first savepoint: what is rolled back to it must not take a number along that `Db` remembers.
+    # Named before the first savepoint: a rollback to it must not undo a number that `Db` remembers.
     for app in {row["app"] for row in rows}:
         await db.app(app, create=True)
     await _put(db, good, reasons, outcomes, now)
@@ -260,7 +262,7 @@ async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
     )
     waits = {row["uuid"] for row in rows if row["waits"]}
     became = {row["uuid"]: row["became"] for row in rows if not row["waits"]}
-    # Once more: what was taken between the two looks is where the first has looked too early.
+    # Once more: a row taken between the two reads was missed by the first.
     over = await watching.finished(db, [*(found - waits), *became.values()])
     return {uuid for uuid in found - waits if became.get(uuid, uuid) in over}
 

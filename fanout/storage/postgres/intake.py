@@ -1,4 +1,4 @@
-"""The statement that stores notifications, and what they add to the load."""
+"""The statement that stores notifications, and their addition to the load."""
 
 from __future__ import annotations
 

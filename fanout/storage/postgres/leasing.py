@@ -1,6 +1,6 @@
-"""Lease and extend, and what could be leased.
+"""Lease and extend, and the chunks that could be leased.
 
-A lease waits for no row: what another transaction has in hands is left out. It shares an advisory lock of its binding with other
+A lease waits for no row: chunks that another transaction has locked are left out. It shares an advisory lock of its binding with other
 leases, which the pause of the binding takes for itself: so that nothing is leased behind its back.
 """
 
@@ -165,7 +165,8 @@ async def _claim(
 async def _inspect(
     db: Db, rest: Sequence[tuple[int, int, bool]], left: int, now: float
 ) -> tuple[list[tuple[int, int]], list[NewChunk]]:
-    """From the first chunk on that is not in order: which are to be leased, with their open deliveries; and what moves elsewhere."""
+    """From the first chunk on that is not in order: which are to be leased, with their open deliveries; and the
+    deliveries that move elsewhere."""
     inspection = await Inspection.of(db, [id for id, _, bad in rest if bad], now)
     chosen: list[tuple[int, int]] = []
     for id, count, bad in rest:

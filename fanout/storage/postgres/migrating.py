@@ -61,7 +61,7 @@ async def migrate(
 
 
 async def _look(connection: Connection, options: Options, known: int) -> int:
-    """`_version` in a transaction of its own: whatever is set for the user, and whatever pooler stands between."""
+    """`_version` in a transaction of its own: with its own settings, whatever the user or a pooler has set."""
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = '15s'")
         return await _version(connection, options, known)

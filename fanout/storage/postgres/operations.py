@@ -221,7 +221,7 @@ class Database:
     def _forget(self) -> None:
         """Numbers of apps and bindings, and how far the log of changes had come, were another database's."""
         _log.warning(
-            "%s is another database than before: what was learned of that one is forgotten.", self._pool.options.shown
+            "%s is another database than before: cached state of that one is dropped.", self._pool.options.shown
         )
         self._known = self._known.renewed()
         self._named.clear()

@@ -1,9 +1,9 @@
 """Retry rows: divided by due time into parts that are emptied one after another, and then given back whole.
 
 A part is for the retries of eight and a half minutes, and comes round again after more than an hour, which is the longest back-off by
-default. By then it has long been empty, and what its rows have left behind on disk and in its indexes goes with one TRUNCATE, whatever
-old transaction keeps vacuum from it. A row that is due later than that shares a part with others, and only costs that
-one's turn.
+default. By then it has long been empty, and the space of its rows on disk and in its indexes is freed by one TRUNCATE,
+whatever old transaction keeps vacuum from it. A row that is due later than that shares a part with others, and only
+costs that one's turn.
 
 Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and before every
 writer; and where a part for the rest exists, PostgreSQL reads that one through each time.
@@ -105,7 +105,7 @@ class Emptied:
             try:
                 await db.run(f"LOCK TABLE retry_{part} IN ACCESS EXCLUSIVE MODE NOWAIT")
             except asyncpg.LockNotAvailableError:
-                # The transaction is over with that: what was done before in it comes another time.
+                # The transaction is over with that: the work before in it is done another time.
                 return 0
             if not await db.value(f"SELECT EXISTS (SELECT 1 FROM retry_{part})"):
                 await db.run(f"TRUNCATE retry_{part}")

@@ -200,7 +200,8 @@ class Pool:
         hosts = sorted(self.options.hosts, key=lambda host: host != self._good)
         host, made = await race(hosts, self._dial, lambda made: made[0].terminate(), limit=_CONNECT_TIMEOUT)
         if self._good not in ("", host):
-            # Another server: what is under way on the one before may wait for an answer for as long as the network is silent.
+            # Another server: calls under way on the one before may wait for an answer for as long as the network is
+            # silent.
             self.abort()
         self._good = host
         return made

@@ -109,7 +109,8 @@ async def known(
     for i, holds, id, user, generation, tags, inactive, same in rows:
         if holds:
             if inactive:
-                # It was active when `address` was read, and whoever changed it since has committed while we waited for its row.
+                # It was active when `address` was read, and the transaction that changed it since has committed while
+                # we waited for its row.
                 raise Again
             holders[i - 1] = (id, user, generation, tags)
         elif inactive and same:

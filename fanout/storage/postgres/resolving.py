@@ -1,7 +1,8 @@
 """From the ids of a chunk to what a send needs of each endpoint: the read that every delivery goes through.
 
-Rows come as few values: numbers packed one after another, and what many endpoints have in common once for all of them. As a row each, or
-an array for each column, they took the server three times as long to hand over, and the driver as long again to take apart.
+Rows come as few values: numbers packed one after another, and values that many endpoints share once for all of them. As
+a row each, or an array for each column, they took the server three times as long to hand over, and the driver as long
+again to take apart.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _TOLD = (
 )
 _ROW = "SELECT id, kind, grp, state, binding, registered_at, generation, address FROM"
 _RANGE = [_TOLD.format(f"{_ROW} endpoint_{part} WHERE id BETWEEN $1 AND $2") for part in range(SHARDS)]
-# Ids go as text: what asyncpg and the server do with a list of numbers takes three times as long.
+# Ids go as text: asyncpg and the server take three times as long for a list of numbers.
 _LIST = [_TOLD.format(f"{_ROW} endpoint_{part} WHERE id = ANY ($1::text::bigint[])") for part in range(SHARDS)]
 _ALL = _TOLD.format(
     " UNION ALL ".join(f"{_ROW} endpoint_{part} WHERE id = ANY (${part + 1}::text::bigint[])" for part in range(SHARDS))

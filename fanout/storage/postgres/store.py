@@ -78,7 +78,7 @@ class PostgresStorage(SqlStorage):
         last = self._pool.last
         if last is not None and last.commits == "off":
             return [
-                "synchronous_commit is off there: what is acknowledged is written with 'local' all the same; set it to on, or leave it."
+                "synchronous_commit is off there: acknowledged writes use 'local' all the same; set it to on, or keep it."
             ]
         return []
 
@@ -96,7 +96,7 @@ class PostgresStorage(SqlStorage):
                 await begin(connection, self._context, self.location, self._pool.options.schema)
                 break
             except StorageUnavailable:
-                # A connection that is cut on the way: what it has done is found by what comes after.
+                # A connection that is cut on the way: the following steps find its results.
                 losses += 1
                 if losses > _CUTS or not connection.is_closed():
                     raise
@@ -121,7 +121,7 @@ class PostgresStorage(SqlStorage):
         """See `Storage`."""
         found = await super().register(registrations, now)
         if len(registrations) >= COPY_FROM and self._imported.due(len(registrations)):
-            with contextlib.suppress(StorageError):  # what was asked for is done
+            with contextlib.suppress(StorageError):  # the registrations are stored
                 await self._write(analyze, durable=False, quiet=True)
         return found
 

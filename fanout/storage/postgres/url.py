@@ -7,7 +7,7 @@ socket, `passfile`); of several hosts, which are tried overlapping, the first th
 say `read-write` or `primary` and nothing else. A part that is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and
 the like. Ours, and not passed on: `pool` is how many connections one storage may have (1 to 100), `schema` is the name
 under which the tables stand, and `prepared=off` makes it fit for PgBouncer in transaction mode: nothing is prepared by
-name, and what is set for a connection is set in each transaction instead.
+name, and settings of a connection are made in each transaction instead.
 """
 
 from __future__ import annotations

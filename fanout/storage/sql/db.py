@@ -1,8 +1,8 @@
 """The port: one transaction of a SQL database, as the operations of this package see it.
 
-Texts are SQL that every database of the port understands, with `$1`, `$2`, … for what is filled in; what differs between them is a named
-method, which answers a piece of text. No text is rewritten. A parameter is a number, a text, bytes, None, a list of such (one number), or
-`Rows` (as many numbers as a row has columns).
+Texts are SQL that every database of the port understands, with `$1`, `$2`, … for parameters; a difference between them
+is a named method, which answers a piece of text. No text is rewritten. A parameter is a number, a text, bytes, None, a
+list of such (one number), or `Rows` (as many numbers as a row has columns).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Db(Protocol):
     again: bool
     silent: bool
     alone: bool
-    """Whether no other transaction writes between the beginning and the end of one that writes: what it has looked up holds."""
+    """Whether no other transaction writes between the beginning and the end of one that writes: its reads stay true."""
 
     @property
     def skew(self) -> float:

@@ -1,7 +1,8 @@
 """Erasing a user: everywhere that an id, an address or a text of the user stands, in one transaction.
 
 A notification that is addressed to the user alone is stopped, and loses its content; of a list that has others too, the user's name is taken out. Notifications
-are held first, the feed last, as everybody does; what was posted meanwhile is found by a second look. Bytes on disk are the driver's business.
+are held first, the feed last, as in every transaction; a second read finds posts that came meanwhile. Bytes on disk are
+the driver's business.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _TEXTS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many endpoints the user had, and what has been deleted, as it stood on disk, where bytes of it may be left there (`Db.traces`)."""
+    """How many endpoints the user had, and the deleted texts, as they stood on disk, where bytes of it may be left
+    there (`Db.traces`)."""
 
     endpoints: int
     texts: tuple[bytes, ...] = ()
@@ -48,7 +50,7 @@ class _Texts:
 
 
 async def erase(db: Db, app: str, user: str, now: float) -> Erased:
-    """Forget this user: what remains of each endpoint is its number, as removed."""
+    """Forget this user: of each endpoint its number remains, as removed."""
     number = await db.app(app)
     if not user or not number:
         return Erased(0)

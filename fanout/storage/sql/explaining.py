@@ -1,4 +1,4 @@
-"""Explain: where a delivery is and was, and what `decisions` kept of it."""
+"""Explain: where a delivery is and was, and the steps that `decisions` kept."""
 
 from __future__ import annotations
 

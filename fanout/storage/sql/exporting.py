@@ -1,4 +1,4 @@
-"""Which notifications are addressed to a user: what an export asks for."""
+"""Which notifications are addressed to a user: an export reads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def devices_of(db: Db, app: int, user: str) -> set[int]:
 async def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tuple[list[str], int | None]:
     """See `Storage`. Of a list without a collapse key the names are not kept: it is the user's where an endpoint of the user's has a delivery.
 
-    What no worker has taken yet comes last. It is read first, as it may be taken in between.
+    Inbox entries that no worker has taken yet come last. It is read first, as it may be taken in between.
     """
     if not user:
         return [], None

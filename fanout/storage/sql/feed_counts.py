@@ -34,7 +34,7 @@ def _counts(db: Db) -> str:
 
 
 async def counts(db: Db, app: str, user: str, now: float) -> Counts:
-    """In one statement: what it counts is what its number says."""
+    """In one statement, so that counts and number agree."""
     number = await db.app(app)
     seq, seen, unread, unseen = await db.row(_counts(db), number, user, now, shard_of(user, b"\0"))
     if not number and await db.app(app):

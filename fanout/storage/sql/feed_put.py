@@ -2,9 +2,9 @@
 
 The ordinary put looks up what it needs, and says whether all is in order, for nothing takes a write back. Then, before it stores
 anything that is pushed, it is told what the feed writes come to, numbers included; and in the end the feed is written. From the moment
-that it has its numbers a put is the only one that writes to the feed, so that numbers are committed in their order: what could be done
-before has been. Where a transaction is alone (`Db.alone`) the numbers come first: nothing is looked up twice, and a put that is refused
-gives them back.
+that it has its numbers a put is the only one that writes to the feed, so that numbers are committed in their order:
+all other work has been done before. Where a transaction is alone (`Db.alone`) the numbers come first: nothing is looked
+up twice, and a put that is refused gives them back.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def put_with_feed(
         )
         unchanged = {i for i, each in written.items() if not each.changed}
         if same is not None and unchanged != same:
-            raise Again  # somebody else has posted or deleted it since it was looked at
+            raise Again  # another caller has posted or deleted it since it was read
         parts = pass_on(submissions, again, written, posts.identity, unchanged)
         return parts.passed
 
@@ -84,7 +84,7 @@ async def put_with_feed(
         await posts.give_back()
         return [Put() if answer.dropped else answer for answer in answers]
     if any(answers[i].replayed for i in fresh):
-        raise Again  # somebody entered the key after it was looked for
+        raise Again  # another caller entered the key after it was looked for
     await tell()  # where none of it had a recipient, nothing has asked yet
     await posts.write()
     for i, done in written.items():

@@ -220,7 +220,7 @@ async def end(db: Db, app: str, ids: Sequence[int], now: float) -> None:
 
 
 async def delete(db: Db, ids: Sequence[int]) -> None:
-    """These subscriptions are gone, and what they have fetched with them."""
+    """These subscriptions are gone, and the record of their reads with them."""
     if ids:
         await db.run(f"DELETE FROM subscription WHERE id {db.among(1, 'bigint')}", list(ids))
         await db.run(f"DELETE FROM feed_seen WHERE subscription {db.among(1, 'bigint')}", list(ids))

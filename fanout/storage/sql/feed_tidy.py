@@ -94,7 +94,7 @@ async def prune(db: Db, now: float, limit: int) -> int:
 
 
 async def erase(db: Db, app: str, user: str, now: float) -> None:
-    """Forget the user's items, states and subscriptions; what is kept is a digest, for readers with an old cursor."""
+    """Forget the user's items, states and subscriptions; only a digest is kept, for readers with an old cursor."""
     number = await db.app(app)
     await _alone(db)  # so that what is posted to her at this moment is either here by now, or comes after
     mine = "(SELECT id FROM feed_item WHERE app = $1 AND usr = $2)"

@@ -16,7 +16,8 @@ _MOST = 1e300
 
 
 class SqlFleet:
-    """`plugin.fleet.Fleet`. Beats and burials that a loss of power undoes are said anew a second later; what was granted is not taken back by one."""
+    """`plugin.fleet.Fleet`. Heartbeats and burials that a loss of power undoes are written anew a second later; a
+    granted part of a rate is durable."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -25,7 +25,8 @@ class Ledger(Book):
 
     @abstractmethod
     async def write(self, now: float) -> None:
-        """Store it all; what is in `releases` and `parts` has a new map too. A notification that is finished with that is for `finish` to end."""
+        """Store it all; chunks in `releases` and `parts` have a new map too. A notification that is finished with that
+        is for `finish` to end."""
 
     @abstractmethod
     async def finish(self, now: float) -> dict[int, Settled]:
@@ -47,7 +48,7 @@ class Hot:
     blank: Callable[[Any, Sequence[int], bytes], Awaitable[None]]
     """(db, notifications that are held, content): all that these said is gone, and the content is this."""
     forget_entered: Callable[[Any, str, str, set[int], float], Awaitable[None]]
-    """(db, app, user, the user's endpoints, now): what other programs have entered and no worker has taken loses the user."""
+    """(db, app, user, the user's endpoints, now): inbox entries that no worker has taken lose the user."""
     forget_in_log: Callable[[Any, int, str], Awaitable[None]]
     """(db, app's number, user): lines of the event log about the user name neither the user nor the user's devices."""
     finish_ready: Callable[[Any, Sequence[int], float], Awaitable[dict[int, Settled]]]

@@ -1,4 +1,4 @@
-"""Pause and resume, of a notification and of a binding, and what operators have asked of bindings.
+"""Pause and resume, of a notification and of a binding, and operators' requests for bindings.
 
 Each chunk of a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one row that whoever looks for work there reads first; a pause passes
 alone where leases pass together, so that what it counts is all that was leased before.
@@ -127,7 +127,8 @@ async def _try_again(db: Db, binding_number: int, now: float) -> None:
         binding_number,
         now,
     )
-    # In PostgreSQL into another partition: who deletes such a row at this moment is run again, or we are.
+    # In PostgreSQL into another partition: a transaction that deletes such a row at this moment is run again, or this
+    # one is.
     await db.run(
         f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND due_at > $2 AND {_MENDED}",
         binding_number,

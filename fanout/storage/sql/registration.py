@@ -1,7 +1,8 @@
 """Registering and interning: addresses enter the directory, thousands at a time.
 
-An endpoint's row is what transactions wait for: whoever changes one, or what says that it holds an address, has locked it first, in the order of
-ids. The code for each endpoint is plain Python with few objects: an import registers millions.
+An endpoint's row is what transactions wait for: a transaction that changes one, or its claim of an address, has locked
+it first, in the order of ids. The code for each endpoint is plain Python with few objects: an import registers
+millions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settle: what leases learned, fenced, in a fixed number of statements however many leases there are."""
+"""Settle: the results of leases, fenced, in a fixed number of statements however many leases there are."""
 
 from __future__ import annotations
 

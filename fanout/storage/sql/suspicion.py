@@ -63,7 +63,7 @@ class Inspection:
         return cls(db, due, db.hot.ledger(db, await codes_of(db, mine)), now)
 
     def judge(self, id: int) -> int:
-        """End what a lost worker had marked as doubtful, and what is stopped; count a crash. How many remain open in it."""
+        """End the doubtful deliveries of a lost worker, and stopped ones; count a crash. How many remain open in it."""
         return self._suspects.judge(id)
 
     async def write(self) -> None:

@@ -126,7 +126,7 @@ class Db:
         return bool(self.value("SELECT paused FROM control WHERE binding = ?", binding))
 
     def forget(self) -> None:
-        """A transaction was rolled back: what was learned in it may never have been."""
+        """A transaction was rolled back: cached facts of it may be untrue."""
         self._apps.clear()
         self._bindings.clear()
         self._places.clear()

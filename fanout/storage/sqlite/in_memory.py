@@ -93,7 +93,7 @@ def _tables() -> bytes:
 
 
 def _copy(content: bytes, connection: apsw.Connection) -> None:
-    """Into a database that may grow: what `deserialize` makes ends at a gigabyte."""
+    """Into a database that may grow: a database of `deserialize` ends at a gigabyte."""
     source = apsw.Connection(":memory:")
     source.deserialize("main", content)
     with connection.backup("main", source, "main") as backup:

@@ -1,4 +1,4 @@
-"""Lease and extend, and what could be leased."""
+"""Lease and extend, and the chunks that could be leased."""
 
 from __future__ import annotations
 

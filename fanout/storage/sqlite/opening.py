@@ -1,4 +1,4 @@
-"""Opening a database file: what is refused and why, and the steps that bring an older file up to date."""
+"""Opening a database file: refusals with their reasons, and the steps that bring an older file up to date."""
 
 from __future__ import annotations
 

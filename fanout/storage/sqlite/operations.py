@@ -58,7 +58,7 @@ class Operation:
 
 
 class _Locked(Exception):
-    """Another process holds the lock, and whoever asked has something else to do meanwhile."""
+    """Another process holds the lock, and the caller has other work meanwhile."""
 
 
 class Database:
@@ -133,8 +133,8 @@ class Database:
         # SQLite would go on writing to a file that cannot be opened any more.
         self._broken = FileNotFoundError()
         raise StorageError(
-            f"The file {path} was moved or deleted while the database was open: what was accepted lately may be gone with it. Put back what "
-            "was taken away, and open the database again."
+            f"The file {path} was moved or deleted while the database was open: recently accepted notifications "
+            "may be gone with it. Put the file back, and open the database again."
         )
 
     # -- reads

@@ -11,7 +11,7 @@ from fanout.storage.sqlite.fleet_schema import FLEET
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION"]
 
 APPLICATION_ID = 0x46414E4F
-"""`FANO` in ASCII: what `PRAGMA application_id` of our files says."""
+"""`FANO` in ASCII: the `PRAGMA application_id` of our files."""
 
 _FIRST = """
 CREATE TABLE app (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
