@@ -30,8 +30,7 @@ _STALL = 1.0
 """Seconds by which a tick is late before the loop is taken to have stood still."""
 
 _AT_ONCE = 0.001
-"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and the handle that it returns does not
-know its time."""
+"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and its handle does not know the time."""
 
 _GAP = 5.0
 """Seconds between two looks after which the machine is taken to have slept: earlier connections may be gone."""
@@ -135,8 +134,7 @@ class H2Pool:
         return streams + len(self._room)
 
     def figures(self) -> dict[str, int]:
-        """`connections` that take requests and `requests` under way, as they stand now, and the counts of `stats`,
-        `failed` in one sum."""
+        """`connections` that take requests and `requests` under way, now, and the counts of `stats`, `failed` in one sum."""
         stats = self.stats
         return {
             "connections": len(self._ready),
