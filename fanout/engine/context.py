@@ -22,6 +22,7 @@ from fanout.plugin import Clock, Storage, Transport, clock_of
 __all__ = ["EngineContext", "EngineOptions", "Renewer", "Role"]
 
 Role = Literal["submit", "work", "both"]
+"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
 
 
 @dataclass(frozen=True, slots=True)

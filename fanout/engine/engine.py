@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack
 import anyio
 from anyio.abc import TaskGroup
 
-from fanout.config import ConfigState, prove
+from fanout.config import prove
 from fanout.core import given
 from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits
@@ -210,7 +210,7 @@ class Engine(Operations):
 
     @property
     def opened(self) -> bool:
-        """Whether it has been entered."""
+        """Whether the engine has been entered."""
         return self._stack is not None
 
     @property
@@ -218,26 +218,19 @@ class Engine(Operations):
         """The error that has ended the engine; None while it works."""
         return self._fault
 
-    @property
-    def configuration(self) -> ConfigState:
-        """The state of changes to the configuration since the start: how many were taken and refused, and why the last
-        was."""
-        return self.watcher.state if self.watcher is not None else ConfigState()
-
-    async def probe(self) -> None:
-        """Find out whether notifications can be accepted, by a commit that changes nothing.
+    def ensure_open(self) -> None:
+        """Raise where a call can do nothing at present; return where it can.
 
         Raises:
-            EngineClosed: The engine is not open.
-            StorageError: Nothing can be stored; the class says whether that passes (`StorageUnavailable`,
-                `StorageFull`) or an
-                operator has to act (`StorageRefused`).
-        """
-        self.ensure_open()
-        await self.storage.probe()
+            EngineClosed: The engine is not open; its kind `WrongLoop`: the caller runs in another event loop than the
+                engine.
+            StorageError: The engine has failed, and `fault` has the error.
 
-    def ensure_open(self) -> None:
-        """Raise where a call can do nothing now: `EngineClosed`, `WrongLoop` in another loop than the engine's, `StorageError`."""
+        Example:
+            ```python
+            engine.ensure_open()
+            ```
+        """
         if self._fault is not None:
             raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
         if not self._open:
@@ -262,16 +255,16 @@ class Engine(Operations):
         Args:
             notification: The content. It is prepared for each binding of the app now, so a message that is too large is
                 refused here.
-            target: The devices: `Target.user("alice")`, or its short form "user:alice", "topic:news & !muted", "all".
+            target: The devices: `Target.user("alice")`, or its short form "user:alice", "topic:news", "endpoint:7",
+                "all".
             app: The app whose devices are meant.
             at: The due time, in UNIX seconds or as a datetime with its time zone; None for now.
             idempotency_key: A text of the caller's. The same key with the same request gives the first receipt again,
-                for a
-                day (`[retention] idempotency_keys`).
+                for a day (`[retention] idempotency_keys`).
             connection: A connection of asyncpg, psycopg or SQLAlchemy to the database of a PostgreSQL storage, with an
-                open
-                transaction. The notification is accepted if and only if that transaction commits. A fault that only the
-                directory shows, such as a message too large for one device, is then the event `notification.refused`.
+                open transaction. The notification is accepted if and only if that transaction commits. A fault that
+                only the directory shows, such as a message too large for one device, is then the event
+                `notification.refused`.
 
         Returns:
             The receipt: `id`, `total` (None while a topic or broadcast is not expanded yet) and `replayed`.
@@ -280,12 +273,12 @@ class Engine(Operations):
             UsageError: The notification can never be sent; `MessageTooLarge` and `InvalidMessage` are among its kinds.
             Conflict: The idempotency key was used before, for another request.
             Backlogged: A bound of `[backlog]` is passed, after waiting for room where it says so.
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
             StorageError: Nothing was stored.
 
         Example:
             ```python
-            receipt = await engine.send(Notification(title="Your table is ready"), "user:alice",
-            idempotency_key="table-7")
+            receipt = await engine.send(Notification(title="Ready"), "user:alice", idempotency_key="table-7")
             status = await receipt.wait(10)
             ```
         """
@@ -318,7 +311,11 @@ class Engine(Operations):
             A receipt for each message, in their order.
 
         Raises:
-            UsageError, Conflict, Backlogged, StorageError: As `send`; the sentence names the number of the message.
+            UsageError: As in `send`, for one of the messages; or there are more or fewer keys than messages.
+            Conflict: An idempotency key was used before, for another request.
+            Backlogged: As in `send`.
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
+            StorageError: Nothing was stored.
 
         Example:
             ```python
@@ -347,16 +344,23 @@ class Engine(Operations):
         Args:
             notification: The content.
             target: The devices, as in `send`.
-            app: The app.
+            app: The app whose devices are meant.
             **more: `at` and `idempotency_key` as in `send`; with `shorten`, content that is too large for a gateway is
-                sent to
-                that gateway with less text.
+                sent to that gateway with less text.
 
         Returns:
             The request for `accept`.
 
         Raises:
-            UsageError: As `send`.
+            UsageError: As in `send`.
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
+            StorageError: The engine has failed.
+
+        Example:
+            ```python
+            request = engine.request(Notification(title="Hello"), "user:alice")
+            (put,) = await engine.accept([request], app="default")
+            ```
         """
         self.ensure_open()
         return self._intake.request(notification, target, app=app, **more)
@@ -372,7 +376,17 @@ class Engine(Operations):
             The result of each request, in their order.
 
         Raises:
-            UsageError, Conflict, Backlogged, StorageError: As `send`.
+            UsageError: A gateway of the target of a request cannot take its content; the kind is `InvalidMessage`.
+            Conflict: An idempotency key was used before, for another request.
+            Backlogged: As in `send`.
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
+            StorageError: Nothing was stored.
+
+        Example:
+            ```python
+            requests = [engine.request(Notification(title="Hello"), "user:alice")]
+            puts = await engine.accept(requests, app="default")
+            ```
         """
         self.ensure_open()
         return await self._accept(requests, app)
@@ -393,11 +407,3 @@ class Engine(Operations):
 
     async def _admit(self, app: str, requests: Sequence[Request]) -> None:
         await self._pressure.admit(app, sum(len(request.submission.content) for request in requests), len(requests))
-
-    async def failed(self) -> None:
-        """Wait for ever, or until the engine fails: then raises why. For programs that do nothing else, such as a worker."""
-        self.ensure_loop()
-        while True:
-            if self._fault is not None:
-                raise StorageError(f"The engine has failed: {self._fault}") from self._fault
-            await self._settler.idle.wait(1.0)

@@ -29,8 +29,9 @@ _PLAIN = {name.replace("_", ""): name for name in _HOOKS}
 class LiveEvent:
     """Something that happened at `at` (UNIX seconds).
 
-    Kinds: `put`, `settled` (counts of one commit by state), `finished`, `gate.closed`, `gate.opened`, `alarm`, `fault`.
-    `data` names the app, binding, group or notification concerned, and never a device address.
+    Kinds: `put`, `settled` (counts of one commit by state), `finished`, `endpoint.gone`, `endpoint.moved`, `gate.closed`,
+    `gate.opened`, `alarm`, `fault`; to a listener that fell behind also `lost`, with the number of events that it missed.
+    `data` names the app, binding, group, endpoint or notification concerned, and never a device address.
     """
 
     kind: str

@@ -22,8 +22,10 @@ class _Follows(Protocol):
 class Receipt:
     """A notification that was accepted durably.
 
-    `total` is its number of deliveries, None while a topic or broadcast is still to expand or the due time to come. `replayed`
-    says that the idempotency key was known, and `id` is the earlier notification's.
+    Attributes:
+        id: The notification's id; the earlier one's where `replayed`.
+        total: The number of its deliveries; None while a topic or broadcast is still to expand or the due time to come.
+        replayed: Whether the idempotency key was known, so that nothing new was stored.
     """
 
     id: str
@@ -42,13 +44,49 @@ class Receipt:
 
         Raises:
             TimeoutError: Deliveries are left after `timeout` seconds. Nothing is cancelled.
+            NotFound: The history of the notification has been deleted (`[retention] notifications`).
+            EngineClosed: The engine is not open, or was closed meanwhile.
+            StorageError: The database cannot be read, or the engine has failed.
+
+        Example:
+            ```python
+            status = await receipt.wait(10)
+            ```
         """
         return await self._engine.wait(self.id, timeout)
 
     async def status(self) -> Status:
-        """The state at present: counts of deliveries by state and by reason for waiting."""
+        """The state at present: counts of deliveries by state and by reason for waiting.
+
+        Returns:
+            The state.
+
+        Raises:
+            NotFound: The history of the notification has been deleted (`[retention] notifications`).
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
+            StorageError: The database cannot be read.
+
+        Example:
+            ```python
+            print((await receipt.status()).state)
+            ```
+        """
         return await self._engine.status(self.id)
 
     async def cancel(self) -> Status:
-        """Stop the deliveries that have not been sent; the status afterwards."""
+        """Stop the deliveries that have not been sent.
+
+        Returns:
+            The status, once every worker has confirmed or its lease has ended: only a push in flight can still arrive.
+
+        Raises:
+            NotFound: The history of the notification has been deleted (`[retention] notifications`).
+            EngineClosed: The engine is not open, or the caller runs in another event loop.
+            StorageError: The request is not stored.
+
+        Example:
+            ```python
+            await receipt.cancel()
+            ```
+        """
         return await self._engine.cancel(self.id)
