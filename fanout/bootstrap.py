@@ -129,27 +129,52 @@ def open(
     rng: random.Random | None = None,
     registry: Registry | None = None,
 ) -> Engine:
-    """An engine, to be entered: `async with fanout.open(...) as engine`.
+    """An engine, to be entered: `async with fanout.open(...) as engine`. The configuration is read and checked at this
+    call; the database is opened by `async with`.
 
-    The configuration is a TOML file's path, a mapping of the same shape or `Settings`; or the keyword arguments `storage`,
-    `transports` (binding's name to its settings, for the app `default`), `apps` (app to such a mapping), `policy`, `retention`,
-    `backlog`, `telemetry`, `addresses` and `proxy` (the egress proxy of all that name none); or, with neither, the file that FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at
-    the current folder.
+    The configuration is `config`, or the keyword arguments from `storage` to `proxy`; or, with neither, the file that
+    the environment variable FANOUT_CONFIG names, else ./fanout.toml. A path in keyword arguments starts at the current
+    folder.
 
-    In the place of a binding's settings may stand a transport object, or a `TransportPlugin` with its settings, `(plugin, {…})`: a test, a
-    notebook or a program of one file needs no distribution with entry points. So may a storage object or `(StoragePlugin, location)` in the
-    place of `storage`. Give each open engine objects of its own. Commands of the shell cannot load them.
-
-    `role` says what this process does: `submit` accepts notifications and sends none, `work` sends, `both` does both. `hooks`
-    are told of events in batches. On leaving, sends that are under way have `drain_timeout` seconds to be answered. `clock` and `rng` replace the machine's time and chance, in tests. `registry` replaces the
-    installed plugins.
-
-    The configuration is read and checked at this call; the database is opened by `async with`. Raises `ConfigurationError`,
-    `PluginError`, and on opening `StorageError`.
+    In the place of a binding's settings may stand a transport object, or a `TransportPlugin` with its settings,
+    `(plugin, {…})`: a test, a notebook or a program of one file needs no distribution with entry points. So may a
+    storage object or `(StoragePlugin, location)` in the place of `storage`. Give each open engine objects of its own.
+    Commands of the shell cannot load them.
 
     Args:
-        config: The path of a TOML file, a mapping of the same shape, or `Settings`; None for the keyword arguments or
-            the file.
+        config: The path of a TOML file, a mapping of the same shape, or `Settings`.
+        storage: The location of the database, such as "sqlite:fanout.db", "postgresql://…" or "memory:", or a storage.
+        transports: The bindings of the app `default`: the settings of each by its name.
+        apps: The bindings of several apps: for each app a mapping as `transports` has it.
+        policy: Time limits, attempts and backoff, as the table `[policy]` has them.
+        retention: For how long finished things are kept, as the table `[retention]` has it.
+        backlog: The bounds on what may wait, as the table `[backlog]` has them.
+        telemetry: The traces that are written, as the table `[telemetry]` has them.
+        addresses: The key that seals device addresses in the database, as the table `[addresses]` has it.
+        proxy: The egress proxy of all bindings that name none.
+        role: The part of this process: `submit` accepts notifications and sends none, `work` sends, `both` does both.
+        hooks: Objects with the methods `on_settled` or `on_event`, which are called with events in batches.
+        drain_timeout: Seconds for which leaving waits for the answers to sends that are under way.
+        clock: The clock of this process, in tests; None for the machine's.
+        rng: The source of jitter and ids, in tests; None for one that a fork reseeds.
+        registry: The plugins; None for those that are installed.
+
+    Returns:
+        The engine, not yet open.
+
+    Raises:
+        ConfigurationError: A setting is missing, unknown or malformed.
+        PluginError: A transport or storage is not installed.
+        StorageError: On entering: the database cannot be opened.
+        UsageError: Arguments contradict each other, or are of another kind.
+
+    Example:
+        ```python
+        async with fanout.open(storage="memory:", transports={"pigeon": ScriptedTransport()}) as engine:
+            await engine.endpoints.register(user="alice", binding="pigeon", address="phone")
+            receipt = await engine.send(fanout.Notification(title="Hello"), "user:alice")
+            await receipt.wait(10)
+        ```
     """
     if role not in ("submit", "work", "both"):
         raise UsageError(f"role is {role!r}: use submit, work or both.")

@@ -33,12 +33,16 @@ _ALERT = re.compile(rf"\balert ({'|'.join(_NAMES)})\b".replace("_", " "))
 
 
 def certificate_alert(text: str) -> str:
-    """One of `CERTIFICATE_ALERTS` where an error of OpenSSL, by its `reason` or its text, is that alert of the peer; else "".
+    """The alert by which a peer refuses our certificate, of an error of OpenSSL.
 
-    OpenSSL writes `TLSV13_ALERT_CERTIFICATE_REQUIRED`, `sslv3 alert bad certificate` or `ssl/tls alert certificate expired`.
+    OpenSSL writes `TLSV13_ALERT_CERTIFICATE_REQUIRED`, `sslv3 alert bad certificate` or `ssl/tls alert certificate
+    expired`.
 
     Args:
         text: The `reason` or the text of an `ssl.SSLError`.
+
+    Returns:
+        One of `CERTIFICATE_ALERTS`; empty for another error.
     """
     found = _ALERT.search(text.lower().replace("_", " "))
     return f"alert {found.group(1).replace(' ', '_')}" if found else ""

@@ -59,10 +59,14 @@ class Audit:
             raise UsageError(f"{self.kind!r} is no kind of the audit log: it is one of {', '.join(AUDITED)}.")
 
     def line(self, secret: bytes, app: str) -> dict[str, Any]:
-        """The data of the event. `secret` is the installation's.
+        """The data of the event.
 
         Args:
+            secret: The installation's secret, 1 to 64 bytes, by which the user is hashed.
             app: The app that the line belongs to.
+
+        Returns:
+            The caller, the hash of the user where there is one, and `data`.
         """
         about = {"person": person(secret, app, self.user)} if self.user else {}
         return {"by": self.by, **about, **self.data}

@@ -79,15 +79,19 @@ class Delivery:
         registered_at: float = 0.0,
         fresh: bool = False,
     ) -> Delivery:
-        """A delivery to `address` made by hand: for tests of a transport, and for its `check`.
+        """A delivery made by hand: for tests of a transport, and for its `check`.
 
         Args:
+            address: The device address, as `parse_address` makes it.
             id: The delivery id, a UUID.
             endpoint: The endpoint's id.
             attempt: The number of the attempt, from 1.
             ttl: The remaining time to live, in seconds.
             registered_at: The time of registration, in UNIX seconds.
             fresh: Whether a new connection must be used.
+
+        Returns:
+            The delivery.
         """
         return cls(id, endpoint, address.value, address.kind, address.group, attempt, ttl, registered_at, fresh)
 

@@ -41,13 +41,17 @@ def parse_when(text: str, now: float) -> float:
 
 
 def parse_retry_after(value: str, now: float, date: str | None = None) -> float | None:
-    """Seconds to wait by a `Retry-After` header (RFC 9110, section 10.2.3): a number or an HTTP date; None for nonsense.
+    """Seconds to wait by a `Retry-After` header (RFC 9110, section 10.2.3): a number or an HTTP date.
 
-    `date` is the same answer's own `Date` header: a date is so long after that, whatever our clock says; without one, after `now`. A past
-    date is 0. A number too large to be meant is returned as it is: the policy caps it.
+    A past date is 0. A number too large to be meant is returned as it is: the policy caps it.
 
     Args:
         value: The field's value.
+        now: The present time, in UNIX seconds: a date is so long after it where there is no `date`.
+        date: The same answer's own `Date` header, whatever our clock says; None where the answer has none.
+
+    Returns:
+        Seconds; None where the value is neither a number nor a date.
     """
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
@@ -60,10 +64,13 @@ def parse_retry_after(value: str, now: float, date: str | None = None) -> float 
 
 
 def parse_http_date(value: str) -> float | None:
-    """UNIX seconds of a date in one of the three forms of HTTP (RFC 9110, section 5.6.7); None for nonsense.
+    """A date in one of the three forms of HTTP (RFC 9110, section 5.6.7).
 
     Args:
         value: The field's value.
+
+    Returns:
+        UNIX seconds; None where the value is no date.
     """
     value = value.strip()
     for form in ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"):

@@ -168,7 +168,7 @@ class Audience:
     exclude: int = 0
 
     def dump(self) -> list[Any]:
-        """As JSON can hold it; `load` takes it back."""
+        """A list that JSON can hold; `load` takes it back."""
         platforms = None if self.platforms is None else sorted(self.platforms)
         return [sorted(self.receive), platforms, sorted(self.bindings), self.inverse, self.unseen, self.exclude]
 
@@ -178,6 +178,9 @@ class Audience:
 
         Args:
             values: The values that `dump` returned.
+
+        Returns:
+            The audience.
         """
         receive, platforms, bindings, inverse, unseen, exclude = values
         return cls(
@@ -190,21 +193,27 @@ class Audience:
         )
 
     def admits(self, receive: str, platform: str, binding: str) -> bool:
-        """Whether an endpoint of that binding, which says this of itself, is meant.
+        """Whether an endpoint is meant.
 
         Args:
             receive: The content that the endpoint wants: `push`, `signal` or `none`.
             platform: The platform of the endpoint, such as `ios`; empty where it said none.
-            binding: The binding's name.
+            binding: The name of its binding.
+
+        Returns:
+            Whether it is meant.
         """
         return receive in self.receive and self.fits(platform, binding)
 
     def fits(self, platform: str, binding: str) -> bool:
-        """`admits` without regard to what the endpoint wants to receive.
+        """Whether an endpoint is meant, without regard to what it wants to receive.
 
         Args:
             platform: The platform of the endpoint, such as `ios`; empty where it said none.
-            binding: The binding's name.
+            binding: The name of its binding.
+
+        Returns:
+            Whether its platform is meant.
         """
         if self.platforms is None:
             return True
@@ -332,15 +341,22 @@ class Subscription:
 
         Args:
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Whether it is live.
         """
         return self.expires_at > now and self.endpoint_state not in ("removed", "replaced")
 
     def state(self, now: float, warning: float) -> Literal["active", "expiring", "expired", "unreachable"]:
-        """`expiring` in the last `warning` seconds; `unreachable` when the gateway said that the address is dead, or it was taken
-        away: renew it with a new one.
+        """The state that the client sees.
 
         Args:
             now: The present time, in UNIX seconds by the storage's clock.
+            warning: The last seconds of its time, in which it is `expiring`.
+
+        Returns:
+            `active`, `expiring` or `expired`; `unreachable` where the gateway said that the address is dead, or it was
+            taken away: the device renews it with a new one.
         """
         if self.expires_at <= now:
             return "expired"
@@ -370,6 +386,9 @@ class Subscribed:
         Args:
             wanted: The request that is refused.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The answer, with `refused`.
         """
         asked = Subscription(
             id=0,

@@ -13,9 +13,17 @@ _MARGIN = 512
 
 
 def fitting(limit: int, *reserved: str, times: int = 1) -> Callable[[Notification, int], bool]:
-    """A transport's `fits`: yes for content of so few bytes that its payload is below `limit` where each byte takes up to `times` of it.
+    """A transport's `fits`: yes for content of so few bytes that its payload is certain to be below a limit.
 
     No where there are overrides, or where a key of the data begins with one of `reserved`: those have to be looked at.
+
+    Args:
+        *reserved: Beginnings of keys of the data that the gateway does not take as they are.
+        limit: The gateway's limit of a payload, in bytes.
+        times: The number of bytes that one byte of the content takes in the payload at most.
+
+    Returns:
+        A function of the notification and the length of its content as JSON, in bytes.
 
     Example:
         ```python

@@ -51,6 +51,9 @@ class SharedToken:
 
         Args:
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Whether the token was made more than a second after `now`.
         """
         return self.made_at > now + _AHEAD
 

@@ -123,14 +123,22 @@ class Notification:
         self.check_json()
 
     def check_json(self) -> None:
-        """Raise `InvalidMessage` where `data` or `transports` is no JSON: dicts, which may have changed since they were given."""
+        """Check `data` and `transports` again: they are dicts, which may have changed since they were given.
+
+        Raises:
+            InvalidMessage: One of them is no plain JSON.
+        """
         if self.data:
             given.plain("data", self.data)
         if self.transports:
             given.plain("transports", self.transports)
 
     def check_texts(self) -> None:
-        """Raise `InvalidMessage` for a text that cannot be encoded."""
+        """Check every text that devices show.
+
+        Raises:
+            InvalidMessage: A text cannot be encoded as UTF-8.
+        """
         for name, value in zip(_TEXTS, _TEXTS_OF(self), strict=True):
             given.plain(name, value)
         for number, action in enumerate(self.actions):
@@ -142,7 +150,14 @@ class Notification:
         return self.title is not None or self.body is not None or self.image is not None
 
     def override(self, *names: str) -> Mapping[str, Any]:
-        """The overrides of the first of these names (a binding's, then its transport's) that has any."""
+        """The overrides of the first of these names that has any.
+
+        Args:
+            *names: A binding's name, then its transport's.
+
+        Returns:
+            The overrides, in the gateway's own terms; empty where there are none.
+        """
         for name in names:
             if name in self.transports:
                 return self.transports[name]
@@ -184,7 +199,18 @@ class Target:
         """Every active endpoint of one user.
 
         Args:
-            user: The user's name; not empty.
+            user: The user's id, as it was registered; not empty.
+
+        Returns:
+            The target.
+
+        Raises:
+            UsageError: `user` is empty, too long or no text.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.user("alice"))
+            ```
         """
         return cls("user", (given.text("user", user),))
 
@@ -193,7 +219,18 @@ class Target:
         """Every active endpoint of these users, each once.
 
         Args:
-            users: The users' names.
+            users: The users' ids, as they were registered; at least one.
+
+        Returns:
+            The target.
+
+        Raises:
+            UsageError: `users` is empty or no list, or an element is no text.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.users(["alice", "bob"]))
+            ```
         """
         names = tuple(dict.fromkeys(given.text("user", user) for user in given.collection("users", users)))
         if not names:
@@ -202,12 +239,24 @@ class Target:
 
     @classmethod
     def topic(cls, tag: str) -> Target:
-        """Every active endpoint that carries this tag at acceptance.
+        """Every active endpoint that carries this tag at acceptance; at the due time, where that is later.
 
-        A tag with a blank or one of ``& | ! ( ) < > =`` is taken with a warning, for endpoints that got it before these were reserved.
+        A tag with a blank or one of `& | ! ( ) < > =` is taken with a warning, for endpoints that got it before these
+        were reserved.
 
         Args:
             tag: The tag.
+
+        Returns:
+            The target.
+
+        Raises:
+            UsageError: `tag` is empty, too long or no text.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.topic("news"))
+            ```
         """
         if found := given.reserved_in(given.text("topic", tag)):
             warn(f"The topic holds {found!r}, which new tags may not: rename the tag of its endpoints.", stacklevel=2)
@@ -218,7 +267,18 @@ class Target:
         """Exactly these endpoints, by id.
 
         Args:
-            ids: The endpoints' ids, as `Endpoint.id`.
+            ids: The endpoints' ids, as `Endpoint.id`; at least one.
+
+        Returns:
+            The target.
+
+        Raises:
+            UsageError: `ids` is empty or no list, or an element is no endpoint's id.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.endpoints([endpoint.id]))
+            ```
         """
         unique = tuple(dict.fromkeys(given.number("endpoint", id) for id in given.collection("endpoints", ids)))
         if not unique:
@@ -227,15 +287,35 @@ class Target:
 
     @classmethod
     def all(cls) -> Target:
-        """Every active endpoint of the app at acceptance."""
+        """Every active endpoint of the app at acceptance; at the due time, where that is later.
+
+        Returns:
+            The target.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.all())
+            ```
+        """
         return cls("all")
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """`user:alice`, `topic:news`, `endpoint:7` or `all`; raises `UsageError` for anything else, reserved characters too.
+        """A target from its short form.
 
         Args:
-            text: The short form.
+            text: `user:alice`, `topic:news`, `endpoint:7` or `all`.
+
+        Returns:
+            The target.
+
+        Raises:
+            UsageError: The text is none of these, or the topic has a blank or a reserved character.
+
+        Example:
+            ```python
+            await engine.send(Notification(title="Hello"), Target.parse("user:alice"))
+            ```
         """
         kind, colon, rest = text.partition(":")
         if text == "all":

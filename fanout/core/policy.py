@@ -114,7 +114,15 @@ class BacklogLimits:
         return not (self.deliveries is None and self.bytes is None and self.age is None)
 
     def passed(self, backlog: Backlog, now: float) -> str:
-        """Which bound `backlog` has passed at `now` (UNIX seconds), as a sentence; empty where there is room."""
+        """The bound that a backlog has passed.
+
+        Args:
+            backlog: The accepted work that has not ended.
+            now: The present time, in UNIX seconds.
+
+        Returns:
+            A sentence that names the bound; empty where there is room.
+        """
         if self.deliveries is not None and backlog.deliveries >= self.deliveries:
             return f"{backlog.deliveries} deliveries wait, and the bound is {self.deliveries}"
         if self.bytes is not None and backlog.bytes >= self.bytes:

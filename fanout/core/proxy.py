@@ -42,7 +42,7 @@ Egress: TypeAlias = "Callable[[str, int], Proxy | None]"
 
 
 def direct(host: str, port: int) -> None:
-    """Without a proxy, whatever the environment says.
+    """No proxy, whatever the environment says: an `Egress`.
 
     Args:
         host: The host to reach.
@@ -115,14 +115,21 @@ def _within(host: str, network: str) -> bool:
 def egress_of(
     setting: Secret | None, environ: Mapping[str, str], *, default: Egress = direct, named: bool = False
 ) -> Egress:
-    """The value of a setting `proxy`: the URL of a proxy, "environment", or "direct"; without it, `default`.
+    """The meaning of a setting `proxy`: the URL of a proxy, "environment", or "direct".
 
-    `named` has hosts that a client supplied handed over by name. "environment" is read anew for each connection, and once now. Raises
-    `ConfigurationError`, without the setting in its text.
+    "environment" is read anew for each connection, and once now.
 
     Args:
         setting: The value of the setting; None where it is absent.
         environ: The environment variables.
+        default: The egress of a setting that is absent.
+        named: Whether hosts that a client supplied are handed to the proxy by name.
+
+    Returns:
+        The proxy of each host and port.
+
+    Raises:
+        ConfigurationError: The setting, or the environment's, is no URL of a proxy. The text does not have the setting.
     """
     if setting is None:
         return _naming(default) if named else default
@@ -149,16 +156,23 @@ def place_of_url(url: str) -> tuple[str, int]:
 
     Args:
         url: The URL.
+
+    Returns:
+        The host in lower case, and the TCP port: 443 where the URL has none.
     """
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 443
 
 
 def way_to(proxy: Proxy | None, *, judged: bool = False) -> str:
-    """By which way a host is reached, for people. `judged`: a client supplied it, and its addresses are looked at here.
+    """The way by which a host is reached, in words.
 
     Args:
         proxy: The proxy; None for none.
+        judged: Whether a client supplied the host, so that its addresses are looked at here.
+
+    Returns:
+        The end of a sentence, such as "directly" or "through the proxy proxy.example:3128".
     """
     if proxy is None:
         return "directly"

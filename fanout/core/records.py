@@ -255,8 +255,7 @@ class Settlement:
     release: Release | None = None
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much since this was made: a waiting delivery is due as long from now as it was
-        to be.
+        """The clock was set back since this was made: what waits is due as long from now as it was to be.
 
         Args:
             seconds: The step of the clock, in seconds.
@@ -374,10 +373,13 @@ class GateNote:
     worker: str = ""
 
     def set_back(self, seconds: float) -> GateNote:
-        """This one, after the clock was set back by so much: it lasts as long from now as it was to.
+        """This note, after the clock was set back: the gate stays closed as long from now as it was to.
 
         Args:
             seconds: The step of the clock, in seconds.
+
+        Returns:
+            A note with another end; the same one where it has none.
         """
         return replace(self, until=self.until - seconds) if self.waiting and seconds else self
 

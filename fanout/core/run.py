@@ -97,15 +97,21 @@ class Run:
 
         Args:
             index: The number of the delivery in the run, from 0.
+
+        Returns:
+            The delivery.
         """
         row = self.rows[index]
         return Delivery(self._ids, row[0], row[1], row[2], row[3], self.attempt, self.ttl, row[4], self.fresh)
 
     def part(self, indices: Sequence[int]) -> Run:
-        """A run of these alone, whose answers are answers to this one: for a transport that hands the work to another.
+        """A run of some of them, whose answers are answers to this one: for a transport that hands the work to another.
 
         Args:
             indices: The numbers of its deliveries in this run, from 0.
+
+        Returns:
+            The run.
         """
         return Part(self, indices)
 
@@ -127,11 +133,11 @@ class Run:
             self._tell()
 
     def answer(self, index: int, outcome: Outcome | None) -> None:
-        """The outcome of one; None: it must wait for something after all, and goes by `send`.
+        """The outcome of one.
 
         Args:
             index: The number of the delivery in the run, from 0.
-            outcome: The outcome, or None.
+            outcome: The outcome; None where the delivery must wait for something after all, and goes by `send`.
         """
         if index not in self._open:
             self.drop(1)
@@ -146,6 +152,9 @@ class Run:
 
         Args:
             index: The number of the delivery in the run, from 0.
+
+        Returns:
+            Whether it is over.
         """
         return index not in self._open
 
@@ -157,7 +166,7 @@ class Run:
     # -- for the engine
 
     def drop(self, count: int) -> None:
-        """So many answers came too late, or a second time.
+        """Count answers that came too late, or a second time.
 
         Args:
             count: The number of answers.
@@ -175,10 +184,13 @@ class Run:
             self._tell()
 
     def give_up(self, indices: Iterable[int]) -> list[int]:
-        """Answers to these are waited for no longer; which of them had none yet.
+        """Wait no longer for the answers to these.
 
         Args:
             indices: The numbers of the deliveries in the run, from 0.
+
+        Returns:
+            Those of them that had no answer yet.
         """
         given = sorted(self._open.intersection(indices))
         self._open.difference_update(given)

@@ -28,11 +28,15 @@ class Secret:
 
     @classmethod
     def later(cls, read: Callable[[], str], origin: str = "", path: str = "") -> Secret:
-        """A secret whose text `read` gives, once, when it is first revealed. `read` raises `ConfigurationError`.
+        """A secret whose text is read once, when it is first revealed.
 
         Args:
+            read: The function that reads the text. Its `ConfigurationError` passes through `reveal`.
             origin: The name of the setting, for errors.
             path: The file that the text comes from; empty where it is no file.
+
+        Returns:
+            The secret.
         """
         made = cls("", origin, path)
         made._text, made._read = None, read
@@ -44,7 +48,21 @@ class Secret:
         return self._text is not None
 
     def reveal(self) -> str:
-        """The secret itself. Raises `ConfigurationError` where it cannot be read."""
+        """The secret itself.
+
+        Returns:
+            The text. Keep it out of logs and errors.
+
+        Raises:
+            ConfigurationError: The file that it stands in cannot be read.
+
+        Example:
+            ```python
+            key = Secret("correct horse")
+            assert key.reveal() == "correct horse"
+            assert "horse" not in repr(key)
+            ```
+        """
         if self._text is None:
             assert self._read is not None
             self._text = self._read()

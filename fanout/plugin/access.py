@@ -17,32 +17,41 @@ class Access(Protocol):
     """
 
     async def grants(self) -> list[Grant]:
-        """All that stand, of every app, by id. Those that have expired stand until they are revoked."""
+        """All grants that stand, of every app, by id. Those that have expired stand until they are revoked."""
         ...
 
     async def grant(self, grant: Grant, now: float, *, by: str) -> bool:
-        """Enter one, made at `now` and never used; False, and nothing changes, where one of that id stands, of whatever app.
+        """Enter one that has never been used. Nothing changes where one of that id stands, of whatever app.
 
-        It writes the line `audit.key.made` (id, kind, name, role, expires_at) or `audit.host.added` (host) of its app. `by` as in `Audit`.
+        It writes the line `audit.key.made` (id, kind, name, role, expires_at) or `audit.host.added` (host) of its app.
 
         Args:
             grant: The API key or host name to enter.
+            now: The present time, in UNIX seconds by the storage's clock.
+            by: The caller for the audit log, as in `Audit`.
+
+        Returns:
+            Whether it was entered.
         """
         ...
 
     async def revoke(self, app: str, id: str, now: float, *, by: str) -> bool:
-        """Take out the one of that id and app; whether there was one. It writes `audit.key.revoked` (id, kind, name) or `audit.host.removed`
+        """Take out the one of that id and app. It writes `audit.key.revoked` (id, kind, name) or `audit.host.removed`
         (host).
 
         Args:
             app: The app.
+            id: The grant's id.
             now: The present time, in UNIX seconds by the storage's clock.
-            by: The actor for the audit log, as in `Audit`.
+            by: The caller for the audit log, as in `Audit`.
+
+        Returns:
+            Whether there was one.
         """
         ...
 
     async def used(self, moments: Mapping[str, float]) -> None:
-        """The grants of these ids were used at these times, of which the latest is kept. Ids that do not stand are passed over.
+        """Note when grants were used; the latest time is kept. Ids that do not stand are passed over.
 
         It is no work: it need not show in `Storage.changes`, and a crash may undo it.
 

@@ -33,11 +33,19 @@ class AllowedHost:
     ca_file: Path | None = None
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for an entry that cannot be meant."""
+        """Refuse an entry that cannot be meant.
+
+        Raises:
+            ConfigurationError: There is a problem; `faults` has all.
+        """
         refuse(self.problems())
 
     def problems(self) -> Iterator[str]:
-        """Why an entry cannot be meant, a sentence each; nothing where it can."""
+        """The reasons for which an entry cannot be meant.
+
+        Yields:
+            A sentence for each; nothing for an entry that is in order.
+        """
         found = _PLACE.fullmatch(self.host.strip().lower())
         port = int(found[2] or 443) if found is not None else 0
         name = found[1].removeprefix("*").removeprefix(".") if found is not None else ""
@@ -61,11 +69,14 @@ class AllowedHost:
         return found[1].removeprefix("*").removeprefix("."), int(found[2] or 443)
 
     def admits(self, host: str, port: int) -> bool:
-        """Whether a URL may name this host (in lower case, as it stands in a URL) and port.
+        """Whether a URL may name this host and port.
 
         Args:
             host: The host, in lower case, as it stands in a URL.
             port: The TCP port.
+
+        Returns:
+            Whether it is this host, or one below its name, at its port.
         """
         name, own = self.place
         return port == own and (host == name or (not _literal(name) and host.endswith(f".{name}")))

@@ -19,11 +19,19 @@ class Clock(Protocol):
     """Where the shell gets its time from; tests hand in their own."""
 
     def now(self) -> float:
-        """UNIX seconds: the times that are stored, sent and compared with other machines' times."""
+        """The wall clock.
+
+        Returns:
+            UNIX seconds: what is stored, sent and compared with other machines' times.
+        """
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never jump: deadlines and durations. Those for which the machine was suspended count, where that can be known."""
+        """The clock of deadlines and durations.
+
+        Returns:
+            Seconds that never jump. Those for which the machine was suspended count, where that can be known.
+        """
         ...
 
     # A clock whose `monotonic` counts a suspend may also have `awake()`: seconds that never jump and stand still in a suspend.

@@ -26,7 +26,7 @@ class Feed(Protocol):
     """
 
     async def identity(self) -> int:
-        """32 bits that were drawn when the database was made: whose cursors are its own."""
+        """The number that was drawn when the database was made, of 32 bits: cursors with it are its own."""
         ...
 
     # -- subscriptions
@@ -34,24 +34,32 @@ class Feed(Protocol):
     async def subscribe(self, wanted: SubscriptionRequest, now: float) -> Subscribed:
         """Enter or renew. The same app, user and device keep their id and UNSID, also after expiry.
 
-        A new address takes the place of the old one (the endpoint keeps its id where it can), and the endpoint keeps its tags.
-        Another user's device of the same name is another device. A subscription of another user whose UNSID is `wanted.former` ends, with
-        its endpoint; and so does any other subscription of the same address. Where the address is an active endpoint of another user, that
-        endpoint must be of the subscription `wanted.former`, or the address must prove the device (`core.feed.proves`): else the answer is
-        `refused`, and nothing changes. Of more than `wanted.most` subscriptions of the user those end that were renewed longest ago, each with the event
+        A new address takes the place of the old one (the endpoint keeps its id where it can), and the endpoint keeps
+        its tags. Another user's device of the same name is another device. A subscription of another user whose UNSID
+        is `wanted.former` ends, with its endpoint; and so does any other subscription of the same address. Where the
+        address is an active endpoint of another user, that endpoint must be of the subscription `wanted.former`, or the
+        address must prove the device (`core.feed.proves`): else the answer is `refused`, and nothing changes. Of more
+        than `wanted.most` subscriptions of the user those end that were renewed longest ago, each with the event
         `subscription.ended`; the wanted one stays.
 
         Args:
+            wanted: The request.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The subscription, and what became of others.
         """
         ...
 
     async def subscriptions(self, app: str, user: str) -> list[Subscription]:
-        """All of a user's, expired ones too, by id.
+        """All of a user's, expired ones too.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
+
+        Returns:
+            The subscriptions, by id.
         """
         ...
 
@@ -61,67 +69,87 @@ class Feed(Protocol):
         Args:
             app: The app.
             unsid: The user notification subscription id.
+
+        Returns:
+            The subscription; None where there is none.
         """
         ...
 
     async def unsubscribe(self, app: str, user: str, id: int, now: float) -> bool:
-        """End it: its endpoint is removed and its UNSID means nothing any more. False where there is no such subscription.
+        """End it: its endpoint is removed and its UNSID means nothing any more.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             id: The subscription's id.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Whether there was such a subscription.
         """
         ...
 
     async def expiring(self, app: str, *, after: float, until: float, limit: int = 1000) -> list[Subscription]:
-        """Those whose time ends in (after, until], soonest first: with `after` = now the expiring, with `until` = now the expired.
+        """Subscriptions by the end of their time: with `after` = now the expiring, with `until` = now the expired.
 
         Args:
             app: The app.
-            limit: The most entries that one call handles or returns.
+            after: The time after which it ends, in UNIX seconds.
+            until: The time at or before which it ends, in UNIX seconds.
+            limit: The number of entries that one call handles or returns, at most.
+
+        Returns:
+            The subscriptions, soonest first.
         """
         ...
 
     # -- the feed
 
     async def read(self, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
-        """Items of that user, as they are at one moment.
+        """Items of one user, as they are at one moment.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             query: The filter, cursor and page size.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The items, and the position from which to go on.
         """
         ...
 
     async def item(self, app: str, user: str, id: str, now: float) -> FeedItem | None:
-        """One item, by its id or its sender's; a tombstone only by its id. None for what is not hers or has expired.
+        """One item, by its id or its sender's; a tombstone only by its id.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             id: The item's id, or the id that its sender gave it.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The item; None where the user has none of that id, or it has expired.
         """
         ...
 
     async def pushes(self, app: str, user: str, id: str, now: float) -> tuple[str, ...]:
-        """The notifications that pushed the user's item of that id, or its sender's: the last `core.feed.PUSHES` of them. None of an item that
-        others have too.
+        """The notifications that pushed an item of the user.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             id: The item's id, or the id that its sender gave it.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Ids: the last `core.feed.PUSHES` of them; none of an item that others have too.
         """
         ...
 
     async def fetched(self, app: str, user: str, unsid: str, items: Sequence[str], now: float) -> None:
-        """That device has these items: no fallback is sent to it for them. An UNSID that is not hers changes nothing.
+        """A device has these items: no fallback is sent to it for them. An UNSID that is not this user's changes
+        nothing.
 
         Args:
             app: The app.
@@ -133,33 +161,42 @@ class Feed(Protocol):
         ...
 
     async def counts(self, app: str, user: str, now: float) -> Counts:
-        """How many active items of that user's feed are unread and unseen, at one moment.
+        """The active items of a user's feed that are unread and unseen, at one moment.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The numbers.
         """
         ...
 
     async def mark_seen(self, app: str, user: str, item: str | None, now: float) -> Counts | None:
-        """The user has seen her feed up to this item, by its id or its sender's; with None, up to the newest of the database. The counts afterwards.
+        """The user has seen the feed up to this item, by its id or its sender's.
 
-        Up to where she has seen it never moves back. Where it moves, that is a change of her feed (`touched`), without an item.
-        None where she has no such item.
+        The point up to which it is seen never moves back. Where it moves, that is a change of the feed (`touched`),
+        without an item.
 
         Args:
             app: The app.
             user: The user's name, as the app gives it.
             item: The item's id, or the id that its sender gave it; None for the newest of the database.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The counts afterwards; None where the user has no such item.
         """
         ...
 
     async def touched(self, after: int) -> Touched:
-        """The users whose feeds have changed after that number, and those who have looked.
+        """The users whose feeds have changed after that number, and those that have looked.
 
         Args:
             after: The number of the last change that the caller has read; 0 for all.
+
+        Returns:
+            The users, and the number of the last change of the database.
         """
         ...

@@ -18,13 +18,16 @@ class Fleet(Protocol):
     """
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
-        """This worker lives, and counts as alive until `until`, whatever was said before. Whether it was known, alive or not: False
-        means that it is new, or was buried, and that what it held may be in other hands. `seen_at`, `until` and `leases` of the note are
-        not looked at.
+        """A worker says that it lives, whatever was said before. `seen_at`, `until` and `leases` of the note are not
+        looked at.
 
         Args:
             worker: The worker's note.
             now: The present time, in UNIX seconds by the storage's clock.
+            until: The end of the time for which it counts as alive, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Whether it was known, alive or not. False: it is new, or was buried, and what it held may be in other hands.
         """
         ...
 
@@ -37,50 +40,77 @@ class Fleet(Protocol):
         ...
 
     async def workers(self, now: float) -> list[WorkerNote]:
-        """Every worker that is known, by id, with the leases it holds: also one whose heartbeat has run out (`until` at or before
-        `now`), until somebody buries it."""
+        """Every worker that is known, with the leases it holds: also one whose heartbeat has run out, until it is
+        buried.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The workers by id.
+        """
         ...
 
     async def bury(self, now: float) -> list[str]:
-        """Forget the workers whose heartbeat has run out, with their parts of rates, and make their leases due at `now`: they are taken
-        over as leases that have run out (`Storage.lease`), crashes counted. The ids of the buried, in order."""
+        """Forget the workers whose heartbeat has run out, with their parts of rates, and make their leases due at
+        `now`: they are taken over as leases that have run out (`QueuePart.lease`), crashes counted.
+
+        Args:
+            now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The ids of the buried, in order.
+        """
         ...
 
     async def holdings(self, worker: str, now: float) -> list[tuple[int, int]]:
-        """Every running lease that names this worker, as (chunk, epoch), in any order: also one whose lease call it never heard the
-        answer of. Asked with each beat.
+        """Every running lease that names this worker: also one whose lease call it never heard the answer of. Asked
+        with each beat.
 
         Args:
             worker: The name of the worker, another for each run of a process.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Pairs of a chunk and its epoch, in any order.
         """
         ...
 
     async def share(self, worker: str, name: str, *, rate: float, held: float, demand: float, now: float) -> float:
-        """How much of `rate` this worker may use from now on, while it counts as alive; 0.0 where it does not, or nothing is left.
+        """Ask for a part of a rate, to be used from now on while the worker counts as alive.
 
-        `held` is what it uses until it has this answer, `demand` what it could use (infinite for all there is). At no moment is more than
-        `rate` out: the greater of `held` and the answer counts against the others until the worker asks again, leaves, is buried or
-        its heartbeat has run out. `core.fleet.grant` decides.
+        At no moment is more than `rate` out: the greater of `held` and the answer counts against the others until the
+        worker asks again, leaves, is buried or its heartbeat has run out. `core.fleet.grant` decides.
 
         Args:
             worker: The name of the worker, another for each run of a process.
             name: The name of the rate, the same in all processes.
+            rate: The whole rate, such as a number of requests per second.
+            held: The share that it uses until it has this answer, in the same unit.
+            demand: The share that it could use, in the same unit; infinite for all there is.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The part; 0.0 where the worker does not count as alive, or nothing is left.
         """
         ...
 
     async def token(
         self, name: str, now: float, *, offer: SharedToken | None = None, spacing: float = 0.0
     ) -> SharedToken | None:
-        """The token that stands under that name, or None where there is none that is still good.
+        """The token that stands under a name.
 
-        With `offer`, the offered one takes its place first where `core.fleet.supersedes` says so, so that of many workers who offer one at
-        a time all get the same.
+        With `offer`, the offered one takes its place first where `core.fleet.supersedes` says so, so that of many
+        workers who offer one at a time all get the same.
 
         Args:
             name: The name of the token.
             now: The present time, in UNIX seconds by the storage's clock.
+            offer: A token that takes the standing one's place first where `core.fleet.supersedes` says so, so that of
+                many workers that offer one at a time all get the same; None only reads.
             spacing: The least time between two tokens, in seconds, for `core.fleet.supersedes`.
+
+        Returns:
+            The token; None where there is none that is still good.
         """
         ...

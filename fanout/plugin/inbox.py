@@ -22,24 +22,36 @@ class Inbox(Protocol):
     """Whether `Storage.changes` has found something here, for whatever app, since the engine set this to False."""
 
     async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
-        """Enter it in the transaction of `connection`, with one statement and no lock that another transaction waits for.
+        """Enter a notification in the transaction of `connection`, with one statement and no lock that another
+        transaction waits for.
 
-        The answer has no total. Explicit addresses are interned first, in a transaction of the storage's own. `replayed`: the key was
-        known to this transaction. Raises `UsageError` for a connection that cannot be used, `Conflict`, and any error
-        of its driver.
+        The answer has no total. Explicit addresses are interned first, in a transaction of the storage's own. An error
+        of the connection's driver passes through.
 
         Args:
+            connection: The caller's connection, with an open transaction.
             submission: The notification with its target and content.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            The answer; `replayed` says that the idempotency key was known to this transaction.
+
+        Raises:
+            UsageError: The connection cannot be used.
+            Conflict: The idempotency key was used before, for another request.
         """
         ...
 
     async def due(self, apps: Sequence[str], now: float) -> bool:
-        """Whether there may be something to take for these apps. Asked by every worker while something is `pending`: it reads next to nothing.
+        """Whether there may be something to take for these apps. Every worker asks while something is `pending`: it
+        reads next to nothing.
 
         Args:
             apps: The apps whose notifications the caller takes.
             now: The present time, in UNIX seconds by the storage's clock.
+
+        Returns:
+            Whether there may be.
         """
         ...
 
@@ -51,15 +63,21 @@ class Inbox(Protocol):
         *,
         limit: int,
     ) -> list[Taken]:
-        """Put up to `limit` that no other worker is taking just now, oldest first, and take them out, in one
-        transaction; the result of each.
+        """Put notifications that no other worker is taking just now, oldest first, and take them out, in one
+        transaction.
 
-        `judge` adds what transports say of it (`Submission.refused`), and for each binding that refuses it why. One that it refuses (`UsageError`), that `put` refuses, conflicts
-        with or fails on is taken out too: its status is then ``cancelled`` with nothing to deliver and the reason, and the event
-        `notification.refused` (data: notification, reason) is logged. So are those that no worker took until their time was over.
+        One that `judge` refuses (`UsageError`), that `put` refuses, conflicts with or fails on is taken out too: its
+        status is then ``cancelled`` with nothing to deliver and the reason, and the event `notification.refused` (data:
+        notification, reason) is logged. So are those that no worker took until their time was over.
 
         Args:
             apps: The apps whose notifications are taken.
+            judge: The function that adds what transports say of a submission (`Submission.refused`), and for each
+                binding that refuses it the reason.
             now: The present time, in UNIX seconds by the storage's clock.
+            limit: The number of notifications that are taken at most.
+
+        Returns:
+            The result of each.
         """
         ...

@@ -39,11 +39,14 @@ def new_address_key() -> Secret:
 
 
 def place_of(app: str, binding: str) -> bytes:
-    """Where an address belongs, as it is authenticated together with it: of another app or binding it does not open.
+    """The place of an address, which is authenticated together with it: of another app or binding it does not open.
 
     Args:
         app: The app.
         binding: The binding's name.
+
+    Returns:
+        The place, for the methods of `Seal`.
     """
     return f"{app}\0{binding}".encode("utf-8", "surrogatepass")
 
@@ -71,10 +74,16 @@ class SealRecord:
 
     @classmethod
     def load(cls, text: str) -> SealRecord:
-        """The inverse of `dump`. Raises `StorageRefused`.
+        """The inverse of `dump`.
 
         Args:
             text: The text that `dump` returned.
+
+        Returns:
+            The record.
+
+        Raises:
+            StorageRefused: The text is no record.
         """
         match text.split(" "):
             case [lookup, current, keys, "sealed" | "sealing" as state]:
@@ -104,10 +113,16 @@ class Sealer:
 
     @classmethod
     def of(cls, secret: Secret) -> Sealer:
-        """The sealer of what `addresses.key` holds: a key a line, as `new_address_key` makes them. Raises `UsageError`.
+        """The sealer of what `addresses.key` holds: a key a line, as `new_address_key` makes them.
 
         Args:
             secret: The value of the setting.
+
+        Returns:
+            The sealer.
+
+        Raises:
+            UsageError: A line is no key, a key is there twice, or there is none.
         """
         keys = []
         lines = [line.strip() for line in secret.reveal().splitlines()]
@@ -122,16 +137,29 @@ class Sealer:
         return tuple(self._ciphers)
 
     def begin(self, *, complete: bool) -> SealRecord:
-        """The record of a database that is sealed from now on; `complete` where it holds no address yet."""
+        """The record of a database that is sealed from now on.
+
+        Args:
+            complete: Whether the database holds no address yet.
+
+        Returns:
+            The record.
+        """
         current = self.ids[0]
         return SealRecord(_wrap(self._wraps[current], os.urandom(_KEY)), current, (current,), complete)
 
     def rotate(self, record: SealRecord, location: str) -> SealRecord:
-        """The record under the first key, with which everything is encrypted from now on. Raises `StorageRefused`.
+        """The record under the first key, with which everything is encrypted from now on.
 
         Args:
             record: The record that the database keeps.
             location: The database, as errors name it.
+
+        Returns:
+            The record.
+
+        Raises:
+            StorageRefused: A key is missing, or is another.
         """
         current = self.ids[0]
         lookup = _wrap(self._wraps[current], self._lookup(record, location))
@@ -142,16 +170,24 @@ class Sealer:
 
         Args:
             record: The record that the database keeps.
+
+        Returns:
+            The record.
         """
         return replace(record, keys=(record.current,), complete=True)
 
     def open(self, record: SealRecord, location: str) -> Seal:
-        """The object that seals and opens addresses of that database. Raises `StorageRefused` where a key is missing or
-        is another.
+        """The object that seals and opens addresses of that database.
 
         Args:
             record: The record that the database keeps.
             location: The database, as errors name it.
+
+        Returns:
+            The seal.
+
+        Raises:
+            StorageRefused: A key is missing, or is another.
         """
         lookup = self._lookup(record, location)
         return Seal(lookup, {id: self._ciphers[id] for id in record.keys}, record.current)
@@ -184,29 +220,38 @@ class Seal:
         self._head = _head(current)
 
     def digest(self, place: bytes, address: Address) -> str:
-        """In the stead of `Address.digest`: 16 bytes of HMAC-SHA256, in hexadecimal.
+        """The key of an address in the directory, in the stead of `Address.digest`.
 
         Args:
             place: The value of `place_of` for the app and binding.
             address: The device address.
+
+        Returns:
+            16 bytes of HMAC-SHA256, in hexadecimal.
         """
         identity = (address.identity or address.value).encode()
         return hmac.digest(self._lookup, b"a\0%b\0%b" % (place, identity), "sha256")[:16].hex()
 
     def mac(self, digest: bytes) -> bytes:
-        """16 bytes in the stead of another digest that addresses went into, which cannot be made from a guessed address.
+        """A hash in the stead of another digest that addresses went into, which cannot be made from a guessed address.
 
         Args:
             digest: The digest that addresses went into.
+
+        Returns:
+            16 bytes.
         """
         return hmac.digest(self._lookup, b"d\0" + digest, "sha256")[:16]
 
     def seal(self, place: bytes, text: str) -> str:
-        """The text encrypted: AES-256-GCM with a random nonce, as printable text. The empty text is no address and stays.
+        """Encrypt a text with AES-256-GCM and a random nonce. The empty text is no address and stays.
 
         Args:
             place: The value of `place_of` for the app and binding.
             text: The address, as text.
+
+        Returns:
+            The sealed text, printable.
         """
         if not text:
             return ""
@@ -215,11 +260,17 @@ class Seal:
         return self._head + b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, place: bytes, text: str) -> str:
-        """The inverse of `seal`. Raises `StorageError` for a text that was changed, or belongs to another place.
+        """The inverse of `seal`.
 
         Args:
             place: The value of `place_of` for the app and binding.
             text: The sealed text.
+
+        Returns:
+            The text.
+
+        Raises:
+            StorageError: The sealed text was changed, or belongs to another place.
         """
         (found,) = self.open_many([place], [text])
         if found is None:
@@ -230,11 +281,14 @@ class Seal:
         return found
 
     def open_many(self, places: Iterable[bytes], texts: Iterable[str]) -> list[str | None]:
-        """`open` for many, 1.7 us each; None for one that does not open, so that it spoils no other.
+        """`open` for many, 1.7 us each.
 
         Args:
             places: The values of `place_of`, one for each text.
             texts: The sealed texts.
+
+        Returns:
+            The texts, in their order; None for one that does not open, so that it spoils no other.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -253,6 +307,9 @@ class Seal:
 
         Args:
             text: The sealed text.
+
+        Returns:
+            Whether it is; the empty text is.
         """
         return not text or text.startswith(self._head)
 

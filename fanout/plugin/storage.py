@@ -115,12 +115,20 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
     async def changes(self, *, others: bool = False) -> int:
         """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms.
 
-        With `others`, what was committed through this very object need not show.
+        Args:
+            others: Whether what was committed through this very object need not show.
+
+        Returns:
+            The number.
         """
         ...
 
     async def probe(self) -> None:
-        """Commit something that changes nothing, so that it is known whether commits are possible. Raises as every method does."""
+        """Commit something that changes nothing, so that it is known whether commits are possible.
+
+        Raises:
+            StorageError: They are not.
+        """
         ...
 
 
@@ -153,40 +161,61 @@ def unfit(storage: Storage) -> str:
 
 
 def has_part(storage: Storage, part: Part) -> bool:
-    """Whether it has that optional part.
+    """Whether a storage has an optional part.
 
     Args:
         storage: The storage.
-        part: The optional part.
+        part: The name of the part: `feed`, `fleet`, `access` or `inbox`.
+
+    Returns:
+        Whether it has the part.
     """
     return getattr(storage, part, None) is not None
 
 
 def feed_of(storage: Storage) -> Feed:
-    """Its feed. Raises `PartAbsent` where it has none.
+    """The feed of a storage.
 
     Args:
         storage: The storage.
+
+    Returns:
+        Its feed.
+
+    Raises:
+        PartAbsent: It has none.
     """
     feed: Feed = _part(storage, "feed")
     return feed
 
 
 def fleet_of(storage: Storage) -> Fleet:
-    """Its fleet. Raises `PartAbsent` where it has none.
+    """The fleet of a storage.
 
     Args:
         storage: The storage.
+
+    Returns:
+        Its fleet.
+
+    Raises:
+        PartAbsent: It has none.
     """
     fleet: Fleet = _part(storage, "fleet")
     return fleet
 
 
 def access_of(storage: Storage) -> Access:
-    """Its keys and host names. Raises `PartAbsent` where it has no place for them.
+    """The keys and host names of a storage.
 
     Args:
         storage: The storage.
+
+    Returns:
+        Its part for them.
+
+    Raises:
+        PartAbsent: It has none.
     """
     access: Access = _part(storage, "access")
     return access
@@ -202,11 +231,14 @@ def _part(storage: Storage, part: Part) -> Any:
 
 
 def clock_of(storage: Storage, machine: Clock) -> Clock:
-    """The clock that callers of this storage go by: its own (see `Storage`), or else the machine's.
+    """The clock that callers of a storage go by.
 
     Args:
         storage: The storage.
         machine: The clock of this machine.
+
+    Returns:
+        The storage's own clock (see `Storage`), or else the machine's.
     """
     return getattr(storage, "clock", None) or machine
 

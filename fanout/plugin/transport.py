@@ -41,15 +41,18 @@ class Divided(Protocol):
     a delivery."""
 
     def demand(self) -> float:
-        """The share that it could use at present, in the unit of the rate: infinite for all there is, and less where it
-        is nearly idle, so that busier processes get the rest. Asked before each `grant`."""
+        """The share that it could use at present, in the unit of the rate. Asked before each `grant`.
+
+        Returns:
+            Infinite for all there is; less where it is nearly idle, so that busier processes get the rest.
+        """
         ...
 
     def grant(self, share: float) -> None:
-        """From now on it may use so much; 0.0 for nothing.
+        """Use so much from now on.
 
         Args:
-            share: The part of the rate, in the unit of the rate.
+            share: The share of the rate, in the unit of the rate; 0.0 for nothing.
         """
         ...
 
@@ -61,27 +64,38 @@ class Fleetwide(Protocol):
     """
 
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
-        """Have `rate` divided among all processes that name it so, by what they could use: never more than all of it is out.
+        """Have a rate divided among all processes that name it so, by what they could use: never more than all of it is
+        out.
 
-        `part` is granted 0.0 at once, and its part while an engine delivers in this process; it is not kept alive by
-        this. The returned function asks for more without waiting for the next round; a call costs next to nothing. Name
-        the account, so that two of them are two.
+        The part is granted 0.0 at once, and its share while an engine delivers in this process; it is not kept alive by
+        this. Name the account, so that two of them are two.
 
         Args:
             name: The name of the account's rate, the same in all processes.
+            rate: The whole rate, such as a number of requests per second.
+            part: The receiver of this process's share.
+
+        Returns:
+            A function that asks for more without waiting for the next round; a call costs next to nothing.
         """
         ...
 
     async def token(self, name: str, *, offer: SharedToken | None = None, spacing: float = 0.0) -> SharedToken | None:
-        """The token that stands under that name for all processes, or None. Raises `StorageError`.
+        """The token that stands under that name for all processes.
 
-        An offered one takes its place first, unless that was made less than `spacing` seconds ago: so one process's token is everybody's.
-        It is stored, so it must be worth little for long: keep to tokens that end within an hour, and never store a key. The name must
-        tell nothing, and be another for another credential.
+        It is stored, so it must be worth little for long: keep to tokens that end within an hour, and never store a
+        key. The name must tell nothing, and be another for another credential.
 
         Args:
             name: The name of the token.
-            offer: A token that this process has made; None only reads.
+            offer: A token that this process has made, which takes the standing one's place; None only reads.
+            spacing: The least time between two tokens, in seconds: an offer that comes sooner is passed over.
+
+        Returns:
+            The token; None where there is none.
+
+        Raises:
+            StorageError: The database cannot be asked.
         """
         ...
 
@@ -141,44 +155,67 @@ class Transport(Protocol):
         ...
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """The canonical form of what the platform hands the client. Raises `AddressInvalid`, without the address in its text.
+        """The canonical form of an address.
 
         Args:
             raw: The text or object that the platform hands the client.
+
+        Returns:
+            The address.
+
+        Raises:
+            AddressInvalid: It is none of this platform. The text does not have the address.
         """
         ...
 
     def prepare(self, notification: Notification) -> Message:
-        """The notification encoded once for all endpoints. Pure. Raises `MessageTooLarge` or `InvalidMessage`.
+        """Encode a notification once for all endpoints. Pure.
 
         Args:
             notification: The notification, as it was accepted.
+
+        Returns:
+            The message.
+
+        Raises:
+            MessageTooLarge: It is over the gateway's limit.
+            InvalidMessage: It cannot be put into the gateway's form.
         """
         ...
 
     def capacity(self, group: str) -> int:
-        """How many sends of this group may be under way at once, as its connections stand now.
-
-        0 makes the group wait, with the reason `limiter`: where connections are open and the gateway allows no request at present.
-        At least 1 where there is no connection yet, for the first send opens it.
+        """The number of sends of this group that may be under way at once, as its connections stand now.
 
         Args:
             group: The group, as `Address.group` names it.
+
+        Returns:
+            0 makes the group wait, with the reason `limiter`: where connections are open and the gateway allows no
+            request at present. At least 1 where there is no connection yet, for the first send opens it.
         """
         ...
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """Try once, and return what came of it within the request deadline. Cancelling it harms no other send.
+        """Try once. Cancelling it harms no other send.
 
-        Where `delivery.fresh` is set, try over a new connection, or over one that answered a request within the last second.
+        Where `delivery.fresh` is set, try over a new connection, or over one that answered a request within the last
+        second.
 
         Args:
             message: The value that `prepare` made.
+            delivery: The endpoint, the attempt, and the remaining time to live.
+
+        Returns:
+            The outcome, within the request deadline.
         """
         ...
 
     async def check(self) -> Diagnosis:
-        """Prove the credentials without pushing to a user."""
+        """Prove the credentials without pushing to a user.
+
+        Returns:
+            The result.
+        """
         ...
 
     # A transport may also have `mended()`: called, on the loop, when an operator says that what kept it from sending is mended
