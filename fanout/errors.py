@@ -100,7 +100,15 @@ class ConfigurationError(FanoutError, ValueError):
 
 
 def refuse(problems: Iterable[str], kind: type[FanoutError] = ConfigurationError) -> None:
-    """Raise `kind` where there are problems: its text is the first of them, and its `faults` are all."""
+    """Raise an error where there are problems: its text is the first of them, and its `faults` are all.
+
+    Args:
+        problems: The sentences.
+        kind: The class of the error.
+
+    Raises:
+        FanoutError: There is a problem; the class is `kind`.
+    """
     found = tuple(problems)
     if found:
         error = kind(found[0])
@@ -109,7 +117,15 @@ def refuse(problems: Iterable[str], kind: type[FanoutError] = ConfigurationError
 
 
 def problem_of(check: Callable[[], object], kind: type[FanoutError] = ConfigurationError) -> str:
-    """The sentence that `check` raises as `kind`, or "" where it is content: a problem among others (`refuse`)."""
+    """The sentence that a check raises: a problem among others (`refuse`).
+
+    Args:
+        check: The check, called without arguments.
+        kind: The class of the errors that are problems; others pass through.
+
+    Returns:
+        The sentence; empty where the check raises nothing.
+    """
     try:
         check()
     except kind as error:

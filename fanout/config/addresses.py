@@ -15,9 +15,18 @@ _VARIABLE = "FANOUT_ADDRESSES_KEY"
 
 
 def address_settings(value: object, *, folder: Path, environ: Mapping[str, str]) -> AddressSettings:
-    """The settings in an `[addresses]` table, or `AddressSettings` as they are. A relative path starts at `folder`.
+    """The settings in an `[addresses]` table. The keys may come from the environment's FANOUT_ADDRESSES_KEY.
 
-    The keys may come from the environment's FANOUT_ADDRESSES_KEY. Raises `ConfigurationError`, without a secret in its text.
+    Args:
+        value: The table, or `AddressSettings`, which are returned as they are.
+        folder: The folder at which a relative path starts.
+        environ: The environment variables.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A setting is wrong. The text has no secret.
     """
     if isinstance(value, AddressSettings):
         return value

@@ -55,6 +55,14 @@ def environment_name(app: str, binding: str, name: str = "") -> str:
 
     A character that is no letter or digit becomes an underscore: app `shop`, binding `apns-eu`, secret `key` is
     FANOUT_SHOP_APNS_EU_KEY.
+
+    Args:
+        app: The app.
+        binding: The binding's name.
+        name: The setting; empty for the beginning that all of the binding's variables have.
+
+    Returns:
+        The name of the variable.
     """
     return same_name(f"fanout_{app}_{binding}_{name}")
 
@@ -152,8 +160,20 @@ def _check_authority(place: str, path: Path) -> None:
 
 
 def check_setting(cls: type, place: str, key: str, text: str) -> Any:
-    """The text's value as the setting `key` of `cls`: a `Secret`, a path for NAME_file, or a value of its type. Raises
-    `ConfigurationError`."""
+    """The value of a text as a setting.
+
+    Args:
+        cls: The dataclass of the transport's settings.
+        place: The binding's place in the configuration, for errors.
+        key: The key of the setting.
+        text: The text.
+
+    Returns:
+        A `Secret`, a path for NAME_file, or a value of the setting's type.
+
+    Raises:
+        ConfigurationError: There is no such setting, or the text is none of its values.
+    """
     types = field_types(cls)
     secrets = [name for name, kind in types.items() if _holds(kind, Secret)]
     files = [f"{name}_file" for name in secrets if f"{name}_file" not in types]
@@ -173,7 +193,15 @@ def _stand_in(kind: Any) -> Any:
 
 
 def check_environment(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str, str]) -> None:
-    """Refuse a variable that looks like a binding's secret and is none, and one that two bindings would share."""
+    """Refuse a variable that looks like a binding's secret and is none, and one that two bindings would share.
+
+    Args:
+        tables: The bindings, each with its dataclass of settings.
+        environ: The environment variables.
+
+    Raises:
+        ConfigurationError: There is such a variable.
+    """
     refuse(_misnamed(tables, environ))
 
 

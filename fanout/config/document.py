@@ -69,9 +69,19 @@ class Document:
     def read(
         cls, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, thorough: bool = False
     ) -> Document:
-        """The document in a TOML file, with what the environment says of it. Relative paths in either are taken from the file's folder.
+        """The document in a TOML file, with what the environment says of it. Relative paths in either start at the
+        file's folder.
 
-        Raises `ConfigurationError`; with `thorough` only where it cannot be read as TOML, and everything else is in `faults`.
+        Args:
+            path: The path of the file.
+            environ: The environment variables; None for this process's.
+            thorough: Whether all faults but those of the file itself are kept in `faults` and raise nothing.
+
+        Returns:
+            The document.
+
+        Raises:
+            ConfigurationError: A setting is wrong; with `thorough`, the file cannot be read as TOML.
         """
         environ = os.environ if environ is None else environ
         file = Path(path).absolute()  # read again when it changes, wherever the program is then
@@ -103,7 +113,18 @@ class Document:
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str], *, thorough: bool = False) -> Document | None:
-        """The document that environment variables make alone, or None where none is set. Relative paths start at the current folder."""
+        """The document that environment variables make alone. Relative paths start at the current folder.
+
+        Args:
+            environ: The environment variables.
+            thorough: Whether faults are kept in `faults` and raise nothing.
+
+        Returns:
+            The document; None where no variable is set.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+        """
         faults = Faults()
         tables = overlaid({}, environ, _KEYS, faults)
         if not tables and not faults.found:
@@ -119,9 +140,19 @@ class Document:
         origin: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> Document:
-        """The document in a mapping of the same shape as the TOML file. Raises `ConfigurationError`.
+        """The document in a mapping of the same shape as the TOML file.
 
-        With `environ`, systemd's credentials of that environment are looked at too.
+        Args:
+            tables: The mapping.
+            folder: The folder at which relative paths start; None for the current one.
+            origin: The path of the file that it stands for; empty for none.
+            environ: The environment in which systemd's credentials are looked for; None for none.
+
+        Returns:
+            The document.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
         """
         where = Path() if folder is None else folder
         return cls._made(tables, folder=where, origin=origin, environ=environ or {}, faults=Faults(), thorough=False)
@@ -171,9 +202,19 @@ class Document:
 def find_document(
     path: str | os.PathLike[str] | None, environ: Mapping[str, str], *, thorough: bool = False
 ) -> Document:
-    """The document that was asked for: `path`, else the file that FANOUT_CONFIG names, else ./fanout.toml, else what the environment says.
+    """The document that was asked for.
 
-    Raises `ConfigurationError`; with `thorough` only where there is none that can be read (`Document.faults`).
+    Args:
+        path: The path of the file; None for the file that FANOUT_CONFIG names, else ./fanout.toml, else what the
+            environment says.
+        environ: The environment variables.
+        thorough: Whether all faults but those of the file itself are kept in `faults` and raise nothing.
+
+    Returns:
+        The document.
+
+    Raises:
+        ConfigurationError: There is none, or a setting is wrong; with `thorough`, there is none that can be read.
     """
     named = path or environ.get("FANOUT_CONFIG")
     if named:
@@ -220,7 +261,18 @@ def _secret_of(name: str, tables: Mapping[str, Any], folder: Path, environ: Mapp
 
 
 def storage_location(value: object, folder: Path) -> str:
-    """SCHEME:LOCATION with a relative path of a file taken from `folder`. Raises `ConfigurationError`."""
+    """The location of a storage, with a relative path of a file taken from a folder.
+
+    Args:
+        value: The value of the setting.
+        folder: The folder.
+
+    Returns:
+        SCHEME:LOCATION.
+
+    Raises:
+        ConfigurationError: It is no location.
+    """
     if value is None:
         raise ConfigurationError('storage is missing: write storage = "sqlite:fanout.db" on top of the configuration.')
     if not isinstance(value, str):

@@ -58,7 +58,11 @@ class Asked(Mapping[str, str]):
         return len(self._environ)
 
     def note(self, name: str) -> None:
-        """Something was asked for that is kept elsewhere."""
+        """Count a name as asked for that is looked up elsewhere.
+
+        Args:
+            name: The name.
+        """
         self._asked.add(name)
 
     def strays(self) -> list[str]:
@@ -71,7 +75,11 @@ class Asked(Mapping[str, str]):
         return sorted(name for name in left if name not in _NO_SETTINGS and not self._of_platform(name))
 
     def refuse_strays(self) -> None:
-        """Raise `ConfigurationError` for names that are no settings, naming the nearest that are some."""
+        """Refuse names that are no settings.
+
+        Raises:
+            ConfigurationError: There are such names; the text names the nearest setting.
+        """
         refuse(self._refusals())
 
     def _refusals(self) -> Iterator[str]:

@@ -22,10 +22,17 @@ class Faults:
         self.found: list[str] = []
 
     def take(self, make: Callable[[], T], instead: D, before: str = "", without: Collection[str] = ()) -> T | D:
-        """The result of `make`; `instead` where it raises an error of ours, whose sentences are kept with `before` in
-        front.
+        """The result of a function, whose faults are kept.
 
-        `without` are keys that something was said of already: a sentence that speaks of one of them is not kept, as it may only follow from that.
+        Args:
+            make: The function. The sentences of an error of ours that it raises are kept.
+            instead: The result where it raises one.
+            before: The text in front of each sentence.
+            without: Keys that something was said of already: a sentence that speaks of one of them is not kept, as it
+                may only follow from that.
+
+        Returns:
+            The result.
         """
         try:
             return make()
@@ -34,5 +41,9 @@ class Faults:
             return instead
 
     def settle(self) -> None:
-        """Raise one `ConfigurationError` for everything that was found, if anything was."""
+        """Raise one error for everything that was found, if anything was.
+
+        Raises:
+            ConfigurationError: There are faults; `faults` has all.
+        """
         refuse(self.found, ConfigurationError)

@@ -26,10 +26,18 @@ def load(
 ) -> Settings:
     """A whole configuration, checked.
 
-    `source` is a TOML file's path, a mapping of the same shape, a `Document`, or None for FANOUT_CONFIG, ./fanout.toml, or the
-    environment alone.
-    `settings_type` gives the settings dataclass of the transport named first; its second argument is the place that names it,
-    for its error. Raises `ConfigurationError` for the first thing that is wrong, and any error of `settings_type`.
+    Args:
+        source: A TOML file's path, a mapping of the same shape, or a `Document`; None for the file that FANOUT_CONFIG
+            names, ./fanout.toml, or the environment alone.
+        settings_type: The function that gives the settings dataclass of a transport; its arguments are the transport's
+            name and the place that names it, for its error. An error of it passes through.
+        environ: The environment variables; None for this process's.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A setting is missing, unknown or malformed: the first that was found.
     """
     given = os.environ if environ is None else environ
     environ = Asked(given)
@@ -68,9 +76,20 @@ def load(
 def load_binding(
     table: BindingTable, cls: type, document: Document, environ: Mapping[str, str], *, thorough: bool = False
 ) -> BindingSettings:
-    """The settings of one binding of `document`; the proxy of all, where it names none. Raises `ConfigurationError`.
+    """The settings of one binding; the proxy of all, where it names none.
 
-    With `thorough` the files of its secrets are read and everything that is wrong is told (`binding_settings`).
+    Args:
+        table: The binding's table.
+        cls: The dataclass of the transport's settings.
+        document: The document that the table is of.
+        environ: The environment variables.
+        thorough: Whether the files of its secrets are read, and everything that is wrong is told.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
     """
     made = binding_settings(table, cls, document.folder, environ, thorough=thorough)
     if document.proxy is not None and "proxy" in field_types(cls) and made.proxy is None:

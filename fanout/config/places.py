@@ -12,10 +12,17 @@ _LIMIT = 256 * 1024
 
 
 def places(text: str) -> dict[str, int]:
-    """Every key of a TOML document as errors name it (`apps.default.transports.apns.key_id`, `service.keys[0].id`), and its line, from 1.
+    """The line of each key of a TOML document, by the name that errors have for it
+    (`apps.default.transports.apns.key_id`, `service.keys[0].id`).
 
-    Empty for a text that is no TOML, or too long for that. A statement (a header, or a key with its value) is a document by itself, and half of one is none: so
-    the lines of a value that takes several belong to the line on which it begins.
+    A statement (a header, or a key with its value) is a document by itself, and half of one is none: so the lines of a
+    value that takes several belong to the line on which it begins.
+
+    Args:
+        text: The document.
+
+    Returns:
+        Lines from 1; nothing for a text that is no TOML, or too long for that.
     """
     if len(text) > _LIMIT:
         return {}
@@ -44,7 +51,15 @@ def places(text: str) -> dict[str, int]:
 
 
 def line_of(sentence: str, known: Mapping[str, int]) -> int | None:
-    """The line of the longest key of `known` that a sentence about a fault names; None where it names none."""
+    """The line of the longest key that a sentence about a fault names.
+
+    Args:
+        sentence: The sentence.
+        known: The keys and their lines, as `places` gives them.
+
+    Returns:
+        The line, from 1; None where it names none.
+    """
     # A binding's own sentence comes behind its place: "apps.shop.transports.apns: key_id is …".
     texts = (sentence, sentence.replace(": ", ".", 1))
     named = [path for path in known if any(_names(text, path) for text in texts)]

@@ -16,9 +16,15 @@ __all__ = ["prove", "renewed"]
 
 
 def prove(settings: Settings) -> None:
-    """Read every secret of every binding, and check its settings with it. Raises `ConfigurationError`, which names the place.
+    """Read every secret of every binding, and check its settings with it.
 
     For a program that is about to send, before it opens anything.
+
+    Args:
+        settings: The settings.
+
+    Raises:
+        ConfigurationError: A secret cannot be read or used; the text names the place.
     """
     for app, binding, chosen in settings.bindings():
         place = f"apps.{app}.transports.{binding}"

@@ -113,7 +113,15 @@ class IssuerSettings:
         return TENANT in self.issuer
 
     def names(self, issuer: str, tenant: object) -> bool:
-        """Whether a token with this `iss` and `tid` may be one of this issuer's."""
+        """Whether a token may be one of this issuer's.
+
+        Args:
+            issuer: The token's `iss`.
+            tenant: The token's `tid`; None where it has none.
+
+        Returns:
+            Whether it may be.
+        """
         if not self.of_tenants:
             return issuer == self.issuer
         if not isinstance(tenant, str) or _TENANT.fullmatch(tenant) is None:
@@ -121,7 +129,14 @@ class IssuerSettings:
         return (self.tenants == "any" or tenant in self.tenants) and issuer == self.of(tenant)
 
     def of(self, tenant: str) -> str:
-        """The issuer's name for one tenant."""
+        """The issuer's name for one tenant.
+
+        Args:
+            tenant: The tenant's id.
+
+        Returns:
+            The name: `iss` of the tenant's tokens.
+        """
         return self.issuer.replace(TENANT, tenant)
 
 
@@ -150,7 +165,14 @@ class ApiKeySettings:
 
     @property
     def ends_at(self) -> float | None:
-        """`expires` in UNIX seconds. Raises `UsageError`."""
+        """`expires` in UNIX seconds.
+
+        Returns:
+            The end; None where the key has none.
+
+        Raises:
+            UsageError: `expires` is no time.
+        """
         if self.expires is None:
             return None
         try:
@@ -196,7 +218,12 @@ class UserKeySettings:
             self.check()  # one in a file is looked at by the service that uses it
 
     def check(self) -> None:
-        """Raise `UsageError` where the secret belongs to no key of this id, and `ConfigurationError` where it cannot be read."""
+        """Check the secret.
+
+        Raises:
+            UsageError: It belongs to no key of this id.
+            ConfigurationError: It cannot be read.
+        """
         if not self.secret.reveal().startswith(f"fus_{self.id}_") or len(self.secret.reveal()) != 60:
             raise UsageError(
                 f"secret is not that of the user key {self.id}: write what `fanout keys api --kind signer` printed."
@@ -318,7 +345,14 @@ class ServiceSettings:
         return bool(self.issuers or self.keys or self.user_keys or self.certificates)
 
     def check_apps(self, known: Collection[str]) -> None:
-        """Raise `UsageError` for an app that is named here and is none of `known`."""
+        """Refuse an app that is named here and does not exist.
+
+        Args:
+            known: The apps that exist.
+
+        Raises:
+            UsageError: There is such an app.
+        """
         named = [(f"host_names.{host}", app) for host, app in self.host_names.items()]
         named += [(f"issuers: apps.{client}", app) for issuer in self.issuers for client, app in issuer.apps.items()]
         named += [(f"keys: {key.id}", key.app) for key in self.keys]

@@ -37,11 +37,22 @@ def service_settings(
     proxy: Secret | None = None,
     thorough: bool = False,
 ) -> ServiceSettings:
-    """The settings in a `[service]` table, or `ServiceSettings` as they are. `apps` are the configured apps.
+    """The settings in a `[service]` table. The secret of a user key may come from the environment's
+    FANOUT_SERVICE_<ID>_SECRET.
 
-    `proxy` is that of the whole configuration, through which issuers' keys are fetched. Relative paths start at `folder`. The secret of a
-    user key may come from the environment's FANOUT_SERVICE_<ID>_SECRET. Raises `ConfigurationError`, without a secret in its text; with
-    `thorough` the files of secrets are read, so that what is wrong with them is among its `faults`.
+    Args:
+        value: The table, or `ServiceSettings`, which are used as they are.
+        folder: The folder at which relative paths start.
+        environ: The environment variables.
+        apps: The configured apps.
+        proxy: The egress proxy of the whole configuration, through which issuers' keys are fetched; None for none.
+        thorough: Whether the files of secrets are read, so that faults in them are among its `faults`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A setting is wrong. The text has no secret.
     """
     faults = Faults()
     if isinstance(value, ServiceSettings):

@@ -74,7 +74,11 @@ class Settings:
     """Reads the same source anew. Set by `load`; a copy that was changed in a program has none, for it says what its source does not."""
 
     def bindings(self) -> Iterator[tuple[str, str, BindingSettings]]:
-        """(app, binding, settings) of every binding, in the order of the configuration."""
+        """Every binding, in the order of the configuration.
+
+        Yields:
+            The app, the binding's name, and its settings.
+        """
         for app, bindings in self.apps.items():
             for binding, settings in bindings.items():
                 yield app, binding, settings

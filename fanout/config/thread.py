@@ -14,7 +14,15 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Call it off the loop, in a thread that ends with it: a pool's idle threads would outlive the engine."""
+    """Call a function off the loop, in a thread that ends with it: a pool's idle threads would outlive the engine. An
+    error of the function passes through.
+
+    Args:
+        function: The function.
+
+    Returns:
+        Its result.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 

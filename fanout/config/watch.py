@@ -90,7 +90,15 @@ class ConfigState:
 
 
 def binding_parts(settings: Settings) -> dict[str, BindingPart]:
-    """Each binding by the name of its table. Another transport under the same name is another part: its addresses are not the same."""
+    """Each binding by the name of its table. Another transport under the same name is another part: its addresses are
+    not the same.
+
+    Args:
+        settings: The configuration.
+
+    Returns:
+        The bindings by name.
+    """
     found = {}
     for app, binding, chosen in settings.bindings():
         kind = "" if chosen.type == binding else f" ({chosen.type})"
@@ -132,15 +140,26 @@ class Watcher:
         return not self._files
 
     def register(self, owner: Owner[Any]) -> Callable[[], None]:
-        """From now on hand `owner` its changed parts; it has those of `settings` in use. Returns what ends that."""
+        """Hand an owner its changed parts from now on; it has those of `settings` in use.
+
+        Args:
+            owner: The owner.
+
+        Returns:
+            A function that ends it.
+        """
         self._owners.append(owner)
         self._settled = None  # its parts may have changed before it came
         return lambda: self._owners.remove(owner) if owner in self._owners else None
 
     async def look(self, *, believe: bool = False) -> bool:
-        """Look at the files, and take a changed configuration into use; whether one was.
+        """Look at the files, and take a changed configuration into use.
 
-        With `believe` one look is enough: an operator has said that the files are ready.
+        Args:
+            believe: Whether one look is enough: an operator has said that the files are ready.
+
+        Returns:
+            Whether a changed configuration is in use now.
         """
         if self.idle:
             return False

@@ -21,12 +21,20 @@ _Async: TypeAlias = Callable[[Any, Statement], Awaitable[Row]]
 
 
 def enqueue(connection: object, statement: Statement) -> Answer:
-    """Run it in a blocking connection. Raises `UsageError` for any other, and any error of the driver; `Conflict` as
-    `Statement.answer`.
+    """Run a statement in a blocking connection. An error of the driver passes through, unless a sentence here says how
+    to mend it.
 
     Args:
-        connection: The connection, in a transaction.
-        statement: The statement, as `fanout.enqueue` makes it.
+        connection: A connection of psycopg, psycopg2, SQLAlchemy or Django, in a transaction.
+        statement: The statement.
+
+    Returns:
+        The id, and whether it is an earlier notification's.
+
+    Raises:
+        UsageError: The connection is of another kind, or in no transaction; or its database has no inbox that its user
+            may write to.
+        Conflict: The idempotency key belongs to another request.
     """
     run = _BLOCKING.get(_kind(connection))
     if run is None:
@@ -42,11 +50,20 @@ def enqueue(connection: object, statement: Statement) -> Answer:
 
 
 async def enqueue_async(connection: object, statement: Statement) -> Answer:
-    """Run it in an asynchronous connection. Raises as `enqueue` does.
+    """Run a statement in an asynchronous connection. An error of the driver passes through, unless a sentence here says
+    how to mend it.
 
     Args:
-        connection: The connection, in a transaction.
-        statement: The statement, as `fanout.enqueue` makes it.
+        connection: A connection of asyncpg, psycopg or SQLAlchemy, in a transaction.
+        statement: The statement.
+
+    Returns:
+        The id, and whether it is an earlier notification's.
+
+    Raises:
+        UsageError: The connection is of another kind, or in no transaction; or its database has no inbox that its user
+            may write to.
+        Conflict: The idempotency key belongs to another request.
     """
     run = _ASYNC.get(_kind(connection))
     if run is None:

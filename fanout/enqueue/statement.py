@@ -80,16 +80,30 @@ class Statement:
         object.__setattr__(self, "values", dict(zip((*_TEXTS, *_NUMBERS), given, strict=True)))
 
     def sql(self, hole: Callable[[int, str], str]) -> str:
-        """The text, with `hole(number from 1, name)` where a value goes: each has one place."""
+        """The text of the statement.
+
+        Args:
+            hole: The function that writes the place of a value, from its number (from 1) and its name: each has one
+                place.
+
+        Returns:
+            The text.
+        """
         numbers = {name: number for number, name in enumerate(self.values, 1)}
         text = _SQL.replace("SCHEMA", self.schema)
         return _HOLE.sub(lambda found: hole(numbers[found[1]], found[1]), text)
 
     def answer(self, row: Sequence[Any] | None) -> Answer:
-        """The meaning of the row that came back. Raises `Conflict` for a key that belongs to another request.
+        """The meaning of the row that came back.
 
         Args:
-            row: The row that the statement returned; None where it returned none.
+            row: The row that the statement returned.
+
+        Returns:
+            The id, and whether it is an earlier notification's.
+
+        Raises:
+            Conflict: The idempotency key belongs to another request.
         """
         assert row is not None, "either what was known is answered, or what was made"
         id, digest, replayed = row

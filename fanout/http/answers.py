@@ -49,10 +49,13 @@ class Answers(Protocol):
         ...
 
     def over(self, index: int) -> bool:
-        """Whether its answer is waited for no more: the stream is then reset within a tick.
+        """Whether the answer to a request is waited for no more: its stream is then reset within a tick.
 
         Args:
             index: The number of the request in its run, from 0.
+
+        Returns:
+            Whether it is over.
         """
         ...
 

@@ -58,7 +58,15 @@ class Requests(NamedTuple):
     bodies: Sequence[bytes]
 
     def part(self, begin: int, end: int) -> Requests:
-        """Those from index `begin` on, without that of `end`."""
+        """Some of them.
+
+        Args:
+            begin: The index of the first.
+            end: The index behind the last.
+
+        Returns:
+            The requests.
+        """
         if begin == 0 and end == len(self.paths):
             return self
         return Requests(self.head, self.paths[begin:end], self.common, self.own[begin:end], self.bodies[begin:end])

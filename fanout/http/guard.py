@@ -161,11 +161,24 @@ class HostGuard:
         Args:
             host: The host name, in lower case.
             port: The TCP port.
+
+        Returns:
+            The entry; None where there is none.
         """
         return next((entry for entry in self.named if entry.admits(host, port)), None)
 
     def check(self, url: str) -> GuardedUrl:
-        """The parts of `url`, if it may be used. Raises `HostRefused`, without the address in its text."""
+        """The parts of a URL, if it may be used.
+
+        Args:
+            url: The URL, as the client gave it.
+
+        Returns:
+            The parts.
+
+        Raises:
+            HostRefused: It may not be used. The text does not have the URL.
+        """
         if isinstance(url, str) and self.port == 443 and len(url) <= MOST_URL:
             usual = self._usual.fullmatch(url)
             if usual is not None and "--" not in usual[1] and len(usual[1]) <= 253:
@@ -195,10 +208,14 @@ class HostGuard:
         return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
 
     def check_host(self, host: str, port: int = 443) -> None:
-        """Raise `HostRefused` unless `host` (lower-case) is a proper name that may be connected to.
+        """Refuse a host that may not be connected to.
 
         Args:
+            host: The host, in lower case.
             port: The TCP port of the URL.
+
+        Raises:
+            HostRefused: It is no proper name, or none that is allowed.
         """
         if (self.allow_private and host in self._exact) or self.entry(host, port) is not None:
             return
@@ -214,15 +231,21 @@ class HostGuard:
             raise HostRefused("list", "The address's host is none of the allowed push services (allowed_hosts).")
 
     def addresses(self, found: Sequence[str], host: str = "", port: int = 443) -> Sequence[str]:
-        """`found`, the IP addresses of a host, if we may connect to them: every one must be public.
+        """The IP addresses of a host, if we may connect to them: every one must be public. One that is not condemns the
+        others, for the name's owner means us no good then.
 
         Where an entry says that the host is private, they may be of a private network or of this machine.
 
-        One that is not condemns the others, for it shows that whoever answers for the name means us no good. Raises `HostRefused`.
-
         Args:
+            found: The addresses.
             host: The host name that the addresses were found for.
             port: The TCP port of the URL.
+
+        Returns:
+            The same addresses.
+
+        Raises:
+            HostRefused: One of them is not public.
         """
         if not self.allow_private:
             entry = self.entry(host, port)

@@ -75,12 +75,16 @@ def text(value: bytes) -> bytes:
 def literal(name: str, value: str, *, never_indexed: bool = False) -> bytes:
     """One field as an HPACK literal without indexing (RFC 7541, section 6.2.2), to be joined to others by the caller.
 
-    `never_indexed` forbids every hop to index it (section 6.2.3): for credentials. Raises `ValueError`, which never shows the
-    value, where HTTP/2 forbids the name or the value.
-
     Args:
         name: The field's name, in lower case.
         value: The field's value.
+        never_indexed: Whether every hop is forbidden to index it (section 6.2.3): for credentials.
+
+    Returns:
+        The encoded field.
+
+    Raises:
+        ValueError: HTTP/2 forbids the name or the value. The text does not have the value.
     """
     raw = _value(name, value)
     size = len(raw)

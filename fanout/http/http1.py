@@ -82,20 +82,25 @@ class Http1Client:
         fresh: bool = False,
         patience: float | None = None,
     ) -> Response:
-        """One request, tried once. `url` must be canonical (as `GuardedUrl.url` is), since it is not changed in any way.
-
-        `timeout` (seconds) replaces the settings' `request_timeout`: for connecting and the answer. For one of our own connections to
-        be free the request waits `patience` seconds before that (None: half as long), and fails as an event of our own. Raises
-        `RequestFailed`, with `sent` "no" where no connection came about, "unknown" once there was one. An answer whose body breaks off is returned with what came of it: the status is
-        what says whether a push was taken, and the rest is dropped with the connection.
-
-        `fresh`: over a new connection; or over one that answered within the last second, where the host has shown that it answers on
-        connections that were used before.
+        """One request, tried once. An answer whose body breaks off is returned with what came of it: its status says
+        whether a push was taken, and the rest is dropped with the connection.
 
         Args:
             method: The method, such as `POST`.
+            url: The URL in canonical form (as `GuardedUrl.url` is), since it is not changed in any way.
             headers: The header fields.
             body: The body.
+            timeout: Seconds for connecting and the answer, in place of the settings' `request_timeout`.
+            fresh: Whether it must go over a new connection; or over one that answered within the last second, where the
+                host has shown that it answers on connections that were used before.
+            patience: Seconds to wait before that, at most, for one of our own connections to be free: then it fails as
+                an event of our own. None: half of `timeout`.
+
+        Returns:
+            The answer.
+
+        Raises:
+            RequestFailed: No answer came; `sent` is "no" where no connection came about, "unknown" once there was one.
         """
         if timeout is not None and timeout <= 0:
             raise RequestFailed("no", "timeout", own=True)

@@ -27,12 +27,19 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/=&!*%]{8,16384}")
 
 
 async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *, now: float) -> Fetched:
-    """Post `form` to the token endpoint `url` and return its token. Raises `TokenError`, in whose text there is no secret.
-
-    `now` (UNIX seconds) is for a `Retry-After` that names a date.
+    """Ask a token endpoint for a token.
 
     Args:
         client: The client that posts.
+        url: The endpoint.
+        form: The fields of the request.
+        now: The present time, in UNIX seconds, for a `Retry-After` that names a date.
+
+    Returns:
+        The token.
+
+    Raises:
+        TokenError: The endpoint refused or gave no answer. The text has no secret.
     """
     try:
         response = await client.request(
@@ -48,14 +55,20 @@ async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *,
 
 
 def read_token(response: Response, *, now: float) -> Fetched:
-    """The token in a token endpoint's answer (RFC 6749, sections 5.1 and 5.2). Pure. Raises `TokenError`.
+    """The token in a token endpoint's answer (RFC 6749, sections 5.1 and 5.2). Pure.
 
-    429 and 5xx mean that the endpoint is in trouble; any other refusal means that the credential is wrong. A token without a
-    lifetime is taken to last an hour.
+    429 and 5xx mean that the endpoint is in trouble; any other refusal means that the credential is wrong. A token
+    without a lifetime is taken to last an hour.
 
     Args:
         response: The token endpoint's response.
         now: The present time, in UNIX seconds, for a `Retry-After` that names a date.
+
+    Returns:
+        The token.
+
+    Raises:
+        TokenError: The answer has none.
     """
     status = response.status
     values = _object(response.body)

@@ -19,21 +19,12 @@ from fanout.http.hpack_encoder import Head
 from fanout.http.names import NameWatch
 from fanout.http.response import RequestFailed, Response
 from fanout.http.retiring import ageing, useless
-from fanout.http.settings import PoolSettings, PoolStats
+from fanout.http.settings import PoolSettings, PoolStats, figures_of
 from fanout.http.tls import alert_of
-from fanout.http.upkeep import Reconnect, wants_connection
+from fanout.http.upkeep import AT_ONCE, GAP, STALL, Reconnect, wants_connection
 from fanout.http.waiting import Waiting, WaitingRoom, least_used
 
 __all__ = ["H2Pool"]
-
-_STALL = 1.0
-"""Seconds by which a tick is late before the loop is taken to have stood still."""
-
-_AT_ONCE = 0.001
-"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and its handle does not know the time."""
-
-_GAP = 5.0
-"""Seconds between two looks after which the machine is taken to have slept: earlier connections may be gone."""
 
 
 class H2Pool:
@@ -134,26 +125,15 @@ class H2Pool:
         return streams + len(self._room)
 
     def figures(self) -> dict[str, int]:
-        """`connections` that take requests and `requests` under way, now, and the counts of `stats`, `failed` in one sum."""
-        stats = self.stats
-        return {
-            "connections": len(self._ready),
-            "requests": self.in_flight,
-            "opened": stats.opened,
-            "connect_failures": stats.connect_failures,
-            "lost": stats.lost,
-            "goaways": stats.goaways,
-            "retired": stats.retired,
-            "pings": stats.pings,
-            "cancelled": stats.cancelled,
-            "failed": sum(stats.failed.values()),
-        }
+        """Connections that take requests and requests under way, now, and the counts of `stats`, `failed` in one sum."""
+        return figures_of(self.stats, len(self._ready), self.in_flight)
 
     def capacity(self) -> int:
-        """How many requests may be in flight at once, as connections stand now: a total, not what is free.
+        """The number of requests that may be in flight at once, as connections stand now: a total, not what is free.
 
-        At least 1, but for a gateway that allows no stream at present (SETTINGS_MAX_CONCURRENT_STREAMS = 0): then 0. More than that wait here for their turn, which is no better than with the caller. It grows when a second connection
-        opens, which happens once the first is half used.
+        At least 1, but for a gateway that allows no stream at present (SETTINGS_MAX_CONCURRENT_STREAMS = 0): then 0.
+        More than that wait here for their turn, which is no better than with the caller. A second connection, once the
+        first is half used, adds to it.
         """
         ready = self._ready
         return sum(connection.nominal for connection in ready) if ready else 1
@@ -169,15 +149,22 @@ class H2Pool:
         fresh: bool = False,
         patience: float | None = None,
     ) -> asyncio.Future[Response]:
-        """Send a request, and return the future of its answer; it resolves exactly once, or raises `RequestFailed`.
+        """Send a request. Cancelling the future resets the stream within a tick. The pool must be open.
 
-        `head` is the part that requests share, `path` is sent as it is, `fields` are literals made by `literal`, joined, and `body`
-        follows. `timeout` in seconds replaces the setting's; the wait for a free stream among our own does not count. That takes
-        `patience` seconds at most (None: half as long), then the request fails as an event of our own. Cancelling the future resets the stream within a tick. The pool must have been entered.
+        Args:
+            head: The part that requests share.
+            path: The path, sent as it is.
+            fields: Fields made by `literal`, joined.
+            body: The body.
+            timeout: Seconds in place of the setting's; the wait for a free stream among our own does not count.
+            future: The future that resolves, of a caller that handed it out before the request could be made; None
+                makes one.
+            fresh: Whether it must go over a connection that was opened, or answered a request, within the last second.
+            patience: Seconds to wait for a free stream at most: then it fails as an event of our own. None: half of
+                `timeout`.
 
-        `future`, where given, is the one that resolves: for a caller who handed it out before the request could be made.
-
-        `fresh`: over a connection that was opened, or answered a request, within the last second; one is opened if need be.
+        Returns:
+            The future of the answer. It resolves exactly once, to a `Response` or with `RequestFailed`.
         """
         if future is None:
             future = self._loop.create_future()
@@ -193,7 +180,7 @@ class H2Pool:
                 least = load
         if best is None or (
             # Asked once in a turn of the loop, for the clock costs as much as all the rest here.
-            not best.flushing and self._clock() - self._ticked_at > _GAP and self._doubt()
+            not best.flushing and self._clock() - self._ticked_at > GAP and self._doubt()
         ):
             self._wait(future, head, path, fields, body, timeout, patience)
             return future
@@ -213,17 +200,23 @@ class H2Pool:
         return future
 
     def start(self, answers: Answers, requests: Requests, fresh: bool = False) -> Sequence[int]:
-        """Send `requests`, a run, as far as there is room at this moment; the indices of those that were not sent: `request` may wait.
+        """Send a run of requests, as far as there is room at this moment.
 
-        `answers` hears of each request that was sent, and never before this returns. An answer of status 200 is
-        handed over without its header and body. `fresh` as for `request`.
+        Args:
+            answers: The receiver, of each request that was sent, never before this returns. Of a status 200 it is given
+                no response.
+            requests: The requests.
+            fresh: As for `request`.
+
+        Returns:
+            The indices of those that were not sent: `request` may wait.
         """
         count, sent, ready = len(requests.paths), 0, self._ready
         if self._room:
             return range(count)  # waiting requests were here before
         if fresh:
             ready = self._room.freshest(ready, self._clock())
-        elif ready and not ready[0].flushing and self._clock() - self._ticked_at > _GAP:
+        elif ready and not ready[0].flushing and self._clock() - self._ticked_at > GAP:
             self._doubt()
         while sent < count and (best := least_used(ready)) is not None:
             end = min(count, sent + best.limit - len(best.codec.streams))
@@ -234,9 +227,10 @@ class H2Pool:
         return range(sent, count)
 
     def retire(self, ssl_context: ssl.SSLContext | None = None) -> None:
-        """Replace every connection, because the credential is new: from now on requests go only over new connections.
+        """Replace every connection, because the credential is new. Requests in flight are awaited on the old ones.
 
-        Requests in flight are awaited on the old ones. `ssl_context`, where given, is used from now on.
+        Args:
+            ssl_context: The context of connections from now on; None keeps the present one.
         """
         if ssl_context is not None:
             self._context = ssl_context
@@ -422,9 +416,9 @@ class H2Pool:
 
     def _tick(self) -> None:
         now = self._clock()
-        stalled = self._timer is not None and self._loop.time() - self._timer.when() > _STALL
-        self._timer = self._loop.call_later(_AT_ONCE if stalled else self._settings.tick, self._tick)
-        if now - self._ticked_at > _GAP:
+        stalled = self._timer is not None and self._loop.time() - self._timer.when() > STALL
+        self._timer = self._loop.call_later(AT_ONCE if stalled else self._settings.tick, self._tick)
+        if now - self._ticked_at > GAP:
             self._doubt()
         self._ticked_at = now
         if stalled:

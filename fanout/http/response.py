@@ -168,7 +168,7 @@ class Response:
     def headers(self) -> list[tuple[str, str]]:
         """All fields but `:status`, in order, decoded now; empty where the gateway's block cannot be decoded.
 
-        The status stands nevertheless: it was read by itself, and is what says whether the push was taken.
+        The status stands nevertheless: it was read by itself, and says whether the push was taken.
         """
         try:
             fields = decode_block(self._block)
@@ -177,7 +177,14 @@ class Response:
         return [field for field in fields if not field[0].startswith(":")]
 
     def header(self, name: str) -> str | None:
-        """The first value of the field `name` (lower case), or None."""
+        """The first value of a field.
+
+        Args:
+            name: The field's name, in lower case.
+
+        Returns:
+            The value; None where the answer has no such field.
+        """
         return next((value for field, value in self.headers() if field == name), None)
 
     def __repr__(self) -> str:
@@ -241,7 +248,7 @@ class RequestFailed(Exception):
 
     @property
     def evidence(self) -> Evidence:
-        """How far the failure speaks of the gateway: arguments of `unanswered`."""
+        """The last three arguments of `unanswered`: how far the failure speaks of the gateway."""
         return {"own": self.own, "cause": self.cause, "connected": self.connected}
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-__all__ = ["PoolSettings", "PoolStats"]
+__all__ = ["PoolSettings", "PoolStats", "figures_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +72,19 @@ class PoolStats:
     def count_failed(self, reason: str) -> None:
         """One more request failed for `reason`."""
         self.failed[reason] = self.failed.get(reason, 0) + 1
+
+
+def figures_of(stats: PoolStats, connections: int, requests: int) -> dict[str, int]:
+    """The figures of a transport's `stats` (`fanout.plugin.Transport`): those of this moment, and the counts."""
+    return {
+        "connections": connections,
+        "requests": requests,
+        "opened": stats.opened,
+        "connect_failures": stats.connect_failures,
+        "lost": stats.lost,
+        "goaways": stats.goaways,
+        "retired": stats.retired,
+        "pings": stats.pings,
+        "cancelled": stats.cancelled,
+        "failed": sum(stats.failed.values()),
+    }

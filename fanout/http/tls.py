@@ -37,19 +37,26 @@ def client_tls(
     alpn: Sequence[str] = ("h2",),
     shared: bool = False,
 ) -> ssl.SSLContext:
-    """A context for a client of an HTTP/2 gateway: TLS 1.2 or newer, host names checked, ALPN `h2` (RFC 9113, section 3.3).
-
-    `ca_file` adds certificates to the operating system's trust store. `cert_file` and `key_file` (PEM; the key may be in the
-    certificate's file) identify the client; so does `identity`, the text of such a file with a key that is not encrypted. Reads files,
-    so make contexts while starting up. Raises `OSError` (of which `ssl.SSLError` is one) where a file is missing or malformed, or a key
-    is encrypted and there is no password: it is never asked for at the terminal.
+    """A context for a client of an HTTP/2 gateway: TLS 1.2 or newer, host names checked, ALPN `h2` (RFC 9113, section
+    3.3). Reads files, so make contexts while starting up.
 
     Args:
+        ca_file: A file of certificates (PEM) that are trusted besides the operating system's.
+        cert_file: The certificate (PEM) that identifies the client; None for none.
+        key_file: The key of the certificate (PEM); None where it is in the certificate's file.
         key_password: The password of an encrypted key; None for a key without one.
+        identity: In place of `cert_file`: the text of such a file with a key that is not encrypted.
         alpn: The protocols to offer, the preferred one first (RFC 7301).
-        shared: Whether the context may be another caller's too, who asks for the same of files that have not changed:
-            neither may change it. One with the system's 144 authorities takes 0.8 MB. One that identifies the client
-            is never shared.
+        shared: Whether the context may be another caller's too, one that asks for the same of files that have not
+            changed: neither may change it. One with the system's 144 authorities takes 0.8 MB. One that identifies the
+            client is never shared.
+
+    Returns:
+        The context.
+
+    Raises:
+        OSError: A file is missing or malformed (`ssl.SSLError`), or a key is encrypted and there is no password: it is
+            never asked for at the terminal.
     """
     if shared and cert_file is None and identity is None:
         key = (ca_file, tuple(alpn), *map(_state, (ca_file, *ssl.get_default_verify_paths()[:2])))

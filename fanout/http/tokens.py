@@ -93,7 +93,12 @@ class TokenSource:
         self._closed = False
 
     def current(self) -> Token | None:
-        """The token if it is good, without waiting; starts its renewal in the background when that is due. For the path of a send."""
+        """The token if it is good, without waiting; its renewal begins in the background when that is due. For the path
+        of a send.
+
+        Returns:
+            The token; None where it has to be fetched (`get`).
+        """
         token = self._token
         if token is None:
             return None
@@ -106,10 +111,18 @@ class TokenSource:
         return token
 
     async def get(self, within: float | None = None) -> Token:
-        """A good token, fetched if need be and awaited for `within` seconds (None: as long as the fetch takes). However many ask, one
-        fetch is under way. Raises `TokenError`.
+        """A good token, fetched if need be. One fetch is under way, however many callers ask.
 
         After a failure the endpoint is left in peace for a while, during which the same error is raised at once.
+
+        Args:
+            within: Seconds to wait for the fetch; None for as long as it takes.
+
+        Returns:
+            The token.
+
+        Raises:
+            TokenError: No token is to be had.
         """
         token = self.current()
         if token is not None:
@@ -132,9 +145,18 @@ class TokenSource:
         raise TokenError(failure.kind, str(failure), max(0.0, self._retry_at - self._monotonic()))
 
     async def renew(self, refused: Token, within: float | None = None) -> Token:
-        """Another token than `refused`, which the gateway did not accept; `within` is as for `get`. Raises `TokenError`.
+        """Another token than one that the gateway did not accept. If it has been replaced meanwhile, nothing is
+        fetched: a thousand refusals of one token cost one fetch.
 
-        If it has been replaced meanwhile, nothing is fetched: a thousand refusals of one token cost one fetch.
+        Args:
+            refused: The token that was refused.
+            within: Seconds to wait for the fetch; None for as long as it takes.
+
+        Returns:
+            The token.
+
+        Raises:
+            TokenError: No token is to be had.
         """
         if self._token is refused:
             self._token = None

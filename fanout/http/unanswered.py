@@ -16,7 +16,7 @@ _CONNECTING = frozenset({"connect", "dns", "proxy", "tls", "alpn", "settings"})
 def unanswered(
     sent: Literal["no", "unknown"], reason: str, *, own: bool = False, cause: str = "", connected: bool = True
 ) -> Unavailable | Deferred | Misconfigured:
-    """The outcome of a request that got no answer; the arguments are those of `RequestFailed`, whose `evidence` has the last three.
+    """The outcome of a request that got no answer. `RequestFailed.evidence` has the last three arguments.
 
     An event of our own is `Deferred`. A gateway whose TLS refuses our certificate is `Misconfigured`, with an alarm.
     Without a connection the whole group is `Unavailable`, and no endpoint is named by it. An event on one connection is
@@ -27,10 +27,13 @@ def unanswered(
 
     Args:
         sent: Whether the request went out: `no` or `unknown`.
-        reason: The word for logs and metrics.
-        own: Whether an event of our own ended it.
-        cause: The TLS alert of the peer, where there was one.
-        connected: Whether there was a connection.
+        reason: The word of `RequestFailed` for it, which logs and metrics have.
+        own: Whether this side ended the request: that says nothing about the gateway.
+        cause: The name of the connection whose end was the end of this request; empty for another cause.
+        connected: Whether a connection took the request.
+
+    Returns:
+        The outcome.
     """
     if own:
         return Deferred(reason, sent=sent)

@@ -9,7 +9,16 @@ from enum import Enum
 from fanout.core.policy import backoff
 from fanout.http.settings import PoolSettings
 
-__all__ = ["Health", "Heartbeat", "Marks", "Reconnect", "wants_connection"]
+__all__ = ["AT_ONCE", "GAP", "STALL", "Health", "Heartbeat", "Marks", "Reconnect", "wants_connection"]
+
+STALL = 1.0
+"""Seconds by which a tick is late before the loop is taken to have stood still."""
+
+AT_ONCE = 0.001
+"""Seconds. Of less uvloop makes no timer: it calls at once, before it reads, and its handle does not know the time."""
+
+GAP = 5.0
+"""Seconds between two looks after which the machine is taken to have slept: earlier connections may be gone."""
 
 
 def wants_connection(

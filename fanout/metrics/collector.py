@@ -35,13 +35,23 @@ async def render(
 ) -> bytes:
     """The metrics of an open engine in the Prometheus text format; serve them as `CONTENT_TYPE`.
 
-    A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer within a second is
-    itself a metric (`fanout_storage_up`): then what it said last is told, with how old that is (`fanout_storage_stale_seconds`). With `app`
-    only its series, and those that are of no app. `refused` are a service's security events by app and reason.
+    A few reads of storage for each app, and as many steps as there are groups and leases. Storage that does not answer
+    within a second is itself a metric (`fanout_storage_up`): then its last answer is told, with its age
+    (`fanout_storage_stale_seconds`).
 
     Args:
         engine: The open engine.
         lag: The measure of the event loop's lag; None leaves its metric out.
+        refused: A service's security events by app and reason; None leaves their metric out.
+        app: The app whose series are wanted, with those that are of no app; None for all.
+
+    Returns:
+        The text.
+
+    Example:
+        ```python
+        body = await render(engine)
+        ```
     """
     view = observe(engine)
     asked = _asked.setdefault(engine, _Asked())

@@ -19,10 +19,21 @@ __all__ = ["Exporter", "listen_address"]
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `[IPv6]:PORT` or `PORT`, which means loopback. Port 0 is any free one. Raises `UsageError`.
+    """Host and port of an address to listen on.
 
     Args:
-        text: The value of the option or setting.
+        text: `HOST:PORT`, `[IPv6]:PORT`, or `PORT` alone, which means loopback. Port 0 is any free one.
+
+    Returns:
+        The host and the TCP port.
+
+    Raises:
+        UsageError: It is no such address.
+
+    Example:
+        ```python
+        assert listen_address("9464") == ("127.0.0.1", 9464)
+        ```
     """
     refusal = UsageError(
         f"{text!r} is no address to listen on: write HOST:PORT, such as 127.0.0.1:9464, or the port alone."

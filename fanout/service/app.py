@@ -67,19 +67,32 @@ def create_app(
     feed: FeedSettings | None = None,
     unprotected: bool = False,
 ) -> FastAPI:
-    """The service over `engine`, for uvicorn or to be mounted: `host.mount("/push", create_app(engine, settings))`.
+    """The service over an engine, for uvicorn or to be mounted in another app.
 
-    `settings` is the configuration that the engine was made of; its `[service]` says who may call. Where the engine follows its file, the
-    service follows it too; a host's own settings are not read again. `authenticator` replaces the configured one by the host's own.
-    `feed` says how long things of the feed last. `unprotected` is for programs of one's own on one machine: without callers in `settings`
-    and without an authenticator, whoever asks from loopback, and through no proxy, is believed.
-
-    Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is mounted is not
-    told of start and end, so the host says it: `async with app.state.service:` in the host's own lifespan.
-    Raises `ConfigurationError`.
+    Run alone, the app opens the engine when it starts, unless it is open, and closes it when it ends. An app that is
+    mounted is not told of start and end, so the host says it: `async with app.state.service:` in the host's own
+    lifespan.
 
     Args:
-        clock: Replaces the machine's clock, in tests.
+        engine: The engine, open or not yet.
+        settings: The configuration that the engine was made of; its `[service]` says who may call. Where the engine
+            follows its file, the service follows it too; a host's own settings are not read again.
+        authenticator: The host's own judge of callers, in place of the configured one.
+        clock: The clock, in tests; None for the machine's.
+        feed: How long things of the feed last; None for the defaults and the limits of `settings`.
+        unprotected: For programs of one's own on one machine: without callers in `settings` and without an
+            authenticator, every request that comes from loopback, and through no proxy, is believed.
+
+    Returns:
+        The ASGI app.
+
+    Raises:
+        ConfigurationError: No caller could use the service, or arguments contradict each other.
+
+    Example:
+        ```python
+        service = create_app(engine, unprotected=True)
+        ```
     """
     settings = settings or Settings(storage="", apps={})
     host_feed = feed is not None
@@ -180,10 +193,25 @@ def _authenticator(settings: Settings, clock: Clock, apps: Collection[str], unpr
 
 
 def from_config(config: str | os.PathLike[str] | None = None, *, unprotected: bool = False) -> FastAPI:
-    """The service that a configuration describes, as `fanout.open` finds it. For `uvicorn --factory fanout.service:from_config`.
+    """The service that a configuration describes. For `uvicorn --factory fanout.service:from_config`.
 
-    `unprotected` as for `create_app`. With `config` given, raises as `fanout.open` does, and where no caller is configured. Without, as servers call it, an error is told when the app starts: uvicorn ends with it then, where for a factory that
-    raises `uvicorn --workers` would go on starting processes, and hold a port at which nobody answers.
+    Without `config`, as servers call it, an error is told when the app starts: uvicorn ends with it then. A factory
+    that raises would leave `uvicorn --workers` starting processes, and holding a port that never answers.
+
+    Args:
+        config: The path of a TOML file; None finds the configuration as `fanout.open` does.
+        unprotected: As for `create_app`.
+
+    Returns:
+        The ASGI app.
+
+    Raises:
+        FanoutError: With `config` given: as `fanout.open` raises, or no caller is configured.
+
+    Example:
+        ```python
+        app = from_config("fanout.toml")
+        ```
     """
     try:
         registry = Registry()

@@ -15,15 +15,37 @@ class VirtualClock:
         self._monotonic = 0.0
 
     def now(self) -> float:
-        """UNIX seconds."""
+        """UNIX seconds.
+
+        Returns:
+            The time of the wall clock.
+        """
         return self._now
 
     def monotonic(self) -> float:
-        """Seconds since the clock was made, as advanced."""
+        """Seconds since the clock was made, as advanced.
+
+        Returns:
+            The time of the monotonic clock.
+        """
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, on both scales. Raises `ValueError` for a negative number: use `step` for that."""
+        """Let time pass, on both scales.
+
+        Args:
+            seconds: The length of time, in seconds.
+
+        Raises:
+            ValueError: It is negative: use `step` for that.
+
+        Example:
+            ```python
+            clock = VirtualClock()
+            clock.advance(60)
+            assert clock.monotonic() == 60
+            ```
+        """
         if seconds < 0:
             raise ValueError("Time does not pass backwards: `step` moves the wall clock alone.")
         self._now += seconds
@@ -34,5 +56,12 @@ class VirtualClock:
 
         Args:
             seconds: The step of the clock, in seconds.
+
+        Example:
+            ```python
+            clock = VirtualClock()
+            clock.step(-3600)
+            assert clock.monotonic() == 0
+            ```
         """
         self._now += seconds

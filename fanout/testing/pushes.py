@@ -169,21 +169,53 @@ class Pushes(Sequence[Push]):
         return f"Pushes({self._sent!r})"
 
     def to(self, target: Target | str) -> list[Push]:
-        """Those with exactly this target, such as `user:alice` or `topic:news`.
+        """The pushes with exactly one target.
 
         Args:
-            target: The target, or its short form.
+            target: The target, or its short form, such as `user:alice` or `topic:news`.
+
+        Returns:
+            The pushes, oldest first.
+
+        Raises:
+            UsageError: The text is no target.
+
+        Example:
+            ```python
+            assert len(pushes.to("user:alice")) == 1
+            ```
         """
         wanted = Target.parse(target) if isinstance(target, str) else target
         return [push for push in self if push.target == wanted]
 
     def clear(self) -> None:
-        """Forget what was sent so far. A push of it that is still on its way is accepted as before."""
+        """Forget the pushes that were sent so far. A delivery of them that is still on its way is accepted as before.
+
+        Example:
+            ```python
+            pushes.clear()
+            ```
+        """
         self._sent.clear()
 
     async def wait(self, timeout: float = 10.0) -> list[Status]:
-        """Wait until every delivery of what was sent has ended; the final status of each. Raises `TimeoutError` after `timeout` seconds,
-        naming what is still open, and `UsageError` where no engine is open that could tell."""
+        """Wait until every delivery of the pushes has ended.
+
+        Args:
+            timeout: The longest wait, in seconds.
+
+        Returns:
+            The final status of each.
+
+        Raises:
+            TimeoutError: A notification, which the text names, has not ended.
+            UsageError: No engine is open that could tell.
+
+        Example:
+            ```python
+            [status] = await pushes.wait()
+            ```
+        """
         ends, found = monotonic() + timeout, []
         for push in self:
             engine = self._teller(push)
@@ -207,6 +239,20 @@ class Pushes(Sequence[Push]):
 
         Args:
             timeout: The longest wait, in seconds.
+
+        Returns:
+            The final status of each.
+
+        Raises:
+            TimeoutError: A notification, which the text names, has not ended.
+            UsageError: No engine is open that could tell, or an event loop runs here.
+
+        Example:
+            ```python
+            def test_the_buyer_is_told(pushes):
+                ship("alice")
+                pushes.wait_blocking()
+            ```
         """
         if asyncio._get_running_loop() is not None:
             raise UsageError("wait_blocking would stop this event loop: use `await pushes.wait()`.")

@@ -99,10 +99,16 @@ class ScriptedTransport:
         self.closed += 1
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """A lower-case name, or `group/name`; raises `AddressInvalid` for anything else.
+        """The address of a name.
 
         Args:
-            raw: The name.
+            raw: A lower-case name, or `group/name`.
+
+        Returns:
+            The address.
+
+        Raises:
+            AddressInvalid: It is anything else.
         """
         text = raw.strip().lower() if isinstance(raw, str) else ""
         found = _ADDRESS.fullmatch(text)
@@ -111,10 +117,17 @@ class ScriptedTransport:
         return Address(text, group=found.group(1) or "")
 
     def prepare(self, notification: Notification) -> ScriptedMessage:
-        """The content as JSON. Raises `MessageTooLarge` above the limit and `InvalidMessage` for what JSON cannot hold.
+        """The content as JSON.
 
         Args:
             notification: The notification, as it was accepted.
+
+        Returns:
+            The message.
+
+        Raises:
+            MessageTooLarge: It is over the limit.
+            InvalidMessage: JSON cannot hold it.
         """
         content: dict[str, Any] = {name: getattr(notification, name) for name in ("id", "title", "body")}
         content["data"] = dict(notification.data)
@@ -131,19 +144,28 @@ class ScriptedTransport:
         return ScriptedMessage(notification, payload)
 
     def capacity(self, group: str) -> int:
-        """The group's number in `capacities`, else the number given at the start.
+        """The number of sends that a group takes at once.
 
         Args:
             group: The group, the part of the address before the slash.
+
+        Returns:
+            The group's number in `capacities`, else the number given at the start.
         """
         return self.capacities.get(group, self._capacity)
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        """The script's outcome.
+        """Ask the script.
 
         Args:
             message: The value that `prepare` made.
             delivery: The one attempt: address, ids and remaining TTL (seconds).
+
+        Returns:
+            The script's outcome.
+
+        Raises:
+            RuntimeError: The transport is not open.
         """
         if self.opened <= self.closed:
             raise RuntimeError("The scripted transport is not open: enter it with `async with` first.")
@@ -161,7 +183,11 @@ class ScriptedTransport:
             self.in_flight -= 1
 
     async def check(self) -> Diagnosis:
-        """`diagnosis`, whatever the test put there."""
+        """The diagnosis that the test has set.
+
+        Returns:
+            `diagnosis`.
+        """
         return self.diagnosis
 
 

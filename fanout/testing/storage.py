@@ -69,14 +69,25 @@ async def run_check(name: str, maker: Maker, again: Maker | None = None) -> None
 
 
 async def check_storage(maker: Maker, again: Maker | None = None, *, without: Collection[str] = ()) -> None:
-    """Run every check for a storage without these optional parts, which it must not have. Raises `AssertionError` that names the check and the law it found broken.
-
-    `maker` is called with a `StorageContext` and answers with an async context manager of a fresh, empty storage. `again`, for
-    a storage that outlives its opener, opens the database that `maker` made last once more: beside it (where `shared` is True)
-    or after it was closed. Without it, what needs a second opener is not checked.
+    """Run every check for a storage.
 
     Args:
-        without: The names of the optional parts.
+        maker: Called with a `StorageContext` for each check; answers with an async context manager of a fresh, empty
+            storage.
+        again: For a storage that outlives its opener: opens the database that `maker` made last once more, beside it
+            (where `shared` is True) or after it was closed. None leaves out what needs a second opener.
+        without: The names of the optional parts that the storage does not have, and must not have: `feed`, `fleet`,
+            `access`.
+
+    Raises:
+        AssertionError: The text names the check and the law that is broken.
+
+    Example:
+        ```python
+        @pytest.mark.anyio
+        async def test_my_storage_keeps_the_contract():
+            await check_storage(lambda context: MyStorage("memory", context), without=["feed", "access"])
+        ```
     """
     async with Kit(maker).open() as storage:
         for part in ("feed", "fleet", "access"):

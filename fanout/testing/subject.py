@@ -47,7 +47,7 @@ class Gateway(Protocol):
         ...
 
     def received(self) -> Sequence[Received]:
-        """Every push accepted since the start."""
+        """The pushes that were accepted since the start."""
         ...
 
     def answer(self, name: str) -> None:

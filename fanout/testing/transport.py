@@ -64,10 +64,22 @@ _MANY = 60
 
 
 async def check_transport(maker: Maker) -> None:
-    """Run every check on a fresh subject each. Raises `AssertionError` that names the broken law.
+    """Run every check for a transport, on a fresh subject each.
 
     Args:
         maker: Called for each check; answers with an async context manager of a fresh `Subject`.
+
+    Raises:
+        AssertionError: The text names the law that is broken.
+
+    Example:
+        ```python
+        @asynccontextmanager
+        async def subject():
+            yield Subject(transport=ScriptedTransport(), address=lambda n: f"phone-{n}", invalid=["No Name"])
+
+        await check_transport(subject)
+        ```
     """
     for check in CHECKS.values():
         await check(maker)

@@ -67,11 +67,25 @@ class Authenticator:
         await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()), *self._retired)
 
     def changed(self, settings: ServiceSettings) -> Callers:
-        """The callers by these settings; `commit` of the result takes them into use. Raises `ConfigurationError`."""
+        """The callers of changed settings. They are in use once `commit` of the result is called.
+
+        Args:
+            settings: The changed settings.
+
+        Returns:
+            The change.
+
+        Raises:
+            ConfigurationError: The settings cannot be used.
+        """
         return Callers(self, Book.of(settings, self._clock, self._book))
 
     def take(self, book: Book) -> None:
-        """From now on only these callers are known, for requests that are being judged as well."""
+        """From now on only these callers are known, for requests that are being judged as well.
+
+        Args:
+            book: The callers.
+        """
         gone = set(self._issuers.values()) - set(book.issuers.values())
         self._book, self._verified = book, VerifiedTokens()
         for issuer in gone:
@@ -80,9 +94,17 @@ class Authenticator:
             task.add_done_callback(self._retired.discard)
 
     async def authenticate(self, headers: Headers) -> Caller:
-        """The caller of a request with these headers.
+        """The caller of a request. Of a token that has been seen before it costs a hash and a look; nothing is awaited
+        then.
 
-        Raises `AuthError`. Of a token that has been seen before it costs a hash and a look; nothing is awaited then.
+        Args:
+            headers: The request, or its headers: a mapping, or the pairs of an ASGI scope.
+
+        Returns:
+            The caller.
+
+        Raises:
+            AuthError: The caller is not let in.
         """
         if isinstance(headers, Request) and headers.certificate and b"authorization" not in headers.headers:
             return self._allowed(self._by_certificate(headers))
@@ -94,21 +116,25 @@ class Authenticator:
         return await self._by_access_token(token)
 
     async def refresh(self) -> dict[str, str]:
-        """Fetch every issuer's keys now, so that a key that was removed is not believed any longer: issuer to problem, "" for none.
+        """Fetch every issuer's keys now, so that a key that was removed is not believed any longer. Call it to warm up,
+        and when an issuer's key has leaked.
 
-        Call it to warm up, and when an issuer's key has leaked.
+        Returns:
+            The problem by issuer, "" for none.
         """
         issuers = self._issuers
         problems = await asyncio.gather(*(issuer.refresh() for issuer in issuers.values()))
         return dict(zip(issuers, problems, strict=True))
 
     def problems(self) -> dict[str, str]:
-        """The issuers whose tokens cannot be judged at present, and why. Those that nobody has needed yet are not among them."""
+        """The issuers whose tokens cannot be judged at present, each with the reason. An issuer that has not been
+        needed yet is not among them.
+        """
         return {url: issuer.problem for url, issuer in self._issuers.items() if issuer.problem and not issuer.usable}
 
     @property
     def issuers(self) -> Literal["ok", "stale", "failed"]:
-        """How it stands with the issuers as far as they have been asked, in the word that fits the worst of them.
+        """The state of the issuers that have been asked, in the word that fits the worst of them.
 
         `stale`: its keys cannot be fetched, and those that it gave last serve. `failed`: its tokens cannot be judged.
         """

@@ -101,10 +101,25 @@ def token_key_id(token: str) -> str | None:
 
 
 def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *, now: float | None = None) -> str:
-    """A token with which a client acts for `user` of `app` for `ttl` seconds (a day at most). Give it to nobody but that user.
+    """A token with which a client acts for one user. Give it to that user alone.
 
-    `secret` is a user key's; `now` (UNIX seconds) replaces the machine's time, in tests. Raises `UsageError` for an empty or
-    endless argument.
+    Args:
+        secret: A user key's secret.
+        app: The app.
+        user: The user's id.
+        ttl: The token's life in seconds, a day at most.
+        now: The present time, in UNIX seconds, in tests; None for the machine's.
+
+    Returns:
+        The token.
+
+    Raises:
+        UsageError: `secret` is no user key, `app` or `user` is empty, or `ttl` is too long.
+
+    Example:
+        ```python
+        token = user_token(new_user_key().secret, "default", "alice", ttl=900)
+        ```
     """
     secret = Secret(secret) if isinstance(secret, str) else secret
     id = user_key_id(secret)
