@@ -99,6 +99,11 @@ class Registry:
             return [self._judged(plugin) for plugin in self._plugins]
         return [plugin.info for plugin in self._plugins]
 
+    def transports(self) -> dict[str, TransportPlugin]:
+        """The descriptors of all transports that can be loaded, by name. Raises `PluginError` for a name that two distributions offer."""
+        names = [info.name for info in self.list(load=True) if info.kind == "transport" and info.state == "loaded"]
+        return {name: self.transport(name) for name in names}
+
     def transport(self, name: str, place: str = "") -> TransportPlugin:
         """The descriptor of a transport.
 

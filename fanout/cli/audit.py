@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import emit, parts, run
+from fanout.cli.status import when
 from fanout.core.audit import AUDIT
 from fanout.core.duration import parse_duration
 
@@ -35,9 +35,8 @@ def audit(
                 if json:
                     emit({"id": line.id, "at": line.at, "app": line.app, "kind": line.kind, "data": dict(line.data)})
                 else:
-                    at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="seconds")
                     about = " ".join(f"{name}={value}" for name, value in line.data.items())
-                    typer.echo(f"{at}  {line.app}  {line.kind}  {about}")
+                    typer.echo(f"{when(line.at)}  {line.app}  {line.kind}  {about}")
         return 0
 
     run(command)

@@ -63,10 +63,7 @@ async def browser_demo(folder: Path, port: int) -> int:
 
 def _page(registry: Registry) -> tuple[str, str, Callable[..., Any]]:
     """The transport that serves a page for browsers, the kind of its keys, and the server of the page."""
-    for info in registry.list(load=True):
-        if info.kind == "transport" and info.state == "loaded":
-            descriptor = registry.transport(info.name)
-            if descriptor.browser is not None and descriptor.keys:
-                serve = registry.resolve("transport", info.name, descriptor.browser)
-                return info.name, next(iter(descriptor.keys)), serve
+    for name, plugin in registry.transports().items():
+        if plugin.browser is not None and plugin.keys:
+            return name, next(iter(plugin.keys)), registry.resolve("transport", name, plugin.browser)
     raise ConfigurationError("No installed transport pushes to browsers: `fanout doctor` shows what is installed.")

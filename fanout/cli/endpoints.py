@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +13,7 @@ from fanout.cli.options import App, Config, Json
 from fanout.cli.progress import Meter
 from fanout.cli.sealing import seal
 from fanout.cli.shell import answer, emit, parts, run, say, table
+from fanout.cli.status import when
 from fanout.core.columns import shown
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import ImportReport
@@ -172,7 +172,7 @@ def show(
             return 0
         for key, value in report.items():
             if value not in (None, "", []):
-                shown = _when(value) if key.endswith("_at") else ", ".join(value) if key == "tags" else value
+                shown = when(value) if key.endswith("_at") else ", ".join(value) if key == "tags" else value
                 typer.echo(f"{key:<14} {shown}")
         return 0
 
@@ -232,10 +232,6 @@ def _row(endpoint: Endpoint) -> list[object]:
         endpoint.binding,
         endpoint.platform or "-",
         f"{endpoint.state} ({endpoint.reason})" if endpoint.reason else endpoint.state,
-        _when(endpoint.registered_at),
+        when(endpoint.registered_at),
         ",".join(endpoint.tags) or "-",
     ]
-
-
-def _when(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

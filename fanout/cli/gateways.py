@@ -36,13 +36,10 @@ class Simulated:
 def simulated_transports(registry: Registry) -> list[Simulated]:
     """The installed transports whose gateway can be simulated. Raises `ConfigurationError` where there is none."""
     found = []
-    for info in registry.list(load=True):
-        if info.kind != "transport" or info.state != "loaded":
-            continue
-        simulator = registry.transport(info.name).simulator
-        if simulator is not None:
-            made: Any = registry.resolve("transport", info.name, simulator)
-            found.append(Simulated(info.name, tuple(made.behaviours), made.address))
+    for name, plugin in registry.transports().items():
+        if plugin.simulator is not None:
+            made: Any = registry.resolve("transport", name, plugin.simulator)
+            found.append(Simulated(name, tuple(made.behaviours), made.address))
     if not found:
         raise ConfigurationError("No installed transport brings a simulator: `fanout doctor` shows what is installed.")
     return found

@@ -64,11 +64,7 @@ def ask(
             questions=questions,
         )
     _check_storage(registry, storage, folder)
-    known = {
-        info.name: registry.transport(info.name)
-        for info in registry.list(load=True)
-        if info.kind == "transport" and info.state == "loaded"
-    }
+    known = registry.transports()
     chosen = list(transports)
     if not chosen:
         by_itself = [name for name, plugin in known.items() if plugin.keys] or list(known)[:1]

@@ -1,13 +1,16 @@
-"""A new key in a file of its own, and how the configuration names that file."""
+"""A new key, or what is exported, in a file of its own, and how the configuration names that file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fanout.errors import UsageError
 
-__all__ = ["configuration_file", "from_configuration", "write_new"]
+__all__ = ["configuration_file", "from_configuration", "new_file", "write_new"]
 
 
 def write_new(file: Path, text: str, mode: int = 0o600, *, flag: str = "--out") -> None:
@@ -15,22 +18,32 @@ def write_new(file: Path, text: str, mode: int = 0o600, *, flag: str = "--out") 
 
     Raises `UsageError`, which begins with the option that names the file.
     """
+    taken = "exists already, and a key is not overwritten, as what is made with it would be lost"
+    with new_file(file, mode, flag=flag, taken=taken) as stream:
+        stream.write(text.encode())
+
+
+@contextmanager
+def new_file(file: Path, mode: int = 0o600, *, flag: str = "--out", taken: str = "") -> Iterator[BinaryIO]:
+    """A new file, on the disk in whole when the `with` ends, and taken away where that ends by an error.
+
+    Raises `UsageError`, which names `flag`, for one that cannot be made or written; `taken` is what it says of one that is there.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:
-        raise UsageError(
-            f"{flag} {file} exists already, and a key is not overwritten, as what is made with it would be lost: name another file."
-        ) from None
     except OSError as error:
-        raise UsageError(f"{flag} {file} cannot be made ({error.strerror}): name another file.") from None
+        problem = (taken if isinstance(error, FileExistsError) else "") or f"cannot be made ({error.strerror})"
+        raise UsageError(f"{flag} {file} {problem}: name another file.") from None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
-    except OSError as error:
+    except BaseException as error:
         file.unlink(missing_ok=True)
-        raise UsageError(f"{flag} {file} cannot be written ({error.strerror}): name another file.") from None
+        if isinstance(error, OSError):
+            raise UsageError(f"{flag} {file} cannot be written ({error.strerror}): name another file.") from None
+        raise
 
 
 def configuration_file(config: Path | None = None) -> Path:

@@ -125,14 +125,11 @@ def keys(
 def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
     """A new pair of that kind and the transport that it is for. Raises `UsageError`, and `PluginError` for a broken plugin."""
     known: list[str] = []
-    for info in registry.list(load=True):
-        if info.kind != "transport" or info.state != "loaded":
-            continue
-        makers = registry.transport(info.name).keys
-        if kind in makers:
-            pair: KeyPair = registry.resolve("transport", info.name, makers[kind])()
-            return info.name, pair
-        known += makers
+    for name, plugin in registry.transports().items():
+        if kind in plugin.keys:
+            pair: KeyPair = registry.resolve("transport", name, plugin.keys[kind])()
+            return name, pair
+        known += plugin.keys
     if not known:
         raise ConfigurationError("No installed transport makes keys: `fanout doctor` shows what is installed.")
     raise UsageError(

@@ -40,6 +40,7 @@ MEANING: Mapping[str, str] = {
 """The meaning of each reason for waiting, and the remedy."""
 
 _LEASED = "leased"
+_OF_A_GATE = ("binding", "scope", "name", "waiting", "reason", "until", "worker")
 _PROMPT = 1.0
 """Seconds for which `status` asks whether anything can be stored."""
 
@@ -168,18 +169,7 @@ def _report(
         "app": app,
         "waiting": dict(waiting),
         "backlog": {"deliveries": backlog.deliveries, "bytes": backlog.bytes, "oldest_at": backlog.oldest_at},
-        "gates": [
-            {
-                "binding": gate.binding,
-                "scope": gate.scope,
-                "name": gate.name,
-                "waiting": gate.waiting,
-                "reason": gate.reason,
-                "until": gate.until,
-                "worker": gate.worker,
-            }
-            for gate in gates
-        ],
+        "gates": [{name: getattr(gate, name) for name in _OF_A_GATE} for gate in gates],
         "paused": list(paused),
     }
 

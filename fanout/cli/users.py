@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from fanout.cli.key_files import new_file
 from fanout.cli.options import App, Config, Json
 from fanout.cli.shell import answer, emit, parts, run, say
 from fanout.engine.acting import acting
@@ -96,18 +96,6 @@ def _written(out: Path | None) -> Iterator[Callable[[bytes], object]]:
     whole."""
     if out is None:
         yield sys.stdout.buffer.write
-        return
-    try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be made ({error.strerror}): name another file.") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    else:
+        with new_file(out) as stream:
             yield stream.write
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException as error:
-        out.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(f"--out {out} cannot be written ({error.strerror}): name another file.") from None
-        raise

@@ -88,7 +88,7 @@ def test_team_and_key_belong_to_a_token(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="remove them, or set key_file"):
         ApnsSettings(team_id="ABCDE12345", cert_file=Path(__file__))
     with pytest.raises(ConfigurationError, match="cert_file or cert_key_file cannot be read"):
-        certificate.load(ApnsSettings(cert_file=tmp_path / "absent.pem"))
+        certificate.load(tmp_path / "absent.pem", None, None)
 
 
 def test_a_key_damaged_inside_is_found_when_it_is_loaded() -> None:
@@ -124,6 +124,6 @@ def test_files_that_are_no_certificates(tmp_path: Path, transport_to: Callable[.
     bad = tmp_path / "push.pem"
     bad.write_text("nonsense")
     with pytest.raises(ConfigurationError, match="cert_file is neither PEM nor"):
-        load(ApnsSettings(topic="com.example.app", cert_file=bad))
+        load(bad, None, None)
     with pytest.raises(ConfigurationError, match="ca_file cannot be loaded"):
         tls(ApnsSettings(**changed(ca_file=bad)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fanout.plugin import ConfigurationError, Secret
 
@@ -16,25 +16,6 @@ __all__ = ["AHEAD", "PushCertificate", "Validity", "load", "parse"]
 
 AHEAD = 30 * 86_400.0
 """Seconds before its end from which a certificate is warned of."""
-
-
-class CertificateFiles(Protocol):
-    """The settings of a certificate."""
-
-    @property
-    def cert_file(self) -> Path | None:
-        """The certificate, with its key or without."""
-        ...
-
-    @property
-    def cert_key_file(self) -> Path | None:
-        """The key, where it has a file of its own."""
-        ...
-
-    @property
-    def cert_passphrase(self) -> Secret | None:
-        """The passphrase of either."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +60,16 @@ class PushCertificate:
     uid: str
 
 
-def load(settings: CertificateFiles) -> PushCertificate | None:
-    """The certificate of these settings, or None where they have a key. Reads files. Raises `ConfigurationError`."""
-    if settings.cert_file is None:
-        return None
+def load(cert_file: Path, cert_key_file: Path | None, cert_passphrase: Secret | None) -> PushCertificate:
+    """The certificate in `cert_file`, with its key there or in a file of its own. Reads files. Raises `ConfigurationError`."""
     try:
-        raw = settings.cert_file.read_bytes()
-        key = settings.cert_key_file.read_bytes() if settings.cert_key_file is not None else None
+        raw = cert_file.read_bytes()
+        key = cert_key_file.read_bytes() if cert_key_file is not None else None
     except OSError as error:
         raise ConfigurationError(
             f"cert_file or cert_key_file cannot be read ({error.strerror}): check the paths and their permissions."
         ) from None
-    passphrase = settings.cert_passphrase.reveal().encode() if settings.cert_passphrase is not None else None
-    return parse(raw, key, passphrase)
+    return parse(raw, key, cert_passphrase.reveal().encode() if cert_passphrase is not None else None)
 
 
 def parse(raw: bytes, key: bytes | None, passphrase: bytes | None) -> PushCertificate:

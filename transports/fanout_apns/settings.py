@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 from fanout.plugin import ConfigurationError, Egress, Secret, egress_of, place_of_url, problem_of, refuse
@@ -106,9 +105,8 @@ class ApnsSettings:
         (`TransportPlugin.settings`)."""
         from fanout_apns.certificate import load
 
-        names = ("cert_file", "cert_key_file", "cert_passphrase")
-        certificate: Any = SimpleNamespace(**{name: values.get(name) for name in names})
-        if problem := problem_of(lambda: load(certificate)):
+        certificate, *more = (values.get(name) for name in ("cert_file", "cert_key_file", "cert_passphrase"))
+        if certificate is not None and (problem := problem_of(lambda: load(certificate, *more))):
             yield problem
 
     def check_client(self) -> None:

@@ -21,46 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from fanout.testing.simulator import Answer, Http2SimulatorOptions, Peer, Push, Reply, Request, Simulator
+from fanout_apns.outcome import TABLE
 from fanout_apns.payload import SUFFIXES
 
 __all__ = ["REASONS", "ApnsSimulator"]
 
-REASONS: dict[str, int] = {
-    "BadCollapseId": 400,
-    "BadDeviceToken": 400,
-    "BadExpirationDate": 400,
-    "BadMessageId": 400,
-    "BadPriority": 400,
-    "BadTopic": 400,
-    "DeviceTokenNotForTopic": 400,
-    "DuplicateHeaders": 400,
-    "IdleTimeout": 400,
-    "InvalidPushType": 400,
-    "MissingDeviceToken": 400,
-    "MissingTopic": 400,
-    "PayloadEmpty": 400,
-    "TopicDisallowed": 400,
-    "BadCertificate": 403,
-    "BadCertificateEnvironment": 403,
-    "BadEnvironmentKeyIdInToken": 403,
-    "BadEnvironmentKeyInToken": 403,
-    "ExpiredProviderToken": 403,
-    "Forbidden": 403,
-    "InvalidProviderToken": 403,
-    "MissingProviderToken": 403,
-    "UnrelatedKeyIdInToken": 403,
-    "BadPath": 404,
-    "MethodNotAllowed": 405,
-    "ExpiredToken": 410,
-    "Unregistered": 410,
-    "PayloadTooLarge": 413,
-    "TooManyProviderTokenUpdates": 429,
-    "TooManyRequests": 429,
-    "InternalServerError": 500,
-    "ServiceUnavailable": 503,
-    "Shutdown": 503,
-}
-"""Every reason, with the status that it comes with. Written down apart from the transport's table, so that each checks the other."""
+REASONS: dict[str, int] = {reason: status for status, reason in TABLE}
+"""Every reason that the transport knows, with the status that it comes with."""
 
 _TOKEN_AGE = 3600
 _TOKEN_SPACING = 20 * 60

@@ -88,16 +88,17 @@ class ApnsTransport:
         return f"<{type(self).__name__} {self._context.app}/{self._context.binding}>"
 
     async def __aenter__(self) -> Self:
-        if self._settings.key is not None:
+        settings = self._settings
+        if settings.key is not None:
             from fanout_apns.auth import shared_token
 
-            self._token = shared_token(self._settings.team_id, self._settings.key_id, self._settings.key)
+            self._token = shared_token(settings.team_id, settings.key_id, settings.key)
             self._tick()
             self._adopt()  # another binding of this process may have it already
-        if self._settings.cert_file is not None:
+        if settings.cert_file is not None:
             from fanout_apns.certificate import load
 
-            self._certificate = load(self._settings)
+            self._certificate = load(settings.cert_file, settings.cert_key_file, settings.cert_passphrase)
             self._look_at_certificate()
         await self._open()
         return self

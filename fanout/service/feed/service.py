@@ -6,7 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from fanout.bootstrap import SystemClock
 from fanout.config import Settings
@@ -35,9 +35,6 @@ from fanout.service.feed.posting import change_requests, feed_post, post_request
 from fanout.service.feed.put_batcher import PutBatcher
 from fanout.service.feed.reading import Reading, no_item
 from fanout.service.feed.settings import FeedSettings
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["FeedService", "Posted"]
 

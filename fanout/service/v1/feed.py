@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from fanout.core.feed import FeedBulk, FeedChange, FeedQuery
 from fanout.service.call import Call, UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedError
 from fanout.service.feed.streams import item_json
+from fanout.service.v1.models import In
 
 __all__ = ["Device", "router"]
 
@@ -69,10 +70,8 @@ class ChangedOut(BaseModel):
     cursor: str
 
 
-class BulkIn(BaseModel):
+class BulkIn(In):
     """The change, and its items: all, or those that fit every filter that is given."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     read: bool | None = None
     action: Action | None = None
@@ -106,10 +105,8 @@ class BulkOut(BaseModel):
     )
 
 
-class ChangeIn(BaseModel):
+class ChangeIn(In):
     """The change; the other properties stay as another device left them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     read: bool | None = None
     action: Action | None = None

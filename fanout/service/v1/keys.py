@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fanout.core.access import Grant
 from fanout.core.roles import Role
@@ -15,6 +15,7 @@ from fanout.errors import NotFound
 from fanout.service.auth.granting import enter, host_of, key_of
 from fanout.service.call import AppCall
 from fanout.service.docs import errors
+from fanout.service.v1.models import In
 
 __all__ = ["router"]
 
@@ -25,10 +26,8 @@ Source = Literal["database", "file"]
 _UNSTORED = {"cache-control": "no-store"}
 
 
-class KeyIn(BaseModel):
+class KeyIn(In):
     """A new key of the caller's app."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: str = Field("caller", max_length=16, description="caller, or signer: a key that signs users' tokens.")
     name: str = Field("", max_length=200, description="For people.")
@@ -63,10 +62,8 @@ class KeyList(BaseModel):
     keys: list[KeyOut]
 
 
-class HostIn(BaseModel):
+class HostIn(In):
     """A host name that is to be the caller's app's."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     host: str = Field(min_length=1, max_length=260)
 

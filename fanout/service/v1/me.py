@@ -5,12 +5,13 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from fanout.core.counts import Counts
 from fanout.service.call import UserCall
 from fanout.service.docs import errors
+from fanout.service.v1.models import In
 
 __all__ = ["router", "user_key"]
 
@@ -49,10 +50,8 @@ class CountsOut(BaseModel):
     )
 
 
-class SeenIn(BaseModel):
+class SeenIn(In):
     """Up to where the user has seen her feed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     item: str | None = Field(
         None,

@@ -40,7 +40,7 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 EndpointId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-class _In(BaseModel):
+class In(BaseModel):
     # Strict: "1" is no number. Names in what is sent are few and known, so a misspelt one is worth a refusal.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -49,7 +49,7 @@ class _Out(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class TargetIn(_In):
+class TargetIn(In):
     """To whom. Exactly one of these."""
 
     user: Name | None = None
@@ -87,13 +87,8 @@ class TargetIn(_In):
             return Target.endpoints(self.endpoints)
         return Target.all()
 
-    @property
-    def recipients(self) -> int:
-        """How many are named."""
-        return len(self.users or self.endpoints or (1,))
 
-
-class ActionIn(_In):
+class ActionIn(In):
     """A button."""
 
     id: Annotated[str, Field(min_length=1, max_length=128)]
@@ -101,7 +96,7 @@ class ActionIn(_In):
     url: Annotated[str, Field(max_length=4096)] | None = None
 
 
-class FeedIn(_In):
+class FeedIn(In):
     """How it stands in the feed of those it is for."""
 
     id: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
@@ -119,7 +114,7 @@ class FeedIn(_In):
     )
 
 
-class NotificationIn(_In):
+class NotificationIn(In):
     """The content, the target, and the time that it is worth sending. One with neither title, body nor image wakes the
     app and shows nothing."""
 
@@ -302,7 +297,7 @@ class StepOut(_Out):
     state: str
 
 
-class EndpointIn(_In):
+class EndpointIn(In):
     """One device to be entered. The same address again refreshes it; under another user it becomes that user's."""
 
     user: Name
@@ -326,7 +321,7 @@ class EndpointIn(_In):
     )
 
 
-class EndpointPatch(_In):
+class EndpointPatch(In):
     """The change. A property that is left out stays."""
 
     platform: Annotated[str, Field(max_length=64)] | None = None
@@ -359,7 +354,7 @@ class EndpointPage(_Out):
     cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class Ids(_In):
+class Ids(In):
     """Some endpoints."""
 
     ids: Annotated[list[EndpointId], Field(min_length=1, max_length=10_000)]

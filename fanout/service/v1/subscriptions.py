@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fanout.core.feed import Subscription
 from fanout.service.call import UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedService
+from fanout.service.v1.models import In
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/me/subscriptions", tags=["subscriptions"])
 
 
-class SubscriptionIn(BaseModel):
+class SubscriptionIn(In):
     """One device. Sent again by the same user, app and device, it renews the subscription, which keeps its UNSID."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     device_id: str = Field(
         min_length=1,
