@@ -112,13 +112,14 @@ async def test_a_user_token_lasts_as_long_as_it_says() -> None:
     assert refusal(await outcome(auth, one)) == (401, "expired")
 
 
+_BODY, _, _MAC = token().rpartition(".")
 WRONG_TOKENS = [
     (token(app="default"), "app"),
     (forged(claims(app="default")), "app"),
     (forged(claims(), new_user_key().secret), "signature"),
     (forged(claims(), id=new_user_key().id), "signature"),
     (forged(claims(), Secret(KEY.hash)), "signature"),
-    (token()[:-2] + "AA", "signature"),
+    (f"{_BODY}.{'B' if _MAC[0] == 'A' else 'A'}{_MAC[1:]}", "signature"),
     (token().replace(".", "", 1), "signature"),
     (token() + ".x", "signature"),
     (token().rpartition(".")[0] + ".", "signature"),

@@ -133,6 +133,10 @@ def _forged(ua: Browser, *, size: int = 4096, key_id: bytes | None = None, recor
     )
 
 
+def _damaged(body: bytes) -> bytes:
+    return body[:-1] + bytes((body[-1] ^ 1,))
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -143,7 +147,7 @@ def _forged(ua: Browser, *, size: int = 4096, key_id: bytes | None = None, recor
         (lambda ua: _forged(ua, key_id=b""), "key id has 0 bytes"),
         (lambda ua: _forged(ua, key_id=bytes(64)), "key id has 64 bytes"),
         (lambda ua: _forged(ua, key_id=b"\x04" + bytes(63) + b"\x01"), "no point"),
-        (lambda ua: _forged(ua)[:-1] + b"\x00", "other keys, or damaged"),
+        (lambda ua: _damaged(_forged(ua)), "other keys, or damaged"),
         (lambda ua: _forged(browser()), "other keys, or damaged"),
         (lambda ua: _forged(ua)[:20], "cut off"),
         (lambda ua: _forged(ua)[:86], "no record"),

@@ -27,6 +27,7 @@ SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",  # of a partial index it would be a look at all that is open, sorted afterwards
 }
 """Of every session. Each statement here has an index made for it and takes its rows from arrays: so it has one plan, a loop over an index,
 whatever statistics say of a table that was empty when it was first planned. To compile one takes longer than to run it (`jit`).

@@ -31,5 +31,5 @@ _NUMBER = """
 WITH n AS MATERIALIZED (
   SELECT number, nextval('event_id') AS id FROM (SELECT number FROM event WHERE id IS NULL ORDER BY number LIMIT $1) f
 )
-UPDATE event e SET id = n.id FROM n WHERE e.number = n.number
+UPDATE event e SET id = n.id FROM n WHERE e.number = ANY (ARRAY[n.number])
 """
