@@ -40,7 +40,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "sealing": {"endpoints": 2000, "rounds": 1},
     "postgres": {"devices": 2000, "rounds": 1, "imports": 5000, "sends": 200, "with_rivals": False},
 }  # fmt: skip
-"""What exists, in order, with small arguments: enough to show that each still runs, too little to quote."""
+"""All benchmarks, in order, with small arguments: enough to show that each still runs, too little to quote."""
 
 SHORT: dict[str, dict[str, Any]] = {
     "http_client": {"rounds": 5, "requests": 20_000},
@@ -61,7 +61,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "sealing": {"endpoints": 50_000, "rounds": 3},
     "postgres": {"devices": 50_000, "rounds": 3, "imports": 100_000, "sends": 5000},
 }  # fmt: skip
-"""What `make bench` runs: all of it in less than ten minutes on a machine that has nothing else to do. `--all` is each one's own default."""
+"""The benchmarks of `make bench`: all of it in less than ten minutes on a machine that has nothing else to do. `--all`
+is each one's own default."""
 
 
 def main() -> int:

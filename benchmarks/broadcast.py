@@ -1,4 +1,5 @@
-"""What one durable delivery costs, from `engine.send` to the committed settlement, beside aioapns with nothing durable.
+"""The cost of one durable delivery, from `engine.send` to the committed settlement, beside aioapns with nothing
+durable.
 
     python -m benchmarks.broadcast [--rounds N] [--devices N] [--no-rivals]
 
@@ -31,7 +32,7 @@ OURS, OURS_UVLOOP = "ours, durable", "ours, durable, uvloop"
 
 
 def run(*, rounds: int = 3, devices: int = 200_000, with_rivals: bool = True) -> list[Row]:
-    """The comparison, as rows; what is not to be had says so in its line."""
+    """The comparison, as rows; an absent contender is named in its line."""
     rivals, skipped = present(HYPER, APNS2, PUSHY) if with_rivals else ([], [])
     named = {f"{rival.name}, nothing durable": rival for rival in rivals}
     samples: dict[str, list[Sample]] = {name: [] for name in (BASELINE, *named, OURS, OURS_UVLOOP)}

@@ -2,7 +2,7 @@
 
 The files of REV are laid into a temporary folder, and each revision runs its own benchmarks over its own source, with this interpreter and
 its packages. Each round runs both, in the other order than the round before. A row that both have is printed with the medians and the median of the rounds'
-ratios of now to REV, least and greatest behind it. Contenders are left out: what is compared is this program with itself.
+ratios of now to REV, least and greatest behind it. Contenders are left out: this program is compared with itself.
 """
 
 from __future__ import annotations

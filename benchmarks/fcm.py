@@ -32,7 +32,7 @@ THEIRS, OURS = "FCM, firebase-admin send_each_async", "FCM, ours, durable"
 
 
 async def send_each(pid: int, url: str, messages: int) -> Sample:
-    """What a program written with firebase-admin does: batches of 500, one after the other."""
+    """The calls of a program written with firebase-admin: batches of 500, one after the other."""
     import firebase_admin
     from firebase_admin import credentials, messaging
     from google.oauth2.credentials import Credentials

@@ -1,4 +1,4 @@
-"""What one request costs the HTTP client, beside other clients and beside nghttp2's own load generator in C.
+"""The cost of one request of the HTTP client, beside other clients and beside nghttp2's own load generator in C.
 
     python -m benchmarks.http_client [--rounds N] [--requests N] [--no-rivals]
 
@@ -105,7 +105,7 @@ def compare_rate(folder: Path, rounds: int, requests: int) -> list[Row]:
 
 
 def run(*, rounds: int = 5, requests: int = 50_000, with_rivals: bool = True) -> list[Row]:
-    """Both comparisons; what needs a program that is absent says so in its line."""
+    """Both comparisons; a comparison without its program says so in its line."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -95,7 +95,8 @@ async def urgent(engine: Engine, bulk: int, sends: int) -> tuple[dict[str, float
 
 
 async def quiet(engine: Engine, apps: Sequence[str], seconds: float) -> list[tuple[fanout.Receipt, float]]:
-    """The quiet apps' sends, each app about once a second, and when each was called. What became of them is asked for afterwards."""
+    """The quiet apps' sends, each app about once a second, and when each was called. Their results are asked for
+    afterwards."""
     rng = random.Random(2)
     taken: list[tuple[fanout.Receipt, float]] = []
 

@@ -141,7 +141,7 @@ async def _cold(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _outage(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A broadcast whose gateway goes away in the middle and comes back: who says so is the parent, over a pipe."""
+    """A broadcast whose gateway goes away in the middle and comes back: the parent says so, over a pipe."""
     async with _open(job) as engine:
         receipt = await engine.send(NOTE, "all")
         while (await receipt.status()).counts["accepted"] < job["devices"] // 5:  # noqa: ASYNC110

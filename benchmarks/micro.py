@@ -1,10 +1,10 @@
-"""What the single steps of one delivery cost, each by itself: nanoseconds of CPU.
+"""The cost of the single steps of one delivery, each by itself: nanoseconds of CPU.
 
     python -m benchmarks.micro [--count N] [--rounds N]
 
 Encoding and decoding of HTTP/2, encryption, payloads, ids, the settlement decision and the queue of a lane, in the calls that a
-delivery makes of them. What SQLite costs (put, lease, resolve, settle) is `benchmarks.storage`, which belongs to this table. The
-figure is the median of the rounds, the spread their least and greatest; the process has CPU 0.
+delivery makes of them. The cost of SQLite (put, lease, resolve, settle) is `benchmarks.storage`, which belongs to this
+table. The figure is the median of the rounds, the spread their least and greatest; the process has CPU 0.
 """
 
 from __future__ import annotations

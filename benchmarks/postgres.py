@@ -1,14 +1,15 @@
-"""PostgreSQL as the queue, beside SQLite: what it costs, and what a second worker adds.
+"""PostgreSQL as the queue, beside SQLite: its cost, and the gain of a second worker.
 
     python -m benchmarks.postgres [--devices N] [--rounds N] [--import N] [--sends N] [--no-rivals]
 
 1. Deliveries a second with a transport that answers at once, one worker, against the same over SQLite: the client has CPU 0 and the
    server CPU 1. The server's CPU is that of all its processes.
-2. Deliveries a second with gateways that answer in 20 ms and a window of `WINDOW` under way per worker: two workers against one. What
-   limits one worker is the window; the question is whether the database lets the second do as much.
+2. Deliveries a second with gateways that answer in 20 ms and a window of `WINDOW` under way per worker: two workers
+against one.
+   The window limits one worker; the question is whether the database lets the second do as much.
 3. Rows written by the server (inserted, updated and deleted, of all tables) for each million deliveries, 1 % of them tried twice.
    And the bytes of its write-ahead log for each.
-4. Seconds to import devices through `endpoints.import_`, by one process, and what a device takes on the disk.
+4. Seconds to import devices through `endpoints.import_`, by one process, and the space of a device on the disk.
 5. Notifications to single users a second, beside queues of jobs: `benchmarks.postgres_singles`.
 
 The server runs with `fsync` on; a delivery counts when its settlement is committed.
@@ -229,7 +230,8 @@ def written(server: PostgresServer, devices: int) -> list[Row]:
 
 
 def _rows_written(server: PostgresServer, database: str) -> int:
-    """As the server has counted them so far: each of its processes reports when it ends, so nobody may be connected."""
+    """As the server has counted them so far: each of its processes reports when it ends, so no other client may be
+    connected."""
     while (
         server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()")
         != "0"

@@ -1,4 +1,4 @@
-"""Notifications to single users on PostgreSQL, beside queues of jobs: what `benchmarks.postgres` shows last.
+"""Notifications to single users on PostgreSQL, beside queues of jobs: the last rows of `benchmarks.postgres`.
 
 Each contender takes `sends` from 200 callers, one job each, and works them off in the same process: `accepted` is the rate until the last
 `send` or insert has returned, the row's own rate that until all are settled. A job does nothing, and our transport answers at once. River
@@ -42,7 +42,7 @@ _SLOW = {PROCRASTINATE: 20, ARQ: 2}
 def singles(
     server: PostgresServer, server_cpu: Callable[[], float], sends: int, rounds: int, *, with_rivals: bool
 ) -> list[Row]:
-    """All contenders in turns, as rows; what is not to be had says so in its line."""
+    """All contenders in turns, as rows; an absent contender is named in its line."""
     rivals, skipped = present(RIVER, PROCRASTINATE, ARQ) if with_rivals else ([], [])
     samples: dict[str, list[Sample]] = {name: [] for name in (*(rival.name for rival in rivals), OURS, OURS_UVLOOP)}
     drivers: dict[str, tuple[Driver, Callable[[], float]]] = {}

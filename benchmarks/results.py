@@ -1,4 +1,5 @@
-"""What a run leaves behind in `bench-results/`: rows as JSON with date and machine, a picture for each figure, rows as Markdown."""
+"""The files of a run in `bench-results/`: rows as JSON with date and machine, a picture for each figure, rows as
+Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def machine() -> dict[str, Any]:
-    """What figures depend on, without a name that would tell whose it is."""
+    """The machine that the figures depend on, without a name that would tell its owner."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "build": build(str(sysconfig.get_config_var("CONFIG_ARGS") or "")),
@@ -118,7 +119,7 @@ def pictures(name: str, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def read(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """What runs have left, by benchmark, with their rows as `Row`."""
+    """The rows of former runs, by benchmark, with their rows as `Row`."""
     found = {}
     for file in sorted(folder.glob("*.json")):
         kept = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""What every benchmark needs: two CPUs kept apart, certificates, gateways, engines with devices, and a stopwatch.
+"""The needs of every benchmark: two CPUs kept apart, certificates, gateways, engines with devices, and a stopwatch.
 
 The client has one CPU and what answers it the other. Nothing here knows a contender.
 """
@@ -68,7 +68,7 @@ TOPIC = "com.example.app"
 
 
 def cores(client: str = "client", server: str = "nginx") -> str:
-    """Who has which CPU, in a row's words."""
+    """The CPUs of the processes, in a row's words."""
     if CLIENT_CPU == GATEWAY_CPU:
         return f"{client} and {server} share CPU {CLIENT_CPU}"
     return f"{client} CPU {CLIENT_CPU}, {server} CPU {GATEWAY_CPU}"
@@ -212,7 +212,7 @@ def run_async(main: Any, *, uvloop: bool = False) -> Any:
 
 
 def child(module: str, *words: str, environment: Mapping[str, str] | None = None) -> Any:
-    """What `python -m module words` prints as JSON in its last line, run by itself on the client's CPU."""
+    """The output of `python -m module words` as JSON in its last line, run by itself on the client's CPU."""
     command = [sys.executable, "-m", module, *words]
     if shutil.which("taskset") is not None:
         command = ["taskset", "-c", str(CLIENT_CPU), *command]

@@ -1,4 +1,4 @@
-"""One line of the report: a figure, what it is compared with, and what helps to judge it."""
+"""One line of the report: a figure, its comparison, and notes that help to judge it."""
 
 from __future__ import annotations
 

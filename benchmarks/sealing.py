@@ -1,4 +1,5 @@
-"""What sealed addresses cost: to resolve a chunk of a thousand, to register, and to seal a database that has them in clear.
+"""The cost of sealed addresses: to resolve a chunk of a thousand, to register, and to seal a database that has them in
+clear.
 
 python -m benchmarks.sealing [endpoints]
 """

@@ -2,9 +2,10 @@
 
     python -m benchmarks.steps [--rounds N] [--devices N]
 
-A broadcast to nginx as in `broadcast`, interrupted by a timer for each millisecond of CPU: what the main thread has used since the last
-time is the step's in whose code it is found. Code in C counts for the Python that called it. Storage's thread is a step by itself, and is
-the rest of the process's CPU. The timer costs a few per cent, so the sum is a little above the row of `broadcast`.
+A broadcast to nginx as in `broadcast`, interrupted by a timer for each millisecond of CPU: the main thread's CPU since
+the last time belongs to the step in whose code it is found. Code in C counts for the Python that called it. Storage's
+thread is a step by itself, and is the rest of the process's CPU. The timer costs a few per cent, so the sum is a little
+above the row of `broadcast`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _PARTS = {
     "lease and resolve": ("/fanout/engine/", "/fanout/storage/", "/fanout/core/"),
     "loop": ("/asyncio/",),
 }
-"""Whose code it is, by file; the first that fits the innermost frame that fits any."""
+"""The step of a code file; the first that fits the innermost frame that fits any."""
 _STEPS = {
     "wire": ("HTTP/2", "TLS and socket", "fanout_apns"),
     "storage": ("storage",),
@@ -112,7 +113,7 @@ def run(*, rounds: int = 3, devices: int = 200_000) -> list[Row]:
                 with _Profile() as profile:
                     sample = await broadcast(engine, process)
                 spent = time.thread_time() - began
-                # What the timer missed at the end of the run is spread over all parts.
+                # Time that the timer missed at the end of the run is spread over all parts.
                 whole = sum(profile.used.values())
                 used = Counter({part: seconds * spent / whole for part, seconds in profile.used.items()})
                 used["storage"] = sample.cpu - spent

@@ -1,4 +1,4 @@
-"""What the SQLite storage costs per delivery: register, put, expand, lease, resolve, settle, with `synchronous=FULL`.
+"""The cost of the SQLite storage per delivery: register, put, expand, lease, resolve, settle, with `synchronous=FULL`.
 
 python -m benchmarks.storage [endpoints]
 """

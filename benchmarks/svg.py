@@ -28,7 +28,7 @@ def _picture(title: str, height: int, parts: Sequence[str]) -> str:
 
 def bars(title: str, rows: Sequence[Row]) -> str:
     """A bar for each row, as long as its value is large, with the value and the ratio beside it."""
-    # Letters are about 6.4 wide; what stands behind a bar needs the last 170.
+    # Letters are about 6.4 wide; the text behind a bar needs the last 170.
     left = min(440, 24 + round(6.4 * max((len(row.name) for row in rows), default=0)))
     room = _WIDTH - left - 170
     most = max((row.value for row in rows), default=0.0) or 1.0

@@ -1,4 +1,5 @@
-"""How long one caller waits for one delivery, what an idle process asks of the database, and what more connections bring.
+"""How long one caller waits for one delivery, what an idle process asks of the database, and the gain of more
+connections.
 
     python -m benchmarks.waiting [--sends N] [--rounds N] [--callers N] [--seconds N]
 
@@ -97,7 +98,7 @@ def idle(server: PostgresServer, seconds: float) -> list[Row]:
         place = server.url(server.fresh(), **more)
         asyncio.run(_lone(place, 1))
         with _worker(place):
-            time.sleep(3)  # what comes once after the start has come
+            time.sleep(3)  # one-time work after the start is over
             server.sql("ALTER SYSTEM SET log_statement = 'all'")
             server.sql("SELECT pg_reload_conf()")
             time.sleep(1)

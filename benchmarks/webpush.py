@@ -1,4 +1,5 @@
-"""What Web Push reaches: a durable broadcast beside pywebpush and Node's web-push, and beside what encryption alone would allow.
+"""The rate of Web Push: a durable broadcast beside pywebpush and Node's web-push, and beside what encryption alone
+would allow.
 
     python -m benchmarks.webpush [--rounds N] [--browsers N] [--no-rivals]
 
@@ -79,7 +80,7 @@ def encryption_alone(browsers: list[dict[str, Any]]) -> Sample:
 
 
 def primitives_alone(browsers: list[dict[str, Any]]) -> Sample:
-    """What no implementation on this library can do without, for as many messages."""
+    """The least work of any implementation on this library, for as many messages."""
     import os
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -141,7 +142,7 @@ async def pywebpush_alone(pid: int, url: str, folder: Path) -> Sample:
 
 
 def run(*, rounds: int = 5, browsers: int = 10_000, with_rivals: bool = True) -> list[Row]:
-    """All comparisons, as rows; what needs something that is absent says so in its line."""
+    """All comparisons, as rows; a comparison that lacks a program says so in its line."""
     absent = missing("nginx")
     if absent:
         return [Row(absent, 0.0, "")]
@@ -197,7 +198,7 @@ def run(*, rounds: int = 5, browsers: int = 10_000, with_rivals: bool = True) ->
 
 
 def _job(pair: Any, browsers: list[dict[str, Any]], ca_file: Path) -> dict[str, Any]:
-    """What a driver of Web Push reads; the VAPID keys are raw and in base64url."""
+    """The input of a driver of Web Push; the VAPID keys are raw and in base64url."""
     import base64
 
     from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -1,4 +1,4 @@
-"""What the engine adds to the cost of a WNS push: CPU per request, beside a pool of plain aiohttp workers.
+"""The engine's addition to the cost of a WNS push: CPU per request, beside a pool of plain aiohttp workers.
 
     python -m benchmarks.wns [--rounds N] [--pushes N]
 

@@ -1,4 +1,4 @@
-"""What was counted before, kept by Python minor version; and the verdict on what is counted now. Pure, but for the file."""
+"""Former counts, kept by Python minor version; and the verdict on what is counted now. Pure, but for the file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ put, which many callers may share, is a tenth of its storage's blocks: of 83 a d
 _PART = 0.10
 """The share for one part of the program: of a broadcast, storage's blocks rose by 9 % for the same reason."""
 _WEIGHT = 0.03
-"""A part counts as grown if its rise is at least this share of the whole: what one part pays for another's saving is seen in the sum."""
+"""A part counts as grown if its rise is at least this share of the whole: the sum shows a rise of one part for
+another's saving."""
 _LEAST = {"iterations": 5, "writes": 5}
 """A rise of so few in a whole run is a matter of what fell into one iteration of the loop."""
 _NAMED = 8
@@ -125,7 +126,7 @@ def _growth(scenario: str, measure: str, part: str, was: int, total: int, before
 
 
 def load(file: Path = FILE) -> Counts | None:
-    """What was counted on this minor version of Python, or None."""
+    """The counts on this minor version of Python, or None."""
     found = _read(file).get(VERSION)
     if found is None:
         return None

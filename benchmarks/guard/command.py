@@ -1,4 +1,4 @@
-"""`python -m benchmarks guard [--limit PERCENT] [--baseline FILE] [--update]`: count, and compare with what was counted before."""
+"""`python -m benchmarks guard [--limit PERCENT] [--baseline FILE] [--update]`: count, and compare with the former counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.guard.scenarios import SCENARIOS, Count, measure
 __all__ = ["HOW", "main", "measured"]
 
 HOW = f"python -m benchmarks guard --update, with the code of {baseline.COMMIT}"
-"""What makes the baseline."""
+"""The command that makes the baseline."""
 
 
 def measured(name: str) -> dict[str, Count]:
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         type=Path,
         default=baseline.FILE,
         metavar="FILE",
-        help=f"what was counted before; default: {baseline.FILE.name}, the counts of commit {baseline.COMMIT}",
+        help=f"the former counts; default: {baseline.FILE.name}, the counts of commit {baseline.COMMIT}",
     )
     parser.add_argument(
         "--update", action="store_true", help="keep what is counted now as this Python's part of --baseline"

@@ -158,7 +158,8 @@ class Instructions(Counting):
 
 
 class Blocks(Counting):
-    """How many memory blocks each function's instructions left more than before, added up: what is freed later still counts.
+    """How many memory blocks each function's instructions left more than before, added up: memory that is freed later
+    still counts.
 
     A block that C code takes and gives back within one instruction is not seen. Reading the allocator's count walks its pools,
     so this is for short runs.
@@ -168,7 +169,7 @@ class Blocks(Counting):
         super().__init__()
         self._last = 0
         self._at: CodeType | None = None
-        """Whose instruction is being executed; None outside of what counts."""
+        """The function whose instruction is being executed; None outside of the counted part."""
 
     def start(self) -> None:
         """See `Counting`."""
@@ -197,7 +198,7 @@ class Blocks(Counting):
         return self._inside
 
     def _add(self, following: CodeType | None) -> None:
-        """What there is more than at the last event is its doing whose instruction was executed in between."""
+        """A rise since the last event belongs to the function whose instruction was executed in between."""
         now = sys.getallocatedblocks()
         at = self._at
         if at is not None and now > self._last:

@@ -39,7 +39,8 @@ class _Silent(Trace):
 
 
 class Totals:
-    """What is not Python's: statements, commits and changed rows of SQL, writes to the socket and their bytes, wake-ups."""
+    """Counts outside of Python: statements, commits and changed rows of SQL, writes to the socket and their bytes,
+    wake-ups."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""What is counted: deliveries of each kind, from `engine.send` to the last committed settlement."""
+"""The scenarios: deliveries of each kind, from `engine.send` to the last committed settlement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PASSES: Mapping[str, tuple[type[Counting], int]] = {
     "instructions": (Instructions, 500),
     "blocks": (Blocks, 25),
 }
-"""What is counted of how many deliveries: the finer the count, the longer it takes."""
+"""The number of deliveries for each count: the finer the count, the longer it takes."""
 _CALLERS = 20
 NOTE = fanout.Notification(title="Storm warning", body="Gale-force winds from the west after six.")
 
@@ -173,7 +173,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 def measure(name: str, only: Container[str] = PASSES) -> dict[str, Count]:
     """Count one scenario: by measure. It needs a process of its own, with `PYTHONHASHSEED=0`, for what ran before would show.
 
-    `only` names the passes; what is not Python's is counted along with the calls.
+    `only` names the passes; counts outside of Python are taken along with the calls.
     """
     scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory(prefix="fanout-guard-", dir=_quick()) as folder:

@@ -22,7 +22,7 @@ COMMANDS = {
     "work": "Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.",
     "send": "Accept a notification durably and print its id.",
     "status": "How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused.",
-    "explain": "Every decision about one delivery, oldest first, and what it waits for now.",
+    "explain": "Every decision about one delivery, oldest first, and its waiting reason.",
     "pause": "Send nothing more of a notification, or of a binding, until `resume`.",
     "resume": "Let a paused notification or binding go on.",
     "cancel": "Stop what has not been sent, and print how things stand then.",

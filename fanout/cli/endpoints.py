@@ -42,7 +42,7 @@ def add(
         str,
         typer.Argument(metavar="ADDRESS", help="The platform's address of the client; - reads it from standard input."),
     ],
-    user: Annotated[str, typer.Option("--user", metavar="U", help="Whose device it is.", show_default=False)],
+    user: Annotated[str, typer.Option("--user", metavar="U", help="The device's user.", show_default=False)],
     transport: Annotated[str, typer.Option("--transport", metavar="B", help="The binding.", show_default=False)],
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="A topic. May be repeated.")] = None,
     platform: Annotated[str, typer.Option("--platform", metavar="P", help="Such as ios.")] = "",

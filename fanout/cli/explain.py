@@ -31,7 +31,7 @@ def explain(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Every decision about one delivery, oldest first, and what it waits for now."""
+    """Every decision about one delivery, oldest first, and its waiting reason."""
 
     async def command() -> int:
         async with parts(config, "explain").engine(role="submit") as engine:

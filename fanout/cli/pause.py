@@ -22,7 +22,7 @@ Binding = Annotated[
     str | None, typer.Option("--binding", metavar="B", help="Everything of this binding.", show_default=False)
 ]
 AppOfBinding = Annotated[
-    str | None, typer.Option("--app", metavar="APP", help="Whose binding, where the configuration has several apps.")
+    str | None, typer.Option("--app", metavar="APP", help="The binding's app, where the configuration has several.")
 ]
 
 

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Scope(StrEnum):
-    """How far an answer reaches: whose deliveries it holds back."""
+    """The reach of an answer: the deliveries that it holds back."""
 
     ENDPOINT = "endpoint"
     GROUP = "group"

@@ -337,9 +337,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was decided about a delivery, as `explain` lists it.
+    """One decision about a delivery, as `explain` lists it.
 
-    `at` is when it was stored (UNIX seconds). `what` is one of: `accepted`, `queued` (its chunk was cut), `leased`, `taken over`
+    `at` is when it was stored (UNIX seconds). The word `what` is one of: `accepted`, `queued` (its chunk was cut), `leased`, `taken over`
     (the worker that held it was lost), `suspected` (it was under way at a crash), `retry`, `held` (its endpoint is in back-off),
     `parked` (its chunk was given back), `paused`, `resumed`, `ended`. `until` is when it is due again, where it waits.
     """

@@ -251,7 +251,7 @@ class RunOwner(Protocol):
 
 
 class GroupRun(Run):
-    """A run under way: whose deliveries it has, and when it began (monotonic seconds)."""
+    """A run under way: its lease and positions, and its beginning (monotonic seconds)."""
 
     __slots__ = ("begun", "lease", "of", "owner", "positions")
 

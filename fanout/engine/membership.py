@@ -5,7 +5,7 @@ share    this process's parts of rates, for its transports (`FleetLink`)
 follow   gates of a whole binding that another worker has closed
 return   leases that name this worker and are not in its hand (`Strays`)
 yield    leases that it has not begun, where others idle (`Yielding`)
-bury     who has not been heard of: what it held is due
+bury     a worker without a heartbeat: its leases are due
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests that are started as a run: whom their answers go to, by index, and how they get there.
+"""Requests that are started as a run: the receiver of their answers, by index, and the way there.
 
 The codec's token of such a request is (answers, index), where that of a single one is a future. Nothing of the
 receiver runs inside a connection: answers are handed over in a callback of the loop's own, so that no fault of

@@ -22,8 +22,8 @@ _NO_MARK = bytes((OPEN,))
 
 @dataclass(slots=True)
 class Due:
-    """A due chunk, as it was left. Without a `worker` it was given back, with one its lease has run out. `lost`: whom it is for is stored no
-    longer."""
+    """A due chunk, as it was left. Without a `worker` it was given back, with one its lease has run out. `lost`: its
+    recipients are stored no longer."""
 
     id: int
     notification: int

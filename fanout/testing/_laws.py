@@ -1,4 +1,4 @@
-"""The tools of `fanout.testing.transport`: sending within the deadline, and what a check looks at besides."""
+"""The tools of `fanout.testing.transport`: sending within the deadline, and the other inputs of a check."""
 
 from __future__ import annotations
 

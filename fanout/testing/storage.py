@@ -64,7 +64,7 @@ async def run_check(name: str, maker: Maker, again: Maker | None = None) -> None
     except FanoutError:
         raise
     except (ValueError, IndexError) as error:
-        # A check takes an answer apart, and it has another length: what Python says of that names no law.
+        # A check takes an answer apart, and it has another length: Python's message for that names no law.
         raise AssertionError(f"{name}: an answer holds more or fewer values than it must ({error})") from error
 
 

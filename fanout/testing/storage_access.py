@@ -1,4 +1,5 @@
-"""The laws of keys and host names: what is made stands for every process until it is revoked, and each change leaves a line."""
+"""The laws of keys and host names: an entry stands for every process until it is revoked, and each change leaves a
+line."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
         entered = [replace(_CALLER, made_at=T0 + 2.5), replace(_HOST, made_at=T0 + 1.25)]
         law(found == entered, f"they are read by id, as they were entered, made at that time and never used: {found}")
         law(not await access.grant(replace(_CALLER, app="shop"), T0 + 3, by="x"), "an id stands once, whatever the app")
-        law(await access.grants() == entered, "and what stands is left as it was")
+        law(await access.grants() == entered, "and existing entries are left as they were")
         law(not await access.revoke("shop", _CALLER.id, T0 + 4, by="x"), "that of another app is not revoked")
         law(not await access.revoke("nobody", _CALLER.id, T0 + 4, by="x"), "nor by an app that nothing is known of")
         law(not await access.revoke("default", "none", T0 + 4, by="x"), "nor is one that there is not")
@@ -39,8 +40,8 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
             (T0 + 2.5, "default", "audit.key.made", _fields(_CALLER) | made),
             (T0 + 5.5, "default", "audit.key.revoked", _fields(_CALLER) | {"by": "shell"}),
         ]
-        law(lines == expected, f"each change has one line, and what was refused has none: {lines}")
-        law(await access.grant(_CALLER, T0 + 7, by="shell"), "what was revoked may be made again")
+        law(lines == expected, f"each change has one line, and a refused change has none: {lines}")
+        law(await access.grant(_CALLER, T0 + 7, by="shell"), "a revoked entry may be made again")
 
 
 async def uses_of_grants_are_kept(kit: Kit) -> None:
@@ -53,11 +54,14 @@ async def uses_of_grants_are_kept(kit: Kit) -> None:
         await access.used({_CALLER.id: T0 + 10})
         await access.used({})
         found = [(grant.id, grant.used_at) for grant in await access.grants()]
-        law(found == [(_CALLER.id, T0 + 20.5), (_HOST.id, None)], f"the latest use stands, and nobody else's: {found}")
+        law(
+            found == [(_CALLER.id, T0 + 20.5), (_HOST.id, None)],
+            f"the latest use stands, and no other changes: {found}",
+        )
         await access.revoke("default", _CALLER.id, T0 + 30, by="shell")
         await access.used({_CALLER.id: T0 + 40, _HOST.id: T0 + 41})
         found = [(grant.id, grant.used_at) for grant in await access.grants()]
-        law(found == [(_HOST.id, T0 + 41)], f"what was revoked stays revoked: {found}")
+        law(found == [(_HOST.id, T0 + 41)], f"a revoked entry stays revoked: {found}")
 
 
 async def grants_survive_reopening(kit: Kit) -> None:
@@ -73,7 +77,7 @@ async def grants_survive_reopening(kit: Kit) -> None:
             async with kit.open_again() as other:
                 law(await access_of(other).grants() == [replace(_CALLER, made_at=T0)], "another process reads them")
                 law(await access_of(other).revoke("default", _CALLER.id, T0 + 2, by="shell"), "and revokes")
-            law(await access_of(storage).grants() == [], "what is then revoked for all")
+            law(await access_of(storage).grants() == [], "an entry is then revoked for all")
     if not shared:
         async with kit.open_again() as again:
             law(await access_of(again).grants() == [replace(_CALLER, made_at=T0)], "they are there after it")

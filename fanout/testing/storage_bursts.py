@@ -1,4 +1,5 @@
-"""The laws of many changes at once: what a bulk changes, and that of what is gathered the last word always arrives."""
+"""The laws of many changes at once: the items that a bulk change reaches, and the last signal of a burst, which always
+arrives."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ async def _bulk(storage: Storage, user: str, bulk: FeedBulk, now: float) -> Feed
 
 
 async def feed_bulk_changes_what_fits(kit: Kit) -> None:
-    """Every item that a query finds is changed in one commit, each under a number of its own, and nobody else's."""
+    """Every item that a query finds is changed in one commit, each under a number of its own, and no other user's."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1", tags=["news"])], T0)
         one = await enter(storage, posting(external_id="x/1"))
@@ -39,19 +40,19 @@ async def feed_bulk_changes_what_fits(kit: Kit) -> None:
         query = FeedQuery(ids=("x/1", theirs.id, "none"))
         before = (await read(storage)).head
         done = await _bulk(storage, "alice", FeedBulk(query=query, action="dismissed"), T0 + 2)
-        law(done.count == 1, "an id or a sender's id names what is hers, and what is not there is passed over")
+        law(done.count == 1, "an id or a sender's id names what is hers, and unknown ids are passed over")
         law((done.position, done.seq) == (before, before + 1), "it has looked up to what was there before it")
         head = (await read(storage)).head
         late = await enter(storage, posting(now=T0 + 3))
         done = await _bulk(storage, "alice", FeedBulk(query=FeedQuery(until=head), read=True), T0 + 3)
-        law(done.count == 3, "until leaves out what has come since, and what is so already is not counted")
+        law(done.count == 3, "until leaves out later items, and an item that is so already is not counted")
         page = await read(storage, now=T0 + 3)
         law(done.seq == page.head, "the last number is that of the last item")
         law(len({item.seq for item in page.items}) == 5, "each has a number of its own")
         states = {item.id: (item.read, item.action, item.content) for item in page.items}
         law(states[late.id][0] is False and states[put.id] == (True, "none", b'{"n":2}'), f"content stays: {states}")
         law(states[one.id] == (True, "dismissed", b'{"n":1}'), "one property leaves the other as it is")
-        law(states[every.id][0] and states[news.id][0], "what is of everybody is changed for her")
+        law(states[every.id][0] and states[news.id][0], "a broadcast item is changed for her")
         law([item.read for item in (await read(storage, "bob")).items] == [False, False], "and for nobody else")
         law(ids(await read(storage, query=FeedQuery(unread=True))) == [late.id], "and is read so")
 
@@ -77,7 +78,7 @@ def _changed(item: str, now: float, *, read: bool, due: float) -> Submission:
 async def _said(storage: Storage, put: Put) -> bytes:
     stored = await storage.notification(put.id)
     if stored is None:
-        raise AssertionError("what was put can be read")
+        raise AssertionError("a put notification can be read")
     return stored.content
 
 
@@ -106,7 +107,7 @@ async def feed_changes_are_gathered(kit: Kit) -> None:
         for n in range(3):
             now = T0 + 2 + n
             put, cursor = await change(now, read=bool(n % 2))
-            law(put.joined and put.id == first.id, f"what comes before its time joins it: {put}")
+            law(put.joined and put.id == first.id, f"a post before its time joins it: {put}")
             said = MANY.replace(CURSOR_SLOT.encode(), cursor)
             law(await _said(storage, first) == said, "which then speaks of all, under the last cursor")
             law(await backlog() == before + len(said), "the backlog counts what is there")

@@ -15,7 +15,7 @@ _NOTHING = ([False] * 3, None)
 
 
 async def notifications_pause(kit: Kit) -> None:
-    """Nothing of a paused notification is leased; what was in hand may be settled, and what is given back waits."""
+    """Nothing of a paused notification is leased; deliveries in hand may be settled, and those given back wait."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(30)], T0)
         sub, other = submission(), submission(now=T0 + 1)
@@ -25,7 +25,10 @@ async def notifications_pause(kit: Kit) -> None:
         law(await storage.pause("default", sub.id, T0 + 1) == 2, "pause says how many chunks are still leased")
         status = await standing(storage, sub.id, T0 + 1)
         law(status.state == "paused", f"it is paused: {status}")
-        law(dict(status.pending_by_reason) == {"ready": 20, "paused": 10}, f"what nobody holds is paused: {status}")
+        law(
+            dict(status.pending_by_reason) == {"ready": 20, "paused": 10},
+            f"deliveries without a lease are paused: {status}",
+        )
         law(await storage.stopped([sub.id, other.id]) == {sub.id: "paused"}, "a worker can see it")
         stored = await storage.notification(sub.id)
         law(stored is not None and stored.stopped == "paused", "with the notification too")
@@ -40,7 +43,7 @@ async def notifications_pause(kit: Kit) -> None:
         law(await storage.settle([part], T0 + 2) == [Settled(False)], "its holder settles, and gives the lease back")
         status = await standing(storage, sub.id, T0 + 2)
         law(dict(status.pending_by_reason) == {"ready": 10, "paused": 19}, f"so is that, retries too: {status}")
-        law(status.counts["accepted"] == 1, "what was sent counts")
+        law(status.counts["accepted"] == 1, "sent deliveries count")
         law(dict(await storage.outstanding()) == {"leased": 10, "paused": 19}, "outstanding says so")
         words = [row[2] for row in await storage.deliveries(sub.id, state="pending")]
         law((words.count("ready"), words.count("paused")) == (10, 19), "and so does each delivery")
@@ -56,7 +59,7 @@ async def notifications_pause(kit: Kit) -> None:
         law("paused" not in await storage.outstanding(), "nor outstanding as paused")
         law(await storage.waiting("default", "apns", T0 + 20) == ([False, True, False], None), "it is work again")
         chunks = await lease_all(storage, T0 + 20)
-        law(sum(chunk.states.count(0) for chunk in chunks) == 18, "what was due is due")
+        law(sum(chunk.states.count(0) for chunk in chunks) == 18, "due deliveries are due")
         law(await lease_all(storage, T0 + 39) == [], "a retry is not due before its time")
         chunks += await lease_all(storage, T0 + 40)
         law([chunk.attempt for chunk in chunks][-1] == 2, "and then it is")
@@ -93,7 +96,7 @@ async def pauses_end(kit: Kit) -> None:
         law(await storage.stopped([sub.id]) == {sub.id: "cancelled"}, "nor brought back")
         back = Settlement(held.id, held.epoch, release=Release(T0 + 1, Waiting.PAUSED.value))
         await storage.settle([back], T0 + 1)
-        law(await lease_all(storage, T0 + 30) == [], "what its lost holder had is ended, not leased")
+        law(await lease_all(storage, T0 + 30) == [], "deliveries of its lost holder are ended, not leased")
         status = await standing(storage, sub.id)
         law((status.counts["cancelled"], status.finished_at) == (20, T0 + 30), f"then it has finished: {status}")
 
@@ -103,7 +106,7 @@ async def pauses_end(kit: Kit) -> None:
         law(await storage.expire(T0 + 60, limit=100) == 20, "a pause does not stop the clock")
         status = await standing(storage, short.id)
         law((status.state, status.counts["expired"]) == ("done", 20), f"and then it is done, not paused: {status}")
-        law(await storage.stopped([short.id]) == {}, "what has finished is not paused")
+        law(await storage.stopped([short.id]) == {}, "a finished notification is not paused")
         law(await storage.pause("default", short.id, T0 + 61) == 0, "and cannot be")
         law((await standing(storage, short.id)).state == "done", "it stays done")
 
@@ -111,7 +114,7 @@ async def pauses_end(kit: Kit) -> None:
         chunks = await lease_all(storage, T0 + 70)
         await storage.pause("default", last.id, T0 + 70)
         ends = await settle_all(storage, chunks, T0 + 71)
-        law(ends[-1] == Settled(False, last.id), "what is in hand may finish a paused notification")
+        law(ends[-1] == Settled(False, last.id), "deliveries in hand may finish a paused notification")
         law(await storage.stopped([last.id]) == {}, "which is not paused then")
 
 
@@ -131,7 +134,10 @@ async def what_is_paused_does_not_begin(kit: Kit) -> None:
         law((status.state, status.total) == ("paused", None), f"a schedule can be paused: {status}")
         law(dict(await storage.outstanding()) == {"paused": 12}, "both are outstanding: as chunks, cursor and schedule")
         await post(storage, other := submission(Target.all(), now=T0 + 10))
-        law(await storage.expand("default", "apns", T0 + 10, ahead=2) == 2, "what is paused takes nobody's turn")
+        law(
+            await storage.expand("default", "apns", T0 + 10, ahead=2) == 2,
+            "a paused notification takes no other's turn",
+        )
         chunks = await lease_all(storage, T0 + 10)
         law({chunk.notification for chunk in chunks} == {other.id}, "and is not leased")
         await storage.resume("default", wide.id, T0 + 20)
@@ -164,7 +170,10 @@ async def bindings_pause(kit: Kit) -> None:
         law(len(await lease_all(storage, T0, app="shop")) == 2, "and another app's of the same name")
         status = await standing(storage, sub.id, T0 + 1)
         law(status.state == "running", "the notification is not paused itself")
-        law(dict(status.pending_by_reason) == {"ready": 15, "paused": 5}, f"but what waits on the binding is: {status}")
+        law(
+            dict(status.pending_by_reason) == {"ready": 15, "paused": 5},
+            f"but its deliveries on the binding are: {status}",
+        )
         status = await standing(storage, sub.id, T0 + 31)
         law(dict(status.pending_by_reason) == {"lane": 10, "paused": 10}, f"also after a lost lease: {status}")
         law(await storage.stopped([sub.id]) == {}, "nor is it stopped")
@@ -189,9 +198,9 @@ async def bindings_pause(kit: Kit) -> None:
         law(await storage.controls() == controls | {("default", "apns"): Control(True, 2)}, "a pause is no nudge")
         law(await storage.changes() != before, "a pause is noticed")
         await storage.resume_binding("default", "apns", T0 + 3)
-        law(await storage.settle([done(held)], T0 + 4) == [Settled(False)], "what was in hand is settled as ever")
+        law(await storage.settle([done(held)], T0 + 4) == [Settled(False)], "deliveries in hand are settled as ever")
         chunks = await lease_all(storage, T0 + 4)
-        law([chunk.notification for chunk in chunks] == [sub.id], "what was due is due")
+        law([chunk.notification for chunk in chunks] == [sub.id], "due deliveries are due")
 
 
 async def bindings_are_retried(kit: Kit) -> None:
@@ -226,7 +235,7 @@ async def bindings_are_retried(kit: Kit) -> None:
         await storage.pause_binding("default", "apns", T0 + 3)
         await storage.retry_binding("default", "apns", T0 + 3)
         law(await storage.controls() == {("default", "apns"): Control(True, 2)}, "tried again is not resumed")
-        law(await lease_all(storage, T0 + 4) == [], "what is paused is not leased")
+        law(await lease_all(storage, T0 + 4) == [], "paused deliveries are not leased")
         await storage.resume_binding("default", "apns", T0 + 4)
         law(len(await lease_all(storage, T0 + 4)) == 1, "resuming is trying again, too")
         before = await standing(storage, sub.id, T0 + 4)
@@ -237,7 +246,8 @@ async def bindings_are_retried(kit: Kit) -> None:
 
 
 async def waiting_has_one_reason(kit: Kit) -> None:
-    """Paused outweighs a closed gate, that the chunk's own reason, and what only waits for its turn says so."""
+    """Paused outweighs a closed gate, that the chunk's own reason, and a delivery that only waits for its turn says
+    so."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(20)], T0)
         await post(storage, sub := submission())
@@ -245,9 +255,9 @@ async def waiting_has_one_reason(kit: Kit) -> None:
         async def words(now: float) -> dict[str, int]:
             return dict((await standing(storage, sub.id, now)).pending_by_reason)
 
-        law(await words(T0) == {"lane": 20}, "what is due and held by nobody waits for its turn")
+        law(await words(T0) == {"lane": 20}, "due deliveries without a lease wait for their turn")
         (one, two) = await lease_all(storage)
-        law(await words(T0 + 29) == {"ready": 20}, "what a worker holds is ready")
+        law(await words(T0 + 29) == {"ready": 20}, "leased deliveries are ready")
         law(await words(T0 + 30) == {"lane": 20}, "a lease that has run out is held by nobody")
         back = Settlement(one.id, one.epoch, release=Release(T0 + 60, Waiting.LIMITER.value, "too fast"))
         rows = [RetryRow(0, T0 + 40, 2, "backoff", "busy"), RetryRow(1, T0 + 90, 1, "limiter", "")]
@@ -290,7 +300,7 @@ async def gates_are_known(kit: Kit) -> None:
         await storage.post_gates("w1", [group, alarm], T0)
         law(await storage.changes() != before, "a note is noticed")
         mine = [_by(alarm, "w1"), _by(group, "w1")]
-        law(await storage.gates(T0) == mine, "gates answers with every note that stands, and who posted it")
+        law(await storage.gates(T0) == mine, "gates answers with every note that stands, and its worker")
         law(await storage.gates(T0 + 69.5) == mine, "for a minute past its time")
         law(await storage.gates(T0 + 70) == mine[:1], "and no longer")
         (event,) = await storage.events()
@@ -309,7 +319,7 @@ async def gates_are_known(kit: Kit) -> None:
         law(await kinds() == ["binding.parked", "binding.opened"], "its opening is told, whatever came between")
         event = (await storage.events())[-1]
         law((event.app, event.at, dict(event.data)) == ("default", T0 + 61, about), f"with what it opens: {event}")
-        law(await storage.gates(T0 + 61) == [_by(group, "w1")], "what is opened is closed no more")
+        law(await storage.gates(T0 + 61) == [_by(group, "w1")], "an opened gate is closed no more")
         await storage.post_gates("w1", opened, T0 + 62)
         law(len(await kinds()) == 2, "an opening of what is open is no event")
         await storage.post_gates("w1", [alarm], T0 + 62)
@@ -340,11 +350,14 @@ async def pauses_survive_reopening(kit: Kit) -> None:
         before = await _everything(storage, sub.id)
     async with kit.open_again(chunk=2) as storage:
         law(await _everything(storage, sub.id) == before, "everything is as it was")
-        law(await lease_all(storage, T0 + 3, lane=0) == [], "what was paused is")
+        law(await lease_all(storage, T0 + 3, lane=0) == [], "paused deliveries stay paused")
         chunks = await lease_all(storage, T0 + 3, lease=1)
         suspected = sorted((chunk.part, chunk.states.count(0)) for chunk in chunks)
-        law(suspected == [(1, 1), (1, 2), (1, 2), (1, 2)], f"what was suspected and marked is: {suspected}")
-        law(await storage.expand("default", "apns", T0 + 3, ahead=2) == 1, "what was held back takes its turn")
+        law(suspected == [(1, 1), (1, 2), (1, 2), (1, 2)], f"the suspected and marked deliveries are: {suspected}")
+        law(
+            await storage.expand("default", "apns", T0 + 3, ahead=2) == 1,
+            "deliveries that were held back take their turn",
+        )
 
 
 async def _everything(storage: Storage, id: str) -> list[object]:

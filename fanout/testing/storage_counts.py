@@ -33,15 +33,15 @@ async def feed_counts_what_is_unread(kit: Kit) -> None:
         law(found.seq == (await feed_of(storage).touched(0)).head, "counts say up to which change they are")
         for item in (mine, every, news):
             await alter(storage, "alice", FeedChange(item=item.id, read=True), T0 + 1)
-        law(await _counted(storage) == (1, 4), "what is read is not unread, and is as new as it was")
+        law(await _counted(storage) == (1, 4), "a read item is not unread, and is as new as it was")
         law(await _counted(storage, "bob") == (1, 1), "and counts for everybody else")
         await alter(storage, "alice", FeedChange(item=every.id, read=False), T0 + 2)
         law(await _counted(storage) == (2, 4), "read can be taken back")
         await alter(storage, "alice", FeedChange(item=every.id, delete=True), T0 + 3)
-        law(await _counted(storage) == (1, 3), "what is deleted does not count")
+        law(await _counted(storage) == (1, 3), "a deleted item does not count")
         law(await _counted(storage, now=T0 + 10) == (0, 2), f"nor what has expired: {short.id}")
         await enter(storage, posting(external_id="mine", content=b'{"n":2}', now=T0 + 11))
-        law(await _counted(storage, now=T0 + 11) == (1, 2), "what is replaced is unread again")
+        law(await _counted(storage, now=T0 + 11) == (1, 2), "a replaced item is unread again")
 
 
 async def feed_counts_what_is_new(kit: Kit) -> None:
@@ -49,7 +49,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
     told."""
     async with kit.open() as storage:
         look = feed_of(storage).mark_seen
-        law(await look("default", "alice", None, T0) == Counts(), "who has nothing has seen everything")
+        law(await look("default", "alice", None, T0) == Counts(), "a user without items has seen everything")
         _, second, third = [await enter(storage, posting(external_id=name)) for name in "abc"]
         foreign = await enter(storage, posting(Target.user("bob")))
         law(await look("default", "alice", foreign.id, T0) is None, "another's item is none of hers")
@@ -73,7 +73,7 @@ async def feed_counts_what_is_new(kit: Kit) -> None:
         await enter(storage, posting(external_id="a", content=b'{"n":2}', now=T0 + 1))
         law(await _counted(storage, now=T0 + 1) == (3, 0), "an item that is replaced keeps its place")
         newer = await enter(storage, posting(Target.all(), now=T0 + 2))
-        law(await _counted(storage, now=T0 + 2) == (4, 1), "what comes afterwards is new")
+        law(await _counted(storage, now=T0 + 2) == (4, 1), "a later item is new")
         law(newer.number > third.number, "numbers grow")
         await storage.erase_user("default", "alice", T0 + 3)
         law(await _counted(storage, now=T0 + 3) == (1, 1), "an erased user has seen nothing")

@@ -23,7 +23,7 @@ async def crashes_are_counted(kit: Kit) -> None:
             (chunk,) = await lease_all(storage, T0 + now, lease=5)
             law(chunk.part == 0, "a lease given back is no crash")
         (chunk,) = await lease_all(storage, T0 + 8, lease=5)
-        law(chunk.part == 0, "nobody is suspected at the first crash")
+        law(chunk.part == 0, "no delivery is suspected at the first crash")
         await storage.settle([Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0, 1]})], T0 + 9)
         (chunk,) = await lease_all(storage, T0 + 13, worker="w2", lease=5)
         law(chunk.part == 4, f"at the second, what is left is to be sent in two halves: {chunk.part} of 7")
@@ -46,7 +46,7 @@ async def marks_are_kept(kit: Kit) -> None:
         mark = Settlement(chunk.id, chunk.epoch, marks=[0, 1, 2])
         law(await storage.settle([mark, mark], T0 + 2) == [Settled(False)] * 2, "a group is marked; twice is once")
         status = await standing(storage, sub.id, T0 + 2)
-        law(dict(status.pending_by_reason) == {"ready": 6}, f"what is marked is open: {status}")
+        law(dict(status.pending_by_reason) == {"ready": 6}, f"marked deliveries are open: {status}")
         listed = await storage.deliveries(sub.id)
         law([row[1:] for row in listed] == [("pending", "ready")] * 6, "and listed as pending")
         half = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]}, attempts=1)
@@ -55,7 +55,7 @@ async def marks_are_kept(kit: Kit) -> None:
         (chunk,) = await lease_all(storage, T0 + 2, lease=1)
         law(chunk.states.count(0) == 5, "a lease given back takes the marks off")
         await storage.settle([Settlement(chunk.id, chunk.epoch, marks=[3])], T0 + 2)
-        law(await storage.cancel("default", sub.id, T0 + 3) == 0, "what a lost holder marked can be cancelled")
+        law(await storage.cancel("default", sub.id, T0 + 3) == 0, "marks of a lost holder can be cancelled")
         status = await standing(storage, sub.id, T0 + 3)
         law((status.state, status.counts["cancelled"]) == ("cancelled", 5), f"like the rest: {status}")
 
@@ -72,8 +72,8 @@ async def marks_are_kept(kit: Kit) -> None:
         law(await storage.settle([doubt], T0 + 12) == [Settled(False)], "doubt and suspicion are two things")
         chunks = await lease_all(storage, T0 + 13, lease=1) + await lease_all(storage, T0 + 13, lease=1)
         status = await standing(storage, sub.id, T0 + 13)
-        law(dict(status.reasons.get("dead", {})) == {"unknown": 1}, f"what was in doubt is dead: {status}")
-        law([list(chunk.ids[:1]) for chunk in chunks[1:]] == [[entered[1].id]], "and what was marked is apart")
+        law(dict(status.reasons.get("dead", {})) == {"unknown": 1}, f"doubtful deliveries are dead: {status}")
+        law([list(chunk.ids[:1]) for chunk in chunks[1:]] == [[entered[1].id]], "and the marked delivery is apart")
         await storage.settle([done(chunk) for chunk in chunks], T0 + 13)
         law((await standing(storage, sub.id)).counts["accepted"] == 5, "all the others are delivered")
 
@@ -89,8 +89,8 @@ async def suspects_stay_together(kit: Kit) -> None:
         second = Settlement(chunk.id, chunk.epoch, marks=[5, 6, 7, 8], results={("accepted", ""): [0, 1, 2, 3]})
         await storage.settle([first, second], T0 + 2)
         (rest,) = await lease_all(storage, T0 + 3, lease=9)
-        law((rest.id, rest.part, rest.states.count(0)) == (chunk.id, 5, 1), "who was not under way stays")
-        law(MARKED not in rest.states, "nobody is marked in what is leased")
+        law((rest.id, rest.part, rest.states.count(0)) == (chunk.id, 5, 1), "a delivery that was not under way stays")
+        law(MARKED not in rest.states, "no delivery of a lease is marked")
         law(rest.states[9] == 0, "and is the one")
         (group,) = await lease_all(storage, T0 + 3, lease=1)
         law(list(group.ids) == [each.id for each in entered[4:9]], "those under way are leased by the next call")
@@ -102,7 +102,7 @@ async def suspects_stay_together(kit: Kit) -> None:
         late = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [9]})
         law(await storage.settle([late], T0 + 3) == [Settled(True)], "their former holder settles nothing")
         await storage.settle([done(rest), Settlement(group.id, group.epoch, marks=[0, 1, 2])], T0 + 3)
-        law(await storage.cancel("default", sub.id, T0 + 3) == 1, "what is suspected is cancelled like the rest")
+        law(await storage.cancel("default", sub.id, T0 + 3) == 1, "suspected deliveries are cancelled like the rest")
         law(await lease_all(storage, T0 + 4) == [], "at a crash, too")
         status = await standing(storage, sub.id, T0 + 4)
         law((status.counts["cancelled"], status.finished_at) == (5, T0 + 4), f"and then it has finished: {status}")
@@ -129,8 +129,11 @@ async def poison_is_found(kit: Kit) -> None:
             now += 1
         status = await standing(storage, sub.id, now)
         law(status.finished_at is not None, f"the hunt comes to an end: {status}")
-        law(dict(status.reasons.get("dead", {})) == {"poison": 2}, f"what kills its worker ends as poison: {status}")
-        law(status.counts["accepted"] == 18, f"and nobody else: {status}")
+        law(
+            dict(status.reasons.get("dead", {})) == {"poison": 2},
+            f"a delivery that kills its worker ends as poison: {status}",
+        )
+        law(status.counts["accepted"] == 18, f"and no other delivery: {status}")
         dead = {row[0] for row in await storage.deliveries(sub.id, state="dead")}
         law(dead == poison, "it is the one that was under way")
         law(alone == dict.fromkeys(poison, 3), f"at three crashes alone: {alone}")

@@ -1,4 +1,4 @@
-"""The directory's laws: who holds an address, what a target names, what a gateway's verdict may change."""
+"""The directory's laws: the owner of an address, the endpoints of a target, the effect of a gateway's verdict."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def removing_and_restoring(kit: Kit) -> None:
         one, two = await storage.register([device("alice", "1", tags=["t"]), device("bob", "2")], T0)
         law(await storage.remove_endpoints("other", [one.id], T0) == 0, "another app's endpoints are out of reach")
         law(await storage.remove_endpoints("default", [one.id, one.id, 10**9], T0 + 1) == 1, "removal counts once each")
-        law(await storage.remove_endpoints("default", [one.id], T0 + 1) == 0, "what is removed is not removed again")
+        law(await storage.remove_endpoints("default", [one.id], T0 + 1) == 0, "a removed endpoint is not removed again")
         law(await storage.count_endpoints("default", Target.topic("t")) == {}, "a removed endpoint has no topic")
         law(await storage.restore_endpoints("other", [one.id], T0) == 0, "another app's endpoints are out of reach")
         law(await storage.restore_endpoints("default", [one.id, two.id], T0 + 2) == 1, "restoring counts the inactive")
@@ -154,7 +154,7 @@ async def erasing_forgets(kit: Kit) -> None:
         (chunk,) = await lease_all(storage, T0 + 1)
         await post(storage, sub)
         law(await storage.erase_user("default", "nobody", T0 + 2) == 0, "a stranger has no endpoints")
-        law(await storage.erase_user("default", "", T0 + 2) == 0, "nobody is no user")
+        law(await storage.erase_user("default", "", T0 + 2) == 0, "an empty text is no user")
         law(await storage.erase_user("default", "alice", T0 + 2.5) == 2, "it says how many endpoints there were")
         for former in (one, two):
             left = await storage.get_endpoint("default", former.id)
@@ -169,15 +169,17 @@ async def erasing_forgets(kit: Kit) -> None:
         law([(event.data["user"], event.data["reason"]) for event in events] == [("", "erased")] * 2, "not the user")
         rows = await storage.resolve(array("q", [one.id]), T0 + 3)
         law([(row.state, row.address) for row in rows] == [("removed", "")], "a worker finds it removed")
-        law((await standing(storage, sub.id)).counts["cancelled"] == 1, "what was for the user alone is cancelled")
-        law((await standing(storage, held.id)).counts["pending"] == 1, "what a worker holds is its to end")
+        law(
+            (await standing(storage, sub.id)).counts["cancelled"] == 1, "notifications for the user alone are cancelled"
+        )
+        law((await standing(storage, held.id)).counts["pending"] == 1, "leased deliveries are their worker's to end")
         law(await storage.count_endpoints("default", Target.user("alice")) == {}, "the user is no target")
         law(await storage.count_endpoints("default", Target.topic("t")) == {"apns": 1}, "nor in a topic")
         law(await storage.list_endpoints(EndpointFilter(user="alice", state=None)) == [], "nor listed")
         everybody = [each.id for each in await storage.list_endpoints(EndpointFilter(state=None))]
         law(everybody == [other.id], f"others are untouched: {everybody}")
         nobody = [each.id for each in await storage.list_endpoints(EndpointFilter(user="", state=None))]
-        law(nobody == [one.id, two.id, interned], f"what is left belongs to nobody: {nobody}")
+        law(nobody == [one.id, two.id, interned], f"the rest has no user: {nobody}")
         law(await storage.get_endpoint("shop", shop.id) == shop, "another app's user of that name is another user")
         law(await storage.restore_endpoints("default", [one.id, two.id], T0 + 4) == 0, "there is nothing to restore")
         law(await storage.erase_user("default", "alice", T0 + 4) == 0, "nor to erase again")

@@ -1,4 +1,4 @@
-"""Checks of times to come: when `waiting` says that there will be work, and what ends before anybody could begin it."""
+"""Checks of times to come: when `waiting` says that there will be work, and endings before a worker could begin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AHEAD = 28_800.0
 async def _next(storage: Storage, at: float, *, binding: str = "apns", app: str = "default") -> float | None:
     ready, later = await storage.waiting(app, binding, at)
     law(not any(ready), f"nothing is work at this moment: {ready} for {binding}")
-    law(later is None or later > at, f"what is due later is later: {later}")
+    law(later is None or later > at, f"a later due time is later: {later}")
     return later
 
 
@@ -42,13 +42,13 @@ async def waiting_names_the_next_due_time(kit: Kit) -> None:
             law(await _next(storage, T0, binding=binding) == T0 + 60.25, "the earlier of two, in whatever lane")
         law(await _next(storage, T0, app="other", binding="apns") is None, "another app has nothing to wait for")
         await storage.cancel("default", soon.id, T0 + 1)
-        law(await _next(storage, T0 + 1) == T0 + 300.5, "what was cancelled is not waited for")
+        law(await _next(storage, T0 + 1) == T0 + 300.5, "a cancelled schedule is not waited for")
         await storage.pause("default", late.id, T0 + 1)
         law(await _next(storage, T0 + 1) is None, "nor what is paused")
         await storage.resume("default", late.id, T0 + 2)
-        law(await _next(storage, T0 + 2) == T0 + 300.5, "what goes on is waited for again")
+        law(await _next(storage, T0 + 2) == T0 + 300.5, "a resumed schedule is waited for again")
 
-        # A lease: until it runs out, also where it was extended; then what was given back, and what is to be tried again.
+        # A lease: until it runs out, also where it was extended; then deliveries that were given back, and retries.
         await storage.register([device("carol", f"c{n}") for n in range(20)], T0)
         await post(storage, submission(Target.user("carol"), now=T0 + 3))
         first, second = await lease_all(storage, T0 + 3, lease=30)
@@ -57,7 +57,7 @@ async def waiting_names_the_next_due_time(kit: Kit) -> None:
         law(await _next(storage, T0 + 3) == T0 + 50, "not before its extension is over")
         rest = Settlement(first.id, first.epoch, release=Release(T0 + 20.125, Waiting.GATE.value, "closed"))
         await storage.settle([rest], T0 + 4)
-        law(await _next(storage, T0 + 4) == T0 + 20.125, "what was given back is due when its release says")
+        law(await _next(storage, T0 + 4) == T0 + 20.125, "a released chunk is due at the time of its release")
         retry = RetryRow(0, T0 + 12.75, 2, Waiting.BACKOFF.value, "busy")
         await storage.settle([Settlement(second.id, second.epoch, retries=[retry])], T0 + 5)
         law(await _next(storage, T0 + 5) == T0 + 12.75, "a retry is due at its time")
@@ -113,11 +113,12 @@ async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
         expired = await storage.expire(T0 + 50, limit=100)
         law((expired, _unexpanded(expired)) == (30, {}), f"every one of them: {expired}, {_unexpanded(expired)}")
         law(dict((await standing(storage, whole.id)).reasons["expired"]) == {"ttl": 30}, "for ttl, and nothing besides")
-        law(not (await standing(storage, dropped.id)).reasons, "what was cancelled has not expired")
+        law(not (await standing(storage, dropped.id)).reasons, "a cancelled notification has not expired")
 
 
 async def what_we_made_is_retimed(kit: Kit) -> None:
-    """The clock was hours ahead, and was put right: what was to wait for seconds waits for seconds, and a wish stays what it was."""
+    """The clock was hours ahead, and was put right: a wait of seconds stays one of seconds, and a caller's due time
+    stays."""
     async with kit.open(chunk=10) as storage:
         ahead = T0 + _AHEAD
         await storage.register([device("alice", f"a{n}") for n in range(20)] + [device("bob", "b")], T0)
@@ -137,7 +138,7 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
 
         now = T0 + 100
         law([each.until for each in await storage.gates(now)] == [now + 8], "a gate is told at once as what is left")
-        law(await storage.retime(now) is True, "what was written last is from the future: it is looked at")
+        law(await storage.retime(now) is True, "the latest write is from the future: it is looked at")
         law(await storage.retime(now) is False, "once")
         law(await _next(storage, now) == now + 5, "a retry is due as long after as it was to be")
         (row,) = await storage.resolve(array("q", early.ids[:1]), now)
@@ -146,7 +147,7 @@ async def what_we_made_is_retimed(kit: Kit) -> None:
         (again,) = await lease_all(storage, now + 5)
         law((again.attempt, len(again.ids)) == (2, 1), "then it can be leased")
         await settle_all(storage, [again], now + 5)
-        law(await _next(storage, now + 7) == now + 8, "what was given back, too")
+        law(await _next(storage, now + 7) == now + 8, "released chunks, too")
         (back,) = await lease_all(storage, now + 8)
         law(back.id == early.id, "at its time")
         law(late.lease_until > now, "a lease is its holder's own affair")

@@ -1,4 +1,4 @@
-"""Checks of erasing: whatever a user has left behind goes, and nothing of it comes back. Data of other users stays.
+"""Checks of erasing: every trace of a user goes, and none comes back. Data of other users stays.
 
 `leave_traces` makes every kind of trace through the contract, with texts by which it is found again in any database, byte by byte.
 """
@@ -98,7 +98,7 @@ async def addressed_are_found(kit: Kit) -> None:
             law(await _addressed(storage, "bob", limit) == [*lists, only.id, both.id], "another has the rest")
             law(await _addressed(storage, USER, limit, "other") == [elsewhere.id], "another app's is another app's")
             law(await _addressed(storage, "nobody", limit) == [], "a stranger has none")
-            law(await _addressed(storage, "", limit) == [], "nobody is no user")
+            law(await _addressed(storage, "", limit) == [], "an empty text is no user")
         await storage.erase_user("default", USER, T0 + 1)
         law(await _addressed(storage, USER, 1000) == [], "an erased user has none")
         law(await _addressed(storage, "bob", 1000) == [*lists, only.id, both.id], "and the others theirs")
@@ -115,7 +115,8 @@ async def _addressed(storage: Storage, user: str, limit: int, app: str = "defaul
 
 
 async def erasing_leaves_nothing(kit: Kit) -> None:
-    """No answer of a storage has the id, a text or an address of an erased user; what was addressed to the user alone is stopped."""
+    """No answer of a storage has the id, a text or an address of an erased user; notifications for the user alone are
+    stopped."""
     async with kit.open() as storage:
         left = await leave_traces(storage)
         audit = Audit(kind="audit.user.erased", by="shell", user=USER)
@@ -133,7 +134,7 @@ async def erasing_leaves_nothing(kit: Kit) -> None:
             law(what not in said, f"something still answers with {what}")
         for id in left.alone:
             status = await standing(storage, id, T0 + 1)
-            law(status.state in ("cancelled", "done"), f"what was addressed to the user alone is stopped: {status}")
+            law(status.state in ("cancelled", "done"), f"notifications for the user alone are stopped: {status}")
         again = replace(submission(Target.user(USER), idempotency_key=f"key-{USER}"), content=b"{}")
         (put,) = await storage.put([again], T0 + 2)
         law(put.id == again.id, "an idempotency key of the user alone is forgotten")
@@ -160,7 +161,7 @@ async def erasing_leaves_others_theirs(kit: Kit) -> None:
             endpoints = [endpoint for endpoint, _, _ in await storage.deliveries(id)]
             law(bob.id in endpoints, f"it reaches the others: {endpoints}")
         scheduled = [endpoint for endpoint, _, _ in await storage.deliveries(left.shared[2])]
-        law(scheduled == [bob.id], "and what was looked up later reaches nobody else")
+        law(scheduled == [bob.id], "and a later lookup reaches only the others")
         law(await storage.backlog("default") is not None, "the backlog is known")
 
 
@@ -176,7 +177,7 @@ async def erasing_stays_done(kit: Kit) -> None:
         endpoint = await storage.get_endpoint("default", held.ids[0])
         law(endpoint is not None and endpoint.state is EndpointState.REMOVED and not endpoint.user, "it stays removed")
         status = await standing(storage, held.notification, T0 + 2)
-        law(status.finished_at is not None, f"what was held has ended: {status}")
+        law(status.finished_at is not None, f"leased deliveries have ended: {status}")
         for chunk in await lease_all(storage, T0 + 100):
             await storage.settle([done(chunk)], T0 + 100)
         while await storage.expire(T0 + 10_000, limit=1000):

@@ -45,7 +45,11 @@ async def decisions_are_explained(kit: Kit) -> None:
         park = Step(T0 + 3, "parked", "503", 1, T0 + 5, waiting="gate")
         _law(await _steps(storage, sub.id, ids[0]), ends, "ended, and not given back")
         _law(await _steps(storage, sub.id, ids[1]), [*begun, retry], "a retry is of another attempt")
-        _law(await _steps(storage, sub.id, ids[2]), [*begun, hold], "who waits behind one is held, at the same")
+        _law(
+            await _steps(storage, sub.id, ids[2]),
+            [*begun, hold],
+            "a delivery that waits behind one is held, at the same time",
+        )
         _law(await _steps(storage, sub.id, ids[3]), [*begun, park], "given back, with reason and time")
         (chunk,) = await lease_all(storage, T0 + 5, worker="w2")
         await storage.settle([done(chunk, "rejected", "BadTopic")], T0 + 6)
@@ -66,7 +70,7 @@ async def decisions_are_explained(kit: Kit) -> None:
 
 
 async def crashes_are_explained(kit: Kit) -> None:
-    """A lost worker is named; who was under way at the crash is suspected, and its neighbours are not."""
+    """A lost worker is named; a delivery under way at the crash is suspected, and its neighbours are not."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(3)], T0)
         ids = [each.id for each in entered]
@@ -87,9 +91,9 @@ async def crashes_are_explained(kit: Kit) -> None:
         again = Step(T0 + 3, "leased", attempt=1, worker="w4")
         _law(await _steps(storage, sub.id, ids[1]), [*steps, over, again], "a neighbour is taken over")
         _law(await _steps(storage, sub.id, ids[2]), [*steps, over, Step(T0 + 3, "ended", "unknown", 1, state="dead")],
-             "what was in doubt has ended")  # fmt: skip
+             "a doubtful delivery has ended")  # fmt: skip
         suspect = [*steps, over, Step(T0 + 3, "suspected", attempt=1)]
-        _law(await _steps(storage, sub.id, ids[0]), suspect, "who was marked is suspected")
+        _law(await _steps(storage, sub.id, ids[0]), suspect, "a marked delivery is suspected")
         for now, worker in ((3, "w5"), (4, "w6"), (5, "w7")):
             for chunk in await lease_all(storage, T0 + now, worker=worker, lease=1) + await lease_all(
                 storage, T0 + now, worker=worker, lease=1
@@ -145,7 +149,7 @@ async def pauses_are_explained(kit: Kit) -> None:
             f"of its own binding: {await steps_of(three.id)}",
         )
         parked = (await _steps(storage, sub.id, two.id))[3]
-        law(parked.waiting == "ready", f"what is paused is no reason of the chunk's: {parked}")
+        law(parked.waiting == "ready", f"a pause is no reason of the chunk's: {parked}")
 
 
 async def turns_are_explained(kit: Kit) -> None:
@@ -160,7 +164,7 @@ async def turns_are_explained(kit: Kit) -> None:
         _law(await _steps(storage, long.id, first), begun, "the first chunks are due")
         queued = Step(T0, "queued", attempt=1, waiting="lane")
         _law(await _steps(storage, long.id, last), [begun[0], queued], "the last is not")
-        law(await storage.explain(wide.id, first) == [], "what is not yet expanded is no delivery")
+        law(await storage.explain(wide.id, first) == [], "an endpoint that is not expanded yet has no delivery")
         law(await storage.explain(later.id, first) == [], "nor what is scheduled")
         await storage.expand("default", "apns", T0 + 50, ahead=20)
         steps = [Step(T0, "accepted", until=T0 + 50, waiting="scheduled"), Step(T0 + 50, "queued", attempt=1)]

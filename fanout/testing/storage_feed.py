@@ -1,4 +1,4 @@
-"""The laws of the feed: what a post comes to, who reads it, what a change does, and what a cursor promises."""
+"""The laws of the feed: the result of a post, its readers, the effect of a change, and the promise of a cursor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def enter(storage: Storage, sub: Submission) -> FeedItem:
 
 
 async def alter(storage: Storage, user: str, change: FeedChange, now: float, *, app: str = "default") -> FeedWritten:
-    """Put a change; what it came to."""
+    """Put a change; its result."""
     sub = replace(submission(Target.user(user), now=now, app=app), feed=change, optional=True, content=_SLOTS)
     (put,) = await storage.put([sub], now)
     if put.feed is None:
@@ -55,7 +55,7 @@ def ids(page: FeedPage) -> list[str]:
 
 
 async def feed_writes_are_one_with_the_put(kit: Kit) -> None:
-    """Item and pushes are one commit; what is pushed names the item and its cursor; a replay posts nothing again."""
+    """Item and pushes are one commit; a push names the item and its cursor; a replay posts nothing again."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1"), device("alice", "2", binding="fcm")], T0)
         first = posting(key="k")
@@ -105,13 +105,13 @@ async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
         everybody = await enter(storage, posting(Target.all()))
         news = await enter(storage, posting(Target.topic("news")))
         foreign = await enter(storage, posting(app="other"))
-        law(everybody.broadcast and news.broadcast and not mine.broadcast, "what is of everybody says so")
+        law(everybody.broadcast and news.broadcast and not mine.broadcast, "a broadcast item says so")
         law(ids(await read(storage)) == [mine.id, everybody.id, news.id], "alice reads all three, oldest change first")
         law((await read(storage)).topics == ("news",), "and is told her topics")
         law(ids(await read(storage, "bob")) == [everybody.id], "bob has no such topic")
-        law(ids(await read(storage, "carol")) == [everybody.id], "and who is new reads what is of everybody")
+        law(ids(await read(storage, "carol")) == [everybody.id], "and a new user reads broadcast items")
         law(ids(await read(storage, app="other")) == [foreign.id], "another app's feed is another feed")
-        law(await feed_of(storage).item("default", "bob", mine.id, T0) is None, "nobody finds another's item")
+        law(await feed_of(storage).item("default", "bob", mine.id, T0) is None, "no user finds another's item")
         law(await feed_of(storage).item("other", "alice", mine.id, T0) is None, "nor one of another app")
         law(await feed_of(storage).item("default", "alice", news.id, T0) == news, "one is found by its id")
         law((await alter(storage, "bob", FeedChange(item=mine.id, read=True), T0)).problem == "missing", "nor changed")
@@ -125,16 +125,16 @@ async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
         law(news.id not in ids(await read(storage)), "a removed device takes its topics with it")
         touched = await feed_of(storage).touched(news.seq)
         law(("default", "alice") in touched.users and touched.head >= changed.seq, "touched tells whose feed changed")
-        law(("default", "bob") not in touched.users, "and nobody else's")
+        law(("default", "bob") not in touched.users, "and no other user's")
         shared = await feed_of(storage).touched(mine.seq)
-        law(("default", "") in shared.users, "everybody's under no name")
+        law(("default", "") in shared.users, "the broadcast feed has no user's name")
         both = (("default", None, everybody), ("default", "news", news))
         law(shared.shared == both, f"with the items, as they are without anybody's state: {shared.shared}")
-        law(not (await feed_of(storage).touched(touched.head)).users, "and nobody's after the last change")
+        law(not (await feed_of(storage).touched(touched.head)).users, "and no feed after the last change")
 
 
 async def feed_changes_go_by_property(kit: Kit) -> None:
-    """The last writer wins, property by property; `if_match` makes it the first; what changes nothing is no change."""
+    """The last writer wins, property by property; `if_match` makes it the first; a change without effect is none."""
     async with kit.open() as storage:
         item = await enter(storage, posting(external_id="order-42"))
         one = await alter(storage, "alice", FeedChange(item="order-42", read=True), T0 + 1)
@@ -184,7 +184,7 @@ async def feed_posts_replace(kit: Kit) -> None:
         law((found.content, found.created_at, found.modified_at) == (b'{"n":2}', T0, T0 + 2), "with the new content")
         law((found.read, found.action) == (False, "none"), "and is new to the user")
         stored = await storage.notification(put.id)
-        law(stored is not None and item.id.encode() in stored.content, "what is pushed names the item by its id")
+        law(stored is not None and item.id.encode() in stored.content, "a push names the item by its id")
         await post(storage, posting(Target.user("bob"), external_id="a", now=T0 + 3))
         await post(storage, posting(external_id="b", now=T0 + 3))
         law(len((await read(storage, now=T0 + 3)).items) == 2, "another user's, or another id, is another item")
@@ -215,7 +215,7 @@ async def feed_posts_replace(kit: Kit) -> None:
 
 
 async def feed_cursors_miss_nothing(kit: Kit) -> None:
-    """Pages follow each other without a gap, and what changes meanwhile comes after."""
+    """Pages follow each other without a gap, and later changes come after."""
     async with kit.open() as storage:
         made = [await enter(storage, posting(now=T0 + n)) for n in range(5)]
         everybody = await enter(storage, posting(Target.all(), now=T0 + 5))
@@ -235,7 +235,7 @@ async def feed_cursors_miss_nothing(kit: Kit) -> None:
             if not page.more:
                 break
         rest = [made[2].id, made[4].id, made[0].id, everybody.id, made[3].id]
-        law(seen == rest, f"what is not read yet, then what has changed, each once: {seen}")
+        law(seen == rest, f"unread items, then changed ones, each once: {seen}")
         law(after == (await feed_of(storage).touched(0)).head, "and then the reader knows everything")
         law(not (await read(storage, now=T0 + 9, query=FeedQuery(after=after, status=None))).items, "nothing is twice")
         began = (await read(storage, now=T0 + 9, query=FeedQuery(until=everybody.seq))).items
@@ -314,7 +314,7 @@ async def feed_erases_a_user(kit: Kit) -> None:
         before = (await read(storage)).head
         await storage.erase_user("default", "alice", T0 + 2)
         page = await read(storage, now=T0 + 2)
-        law(ids(page) == [every.id] and not page.items[0].deleted, "what is of everybody is as new, the rest is gone")
+        law(ids(page) == [every.id] and not page.items[0].deleted, "broadcast items are as new, the rest is gone")
         law(await feed_of(storage).item("default", "alice", mine.id, T0 + 2) is None, "nothing of hers is found")
         law(page.floor > before, "a cursor of before is too old")
         law(bool((await feed_of(storage).touched(before)).erased), "and touched says that somebody was erased")

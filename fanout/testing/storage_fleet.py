@@ -1,4 +1,4 @@
-"""The laws of the fleet: who is alive, whose leases are taken over, how a rate is divided, and that there is one token."""
+"""The laws of the fleet: living workers, lost leases, the division of a rate, and one token for all."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ async def workers_are_known(kit: Kit) -> None:
     async with kit.open(chunk=2) as storage:
         fleet = fleet_of(storage)
         law(await fleet.workers(T0) == [], "at first there is nobody")
-        law(await fleet.beat(note("w2"), T0, T0 + 10) is False, "who beats for the first time was not known")
+        law(await fleet.beat(note("w2"), T0, T0 + 10) is False, "a first heartbeat is of an unknown worker")
         law(await fleet.beat(note("w1"), T0 + 1, T0 + 11) is False, "nor is another")
-        law(await fleet.beat(note("w2"), T0 + 2, T0 + 12) is True, "who beats again was")
+        law(await fleet.beat(note("w2"), T0 + 2, T0 + 12) is True, "a second one is of a known worker")
         found = await fleet.workers(T0 + 3)
         notes = [note("w1", seen_at=T0 + 1, until=T0 + 11), note("w2", seen_at=T0 + 2, until=T0 + 12)]
         law(found == notes, f"workers are listed by id, as they described themselves: {found}")
@@ -45,7 +45,10 @@ async def workers_are_known(kit: Kit) -> None:
         await fleet.leave("w1")
         await fleet.leave("w1")
         await fleet.leave("stranger")
-        law([each.id for each in await fleet.workers(T0 + 4)] == ["w2"], "who leaves is forgotten; twice is once")
+        law(
+            [each.id for each in await fleet.workers(T0 + 4)] == ["w2"],
+            "a worker that leaves is forgotten; twice is once",
+        )
         law(await fleet.beat(note("w1"), T0 + 5, T0 + 15) is False, "and is new when it comes back")
         await fleet.beat(note("w2", bindings=()), T0 + 6, T0 + 8)
         (w2,) = [each for each in await fleet.workers(T0 + 6) if each.id == "w2"]
@@ -63,15 +66,15 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         (lost,) = await lease_all(storage, T0, worker="w1", limit=4)
         (kept,) = await lease_all(storage, T0, worker="w2", limit=4)
         await fleet.beat(note("w2"), T0 + 9, T0 + 19)
-        law(await fleet.bury(T0 + 9.5) == [], "nobody is buried before its heartbeat has run out")
+        law(await fleet.bury(T0 + 9.5) == [], "no worker is buried before its heartbeat has run out")
         law(await lease_all(storage, T0 + 9.5, worker="w2") == [], "and nothing taken over")
         before = await storage.changes()
-        law(await fleet.bury(T0 + 10) == ["w1"], "who has not been heard of is buried when its heartbeat has run out")
+        law(await fleet.bury(T0 + 10) == ["w1"], "a silent worker is buried when its heartbeat has run out")
         law(await storage.changes() != before, "so that workers look for what is due")
         law([each.id for each in await fleet.workers(T0 + 10)] == ["w2"], "and forgotten")
         law(await fleet.bury(T0 + 10) == [], "once")
         waiting, _ = await storage.waiting("default", "apns", T0 + 10)
-        law(waiting[1], "what it held is due")
+        law(waiting[1], "its leases are due")
         (taken,) = await lease_all(storage, T0 + 10, worker="w2")
         law(taken.id == lost.id and taken.epoch > lost.epoch, "and leased by the next, of a later epoch")
         steps = await storage.explain(sub.id, lost.ids[0])
@@ -85,15 +88,20 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         await fleet.beat(note("w3"), T0 + 11, T0 + 21)
         await storage.settle([done(kept)], T0 + 11)
         await fleet.leave("w2")
-        law(await lease_all(storage, T0 + 11, worker="w3") == [], "who leaves gives away only what it gave back")
+        law(
+            await lease_all(storage, T0 + 11, worker="w3") == [], "a worker that leaves gives away only released chunks"
+        )
         (taken,) = await lease_all(storage, T0 + 41, worker="w3", lease=30)
         law(taken.part == 2, f"two crashes are two crashes, however they were noticed: {taken.part} of 4")
         await fleet.bury(T0 + 50)
         (taken,) = await lease_all(storage, T0 + 50, worker="w4")
-        law(taken.part == 2, "who is buried between two groups implicates nobody")
+        law(taken.part == 2, "a worker that is buried between two groups implicates no delivery")
         await fleet.beat(note("w5"), T0 + 5000, T0 + 5010)
         law(await fleet.bury(T0 + 4991) == [], "a clock may be a little ahead")
-        law(await fleet.bury(T0 + 4990) == ["w5"], "who was heard of only by a clock that was set back since is dead")
+        law(
+            await fleet.bury(T0 + 4990) == ["w5"],
+            "a worker with heartbeats only by a clock that was set back since is dead",
+        )
         await storage.settle([done(taken)], T0 + 51)
         law((await standing(storage, sub.id, T0 + 51)).finished_at == T0 + 51, "in the end all is delivered")
 
@@ -114,10 +122,10 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
         stale, other = mine.pop(taken.id), mine.popitem()[1]
         lost = await storage.extend([(stale.id, stale.epoch, T0 + 40), (other.id, other.epoch, T0 + 40)])
         law(lost == [stale.id], f"it keeps what nobody has taken over, and hears what it has lost: {lost}")
-        law(await lease_all(storage, T0 + 14, worker="w2") == [], "what it keeps is no longer due")
+        law(await lease_all(storage, T0 + 14, worker="w2") == [], "chunks that it keeps are no longer due")
         answers = await storage.settle([done(stale), done(other)], T0 + 14)
-        law(answers[0] == Settled(True), "what it has lost it cannot settle")
-        law(not answers[1].stale, "what it has kept it can")
+        law(answers[0] == Settled(True), "a lost lease cannot be settled")
+        law(not answers[1].stale, "a kept one can")
         await storage.settle([done(taken)], T0 + 15)
         status = await standing(storage, sub.id, T0 + 15)
         law((status.counts["accepted"], status.finished_at) == (8, T0 + 15), f"each is counted once: {status}")
@@ -139,7 +147,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
         law(await ask("w1", T0) == 600.0, "alone it gets all of it")
         law(await ask("w2", T0) == 0.0, "a newcomer gets what is left")
         law(await ask("w1", T0 + 1, held=600.0) == 300.0, "when the first asks again, it gets its fair part")
-        law(await ask("w2", T0 + 1) == 0.0, "what it used until then counts until it is known to have stopped")
+        law(await ask("w2", T0 + 1) == 0.0, "its former part counts until it has reported a lower one")
         law(await ask("w1", T0 + 2, held=300.0) == 300.0, "as it has when it asks the next time")
         law(await ask("w2", T0 + 2) == 300.0, "and then the newcomer has its own")
         law(await ask("w3", T0 + 2, demand=50.0) == 0.0, "one who needs little waits for it as well")
@@ -150,7 +158,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
         await ask("w2", T0 + 4, held=275.0)
         law(await ask("w3", T0 + 5, held=25.0, demand=50.0) == 50.0, "all of it")
         law(await fleet.share("w3", "other", rate=9.0, held=0.0, demand=math.inf, now=T0 + 5) == 9.0, "as another one")
-        law(await ask("w1", T0 + 5, held=275.0, demand=0.0) == 0.0, "who needs nothing gives its part back")
+        law(await ask("w1", T0 + 5, held=275.0, demand=0.0) == 0.0, "a worker without demand gives its part back")
         await ask("w1", T0 + 6, demand=0.0)
         law(await ask("w2", T0 + 6, held=275.0) == 550.0, "for the others to use")
         await fleet.leave("w3")
@@ -163,7 +171,7 @@ async def a_rate_is_divided(kit: Kit) -> None:
         await fleet.beat(note("w2"), T0 + 12, T0 + 22)
         law(await ask("w2", T0 + 12) == 0.0, "buried and back, it begins anew")
         law(await ask("w1", T0 + 12, held=600.0, rate=400.0) == 200.0, "a lowered rate holds from the next asking")
-        law(await ask("w2", T0 + 12, rate=400.0) == 0.0, "and what is over it counts until then")
+        law(await ask("w2", T0 + 12, rate=400.0) == 0.0, "and the excess counts until then")
 
 
 async def one_token_stands(kit: Kit) -> None:
@@ -172,8 +180,8 @@ async def one_token_stands(kit: Kit) -> None:
         fleet = fleet_of(storage)
         first, second = SharedToken("first", T0, T0 + 3600), SharedToken("second", T0 + 1, T0 + 3601)
         law(await fleet.token("apns", T0) is None, "at first there is none")
-        law(await fleet.token("apns", T0, offer=first, spacing=1200) == first, "who offers the first, has made it")
-        law(await fleet.token("apns", T0 + 1, offer=second, spacing=1200) == first, "who comes later gets the same")
+        law(await fleet.token("apns", T0, offer=first, spacing=1200) == first, "the first offer becomes the token")
+        law(await fleet.token("apns", T0 + 1, offer=second, spacing=1200) == first, "a later caller gets the same")
         law(await fleet.token("apns", T0 + 2) == first, "and so does who only asks")
         law(await fleet.token("fcm", T0 + 2) is None, "another name is another token")
         late = SharedToken("late", T0 + 1200, T0 + 4800)
@@ -189,7 +197,7 @@ async def one_token_stands(kit: Kit) -> None:
             return
         async with kit.open_again() as other:
             law(await fleet_of(other).token("apns", T0 + 4801) == after, "it is there for other processes")
-            law(await fleet_of(other).beat(note("w1"), T0, T0 + 10) is False, "who are known")
+            law(await fleet_of(other).beat(note("w1"), T0, T0 + 10) is False, "workers are known")
             law([each.id for each in await fleet.workers(T0)] == ["w1"], "to one another")
 
 
@@ -215,7 +223,7 @@ async def a_workers_leases_are_named(kit: Kit) -> None:
         (taken,) = await lease_all(storage, T0 + 2, worker="w2", lease=30)
         law((taken.id, taken.part) == (unheard.id, 0) and taken.epoch > unheard.epoch, "another has it, as no crash")
         await storage.extend([(other.id, other.epoch, T0 + 40)])
-        law(await fleet.holdings("w2", T0 + 32) == [(other.id, other.epoch)], "what has run out is anybody's")
+        law(await fleet.holdings("w2", T0 + 32) == [(other.id, other.epoch)], "a lease that has run out is free")
 
 
 async def _leases(storage: Storage, now: float) -> dict[str, int]:

@@ -121,6 +121,6 @@ async def standing(storage: Storage, id: str, now: float = T0) -> Status:
     for state, reasons in status.reasons.items():
         law(sum(reasons.values()) == status.counts[state], f"the reasons of a state add up to its count: {status}")
     pending = sum(status.pending_by_reason.values())
-    law(pending == status.counts["pending"], f"what is pending waits for exactly one reason each: {status}")
+    law(pending == status.counts["pending"], f"each pending delivery waits for exactly one reason: {status}")
     law((status.finished_at is None) == (status.oldest_pending_at is not None), f"finished or pending: {status}")
     return status

@@ -79,7 +79,7 @@ async def leases_are_fenced(kit: Kit) -> None:
         law((await storage.waiting("default", "apns", T0 + 29)) == ([False] * 3, T0 + 30), "its end is known")
         (new,) = await lease_all(storage, T0 + 30, worker="w2", lease=30)
         law(new.id == old.id and new.epoch > old.epoch, "a takeover is of a later epoch")
-        law(new.states[0] != 0 and new.states[1:] == bytes(3), "what was settled stays settled, the rest is open")
+        law(new.states[0] != 0 and new.states[1:] == bytes(3), "settled deliveries stay settled, the rest is open")
         stale = Settlement(
             old.id,
             old.epoch,
@@ -152,7 +152,7 @@ async def put_and_lease_are_two_calls(kit: Kit) -> None:
         law(shapes[0] == shapes[1], f"and then leases as `lease` does, what was just put too: {shapes}")
         law([len(each) for each in leased] == [1, 1, 0], "each lease asks for a lane")
         for chunk in (chunk for each in leased for chunk in each):
-            law(await storage.settle([done(chunk)], T0) != [Settled(True)], "what it leases can be settled")
+            law(await storage.settle([done(chunk)], T0) != [Settled(True)], "leased chunks can be settled")
 
 
 async def finishing_is_told_once(kit: Kit) -> None:
@@ -185,7 +185,7 @@ async def releases_wait(kit: Kit) -> None:
         back = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [1]}, attempts=1)
         back.release = Release(T0 + 60, Waiting.BREAKER.value)
         law(await storage.settle([back], T0 + 1) == [Settled(False)], "results and release go together")
-        law(await storage.settle([done(chunk)], T0 + 1) == [Settled(True)], "what was given back is held no more")
+        law(await storage.settle([done(chunk)], T0 + 1) == [Settled(True)], "a released chunk is held no more")
         status = await standing(storage, sub.id)
         law(dict(status.pending_by_reason) == {"breaker": 2}, f"it waits for its reason: {status}")
         law(dict(await storage.outstanding()) == {"breaker": 2}, "outstanding says so too")
@@ -247,8 +247,11 @@ async def doubt_ends_unknown(kit: Kit) -> None:
         law(dict((await standing(storage, sub.id)).counts)["accepted"] == 1, "its result overwrites doubt")
         (taken,) = await lease_all(storage, T0 + 30, worker="w2")
         status = await standing(storage, sub.id)
-        law(dict(status.reasons.get("dead", {})) == {"unknown": 2}, f"what the lost holder marked is dead: {status}")
-        law(taken.states.count(0) == 2, "what it had not marked, or had reopened, is open")
+        law(
+            dict(status.reasons.get("dead", {})) == {"unknown": 2},
+            f"deliveries marked by the lost holder are dead: {status}",
+        )
+        law(taken.states.count(0) == 2, "unmarked and reopened ones are open")
         ends = await storage.settle([done(taken)], T0 + 31)
         law(ends == [Settled(False, sub.id)], "the open rest ends as ever")
 
@@ -322,7 +325,7 @@ async def waiting_tells_the_truth(kit: Kit) -> None:
         await post(storage, submission(lane=0, due_at=T0 + 9), T0)
         ready, later = await storage.waiting("default", "apns", T0)
         law((ready, later) == ([False, False, True], T0 + 9), f"by lane, and the next time: {ready}, {later}")
-        law(len(await lease_all(storage, lane=2)) == 1, "what waits can be leased")
-        law((await storage.waiting("default", "apns", T0))[0] == [False] * 3, "what is leased does not wait")
-        law((await storage.waiting("default", "apns", T0 + 9))[0][0], "what is due waits")
+        law(len(await lease_all(storage, lane=2)) == 1, "a waiting chunk can be leased")
+        law((await storage.waiting("default", "apns", T0))[0] == [False] * 3, "a leased chunk does not wait")
+        law((await storage.waiting("default", "apns", T0 + 9))[0][0], "a due chunk waits")
         law(Target.user("alice") == submission().target, "targets are values")

@@ -1,4 +1,4 @@
-"""The laws of watching and tidying: cancel, expire, prune, list, the log; and what a second opener sees."""
+"""The laws of watching and tidying: cancel, expire, prune, list, the log; and the view of a second opener."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def cancelling(kit: Kit) -> None:
         law(status.counts["cancelled"] == 11, f"chunks and retries that nobody holds have ended: {status}")
         law(await storage.stopped([sub.id, "x"]) == {sub.id: "cancelled"}, "a worker can see it")
         stored = await storage.notification(sub.id)
-        law(stored is not None and stored.stopped == "cancelled", "whoever prepares it can see it")
+        law(stored is not None and stored.stopped == "cancelled", "every reader of it can see that")
         last = Settlement(one.id, one.epoch, results={("accepted", ""): [2]}, attempts=2)
         last.retries = [RetryRow(3, T0 + 90, 2, Waiting.BACKOFF.value, "busy")]
         last.release = Release(T0 + 90, Waiting.GATE.value)
@@ -44,11 +44,11 @@ async def cancelling(kit: Kit) -> None:
         status = await standing(storage, sub.id)
         law(status.counts["cancelled"] == 11 + 7, f"a retry or release after the cancel ends its deliveries: {status}")
         await storage.settle([Settlement(two.id, two.epoch, results={(DOUBT, ""): [0, 1]})], T0 + 3)
-        law(await storage.settle([done(three)], T0 + 3) == [Settled(False)], "what was sent counts as sent")
+        law(await storage.settle([done(three)], T0 + 3) == [Settled(False)], "sent deliveries count as sent")
         law(await storage.cancel("default", sub.id, T0 + 4) == 1, "cancelling again tells what is held now")
         law(await lease_all(storage, T0 + 31, worker="w2") == [], "a chunk whose holder is lost is not leased again")
         status = await standing(storage, sub.id)
-        law(status.counts["dead"] == 2, f"what the lost holder was about to send is dead, unknown: {status}")
+        law(status.counts["dead"] == 2, f"deliveries marked by the lost holder are dead, unknown: {status}")
         law((status.counts["accepted"], status.counts["cancelled"]) == (12, 26), f"all is accounted for: {status}")
         law(status.finished_at == T0 + 31, "and with that it has finished")
         law(await storage.cancel("default", sub.id, T0 + 40) == 0, "cancelling a finished one changes nothing")
@@ -60,17 +60,17 @@ async def cancelling(kit: Kit) -> None:
         (held,) = await lease_all(storage, T0 + 50)
         law(await storage.cancel("default", wide.id, T0 + 80) == 0, "a lease that has run out holds nothing")
         status = await standing(storage, wide.id)
-        law((status.total, status.counts["cancelled"]) == (10, 10), f"what was never expanded is no delivery: {status}")
+        law((status.total, status.counts["cancelled"]) == (10, 10), f"unexpanded endpoints have no delivery: {status}")
         law(await storage.settle([done(held)], T0 + 81) == [Settled(True)], "its former holder settles nothing")
         law(await storage.expand("default", "apns", T0 + 81, ahead=9) == 0, "a cancelled broadcast expands no further")
         await post(storage, finished := submission(now=T0 + 90))
         await settle_all(storage, await lease_all(storage, T0 + 90), T0 + 90)
-        law(await storage.cancel("default", finished.id, T0 + 91) == 0, "what is done stays done")
+        law(await storage.cancel("default", finished.id, T0 + 91) == 0, "a done notification stays done")
         law((await standing(storage, finished.id)).state == "done", "and is not called cancelled")
 
 
 async def expiring(kit: Kit) -> None:
-    """Past its time, what waits ends as expired; what is held is its holder's to end; endpoints expire too."""
+    """Past its time, waiting deliveries end as expired; leased ones are their holder's to end; endpoints expire too."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(30)], T0)
         sub, fresh = submission(ttl=20), submission(ttl=2000)
@@ -90,7 +90,7 @@ async def expiring(kit: Kit) -> None:
         law(ended == 21, f"all that waits expires, retries too: {ended}")
         status = await standing(storage, sub.id)
         law(dict(status.reasons["expired"]) == {"ttl": 21}, f"as expired, for ttl: {status}")
-        law(status.counts["pending"] == 9, "what is held is left to its holder")
+        law(status.counts["pending"] == 9, "leased deliveries are left to their holder")
         law((await standing(storage, fresh.id)).counts["pending"] == 30, "another notification is untouched")
         rest = Settlement(held.id, held.epoch, results={("expired", "late"): list(range(1, 10))})
         ends = await storage.settle([rest], T0 + 21)
@@ -133,7 +133,7 @@ async def pruning(kit: Kit) -> None:
         await _prune_all(storage, T0 + 101)
         law(await storage.status(old.id, T0) is None, "then it is deleted")
         law(await storage.deliveries(old.id) == [], "with its deliveries")
-        law(await storage.status(running.id, T0) is not None, "what runs is never pruned")
+        law(await storage.status(running.id, T0) is not None, "a running notification is never pruned")
         (replay,) = await storage.put([submission(idempotency_key="k")], T0 + 102)
         law(replay.replayed and replay.id == old.id, "its idempotency key has its own retention")
         await _prune_all(storage, T0 + 201)
@@ -236,7 +236,7 @@ async def changes_are_seen(kit: Kit) -> None:
             before = await storage.changes()
             await call()
             changed = await storage.changes() != before
-            law(changed == (call in busy), "whatever is stored shows, and who finds nothing to do wakes nobody")
+            law(changed == (call in busy), "every write shows, and a call without work wakes no process")
 
 
 async def everything_survives_reopening(kit: Kit) -> None:

@@ -53,7 +53,7 @@ async def targets_become_chunks(kit: Kit) -> None:
                 law(chunk.states == bytes(len(chunk.ids)), "all its deliveries are open")
                 seen.extend(chunk.ids)
         expected = sorted(each.id for each in entered if each.user != "u1")
-        law(sorted(seen) == expected, "every endpoint of the target once, and nobody else")
+        law(sorted(seen) == expected, "every endpoint of the target once, and no others")
         law((await standing(storage, sub.id)).state == "running", "it is running")
         await storage.remove_endpoints("default", [entered[0].id], T0)
         some = [entered[0].id, entered[1].id, entered[1].id + 10**9]
@@ -173,7 +173,7 @@ async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
             law((await storage.waiting("default", "apns", T0))[0] == [False, True, False], "expansion is waiting work")
             (newcomer,) = await storage.register([device("late", f"late-{target}", tags=["even", "odd"])], T0 + 1)
             ids = await _expand_all(storage, T0 + 1)
-            law(sorted(ids) == sorted(expected + late), "everybody registered at acceptance, nobody else, each once")
+            law(sorted(ids) == sorted(expected + late), "every endpoint registered at acceptance, no other, each once")
             status = await standing(storage, sub.id)
             law((status.state, status.total) == ("done", len(ids)), f"the total is known at the end: {status}")
             law(status.counts["accepted"] == len(ids), "all of them accepted")
@@ -184,7 +184,10 @@ async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
         await post(storage, sub := submission(Target.topic("even"), now=T0 + 2))
         await storage.remove_endpoints("default", [entered[2].id], T0 + 2)
         ids = await _expand_all(storage, T0 + 2)
-        law(entered[2].id not in ids and entered[4].id in ids, "who left before the cursor came by is passed over")
+        law(
+            entered[2].id not in ids and entered[4].id in ids,
+            "an endpoint that left before the cursor came by is passed over",
+        )
 
 
 async def expansion_stays_ahead(kit: Kit) -> None:
@@ -233,7 +236,7 @@ async def schedules_look_up_later(kit: Kit) -> None:
             law((status.state, status.total) == ("done", size), f"it finishes like any other: {status}")
         await post(storage, gone := submission(Target.user("nobody"), now=T0 + 60, due_at=T0 + 90))
         await storage.expand("default", "apns", T0 + 90, ahead=4)
-        law((await standing(storage, gone.id)).state == "done", "nobody registered at the due time: done, total 0")
+        law((await standing(storage, gone.id)).state == "done", "no endpoint registered at the due time: done, total 0")
         dropped = submission(due_at=T0 + 200)
         await post(storage, dropped, T0 + 90)
         law(await storage.cancel("default", dropped.id, T0 + 91) == 0, "a scheduled notification can be cancelled")
@@ -256,13 +259,16 @@ async def superseding(kit: Kit) -> None:
         put = await post(storage, second)
         law(put.superseded == (first.id,), f"the receipt names what was superseded: {put}")
         status = await standing(storage, first.id)
-        law(status.counts["superseded"] == 15 and status.counts["pending"] == 10, f"what nobody holds ends: {status}")
+        law(
+            status.counts["superseded"] == 15 and status.counts["pending"] == 10,
+            f"deliveries without a lease end: {status}",
+        )
         law(await storage.stopped([first.id, second.id]) == {first.id: "superseded"}, "the worker can see it")
         half = Settlement(held.id, held.epoch, results={("accepted", ""): [0, 1]}, attempts=2)
         half.release = Release(T0 + 5, Waiting.GATE.value)
         law(await storage.settle([half], T0 + 1) == [Settled(False, first.id)], "giving the lease back ends the rest")
         status = await standing(storage, first.id)
-        law((status.counts["accepted"], status.counts["superseded"]) == (2, 23), "what was sent counts as sent")
+        law((status.counts["accepted"], status.counts["superseded"]) == (2, 23), "sent deliveries count as sent")
         law(status.finished_at == T0 + 1, "and with that it has finished")
         chunks = await lease_all(storage, T0 + 1)
         law(first.id not in {chunk.notification for chunk in chunks}, "nothing of it is leased again")

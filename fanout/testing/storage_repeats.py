@@ -33,7 +33,7 @@ async def feed_repeats_are_no_news(kit: Kit) -> None:
             f"it says so: {written}",
         )
         (found,) = (await read(storage, now=T0 + 2)).items
-        law((found.read, found.action) == (True, "dismissed"), "what the user did stays")
+        law((found.read, found.action) == (True, "dismissed"), "the user's changes stay")
         law((found.expires_at, found.created_at, found.number) == (T0 + 1002, T0, item.number), "only the expiry moves")
         law(written is not None and written.item == found, "and the answer is the item as it stands")
         law(("default", "alice") in (await feed_of(storage).touched(item.seq)).users, "which readers are told")
@@ -98,7 +98,7 @@ async def feed_repeats_end_where_something_is_new(kit: Kit) -> None:
         (put,) = await storage.put([posting(external_id="a", content=b'{"n":3}', now=now + 2)], now + 2)
         law(put.id and put.feed is not None and put.feed.id != first.id, "after a deletion something new is an item")
         (put,) = await storage.put([posting(external_id="a", now=now + 3)], now + 3)
-        law(put.id and put.feed is not None and put.feed.changed, "and what was deleted before it is new again")
+        law(put.id and put.feed is not None and put.feed.changed, "and an item that was deleted before is new again")
 
         short = await enter(storage, posting(external_id="s", lasts=10.0, now=now))
         late = await enter(storage, posting(external_id="s", now=now + 10))
@@ -118,7 +118,7 @@ async def feed_repeats_end_where_something_is_new(kit: Kit) -> None:
         law(again.dropped, "the same with a fallback")
         await storage.expand("default", "apns", now + 60, ahead=99)
         status = await storage.status(put.id, now + 60)
-        law(status is not None and status.total == 1, "whose fallback is still due")
+        law(status is not None and status.total == 1, "its fallback is still due")
 
 
 async def feed_items_are_withdrawn(kit: Kit) -> None:
@@ -139,10 +139,10 @@ async def feed_items_are_withdrawn(kit: Kit) -> None:
         law(await pushes("a") == ours, f"its pushes are those of all its posts: {await pushes('a')}")
         law(await pushes(other.id) == (other.id,), "another item has its own")
         law(await pushes(every.id) == (), "one of everybody is not hers to stop")
-        law(await pushes("a", "bob") == await pushes("none") == (), "nobody has another's")
+        law(await pushes("a", "bob") == await pushes("none") == (), "no user has another's")
         gone = await alter(storage, "alice", FeedChange(item="a", delete=True, withdraw=True), T0 + 4)
-        law(gone.item is not None and gone.item.deleted and gone.changed, "what is withdrawn is a tombstone")
-        law(await pushes("a") == ours, "whose pushes are known, for one who asks again")
+        law(gone.item is not None and gone.item.deleted and gone.changed, "a withdrawn item is a tombstone")
+        law(await pushes("a") == ours, "a repeated post knows its pushes")
         again = await alter(storage, "alice", FeedChange(item="a", delete=True, withdraw=True), T0 + 5)
         law(not again.problem and not again.changed, "withdrawing it again changes nothing")
         puts = await storage.put([posting(external_id="a", content=b'{"n":2}', now=T0 + 6)], T0 + 6)

@@ -74,7 +74,7 @@ async def subscriptions_are_renewed(kit: Kit) -> None:
         law((moved.unsid, moved.endpoint) == (one.unsid, one.endpoint), "a new address keeps UNSID and endpoint")
         (endpoint,) = await storage.list_endpoints(EndpointFilter(user="alice"))
         law(endpoint.address.value == "token-2" and endpoint.tags == ("news",), "with the new address, and topics")
-        law(await reached(storage, put.id) == [one.endpoint], "what is queued goes there too")
+        law(await reached(storage, put.id) == [one.endpoint], "queued deliveries go there too")
         other = (await subscribe(storage, token="2", binding="fcm", now=T0 + 13)).subscription
         law(other.unsid == one.unsid and other.binding == "fcm", "it may change the binding")
         law(await active(storage, "alice") == [other.endpoint], "and the old endpoint ends")
@@ -118,7 +118,10 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         law(not moved.refused and moved.ended == (hers.id,), "with the device's UNSID it moves")
         law(await active(storage, "carol") == [moved.subscription.endpoint], "address and all")
         law(not await active(storage, "alice"), "and nothing more goes to the former user")
-        law(await feed_of(storage).subscription("default", hers.unsid) is None, "whose UNSID means nothing any more")
+        law(
+            await feed_of(storage).subscription("default", hers.unsid) is None,
+            "the former UNSID means nothing any more",
+        )
 
         tv = (await subscribe(storage, "dave", "tv", None, now=T0 + 5)).subscription
         law((await subscribe(storage, "dave", "tv", None, former=tv.unsid, now=T0 + 6)).ended == (), "it ends none")
@@ -137,12 +140,12 @@ async def subscriptions_end(kit: Kit) -> None:
         two = (await subscribe(storage, name="tablet", token="2")).subscription
         put = await send(storage, Audience())
         law(await reached(storage, put.id) == [one.endpoint, two.endpoint], "a user's devices are all reached")
-        law(not await feed_of(storage).unsubscribe("default", "bob", one.id, T0), "nobody ends another's")
+        law(not await feed_of(storage).unsubscribe("default", "bob", one.id, T0), "no user ends another's")
         law(not await feed_of(storage).unsubscribe("other", "alice", one.id, T0), "nor another app's")
         law(await feed_of(storage).unsubscribe("default", "alice", one.id, T0 + 1), "she ends her own")
-        law(await feed_of(storage).subscription("default", one.unsid) is None, "whose UNSID means nothing then")
+        law(await feed_of(storage).subscription("default", one.unsid) is None, "its UNSID means nothing then")
         law(not await feed_of(storage).unsubscribe("default", "alice", one.id, T0 + 1), "once")
-        law(await active(storage, "alice") == [two.endpoint], "and whose endpoint is removed")
+        law(await active(storage, "alice") == [two.endpoint], "and its endpoint is removed")
 
         taken = await subscribe(storage, "bob", "tablet", "2", now=T0 + 2)
         law(taken.ended == (two.id,) and not taken.renewed, "another user of the device ends the former one's")
@@ -154,7 +157,7 @@ async def subscriptions_end(kit: Kit) -> None:
         law(await active(storage, "bob") == [moved.subscription.endpoint], "and one endpoint")
         carol = await subscribe(storage, "carol", "another", "2", now=T0 + 4)
         law(carol.ended == (moved.subscription.id,), "also where another user comes with the address")
-        law(not await active(storage, "bob"), "who is then the only one that is reached")
+        law(not await active(storage, "bob"), "and then reaches that user alone")
         apart = await subscribe(storage, "alice", "another", "2", app="other", now=T0 + 4)
         law(not apart.ended, "another app's devices are others")
 
@@ -167,7 +170,7 @@ async def subscriptions_end(kit: Kit) -> None:
         short = (await subscribe(storage, "erin", "e", "9", now=T0 + 10, lasts=20.0)).subscription
         long = (await subscribe(storage, "erin", "f", "8", now=T0 + 10, lasts=25.0)).subscription
         soon = await feed_of(storage).expiring("default", after=T0 + 10, until=T0 + 35)
-        law([each.id for each in soon] == [short.id, long.id], "what ends soon is told, soonest first")
+        law([each.id for each in soon] == [short.id, long.id], "subscriptions that end soon are listed, soonest first")
         law(
             [s.id for s in await feed_of(storage).expiring("default", after=T0 + 30, until=T0 + 35)] == [long.id],
             "between",
@@ -204,7 +207,7 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
             for binding in ("apns", "fcm", "wns"):
                 chunks = await lease_all(storage, binding=binding)
                 leased = {id for chunk in chunks if chunk.notification == put.id for id in chunk.ids}
-                law(leased <= found, f"what is leased was chosen: {leased}")
+                law(leased <= found, f"leased deliveries were chosen: {leased}")
             return found
 
         ios = frozenset(("ios", "apns"))
@@ -291,7 +294,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
         puts = await change(FeedChange(item=item, read=False), T0 + 2)
         law(await reached(storage, puts[0].id) == [one.endpoint, two.endpoint], "unless nobody knows who it is")
         puts = await change(FeedChange(item=item, read=False, writer=one.unsid), T0 + 3)
-        law(all(put.dropped and not put.id for put in puts), "what changes nothing is told to nobody")
+        law(all(put.dropped and not put.id for put in puts), "a change without effect is told to no device")
         puts = await change(FeedChange(item=item, read=True, writer=bob.unsid), T0 + 4)
         law(puts[0].feed is not None and puts[0].feed.problem == "device", "a writer is one of the user's own devices")
         law(not any(put.id for put in puts), "and nothing is stored otherwise")

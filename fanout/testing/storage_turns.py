@@ -23,7 +23,10 @@ async def long_targets_take_turns(kit: Kit) -> None:
         law((status.state, dict(status.pending_by_reason)) == ("running", {"lane": 48}), f"it runs: {status}")
         early = await standing(storage, long.id, T0 - 50)
         law(dict(early.pending_by_reason) == {"ready": 20, "lane": 28}, "before its time, it is all held back")
-        law(dict(await storage.outstanding()) == {"ready": 20, "lane": 28}, "what is held back waits for its turn")
+        law(
+            dict(await storage.outstanding()) == {"ready": 20, "lane": 28},
+            "chunks that are held back wait for their turn",
+        )
         words = [row[2] for row in await storage.deliveries(long.id)]
         law((words.count("ready"), words.count("lane")) == (20, 28), "as each delivery says")
         await post(storage, short := submission(Target.user("u1"), now=T0 + 1))
@@ -47,7 +50,7 @@ async def long_targets_take_turns(kit: Kit) -> None:
             (of[0], sorted(of)) == (late.id, sorted([late.id, wide.id, long.id])),
             f"a turn is due when it comes, not when it was sent: {of}",
         )
-        law(await storage.cancel("default", longer.id, T0 + 5) == 5, "what is held back can be cancelled")
+        law(await storage.cancel("default", longer.id, T0 + 5) == 5, "they can be cancelled")
         status = await standing(storage, longer.id, T0 + 5)
         law((status.counts["cancelled"], status.counts["pending"]) == (23, 25), f"as what nobody holds: {status}")
         chunks += more + last
@@ -64,7 +67,7 @@ async def long_targets_take_turns(kit: Kit) -> None:
         while await storage.expire(T0 + 15, limit=7):
             pass
         status = await standing(storage, brief.id, T0 + 15)
-        law((status.state, status.counts["expired"]) == ("done", 48), f"what is held back expires: {status}")
+        law((status.state, status.counts["expired"]) == ("done", 48), f"they expire: {status}")
         await post(storage, submission(now=T0 + 20, due_at=T0 + 30))
         law(await storage.expand("default", "apns", T0 + 30, ahead=1) == 4, "a schedule begins with four, too")
         law(len(await lease_all(storage, T0 + 30)) == 4, "and the rest is held back")
@@ -85,7 +88,7 @@ async def backlog_is_counted(kit: Kit) -> None:
         law(await storage.backlog("default") == Backlog(23, 3 * size, T0), "an expansion, a schedule: one each")
         law(await storage.backlog("shop") == Backlog(), "another app's is its own")
         chunks = await lease_all(storage)
-        law(await storage.backlog("default") == Backlog(23, 3 * size, T0), "what is leased has not ended")
+        law(await storage.backlog("default") == Backlog(23, 3 * size, T0), "leased deliveries have not ended")
         half = Settlement(chunks[0].id, chunks[0].epoch, results={("accepted", ""): [0, 1]})
         half.retries = [RetryRow(2, T0 + 90, 2, _BACKOFF, "busy")]
         await storage.settle([half], T0)
@@ -93,7 +96,7 @@ async def backlog_is_counted(kit: Kit) -> None:
         await storage.cancel("default", one.id, T0 + 30)
         law(await storage.backlog("default") == Backlog(3, 2 * size, T0 + 1), "nor what is cancelled")
         await storage.expand("default", "apns", T0 + 1, ahead=9)
-        law(await storage.backlog("default") == Backlog(12, 2 * size, T0 + 1), "what is expanded counts in full")
+        law(await storage.backlog("default") == Backlog(12, 2 * size, T0 + 1), "expanded chunks count in full")
         await storage.cancel("default", wide.id, T0 + 30)
         law(await storage.backlog("default") == Backlog(1, size, T0 + 50), "a schedule is due later")
         await storage.cancel("default", later.id, T0 + 30)
@@ -109,7 +112,7 @@ async def endpoints_are_held(kit: Kit) -> None:
         async def held(now: float) -> list[float]:
             return [row.held_until for row in sorted(await storage.resolve(ids, now))]
 
-        law(await held(T0) == [0.0] * 4, "nobody is held at first")
+        law(await held(T0) == [0.0] * 4, "no endpoint is held at first")
         one, two = submission(), submission(now=T0 + 0.5)
         await post(storage, one)
         await post(storage, two)
@@ -124,10 +127,10 @@ async def endpoints_are_held(kit: Kit) -> None:
         rows = [RetryRow(0, T0 + 50, 2, _BACKOFF, "busy", holds=True), RetryRow(2, T0 + 9, 1, _BACKOFF, "", holds=True)]
         await storage.settle([Settlement(second.id, second.epoch, retries=rows)], T0 + 2)
         law(await held(T0 + 2) == [T0 + 50, 0.0, T0 + 40, 0.0], "the latest of several")
-        law(await held(T0 + 40) == [T0 + 50, 0.0, 0.0, 0.0], "what is due holds nobody")
+        law(await held(T0 + 40) == [T0 + 50, 0.0, 0.0, 0.0], "a due retry holds no endpoint")
         chunks = await lease_all(storage, T0 + 40)
         law(sum(len(chunk.ids) for chunk in chunks) > 2, "the retries are due")
-        law(await held(T0 + 2) == [T0 + 50, 0.0, 0.0, 0.0], "what is leased again holds nobody")
+        law(await held(T0 + 2) == [T0 + 50, 0.0, 0.0, 0.0], "a leased retry holds no endpoint")
         await storage.cancel("default", two.id, T0 + 41)
         law(await held(T0 + 41) == [0.0] * 4, "nor what has ended")
 
@@ -163,7 +166,7 @@ async def later_ones_supersede(kit: Kit) -> None:
         await post(storage, user, T0)
         law(await found() == {one, two, three}, "a user is for his endpoints, now or later")
         await storage.cancel("default", topic.id, T0)
-        law(await found() == {one, two}, "what is cancelled does not count")
+        law(await found() == {one, two}, "a cancelled retry does not count")
         await storage.cancel("default", user.id, T0)
         explicit = submission(Target.endpoints([four, 10**9]), collapse_key="k")
         addresses = (device("", "6").address, device("", "5").address)
@@ -179,7 +182,7 @@ async def later_ones_supersede(kit: Kit) -> None:
         law(await found(explicit.id) == {one, two, four, five, interned}, "of any earlier one")
         await storage.register([device("bob", "1", tags=["t"]), device("alice", "2", tags=["t"])], T0 + 2)
         await storage.remove_endpoints("default", [five], T0 + 2)
-        law(await found() == {two, four, interned}, "who is registered no more is asked for no more")
+        law(await found() == {two, four, interned}, "a removed endpoint is listed no more")
         await post(storage, submission(Target.all(), collapse_key="k"))
         law(await found() == {two, three, four, interned}, "a broadcast is for everybody's")
         chunks = await lease_all(storage, T0 + 3)

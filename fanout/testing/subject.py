@@ -81,7 +81,7 @@ class Gateway(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A fresh transport that is not open yet, and what the checks must know of it.
+    """A fresh transport that is not open yet, and the facts that the checks need.
 
     `address(n)` and `gone(n)` give the raw address of device n that the gateway accepts, or calls dead (None: it cannot).
     `invalid` are raw addresses that must be refused. `deadline` is the transport's own, in seconds; a second or two suits a test.

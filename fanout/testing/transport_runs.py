@@ -1,4 +1,4 @@
-"""The laws of a transport that has `start`: what a run comes to. A transport without it has nothing to prove here."""
+"""The laws of a transport that has `start`: the results of a run. A transport without it has nothing to prove here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _UNSENT = (Unavailable, Deferred)
 
 
 class _Begun:
-    """A run that was started, and what it came to by index. The deliveries that `start` returned go by `send`, as the engine does it."""
+    """A run that was started, and its results by index. The deliveries that `start` returned go by `send`, as the
+    engine does it."""
 
     def __init__(self, subject: Subject, raws: Sequence[Raw]) -> None:
         transport = subject.transport

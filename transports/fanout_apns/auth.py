@@ -3,7 +3,7 @@
 Apple's "Establishing a token-based connection to APNs": a token is refused an hour after its `iat`, and must not be renewed more
 than once in 20 minutes. The `iat` is rounded down to a slot and the signature is deterministic where OpenSSL can (RFC 6979), so that
 processes that start within one slot present the same token, not each its own. Where processes share a database, the token stands there:
-who finds none that is good signs one and offers it, and all present the one that was first.
+a process that finds no valid one signs one and offers it, and all present the first.
 """
 
 from __future__ import annotations

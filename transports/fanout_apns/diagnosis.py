@@ -100,5 +100,5 @@ _ALERTS = {
 def _of_alert(name: str, settings: ApnsSettings) -> str:
     why = _ALERTS.get(name, f"alert {name}: check that it is a push certificate, for this environment, and active")
     if settings.cert_file is None and name not in ("certificate_required", "no_certificate"):
-        why = f"alert {name}, though none is configured: check that gateway leads to APNs, and what stands between"
+        why = f"alert {name}, though none is configured: check that gateway leads to APNs, and check any proxy between"
     return f"{settings.url} refuses the certificate of this binding: {why}."

@@ -1,5 +1,5 @@
-"""The meaning of Apple's answers. Pure: one table from (status, reason) to an outcome, and what else the transport must
-do.
+"""The meaning of Apple's answers. Pure: one table from (status, reason) to an outcome, and the transport's further
+action.
 
 From Apple's "Handling notification responses from APNs". A reason that is not here is still an answer: see `FALLBACK`.
 """
@@ -155,7 +155,8 @@ _BY_REASON = {reason: (status, row) for (status, reason), row in TABLE.items()}
 
 
 def of_answer(answer: Answer, *, own_topic: bool = True) -> tuple[Outcome, Effect]:
-    """The outcome of an answer, and what to do besides. `own_topic`: the topic was the binding's, not the notification's own.
+    """The outcome of an answer, and the transport's further action. `own_topic`: the topic was the binding's, not the
+    notification's own.
 
     A topic that one notification chose for itself and Apple refuses is that notification's fault, and parks no other.
     """

@@ -47,10 +47,10 @@ SUFFIXES: dict[str, str] = {
     "voip": ".voip",
     "widgets": ".push-type.widgets",
 }
-"""The eleven push types, and what each puts behind the app's bundle id to make its topic."""
+"""The eleven push types, and the suffix of each behind the app's bundle id, which makes its topic."""
 
 _PRIORITIES = {"urgent": 10, "normal": 10, "bulk": 5}
-"""10 is immediate and 5 considers the device's battery: what is sent in bulk can wait for it."""
+"""10 is immediate and 5 considers the device's battery: bulk messages can wait for it."""
 
 _FRIENDLY = {
     "push_type": "apns-push-type",
@@ -81,7 +81,7 @@ class Headers:
 
 
 class ApnsMessage(Message):
-    """A notification for one binding: its payload, its headers, and what the transport made of them for its client."""
+    """A notification for one binding: its payload, its headers, and their encoded form for the client."""
 
     __slots__ = ("fields", "head", "headers", "payload")
 

@@ -283,7 +283,8 @@ class ApnsSimulator(Simulator):
         return Push(delivery.group(1).decode(), _digest(address.group(1).decode()), named)
 
     def _load_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key in the simulator's folder, made if it is not there: who trusts this simulator can go on after a restart."""
+        """The key in the simulator's folder, made if it is not there: a client that trusts this simulator can go on
+        after a restart."""
         file = self.folder / f"AuthKey_{self.key_id}.p8"
         if file.exists():
             key = serialization.load_pem_private_key(file.read_bytes(), None)

@@ -1,4 +1,4 @@
-"""APNs over HTTP/2: what one binding does with its gateway."""
+"""APNs over HTTP/2: the calls of one binding to its gateway."""
 
 from __future__ import annotations
 
@@ -171,7 +171,8 @@ class ApnsTransport:
         return self._judged(message, response, generation)
 
     def start(self, run: Run) -> Sequence[int]:
-        """Send a run over the connections as they stand; what has to wait, for a token too, is for `send`."""
+        """Send a run over the connections as they stand; a delivery that has to wait, for a token too, is for
+        `send`."""
         message, pool = run.message, self._pool
         assert isinstance(message, ApnsMessage)
         if pool is None or (self._token is not None and not self._authorization):
@@ -189,7 +190,7 @@ class ApnsTransport:
 
     def _judged(self, message: ApnsMessage, response: Response, generation: int) -> Outcome:
         """The outcome of an answer other than 200; `generation` is the token's that the request was sent with."""
-        generation = generation or self._generation  # what was sent before there was a token has waited for this one
+        generation = generation or self._generation  # a request from before the first token has waited for this one
         reason, since = parse_body(response.body)
         retry_after, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
         after = parse_retry_after(retry_after, now, date) if retry_after is not None else None

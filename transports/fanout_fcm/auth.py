@@ -1,4 +1,4 @@
-"""Access tokens of one binding. When to fetch, and what is used meanwhile, is `TokenSource`'s affair:
+"""Access tokens of one binding. `TokenSource` decides when to fetch, and which token is used meanwhile:
 
 it renews about five minutes early, one fetch at a time and off the path of any send, and an old token serves as long as it is valid. How a
 token is got is a grant's: a service account's key signs for it, or it comes with the credentials that Google's libraries would find.

@@ -1,4 +1,4 @@
-"""Google's service account file: what of it is used, and what is refused in it. Pure, and without a crypto library."""
+"""Google's service account file: the fields that are used, and the refusals. Pure, and without a crypto library."""
 
 from __future__ import annotations
 

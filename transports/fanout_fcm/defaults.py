@@ -1,4 +1,5 @@
-"""Where Google's application default credentials are found ("How Application Default Credentials works"), and what they are."""
+"""Where Google's application default credentials are found ("How Application Default Credentials works"), and their
+kinds."""
 
 from __future__ import annotations
 

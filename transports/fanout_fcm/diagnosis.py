@@ -1,4 +1,4 @@
-"""The findings of `fanout doctor` about an FCM binding. Pure: what the probe came to in, one sentence out."""
+"""The findings of `fanout doctor` about an FCM binding. Pure: the probe's result in, one sentence out."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class MetadataGrant:
         if response.header("metadata-flavor") != "Google":
             raise TokenError(
                 "unavailable",
-                f"What answers as the metadata server is none (status {response.status}, no Metadata-Flavor).",
+                f"The host that answers as the metadata server is none (status {response.status}, no Metadata-Flavor).",
             )
         if response.status == 404:
             raise TokenError(

@@ -1,7 +1,7 @@
 """The meaning of Google's answers. Pure: three tables, asked in this order: the FCM error code, the status word, the
 HTTP status.
 
-From "FCM error codes" and the reference of `ErrorCode` (FCM v1); what is marked *observed* comes from captured answers.
+From "FCM error codes" and the reference of `ErrorCode` (FCM v1); rows marked *observed* come from captured answers.
 """
 
 from __future__ import annotations
@@ -243,6 +243,6 @@ def _text(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """A name fit for reports: what the gateway sends may be anything, and reasons are stored."""
+    """A name fit for reports: the gateway's text may be anything, and reasons are stored."""
     text = _text(value)
     return text if len(text) <= 64 and text.isascii() and text.isprintable() else ""

@@ -273,6 +273,6 @@ def _text(value: Any) -> str:
 
 def _dumps(value: Any) -> bytes:
     try:
-        return orjson.dumps(value)  # what is kept of it is cut out, and so copied
+        return orjson.dumps(value)  # the kept part is cut out, and so copied
     except TypeError as error:
         raise InvalidMessage(f"data and overrides for FCM must be plain JSON: {error}.") from None

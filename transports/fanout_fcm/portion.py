@@ -1,4 +1,5 @@
-"""This process's part of the project's rate: what the fleet asks and tells about once a second, and the shaper that keeps to it."""
+"""This process's part of the project's rate: the fleet's exchange, about once a second, and the shaper that keeps to
+it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import math
 __all__ = ["Shaper"]
 
 _COLD = 1 / 60
-"""The part of the rate at which a cold start begins: what a ramp of a minute has reached after its first second."""
+"""The part of the rate at which a cold start begins: the level of a ramp of a minute after its first second."""
 _WINDOW = 0.25
 """Seconds over which it is seen how much of the rate is used."""
 _LEAST_BURST = 100.0

@@ -1,4 +1,4 @@
-"""FCM over HTTP/2: what one binding does with its gateway."""
+"""FCM over HTTP/2: the calls of one binding to its gateway."""
 
 from __future__ import annotations
 
@@ -179,7 +179,8 @@ class FcmTransport:
         return await self._send_with(token, message, delivery, begun)
 
     def start(self, run: Run) -> Sequence[int]:
-        """Send a run over the connections as they stand; what has to wait, for a token or its turn too, is for `send`."""
+        """Send a run over the connections as they stand; a delivery that has to wait, for a token or its turn too, is
+        for `send`."""
         message, token, pool, begun = run.message, self._token, self._pool, self._monotonic()
         assert isinstance(message, FcmMessage)
         if pool is None or token is None or begun >= token.renew_at:
@@ -298,8 +299,8 @@ class FcmTransport:
         if token is not self._token:
             self._token = token
             assert self._pool is not None
-            # In the head, so that it enters the gateway's header table: a token of Google's has a kilobyte, and nobody who
-            # could guess at it has a say in what else stands on this connection (RFC 7541, section 7.1).
+            # In the head, so that it enters the gateway's header table: a token of Google's has a kilobyte, and no
+            # party that could guess at it controls other content of this connection (RFC 7541, section 7.1).
             fields = [("content-type", "application/json"), ("authorization", f"Bearer {token.text}")]
             if self._credentials is not None and self._credentials.quota_project:
                 fields.append(("x-goog-user-project", self._credentials.quota_project))

@@ -119,7 +119,7 @@ class Hosts:
         self._hosts: dict[str, Host] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()  # for room, in the order in which they came
         self._closing: set[asyncio.Task[None]] = set()
-        self._closed: Counter[str] = Counter()  # what pools that are gone had counted
+        self._closed: Counter[str] = Counter()  # the counts of pools that are gone
         self._tls: ssl.SSLContext | None = None
         self._http1: Http1Client | None = None
         self._own: dict[Path, tuple[ssl.SSLContext, Http1Client]] = {}  # of hosts with an authority of their own

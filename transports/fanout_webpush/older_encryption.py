@@ -1,4 +1,5 @@
-"""The encryption of the older draft, `aesgcm`: what stands in the headers today's puts into the body. Pure but for randomness.
+"""The encryption of the older draft, `aesgcm`: its parameters stand in the headers, today's in the body. Pure but for
+randomness.
 
 draft-ietf-webpush-encryption-04 with draft-ietf-httpbis-encryption-encoding-03. KaiOS and servers that were never updated know nothing else.
 """

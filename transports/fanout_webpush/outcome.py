@@ -1,5 +1,5 @@
-"""The answers of the push services. Pure: one table from (vendor, status, code) to an outcome, and what else the
-transport must do.
+"""The answers of the push services. Pure: one table from (vendor, status, code) to an outcome, and the transport's
+further action.
 
 The code is what a program can rely on: Mozilla's errno, Apple's reason, WNS's status header; Google has none, so its sentences
 are searched for the words that have stood in them for years. Sources: RFC 8030, autopush-rs docs/errors.md, Apple's "Sending web
@@ -81,7 +81,7 @@ Factory = Callable[[Answer], Outcome]
 Row = tuple[Factory, Effect]
 
 ANY = 0
-"""In a key of the table: whatever the status, since sources disagree about it."""
+"""In a key of the table: any status, since sources disagree about it."""
 
 
 def _gone(answer: Answer) -> Outcome:
@@ -240,7 +240,7 @@ def code_of(vendor: Vendor, body: bytes, header: Callable[[str], str | None]) ->
 
 
 def of_answer(answer: Answer) -> tuple[Outcome, Effect]:
-    """The outcome of an answer, and what to do besides."""
+    """The outcome of an answer, and the transport's further action."""
     vendor, status, code = answer.vendor, answer.status, answer.code
     row = (
         TABLE.get((vendor, status, code))

@@ -1,4 +1,4 @@
-"""A notification as the service worker receives it, and what its headers say. Pure.
+"""A notification as the service worker receives it, and its headers. Pure.
 
 Visible: `{"title", "body", "icon", "image", "badge", "tag", "url", "actions", "data", "fanout": {"id"}}`, each where the
 notification has it; `badge` is a count for `navigator.setAppBadge`, `tag` is the collapse key. Raw: `{"data", "fanout"}`. With

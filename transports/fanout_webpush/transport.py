@@ -1,4 +1,4 @@
-"""Web Push: what one binding does with the browsers' push services."""
+"""Web Push: the calls of one binding to the browsers' push services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The findings of `fanout doctor` about a WNS binding. Pure: what came of fetching a token, in one sentence."""
+"""The findings of `fanout doctor` about a WNS binding. Pure: the result of fetching a token, in one sentence."""
 
 from __future__ import annotations
 

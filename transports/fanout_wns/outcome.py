@@ -1,7 +1,7 @@
 """The meaning of WNS's answers. Pure: one table from (status, word) to an outcome.
 
-From Microsoft's "Push notification service request and response headers", and what senders have seen besides. The word is
-`X-WNS-Status` in lower case, or one that `word_of` finds in the description of an error; "" stands for every other.
+From Microsoft's "Push notification service request and response headers", and senders' observations besides. The word
+is `X-WNS-Status` in lower case, or one that `word_of` finds in the description of an error; "" stands for every other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fanout.plugin import (
 __all__ = ["TABLE", "THROTTLED", "Answer", "of_answer", "of_failure", "of_token_error", "read"]
 
 THROTTLED = 900.0
-"""Seconds to wait where WNS throttles and names no time: what it named where it did (Retry-After: 900)."""
+"""Seconds to wait where WNS throttles and names no time: the time of its answers that named one (Retry-After: 900)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """For people and counters: the word or the status, and what WNS says of it."""
+        """For people and counters: the word or the status, and WNS's description."""
         return ": ".join(part for part in (self.word or f"status {self.status}", self.text) if part)
 
 

@@ -1,4 +1,4 @@
-"""A notification in Windows' form: XML for toasts, tiles and badges, JSON for raw, and what the headers say. Pure.
+"""A notification in Windows' form: XML for toasts, tiles and badges, JSON for raw, and the headers. Pure.
 
 The forms are Microsoft's "Toast content schema", "Tile schema" and "Badge schema"; the headers those of "Push notification service
 request and response headers". XML is built by a library, never pasted.

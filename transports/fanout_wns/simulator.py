@@ -1,7 +1,7 @@
 """A stand-in for WNS and its token endpoints: strict about everything that Microsoft's pages say, over TLS on loopback.
 
-From "Push notification service request and response headers" and "Push notifications in the Windows App SDK", and what senders have
-seen; nothing here has been compared with Microsoft's servers.
+From "Push notification service request and response headers" and "Push notifications in the Windows App SDK", and
+senders' observations; nothing here has been compared with Microsoft's servers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""WNS over HTTP/1.1: what one binding does with its channels."""
+"""WNS over HTTP/1.1: the calls of one binding to its channels."""
 
 from __future__ import annotations
 

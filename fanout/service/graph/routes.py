@@ -104,7 +104,7 @@ Unsid = Annotated[
     str | None,
     Header(
         alias="X-UNS-ID",
-        description="Whom it is for. An app must give it; a user's token says it itself.",
+        description="The recipient. An app must give it; a user's token says it itself.",
     ),
 ]
 

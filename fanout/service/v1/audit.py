@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
 class AuditOut(BaseModel):
-    """One line. `data` says by whom (`by`), and what else there is; a user is a hash (`person`)."""
+    """One line. `data` names the caller (`by`) and the fields of its kind; a user is a hash (`person`)."""
 
     id: int
     at: float = Field(description="UNIX seconds.")

@@ -24,10 +24,10 @@ _PIECE = 32 * 1024
 @router.get(
     "",
     response_class=Response,
-    summary="All that is held of a user: devices with their addresses, subscriptions, feed, notifications, events",
+    summary="All that is stored of a user: devices with their addresses, subscriptions, feed, notifications, events",
     description="NDJSON: a record a line, each with a `kind` (`user`, `endpoint`, `subscription`, `seen`, `item`, `notification`, `event`, `audit`). The "
-    "last is `end`, with how many came before it: an answer without it is not whole. What is addressed to a list has the user's own deliveries and no "
-    "one else's. For an API key of the role `app`. The audit log has a line of it.",
+    "last is `end`, with the number of records before it: an answer without it is not whole. A notification to a list has the user's own deliveries and "
+    "no others. For an API key of the role `app`. The audit log has a line of it.",
     responses={200: {"description": "The records", "content": {"application/x-ndjson": {}}}, **errors(400, 403, 503)},
 )
 async def _export(

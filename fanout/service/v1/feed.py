@@ -121,9 +121,9 @@ class ChangeIn(In):
 @router.get(
     "",
     response_model=FeedOut,
-    summary="The feed, or what has changed since a cursor",
-    description="Without a cursor: everything that is there, in pages. With the cursor of the last page: what has changed since, oldest "
-    "change first, deleted items too as tombstones; read, action and status leave out what does not fit *now*, so a client that "
+    summary="The feed, or the changes since a cursor",
+    description="Without a cursor: everything that is there, in pages. With the cursor of the last page: the changes since, oldest "
+    "first, deleted items too as tombstones; read, action and status leave out what does not fit *now*, so a client that "
     "keeps a filtered copy asks for everything and filters itself. 410 asks to begin anew without a cursor.",
     responses=errors(400, 403, 410),
 )

@@ -35,7 +35,7 @@ class WithdrawnOut(BaseModel):
 )
 async def _withdraw(
     call: AppCall,
-    user: Annotated[str, Query(min_length=1, max_length=512, description="Whose feed.")],
+    user: Annotated[str, Query(min_length=1, max_length=512, description="The feed's user.")],
     id: Text | None = None,
     external_id: Text | None = None,
 ) -> dict[str, Any]:

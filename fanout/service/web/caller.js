@@ -6,7 +6,7 @@ const store = globalThis.fanoutStore;
 const PATIENCE = 30_000; // milliseconds for an answer
 const REVOKED = ["device", "unsid"]; // reasons that say: this device's subscription is no more
 
-/** A refusal by the service. `status` is HTTP's, `code` Microsoft Graph's word for it, `reason` what a program decides by. */
+/** A refusal by the service. `status` is HTTP's, `code` Microsoft Graph's word for it, `reason` a word by which a program decides. */
 export class FanoutError extends Error {
   constructor(status, code, message, reason = "") {
     super(message);
@@ -17,7 +17,7 @@ export class FanoutError extends Error {
   }
 }
 
-/** Whether trying again later may help. What has no status never reached the service. */
+/** Whether trying again later may help. A request without a status never reached the service. */
 export const passing = ({ status }) => !status || status === 408 || status === 429 || status >= 500;
 
 /**
@@ -42,7 +42,7 @@ export class Caller {
     this.#bearer = null;
   }
 
-  /** The user is known, and so is what is kept of hers. */
+  /** The user is known, and so is her stored data. */
   async known() {
     if (this.user === null) await this.#sign(false);
   }
@@ -79,7 +79,7 @@ export class Caller {
     }
   }
 
-  /** Ask for a token, and whose it is. The kept one tells that without a request. */
+  /** Ask for a token, and for its user. The kept one tells that without a request. */
   async #sign(renew) {
     this.at ??= await store.place();
     await store.keep(this.at, "", { service: this.service });

@@ -38,7 +38,7 @@ export class Device {
     return this.#caller.user;
   }
 
-  /** From now on it is a device of this user, who is the one that the browser's pushes are for. */
+  /** From now on it is a device of this user, the only one whose pushes the browser gets. */
   async enter(at, user) {
     const [name, before] = await store.kept(at, "", "device", "user");
     this.name ??= name ?? (crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join(""));
@@ -65,7 +65,7 @@ export class Device {
   /**
    * Subscribe again where this browser subscribed once and is not subscribed as it should be: the service knows it no more, the browser's
    * own subscription is another or gone, it was made for another key, notifications are forbidden or allowed again, another user has signed in.
-   * `again` renews in any case, `fresh` with a new address. Answers whether it is another device now, what there is to tell, and after
+   * `again` renews in any case, `fresh` with a new address. Answers whether it is another device now, the text to show, and after
    * how many milliseconds to ask again (null: not).
    */
   ensure({ again = false, fresh = false } = {}) {
@@ -158,7 +158,7 @@ export class Device {
     await store.keep(this.#at, "", { user: null, wanted: null, unsid: null });
   }
 
-  /** Tell when notifications are allowed or forbidden. Returns what ends it. */
+  /** Tell when notifications are allowed or forbidden. Returns a function that ends it. */
   watch(changed) {
     let status = null;
     globalThis.navigator?.permissions
@@ -173,13 +173,13 @@ export class Device {
     };
   }
 
-  /** Have the worker send what waits when there is a network, where the browser can do that. */
+  /** Have the worker send waiting changes when there is a network, where the browser can do that. */
   async syncLater() {
     for (const registration of await registrations()) await registration.sync?.register("fanout-unsent").catch(() => {});
   }
 }
 
-/** Take out of the tray what needs no attention any more. */
+/** Take notifications that need no attention any more out of the tray. */
 export async function clearTray(items) {
   const done = new Set(items.filter((item) => item.status === "deleted" || item.read || item.action !== "none").map((item) => item.id));
   if (done.size) await closeTray((shown) => done.has(shown.tag));

@@ -22,7 +22,7 @@ import { Line } from "./line.js";
 export { FanoutError };
 
 const store = globalThis.fanoutStore;
-const RESEND = 5000; // milliseconds after which what could not be sent is sent again, and up to twice that
+const RESEND = 5000; // milliseconds after which a failed request is sent again, and up to twice that
 const SILENCE = 45_000; // of a stream, whose signs of life come every 15 seconds: the connection is dead without having said so
 
 export class Fanout extends EventTarget {
@@ -78,7 +78,7 @@ export class Fanout extends EventTarget {
     return this.#caller.service;
   }
 
-  /** Every item of the feed by its id as the user has it, deleted ones left out; what was not sent yet is done already. */
+  /** Every item of the feed by its id as the user has it, deleted ones left out; unsent changes are applied already. */
   get items() {
     return this.#items.shown;
   }
@@ -128,7 +128,7 @@ export class Fanout extends EventTarget {
     this.#resend = null;
   }
 
-  /** Read what has changed since the last time; the whole feed, or the newest items, where that is not known. */
+  /** Read the changes since the last time; the whole feed, or the newest items, where that is not known. */
   async refresh() {
     await this.#caller.known();
     this.#say("synchronizing");
@@ -218,7 +218,7 @@ export class Fanout extends EventTarget {
     }
   }
 
-  /** The user has seen what is there, up to this item or all of it: nothing of it is `unseen` any more. */
+  /** The user has seen the items, up to this one or all of them: none of them is `unseen` any more. */
   async look(id = null) {
     this.#count(await this.#call("PUT", "/v1/me/seen", id === null ? {} : { item: id }));
   }
@@ -231,9 +231,9 @@ export class Fanout extends EventTarget {
   // -- this browser as a device of the user's
 
   /**
-   * Ask the browser for pushes and tell the service. Without `applicationServerKey` (what `fanout keys vapid` shows as public) this device
-   * only polls and follows. `worker` is the service worker's script, `renderer` a classic script of the worker's origin that shows what
-   * has no title, `receive` what it wants: "push", "signal" or "none". From then on it is renewed by itself. Rejects where the
+   * Ask the browser for pushes and tell the service. Without `applicationServerKey` (the public key of `fanout keys vapid`) this device
+   * only polls and follows. `worker` is the service worker's script, `renderer` a classic script of the worker's origin that
+   * shows items without a title, `receive` the wish: "push", "signal" or "none". From then on it is renewed by itself. Rejects where the
    * user says no.
    */
   async subscribe(options = {}) {
@@ -263,9 +263,9 @@ export class Fanout extends EventTarget {
     if (failure) throw failure;
   }
 
-  // -- who calls
+  // -- the caller
 
-  /** Go on as this user, with what is kept of hers; null is nobody. */
+  /** Go on as this user, with her stored data; null is no user. */
   async #become(user) {
     this.user = user;
     this.#cursor = this.#older = this.counts = null;
@@ -274,7 +274,7 @@ export class Fanout extends EventTarget {
     if (user !== null) {
       await this.#device.enter(this.#at, user);
       const [{ items, unsent }, [cursor, older]] = await Promise.all([store.load(this.#at, user), store.kept(this.#at, user, "cursor", "older")]);
-      if (older !== null && this.#newest === null) await this.#forget(); // what is kept has gaps, and all is wanted
+      if (older !== null && this.#newest === null) await this.#forget(); // the stored items have gaps, and all are wanted
       else {
         this.#cursor = cursor;
         this.#older = older;
@@ -318,7 +318,7 @@ export class Fanout extends EventTarget {
     return this.items.get(change.item) ?? null;
   }
 
-  /** Send what waits. Returns what was refused for good. */
+  /** Send waiting changes. Returns those that were refused for good. */
   async #flush() {
     const user = this.user;
     const mine = () => this.user === user;
@@ -353,8 +353,8 @@ export class Fanout extends EventTarget {
   }
 
   /**
-   * Items as they are now: kept, told where they are news, and taken out of the tray where they need no attention any more. What this
-   * page changed comes again when the feed is read anew, and an answer may come after what the stream told later: neither is news.
+   * Items as they are now: kept, told where they are news, and taken out of the tray where they need no attention any more.
+   * This page's own changes come again when the feed is read anew, and an answer may come after what the stream told later: neither is news.
    */
   async #take(items, cursor = null) {
     const user = this.user;

@@ -8,7 +8,7 @@ export class Items {
   #left = new Set(); // shown, and not read again since everything was forgotten
 
   constructor() {
-    /** As the user has them, by id: what waits is done already, deleted ones are left out. */
+    /** As the user has them, by id: waiting changes are applied already, deleted ones are left out. */
     this.shown = new Map();
     /** As the service told them last, by id; deleted ones too, so that a late answer does not bring them back. */
     this.served = new Map();
@@ -24,20 +24,20 @@ export class Items {
     for (const all of [this.shown, this.served, this.unsent, this.#left]) all.clear();
   }
 
-  /** Forget what was served. What is shown stays until it has been read again, or `left` says that it has not. */
+  /** Forget the served items. Shown items stay until they have been read again, or `left` says that it has not. */
   forget() {
     this.served.clear();
     this.#left = new Set(this.shown.keys());
   }
 
-  /** What was not read again is there no more; the items that went. */
+  /** Items that were not read again are gone; returns those. */
   left() {
     const gone = [...this.#left];
     this.#left.clear();
     return this.show(gone);
   }
 
-  /** Those of the items that are newer than what was served before; they are what is served now. */
+  /** Those of the items that are newer than the served ones; they are served now. */
   take(items) {
     const news = items.filter((item) => store.newer(this.served.get(item.id), item));
     for (const item of news) {
@@ -54,7 +54,7 @@ export class Items {
     return new Set([...ids, ...changes.map((change) => change.item)]);
   }
 
-  /** Bring what is shown up to date; the items that differ now. */
+  /** Bring the shown items up to date; returns those that differ now. */
   show(ids) {
     const news = [];
     for (const id of ids) {
@@ -69,7 +69,7 @@ export class Items {
   }
 }
 
-/** What of an item a reader notices. */
+/** The properties of an item that a reader notices. */
 function visible(item) {
   return JSON.stringify({ ...item, etag: 0, modified_at: 0, display_ttl: 0, unsent: 0 });
 }

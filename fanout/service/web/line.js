@@ -7,8 +7,8 @@ const RETRY_CAP = 60_000;
 const STALE = 20_000; // milliseconds without a sign of life, after which a browser that comes back connects anew
 
 /**
- * `connect()` is what each connection begins with, `open(signal)` asks for the stream and answers with its response, `event(event)` takes what
- * comes, `say(status)` is told how it stands, `stopped(error)` that it ended because trying again would not help. A stream
+ * `connect()` begins each connection, `open(signal)` asks for the stream and answers with its response, `event(event)`
+ * takes each event, `say(status)` is told how it stands, `stopped(error)` that it ended because trying again would not help. A stream
  * that says nothing for `silence` milliseconds is dead.
  */
 export class Line {
@@ -121,7 +121,7 @@ export class Line {
     });
   }
 
-  /** To what the browser says of itself. */
+  /** To the browser's own events. */
   #listen() {
     const on = (target, type, act) => {
       target?.addEventListener?.(type, act);

@@ -5,7 +5,7 @@
 import { Fanout } from "./fanout.js";
 
 const NEWEST = 50;
-const STATES = { offline: "Offline. What is shown is what was known last.", synchronizing: "Reading…", synchronized: "Up to date." };
+const STATES = { offline: "Offline. The list is as it was last read.", synchronizing: "Reading…", synchronized: "Up to date." };
 const DONE = { none: "", activated: "Opened", dismissed: "Dismissed", snoozed: "Snoozed" };
 
 const $ = (id) => document.getElementById(id);
@@ -16,7 +16,7 @@ let told = new Set(); // items that a screen reader has been told of
 
 if (given.get("dir") === "rtl") document.documentElement.dir = "rtl";
 
-/** What is wrong, and which button helps. */
+/** The trouble, and the button that helps. */
 function says(text, button = null) {
   $("says").textContent = text;
   for (const each of ["again", "retry"]) $(each).hidden = each !== button;
@@ -41,14 +41,14 @@ async function signIn(token) {
   on("stopped", ({ detail }) => detail.status !== 401 && says(detail.message, "retry"));
   on("subscription", ({ detail }) => {
     subscribed = true;
-    if (detail === "denied") says("This browser allows no notifications: what is new is shown while this page is open.", "again");
+    if (detail === "denied") says("This browser allows no notifications: new items are shown while this page is open.", "again");
     else if (detail === "ended") says("This browser has no subscription now. It is tried again by itself.", "again");
     else says("");
   });
   says("");
   try {
     await mine.start();
-    // Follow as a device of the user's, so that what this page changes is told to the others and not to itself.
+    // Follow as a device of the user's, so that this page's changes are told to the others and not to itself.
     if (!mine.unsid && !subscribed && mine.status !== "offline") await mine.subscribe({ applicationServerKey: null });
     if (mine !== client) return;
     signedIn();
@@ -95,7 +95,7 @@ function count() {
 
 let looking = null;
 
-/** The user has the page before her eyes: what is new is so a moment longer, and then seen. */
+/** The user has the page before her eyes: new items stay new a moment longer, and are then seen. */
 function looked() {
   looking ??= setTimeout(() => {
     looking = null;
@@ -103,7 +103,7 @@ function looked() {
   }, 3000);
 }
 
-/** Bring the list up to date, each entry in its place: what has the focus keeps it. */
+/** Bring the list up to date, each entry in its place: the focused entry keeps the focus. */
 function draw(changed) {
   const items = [...client.items.values()].filter((item) => item.expires_at * 1000 > Date.now()).sort((a, b) => b.created_at - a.created_at);
   const list = $("feed");
@@ -184,7 +184,7 @@ function fill(li, item) {
   dismiss.hidden = item.action === "dismissed";
 }
 
-/** The address that the item opens; what is no page of the web opens nothing. */
+/** The address that the item opens; any other address than one of a web page opens nothing. */
 function linkOf({ content }) {
   if (typeof content?.url !== "string") return null;
   try {
@@ -213,7 +213,7 @@ $("sign-in").addEventListener("submit", (event) => {
 });
 $("sign-out").addEventListener("click", () => {
   history.replaceState(null, "", location.pathname + location.search); // so that a reload does not sign in again
-  client.unsubscribe().catch(() => signedOut("You are signed out here. The service could not be told yet: what it sends to this browser is not shown."));
+  client.unsubscribe().catch(() => signedOut("You are signed out here. The service could not be told yet: its pushes to this browser are not shown."));
 });
 $("all-read").addEventListener("click", () => doing(client.markAllRead()));
 $("more").addEventListener("click", () => doing(client.more(NEWEST)));

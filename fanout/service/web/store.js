@@ -1,8 +1,8 @@
-// What this browser keeps of the feed, by user: items, how far they are known, and the changes that the service has not confirmed yet.
+// This browser's copy of the feed, by user: items, how far they are known, and the changes that the service has not confirmed yet.
 //
 // The module of pages and the service worker share it, so it is a script that is both: it defines `fanoutStore` and exports nothing.
-// A user is the key that `GET /v1/me` answers; what is of the browser itself is kept under "". In IndexedDB, or in memory where the
-// browser has none to give (then `persistent` is false, and what was not sent dies with the page).
+// A user is the key that `GET /v1/me` answers; data of the browser itself is kept under "". In IndexedDB, or in memory where the
+// browser has none to give (then `persistent` is false, and unsent changes die with the page).
 
 globalThis.fanoutStore ??= (() => {
   const TABLES = ["values", "items", "unsent"];
@@ -110,7 +110,7 @@ globalThis.fanoutStore ??= (() => {
 
   const number = (item) => Number(item.etag.slice(1, -1)); // grows with each change of an item
 
-  /** Whether the item is news after what was known before. One that turned out to be gone is, under the number that it had. */
+  /** Whether the item is news after what was known before. A missing item is news, under the number that it had. */
   const newer = (before, item) =>
     !before || number(before) < number(item) || (number(before) === number(item) && item.status === "deleted" && before.status !== "deleted");
 
@@ -159,7 +159,7 @@ globalThis.fanoutStore ??= (() => {
   /** The users for whom something waits. */
   const users = (at) => at.run(async (rows) => [...new Set((await rows.all("unsent", null)).map((row) => row.key.split("/")[0]))]);
 
-  /** Forget the items; what was not sent stays, and so does whose device this is. */
+  /** Forget the items; unsent changes stay, and so does the user of this device. */
   function forget(at, user) {
     return at.run(async (rows) => {
       for (const { key } of await rows.all("items", user)) rows.delete("items", key);
@@ -175,7 +175,7 @@ globalThis.fanoutStore ??= (() => {
 
   /**
    * The change that waits for an item after the user wants one more thing of it. `served` is the item as the service last told it (null:
-   * not known here), which is what the user had before her eyes.
+   * not known here), as the user saw it.
    */
   function merged(waiting, id, wanted, served) {
     const change = waiting ? { ...waiting } : { item: id, set: {}, remove: false, was: null, etag: null, content: null, doubt: false, tried: {}, turn: 0 };
@@ -195,22 +195,22 @@ globalThis.fanoutStore ??= (() => {
 
   const pick = (from, names) => Object.fromEntries(Object.keys(names).filter((name) => from && name in from).map((name) => [name, from[name]]));
 
-  /** Whether the item, as it is by now, is already what the change makes of it. */
+  /** Whether the item, as it is by now, already has the values of the change. */
   function done(change, item) {
     if (change.etag === null || number(item) <= number(change)) return false;
     return item.status === "deleted" || (!change.remove && Object.entries(change.set).every(([name, value]) => item[name] === value));
   }
 
-  /** The item as its user has it: what waits is done already. Null for one that she deleted. */
+  /** The item as its user has it: waiting changes are applied already. Null for one that she deleted. */
   function overlaid(item, change) {
     if (!change) return item.status === "deleted" ? null : item;
     return item.status === "deleted" || change.remove ? null : { ...item, ...change.set, unsent: true };
   }
 
   /**
-   * What is still to be done of a change that the service refused because the item has changed since (412), or null where nothing is.
+   * The rest of a change that the service refused because the item has changed since (412), or null where nothing is.
    * Another device decided later where a property is neither as the user saw it nor as she wants it, and where an answer was lost and
-   * everything is as it was before: then ours was done and undone. What she never saw, because it was posted anew, stands.
+   * everything is as it was before: then ours was done and undone. A new post that she never saw stands.
    */
   function remaining(change, now) {
     if (now.status === "deleted" || (change.content !== null && change.content !== JSON.stringify(now.content))) return null;
@@ -220,12 +220,12 @@ globalThis.fanoutStore ??= (() => {
     const left = Object.entries(change.set).filter(([name, value]) => {
       const tried = change.tried[name] ?? [];
       if (now[name] === value || (undone && tried.includes(value))) return false;
-      return !change.was || now[name] === change.was[name] || tried.includes(now[name]); // what is there may be our own earlier wish
+      return !change.was || now[name] === change.was[name] || tried.includes(now[name]); // the value there may be our own earlier wish
     });
     return left.length ? { ...next, set: Object.fromEntries(left) } : null;
   }
 
-  /** Remember what the user wants, before anything is sent. */
+  /** Store the user's change, before anything is sent. */
   function want(at, user, id, wanted, served) {
     return at.run(async (rows) => {
       const key = `${user}/${id}`;
@@ -236,7 +236,7 @@ globalThis.fanoutStore ??= (() => {
     });
   }
 
-  /** Replace the change that was sent by what is left of it (null: nothing). What the user wanted meanwhile stays. */
+  /** Replace the change that was sent by the rest of it (null: nothing). Later changes of the user stay. */
   function settle(at, user, sent, left, item = null) {
     return at.run(async (rows) => {
       const key = `${user}/${sent.item}`;
@@ -258,9 +258,9 @@ globalThis.fanoutStore ??= (() => {
   }
 
   /**
-   * Send what waits, for this user only. `ask(method, path, body, headers)` is one request with a token of hers; it throws an error, with
+   * Send waiting changes, for this user only. `ask(method, path, body, headers)` is one request with a token of hers; it throws an error, with
    * a `status` where the service refused. `took(items)` gets each item as the service has it then. Returns the refusals that end a
-   * change (`{change, error}`); throws what says that nothing can be sent now. One page or worker of a browser sends at a time.
+   * change (`{change, error}`); throws an error where nothing can be sent now. One page or worker of a browser sends at a time.
    */
   async function flush(at, user, ask, took) {
     const work = () => flushed(at, user, ask, took);
@@ -325,13 +325,13 @@ globalThis.fanoutStore ??= (() => {
     throw error;
   }
 
-  // -- what subscribes this browser, which the page asks for and the worker asks for again
+  // -- the subscription of this browser, which the page asks for and the worker renews
 
   /** The browser's own subscription for that key, made where there is none; `fresh` gives up the one that there is. */
   async function pushSubscription(registration, applicationServerKey, fresh = false) {
     let held = await registration.pushManager.getSubscription();
     if (held && (fresh || !madeFor(held, applicationServerKey))) {
-      await held.unsubscribe(); // what is sent for our key would be refused
+      await held.unsubscribe(); // pushes for our key would be refused
       held = null;
     }
     return held ?? registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
@@ -348,12 +348,12 @@ globalThis.fanoutStore ??= (() => {
 
   const channel = typeof BroadcastChannel === "undefined" || !globalThis.location ? null : new BroadcastChannel("fanout");
 
-  /** Tell them that these items, or what waits for them, have changed in the store; they read it there. */
+  /** Tell them that these items, or changes that wait for them, are new in the store; they read it there. */
   async function announce(user, ids, more = {}) {
     channel?.postMessage({ user, ids, ...more });
   }
 
-  /** Hear what they tell. Returns what ends it. */
+  /** Hear their messages. Returns a function that ends it. */
   function listen(heard) {
     const each = ({ data }) => heard(data);
     channel?.addEventListener("message", each);

@@ -1,8 +1,9 @@
 // The service worker of the fanout service: shows pushes, and takes notifications that were dealt with elsewhere out of the tray.
 //
 // Register it, or take it into a worker of your own: `importScripts("https://push.example.com/client/worker.js")`. A push that is
-// not fanout's is left alone. Browsers want something visible for each push, so what a push does not hold is fetched from the feed, and
-// what is new there is shown: an item with a title as it is, any other as the app's renderer says. That is a classic script of the
+// not fanout's is left alone. Browsers want something visible for each push, so content that a push does not hold is
+// fetched from the feed, and new items are shown: an item with a title as it is, any other as the app's renderer says. That is a
+// classic script of the
 // worker's own origin, named as `worker.js?renderer=/render.js`, which defines
 //
 //   self.fanoutRender = (item) => ({ title: "…", body: "…" });   // or a promise; null shows nothing, undefined leaves it to us
@@ -90,7 +91,7 @@
     return 1;
   }
 
-  /** Read what has changed: show what is new, the pushed item too, and close what was dealt with on another device. */
+  /** Read the changes: show new items, the pushed item too, and close notifications that were dealt with on another device. */
   async function fetched(user, feed) {
     const at = await store.place();
     const cursor = await store.kept(at, user, "cursor");
@@ -106,7 +107,7 @@
     return shown;
   }
 
-  /** What has changed since the cursor; where there is none, the item that was pushed or else the newest. It is kept for the pages. */
+  /** The changes since the cursor; where there is none, the item that was pushed or else the newest. It is kept for the pages. */
   async function changes(at, user, cursor, pushed) {
     const items = [];
     try {
@@ -156,7 +157,7 @@
 
   // -- changes
 
-  /** What the user did in the tray is kept, and sent when there is a token of hers. */
+  /** The user's actions in the tray are kept, and sent when there is a token of hers. */
   async function want(user, item, wanted) {
     const at = await store.place();
     user ??= await store.kept(at, "", "user");

@@ -1,4 +1,4 @@
-"""One client connection of a simulator, held to RFC 9113 to the letter: what a client gets wrong ends it, and is counted."""
+"""One client connection of a simulator, held to RFC 9113 to the letter: a client's error ends it, and is counted."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The fault for one request: `what` (a reason is a text), and whether the request is handled first."""
+    """The fault for one request: its kind in `what` (a reason is a text), and whether the request is handled first."""
 
     what: str | Reset | Stall | Disconnect
     handled: bool

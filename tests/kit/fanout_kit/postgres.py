@@ -131,7 +131,8 @@ class PostgresServer:
             self._control("start", "-w", "-t", str(int(_READY)), "-l", str(self.folder / _LOG))
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop it, and wait. ``immediate`` is a crash of the server: what was not flushed is lost. Idempotent."""
+        """Stop it, and wait. ``immediate`` is a crash of the server: writes that were not flushed are lost.
+        Idempotent."""
         if self.running:
             self._control("stop", "-w", "-m", mode)
 
@@ -157,7 +158,7 @@ class PostgresServer:
 
     @property
     def log(self) -> str:
-        """What the server has said so far."""
+        """The server's log so far."""
         path = self.folder / _LOG
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -235,7 +236,7 @@ class PostgresServer:
 
 
 def _unprivileged() -> str | None:
-    """Whom the server runs as: PostgreSQL refuses to be run by root."""
+    """The user that the server runs as: PostgreSQL refuses to be run by root."""
     if os.getuid() != 0:
         return None
     for name in ("postgres", "nobody"):

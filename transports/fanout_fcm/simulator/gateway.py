@@ -240,7 +240,8 @@ class FcmSimulator(Simulator):
         return Push("", _digest(address.group(1).decode()), notification.group(1).decode() if notification else "")
 
     def _load_key(self) -> rsa.RSAPrivateKey:
-        """The key in the simulator's folder, made if it is not there: who trusts this simulator can go on after a restart."""
+        """The key in the simulator's folder, made if it is not there: a client that trusts this simulator can go on
+        after a restart."""
         file = self.folder / "fcm-service-account.key"
         if file.exists():
             key = serialization.load_pem_private_key(file.read_bytes(), None)

@@ -184,7 +184,7 @@ def _apns(message: Mapping[str, Any], headers: Mapping[str, str]) -> list[Violat
 
 
 def _walk(values: Any, schema: Schema, path: str, found: list[Violation]) -> dict[str, Any]:
-    """The fields under their camelCase names; what is wrong goes to `found`."""
+    """The fields under their camelCase names; faults go to `found`."""
     if not isinstance(values, dict):
         found.append((path, "must be an object"))
         return {}

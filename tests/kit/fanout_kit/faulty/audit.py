@@ -1,4 +1,4 @@
-"""The auditor: joins what the driver was promised, what the database says, and what the gateway wrote down."""
+"""The auditor: joins what the driver was promised, what the database says, and the gateway's record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Audit", "audit"]
 
 @dataclass(slots=True)
 class Audit:
-    """What was found, after the last worker had drained.
+    """The findings, after the last worker had drained.
 
     `lost`: accepted by `send`, and neither in a final state nor known at all. `false`: reported as accepted, and not in the ledger.
     `unasked`: in the ledger, and of no notification that was promised. `duplicates` are records of a delivery beyond its first;
@@ -36,7 +36,7 @@ class Audit:
     rates: list[float] = field(default_factory=list)
 
     def bound(self, in_flight: int, checkpoint: float) -> float:
-        """Duplicates that one killed worker may cause: what was in flight, and what was not yet settled."""
+        """Duplicates that one killed worker may cause: deliveries in flight, and those not yet settled."""
         return in_flight + max(self.rates, default=0.0) * checkpoint
 
     def __str__(self) -> str:

@@ -54,7 +54,8 @@ class _File(apsw.VFSFile):
 
 
 class Write(NamedTuple):
-    """What was asked of a file. `kind` is write, truncate, sync or delete; `size` stands for the offset or the new length."""
+    """The calls on a file. `kind` is write, truncate, sync or delete; `size` stands for the offset or the new
+    length."""
 
     kind: str
     name: str

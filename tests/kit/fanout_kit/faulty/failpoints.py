@@ -53,7 +53,7 @@ _ACTIONS: tuple[Action, ...] = ("kill", "io", "full")
 
 @dataclass(frozen=True, slots=True)
 class Failpoint:
-    """What happens at the `hit`-th time (from 1) that `name` is reached in this process.
+    """The action at the `hit`-th time (from 1) that `name` is reached in this process.
 
     `kill` ends it with SIGKILL. `io` raises what a broken disk raises, `full` what a full one does, there and at every later time.
     """
@@ -104,7 +104,7 @@ def arm(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def armed(name: str) -> bool:
-    """Whether it is this one that is armed: what is costly to watch need not be watched otherwise."""
+    """Whether it is this one that is armed: a costly point need not be watched otherwise."""
     return _state.failpoint is not None and _state.failpoint.name == name
 
 

@@ -15,7 +15,7 @@ PREFIX = "faulty-"
 
 
 def _names(group: str) -> set[str]:
-    """What everybody else has installed in that group."""
+    """The entry points of all other distributions in that group."""
     others = (found for found in distributions() if not isinstance(found, _Kit))
     return {entry.name for found in others for entry in found.entry_points if entry.group == group}
 

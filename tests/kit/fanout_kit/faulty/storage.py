@@ -17,7 +17,8 @@ _WATCHED = {name.partition(".")[0] for name in NAMES}
 
 
 class FaultyStorage:
-    """Passes everything on to `inner`. What it does not know, it passes on unwatched, so that it need not keep up with the contract."""
+    """Passes everything on to `inner`. Unknown calls are passed on unwatched, so that it need not keep up with the
+    contract."""
 
     def __init__(self, inner: Storage) -> None:
         self.inner = inner
@@ -41,7 +42,7 @@ class FaultyStorage:
         await self.inner.__aexit__(*exc)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-        """See `Storage`. What gives leases back as `ready` is the end of a worker that was told to end."""
+        """See `Storage`. A settlement that gives leases back as `ready` is the end of a worker that was told to end."""
         releases = [each.release for each in settlements if each.release is not None]
         name = "shutdown" if any(release.waiting == Waiting.READY for release in releases) else ""
         _raise("settle.before")

@@ -260,7 +260,7 @@ _ALL = (
     ),
     Bug(
         "forget-accepted",
-        "What was accepted is left open when the lease is given back.",
+        "An accepted delivery is left open when the lease is given back.",
         "fanout.engine.lease:Lease.take",
         _without_accepted,
     ),
@@ -278,7 +278,7 @@ _ALL = (
     ),
     Bug(
         "ignore-collapse",
-        "What is in hand is sent although a later notification has taken its place.",
+        "A delivery in hand is sent although a later notification has taken its place.",
         "fanout.engine.dispatcher:Dispatcher._look_for_later",
         _looks_for_none,
     ),

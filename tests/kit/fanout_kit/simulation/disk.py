@@ -1,7 +1,8 @@
-"""Where a simulated process runs its storage operations: on a thread in virtual time, or inline; and who hears what was committed.
+"""Where a simulated process runs its storage operations: on a thread in virtual time, or inline; and the listeners of
+commits.
 
-The virtual thread keeps the rules of the real one: what waits is taken together, reads first, the writes of one round in one
-commit, and the callers are told afterwards. A process that dies in between has committed without knowing.
+The virtual thread keeps the rules of the real one: waiting calls are taken together, reads first, the writes of one
+round in one commit, and the callers are told afterwards. A process that dies in between has committed without knowing.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ __all__ = ["Fate"]
 
 
 class Fate:
-    """One method per kind of step. What a step needs and does not find (a worker that lives, say) makes it wait or pass."""
+    """One method per kind of step. A step that does not find its object (a worker that lives, say) waits or passes."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -31,12 +31,12 @@ class Fate:
         self._killed: set[int] = set()
         self._paused: dict[str, None] = {}
         self._paused_bindings: dict[str, None] = {}
-        """What anybody has asked to be paused, whatever came of it."""
+        """Everything that a step asked to pause, with any result."""
         self._ids: dict[int, str] = {}
         """Notification ids by the number of the send."""
         self._users: dict[str, str] = {}
         self._endpoints: dict[str, int] = {}
-        """Who holds an address, and as which endpoint, as the app that registered it last knows."""
+        """The user and the endpoint of an address, as the app that registered it last knows."""
 
     def do(self, step: Step) -> None:
         """Carry out one step."""
@@ -337,7 +337,7 @@ class Fate:
     # -- the end of it
 
     def calm(self) -> None:
-        """No more faults: whatever lives goes on, and what died is started again."""
+        """No more faults: living processes go on, and dead ones are started again."""
         self._calm = True
         self._world.say("fate", "calm")
         for name, gateway in self._simulation.gateways.items():
@@ -353,7 +353,7 @@ class Fate:
         self._resume_all()
 
     def _resume_all(self) -> None:
-        """What anybody paused goes on: asked again for as long as a pause is still waiting for other workers."""
+        """Everything that was paused goes on: asked again for as long as a pause is still waiting for other workers."""
         for id in self._paused:
             self._about("resume", 0, id)
         for binding in self._paused_bindings:

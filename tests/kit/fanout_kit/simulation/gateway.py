@@ -1,6 +1,7 @@
 """A simulated gateway: HTTP/2 to the letter (the simulators' strict connection), answers as the seed says, and a ledger of both.
 
-What it took responsibility for stands in the ledger at the moment of the request, and that it said so when the answer was
+Each push that it took responsibility for stands in the ledger at the moment of the request, and that it said so when
+the answer was
 written: the account by which every other claim is judged.
 """
 
@@ -50,7 +51,7 @@ _OTHERS: Mapping[str, tuple[Answer, bool]] = {
     "cut": (Disconnect(), False),
     "cut_after": (Disconnect(), True),
 }
-"""What may befall a request instead of an answer, and whether the push was taken before."""
+"""A fault that may befall a request instead of an answer, and whether the push was taken before."""
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Manners:
 
 
 class Gateway:
-    """What the strict connections of one host ask: it stands where a `Simulator` stands."""
+    """The handler of the strict connections of one host: it stands where a `Simulator` stands."""
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class Gateway:
         """The ledger is in memory."""
 
     def answer(self, request: Request) -> Answer:
-        """What becomes of this request; it stands in the ledger before the answer leaves."""
+        """The end of this request; it stands in the ledger before the answer leaves."""
         verdict, answer, accepted = self._judge(request)
         address = request.path.rpartition("/")[2]
         expiration = request.headers.get("apns-expiration")

@@ -1,4 +1,4 @@
-"""What a run leaves behind for its judges: every attempt, storage call, request at a gateway, and act of fate, in order."""
+"""The record of a run for its judges: every attempt, storage call, request at a gateway, and act of fate, in order."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What the database says when all is over, of one notification: None where it does not know it.
+    """The database's final record of one notification: None where it does not know it.
 
     `explained` are the decisions about a few of its deliveries, by endpoint.
     """

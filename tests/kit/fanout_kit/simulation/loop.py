@@ -51,7 +51,7 @@ class _Task(asyncio.Task[Any]):
 class NodeLoop:
     """One process. `lag` is how long an iteration takes at most, in virtual seconds. One that takes no part is never run.
 
-    It has what asyncio's tasks, futures, timeouts and streams ask of a loop, and what `fanout.http` does; anything else, such as
+    It has the methods of a loop that asyncio's tasks, futures, timeouts and streams call, and `fanout.http`; anything else, such as
     a thread or a signal, has no place in a simulation and is an `AttributeError`.
 
     `fuse`, when set, is how many callbacks more may run before `on_fuse` is called instead: a crash in mid-iteration.
@@ -104,7 +104,7 @@ class NodeLoop:
 
     @property
     def frozen(self) -> bool:
-        """Whether it stands still, as after SIGSTOP: what is due meanwhile waits."""
+        """Whether it stands still, as after SIGSTOP: timers that are due meanwhile wait."""
         return self._frozen
 
     @frozen.setter
@@ -133,7 +133,7 @@ class NodeLoop:
                 self.due = at
 
     def iterate(self) -> None:
-        """One iteration: what can be read, timers that are due, and then everything that is ready by now."""
+        """One iteration: readable sockets, due timers, and then all callbacks that are ready by now."""
         ready = self._ready
         for end in self.readable:
             ready.append(asyncio.Handle(end.read, (), self._self, self._context))
@@ -203,7 +203,8 @@ class NodeLoop:
         self.tasks.clear()
 
     def left(self) -> list[str]:
-        """What a process that has ended in good order should not have any more: tasks, sockets, timers."""
+        """The resources that a process that has ended in good order should not have any more: tasks, sockets,
+        timers."""
         tasks = [f"task {getattr(task.get_coro(), '__qualname__', task)}" for task in self.tasks]
         sockets = [f"socket to {end.name}" for end in self.ends] + ["socket that never connected"] * len(self.sockets)
         timers = [f"timer {timer[3]._callback!r}" for timer in self._timers if not timer[3].cancelled()]  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ class Host:
         """Addresses at which nobody answers, although the others do."""
         self.slowness = 1.0
         self.cut_until = 0.0
-        """Until then nothing passes; what was sent meanwhile arrives afterwards."""
+        """Until then nothing passes; bytes that were sent meanwhile arrive afterwards."""
 
 
 class Network:
@@ -153,7 +153,7 @@ class Network:
 
 
 class _Encrypted:
-    """What asks of a TLS connection: the protocol that was agreed on."""
+    """The question to a TLS connection: the protocol that was agreed on."""
 
     def selected_alpn_protocol(self) -> str:
         return "h2"
@@ -172,7 +172,7 @@ class End(asyncio.Transport):
         self.sock: socket.socket | None = None
         self.extra: dict[str, Any] = {"peername": (host.addresses[0], 443)}
         self.silent = False
-        """The machine at this end is gone without a word: what arrives is lost, and nothing answers."""
+        """The machine at this end is gone without a word: bytes that arrive are lost, and nothing answers."""
         self._protocol: asyncio.Protocol | None = None
         self._inbox: list[bytes] = []
         self._end: Exception | Literal["fin"] | None = None
@@ -227,7 +227,7 @@ class End(asyncio.Transport):
         self._let_go()
 
     def vanish(self) -> None:
-        """The machine of this end loses power: nobody is told."""
+        """The machine of this end loses power: no peer is told."""
         self.silent = self._gone = True
         self._let_go()
 

@@ -1,4 +1,4 @@
-"""What stands around the production parts and writes down what passes: transports, storage calls, live events, critical logs."""
+"""Wrappers around the production parts that record all calls: transports, storage calls, live events, critical logs."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class Hook:
 
 
 class CriticalLog(logging.Handler):
-    """What is logged as critical is an error of the run: the engine says so before it stops."""
+    """A critical log is an error of the run: the engine says so before it stops."""
 
     def __init__(self, errors: list[str]) -> None:
         super().__init__(logging.CRITICAL)

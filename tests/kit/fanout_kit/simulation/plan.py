@@ -1,4 +1,4 @@
-"""What one seed stands for: the world's make-up and the list of everything that will be done to it, drawn before it begins.
+"""The plan of one seed: the world's make-up and the list of everything that will be done to it, drawn before it begins.
 
 Each seed takes part of the faults only (swarm testing: Groce and others, ISSTA 2012), for many faults together hide what one of
 them alone would show.

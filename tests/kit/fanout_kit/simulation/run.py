@@ -42,7 +42,8 @@ _runs = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a seed. `digest` is the hash of its whole trace; `seconds` are virtual; `figures` count what happened."""
+    """The result of a seed. `digest` is the hash of its whole trace; `seconds` are virtual; `figures` count what
+    happened."""
 
     seed: int
     digest: str
@@ -53,7 +54,7 @@ class Report:
 
     @property
     def command(self) -> str:
-        """What replays it, readably."""
+        """The command that replays it, readably."""
         return f"python -m fanout_kit.simulation --seed {self.seed} --trace"
 
     @property
@@ -243,7 +244,8 @@ def simulate(
 
 @cache
 def _quick() -> Path | None:
-    """A folder in memory where the system has one: what a power cut would take is not looked at, so fsync need not cost a disk."""
+    """A folder in memory where the system has one: the losses of a power cut are not looked at, so fsync need not cost
+    a disk."""
     memory = Path("/dev/shm")
     return memory if memory.is_dir() and os.access(memory, os.W_OK) else None
 

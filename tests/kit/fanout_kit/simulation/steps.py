@@ -1,4 +1,4 @@
-"""The steps of a plan: what users of the engine ask for, and what fate has in store."""
+"""The steps of a plan: requests of the engine's users, and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What happened, line by line, and one hash over all of it: the same seed must give the same hash in every interpreter."""
+"""The events of a run, line by line, and one hash over all of it: the same seed must give the same hash in every
+interpreter."""
 
 from __future__ import annotations
 

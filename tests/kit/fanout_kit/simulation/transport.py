@@ -79,7 +79,7 @@ class PushTransport:
         return _Push(payload, literal("apns-expiration", str(int(notification.expires_at))))
 
     def capacity(self, group: str) -> int:
-        """What the host's connections take at once."""
+        """The requests that the host's connections take at once."""
         pool = self._pools.get(group)
         return 1 if pool is None else pool.capacity()
 

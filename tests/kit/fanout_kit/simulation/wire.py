@@ -1,4 +1,4 @@
-"""What HTTP/2 bytes say, in words, for the readable trace."""
+"""The meaning of HTTP/2 bytes, in words, for the readable trace."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class World:
         self.born: list[NodeLoop] = []
         """Every node there ever was: a dead one is kept whole until the run is over, so that nothing of it is ever finished."""
         self.errors: list[str] = []
-        """What escaped from callbacks and tasks, and what logs called critical."""
+        """Exceptions that escaped from callbacks and tasks, and critical logs."""
         self._rng = rng
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
@@ -50,7 +50,7 @@ class World:
         return EPOCH + self.wall_offset + self.time
 
     def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Do this at the virtual time `when`, outside of every node: what a network, a kernel or a fault does."""
+        """Do this at the virtual time `when`, outside of every node: an act of a network, a kernel or a fault."""
         self._count += 1
         heappush(self._events, (when, self._count, action, arguments))
 

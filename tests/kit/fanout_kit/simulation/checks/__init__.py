@@ -1,4 +1,5 @@
-"""The oracle: what a run must not have done, a module per promise. Each check reads the history and says what broke, if anything.
+"""The oracle: the promises that a run must not have broken, a module for each. Each check reads the history and says
+what broke, if anything.
 
 endings     nothing lost, nothing falsely reported, one state each, counts that add up
 leases      one holder at a time, epochs that grow, nothing sent outside of a lease

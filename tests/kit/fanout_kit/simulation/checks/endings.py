@@ -13,7 +13,7 @@ __all__ = ["CHECKS"]
 
 
 def nothing_lost(evidence: Evidence) -> Iterator[Violation]:
-    """Who got a receipt finds a finished notification, in which nothing waits."""
+    """A caller with a receipt finds a finished notification, in which nothing waits."""
     rest = evidence.history.rest
     for id in sorted(evidence.receipts):
         found = rest[id]
@@ -47,7 +47,7 @@ def one_state(evidence: Evidence) -> Iterator[Violation]:
 
 
 def accepted_is_true(evidence: Evidence) -> Iterator[Violation]:
-    """What is reported as accepted, the gateway took, and said so before it was stored."""
+    """The gateway took each delivery that is reported as accepted, and said so before it was stored."""
     for id, found in evidence.history.rest.items():
         for endpoint, state, _ in found.deliveries:
             if state != "accepted":
@@ -88,7 +88,7 @@ def _unfounded(evidence: Evidence, id: str, endpoint: int, state: str, reason: s
     if state == "cancelled":
         if reason.startswith("endpoint "):
             return "" if _was(evidence, endpoint, reason.removeprefix("endpoint ")) else "it never was"
-        return "" if cancelled else "nobody asked for it"
+        return "" if cancelled else "no caller asked for it"
     if state == "superseded":
         later = [
             other

@@ -1,4 +1,5 @@
-"""The history put in order for the checks: who leased what when, what each settlement ended, which attempt belongs to what."""
+"""The history put in order for the checks: the leases and their workers, the ends in each settlement, and the delivery
+of each attempt."""
 
 from __future__ import annotations
 
@@ -86,13 +87,13 @@ class Evidence:
     attempts: dict[Key, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
     submissions: dict[str, tuple[Submission, int]] = field(default_factory=dict)
-    """What was stored as a new notification, and by which commit."""
+    """Each stored new notification, and its commit."""
     receipts: set[str] = field(default_factory=set)
     """Notifications that somebody was told are accepted."""
     pauses: list[Call] = field(default_factory=list)
     """Calls that paused or resumed a notification or a binding, in the order of their commits."""
     oddities: list[Violation] = field(default_factory=list)
-    """What is wrong with leases, found while they were put in order."""
+    """Faults of leases, found while they were put in order."""
     _beats: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """Of each worker, its process, when it said last that it lives, and until when."""
     _of_node: dict[tuple[str, str], list[Leased]] = field(default_factory=lambda: defaultdict(list))
@@ -204,7 +205,8 @@ class Evidence:
                 lease.ended = commit
 
     def _bury(self, call: Call, latest: dict[int, Leased]) -> None:
-        """What the buried held may be taken over; but only of one that had not been heard of may it be said to be dead."""
+        """Leases of the buried may be taken over; but only of one that had not been heard of may it be said to be
+        dead."""
         now = call.argument(0, "now")
         for worker in call.result:
             node, seen, until = self._beats.pop(worker)
@@ -256,8 +258,9 @@ class Evidence:
         """Whether the machine's clock was set forward while the attempt's worker stood still with its lease in hand.
 
         Then the others find the lease run out and take it over, and its holder, which could not extend it in time, learns of
-        that only after it has gone on: what is sent meanwhile is sent twice, and nothing of it is settled. The same holds where
-        the other stood still between reading the clock and taking over, and the clock was set back in between.
+        that only after it has gone on: deliveries of that time are sent twice, and none of them is settled. The same
+        holds where the other stood still between reading the clock and taking over, and the clock was set back in
+        between.
         """
         lease = self.lease_of(attempt)
         if lease is not None and lease.by_an_old_clock:

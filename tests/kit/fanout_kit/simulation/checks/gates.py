@@ -12,8 +12,8 @@ from fanout_kit.simulation.history import Attempt
 __all__ = ["CHECKS"]
 
 _FEW = 6
-"""Deliveries that may be under way at once to a gate that is being probed: three are meant, and what says nothing of the gate may
-make room for a few more.
+"""Deliveries that may be under way at once to a gate that is being probed: three are meant, and an answer that says
+nothing of the gate may make room for a few more.
 """
 
 
@@ -59,8 +59,8 @@ def accused_scopes_wait(evidence: Evidence) -> Iterator[Violation]:
 
 
 def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
-    """What an engine says of its gates is so: after `gate.closed` nothing goes there before the time that it names, unless it is said to
-    have opened. Where it closed on the word of one notification, another may try at once.
+    """An engine's report of its gates is true: after `gate.closed` nothing goes there before the time that it names,
+    unless it is said to have opened. Where it closed on the word of one notification, another may try at once.
     """
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in evidence.history.attempts:
@@ -73,7 +73,7 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
             there = attempt.binding == data["binding"] and data["scope"] in ("binding", "group")
             there = there and (data["scope"] == "binding" or data["group"] == attempt.group)
             wall = evidence.latest_wall(attempt.begun)
-            # What is left is never more than it was when the gate closed, wherever the wall clock has been set since.
+            # The rest is never more than it was when the gate closed, wherever the wall clock has been set since.
             early = attempt.line > line and wall < until - SLACK and attempt.begun - at < until - event.at - SLACK
             early = early and data.get("sole") in ("", attempt.notification)
             early = early and not any(
@@ -88,8 +88,8 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
 
 
 def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
-    """From a gate's time until it is open again, a few deliveries at a time try whether anybody is there. What was under way before
-    and is answered meanwhile makes room for as many.
+    """From a gate's time until it is open again, a few deliveries at a time try whether anybody is there. Each request
+    from before that is answered meanwhile makes room for one more.
     """
     closed: dict[tuple[str, str, str, str], int] = {}
     spans: list[tuple[int, int, tuple[str, str, str, str]]] = []

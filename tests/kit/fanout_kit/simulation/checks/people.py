@@ -15,8 +15,9 @@ __all__ = ["CHECKS"]
 def everyone_named(evidence: Evidence) -> Iterator[Violation]:
     """The deliveries of a notification are those that its target named when it was accepted, or when it was due.
 
-    Of a topic or broadcast some may have come or gone while it was expanded: then who was meant throughout must be there, and
-    who never was meant must not, nor who came later. Where something was paused, a schedule may have been begun at any time after.
+    Of a topic or broadcast some may have come or gone while it was expanded: then a user who was meant throughout must
+    be there, one who never was must not, and neither must a later one. Where something was paused, a schedule may have
+    been begun at any time after.
     """
     for id, (submission, commit) in evidence.submissions.items():
         found = evidence.history.rest.get(id)
@@ -126,7 +127,7 @@ def nobody_elses(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _read(evidence: Evidence, attempt: Attempt) -> tuple[int, EndpointRow] | None:
-    """The commit at which the attempt's worker read its endpoint, and what it read."""
+    """The commit at which the attempt's worker read its endpoint, and the value that it read."""
     lease = evidence.lease_of(attempt)
     if lease is None:
         return None
@@ -139,7 +140,7 @@ def _read(evidence: Evidence, attempt: Attempt) -> tuple[int, EndpointRow] | Non
 
 
 def _rows(call: Call, attempt: Attempt) -> Iterable[EndpointRow]:
-    """What that call told the attempt's worker of endpoints: a lease of few deliveries brings them along."""
+    """The endpoints that this call gave the attempt's worker: a lease of few deliveries brings them along."""
     if call.node != attempt.node or call.error is not None or call.skipped:
         return
     if call.name == "resolve" and attempt.endpoint in call.argument(0, "ids"):

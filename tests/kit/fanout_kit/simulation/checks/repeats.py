@@ -25,7 +25,7 @@ def no_attempt_after_the_end(evidence: Evidence) -> Iterator[Violation]:
 
 
 def accepted_is_remembered(evidence: Evidence) -> Iterator[Violation]:
-    """What was accepted is stored within a checkpoint, unless its process died or lost its lease before."""
+    """An acceptance is stored within a checkpoint, unless its process died or lost its lease before."""
     for attempt in evidence.history.attempts:
         if evidence.accepted(attempt) and not evidence.recorded(attempt):
             trouble = _forgotten(evidence, attempt)
@@ -35,7 +35,7 @@ def accepted_is_remembered(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _forgotten(evidence: Evidence, attempt: Attempt) -> str:
-    """What speaks against an excuse for not having stored it."""
+    """The facts against an excuse for not having stored it."""
     history = evidence.history
     life, lease = history.lives[attempt.node], evidence.lease_of(attempt)
     assert attempt.ended is not None

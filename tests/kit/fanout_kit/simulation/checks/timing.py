@@ -27,14 +27,14 @@ def never_after_the_ttl(evidence: Evidence) -> Iterator[Violation]:
         stored = evidence.submissions.get(arrival.notification)
         lives = [life for life in evidence.history.lives.values() if life.freezes]
         if stored is not None and not lives:
-            # What was sent in time may wait on its way, in the pool and in the network, and is not sent again.
+            # A request sent in time may wait on its way, in the pool and in the network, and is not sent again.
             late = arrival.wall - stored[0].expires_at - policy.request_timeout
             if late > 5.0:
                 yield Violation("ttl", f"a push of {arrival.notification} arrived {late:.3f} s late", arrival.at)
 
 
 def never_after_a_cancel(evidence: Evidence) -> Iterator[Violation]:
-    """Once `cancel` has returned, no attempt begins; what is under way by then goes on.
+    """Once `cancel` has returned, no attempt begins; attempts under way by then go on.
 
     But where the machine's clock was set forward just before: then leases look run out, and it waits for nobody.
     """
@@ -93,7 +93,7 @@ def _resumes(other: Request, since: float, binding: str | None, id: str | None) 
 def never_before_it_is_due(evidence: Evidence) -> Iterator[Violation]:
     """A retry is leased no earlier than its time; a schedule is begun no earlier than its own.
 
-    What waits for something else than back-off is due when somebody says that it is mended.
+    A delivery that waits for something else than back-off is due when an operator says that it is mended.
     """
     mended = any(request.what == "resume_binding" for request in evidence.history.requests)
     due: dict[tuple[str, int, int], list[tuple[int, float]]] = defaultdict(list)

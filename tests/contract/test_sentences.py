@@ -1,0 +1,109 @@
+"""The sentences of docstrings, comments and messages: a noun is the subject, not a pronoun (`what`, `who`, `nobody`).
+
+Pages are held to the same by `test_site`. Texts of SQL are left out: a released step of a schema does not change.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.pages import ROOT
+
+FOLDERS = ("fanout", "transports", "benchmarks", "tests/kit")
+SOURCES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+OTHERS = sorted(
+    file
+    for folder in (*FOLDERS, "deploy", "docs")
+    for file in (ROOT / folder).rglob("*")
+    if file.suffix in (".js", ".mjs", ".css", ".html", ".toml", ".yaml", ".yml", ".service", ".sh")
+    or file.name == "Dockerfile"
+)
+_PRONOUN = "what|whatever|who|whoever|nobody|somebody|anybody|everybody|someone|anyone|everyone"
+_SUBJECT = re.compile(
+    rf"(?:(?:^|[.:;!?)\]] )[\"'(]*(?:and |but |so )?(?:{_PRONOUN}|whose|whom)|, (?:and|but|so) (?:{_PRONOUN}))\b[^.?]*(?P<mark>\??)",
+    re.I,
+)
+_SQL = re.compile(r"\b(?:CREATE|ALTER|SELECT|UPDATE|INSERT|DELETE)\b")
+_MARKS = re.compile(r"^\s*(?:///?|/\*\*?|\*(?=\s)|#|<!--|;)\s?(.*?)(?:\*/|-->)?$")
+_COMMENT = re.compile(r"(?:^|.*?\s)#\s(.*)")
+_CODE = re.compile(r"``?[^`]*``?")
+
+
+def subjects(text: str) -> list[str]:
+    """Beginnings of sentences and clauses of a text that have a pronoun for a subject; a question may."""
+    plain = _CODE.sub("`x`", " ".join(text.split()))
+    return [found[0][:80] for found in _SUBJECT.finditer(plain) if not found["mark"]]
+
+
+def blocks(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Comments on following lines, joined."""
+    first, last, words = 0, -1, list[str]()
+    for line, text in lines:
+        if line != last + 1 and words:
+            yield first, " ".join(words)
+            words = []
+        first, last = (first if words else line), line
+        words.append(text)
+    if words:
+        yield first, " ".join(words)
+
+
+def comments(source: str, form: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+    return ((line, text[1]) for line, each in enumerate(source.splitlines(), 1) if (text := form.match(each)))
+
+
+def prose(source: str) -> Iterator[tuple[int, str]]:
+    """Docstrings, comments and texts of more than one word of a module, each with its line."""
+    parts, found = set[ast.AST](), list[tuple[int, str]]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts.update(node.values)
+            texts = (each.value if isinstance(each, ast.Constant) else "X" for each in node.values)
+            found.append((node.lineno, "".join(map(str, texts))))
+        elif isinstance(node, ast.Constant) and node not in parts and isinstance(node.value, str):
+            found.append((node.lineno, node.value))
+    yield from ((line, text) for line, text in found if " " in text and not _SQL.search(text))
+    yield from blocks(comments(source, _COMMENT))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_sentence_of_the_code_has_a_noun_for_a_subject(folder: str) -> None:
+    found = {
+        f"{file.relative_to(ROOT)}:{line}": wrong
+        for file in SOURCES
+        if file.is_relative_to(ROOT / folder)
+        for line, text in prose(file.read_text(encoding="utf-8"))
+        if (wrong := subjects(text))
+    }
+    assert not found
+
+
+def test_a_comment_of_other_files_has_a_noun_for_a_subject() -> None:
+    found = {}
+    for file in OTHERS:
+        lines = comments(file.read_text(encoding="utf-8"), _MARKS)
+        found |= {
+            f"{file.relative_to(ROOT)}:{line}": wrong for line, text in blocks(lines) if (wrong := subjects(text))
+        }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("The lease ends: what it held is due.", True),
+        ("Nobody waits.", True),
+        ("It ends. Who waits is told.", True),
+        ("An end, and whoever waits is told.", True),
+        ("What is a lease?", False),
+        ("A lease names the worker who holds it.", False),
+        ("The event is `what` and a reason.", False),
+    ],
+)
+def test_the_rule_finds_a_pronoun_and_leaves_a_question(text: str, wrong: bool) -> None:
+    assert bool(subjects(text)) is wrong
+    assert bool([*subjects(next(prose(f'"""{text}"""'))[1])]) is wrong
