@@ -255,7 +255,7 @@ class Settlement:
     release: Release | None = None
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back since this was made: what waits is due as long from now as it was to be.
+        """The clock was set back since this was made: a waiting delivery is due as long from now as it was to be.
 
         Args:
             seconds: The step of the clock, in seconds.

@@ -1,4 +1,4 @@
-"""What an engine tells of itself, of its storage and of the notifications in it. Nothing here changes any."""
+"""An engine's reports of itself, of its storage and of the notifications in it. Nothing here changes any."""
 
 from __future__ import annotations
 

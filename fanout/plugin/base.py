@@ -22,7 +22,7 @@ class Clock(Protocol):
         """The wall clock.
 
         Returns:
-            UNIX seconds: what is stored, sent and compared with other machines' times.
+            UNIX seconds: the times that are stored, sent and compared with other machines' times.
         """
         ...
 

@@ -153,7 +153,7 @@ class ControlPart(Protocol):
         ...
 
     async def resume(self, app: str, id: str, now: float, *, audit: Audit | None = None) -> None:
-        """Lift the pause: what was due is due again, a retry not before its time. Idempotent.
+        """Lift the pause: due deliveries are due again, a retry not before its time. Idempotent.
 
         Args:
             app: The app.

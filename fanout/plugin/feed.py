@@ -47,7 +47,7 @@ class Feed(Protocol):
             now: The present time, in UNIX seconds by the storage's clock.
 
         Returns:
-            The subscription, and what became of others.
+            The subscription, and the results of the others.
         """
         ...
 

@@ -27,7 +27,7 @@ class Fleet(Protocol):
             until: The end of the time for which it counts as alive, in UNIX seconds by the storage's clock.
 
         Returns:
-            Whether it was known, alive or not. False: it is new, or was buried, and what it held may be in other hands.
+            Whether it was known, alive or not. False: it is new, or was buried, and its leases may be another worker's.
         """
         ...
 

@@ -85,7 +85,7 @@ class QueuePart(Protocol):
         ...
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-        """What could be leased or expanded.
+        """The chunks that could be leased or expanded.
 
         A paused delivery, by its notification or its binding, counts for neither.
 

@@ -54,10 +54,7 @@ async def uses_of_grants_are_kept(kit: Kit) -> None:
         await access.used({_CALLER.id: T0 + 10})
         await access.used({})
         found = [(grant.id, grant.used_at) for grant in await access.grants()]
-        law(
-            found == [(_CALLER.id, T0 + 20.5), (_HOST.id, None)],
-            f"the latest use stands, and no other changes: {found}",
-        )
+        law(found == [(_CALLER.id, T0 + 20.5), (_HOST.id, None)], f"the latest use stands, and no other: {found}")
         await access.revoke("default", _CALLER.id, T0 + 30, by="shell")
         await access.used({_CALLER.id: T0 + 40, _HOST.id: T0 + 41})
         found = [(grant.id, grant.used_at) for grant in await access.grants()]

@@ -25,10 +25,7 @@ async def notifications_pause(kit: Kit) -> None:
         law(await storage.pause("default", sub.id, T0 + 1) == 2, "pause says how many chunks are still leased")
         status = await standing(storage, sub.id, T0 + 1)
         law(status.state == "paused", f"it is paused: {status}")
-        law(
-            dict(status.pending_by_reason) == {"ready": 20, "paused": 10},
-            f"deliveries without a lease are paused: {status}",
-        )
+        law(dict(status.pending_by_reason) == {"ready": 20, "paused": 10}, f"unleased deliveries are paused: {status}")
         law(await storage.stopped([sub.id, other.id]) == {sub.id: "paused"}, "a worker can see it")
         stored = await storage.notification(sub.id)
         law(stored is not None and stored.stopped == "paused", "with the notification too")
@@ -134,10 +131,7 @@ async def what_is_paused_does_not_begin(kit: Kit) -> None:
         law((status.state, status.total) == ("paused", None), f"a schedule can be paused: {status}")
         law(dict(await storage.outstanding()) == {"paused": 12}, "both are outstanding: as chunks, cursor and schedule")
         await post(storage, other := submission(Target.all(), now=T0 + 10))
-        law(
-            await storage.expand("default", "apns", T0 + 10, ahead=2) == 2,
-            "a paused notification takes no other's turn",
-        )
+        law(await storage.expand("default", "apns", T0 + 10, ahead=2) == 2, "a paused notification takes no turn")
         chunks = await lease_all(storage, T0 + 10)
         law({chunk.notification for chunk in chunks} == {other.id}, "and is not leased")
         await storage.resume("default", wide.id, T0 + 20)
@@ -170,10 +164,7 @@ async def bindings_pause(kit: Kit) -> None:
         law(len(await lease_all(storage, T0, app="shop")) == 2, "and another app's of the same name")
         status = await standing(storage, sub.id, T0 + 1)
         law(status.state == "running", "the notification is not paused itself")
-        law(
-            dict(status.pending_by_reason) == {"ready": 15, "paused": 5},
-            f"but its deliveries on the binding are: {status}",
-        )
+        law(dict(status.pending_by_reason) == {"ready": 15, "paused": 5}, f"but those on the binding are: {status}")
         status = await standing(storage, sub.id, T0 + 31)
         law(dict(status.pending_by_reason) == {"lane": 10, "paused": 10}, f"also after a lost lease: {status}")
         law(await storage.stopped([sub.id]) == {}, "nor is it stopped")
@@ -354,10 +345,7 @@ async def pauses_survive_reopening(kit: Kit) -> None:
         chunks = await lease_all(storage, T0 + 3, lease=1)
         suspected = sorted((chunk.part, chunk.states.count(0)) for chunk in chunks)
         law(suspected == [(1, 1), (1, 2), (1, 2), (1, 2)], f"the suspected and marked deliveries are: {suspected}")
-        law(
-            await storage.expand("default", "apns", T0 + 3, ahead=2) == 1,
-            "deliveries that were held back take their turn",
-        )
+        law(await storage.expand("default", "apns", T0 + 3, ahead=2) == 1, "chunks held back take their turn")
 
 
 async def _everything(storage: Storage, id: str) -> list[object]:

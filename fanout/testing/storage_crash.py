@@ -129,10 +129,7 @@ async def poison_is_found(kit: Kit) -> None:
             now += 1
         status = await standing(storage, sub.id, now)
         law(status.finished_at is not None, f"the hunt comes to an end: {status}")
-        law(
-            dict(status.reasons.get("dead", {})) == {"poison": 2},
-            f"a delivery that kills its worker ends as poison: {status}",
-        )
+        law(dict(status.reasons.get("dead", {})) == {"poison": 2}, f"a cause of a crash ends as poison: {status}")
         law(status.counts["accepted"] == 18, f"and no other delivery: {status}")
         dead = {row[0] for row in await storage.deliveries(sub.id, state="dead")}
         law(dead == poison, "it is the one that was under way")

@@ -169,9 +169,7 @@ async def erasing_forgets(kit: Kit) -> None:
         law([(event.data["user"], event.data["reason"]) for event in events] == [("", "erased")] * 2, "not the user")
         rows = await storage.resolve(array("q", [one.id]), T0 + 3)
         law([(row.state, row.address) for row in rows] == [("removed", "")], "a worker finds it removed")
-        law(
-            (await standing(storage, sub.id)).counts["cancelled"] == 1, "notifications for the user alone are cancelled"
-        )
+        law((await standing(storage, sub.id)).counts["cancelled"] == 1, "a notification to her alone is cancelled")
         law((await standing(storage, held.id)).counts["pending"] == 1, "leased deliveries are their worker's to end")
         law(await storage.count_endpoints("default", Target.user("alice")) == {}, "the user is no target")
         law(await storage.count_endpoints("default", Target.topic("t")) == {"apns": 1}, "nor in a topic")

@@ -45,11 +45,7 @@ async def decisions_are_explained(kit: Kit) -> None:
         park = Step(T0 + 3, "parked", "503", 1, T0 + 5, waiting="gate")
         _law(await _steps(storage, sub.id, ids[0]), ends, "ended, and not given back")
         _law(await _steps(storage, sub.id, ids[1]), [*begun, retry], "a retry is of another attempt")
-        _law(
-            await _steps(storage, sub.id, ids[2]),
-            [*begun, hold],
-            "a delivery that waits behind one is held, at the same time",
-        )
+        _law(await _steps(storage, sub.id, ids[2]), [*begun, hold], "a delivery behind one is held, at the same time")
         _law(await _steps(storage, sub.id, ids[3]), [*begun, park], "given back, with reason and time")
         (chunk,) = await lease_all(storage, T0 + 5, worker="w2")
         await storage.settle([done(chunk, "rejected", "BadTopic")], T0 + 6)

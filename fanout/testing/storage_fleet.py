@@ -45,10 +45,7 @@ async def workers_are_known(kit: Kit) -> None:
         await fleet.leave("w1")
         await fleet.leave("w1")
         await fleet.leave("stranger")
-        law(
-            [each.id for each in await fleet.workers(T0 + 4)] == ["w2"],
-            "a worker that leaves is forgotten; twice is once",
-        )
+        law([each.id for each in await fleet.workers(T0 + 4)] == ["w2"], "a leaving worker is forgotten; twice is once")
         law(await fleet.beat(note("w1"), T0 + 5, T0 + 15) is False, "and is new when it comes back")
         await fleet.beat(note("w2", bindings=()), T0 + 6, T0 + 8)
         (w2,) = [each for each in await fleet.workers(T0 + 6) if each.id == "w2"]
@@ -88,9 +85,7 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         await fleet.beat(note("w3"), T0 + 11, T0 + 21)
         await storage.settle([done(kept)], T0 + 11)
         await fleet.leave("w2")
-        law(
-            await lease_all(storage, T0 + 11, worker="w3") == [], "a worker that leaves gives away only released chunks"
-        )
+        law(await lease_all(storage, T0 + 11, worker="w3") == [], "a leaving worker gives away only released chunks")
         (taken,) = await lease_all(storage, T0 + 41, worker="w3", lease=30)
         law(taken.part == 2, f"two crashes are two crashes, however they were noticed: {taken.part} of 4")
         await fleet.bury(T0 + 50)
@@ -98,10 +93,7 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
         law(taken.part == 2, "a worker that is buried between two groups implicates no delivery")
         await fleet.beat(note("w5"), T0 + 5000, T0 + 5010)
         law(await fleet.bury(T0 + 4991) == [], "a clock may be a little ahead")
-        law(
-            await fleet.bury(T0 + 4990) == ["w5"],
-            "a worker with heartbeats only by a clock that was set back since is dead",
-        )
+        law(await fleet.bury(T0 + 4990) == ["w5"], "heartbeats by a clock that was set back since count for nothing")
         await storage.settle([done(taken)], T0 + 51)
         law((await standing(storage, sub.id, T0 + 51)).finished_at == T0 + 51, "in the end all is delivered")
 

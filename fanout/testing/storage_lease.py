@@ -247,10 +247,7 @@ async def doubt_ends_unknown(kit: Kit) -> None:
         law(dict((await standing(storage, sub.id)).counts)["accepted"] == 1, "its result overwrites doubt")
         (taken,) = await lease_all(storage, T0 + 30, worker="w2")
         status = await standing(storage, sub.id)
-        law(
-            dict(status.reasons.get("dead", {})) == {"unknown": 2},
-            f"deliveries marked by the lost holder are dead: {status}",
-        )
+        law(dict(status.reasons.get("dead", {})) == {"unknown": 2}, f"the lost holder's marks are dead: {status}")
         law(taken.states.count(0) == 2, "unmarked and reopened ones are open")
         ends = await storage.settle([done(taken)], T0 + 31)
         law(ends == [Settled(False, sub.id)], "the open rest ends as ever")

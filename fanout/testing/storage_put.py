@@ -184,10 +184,7 @@ async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
         await post(storage, sub := submission(Target.topic("even"), now=T0 + 2))
         await storage.remove_endpoints("default", [entered[2].id], T0 + 2)
         ids = await _expand_all(storage, T0 + 2)
-        law(
-            entered[2].id not in ids and entered[4].id in ids,
-            "an endpoint that left before the cursor came by is passed over",
-        )
+        law(entered[2].id not in ids and entered[4].id in ids, "an endpoint that left before the cursor is passed over")
 
 
 async def expansion_stays_ahead(kit: Kit) -> None:
@@ -259,10 +256,7 @@ async def superseding(kit: Kit) -> None:
         put = await post(storage, second)
         law(put.superseded == (first.id,), f"the receipt names what was superseded: {put}")
         status = await standing(storage, first.id)
-        law(
-            status.counts["superseded"] == 15 and status.counts["pending"] == 10,
-            f"deliveries without a lease end: {status}",
-        )
+        law(status.counts["superseded"] == 15 and status.counts["pending"] == 10, f"unleased deliveries end: {status}")
         law(await storage.stopped([first.id, second.id]) == {first.id: "superseded"}, "the worker can see it")
         half = Settlement(held.id, held.epoch, results={("accepted", ""): [0, 1]}, attempts=2)
         half.release = Release(T0 + 5, Waiting.GATE.value)

@@ -118,10 +118,7 @@ async def subscriptions_are_of_their_user(kit: Kit) -> None:
         law(not moved.refused and moved.ended == (hers.id,), "with the device's UNSID it moves")
         law(await active(storage, "carol") == [moved.subscription.endpoint], "address and all")
         law(not await active(storage, "alice"), "and nothing more goes to the former user")
-        law(
-            await feed_of(storage).subscription("default", hers.unsid) is None,
-            "the former UNSID means nothing any more",
-        )
+        law(await feed_of(storage).subscription("default", hers.unsid) is None, "the former UNSID means nothing now")
 
         tv = (await subscribe(storage, "dave", "tv", None, now=T0 + 5)).subscription
         law((await subscribe(storage, "dave", "tv", None, former=tv.unsid, now=T0 + 6)).ended == (), "it ends none")

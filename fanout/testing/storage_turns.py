@@ -23,10 +23,7 @@ async def long_targets_take_turns(kit: Kit) -> None:
         law((status.state, dict(status.pending_by_reason)) == ("running", {"lane": 48}), f"it runs: {status}")
         early = await standing(storage, long.id, T0 - 50)
         law(dict(early.pending_by_reason) == {"ready": 20, "lane": 28}, "before its time, it is all held back")
-        law(
-            dict(await storage.outstanding()) == {"ready": 20, "lane": 28},
-            "chunks that are held back wait for their turn",
-        )
+        law(dict(await storage.outstanding()) == {"ready": 20, "lane": 28}, "chunks held back wait for their turn")
         words = [row[2] for row in await storage.deliveries(long.id)]
         law((words.count("ready"), words.count("lane")) == (20, 28), "as each delivery says")
         await post(storage, short := submission(Target.user("u1"), now=T0 + 1))
