@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import NoneType
 from typing import Literal, TypeAlias
 
 from fanout.core.address import Address
@@ -26,6 +27,7 @@ __all__ = [
     "Sent",
     "Throttled",
     "Unavailable",
+    "flaw",
 ]
 
 
@@ -161,3 +163,23 @@ class Deferred(_Worded):
 
 
 Outcome: TypeAlias = Accepted | Rejected | Gone | Moved | Throttled | Unavailable | Misconfigured | Deferred
+
+_TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("after", (int, float, NoneType)),
+    ("since", (int, float, NoneType)),
+    ("scope", (Scope,)),
+    ("sent", (str,)),
+    ("cause", (str,)),
+    ("address", (Address,)),
+)
+
+
+def flaw(outcome: object) -> str:
+    """The reason for which a transport's answer is no outcome: its class, or a field of a wrong type; empty where it is
+    one. A transport is a plugin, so its type checker may never have run."""
+    if not isinstance(outcome, Outcome):
+        return f"{type(outcome).__name__} is no outcome"
+    for name, types in _TYPES:
+        if hasattr(outcome, name) and not isinstance(getattr(outcome, name), types):
+            return f"{name} of {type(outcome).__name__} is of type {type(getattr(outcome, name)).__name__}"
+    return ""

@@ -13,6 +13,8 @@ __all__ = ["MOST", "Part", "Run"]
 
 MOST = 32
 """Deliveries of a run, at most."""
+_NONE = -1
+"""The index of no delivery: an answer to it is dropped."""
 
 
 class Run:
@@ -22,8 +24,8 @@ class Run:
 
     `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean what they do in a `Delivery`. A
     transport answers each index once, by `accept` or `answer`, at any time: answers before `release` (during `start`)
-    are kept until then. A second answer to an index, and one to an index that was given up, is dropped and
-    counted in `late`.
+    are kept until then. A second answer to an index, one to an index that was given up, and one to an index that the
+    run does not have are dropped and counted in `late`.
     """
 
     __slots__ = (
@@ -104,7 +106,7 @@ class Run:
         row = self.rows[index]
         return Delivery(self._ids, row[0], row[1], row[2], row[3], self.attempt, self.ttl, row[4], self.fresh)
 
-    def part(self, indices: Sequence[int]) -> Run:
+    def part(self, indices: Sequence[int]) -> Part:
         """A run of some of them, whose answers are answers to this one: for a transport that hands the work to another.
 
         Args:
@@ -123,12 +125,14 @@ class Run:
         Args:
             indices: The numbers of the deliveries in the run, from 0.
         """
-        taken = self._open.intersection(indices)
+        if type(indices) is not list:
+            indices = [*indices]
+        left = self._open.difference(indices)
+        taken = self._open.difference(left)
         if len(taken) != len(indices):
             self.drop(len(indices) - len(taken))
-            indices = [*taken]
-        self._open -= taken
-        self._accepted += indices
+        self._open = left
+        self._accepted += taken
         if not self.held:
             self._tell()
 
@@ -139,7 +143,7 @@ class Run:
             index: The number of the delivery in the run, from 0.
             outcome: The outcome; None where the delivery must wait for something after all, and goes by `send`.
         """
-        if index not in self._open:
+        if not isinstance(index, int) or index not in self._open:
             self.drop(1)
             return
         self._open.remove(index)
@@ -192,7 +196,8 @@ class Run:
         Returns:
             Those of them that had no answer yet.
         """
-        given = sorted(self._open.intersection(indices))
+        named = [*indices]  # before the next line looks at what is open: a generator may answer while it is read
+        given = sorted(self._open.intersection(named))
         self._open.difference_update(given)
         return given
 
@@ -214,13 +219,24 @@ class Part(Run):
             whole.message, whole._ids, rows, whole._taken, attempt=whole.attempt, ttl=whole.ttl, fresh=whole.fresh
         )
         self._whole = whole
-        self._indices = indices
+        self._indices = dict(enumerate(indices))
 
     def accept(self, indices: Sequence[int]) -> None:
-        self._whole.accept([self._indices[index] for index in indices])
+        self._whole.accept([self._indices.get(index, _NONE) for index in indices])
 
     def answer(self, index: int, outcome: Outcome | None) -> None:
-        self._whole.answer(self._indices[index], outcome)
+        self._whole.answer(self._indices.get(index, _NONE), outcome)
 
     def over(self, index: int) -> bool:
-        return self._whole.over(self._indices[index])
+        return self._whole.over(self._indices.get(index, _NONE))
+
+    def of_whole(self, indices: Iterable[int]) -> list[int]:
+        """The numbers that deliveries of this part have in the whole run; those of no delivery are left out.
+
+        Args:
+            indices: Their numbers in this part, from 0.
+
+        Returns:
+            Their numbers in the whole run.
+        """
+        return [self._indices[index] for index in indices if index in self._indices]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from fanout.core.model import LANES
 from fanout.core.run import Run
 from fanout.core.shorten import fitted
-from fanout.core.states import DeliveryState, Waiting
+from fanout.core.states import Waiting
 from fanout.engine.context import EngineContext
 from fanout.engine.gates import Gates
 from fanout.engine.group import Group
 from fanout.engine.lease import HELD, Lease
 from fanout.engine.pump import Pump
+from fanout.engine.send_tasks import SendTasks
 from fanout.engine.sender import Senders
 from fanout.engine.settler import Settler
 from fanout.engine.signal import Signal
@@ -50,6 +52,7 @@ class BindingState:
         settler: Settler,
         news: Signal,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        tasks: SendTasks,
     ) -> None:
         rng, live = context.rng, context.live
         self.app = app
@@ -96,6 +99,7 @@ class BindingState:
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
         self._spawn = spawn
+        self._tasks = tasks
         self.gates = Gates(self, rng, live, news)
         self.gate = self.gates.binding
         self.senders = Senders(self, self.gate, rng)
@@ -160,7 +164,7 @@ class BindingState:
         for position in positions:
             row = lease.rows[position]
             if row is None or row[6] != "active":
-                lease.finish(position, *_unreachable(row[6] if row else ""), attempted=False)
+                lease.unreachable(position)
             elif row[7] > now and lane != URGENT:
                 _, waiting, reason = self._alone.get(row[0], _IN_BACKOFF)
                 lease.hold(position, row[7] + self._rng.uniform(0.0, self.policy.backoff_base), waiting, reason)
@@ -187,7 +191,7 @@ class BindingState:
         if self.settler.stuck or self.paused or self._surrendered:
             self.limit += group.allow(0)
         else:
-            capacity = min(self.transport.capacity(group.name) if capacity is None else capacity, group.limiter.limit)
+            capacity = min(self.capacity(group) if capacity is None else capacity, group.limiter.limit)
             if not (group.gate.steady and self.gate.steady):
                 part = int(capacity * self.gates.share(group, self.clock.now()))
                 capacity = max(1, part) if capacity > 0 else 0
@@ -197,15 +201,22 @@ class BindingState:
         if self.start is not None:
             self.pump.soon(group)
             return
-        group.wake()
-        self._add_senders(group, min(group.limit, group.queued + group.active) - group.senders)
+        self.call_senders(group)
+
+    def capacity(self, group: Group) -> int:
+        """The requests that the connections of the group take by the word of the transport; 1 where that is no number."""
+        try:
+            return max(0, int(self.transport.capacity(group.name)))
+        except Exception as error:
+            self.fault(f"{type(error).__name__} escaped from capacity; a transport returns a number.", error)
+            return 1
 
     def wake(self, group: Group) -> None:
         """There may be room for what waits in the group."""
         if self.start is not None:
             self.pump.soon(group)
         else:
-            group.wake()
+            self.call_senders(group)
 
     def put_back(self, group: Group, lease: Lease, position: int) -> None:
         """It was taken and is to go again: it waits in its queue, or where it has been put down meanwhile."""
@@ -219,14 +230,16 @@ class BindingState:
         else:
             group.queues[lease.chunk.lane].put_back(lease, position)
 
-    def send_handed(self, group: Group) -> None:
-        """See that each delivery that was handed to the senders has one."""
-        self._add_senders(group, len(group.handed) - group.wake_for(len(group.handed)))
-
-    def _add_senders(self, group: Group, count: int) -> None:
-        for _ in range(count):
-            self._spawn(self.senders.run(group))
+    def call_senders(self, group: Group) -> None:
+        """See that what may go by `send` is taken soon: by as many senders at once as are sending, and each calls others
+        when it begins. A transport that answers at once needs two or three; one that takes its time soon has them all."""
+        wanted = len(group.handed)
+        if self.start is None:
+            wanted += min(group.queued, group.limit - group.active)
+        while group.coming < wanted and 2 * group.coming <= group.senders:
+            group.coming += 1
             group.senders += 1
+            self._tasks.begin(partial(self.senders.run, group))
 
     def fail(self, error: Exception) -> None:
         """The engine itself is wrong: it stops, as it does when one of its loops fails."""
@@ -259,7 +272,7 @@ class BindingState:
                 self._resting.setdefault(group, now)
                 continue
             self._resting.pop(group, None)
-            capacity = self.transport.capacity(group.name)
+            capacity = self.capacity(group)
             limit = group.end_window(capacity)
             self.adjust(group, capacity)
             self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
@@ -273,7 +286,6 @@ class BindingState:
             if group in self._busy:
                 continue
             if group.gate.is_open:
-                group.dismiss()
                 self.limit -= group.limit
                 del self.groups[group.name]
             else:
@@ -436,10 +448,3 @@ class BindingState:
 
 async def _raise(error: Exception) -> None:
     raise error
-
-
-def _unreachable(state: str) -> tuple[DeliveryState, str]:
-    """How a delivery ends whose endpoint was not active when its chunk was read."""
-    if state == "gone":
-        return DeliveryState.GONE, "endpoint gone before"
-    return DeliveryState.CANCELLED, f"endpoint {state or 'removed'}"

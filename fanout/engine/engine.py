@@ -36,6 +36,7 @@ from fanout.engine.put_notifier import PutNotifier
 from fanout.engine.reads import Reads
 from fanout.engine.receipt import Receipt
 from fanout.engine.renewal import Renewal
+from fanout.engine.send_tasks import SendTasks
 from fanout.engine.settler import Settler
 from fanout.engine.upkeep import Upkeep
 from fanout.engine.waiters import Waiters
@@ -93,8 +94,16 @@ class Engine(Operations):
         bindings = sorted(f"{app}/{binding}" for app, binding in transports) if self.role != "submit" else None
         self._membership = Membership(context, states, bindings, link)
         renew, tally = self._renewal.look, self._settler.tally
+        self._send_tasks = SendTasks(self._spawn)
         self._upkeep = Upkeep(
-            context, states, self._dispatchers, self._waiters, self._membership, renew=renew, tally=tally
+            context,
+            states,
+            self._dispatchers,
+            self._waiters,
+            self._membership,
+            self._send_tasks,
+            renew=renew,
+            tally=tally,
         )
         put_notifier = PutNotifier(context, self._intake, [app for app, _ in transports])
         self._put_notifier = put_notifier.heard_by(self._dispatchers, self._live, self._settler, self._upkeep)
@@ -144,7 +153,10 @@ class Engine(Operations):
         siblings: dict[str, list[Gates]] = {}
         for (app, binding), transport in self.transports.items():
             context, news = self._context, self._upkeep.news
-            state = BindingState(app, binding, transport, context, settler=self._settler, news=news, spawn=self._spawn)
+            spawn, tasks = self._spawn, self._send_tasks
+            state = BindingState(
+                app, binding, transport, context, settler=self._settler, news=news, spawn=spawn, tasks=tasks
+            )
             siblings.setdefault(app, []).append(state.gates)
             state.gates.siblings = siblings[app]
             extend, member = self._upkeep.extend, self._membership

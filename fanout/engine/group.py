@@ -1,10 +1,10 @@
-"""A group: the endpoints of one binding that share connections and fate, its queue, its gate and its senders."""
+"""A group: the endpoints of one binding that share connections and fate, its queue, its gate and what is under way."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import get_ident
 from typing import Protocol
 
 from fanout.core.gate import Gate, GateState
@@ -28,16 +28,15 @@ _CREDIT = tuple(weight * 16 for weight in WEIGHTS)
 
 
 class Group:
-    """Deliveries that are ready to go, by lane, and the senders that pull them. A hung host occupies only its own group."""
+    """Deliveries that are ready to go, by lane, and those under way. A hung host occupies only its own group."""
 
     __slots__ = (
         "active",
         "answers",
         "binding_gate",
-        "closing",
+        "coming",
         "gate",
         "handed",
-        "idle",
         "limit",
         "limiter",
         "moved_at",
@@ -83,9 +82,8 @@ class Group:
         self.seen = 0  # answers at the last look whether there are any
         self.moved_at = 0.0
         self.peak = 0  # the most of them since the limiter was last adjusted
-        self.senders = 0
-        self.idle: deque[asyncio.Future[None]] = deque()
-        self.closing = False
+        self.senders = 0  # tasks that send its deliveries, or are about to
+        self.coming = 0  # those of them that are about to
 
     def begin(self) -> None:
         """It has work again: how long it has not answered begins anew."""
@@ -101,7 +99,7 @@ class Group:
     def take(self, now: float) -> Item | None:
         """The next delivery, if there is one, the connections have room and both gates admit it."""
         active = self.active
-        if active >= self.limit or self.closing:
+        if active >= self.limit:
             return None
         for queue in self.queues:
             if queue.size and queue.credit > 0:
@@ -120,7 +118,7 @@ class Group:
     def take_run(self, now: float, *, wary: bool) -> tuple[Lease, list[int]] | None:
         """The same with as many of one lease as may go at once; one where a gate is not open or each must be asked about (`wary`)."""
         room = self.limit - self.active
-        if room <= 0 or self.closing:
+        if room <= 0:
             return None
         for queue in self.queues:
             if queue.size and queue.credit > 0:
@@ -207,21 +205,6 @@ class Group:
         if self.binding_gate.unused():
             self.probe_free()
 
-    def wake(self) -> None:
-        """Wake as many parked senders as there is work and room for."""
-        room = self.limit - self.active
-        if self.idle and room > 0:
-            self.wake_for(min(self.queued, room))
-
-    def wake_for(self, count: int) -> int:
-        """Wake up to so many parked senders; how many."""
-        count = min(count, len(self.idle))
-        for _ in range(count):
-            sender = self.idle.popleft()
-            if not sender.done():
-                sender.set_result(None)
-        return count
-
     def drain(self) -> Iterator[Item]:
         """Take everything that waits: its gate has closed, or the engine is closing."""
         while self.handed:
@@ -230,20 +213,18 @@ class Group:
         for queue in self.queues:
             yield from queue.drain()
 
-    def dismiss(self) -> None:
-        """Let every parked sender end."""
-        self.closing = True
-        while self.idle:
-            sender = self.idle.popleft()
-            if not sender.done():
-                sender.set_result(None)
-
 
 class RunOwner(Protocol):
     """The receiver of a run's answers."""
 
     late: int
     """Answers that came after their delivery was given up, or twice."""
+    thread: int
+    """The thread of its loop."""
+
+    def take_over(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call it in the loop: an answer has come in another thread."""
+        ...
 
     def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """See `Run`."""
@@ -276,6 +257,20 @@ class GroupRun(Run):
         self.lease = lease
         self.positions = positions
         self.begun = begun
+
+    def accept(self, indices: Sequence[int]) -> None:
+        """See `Run`."""
+        if get_ident() != self.owner.thread:
+            self.owner.take_over(self.accept, [*indices])
+            return
+        super().accept(indices)
+
+    def answer(self, index: int, outcome: Outcome | None) -> None:
+        """See `Run`."""
+        if get_ident() != self.owner.thread:
+            self.owner.take_over(self.answer, index, outcome)
+            return
+        super().answer(index, outcome)
 
     def drop(self, count: int) -> None:
         """See `Run`."""

@@ -209,6 +209,15 @@ class Lease:
         else:
             self.finish(position, DeliveryState(stopped), "", attempted=False)
 
+    def unreachable(self, position: int) -> None:
+        """Its endpoint was not active when its chunk was read."""
+        row = self.rows[position]
+        if row is not None and row.state == "gone":
+            self.finish(position, DeliveryState.GONE, "endpoint gone before", attempted=False)
+        else:
+            why = row.state if row is not None else "removed"
+            self.finish(position, DeliveryState.CANCELLED, f"endpoint {why}", attempted=False)
+
     def lose(self) -> None:
         """Another worker holds the chunk: nothing more may be sent, and storage will refuse its results."""
         self.lost = True

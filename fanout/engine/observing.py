@@ -52,7 +52,7 @@ def _binding(state: BindingState, tally: Tally, now: float) -> BindingView:
         oldest=oldest,
         under_way=sum(group.active for group in groups),
         limit=sum(group.limit for group in groups),
-        capacity=sum(state.transport.capacity(group.name) for group in groups),
+        capacity=sum(state.capacity(group) for group in groups),
         budget=state.senders.budget.tokens,
         leases=len(state.leases),
         faults=state.faults,

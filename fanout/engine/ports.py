@@ -117,6 +117,9 @@ class SettlerPort(Protocol):
 class PumpPort(Protocol):
     """`Pump`, for senders."""
 
+    late: int
+    """Answers that came after their delivery was given up, or twice."""
+
     def soon(self, group: Group) -> None:
         """Start what the group may start, in a turn of the loop."""
 
@@ -162,7 +165,7 @@ class Binding(Protocol):
 
     def put_back(self, group: Group, lease: Lease, position: int) -> None: ...
 
-    def send_handed(self, group: Group) -> None: ...
+    def call_senders(self, group: Group) -> None: ...
 
     def let_go(self) -> None: ...
 

@@ -8,10 +8,11 @@ goes to a sender, with its place among those under way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from threading import get_ident
 
 from fanout.core.gate import GateState
 from fanout.core.outcome import ACCEPTED, Deferred, Outcome
@@ -19,9 +20,7 @@ from fanout.core.run import Run
 from fanout.core.turns import PIECE, Turns
 from fanout.engine.group import Group, GroupRun
 from fanout.engine.ports import Binding
-
-if TYPE_CHECKING:
-    from fanout.engine.sender import Senders
+from fanout.engine.sender import GIVEN_UP, Senders
 
 __all__ = ["Pump"]
 
@@ -37,6 +36,11 @@ class Pump:
         self._groups: deque[Group] = deque()  # those that have something to start, in the order of their turns
         self._in_line = False
         self._ended = False
+        self._starting = False
+        self._meanwhile: list[tuple[Run, list[int], list[tuple[int, Outcome | None]]]] = []
+        """Answers to other runs that came in a call of `start`: they are settled behind it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.thread = get_ident()
         self.late = 0
         """Answers that came after their delivery was given up, or twice."""
 
@@ -48,7 +52,7 @@ class Pump:
         self._groups.append(group)
         if not self._in_line:
             self._in_line = True
-            loop = asyncio.get_running_loop()
+            loop = self._loop = self._loop or asyncio.get_running_loop()
             Turns.on(loop).add(loop, self._piece)
 
     def _piece(self) -> bool:
@@ -91,24 +95,31 @@ class Pump:
         group.runs[run] = None
         start = self._state.start
         assert start is not None
+        self._starting = True
         try:
             indices = start(run)
             left = run.give_up(indices) if indices != () else []
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             left = []
             outcome = self._senders.fault(error, "start")
             for index in run.pending():
                 run.answer(index, outcome)
+        finally:
+            self._starting = False
         if left:
             self._hand_over(run, left)
         if run.ended:
             group.runs.pop(run, None)
         run.release()
+        if self._meanwhile:
+            meanwhile, self._meanwhile = self._meanwhile, []
+            for answered in meanwhile:
+                self.settle(*answered)
 
     def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, with their place among what is under way."""
         run.of.handed.extend((run.lease, run.positions[index]) for index in left)
-        self._state.send_handed(run.of)
+        self._state.call_senders(run.of)
 
     def _again(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, for they were under way and must wait for something; but nothing goes that would not be begun now."""
@@ -124,6 +135,9 @@ class Pump:
     def settle(self, run: Run, accepted: list[int], others: list[tuple[int, Outcome | None]]) -> None:
         """Answers to a run, in a call of the transport's: an error here is no fault of the transport."""
         assert isinstance(run, GroupRun)
+        if self._starting:
+            self._meanwhile.append((run, accepted, others))
+            return
         try:
             self._settle(run, accepted, others)
         except Exception as error:
@@ -153,9 +167,14 @@ class Pump:
                 group.runs.pop(run, None)
         self._senders.after(group, lease)
 
+    def take_over(self, call: Callable[..., None], *arguments: object) -> None:
+        """See `RunOwner`."""
+        assert self._loop is not None  # a run was started
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all that this could change
+            self._loop.call_soon_threadsafe(call, *arguments)
+
     def watch(self, deadline: float) -> None:
         """Give up what began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
-        outcome = Deferred("deadline of the engine", sent="unknown")
         for group in list(self._state.groups.values()):
             for run in [*takewhile(lambda run: run.begun < deadline, group.runs)]:
                 given_up = run.give_up(run.pending())
@@ -163,7 +182,7 @@ class Pump:
                     self._state.fault(
                         "A delivery of a run outlived its deadline and was given up; the transport hangs."
                     )
-                self._settle(run, [], [(index, outcome) for index in given_up])
+                self._settle(run, [], [(index, GIVEN_UP) for index in given_up])
 
     def end(self) -> None:
         """Nothing more is started, and no answer is waited for: deliveries under way are left to their lease."""

@@ -1,6 +1,6 @@
 """Send: one attempt, from the group's queue to the outcome's consequence. The hot path of the whole engine.
 
-Senders are long-lived: a task, lock, stream or log line per delivery would each cost more than the rest of the path together.
+A sender goes on in its task: a task, lock, stream or log line per delivery would each cost more than the rest of the path together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from dataclasses import replace
 from fanout.core.budget import RetryBudget
 from fanout.core.gate import Gate, GateState
 from fanout.core.model import LANES
-from fanout.core.outcome import ACCEPTED, Accepted, Deferred, Misconfigured, Outcome, Scope, Throttled, Unavailable
+from fanout.core.outcome import (
+    ACCEPTED,
+    Accepted,
+    Deferred,
+    Misconfigured,
+    Outcome,
+    Scope,
+    Throttled,
+    Unavailable,
+    flaw,
+)
 from fanout.core.purge import PurgeGuard
 from fanout.core.records import AddressMoved, EndpointGone, EndpointRow
 from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relocate, Retry, Wait, charge, decide
@@ -22,18 +32,36 @@ from fanout.core.states import DeliveryState, Waiting
 from fanout.core.witness import FAULT
 from fanout.engine.evidence import Evidence
 from fanout.engine.group import Group
+from fanout.engine.lane_queue import Item
 from fanout.engine.lease import Lease
 from fanout.engine.ports import Binding
 
-__all__ = ["Senders"]
+__all__ = ["GIVEN_UP", "Senders"]
 
 OPEN = GateState.OPEN
 URGENT = LANES.index("urgent")
-_IDLE, _CANCELLED = math.inf, -math.inf
+_IDLE = math.inf
+GIVEN_UP = Deferred("deadline of the engine", sent="unknown")
+"""The outcome of an attempt that outlives the engine's deadline."""
 _TURNS = 127
 """A sender lets others run after each 128 deliveries, a millisecond or so."""
 _BUDGET_PAUSE = 5.0
 """Seconds for which a chunk of retries waits when the budget is empty; jittered by half."""
+
+
+class _Attempt:
+    """The attempt of one sender: when it began (monotonic seconds, `_IDLE` between attempts), and of which delivery."""
+
+    __slots__ = ("abandoned", "begun", "given_up", "group", "item")
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.begun = _IDLE
+        self.item: Item | None = None
+        self.given_up = False
+        """It was cancelled by the watchdog, for it hung."""
+        self.abandoned = False
+        """It went on nevertheless: its delivery is settled, and its place is another's."""
 
 
 class Senders:
@@ -49,41 +77,34 @@ class Senders:
         self.evidence = Evidence(state, rng)
         self._cause = ""  # of the latest failure that one event had in common with others
         self._counted = 0  # accepted, as guard and budget were last told
-        self._under_way: dict[asyncio.Task[None], list[float]] = {}
-        """For each sender, when its attempt began (monotonic seconds), `_IDLE` between attempts, `_CANCELLED` by the watchdog."""
+        self._under_way: dict[asyncio.Task[None], _Attempt] = {}
 
     async def run(self, group: Group) -> None:
-        """One sender: take, send, settle, until the group is dismissed, or nothing is handed to it any more by the pump."""
+        """One sender: take, send and settle, until nothing of the group may go."""
         state = self._state
         now = state.clock.now
         monotonic = state.clock.monotonic
-        begun_at = [_IDLE]
         task = asyncio.current_task()
         assert task is not None
-        self._under_way[task] = begun_at
-        loop = asyncio.get_running_loop()
+        attempt = self._under_way[task] = _Attempt(group)
+        group.coming -= 1
         turns = 0
         try:
             while True:
                 turns += 1
                 if turns & _TURNS == 0:
                     # A transport that answers without waiting would keep the loop to itself.
+                    group.coming += 1
                     await asyncio.sleep(0)
+                    group.coming -= 1
                 moment = now()
                 asked = False
                 if group.handed:
                     item, asked = group.handed.popleft(), True  # by the pump, before it called `start`
-                elif state.start is not None:
+                elif state.start is not None or (item := group.take(moment)) is None:  # type: ignore[assignment]
                     return
-                elif (item := group.take(moment)) is None:  # type: ignore[assignment]
-                    if group.closing:
-                        return
-                    # A sender that waits keeps nothing alive: a lease has up to a thousand rows.
-                    lease = prepared = delivery = outcome = None
-                    parked = loop.create_future()
-                    group.idle.append(parked)
-                    await parked
-                    continue
+                if (group.queued and group.active < group.limit) or group.handed:
+                    state.call_senders(group)
                 lease, position = item
                 prepared = lease.prepared
                 begun = monotonic()
@@ -99,16 +120,18 @@ class Senders:
                         delivery = lease.delivery(position, moment)
                         if lease.fresh:
                             delivery.fresh = lease.asks_fresh(position)
-                        begun_at[0] = begun
+                        attempt.item = item
+                        attempt.begun = begun
                         try:
                             outcome = await state.send(prepared.message, delivery)
-                        except asyncio.CancelledError:
-                            if begun_at[0] != _CANCELLED:
-                                raise
-                            task.uncancel()  # the watchdog's doing, not the engine's: this attempt alone is over
-                            outcome = Deferred("deadline of the engine", sent="unknown")
-                        except Exception as error:
-                            outcome = self.fault(error, "send")
+                        except (Exception, asyncio.CancelledError) as error:
+                            if not attempt.given_up and task.cancelling():
+                                raise  # the engine ends
+                            outcome = self._raised(attempt, error)
+                        if attempt.given_up:
+                            outcome = self._too_late(task, attempt, outcome)
+                            if attempt.abandoned:
+                                return
                         group.answers = answers = group.answers + 1
                         if answers % group.sampled == 0 and not isinstance(outcome, Deferred):
                             group.limiter.answered(monotonic() - begun, group.sampled)
@@ -117,12 +140,27 @@ class Senders:
                         else:
                             self.settle(group, lease, position, outcome, begun)
                 finally:
-                    begun_at[0] = _IDLE
-                    group.end(1)
+                    attempt.begun = _IDLE
+                    if not attempt.abandoned:
+                        group.end(1)
                 self.after(group, lease)
         finally:
             del self._under_way[task]
             group.senders -= 1
+
+    def _raised(self, attempt: _Attempt, error: BaseException) -> Outcome | None:
+        """The outcome of a send that raised: a cancellation may be the plugin's own, of something that it shares."""
+        if attempt.given_up and isinstance(error, asyncio.CancelledError):
+            return None
+        return self.fault(error, "send")
+
+    def _too_late(self, task: asyncio.Task[None], attempt: _Attempt, outcome: Outcome | None) -> Outcome:
+        """A send has ended that was given up: it has no outcome but that, and the task goes on."""
+        task.uncancel()
+        attempt.given_up = False
+        if outcome is not None:
+            self._state.pump.late += 1
+        return GIVEN_UP
 
     def accept(self, group: Group, lease: Lease, positions: Sequence[int]) -> None:
         """The usual outcome, where no gate has anything to learn of it."""
@@ -152,6 +190,9 @@ class Senders:
     def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome, begun: float) -> None:
         """Carry out what `decide` makes of an outcome. `begun` is when the attempt began, in monotonic seconds."""
         state = self._state
+        if outcome is not ACCEPTED and (wrong := flaw(outcome)):
+            state.fault(f"A transport's answer is no outcome: {wrong}.")
+            outcome = Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {wrong}", cause=FAULT)
         if isinstance(outcome, Misconfigured) and begun < self.evidence.renewed_at:
             outcome = Deferred(f"{outcome.reason}, before the credential was replaced")
         now = state.clock.now()
@@ -256,12 +297,28 @@ class Senders:
         return alive
 
     def watch(self, deadline: float) -> None:
-        """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
-        for task, begun_at in self._under_way.items():
-            if _CANCELLED < begun_at[0] < deadline:
-                begun_at[0] = _CANCELLED
+        """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own.
+        One that does not end by that is left to itself at the next call."""
+        for task, attempt in [*self._under_way.items()]:
+            if attempt.begun >= deadline or attempt.abandoned:
+                continue
+            if not attempt.given_up:
+                attempt.given_up = True
                 self._state.fault("A send outlived its deadline and was cancelled; the transport hangs.")
                 task.cancel()
+            else:
+                attempt.abandoned = True
+                self._abandon(attempt)
+
+    def _abandon(self, attempt: _Attempt) -> None:
+        assert attempt.item is not None
+        (lease, position), group = attempt.item, attempt.group
+        self._state.fault("A send went on although it was cancelled; its task is lost until it ends.")
+        group.answers += 1
+        self.settle(group, lease, position, GIVEN_UP, attempt.begun)
+        group.end(1)
+        self.after(group, lease)
+        self._state.wake(group)
 
     def withhold(self, lease: Lease, position: int) -> None:
         prepared = lease.prepared
@@ -354,10 +411,11 @@ class Senders:
         self._guard.reset()
         self.evidence.mended()
 
-    def fault(self, error: Exception, what: str) -> Outcome:
+    def fault(self, error: BaseException, what: str) -> Outcome:
         """The outcome of an exception that escaped from the transport's method `what`."""
         name = type(error).__name__
-        self._state.fault(f"{name} escaped from {what}; a transport returns outcomes and raises nothing.", error)
+        text = f"{name} escaped from {what}; a transport returns outcomes and raises nothing."
+        self._state.fault(text, error if isinstance(error, Exception) else None)
         return Unavailable("unknown", Scope.ENDPOINT, f"plugin fault: {name}", cause=FAULT)
 
 

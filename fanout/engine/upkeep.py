@@ -12,6 +12,7 @@ from fanout.engine.counters import Tally
 from fanout.engine.dispatcher import Dispatcher
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
+from fanout.engine.send_tasks import SendTasks
 from fanout.engine.signal import Signal
 from fanout.engine.waiters import Waiters
 from fanout.errors import ContentRefused
@@ -41,11 +42,13 @@ class Upkeep:
         dispatchers: Sequence[Dispatcher],
         waiters: Waiters,
         member: Membership,
+        send_tasks: SendTasks,
         *,
         renew: Callable[[], Awaitable[object]],
         tally: Tally,
     ) -> None:
         self._tally = tally
+        self._send_tasks = send_tasks
         self._worker = context.worker
         self._pulse = member.pulse
         self._renew = renew
@@ -85,6 +88,7 @@ class Upkeep:
             for state in self._states:
                 state.tick(self._clock.now())
                 state.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)
+            self._send_tasks.trim()
 
     async def extend(self) -> None:
         """Extend every lease of this worker."""

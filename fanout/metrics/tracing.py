@@ -102,7 +102,8 @@ class Traced:
             self._chosen.clear()  # deliveries that were never sent after all: their notification was cancelled, say
         self._chosen.update((id(run.message), run.rows[index].id) for index in sampled)
         others = [index for index in range(len(run)) if index not in set(sampled)]
-        return [*sampled, *([others[open_index] for open_index in start(run.part(others))] if others else ())]
+        part = run.part(others)
+        return [*sampled, *(part.of_whole(start(part)) if others else ())]
 
     def send(self, message: Message, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
         """The transport's own coroutine, or for a sampled attempt one with a span around it."""

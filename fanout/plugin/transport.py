@@ -135,7 +135,9 @@ class Transport(Protocol):
     And `start(run: Run) -> Sequence[int]`, which begins deliveries together without a coroutine for each: deliveries
     that can be sent at this moment are sent, and answered by `run.accept` and `run.answer` when the gateway has
     answered, within the request deadline. It returns the indices that have to wait (for a connection, a token, a turn):
-    those go by `send`. It neither blocks nor answers what it returned. A delivery that is over by `run.over` has no
+    those go by `send`. It neither blocks nor answers what it returned. An answer may come in any thread, and during
+    `start`; it is settled behind it. A delivery without an answer is given up after twice the deadline, and its later
+    answer counts in `fanout_late_answers_total`. A delivery that is over by `run.over` has no
     waiter any more: its request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
 
     And `fits(notification: Notification, size: int) -> bool`: True says that `prepare` cannot refuse it. `size` is the

@@ -117,6 +117,7 @@ async def a_run_is_answered_by_index(subject: Subject, gateway: Gateway) -> None
     for push in received:
         if push.delivery:
             law(begun.sent.get(push.delivery) == push.address, "the id that arrives is the one of that address")
+    law(begun.run.late == 0, "each index of the run is answered once, and no other index")
 
 
 @_of_runs

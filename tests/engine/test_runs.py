@@ -7,70 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from rig import FAST, register, running
+from runner import Runner, broadcast, over, state_of, until
 
-from fanout.engine import Engine
-from fanout.engine.binding_state import BindingState
 from fanout.engine.observing import observe
-from fanout.plugin import ACCEPTED, Delivery, Message, Notification, Outcome, Policy, Rejected, Run, Scope, Unavailable
-from fanout.testing.scripted import Script, ScriptedMessage, ScriptedTransport
+from fanout.plugin import (
+    ACCEPTED,
+    Delivery,
+    Message,
+    Outcome,
+    Policy,
+    Rejected,
+    Run,
+    Scope,
+    Unavailable,
+)
 
 # What is stored, and how, does not depend on how deliveries are begun.
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", ["memory"], indirect=True)]
 
 SLOW = Policy(backoff_base=30.0, probe=30.0, request_timeout=30.0)
-
-
-class Runner(ScriptedTransport):
-    """Starts what `starts` says (all), and answers each index by the script, in a callback; `held` ones when the test says so."""
-
-    def __init__(self, script: Script | None = None, *, capacity: int = 1000) -> None:
-        super().__init__(*([script] if script else []), capacity=capacity)
-        self.runs: list[Run] = []
-        self.single: list[int] = []
-        self.hold = False
-
-    def start(self, run: Run) -> Sequence[int]:
-        self.runs.append(run)
-        return self.begin(run)
-
-    def begin(self, run: Run) -> Sequence[int]:
-        if not self.hold:
-            asyncio.get_running_loop().call_soon(self.answer, run)
-        return []
-
-    def answer(self, run: Run, indices: Sequence[int] | None = None) -> None:
-        for index in range(len(run)) if indices is None else indices:
-            message = run.message
-            assert isinstance(message, ScriptedMessage)
-            outcome = self.script(message, run.delivery(index))
-            assert isinstance(outcome, Outcome)
-            if outcome is ACCEPTED:
-                run.accept([index])
-            else:
-                run.answer(index, outcome)
-
-    async def send(self, message: Message, delivery: Delivery) -> Outcome:
-        self.single.append(delivery.endpoint)
-        return await super().send(message, delivery)
-
-
-def state_of(engine: Engine) -> BindingState:
-    return engine._settler.states[0]
-
-
-async def broadcast(engine: Engine, count: int, **content: Any) -> Any:
-    await register(engine, "alice", *(f"phone-{n:03}" for n in range(count)))
-    return await engine.send(Notification(title="t", **content), "user:alice")
-
-
-def over(runner: Runner, **more: Any) -> Any:
-    return running(transports={("default", "push"): runner}, **{"policy": FAST, **more})
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 async def test_a_broadcast_goes_in_runs_and_without_a_task_for_each() -> None:
@@ -248,6 +203,24 @@ async def test_what_was_cancelled_is_not_started() -> None:
         assert len(runner.runs) == 1
 
 
+async def test_what_is_cancelled_after_it_was_handed_to_the_senders_is_not_sent() -> None:
+    class Unready(Runner):
+        def begin(self, run: Run) -> Sequence[int]:
+            return range(len(run))
+
+        async def send(self, message: Message, delivery: Delivery) -> Outcome:
+            (lease,) = state_of(engine).leases.values()
+            lease.prepared.stopped = "cancelled"
+            return await super().send(message, delivery)
+
+    runner = Unready()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 20)
+        counts = (await receipt.wait(60)).counts
+        assert (counts["accepted"], counts["cancelled"]) == (1, 19)
+        assert len(runner.single) == 1
+
+
 async def test_leaving_gives_up_what_hangs_and_answers_afterwards_reach_nobody() -> None:
     runner = Runner()
     runner.hold = True
@@ -275,3 +248,43 @@ async def test_a_fault_of_the_engine_in_an_answer_stops_the_engine_and_not_the_c
         monkeypatch.setattr(state_of(engine).senders, "accept", broken)
         runner.answer(runner.runs[0])
         await until(lambda: engine.fault is not None)
+
+
+async def test_an_answer_to_another_run_during_start_is_settled_behind_it() -> None:
+    class Linked(Runner):
+        left: list[int]
+
+        def begin(self, run: Run) -> Sequence[int]:
+            if len(self.runs) == 1:
+                return []
+            (lease,) = state_of(engine).leases.values()
+            before = lease.left
+            self.answer(self.runs[0], self.runs[0].pending())
+            self.left = [before - lease.left]
+            return super().begin(run)
+
+    runner = Linked()
+    async with over(runner) as (engine, _):
+        receipt = await broadcast(engine, 40)
+        assert (await receipt.wait(60)).counts["accepted"] == 40
+        assert runner.left == [0]
+
+
+async def test_a_replaced_transports_answer_to_what_was_given_up_is_dropped() -> None:
+    old, new = Runner(), Runner()
+    old.hold = new.hold = True
+    async with over(old) as (engine, _):
+        receipt = await broadcast(engine, 5)
+        await until(lambda: bool(old.runs))
+        state = state_of(engine)
+        await new.__aenter__()
+        state.replace(new)
+        state.watch(state.clock.monotonic() + 1)
+        await until(lambda: sum(map(len, new.runs)) == 5)
+        old.answer(old.runs[0])
+        assert state.pump.late == 5
+        assert state.under_way == 5, "what the new one was given is not answered by the old one"
+        for run in new.runs:
+            assert run.attempt == 2
+            new.answer(run)
+        assert (await receipt.wait(60)).counts["accepted"] == 5

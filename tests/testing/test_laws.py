@@ -326,6 +326,19 @@ class Forgetful(Running):
         outcome.close()
 
 
+class Repeating(Running):
+    def start(self, run: Run) -> Sequence[int]:
+        left = super().start(run)
+        asyncio.get_running_loop().call_soon(run.answer, 0, ACCEPTED)  # which is to go by `send`
+        return left
+
+
+class Straying(Running):
+    def begin(self, run: Run, index: int, outcome: Coroutine[Any, Any, Outcome]) -> None:
+        super().begin(run, index, outcome)
+        run.answer(len(run), ACCEPTED)
+
+
 async def test_a_right_transport_with_runs_passes() -> None:
     await check_transport(maker(Running))
     for task in TASKS:
@@ -361,6 +374,8 @@ BROKEN: list[tuple[str, type[Right]]] = [
     ("nothing_shows_a_secret", Logging),
     ("a_run_is_answered_by_index", Crossing),
     ("a_run_is_answered_by_index", Twofold),
+    ("a_run_is_answered_by_index", Repeating),
+    ("a_run_is_answered_by_index", Straying),
     ("every_answer_to_a_run_is_an_outcome", Flattering),
     ("what_is_given_up_harms_no_other", Wrecked),
     ("a_silent_gateway_bounds_a_run", Forgetful),

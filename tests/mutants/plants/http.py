@@ -12,6 +12,34 @@ _UPKEEP = "tests/http/test_upkeep.py"
 
 PLANTS = [
     Plant(
+        "what the engine gave up keeps its stream",
+        "fanout/http/connection.py",
+        "        if self.codec.streams:\n            self._drop_cancelled()\n",
+        "",
+        "tests/http/test_runs.py -k 'given_up'",
+    ),
+    Plant(
+        "what the engine gave up keeps its stream, as the laws of a transport see it",
+        "fanout/http/connection.py",
+        "        if self.codec.streams:\n            self._drop_cancelled()\n",
+        "",
+        "tests/apns/test_conformance.py -k 'given_up'",
+    ),
+    Plant(
+        "a receiver that raises costs the others their answers",
+        "fanout/http/answers.py",
+        "    except Exception as error:\n        # Without",
+        "    except ZeroDivisionError as error:\n        # Without",
+        "tests/http/test_runs.py -k 'receiver_that_raises'",
+    ),
+    Plant(
+        "what was read is answered inside of the connection, and again where that raises",
+        "fanout/http/connection.py",
+        "            answered, codec.answered = codec.answered, []\n",
+        "            answered = codec.answered\n",
+        "tests/http/test_runs.py",
+    ),
+    Plant(
         "the pause between two connects refuses requests",
         "fanout/http/upkeep.py",
         "        return self._unconnected or now >= self.until\n",
