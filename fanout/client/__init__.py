@@ -5,7 +5,21 @@ ways to call it: as the app itself, and on behalf of a user. It needs nothing of
 alone.
 """
 
-from fanout.client.app import AppClient, DeliveryInfo, EndpointInfo, GraphAccepted, NotificationStatus, Posted
+from fanout.client.answers import (
+    Changed,
+    Counts,
+    DeliveryInfo,
+    EndpointInfo,
+    FeedEvent,
+    FeedPage,
+    GraphAccepted,
+    Item,
+    Me,
+    NotificationStatus,
+    Posted,
+    SubscriptionInfo,
+)  # fmt: skip
+from fanout.client.app import AppClient
 from fanout.client.tokens import (
     BearerSource,
     ClientCredentials,
@@ -16,32 +30,12 @@ from fanout.client.tokens import (
     TokenUnavailable,
     UserTokens,
 )
-from fanout.client.user import Changed, Counts, FeedEvent, FeedPage, Item, Me, SubscriptionInfo, UserClient
+from fanout.client.user import UserClient
 from fanout.client.wire import ServiceError, ServiceUnavailable
 
 __all__ = [
-    "AppClient",
-    "BearerSource",
-    "Changed",
-    "ClientCredentials",
-    "Counts",
-    "DeliveryInfo",
-    "EndpointInfo",
-    "FeedEvent",
-    "FeedPage",
-    "GraphAccepted",
-    "Item",
-    "Me",
-    "NotificationStatus",
-    "OnBehalfOf",
-    "Posted",
-    "ServiceError",
-    "ServiceUnavailable",
-    "SignInNeeded",
-    "SubscriptionInfo",
-    "TokenError",
-    "TokenRefused",
-    "TokenUnavailable",
-    "UserClient",
-    "UserTokens",
-]
+    "AppClient", "BearerSource", "Changed", "ClientCredentials", "Counts", "DeliveryInfo", "EndpointInfo",
+    "FeedEvent", "FeedPage", "GraphAccepted", "Item", "Me", "NotificationStatus", "OnBehalfOf", "Posted",
+    "ServiceError", "ServiceUnavailable", "SignInNeeded", "SubscriptionInfo", "TokenError", "TokenRefused",
+    "TokenUnavailable", "UserClient", "UserTokens",
+]  # fmt: skip

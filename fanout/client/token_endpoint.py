@@ -40,10 +40,13 @@ class TokenError(FanoutError):
         self.after = after
 
     def again(self, after: float) -> Self:
-        """The same error, for somebody else who waited.
+        """The same error, for another caller that waited.
 
         Args:
-            after: The wait, in seconds, that the new error names; None for none.
+            after: The seconds that the new error names; infinity for none.
+
+        Returns:
+            The error.
         """
         return type(self)(str(self), code=self.code, after=after if math.isfinite(after) else None)
 
@@ -53,7 +56,7 @@ class TokenRefused(TokenError):
 
 
 class SignInNeeded(TokenRefused):
-    """The endpoint refuses this user: she has to sign in (or to agree) again, and her client to send a new access token."""
+    """The endpoint refuses this user, who has to sign in (or to agree) again; then the client sends a new access token."""
 
 
 class TokenUnavailable(TokenError):

@@ -54,7 +54,14 @@ class BearerSource(Protocol):
     """The interface of a source of tokens, as the client of the service uses it."""
 
     async def token(self) -> str:
-        """A token that should be good now. Raises `TokenError`."""
+        """A token that should be good now.
+
+        Returns:
+            The token.
+
+        Raises:
+            TokenError: None is to be had.
+        """
         ...
 
     def invalidate(self, token: str) -> None:
@@ -141,7 +148,57 @@ class _Kept:
         self._retry_at = float("inf") if isinstance(error, SignInNeeded) else self._monotonic() + wait
 
 
-class ClientCredentials:
+class _Source:
+    """A source that keeps one token."""
+
+    def __init__(self, kept: _Kept) -> None:
+        self._kept = kept
+
+    async def token(self) -> str:
+        """A token that should be good now.
+
+        Returns:
+            The token.
+
+        Raises:
+            TokenError: None is to be had; of a user `SignInNeeded`, once the refresh token fails too.
+
+        Example:
+            ```python
+            token = await source.token()
+            ```
+        """
+        return await self._kept.token()
+
+    def invalidate(self, token: str) -> None:
+        """The service has answered 401 to a token: the next one is fetched, once for all callers.
+
+        Not if it is less than ten seconds old: another would fare no better, and the caller gets to see the 401.
+
+        Args:
+            token: The token that was refused.
+
+        Example:
+            ```python
+            source.invalidate(token)
+            ```
+        """
+        self._kept.invalidate(token)
+
+
+class _Closing:
+    """An async context manager that closes on exit."""
+
+    aclose: Callable[[], Awaitable[None]]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+class ClientCredentials(_Source, _Closing):
     """Tokens of the app itself (RFC 6749, section 4.4). It posts with the subscription's UNSID, or to `/v1`.
 
     Say with `scope` what for (Entra v2: `https://push.example.com/.default`), or with `resource` (Entra v1, RFC 8707), or in `extra`
@@ -167,30 +224,19 @@ class ClientCredentials:
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._form = {**form, **_given(scope=scope, resource=resource), **(extra or {})}
         self._endpoint = TokenEndpoint(token_url, ca_file, proxy)
-        self._kept = _Kept(self._exchange, monotonic, rng or random.Random())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+        super().__init__(_Kept(self._exchange, monotonic, rng or random.Random()))
 
     def __repr__(self) -> str:
         return f"<ClientCredentials of {self._form['client_id']}>"
 
-    async def token(self) -> str:
-        """A token that should be good now. Raises `TokenError`."""
-        return await self._kept.token()
-
-    def invalidate(self, token: str) -> None:
-        """The service has answered 401 to `token`: the next one is fetched, once for however many say so.
-
-        Not if it is less than ten seconds old: another would fare no better, and the caller gets to see the 401.
-        """
-        self._kept.invalidate(token)
-
     async def aclose(self) -> None:
-        """End what is under way and close the connection. Idempotent."""
+        """End what is under way and close the connection. Idempotent.
+
+        Example:
+            ```python
+            await source.aclose()
+            ```
+        """
         await self._kept.aclose()
         await self._endpoint.aclose()
 
@@ -198,33 +244,18 @@ class ClientCredentials:
         return await self._endpoint.ask(self._form)
 
 
-class UserTokens:
-    """The tokens for one user, made by `OnBehalfOf.for_user`. Once her refresh token fails too, `SignInNeeded` is what she gets."""
-
-    def __init__(self, kept: _Kept) -> None:
-        self._kept = kept
+class UserTokens(_Source):
+    """The tokens for one user, made by `OnBehalfOf.for_user`. Once the user's refresh token fails too, `token` raises `SignInNeeded`."""
 
     def __repr__(self) -> str:
         return "<UserTokens>"
 
-    async def token(self) -> str:
-        """A token that should be good now. Raises `TokenError`."""
-        return await self._kept.token()
 
-    def invalidate(self, token: str) -> None:
-        """As `ClientCredentials.invalidate`.
-
-        Args:
-            token: The token that was refused.
-        """
-        self._kept.invalidate(token)
-
-
-class OnBehalfOf:
+class OnBehalfOf(_Closing):
     """Tokens on behalf of users who signed in to the app (Microsoft's on-behalf-of flow; the assertion grant of RFC 7523).
 
     The user's client sends its own access token to the app; the app swaps it here for one to the service, with a refresh token by which
-    it goes on without her. `scope` is what to ask for, such as `https://push.example.com/Notifications.ReadWrite.CreatedByApp`. At most
+    it goes on without the user. `scope` is what to ask for, such as `https://push.example.com/Notifications.ReadWrite.CreatedByApp`. At most
     `users` are remembered, the least recently asked for goes first. The rest is as with `ClientCredentials`.
     """
 
@@ -250,21 +281,30 @@ class OnBehalfOf:
         self._rng = rng or random.Random()
         self._users: OrderedDict[bytes, _Kept] = OrderedDict()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"<OnBehalfOf of {self._form['client_id']}, {len(self._users)} users>"
 
     def for_user(self, assertion: str) -> UserTokens:
-        """The tokens for the user whose access token `assertion` is; it must be for this app, and the app must have verified it.
+        """The tokens for the user of an access token.
 
-        They are known by the whole assertion and not by the user's name in it: a made-up token with her name would be
-        exchanged for hers. The returned source may be kept, and goes on by its refresh token after the assertion has
-        expired.
+        They are known by the whole assertion and not by the user's name in it: a made-up token with that name would be
+        exchanged for the user's own. The returned source may be kept, and goes on by its refresh token after the
+        assertion has expired.
+
+        Args:
+            assertion: The access token that the user's client has sent. It must be for this app, and the app must have
+                verified it.
+
+        Returns:
+            The source of the user's tokens.
+
+        Raises:
+            UsageError: `assertion` is empty.
+
+        Example:
+            ```python
+            client = UserClient("https://push.example.com", on_behalf_of.for_user(assertion))
+            ```
         """
         if not assertion:
             raise UsageError("The assertion is empty: give the access token that the user's client has sent.")
@@ -279,7 +319,13 @@ class OnBehalfOf:
         return UserTokens(kept)
 
     async def aclose(self) -> None:
-        """Forget the users, end what is under way and close the connection. Idempotent."""
+        """Forget the users, end what is under way and close the connection. Idempotent.
+
+        Example:
+            ```python
+            await on_behalf_of.aclose()
+            ```
+        """
         while self._users:
             await self._users.popitem()[1].aclose()
         await self._endpoint.aclose()

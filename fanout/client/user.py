@@ -1,109 +1,23 @@
-"""A user's side of the service: her subscriptions, and the feed that all her devices read."""
+"""A user's side of the service: the user's subscriptions, and the feed that all of the user's devices read."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
 import aiohttp
-import orjson
 
+from fanout.client.answers import Action, Changed, Counts, FeedEvent, FeedPage, Item, Lines, Me, SubscriptionInfo
 from fanout.client.tokens import BearerSource
 from fanout.client.wire import ServiceUnavailable, Wire, answered
 
-__all__ = ["Changed", "Counts", "FeedEvent", "FeedPage", "Item", "Me", "SubscriptionInfo", "UserClient"]
-
-Action = Literal["none", "activated", "dismissed", "snoozed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    """The app and the user of a token. `key` stands for this user of this app, always, and tells nobody who she is."""
-
-    app: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionInfo:
-    """One device of the user's. Renew it in the state `expiring` or `expired`; `unreachable` wants a new address. Times: UNIX seconds."""
-
-    id: int
-    unsid: str
-    device_id: str
-    binding: str | None
-    platform: str
-    receive: Literal["push", "signal", "none"]
-    state: Literal["active", "expiring", "expired", "unreachable"]
-    created_at: float
-    renewed_at: float
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item of the feed, as the user left it. A deleted one has no content. Times are UNIX seconds, `display_ttl` seconds."""
-
-    id: str
-    external_id: str | None
-    status: Literal["active", "deleted"]
-    read: bool
-    action: Action
-    group: str | None
-    priority: Literal["none", "low", "high"]
-    created_at: float
-    modified_at: float | None
-    expires_at: float
-    display_ttl: int | None
-    broadcast: bool
-    content: Mapping[str, Any] | None
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class FeedPage:
-    """Some items. Go on from `cursor`: at once where there is `more`, otherwise when something has changed."""
-
-    items: tuple[Item, ...]
-    cursor: str
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """An item after a change, and the cursor of that change."""
-
-    item: Item
-    cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many items are unread, and how many have come since the user last looked."""
-
-    unread: int
-    unseen: int
-
-
-@dataclass(frozen=True, slots=True)
-class FeedEvent:
-    """One message of the stream of changes.
-
-    `change` has an `item`; `counts` has `data` with `unread` and `unseen`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
-    or has expired; `unauthorized` comes before the stream ends because its token has. `cursor` is from where to go on.
-    """
-
-    kind: str
-    cursor: str
-    item: Item | None = None
-    data: Mapping[str, Any] | None = None
+__all__ = ["UserClient"]
 
 
 class UserClient(Wire):
-    """The service as one of the user's devices sees it, with her token. `unsid` says which device: its changes are told
-    to the others.
+    """The service as one of a user's devices sees it, with the user's token. `unsid` names the device: its changes are
+    told to the others.
 
     Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
     """
@@ -117,7 +31,20 @@ class UserClient(Wire):
         return {"x-uns-id": self.unsid} if self.unsid else {}
 
     async def me(self) -> Me:
-        """The user as whom this client calls: the service keeps the user's data by `key`."""
+        """The user as whom this client calls: the service keeps the user's data by `key`.
+
+        Returns:
+            The app and the key.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            print((await client.me()).key)
+            ```
+        """
         return answered(Me, await self.call("GET", "/v1/me"))
 
     # -- subscriptions
@@ -145,13 +72,20 @@ class UserClient(Wire):
             expires_in: Seconds until the subscription ends unless it is renewed; None for the longest that the service
                 allows.
             former: The UNSID that the device had under another user, whose subscription ends. A Web Push device whose
-                keys
-                have changed needs it, and is refused (409) without. Every other address proves by itself that the
-                device has
-                moved.
+                keys have changed needs it, and is refused (409) without. Every other address proves by itself that the
+                device has moved.
 
         Returns:
             The subscription with its UNSID.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            subscription = await client.subscribe("this phone", binding="pigeon", address="phone")
+            ```
         """
         body: dict[str, Any] = {"device_id": device_id, "receive": receive, "platform": platform}
         if binding is not None:
@@ -165,7 +99,17 @@ class UserClient(Wire):
         return held
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
-        """The subscriptions of all of the user's devices."""
+        """The subscriptions of all of the user's devices.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            print([each.device_id for each in await client.subscriptions()])
+            ```
+        """
         found = await self.call("GET", "/v1/me/subscriptions", again=True)
         return [answered(SubscriptionInfo, each) for each in found["subscriptions"]]
 
@@ -174,6 +118,15 @@ class UserClient(Wire):
 
         Args:
             id: The subscription's number.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.unsubscribe(subscription.id)
+            ```
         """
         await self.call("DELETE", f"/v1/me/subscriptions/{id}", again=True)
 
@@ -193,14 +146,26 @@ class UserClient(Wire):
 
         Args:
             cursor: The cursor of an earlier page: the items after it, and in the end the items that have changed since;
-                None
-                for the first page.
+                None for the first page.
             order: "changed" for the order of change, "newest" for the newest item first.
             unread: Only unread items (True), only read ones (False), or both (None).
             action: Only items with this action; None for all.
             status: Only active or only deleted items, or "any"; None for active ones on the first page, and any after
                 it.
             limit: Items of a page at most.
+
+        Returns:
+            The items, and the cursor from which to go on.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            page = await client.feed()
+            print([item.id for item in page.items])
+            ```
         """
         query = {
             "cursor": cursor,
@@ -218,6 +183,18 @@ class UserClient(Wire):
 
         Args:
             id: The item's id, or its sender's own.
+
+        Returns:
+            The item.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            print((await client.get(item.id)).content)
+            ```
         """
         path = f"/v1/me/feed/{quote(id, safe='')}"
         return answered(Item, await self.call("GET", path, headers=self._device, again=True))
@@ -232,6 +209,18 @@ class UserClient(Wire):
             read: Whether the user has read it; None leaves that as it is.
             action: The user's action; None leaves that as it is.
             if_match: The item's `etag`: the change is refused (412) where the item has changed since.
+
+        Returns:
+            The item after the change, and the cursor of the change.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.mark(item.id, read=True)
+            ```
         """
         change = {name: value for name, value in (("read", read), ("action", action)) if value is not None}
         return await self._change("PATCH", id, change, if_match)
@@ -252,13 +241,22 @@ class UserClient(Wire):
         Args:
             read: Whether the user has read them; None leaves that as it is.
             action: The user's action; None leaves that as it is.
-            delete: Delete them.
+            delete: Whether to delete them.
             items: Those with these ids, or ids of their sender; None for all.
             group: Those of one group; None for all.
             until: Those that had not changed after this cursor; None for all.
 
         Returns:
             The number of items that were changed.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.mark_all(read=True)
+            ```
         """
         change = {"read": read, "action": action, "delete": delete or None, "group": group, "until": until}
         body: dict[str, Any] = {name: value for name, value in change.items() if value is not None}
@@ -274,6 +272,18 @@ class UserClient(Wire):
 
         Args:
             id: The item's id, or its sender's own.
+
+        Returns:
+            The item after the change, and the cursor of the change.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.dismiss(item.id)
+            ```
         """
         return await self.mark(id, action="dismissed")
 
@@ -283,21 +293,55 @@ class UserClient(Wire):
         Args:
             id: The item's id, or its sender's own.
             if_match: As in `mark`.
+
+        Returns:
+            The item after the change, and the cursor of the change.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.delete(item.id)
+            ```
         """
         return await self._change("DELETE", id, None, if_match)
 
     async def counts(self) -> Counts:
-        """The numbers of unread and of unseen items."""
+        """The numbers of unread and of unseen items.
+
+        Returns:
+            The numbers.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            print((await client.counts()).unread)
+            ```
+        """
         return answered(Counts, await self.call("GET", "/v1/me/counts", again=True))
 
     async def seen(self, item: str | None = None) -> Counts:
-        """Say that the user has seen her feed: the items that she has seen count as unseen no more.
+        """Say that the user has seen the feed: the items that were seen count as unseen no more.
 
         Args:
-            item: The id of the newest item that she has seen; None for all that is there.
+            item: The id of the newest item that was seen; None for all that is there.
 
         Returns:
             The counts afterwards.
+
+        Raises:
+            ServiceError, ServiceUnavailable, TokenError: As every call; see `ServiceError.reason`.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            await client.seen()
+            ```
         """
         body = {} if item is None else {"item": item}
         return answered(Counts, await self.call("PUT", "/v1/me/seen", json=body, again=True))
@@ -308,9 +352,14 @@ class UserClient(Wire):
         Args:
             cursor: The cursor from which to go on; None for changes from now on.
 
+        Yields:
+            The changes, each with its cursor.
+
         Raises:
             ServiceError: The service refused.
             ServiceUnavailable: The connection broke.
+            TokenError: No token is to be had.
+            UsageError: The client is not open.
 
         Example:
             ```python
@@ -323,10 +372,10 @@ class UserClient(Wire):
             headers["last-event-id"] = cursor
         answer = await self.open("GET", "/v1/me/feed/events", headers=headers, endless=True)
         async with answer:
-            event = _Event()
+            lines = Lines()
             try:
                 async for line in answer.content:
-                    if said := event.line(line.decode().rstrip("\r\n")):
+                    if said := lines.line(line.decode().rstrip("\r\n")):
                         yield said
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ServiceUnavailable(f"The stream of changes broke off ({type(error).__name__}).") from None
@@ -337,36 +386,3 @@ class UserClient(Wire):
         # Said twice it is the same change, but with If-Match the second would be refused.
         answer = await self.call(method, path, json=change, headers=headers, again=if_match is None)
         return Changed(answered(Item, answer["item"]), answer["cursor"])
-
-
-class _Event:
-    """Server-sent events out of their lines (HTML standard, section 9.2.6)."""
-
-    def __init__(self) -> None:
-        self._cursor = ""
-        self._clear()
-
-    def _clear(self) -> None:
-        self._kind = "message"
-        self._data: list[str] = []
-
-    def line(self, text: str) -> FeedEvent | None:
-        """One line; the event, if it was its end."""
-        if text:
-            name, _, value = text.partition(":")
-            value = value.removeprefix(" ")
-            if name == "event":
-                self._kind = value
-            elif name == "data":
-                self._data.append(value)
-            elif name == "id":
-                self._cursor = value
-            return None
-        if not self._data:
-            self._clear()
-            return None
-        data = orjson.loads("\n".join(self._data))
-        item = answered(Item, data) if self._kind == "change" else None
-        made = FeedEvent(self._kind, self._cursor, item, data)
-        self._clear()
-        return made

@@ -37,7 +37,7 @@ class ServiceError(FanoutError):
 
     `reason` is what a program decides by: a word of `fanout.core.reasons.REASONS` such as "device" or "resync", "" where the answer has none.
 
-    `request_id` is for whoever runs the service: it stands in their log.
+    `request_id` is for the service's operator: it stands in the service's log.
     """
 
     def __init__(
@@ -133,25 +133,42 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         again: bool = False,
     ) -> Any:
-        """The answer's JSON, None for an empty one. `again`: it may be asked again when no answer came, or one that says "later".
+        """The answer to one request. A refused token is replaced, and the request made once more.
 
-        Raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+        Args:
+            method: The method, such as `GET`.
+            path: The path below the service's URL.
+            json: The body, as values of JSON; None for none.
+            body: The body, as a stream; None for none.
+            query: The parameters; those that are None are left out.
+            headers: Header fields besides those of every request.
+            again: Whether the request may be made again when no answer came, or one that says "later".
+
+        Returns:
+            The values of the answer's JSON; None for an empty answer.
+
+        Raises:
+            ServiceError: The service refused; `reason` is the word for programs.
+            ServiceUnavailable: The service did not answer, or its answer broke off: the request may have been carried
+                out.
+            TokenError: No token is to be had.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            me = await client.call("GET", "/v1/me")
+            ```
         """
         tries = _TRIES if again and body is None else 1
         for attempt in range(1, tries + 1):
             try:
                 async with await self.open(method, path, json=json, body=body, query=query, headers=headers) as answer:
                     return await _json(answer)
-            except ServiceError as error:
-                if error.status not in _AGAIN or attempt == tries:
+            except (ServiceError, ServiceUnavailable) as error:
+                if attempt == tries or (isinstance(error, ServiceError) and error.status not in _AGAIN):
                     raise
-                wait = error.retry_after
-            except ServiceUnavailable:
-                if attempt == tries:
-                    raise
-                wait = None
-            jittered = random.uniform(0.0, _BASE * 2.0**attempt)
-            await asyncio.sleep(min(_LONGEST, max(jittered, wait or 0.0)))
+                wait = getattr(error, "retry_after", None) or 0.0
+            await asyncio.sleep(min(_LONGEST, max(random.uniform(0.0, _BASE * 2.0**attempt), wait)))
         raise AssertionError("the last attempt returns or raises")
 
     async def open(
@@ -165,7 +182,33 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         endless: bool = False,
     ) -> aiohttp.ClientResponse:
-        """The answer, good and not yet read; a refused token is replaced and the request made once more."""
+        """The answer to one request, good and not yet read. A refused token is replaced, and the request made once
+        more.
+
+        Args:
+            method: The method, such as `GET`.
+            path: The path below the service's URL.
+            json: The body, as values of JSON; None for none.
+            body: The body, as a stream; None for none.
+            query: The parameters; those that are None are left out.
+            headers: Header fields besides those of every request.
+            endless: Whether the answer is a stream, for which no time limit holds.
+
+        Returns:
+            The answer. Close it.
+
+        Raises:
+            ServiceError: The service refused; `reason` is the word for programs.
+            ServiceUnavailable: The service did not answer: the request may have been carried out.
+            TokenError: No token is to be had.
+            UsageError: The client is not open.
+
+        Example:
+            ```python
+            async with await client.open("GET", "/v1/me") as answer:
+                print(await answer.text())
+            ```
+        """
         if self._session is None:
             raise UsageError("The client is not open: use it inside `async with`.")
         given = {"accept": "application/json", **(headers or {})}

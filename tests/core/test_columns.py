@@ -8,7 +8,7 @@ import inspect
 import apsw
 import pytest
 
-from fanout.client.app import EndpointInfo
+from fanout.client.answers import EndpointInfo
 from fanout.core.columns import GIVEN, Column, given, shown
 from fanout.core.model import Endpoint, Registration
 from fanout.engine.directory import Endpoints
