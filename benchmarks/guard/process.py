@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from struct import Struct
 from types import FrameType
@@ -189,7 +190,7 @@ def _registered(transport: str, settings: Mapping[str, Any], clock: Clock, rng: 
 
 class Process:
     """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` what that answers. A transport that was
-    `made` needs none of these: the network stays out of the count."""
+    `made` needs none of these: the network stays out of the count. `beside` is entered when the engine is open, and left before it closes."""
 
     def __init__(
         self,
@@ -200,6 +201,7 @@ class Process:
         answer: bytes = ANSWER,
         body: bytes = b"",
         made: Transport | None = None,
+        beside: Callable[[Engine], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self.world = World(random.Random(1), _Silent())
         network = Network(
@@ -216,6 +218,7 @@ class Process:
         )
         if made is None:
             made = _registered(transport, settings, clock, rng)
+        self._beside = beside
         self._state = "closed"
         self._stopping: asyncio.Future[None] | None = None
         self.engine = Engine(storage, {("default", transport): made}, EngineOptions(clock=clock, rng=rng))
@@ -232,7 +235,7 @@ class Process:
 
     async def _main(self) -> None:
         try:
-            async with self.engine:
+            async with self.engine, self._beside(self.engine):
                 self._state = "open"
                 self._stopping = self.node.create_future()
                 await self._stopping

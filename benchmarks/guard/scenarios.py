@@ -9,11 +9,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fanout
 from benchmarks.guard.counting import Blocks, Calls, Counting, Instructions, part_of
+from benchmarks.guard.posts import CALLERS, Posts
 from benchmarks.guard.process import Process
 from fanout.engine import Engine
 from fanout.plugin import Run, literal
@@ -27,7 +29,6 @@ PASSES: Mapping[str, tuple[type[Counting], int]] = {
     "blocks": (Blocks, 25),
 }
 """The number of deliveries for each count: the finer the count, the longer it takes."""
-_CALLERS = 20
 NOTE = fanout.Notification(title="Storm warning", body="Gale-force winds from the west after six.")
 
 
@@ -43,7 +44,8 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`open` makes the process, in a folder, with one binding, of the transport `binding`; `address` the device of a number; `act` sends to so many of them, until all are settled."""
+    """`open` makes the process, in a folder, with one binding, of the transport `binding`; `address` the device of a number; `act` sends to so many of them, until all are settled.
+    `enrol` registers these addresses, one for each user, where it is not the engine's import that does."""
 
     binding: str
     open: Callable[[Path], Process]
@@ -51,6 +53,7 @@ class Scenario:
     act: Callable[[Engine, int], Awaitable[None]]
     share: float = 1.0
     """Of the deliveries in `PASSES`: for those that cost more."""
+    enrol: Callable[[Engine, list[Any]], Awaitable[None]] | None = None
 
     def size(self, most: int) -> int:
         """How many deliveries a pass counts here."""
@@ -70,7 +73,7 @@ async def _singles(engine: Engine, devices: int) -> None:
         for user in users:
             _accepted(await (await engine.send(NOTE, f"user:u{user}")).wait(60), 1)
 
-    await asyncio.gather(*(caller() for _ in range(_CALLERS)))
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
 
 def _accepted(status: Any, devices: int) -> None:
@@ -81,10 +84,10 @@ def _accepted(status: Any, devices: int) -> None:
 # -- the processes
 
 
-def _apns(folder: Path) -> Process:
+def _apns(folder: Path, **more: Any) -> Process:
     from fanout_apns.simulator import ApnsSimulator
 
-    return Process(folder, "apns", ApnsSimulator(folder=folder).settings())
+    return Process(folder, "apns", ApnsSimulator(folder=folder).settings(), **more)
 
 
 def _apns_address(number: int) -> str:
@@ -159,9 +162,15 @@ def _runs(folder: Path) -> Process:
     return Process(folder, "apns", {}, made=Runs())
 
 
+def _posted(posts: Posts) -> Scenario:
+    return Scenario("apns", partial(_apns, beside=posts.service), _apns_address, posts.act, 0.1, posts.enrol)
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "apns broadcast": Scenario("apns", _apns, _apns_address, _broadcast),
     "apns single": Scenario("apns", _apns, _apns_address, _singles, 0.1),
+    "rest single": _posted(Posts(graph=False)),
+    "graph single": _posted(Posts(graph=True)),
     "fcm broadcast": Scenario("fcm", _fcm, _fcm_address, _broadcast),
     "webpush broadcast": Scenario("webpush", _webpush, _webpush_address, _broadcast, 0.5),
     # Without a wire: each delivery to a host, and so a group, of its own; and all in runs of one group.
@@ -209,6 +218,10 @@ def _quick() -> Path | None:
 
 async def _enrol(engine: Engine, scenario: Scenario) -> None:
     """As many devices as the longest pass needs. A topic has those of each pass."""
+    devices = scenario.size(_MOST)
+    if scenario.enrol is not None:
+        await scenario.enrol(engine, [scenario.address(number) for number in range(devices)])
+        return
     sizes = [scenario.size(most) for _, most in PASSES.values()]
     lines = (
         json.dumps(
@@ -219,8 +232,8 @@ async def _enrol(engine: Engine, scenario: Scenario) -> None:
                 "tags": [f"first-{size}" for size in sizes if number < size],
             }
         ).encode()
-        for number in range(scenario.size(_MOST))
+        for number in range(devices)
     )
     report = await engine.endpoints.import_(lines)
-    if report.imported != scenario.size(_MOST):
-        raise RuntimeError(f"Only {report.imported} of {scenario.size(_MOST)} devices were registered: {report}")
+    if report.imported != devices:
+        raise RuntimeError(f"Only {report.imported} of {devices} devices were registered: {report}")
