@@ -16,7 +16,7 @@ from fanout.core.states import Waiting
 from fanout.engine.context import EngineContext
 from fanout.engine.gates import Gates
 from fanout.engine.group import Group
-from fanout.engine.lease import HELD, Lease
+from fanout.engine.lease import HELD, Hand, Lease
 from fanout.engine.pump import Pump
 from fanout.engine.send_tasks import SendTasks
 from fanout.engine.sender import Senders
@@ -74,6 +74,7 @@ class BindingState:
         """Groups without work and since when (UNIX seconds), those first that had none for the longest."""
         self._sizes = [0] * len(LANES)
         self.leases: dict[int, Lease] = {}
+        self.hand = Hand()
         self.asked = 0
         """How many leases have been asked for."""
         self.asking = False

@@ -246,7 +246,7 @@ class Dispatcher:
             if isinstance(prepared, str):
                 await self._refuse(chunk, positions, prepared)
                 continue
-            lease = Lease(chunk, prepared, found, until)
+            lease = Lease(chunk, prepared, found, until, state.hand)
             lease.cap_deadline(self._pulse.heartbeat_deadline)
             if lease.doubtful:
                 marked = await self._mark(lease, positions)

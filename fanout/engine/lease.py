@@ -18,7 +18,7 @@ from fanout.core.records import (
 )
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 
-__all__ = ["HELD", "Lease", "Prepared"]
+__all__ = ["HELD", "Hand", "Lease", "Prepared"]
 
 
 HELD = "endpoint in back-off"
@@ -39,6 +39,15 @@ class Prepared:
         self.stopped = ""
 
 
+class Hand:
+    """What one binding has in hand: `left` is the sum of its leases', so that no question about them all looks at each."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 0
+
+
 class Lease:
     """One chunk in hand. `left` counts deliveries that are queued or under way; at 0 the lease can end.
 
@@ -49,6 +58,7 @@ class Lease:
     __slots__ = (
         "_attempts",
         "_changes",
+        "_hand",
         "_reopen",
         "_results",
         "_retries",
@@ -77,7 +87,10 @@ class Lease:
         "waiting",
     )
 
-    def __init__(self, chunk: Chunk, prepared: Prepared, rows: list[EndpointRow | None], until: float) -> None:
+    def __init__(
+        self, chunk: Chunk, prepared: Prepared, rows: list[EndpointRow | None], until: float, hand: Hand
+    ) -> None:
+        self._hand = hand
         self.chunk = chunk
         self.prepared = prepared
         self.rows = rows
@@ -138,15 +151,17 @@ class Lease:
     def claim(self, count: int) -> None:
         """So many more are queued or under way."""
         self.left += count
+        self._hand.left += count
 
     def give_back(self, count: int) -> None:
-        """So many fewer: they were not begun after all."""
+        """So many fewer: they have ended, or were not begun after all."""
         self.left -= count
+        self._hand.left -= count
 
     def stall(self, position: int) -> None:
         """The lease has run out: this one waits until it is extended, or found lost."""
         self.stalled.append(position)
-        self.left -= 1
+        self.give_back(1)
 
     def unstall(self) -> list[int]:
         """Stalled deliveries go on, or back: to be claimed again."""
@@ -157,14 +172,16 @@ class Lease:
 
     def accept(self, positions: Sequence[int]) -> None:
         """The usual end."""
+        count = len(positions)
         self.accepted += positions
-        self.left -= len(positions)
+        self.left -= count
+        self._hand.left -= count
 
     def finish(self, position: int, state: DeliveryState, reason: str, *, attempted: bool) -> None:
         """Any final state."""
         self._results.setdefault((state.value, reason), []).append(position)
         self._attempts += attempted
-        self.left -= 1
+        self.give_back(1)
 
     def retry(
         self, position: int, due_at: float, attempt: int, waiting: Waiting, reason: str, *, holds: bool = False
@@ -172,12 +189,12 @@ class Lease:
         """Into a retry row of its own, after an attempt. `holds`: the endpoint is in back-off until then."""
         self._retries.append(RetryRow(position, due_at, attempt, waiting.value, reason, holds))
         self._attempts += 1
-        self.left -= 1
+        self.give_back(1)
 
     def hold(self, position: int, due_at: float, waiting: Waiting = Waiting.BACKOFF, reason: str = HELD) -> None:
         """Into a retry row without an attempt: the endpoint waits because of another delivery."""
         self._retries.append(RetryRow(position, due_at, self.chunk.attempt, waiting.value, reason))
-        self.left -= 1
+        self.give_back(1)
 
     def park(self, position: int, until: float, waiting: Waiting, reason: str = "") -> None:
         """Stays open; the lease is given back when nothing else is left, and is due when the first gate opens."""
@@ -186,7 +203,7 @@ class Lease:
             self.waiting = waiting
             self.reason = reason
         self.parked.append(position)
-        self.left -= 1
+        self.give_back(1)
 
     def hurry(self, now: float) -> None:
         """A retry that is not stored yet, and waits for a cause that is reported as mended, is due now; back-off is not shortened."""
@@ -221,6 +238,8 @@ class Lease:
     def lose(self) -> None:
         """Another worker holds the chunk: nothing more may be sent, and storage will refuse its results."""
         self.lost = True
+        self._hand.left -= self.left
+        self._hand = Hand()  # what is under way is waited for no longer
         self.until = 0.0
 
     def changed(self, change: EndpointGone | AddressMoved) -> None:

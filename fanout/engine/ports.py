@@ -13,7 +13,7 @@ from fanout.core.standing import Standing
 from fanout.core.states import Waiting
 from fanout.core.witness import Witness
 from fanout.engine.group import Group
-from fanout.engine.lease import Lease, Prepared
+from fanout.engine.lease import Hand, Lease, Prepared
 from fanout.engine.signal import Signal
 from fanout.plugin import Clock, Transport
 
@@ -139,6 +139,7 @@ class Binding(Protocol):
     groups: dict[str, Group]
     changed: dict[Group, None]
     leases: dict[int, Lease]
+    hand: Hand
     parts: list[Lease]
     ended: list[str]
     gate: Gate

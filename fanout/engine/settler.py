@@ -35,7 +35,6 @@ class Settler:
         "_clock",
         "_finished",
         "_live",
-        "_open",
         "_patience",
         "_policy",
         "_signal",
@@ -64,7 +63,6 @@ class Settler:
         self._finished = finished
         self._signal = Signal()
         self._answered = Signal()
-        self._open: tuple[Binding, Lease] | None = None
         self.trouble = context.trouble
         self._patience = self.trouble.patience()
         self.states = states
@@ -105,20 +103,10 @@ class Settler:
 
     def _complete(self) -> bool:
         """Whether there are results, and no delivery in hand without one: no other settlement can be made together with this one."""
-        found = False
-        if self._open is not None:
-            # Asked at each answer: the lease that was open last still is, mostly, and all others need not be looked at.
-            state, lease = self._open
-            if lease.left and state.leases.get(lease.chunk.id) is lease:
-                return False
-            self._open = None
-        for state in self.states:
-            for lease in state.leases.values():
-                if lease.left:
-                    self._open = state, lease
-                    return False
-                found = found or lease.dirty
-        return found
+        if any(state.hand.left for state in self.states):
+            return False
+        # The newest lease first: that is where an answer has just come.
+        return any(lease.dirty for state in self.states for lease in reversed(state.leases.values()))
 
     async def settle(self) -> None:
         """One batch: everything that is dirty now."""

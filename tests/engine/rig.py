@@ -69,6 +69,7 @@ async def running(
         }
         assert not {name: counts for name, counts in left.items() if any(counts)}
         assert not any(state._sizes)
+        assert state.hand.left >= 0
         assert state.limit == sum(group.limit for group in groups)
 
 

@@ -14,7 +14,9 @@ from rig import register, running
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
 from fanout.core.policy import Policy
+from fanout.core.states import DeliveryState, Waiting
 from fanout.engine.binding_state import BindingState
+from fanout.engine.lease import Hand, Lease
 from fanout.engine.settler import Settler
 from fanout.plugin import ACCEPTED, Outcome
 from fanout.testing.scripted import ScriptedMessage
@@ -88,36 +90,75 @@ class InHand:
 
     looks = 0
 
-    def __init__(self, number: int, left: int) -> None:
-        self.chunk, self.dirty = SimpleNamespace(id=number), not left
-        self._left = left
+    def __init__(self, number: int, left: int, hand: Hand) -> None:
+        self.chunk, self._dirty = SimpleNamespace(id=number), not left
+        self._left, self._hand = left, hand
+        hand.left += left
 
     @property
-    def left(self) -> int:
+    def dirty(self) -> bool:
         InHand.looks += 1
-        return self._left
+        return self._dirty
 
     def end(self) -> None:
-        self._left, self.dirty = 0, True
+        self._hand.left -= self._left
+        self._left, self._dirty = 0, True
 
 
 @given(ends=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
 def test_a_settlement_is_complete_when_no_delivery_in_hand_is_without_an_answer(ends: list[tuple[int, bool]]) -> None:
-    leases = {number: InHand(number, number % 2) for number in range(6)}
-    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases)], _open=None)
-    for number, lost in ends:
+    hand = Hand()
+    leases = {number: InHand(number, number % 2, hand) for number in range(6)}
+    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases, hand=hand)])
+    for number, settled in ends:
         open_ = [each for each in leases.values() if each._left]
-        assert Settler._complete(settler) is (not open_ and any(each.dirty for each in leases.values()))
-        if number in leases and lost:
-            del leases[number]
-        elif number in leases:
+        assert Settler._complete(settler) is (not open_ and any(each._dirty for each in leases.values()))
+        if number in leases:
             leases[number].end()
+            if settled:
+                del leases[number]
 
 
 def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
-    leases = {number: InHand(number, number // 999) for number in range(1000)}
-    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases)], _open=None)
+    """Answers to single sends come one after the other, the oldest first: the leases that have ended wait for their settlement."""
+    hand = Hand()
+    leases = {number: InHand(number, 1, hand) for number in range(1000)}
+    settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases, hand=hand)])
     InHand.looks = 0
-    for _ in range(100):
+    for lease in leases.values():
         assert not Settler._complete(settler)
-    assert InHand.looks < 1200
+        lease.end()
+    assert Settler._complete(settler)
+    assert InHand.looks < 10
+
+
+@given(
+    ends=st.lists(
+        st.sampled_from(["accept", "finish", "retry", "hold", "park", "stall", "unstall", "give_back", "lose"]),
+        max_size=12,
+    )
+)
+def test_the_sum_of_what_is_in_hand_is_that_of_its_leases_but_lost_ones_however_a_delivery_leaves(
+    ends: list[str],
+) -> None:
+    hand = Hand()
+    prepared: Any = SimpleNamespace(notification=SimpleNamespace(repeat="prefer_delivery"))
+    leases = [Lease(SimpleNamespace(id=id, attempt=1), prepared, [None] * 20, 60.0, hand) for id in range(2)]  # type: ignore[arg-type]
+    for lease in leases:
+        lease.claim(20)
+    more: dict[str, tuple[Any, ...]] = {
+        "accept": ([1, 2],),
+        "finish": (1, DeliveryState.EXPIRED, "ttl"),
+        "retry": (1, 5.0, 2, Waiting.BACKOFF, "busy"),
+        "hold": (1, 5.0),
+        "park": (1, 5.0, Waiting.BREAKER),
+        "stall": (1,),
+        "unstall": (),
+        "give_back": (1,),
+        "lose": (),
+    }
+    for number, end in enumerate(ends):
+        lease = leases[number % 2]
+        again = getattr(lease, end)(*more[end], **({"attempted": True} if end == "finish" else {}))
+        lease.claim(len(again or ()))
+        assert hand.left == sum(each.left for each in leases if not each.lost)

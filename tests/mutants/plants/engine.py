@@ -337,9 +337,9 @@ PLANTS = [
     ),
     Plant(
         "a lease that was lost is waited for",
-        "fanout/engine/settler.py",
-        "            if lease.left and state.leases.get(lease.chunk.id) is lease:\n",
-        "            if lease.left:\n",
-        "tests/engine/test_settling.py -k complete_when",
+        "fanout/engine/lease.py",
+        "        self._hand.left -= self.left\n",
+        "",
+        "tests/engine/test_settling.py -k in_hand",
     ),
 ]
