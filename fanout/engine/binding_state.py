@@ -94,8 +94,7 @@ class BindingState:
         """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}
         self._alone: dict[int, tuple[float, Waiting, str]] = {}
-        """Of these endpoints, those that wait for their own word against a wider scope: until when leases that know nothing of it
-        were begun (see `Lease.begun`), and why they wait."""
+        """Of these, those that wait for their own word: until when leases without it were begun (`Lease.begun`), and why."""
         self._rng = rng
         self.signal = Signal()  # wakes the dispatcher
         self._live = live

@@ -40,7 +40,7 @@ class Prepared:
 
 
 class Hand:
-    """What one binding has in hand: `left` is the sum of its leases', so that no question about them all looks at each."""
+    """The deliveries that one binding has in hand: `left` is the sum of its leases', so that a question about all looks at none."""
 
     __slots__ = ("left",)
 
@@ -239,7 +239,7 @@ class Lease:
         """Another worker holds the chunk: nothing more may be sent, and storage will refuse its results."""
         self.lost = True
         self._hand.left -= self.left
-        self._hand = Hand()  # what is under way is waited for no longer
+        self._hand = Hand()  # no answer is waited for any longer
         self.until = 0.0
 
     def changed(self, change: EndpointGone | AddressMoved) -> None:

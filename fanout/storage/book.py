@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState
+from fanout.storage.packing import dumps
 
-__all__ = ["Book", "Change", "ending"]
+__all__ = ["Book", "Change", "end_texts", "ending"]
 
 
 @dataclass(slots=True)
@@ -80,3 +82,9 @@ def ending(uuid: str, total: int, stopped: str, ended: Iterable[tuple[str, str, 
         counts[state] += n
     state = NotificationState.CANCELLED if stopped else NotificationState.DONE
     return {"notification": uuid, "state": state.value, "total": total, "counts": counts}
+
+
+@lru_cache(maxsize=1024)
+def end_texts(state: str, reason: str, count: int) -> tuple[bytes, str]:
+    """The map of a chunk of which so many ended alike, and the event of it without the beginning, which has the notification's id."""
+    return b"\x01" * count, dumps(ending("", count, "", [(state, reason, count)])).removeprefix('{"notification":""')

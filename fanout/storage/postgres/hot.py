@@ -7,7 +7,7 @@ from fanout.storage.postgres.audience import look_up
 from fanout.storage.postgres.intake import insert
 from fanout.storage.postgres.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.postgres.registration import enter, known, numbers
-from fanout.storage.postgres.settling import add_retries, held
+from fanout.storage.postgres.settling import add_retries, end, held
 from fanout.storage.sql.hot import Hot
 
 __all__ = ["HOT"]
@@ -16,6 +16,7 @@ HOT = Hot(
     ledger=Ledger,
     held=held,
     add_retries=add_retries,
+    end=end,
     add_chunks=add_chunks,
     finish_ready=finish_ready,
     look_up=look_up,

@@ -6,103 +6,36 @@ each other. Where others hold a lock just then, the operation runs anew, the lon
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import Codes
-from fanout.core.states import FINAL_STATES
-from fanout.storage.book import ending
-from fanout.storage.packing import dumps
 from fanout.storage.postgres.db import Db
 from fanout.storage.postgres.ledger import ADD_LOAD
 from fanout.storage.settlements import Held
-from fanout.storage.sql import settling
 from fanout.storage.sql.db import Again
 from fanout.storage.sql.ledger import codes_of
-from fanout.storage.standing import finals
+from fanout.storage.sql.settling import FEW
 
-__all__ = ["add_retries", "held", "settle", "whole"]
+__all__ = ["add_retries", "end", "held"]
 
 _COPY = 100
 """From so many retry rows on they are copied: COPY needs two turns more, and a tenth of the time for each row."""
 _RETRY = ("notification", "endpoint", "binding", "lane", "due_at", "attempt", "waiting", "reason", "holds", "since")
-_FEW = 64
-"""Deliveries of a chunk that is probably all of its notification."""
 
 
-async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-    """As `sql.settling.settle`, which takes what is not `whole`."""
-    alone = [] if db.again or db.repeats else whole(settlements)
-    if not alone:
-        return await settling.settle(db, settlements, now)
-    answers: dict[int, Settled] = {}
-    await _others(db, settlements, sorted(set(range(len(settlements))).difference(alone)), now, answers)
-    await _end(db, settlements, alone, now, answers)
-    # Their locks are held by now, so this waits for no other.
-    await _others(db, settlements, [i for i in alone if i not in answers], now, answers)
-    return [answers[i] for i in range(len(settlements))]
-
-
-def whole(settlements: Sequence[Settlement]) -> list[int]:
-    """Which of these may end a notification by themselves: all of a small chunk has ended, alike, and nothing else was learned. Pure."""
-    times = Counter(settlement.chunk for settlement in settlements)
-    return [i for i, settlement in enumerate(settlements) if times[settlement.chunk] == 1 and _alike(settlement)]
-
-
-def _alike(settlement: Settlement) -> bool:
-    if len(settlement.results) != 1 or settlement.release is not None:
-        return False
-    if settlement.retries or settlement.reopen or settlement.marks or settlement.changes:
-        return False
-    (((state, _), positions),) = settlement.results.items()
-    return state in FINAL_STATES and 0 < len(positions) <= _FEW and sorted(positions) == [*range(len(positions))]
-
-
-async def _others(
-    db: Db, settlements: Sequence[Settlement], which: Sequence[int], now: float, answers: dict[int, Settled]
-) -> None:
-    if which:
-        found = await settling.settle(db, [settlements[i] for i in which], now)
-        answers.update(zip(which, found, strict=True))
-
-
-async def _end(
-    db: Db, settlements: Sequence[Settlement], which: Sequence[int], now: float, answers: dict[int, Settled]
-) -> None:
-    """End those of which nothing else is left, with their notifications. Raises `Again` where others hold one."""
-    rows = []
-    for i in which:
-        settlement = settlements[i]
-        (((state, reason), positions),) = settlement.results.items()
-        count = len(positions)
-        rows.append(
-            (i, settlement.chunk, settlement.epoch, count, settlement.attempts, state, reason, *_texts(state, count))
-        )
+async def end(db: Db, rows: Sequence[Sequence[Any]], now: float) -> list[Sequence[Any]]:
+    """See `Hot`. Raises `Again` where others hold one."""
     found = await db.rows(_END, *zip(*rows, strict=True), now)
     if len(found) < len(rows):
         raise Again
-    over = []
-    for i, ended, uuid, app, attempts, *times in found:
-        if ended:
-            (((state, reason), positions),) = settlements[i].results.items()
-            count = len(positions)
-            over.append((i, 0, uuid, count, "", [(state, reason, count)], app, attempts, False, *times))
-    answers.update(finals(over, now))
-
-
-@lru_cache(maxsize=1024)
-def _texts(state: str, count: int) -> tuple[bytes, str]:
-    """The map of a chunk of which so many ended alike, and the event of it without the beginning, which has the notification's id."""
-    return b"\x01" * count, dumps(ending("", count, "", [(state, "", count)])).removeprefix('{"notification":""')
+    return [rest for ended, *rest in found if ended]
 
 
 _END = f"""
 WITH h AS MATERIALIZED (
   SELECT j.*, n.*, n.settled = 0 AND n.total = j.count AND n.expansions = 0 AND n.stopped = '' AND n.finished_at IS NULL
-    AND c.epoch = j.epoch AND c.owner IS NOT NULL AND c.open = j.count AND c.states = substr('\\x{"00" * _FEW}'::bytea, 1, j.count) AS ended
+    AND c.epoch = j.epoch AND c.owner IS NOT NULL AND c.open = j.count AND c.states = substr('\\x{"00" * FEW}'::bytea, 1, j.count) AS ended
   FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::text[])
     j(i, chunk, epoch, count, tries, state, reason, states, said)
   CROSS JOIN LATERAL (SELECT notification FROM chunk WHERE id = j.chunk OFFSET 0) o
@@ -124,7 +57,7 @@ WITH h AS MATERIALIZED (
   INSERT INTO event (at, app, kind, data)
   SELECT $10, app, 'notification.finished', '{{"notification":' || to_json(uuid) || said FROM h WHERE ended
 ), l AS ({ADD_LOAD.format("SELECT app, -total AS deliveries, -size AS bytes FROM h WHERE ended")})
-SELECT i, ended, uuid, (SELECT name FROM app WHERE id = h.app) AS name, attempts + tries, accepted_at, due_at, expires_at FROM h
+SELECT ended, i, uuid, (SELECT name FROM app WHERE id = h.app) AS name, attempts + tries, accepted_at, due_at, expires_at FROM h
 """
 
 

@@ -13,7 +13,7 @@ from fanout.core.model import Endpoint, Registration
 from fanout.core.records import Chunk, EndpointRow, Event, Put, Settled, Settlement, Status, Step, Submission
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext
-from fanout.storage.postgres import inbox, leasing, resolving, settling, watching
+from fanout.storage.postgres import inbox, leasing, resolving, watching
 from fanout.storage.postgres.analyzing import Imported, analyze
 from fanout.storage.postgres.db import COPY_FROM
 from fanout.storage.postgres.failure import Unknown
@@ -26,6 +26,7 @@ from fanout.storage.postgres.partitions import Emptied
 from fanout.storage.postgres.pool import Pool
 from fanout.storage.postgres.sealing import begin
 from fanout.storage.postgres.url import parse
+from fanout.storage.sql import settling
 from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sql.watching import audited
 

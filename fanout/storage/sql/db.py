@@ -49,6 +49,8 @@ class Db(Protocol):
     context: StorageContext
     hot: Hot
     again: bool
+    repeats: int
+    """How often others have come in between, and the operation was run anew."""
     silent: bool
     alone: bool
     """Whether no other transaction writes between the beginning and the end of one that writes: its reads stay true."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,10 @@ class Hot:
     """(db, codes by notification or None)."""
     held: Callable[[Any, Sequence[int]], Awaitable[tuple[dict[int, Held], dict[int, Codes]]]]
     """(db, chunks): those of them that are leased, and the lists of (state, reason) of their notifications, all held from then on."""
+    end: Callable[[Any, Sequence[Sequence[Any]], float], Awaitable[Iterable[Sequence[Any]]]]
+    """(db, rows, now): end chunks, and with each its notification, that are leased under this epoch, untouched, and all of a notification that is not
+    stopped. A row is a number, chunk, epoch, deliveries, attempts, state, reason, new map, end of the event. Of each that has ended: number,
+    notification's id, app's name, attempts, accepted at, due at, expires at."""
     add_retries: Callable[[Any, Sequence[Sequence[Any]]], Awaitable[None]]
     """(db, rows): store these rows of the table `retry`: notification, endpoint, binding, lane, due at, attempt, waiting, reason, holds, since."""
     add_chunks: Callable[[Any, Sequence[NewChunk], float], Awaitable[Sequence[int]]]

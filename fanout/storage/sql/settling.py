@@ -1,25 +1,75 @@
-"""Settle: the results of leases, fenced, in a fixed number of statements however many leases there are."""
+"""Settle: the results of leases, fenced, in a fixed number of statements however many leases there are.
+
+Chunks that are their whole notification end with it, by statements of the driver (`Hot.end`); the rest goes the long way.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.records import Settled, Settlement
 from fanout.core.statemap import MARKED, OPEN, Codes
+from fanout.core.states import FINAL_STATES
 from fanout.errors import UsageError
+from fanout.storage.book import end_texts
 from fanout.storage.settlements import Held, Settling
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sql.endpoints import change
 from fanout.storage.sql.ledger import audiences_of
 from fanout.storage.sql.stopping import add_backlog
+from fanout.storage.standing import finals
 
-__all__ = ["settle"]
+__all__ = ["FEW", "settle", "whole"]
+
+FEW = 64
+"""Deliveries of a chunk that is probably all of its notification."""
 
 
 async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-    """Store them in order, each if its lease is still held. Raises `UsageError`, and then nothing is stored."""
+    """Store each if its lease is still held, those of one notification in order. Raises `UsageError`, and then nothing is stored."""
+    which = [] if db.again or db.repeats else whole(settlements)
+    if not which:
+        return await _settle(db, settlements, now)
+    answers: dict[int, Settled] = {}
+    await _others(db, settlements, sorted(set(range(len(settlements))).difference(which)), now, answers)
+    alone = {i: (*key, len(ends)) for i in which for key, ends in settlements[i].results.items()}
+    asked = ((i, settlements[i], end) for i, end in alone.items())
+    rows = [(i, each.chunk, each.epoch, end[2], each.attempts, *end[:2], *end_texts(*end)) for i, each, end in asked]
+    over = await db.hot.end(db, rows, now)
+    ended = ((i, 0, uuid, alone[i][2], "", [alone[i]], app, tries, 0, *at) for i, uuid, app, tries, *at in over)
+    answers.update(finals(ended, now))
+    # Their locks are held by now, so this waits for no other.
+    await _others(db, settlements, [i for i in which if i not in answers], now, answers)
+    return [answers[i] for i in range(len(settlements))]
+
+
+def whole(settlements: Sequence[Settlement]) -> list[int]:
+    """Which of these may end a notification by themselves: all of a small chunk has ended, alike, and nothing else was learned. Pure."""
+    times = Counter(settlement.chunk for settlement in settlements)
+    return [i for i, settlement in enumerate(settlements) if times[settlement.chunk] == 1 and _alike(settlement)]
+
+
+def _alike(settlement: Settlement) -> bool:
+    if len(settlement.results) != 1 or settlement.release is not None:
+        return False
+    if settlement.retries or settlement.reopen or settlement.marks or settlement.changes:
+        return False
+    (((state, _), positions),) = settlement.results.items()
+    return state in FINAL_STATES and 0 < len(positions) <= FEW and sorted(positions) == [*range(len(positions))]
+
+
+async def _others(
+    db: Db, settlements: Sequence[Settlement], which: Sequence[int], now: float, answers: dict[int, Settled]
+) -> None:
+    if which:
+        found = await _settle(db, [settlements[i] for i in which], now)
+        answers.update(zip(which, found, strict=True))
+
+
+async def _settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
     held, codes = await _read(db, settlements)
     if db.again:
         known = await _stored(db, settlements)

@@ -11,7 +11,7 @@ from fanout.storage.sqlite.intake import insert
 from fanout.storage.sqlite.ledger import Ledger, add_chunks, fill, finish_ready
 from fanout.storage.sqlite.registration import enter, known, numbers
 from fanout.storage.sqlite.session import as_operation
-from fanout.storage.sqlite.settling import add_retries, held
+from fanout.storage.sqlite.settling import add_retries, end, held
 
 __all__ = ["HOT"]
 
@@ -24,6 +24,7 @@ HOT = Hot(
     ledger=lambda db, codes=None: Ledger(db.native, codes),
     held=as_operation(held),
     add_retries=as_operation(add_retries),
+    end=as_operation(end),
     add_chunks=as_operation(add_chunks),
     blank=as_operation(blank),
     forget_entered=as_operation(_nothing_entered),

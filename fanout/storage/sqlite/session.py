@@ -57,6 +57,7 @@ class Session:
     hot: Hot
 
     again = False
+    repeats = 0
     alone = True
     skew = 0.0
 

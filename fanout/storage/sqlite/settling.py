@@ -7,9 +7,9 @@ from typing import Any
 
 from fanout.core.statemap import Codes
 from fanout.storage.settlements import Held
-from fanout.storage.sqlite.db import Db, dumps
+from fanout.storage.sqlite.db import Db, as_json, dumps
 
-__all__ = ["add_retries", "held"]
+__all__ = ["add_retries", "end", "held"]
 
 
 def held(db: Db, chunks: Sequence[int]) -> tuple[dict[int, Held], dict[int, Codes]]:
@@ -29,6 +29,38 @@ def held(db: Db, chunks: Sequence[int]) -> tuple[dict[int, Held], dict[int, Code
         if notification not in codes:
             codes[notification] = Codes(map(tuple, pairs))
     return found, codes
+
+
+def end(db: Db, rows: Sequence[Sequence[Any]], now: float) -> list[Any]:
+    """See `sql.hot`."""
+    found = db.rows(
+        "j.value->>0, n.uuid, a.name, n.attempts + j.value->>4, n.accepted_at, n.due_at, n.expires_at, n.id, n.app",
+        "jsonb_each(?) j CROSS JOIN chunk c ON c.id = j.value->>1 CROSS JOIN notification n ON n.id = c.notification "
+        "CROSS JOIN app a ON a.id = n.app WHERE c.epoch = j.value->>2 AND c.owner IS NOT NULL AND c.open = j.value->>3 "
+        "AND c.states = zeroblob(j.value->>3) AND n.settled = 0 AND n.total = j.value->>3 AND n.expansions = 0 "
+        "AND n.stopped = '' AND n.finished_at IS NULL",
+        as_json(rows),
+    )
+    if not found:
+        return found
+    by_number = {row[0]: row for row in rows}
+    # (chunk, deliveries, attempts, state, reason, map, end of the event, notification's number and id, app)
+    ended = as_json([(by_number[i][1], *by_number[i][3:], id, uuid, app) for i, uuid, *_, id, app in found])
+    for statement in _ENDS:
+        db.run(statement, ended, now)
+    return [row[:7] for row in found]
+
+
+_ENDS = (
+    "UPDATE chunk SET states = unhex(j.value->>5), open = 0, settled_at = ?2, owner = NULL FROM jsonb_each(?1) j "
+    "WHERE chunk.id = j.value->>0",
+    "INSERT INTO tally (notification, code, state, reason, n) "
+    "SELECT value->>7, 1, value->>3, value->>4, value->>1 FROM jsonb_each(?1) WHERE ?2 IS NOT NULL",
+    "UPDATE notification SET settled = total, attempts = attempts + j.value->>2, finished_at = ?2, paused = 0 "
+    "FROM jsonb_each(?1) j WHERE notification.id = j.value->>7",
+    "INSERT INTO event (at, app, kind, data) SELECT ?2, value->>9, 'notification.finished', "
+    "'{\"notification\":' || json_quote(value->>8) || (value->>6) FROM jsonb_each(?1)",
+)
 
 
 def add_retries(db: Db, rows: Sequence[Sequence[Any]]) -> None:

@@ -40,6 +40,13 @@ PLANTS = [
         "tests/postgres/test_settling.py",
     ),
     Plant(
+        "SQLite: a chunk that is a part of its notification ends it",
+        "fanout/storage/sqlite/settling.py",
+        "AND n.total = j.value->>3 AND",
+        "AND",
+        "tests/storage/test_settling.py",
+    ),
+    Plant(
         "a chunk that has lost its endpoints is leased",
         "fanout/storage/suspects.py",
         "end = LOST if due.lost and not due.stopped else",
