@@ -13,6 +13,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fanout.config import AddressSettings, BindingSettings, Document, Settings, Telemetry, Watcher, load
@@ -186,19 +187,18 @@ def open(
     transports = None if transports is None else hand.bindings("default", transports)
     apps = None if apps is None else {app: hand.bindings(app, each) for app, each in apps.items()}
     registry = registry.holding(hand.given)
-    settings = make_settings(
-        config,
-        storage=named,
-        transports=transports,
-        apps=apps,
-        policy=policy,
-        retention=retention,
-        backlog=backlog,
-        telemetry=telemetry,
-        addresses=addresses,
-        proxy=proxy,
-        registry=registry,
-    )
+    keywords = {
+        "storage": named,
+        "transports": transports,
+        "apps": apps,
+        "policy": policy,
+        "retention": retention,
+        "backlog": backlog,
+        "telemetry": telemetry,
+        "addresses": addresses,
+        "proxy": proxy,
+    }
+    settings = make_settings(config, keywords, registry=registry)
     return prepare(settings, registry, clock=clock, rng=rng).engine(role=role, hooks=hooks, drain_timeout=drain_timeout)
 
 
@@ -262,18 +262,15 @@ class _Hand:
             return {**settings, "type": plugin.name} if isinstance(settings, Mapping) else settings
         if isinstance(value, (Mapping, type)) or not (hasattr(value, "prepare") or hasattr(value, "send")):
             return value
-        self._check(place, value, _TRANSPORT)
-        made: Any = value
-        self.given[place] = TransportPlugin(name=binding, settings=_Ready, factory=lambda ready, context: ready.get())
-        return _Ready(lambda: made)
-
-    def _check(self, place: str, value: object, members: Sequence[str]) -> None:
-        missing = [name for name in members if not hasattr(value, name)]
+        missing = [name for name in _TRANSPORT if not hasattr(value, name)]
         if missing:
             raise UsageError(
                 f"{place} is a {type(value).__name__} without {', '.join(missing)}: see fanout.plugin for what it has to have."
             )
         self._once(place, value)
+        made: Any = value
+        self.given[place] = TransportPlugin(name=binding, settings=_Ready, factory=lambda ready, context: ready.get())
+        return _Ready(lambda: made)
 
     def _once(self, place: str, value: object) -> None:
         if id(value) in self._seen:
@@ -281,35 +278,20 @@ class _Hand:
         self._seen[id(value)] = place
 
 
+_WHOLE: dict[str, type] = {"policy": Policy, "retention": Retention, "backlog": BacklogLimits, "telemetry": Telemetry}
 _TRANSPORT = ("__aenter__", "__aexit__", "parse_address", "prepare", "capacity", "send", "check")
 
 
 def make_settings(
     config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None,
+    keywords: Mapping[str, Any] = MappingProxyType({}),
     *,
-    storage: str | None = None,
-    transports: Mapping[str, Any] | None = None,
-    apps: Mapping[str, Mapping[str, Any]] | None = None,
-    policy: Policy | Mapping[str, Any] | None = None,
-    retention: Retention | Mapping[str, Any] | None = None,
-    backlog: BacklogLimits | Mapping[str, Any] | None = None,
-    telemetry: Telemetry | Mapping[str, Any] | None = None,
-    addresses: AddressSettings | Mapping[str, Any] | None = None,
-    proxy: Secret | str | None = None,
     registry: Registry,
 ) -> Settings:
-    """The configuration that the arguments of `open` mean. Raises `ConfigurationError`, `PluginError` and `UsageError`."""
-    keywords = {
-        "storage": storage,
-        "transports": transports,
-        "apps": apps,
-        "policy": policy,
-        "retention": retention,
-        "backlog": backlog,
-        "telemetry": telemetry,
-        "addresses": addresses,
-        "proxy": proxy,
-    }
+    """The configuration that `config`, or the `keywords` of `open` (those that are None count as left out), mean.
+
+    Raises `ConfigurationError`, `PluginError` and `UsageError`.
+    """
     given = [name for name, value in keywords.items() if value is not None]
     if config is not None and given:
         raise UsageError(
@@ -321,23 +303,15 @@ def make_settings(
         return load(config, registry.settings_type)
 
     tables: dict[str, Any] = {}
-    if storage is not None:
-        tables["storage"] = storage
-    tables["apps"] = {app: {"transports": bindings} for app, bindings in (apps or {}).items()}
+    whole: dict[str, Any] = {}
+    for name in given:
+        (whole if isinstance(keywords[name], _WHOLE.get(name, ())) else tables)[name] = keywords[name]
+    transports = tables.pop("transports", None)
+    tables["apps"] = {app: {"transports": bindings} for app, bindings in tables.get("apps", {}).items()}
     if transports is not None:
         if "default" in tables["apps"]:
             raise UsageError("transports and apps['default'] are both given: transports are those of the app default.")
         tables["apps"]["default"] = {"transports": transports}
-    whole: dict[str, Any] = {}
-    for name, value in (("policy", policy), ("retention", retention), ("backlog", backlog), ("telemetry", telemetry)):
-        if isinstance(value, (Policy, Retention, BacklogLimits, Telemetry)):
-            whole[name] = value
-        elif value is not None:
-            tables[name] = value
-    if addresses is not None:
-        tables["addresses"] = addresses
-    if proxy is not None:
-        tables["proxy"] = proxy
     return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
 
 

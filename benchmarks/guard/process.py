@@ -182,7 +182,7 @@ def _registered(transport: str, settings: Mapping[str, Any], clock: Clock, rng: 
     """The transport of that name, as a program's own configuration makes it."""
     registry = Registry()
     table = {transport: {**settings, "gateway": f"https://{GATEWAY}"}}
-    read = bootstrap.make_settings(None, storage="memory:", transports=table, registry=registry)
+    read = bootstrap.make_settings(None, {"storage": "memory:", "transports": table}, registry=registry)
     ((_, _, binding),) = read.bindings()
     context = Context(app="default", binding=transport, clock=clock, rng=rng)
     return registry.make_transport(transport, binding.settings, context)

@@ -14,7 +14,7 @@ from fanout.cli.progress import Meter
 from fanout.cli.sealing import seal
 from fanout.cli.shell import answer, emit, parts, run, say, table
 from fanout.cli.status import when
-from fanout.core.columns import shown
+from fanout.core.columns import AS_STORED, shown
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import ImportReport
 from fanout.errors import UsageError
@@ -217,11 +217,7 @@ def _report(endpoint: Endpoint) -> dict[str, Any]:
         **shown(endpoint),
         "tags": list(endpoint.tags),
         "state": str(endpoint.state),
-        "reason": endpoint.reason,
-        "generation": endpoint.generation,
-        "registered_at": endpoint.registered_at,
-        "expires_at": endpoint.expires_at,
-        "state_at": endpoint.state_at,
+        **{name: getattr(endpoint, name) for name in AS_STORED},
     }
 
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
-import orjson
 
 from fanout.client.egress import egress_from, proxied
+from fanout.core.codec import json_object
 from fanout.core.duration import parse_retry_after
 from fanout.core.secret import Secret
 from fanout.core.urls import url_problem
@@ -134,11 +134,7 @@ class TokenEndpoint:
 
 def read_answer(status: int, body: bytes, after: float | None) -> Granted:
     """The meaning of an answer. Pure. Raises `TokenError`; `after` is what its `Retry-After` said, in seconds."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    values: dict[str, Any] = found if isinstance(found, dict) else {}
+    values = json_object(body)
     error = values.get("error")
     code = error if isinstance(error, str) and _CODE.fullmatch(error) else ""
     if status == 429 or status >= 500:

@@ -110,11 +110,8 @@ class _Kept:
         raise error.again(max(0.0, self._retry_at - self._monotonic()))
 
     def invalidate(self, token: str) -> None:
-        if (
-            self._granted is not None
-            and self._granted.token == token
-            and self._monotonic() - self._since >= _REFUSED_GAP
-        ):
+        granted = self._granted
+        if granted is not None and granted.token == token and self._monotonic() - self._since >= _REFUSED_GAP:
             self._granted = None
 
     async def aclose(self) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import aiohttp
@@ -113,9 +112,7 @@ class Wire:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -274,7 +271,7 @@ async def _json(answer: aiohttp.ClientResponse) -> Any:
 
 async def _text(answer: aiohttp.ClientResponse) -> bytes:
     try:
-        text = await answer.content.read(_LIMIT)
+        text = b""
         while not answer.content.at_eof() and len(text) < _LIMIT:
             text += await answer.content.read(_LIMIT - len(text))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

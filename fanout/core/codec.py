@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import fields
 from hashlib import blake2b
 from operator import attrgetter
+from typing import Any
 
 import orjson
 
@@ -14,7 +15,7 @@ from fanout.core.model import LANES, Action, Notification, Target
 from fanout.core.records import Submission
 from fanout.errors import UsageError
 
-__all__ = ["decode", "decode_envelope", "digest", "encode", "encode_envelope"]
+__all__ = ["decode", "decode_envelope", "digest", "encode", "encode_envelope", "json_object"]
 
 _ENVELOPE = ("id", "accepted_at", "expires_at")
 _DEFAULTS = {f.name: f.default for f in fields(Notification) if f.name not in _ENVELOPE}
@@ -107,3 +108,12 @@ def decode_envelope(
         raise UsageError(
             f"The envelope of {id} cannot be read: it was written by a newer fanout, or by hand."
         ) from None
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """The JSON object that `text` is; an empty one where it is another value, or no JSON."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["GIVEN", "Column", "given", "shown"]
+__all__ = ["AS_STORED", "GIVEN", "Column", "given", "shown"]
 
 
 class Column(NamedTuple):
@@ -31,6 +31,8 @@ and a field of the service's and the client's models: `tests/core/test_columns.p
 `fanout endpoints`, and the device of `fanout/testing/storage_kit.py`. A PATCH of the service sets no column back to null.
 """
 
+AS_STORED = ("reason", "generation", "registered_at", "expires_at", "state_at")
+"""The fields of an endpoint besides that the command line and the service show as they are stored."""
 _NAMES = tuple(column.name for column in GIVEN)
 
 

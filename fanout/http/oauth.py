@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import orjson
-
+from fanout.core.codec import json_object
 from fanout.core.duration import parse_retry_after
 from fanout.http.response import RequestFailed, Response
 from fanout.http.tokens import Fetched, TokenError
@@ -71,7 +70,7 @@ def read_token(response: Response, *, now: float) -> Fetched:
         TokenError: The answer has none.
     """
     status = response.status
-    values = _object(response.body)
+    values = json_object(response.body)
     if status == 429 or status >= 500:
         retry_after = response.header("retry-after")
         after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
@@ -93,14 +92,6 @@ def _seconds(value: object) -> float:
     if not 0 < seconds < 31 * 86_400:
         raise TokenError("unavailable", "The token endpoint named no usable expires_in.")
     return seconds
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        values = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _why(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Never
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -251,13 +250,5 @@ class _Refused(FastAPI):
 
 def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        made = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            tags=app.openapi_tags,
-            servers=app.servers,
-        )
-        app.openapi_schema = describe(made, health.PATHS)
+        app.openapi_schema = describe(FastAPI.openapi(app), health.PATHS)
     return app.openapi_schema

@@ -141,10 +141,6 @@ class Service:
         issuers = self.authenticator.issuers if isinstance(self.authenticator, Authenticator) else "ok"
         return found | {"ready": found["ready"] and service == "ok", "service": service, "issuers": issuers}
 
-    def forget_readiness(self) -> None:
-        """Look again the next time that `readiness` is asked for."""
-        self._readiness.forget()
-
     def take(self, kind: str, caller: Caller) -> float:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.
 
@@ -290,6 +286,11 @@ class Call:
         """The caller, whoever it is."""
         assert self.caller is not None
         return self.caller
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """App and user of a user's call, whose devices and feed it is about."""
+        return self.authenticated.app, self.authenticated.user or ""
 
     def header(self, name: bytes) -> str | None:
         """One header's text, or None. `name` is in lower case."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from fanout.config import Owner, ServiceSettings
-from fanout.service.auth.authenticator import Authenticator, Callers
+from fanout.service.auth.authenticator import Authenticator
 from fanout.service.feed import FeedService
 
 __all__ = ["Follows", "owner_of"]
@@ -41,12 +41,12 @@ class Follower(Protocol):
 class _Taken:
     service: Follower
     settings: ServiceSettings
-    callers: Callers | None
+    take_callers: Callable[[], None] | None
 
     def commit(self) -> None:
         service, limits = self.service, self.settings.limits
-        if self.callers is not None:
-            self.callers.commit()
+        if self.take_callers is not None:
+            self.take_callers()
         service.use(self.settings)
         if not service.feed_is_hosts:
             service.feed.settings = replace(

@@ -218,7 +218,7 @@ async def test_the_document_has_every_route_with_schemas_examples_and_security(r
 async def test_health_and_readiness_tell_the_truth(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ready() -> tuple[int, dict[str, Any]]:
         answer = await rig.call("GET", "/ready")
-        rig.service.forget_readiness()
+        rig.service._readiness.forget()
         return answer.status_code, answer.json()
 
     good = {"ready": True, "storage": "ok", "engine": "ok", "service": "ok", "issuers": "ok", "configuration": "ok"}
@@ -244,7 +244,7 @@ async def test_a_database_that_is_read_only_is_not_ready(tmp_path: Path) -> None
     async with running(tmp_path) as rig:
         assert (await rig.call("GET", "/ready")).status_code == 200
         (tmp_path / "fanout.db").rename(tmp_path / "elsewhere.db")
-        rig.service.forget_readiness()
+        rig.service._readiness.forget()
         assert (await rig.call("GET", "/ready")).json()["storage"] == "failed"
         (tmp_path / "elsewhere.db").rename(tmp_path / "fanout.db")
 

@@ -44,7 +44,7 @@ async def test_what_storage_refuses_the_engine_is_told_though_it_can_be_written(
     patience = rig.engine.trouble.patience()
 
     async def storage() -> tuple[int, str]:
-        rig.service.forget_readiness()
+        rig.service._readiness.forget()
         answer = await rig.http.get("/ready")
         return answer.status_code, answer.json()["storage"]
 
@@ -75,10 +75,10 @@ async def test_a_database_that_does_not_answer_is_told_within_a_second(
     monkeypatch.setattr(readiness, "_PROMPT", 0.02)
     monkeypatch.setattr(rig.engine.storage, "probe", probe)
     for _ in range(3):
-        rig.service.forget_readiness()
+        rig.service._readiness.forget()
         answer = await rig.http.get("/ready")
         assert (answer.status_code, answer.json()["storage"]) == (503, "unavailable")
     assert asked == 1, "one question is under way, however often it is asked"
     silent.set()
-    rig.service.forget_readiness()
+    rig.service._readiness.forget()
     assert (await rig.http.get("/ready")).json()["storage"] == "ok"

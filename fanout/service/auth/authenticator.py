@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
 
 from fanout.config import ServiceSettings
@@ -66,8 +67,8 @@ class Authenticator:
         """End what is being fetched. Idempotent."""
         await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()), *self._retired)
 
-    def changed(self, settings: ServiceSettings) -> Callers:
-        """The callers of changed settings. They are in use once `commit` of the result is called.
+    def changed(self, settings: ServiceSettings) -> Callable[[], None]:
+        """The callers of changed settings. They are in use once the result is called.
 
         Args:
             settings: The changed settings.
@@ -78,7 +79,7 @@ class Authenticator:
         Raises:
             ConfigurationError: The settings cannot be used.
         """
-        return Callers(self, Book.of(settings, self._clock, self._book))
+        return partial(self.take, Book.of(settings, self._clock, self._book))
 
     def take(self, book: Book) -> None:
         """From now on only these callers are known, for requests that are being judged as well.
@@ -244,33 +245,13 @@ class Authenticator:
         return caller
 
 
-class Callers:
-    """A change of an authenticator's callers that has been made and is not in use."""
-
-    __slots__ = ("_authenticator", "_book")
-
-    def __init__(self, authenticator: Authenticator, book: Book) -> None:
-        self._authenticator = authenticator
-        self._book = book
-
-    def commit(self) -> None:
-        """Use it from now on."""
-        self._authenticator.take(self._book)
-
-
-def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
-    """Names in lower case. A mapping that knows several values of a name gives them all."""
-    if isinstance(headers, Mapping):
-        return ((name.lower(), value) for name, value in cast("Mapping[str, str]", headers).items())
-    return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-
-
 def _bearer(headers: Headers) -> str:
     """The credential (RFC 6750, section 2.1). It is taken from the header only: a URL would end up in logs."""
     if isinstance(headers, Request):
         found = [value.decode("latin-1") for value in (headers.headers.get(b"authorization"),) if value is not None]
     elif isinstance(headers, Mapping):
-        found = [value for name, value in _pairs(headers) if name == "authorization"]
+        pairs = cast("Mapping[str, str]", headers).items()  # one that knows several values of a name gives them all
+        found = [value for name, value in pairs if name.lower() == "authorization"]
     else:
         found = [value.decode("latin-1") for name, value in headers if name.lower() == b"authorization"]
     if len(found) > 1:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
-import orjson
-
 from fanout.config import TENANT, IssuerSettings
+from fanout.core.codec import json_object
 from fanout.core.urls import url_problem
 from fanout.errors import ConfigurationError
 from fanout.plugin import Clock, Http1Client, Http1Settings, RequestFailed, Response, Secret, client_tls, egress_of
@@ -217,11 +215,7 @@ def discovery_url(issuer: str) -> str:
 
 def key_set_url(response: Response, settings: IssuerSettings) -> str:
     """`jwks_uri` of a discovery document. Raises `KeySetUnusable`, for a document of another issuer too (section 4.3)."""
-    try:
-        document = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        document = None
-    found: Mapping[str, Any] = document if isinstance(document, dict) else {}
+    found = json_object(response.body)
     if found.get("issuer") != settings.issuer:
         raise KeySetUnusable(
             "its discovery document is of another issuer, or none: write issuer exactly as the document has it"

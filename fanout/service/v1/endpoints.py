@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from fanout.core.columns import shown
+from fanout.core.columns import AS_STORED, shown
 from fanout.core.lines import LineSplitter
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import endpoint_filter
@@ -214,9 +214,5 @@ def _report(endpoint: Endpoint) -> dict[str, Any]:
         **shown(endpoint),
         "tags": list(endpoint.tags),
         "state": str(endpoint.state),
-        "reason": endpoint.reason,
-        "generation": endpoint.generation,
-        "registered_at": endpoint.registered_at,
-        "expires_at": endpoint.expires_at,
-        "state_at": endpoint.state_at,
+        **{name: getattr(endpoint, name) for name in AS_STORED},
     }

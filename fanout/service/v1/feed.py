@@ -141,10 +141,8 @@ async def _list(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     device: Device = "",
 ) -> Response:
-    caller = call.authenticated
     found = await call.service.feed.list(
-        caller.app,
-        caller.user or "",
+        *call.owner,
         cursor=cursor,
         order=order,
         unread=unread,
@@ -154,17 +152,13 @@ async def _list(
         unsid=device,
     )
     now = call.service.clock.now()
-    return _json(
-        200, {"items": [item_json(item, now) for item in found.items], "cursor": found.cursor, "more": found.more}
-    )
+    return _json({"items": [item_json(item, now) for item in found.items], "cursor": found.cursor, "more": found.more})
 
 
 @router.get("/{id:path}", response_model=ItemOut, summary="One item", responses=errors(403, 404))
 async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
-    caller = call.authenticated
-    item = await call.service.feed.get(caller.app, caller.user or "", id, unsid=device)
-    shown = item_json(item, call.service.clock.now())
-    return _json(200, shown, shown["etag"])
+    shown = item_json(await call.service.feed.get(*call.owner, id, unsid=device), call.service.clock.now())
+    return _json(shown, shown["etag"])
 
 
 @router.patch(
@@ -176,15 +170,15 @@ async def _get(call: UserCall, id: Id, device: Device = "") -> Response:
 )
 async def _patch_all(call: UserCall, wanted: BulkIn, device: Device = "") -> Response:
     call.charge("changes")
-    caller, feed = call.authenticated, call.service.feed
+    feed = call.service.feed
     query = FeedQuery(
         group=wanted.group,
         ids=None if wanted.items is None else tuple(wanted.items),
         until=2**62 if wanted.until is None else await feed.position(wanted.until),
     )
     bulk = FeedBulk(query=query, read=wanted.read, action=wanted.action, delete=wanted.delete, writer=device)
-    changed, cursor = await feed.change_all(caller.app, caller.user or "", bulk)
-    return _json(200, {"changed": changed, "cursor": cursor})
+    changed, cursor = await feed.change_all(*call.owner, bulk)
+    return _json({"changed": changed, "cursor": cursor})
 
 
 @router.patch(
@@ -221,15 +215,14 @@ async def _delete(
 
 async def _change(call: Call, change: FeedChange) -> Response:
     call.charge("changes")
-    caller = call.authenticated
-    item, cursor = await call.service.feed.change(caller.app, caller.user or "", change)
+    item, cursor = await call.service.feed.change(*call.owner, change)
     shown = item_json(item, call.service.clock.now())
-    return _json(200, {"item": shown, "cursor": cursor}, shown["etag"])
+    return _json({"item": shown, "cursor": cursor}, shown["etag"])
 
 
-def _json(status: int, value: dict[str, Any], etag: str = "") -> Response:
-    headers = {"etag": etag, "cache-control": "no-store"} if etag else {"cache-control": "no-store"}
-    return Response(orjson.dumps(value), status, headers, "application/json")
+def _json(value: dict[str, Any], etag: str = "") -> Response:
+    headers = {"etag": etag} if etag else {}
+    return Response(orjson.dumps(value), 200, headers | {"cache-control": "no-store"}, "application/json")
 
 
 def _seq(if_match: str | None) -> int | None:

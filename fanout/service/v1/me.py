@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -36,9 +37,7 @@ def user_key(app: str, user: str) -> str:
 
 @router.get("", response_model=MeOut, summary="As whom this token calls", responses=errors(403))
 async def _me(call: UserCall) -> JSONResponse:
-    caller = call.authenticated
-    found = {"app": caller.app, "key": user_key(caller.app, caller.user or "")}
-    return JSONResponse(found, headers={"cache-control": "no-store"})
+    return _unstored({"app": call.owner[0], "key": user_key(*call.owner)})
 
 
 class CountsOut(BaseModel):
@@ -69,8 +68,7 @@ class SeenIn(In):
     responses=errors(403),
 )
 async def _counts(call: UserCall) -> JSONResponse:
-    caller = call.authenticated
-    return _counted(await call.service.feed.counts(caller.app, caller.user or ""))
+    return _counted(await call.service.feed.counts(*call.owner))
 
 
 @router.put(
@@ -82,10 +80,12 @@ async def _counts(call: UserCall) -> JSONResponse:
 )
 async def _mark_seen(call: UserCall, wanted: SeenIn) -> JSONResponse:
     call.charge("changes")
-    caller = call.authenticated
-    return _counted(await call.service.feed.mark_seen(caller.app, caller.user or "", wanted.item))
+    return _counted(await call.service.feed.mark_seen(*call.owner, wanted.item))
 
 
 def _counted(counts: Counts) -> JSONResponse:
-    found = {"unread": counts.unread, "unseen": counts.unseen}
+    return _unstored({"unread": counts.unread, "unseen": counts.unseen})
+
+
+def _unstored(found: dict[str, Any]) -> JSONResponse:
     return JSONResponse(found, headers={"cache-control": "no-store"})

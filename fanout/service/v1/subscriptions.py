@@ -85,10 +85,9 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 )
 async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response, former: Former = "") -> dict[str, Any]:
     call.charge("changes")
-    caller, feed = call.authenticated, call.service.feed
+    feed = call.service.feed
     held, renewed = await feed.subscribe(
-        caller.app,
-        caller.user or "",
+        *call.owner,
         device=wanted.device_id,
         binding=wanted.binding,
         address=wanted.address,
@@ -106,16 +105,15 @@ async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response,
 @router.get("", response_model=SubscriptionList, summary="The user's subscriptions", responses=errors(403))
 async def _list(call: UserCall, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
-    caller, feed = call.authenticated, call.service.feed
-    found = await feed.subscriptions(caller.app, caller.user or "")
-    return {"subscriptions": [_shown(feed, held) for held in found]}
+    feed = call.service.feed
+    return {"subscriptions": [_shown(feed, held) for held in await feed.subscriptions(*call.owner)]}
 
 
 @router.get("/{id}", response_model=SubscriptionOut, summary="One subscription", responses=errors(403, 404))
 async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
-    caller, feed = call.authenticated, call.service.feed
-    return _shown(feed, await feed.subscription(caller.app, caller.user or "", id))
+    feed = call.service.feed
+    return _shown(feed, await feed.subscription(*call.owner, id))
 
 
 @router.delete(
@@ -123,8 +121,7 @@ async def _get(call: UserCall, id: Id, response: Response) -> dict[str, Any]:
 )
 async def _delete(call: UserCall, id: Id) -> None:
     call.charge("changes")
-    caller = call.authenticated
-    await call.service.feed.unsubscribe(caller.app, caller.user or "", id)
+    await call.service.feed.unsubscribe(*call.owner, id)
 
 
 def _shown(feed: FeedService, held: Subscription) -> dict[str, Any]:
