@@ -13,6 +13,7 @@ thrown over again by everybody who waited for it (the second wave of a metastabl
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fanout.core.policy import Policy, backoff
@@ -40,52 +41,32 @@ class GateState(StrEnum):
     PROBING = "probing"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Gate:
     """Whether a scope takes deliveries. All times are UNIX seconds, given by the caller."""
 
-    __slots__ = (
-        "_causes",
-        "_failures",
-        "_out",
-        "_policy",
-        "_proven",
-        "_ramp_since",
-        "_stay",
-        "closures",
-        "heard_at",
-        "mark",
-        "probe_until",
-        "probed_at",
-        "reason",
-        "since",
-        "state",
-        "streak",
-        "until",
-        "waiting",
-        "witnesses",
-    )
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.streak = 0
-        self.state = GateState.OPEN
-        self.since = self.until = 0.0  # closed from when to when
-        self.probed_at = self.probe_until = 0.0
-        self.closures = 0
-        self.reason = ""
-        self.waiting = Waiting.GATE
-        self._out = 0  # probes without a verdict
-        self._proven = 0  # probes that succeeded
-        self._ramp_since = 0.0
-        self._stay = 0.0  # seconds, beyond `until`, that what is not the next probe waits for
-        self._causes: set[str] = set()  # lost connections among the failures in a row
-        self._failures = Witnesses()  # of failures in a row
-        self.witnesses = Witnesses()
-        """The witnesses whose word has closed it, or would with another's."""
-        self.heard_at = 0.0
-        """For the caller: when it last failed."""
-        self.mark = 0
-        """For the caller: how many acceptances there had been at the last accusation."""
+    _policy: Policy
+    streak: int = field(default=0, init=False)
+    state: GateState = field(default=GateState.OPEN, init=False)
+    since: float = field(default=0.0, init=False)  # closed from when to when
+    until: float = field(default=0.0, init=False)
+    probed_at: float = field(default=0.0, init=False)
+    probe_until: float = field(default=0.0, init=False)
+    closures: int = field(default=0, init=False)
+    reason: str = field(default="", init=False)
+    waiting: Waiting = field(default=Waiting.GATE, init=False)
+    _out: int = field(default=0, init=False)  # probes without a verdict
+    _proven: int = field(default=0, init=False)  # probes that succeeded
+    _ramp_since: float = field(default=0.0, init=False)
+    _stay: float = field(default=0.0, init=False)  # seconds, beyond `until`, that what is not the next probe waits for
+    _causes: set[str] = field(default_factory=set, init=False)  # lost connections among the failures in a row
+    _failures: Witnesses = field(default_factory=Witnesses, init=False)  # of failures in a row
+    witnesses: Witnesses = field(default_factory=Witnesses, init=False)
+    """The witnesses whose word has closed it, or would with another's."""
+    heard_at: float = field(default=0.0, init=False)
+    """For the caller: when it last failed."""
+    mark: int = field(default=0, init=False)
+    """For the caller: how many acceptances there had been at the last accusation."""
 
     @property
     def is_open(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 from fanout.core.outcome import Outcome, Scope, Unavailable
@@ -143,7 +144,7 @@ class Evidence:
         if park.alarm:
             gates.loners_asked(now)
         unconnected = isinstance(outcome, Unavailable) and outcome.sent == "no" and not outcome.named and after is None
-        gates.shut(park.scope, group, topic, now, park.reason, after, park.waiting, park.alarm, unconnected)
+        gates.shut(replace(park, after=after), group, topic, now, unconnected=unconnected)
         return True
 
     # -- deaths

@@ -65,36 +65,19 @@ class Gates:
         self.siblings: list[Gates] = [self]
         """The gates of all bindings of the app, these among them."""
 
-    def shut(
-        self,
-        scope: Scope,
-        group: Group,
-        topic: str,
-        now: float,
-        reason: str,
-        after: float | None,
-        waiting: Waiting,
-        alarm: bool = False,
-        unconnected: bool = False,
-    ) -> Gate:
-        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind."""
-        match scope:
+    def shut(self, park: Park, group: Group, topic: str, now: float, *, unconnected: bool = False) -> None:
+        """Close what the park's scope speaks of and nothing wider. `unconnected` says that no connection came about."""
+        match park.scope:
             case Scope.GROUP | Scope.ENDPOINT:
                 knocks = len(self._state.groups) if unconnected else 0
-                self._close(group.gate, Scope.GROUP, group.name, now, reason, after, waiting, alarm, knocks)
+                self._close(group.gate, Scope.GROUP, group.name, park, now, knocks)
                 self.park_behind(group)
-                return group.gate
             case Scope.TOPIC:
-                gate = self.topics.setdefault(topic, Gate(self._state.policy))
-                self._state.wary = True
-                self._close(gate, scope, topic, now, reason, after, waiting, alarm)
-                return gate
-            case Scope.APP:
-                for other in self.siblings:
-                    other._shut_binding(scope, now, reason, after, waiting, alarm)
+                self._close(self.of_scope(park.scope, group, topic), park.scope, topic, park, now)
             case _:
-                self._shut_binding(scope, now, reason, after, waiting, alarm)
-        return self.binding
+                for each in self.siblings if park.scope is Scope.APP else [self]:
+                    each._close(each.binding, park.scope, "", park, now)
+                    each.park_behind()
 
     def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate:
         """The gate of what an answer speaks of."""
@@ -174,28 +157,25 @@ class Gates:
 
     def succeeded(self, group: Group, prepared: Prepared, now: float) -> None:
         """The gateway answered: probes that were out have done their work."""
-        opened = False
+        opened: list[tuple[str, str]] = []
         topic, id = prepared.message.topic, prepared.notification.id
         sole = group.gate.witnesses.sole
         if not group.gate.is_open and sole and sole != id:
             group.gate.refuted()
-            opened = True
-            self._say_opened(Scope.GROUP, group.name, now)
+            opened.append((Scope.GROUP, group.name))
         narrow = self.notifications.pop((group.name, id), None)
         if narrow is not None and not narrow.is_open:
-            opened = True
-            self._say_opened(_NOTIFICATION, id, now)
+            opened.append((_NOTIFICATION, id))
         if group.gate.succeeded(now):
-            opened = True
-            self._say_opened(Scope.GROUP, group.name, now)
+            opened.append((Scope.GROUP, group.name))
         if self.binding.succeeded(now):
-            opened = True
-            self._say_opened(Scope.BINDING, "", now)
+            opened.append((Scope.BINDING, ""))
         gate = self.topics.get(topic)
         if gate is not None and (gate.succeeded(now) or gate.is_open):
-            opened = True
             del self.topics[topic]
-            self._say_opened(Scope.TOPIC, topic, now)
+            opened.append((Scope.TOPIC, topic))
+        for scope, name in opened:
+            self._say_opened(scope, name, now)
         if opened:
             for each in list(self._state.groups.values()):
                 self._state.adjust(each)
@@ -302,25 +282,9 @@ class Gates:
                 lease.park(position, until, gate.waiting, gate.reason)
         self._state.settler.wake()
 
-    def _shut_binding(
-        self, scope: Scope, now: float, reason: str, after: float | None, waiting: Waiting, alarm: bool
-    ) -> None:
-        self._close(self.binding, scope, "", now, reason, after, waiting, alarm)
-        self.park_behind()
-
-    def _close(
-        self,
-        gate: Gate,
-        scope: Scope,
-        name: str,
-        now: float,
-        reason: str,
-        after: float | None,
-        waiting: Waiting,
-        alarm: bool,
-        knocks: int = 0,
-    ) -> None:
-        closes = gate.close(now, self._rng, reason=reason, after=after, waiting=waiting, knocks=knocks)
+    def _close(self, gate: Gate, scope: Scope, name: str, park: Park, now: float, knocks: int = 0) -> None:
+        after = park.after
+        closes = gate.close(now, self._rng, reason=park.reason, after=after, waiting=park.waiting, knocks=knocks)
         if gate is self.binding and (closes or after is not None):
             until = gate.until if after is None else now + after
             if until >= ends_at(*self._own_answer, now):
@@ -328,7 +292,7 @@ class Gates:
         if closes:
             if gate is self.binding:
                 self._follows = False
-            self._say_closed(gate, scope, name, now, alarm=alarm)
+            self._say_closed(gate, scope, name, now, alarm=park.alarm)
 
     # -- reports
 

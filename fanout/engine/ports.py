@@ -45,61 +45,33 @@ class GatesPort(Protocol):
     uncertain: Gate
 
     @property
-    def narrow(self) -> bool:
-        """Whether anything narrower than a group is closed."""
-        ...
+    def narrow(self) -> bool: ...
 
-    def parked_alone(self, name: str, park: Park, now: float, until: float) -> None:
-        """An endpoint waits for its own word."""
+    def parked_alone(self, name: str, park: Park, now: float, until: float) -> None: ...
 
-    def loners_asked(self, now: float) -> None:
-        """Endpoints that waited by themselves may be asked at once."""
+    def loners_asked(self, now: float) -> None: ...
 
-    def heard(self, endpoint: int) -> bool:
-        """Whether a closed gate has this endpoint's word."""
-        ...
+    def heard(self, endpoint: int) -> bool: ...
 
-    def blamed(self) -> set[str]:
-        """Notifications that are held back alone."""
-        ...
+    def blamed(self) -> set[str]: ...
 
-    def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate:
-        """The gate of that scope."""
-        ...
+    def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate: ...
 
-    def around(self, group: Group, prepared: Prepared) -> Iterator[Gate]:
-        """The gates narrower than the group before this notification."""
-        ...
+    def around(self, group: Group, prepared: Prepared) -> Iterator[Gate]: ...
 
-    def shut(
-        self,
-        scope: Scope,
-        group: Group,
-        topic: str,
-        now: float,
-        reason: str,
-        after: float | None,
-        waiting: Waiting,
-        alarm: bool = False,
-        unconnected: bool = False,
-    ) -> Gate:
-        """Close what `scope` speaks of and nothing wider; the gate that this delivery waits behind. `unconnected`: no connection came about."""
-        ...
+    def shut(self, park: Park, group: Group, topic: str, now: float, *, unconnected: bool = False) -> None: ...
 
-    def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:
-        """A request failed, by the word of this witness."""
+    def failed(
+        self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool
+    ) -> None: ...
 
-    def succeeded(self, group: Group, prepared: Prepared, now: float) -> None:
-        """The gateway answered."""
+    def succeeded(self, group: Group, prepared: Prepared, now: float) -> None: ...
 
-    def shut_uncertain(self, now: float, reason: str) -> None:
-        """Hold back endpoints that were never accepted."""
+    def shut_uncertain(self, now: float, reason: str) -> None: ...
 
-    def removals_stopped(self, reason: str, now: float) -> None:
-        """Endpoints are no longer removed."""
+    def removals_stopped(self, reason: str, now: float) -> None: ...
 
-    def removals_resumed(self, now: float) -> None:
-        """Endpoints are removed again."""
+    def removals_resumed(self, now: float) -> None: ...
 
 
 class SettlerPort(Protocol):

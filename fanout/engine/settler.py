@@ -30,26 +30,6 @@ OVERDUE = 1.0
 class Settler:
     """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask twice."""
 
-    __slots__ = (
-        "_answered",
-        "_clock",
-        "_finished",
-        "_live",
-        "_patience",
-        "_policy",
-        "_signal",
-        "_storage",
-        "awake",
-        "dropped",
-        "idle",
-        "states",
-        "stuck",
-        "suspect",
-        "tally",
-        "trouble",
-        "watch",
-    )
-
     def __init__(
         self,
         context: EngineContext,

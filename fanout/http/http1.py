@@ -115,7 +115,8 @@ class Http1Client:
         if self._closed:
             raise RequestFailed("no", "closed", own=True)
         if self._session is None:
-            from fanout.http.http1_session import Session
+            from fanout.http.http1_session import Connector, Session
 
-            self._session = Session(self._context, self.settings, self._resolver, self._clock, self._egress)
+            connector = Connector(self._context, self.settings, self._resolver, self._clock, self._egress)
+            self._session = Session(connector, self.settings)
         return self._session

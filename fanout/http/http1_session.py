@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
@@ -17,7 +18,7 @@ from fanout.http.http1_connection import Handler, NoAnswerCame, Wire
 from fanout.http.http1_values import Http1Response, Http1Settings
 from fanout.http.response import RequestFailed, Response
 
-__all__ = ["Session"]
+__all__ = ["Connector", "Session"]
 
 _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add. Gateways ignore or refuse headers that they did not ask for."""
@@ -33,6 +34,7 @@ _STALL = 0.5
 meanwhile are read first."""
 
 
+@dataclass(slots=True, eq=False)
 class _Attempt:
     """How far one request has come, and until when (in the loop's seconds) its `task` may wait.
 
@@ -40,32 +42,17 @@ class _Attempt:
     waits for one of our own connections: at most `patience` seconds, and the gateway has the whole `limit` from then on.
     """
 
-    __slots__ = (
-        "cancelling",
-        "deadline",
-        "expired",
-        "fresh",
-        "handler",
-        "key",
-        "limit",
-        "patience",
-        "queued",
-        "task",
-        "unsent",
-    )
-
-    def __init__(self, task: asyncio.Task[Any], now: float, limit: float, patience: float, *, fresh: bool) -> None:
-        self.fresh = fresh
-        self.handler: Handler | None = None
-        self.key: Any = None
-        self.task = task
-        self.deadline = now + limit
-        self.limit = limit
-        self.patience = patience
-        self.cancelling = task.cancelling()
-        self.unsent = False
-        self.queued = False
-        self.expired = False
+    task: asyncio.Task[Any]
+    deadline: float
+    limit: float
+    patience: float
+    fresh: bool
+    cancelling: int
+    handler: Handler | None = None
+    key: Any = None
+    unsent: bool = False
+    queued: bool = False
+    expired: bool = False
 
     def __enter__(self) -> None:
         self.unsent = True
@@ -81,7 +68,7 @@ class _Attempt:
 _attempt: ContextVar[_Attempt] = ContextVar("_attempt")
 
 
-class _Connector(aiohttp.BaseConnector):
+class Connector(aiohttp.BaseConnector):
     """aiohttp's book of connections, which are made by `dial`; it decides which of them may carry a request.
 
     It notes, too, when a request waits for its connection: nothing of it can have reached the gateway then.
@@ -192,20 +179,13 @@ class Session:
     Deadlines are kept by one timer for all requests: aiohttp's own, one or more per request, cost a tenth of a request's CPU.
     """
 
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        settings: Http1Settings,
-        resolver: Resolver,
-        clock: Callable[[], float],
-        egress: Egress,
-    ) -> None:
+    def __init__(self, connector: Connector, settings: Http1Settings) -> None:
         self._settings = settings
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._under_way: set[_Attempt] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._connector = _Connector(context, settings, resolver, clock, egress)
+        self._connector = connector
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -244,7 +224,7 @@ class Session:
         assert task is not None
         limit = self._settings.request_timeout if timeout is None else timeout
         patience = limit / 2 if patience is None else patience
-        attempt = _Attempt(task, self._loop.time(), limit, patience, fresh=fresh)
+        attempt = _Attempt(task, self._loop.time() + limit, limit, patience, fresh, task.cancelling())
         _attempt.set(attempt)
         self._under_way.add(attempt)
         if self._timer is None:

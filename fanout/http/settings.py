@@ -79,12 +79,6 @@ def figures_of(stats: PoolStats, connections: int, requests: int) -> dict[str, i
     return {
         "connections": connections,
         "requests": requests,
-        "opened": stats.opened,
-        "connect_failures": stats.connect_failures,
-        "lost": stats.lost,
-        "goaways": stats.goaways,
-        "retired": stats.retired,
-        "pings": stats.pings,
-        "cancelled": stats.cancelled,
+        **{each.name: getattr(stats, each.name) for each in fields(stats) if isinstance(each.default, int)},
         "failed": sum(stats.failed.values()),
     }

@@ -11,6 +11,7 @@ import pytest
 from fanout.core.outcome import Scope
 from fanout.core.policy import Policy
 from fanout.core.records import GateNote
+from fanout.core.settlement import Park
 from fanout.core.states import Waiting
 from fanout.engine.gates import Gates
 from fanout.engine.group import Group
@@ -38,7 +39,7 @@ class Scene:
 
     def told(self, now: float, after: float) -> None:
         """An answer closes the binding for so long."""
-        self.gates.shut(Scope.BINDING, self.group, "", now, "InvalidProviderToken", after, Waiting.BREAKER)
+        self.gates.shut(Park(Scope.BINDING, after, "InvalidProviderToken", Waiting.BREAKER), self.group, "", now)
 
     def hears(self, now: float, *until: float) -> None:
         """The notes of other workers, as they are now."""

@@ -10,6 +10,7 @@ import pytest
 from rig import fresh_storage, opened_again, register, running
 
 from fanout.core.policy import Policy
+from fanout.core.settlement import Park
 from fanout.core.states import Waiting
 from fanout.engine import Engine
 from fanout.plugin import ACCEPTED, Delivery, Notification, Outcome, Run, Scope, Unavailable
@@ -236,7 +237,7 @@ async def test_what_must_go_again_waits_behind_a_gate_that_has_closed(runs: bool
         await until(lambda: len(transport.waiting) == 5)
         work = engine._states[0]
         [group] = work.groups.values()
-        work.gates.shut(Scope.BINDING, group, "", work.clock.now(), "too many", 60.0, Waiting.QUOTA)
+        work.gates.shut(Park(Scope.BINDING, 60.0, "too many", Waiting.QUOTA), group, "", work.clock.now())
         transport.release(outcome)
         async with asyncio.timeout(30):
             await until(lambda: not work.leases)
