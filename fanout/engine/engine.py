@@ -294,12 +294,11 @@ class Engine(Operations):
             status = await receipt.wait(10)
             ```
         """
+        request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
         if connection is not None:
-            request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
             await self._admit(app, [request])
             put = await self._put_notifier.enqueue(connection, request)
             return Receipt(put.id, None, put.replayed, self)
-        request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
         (put,) = await self._accept([request], app)
         return Receipt(put.id, put.total, put.replayed, self)
 

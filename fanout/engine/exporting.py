@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,8 +13,9 @@ from fanout.core import given
 from fanout.core.columns import shown
 from fanout.core.feed import FeedItem, FeedQuery
 from fanout.core.model import Endpoint, EndpointState, Target
-from fanout.core.records import EndpointFilter, Event
+from fanout.core.records import EndpointFilter
 from fanout.engine.acting import audit
+from fanout.engine.listing import BY_ID, pages
 from fanout.plugin import Clock, Storage, feed_of, has_part
 
 __all__ = ["erase", "export"]
@@ -20,6 +23,9 @@ __all__ = ["erase", "export"]
 _PAGE = 500
 _ITEMS = 100
 """Feed items of a page: their content has up to 64 KB each."""
+_OF_A_SUBSCRIPTION = (
+    "id", "device", "binding", "platform", "receive", "created_at", "renewed_at", "expires_at", "endpoint", "endpoint_state",
+)  # fmt: skip
 
 
 async def erase(storage: Storage, clock: Clock, app: str, user: str) -> int:
@@ -48,29 +54,18 @@ async def _records(
 ) -> AsyncIterator[dict[str, Any]]:
     yield {"kind": "user", "app": app, "user": user, "at": clock.now()}
     devices: list[int] = []
-    async for endpoint in _endpoints(storage, check, app, user):
+    which = EndpointFilter(app=app, user=user, state=None)
+    async for endpoint in pages(check, partial(storage.list_endpoints, which, limit=_PAGE), BY_ID):
         devices.append(endpoint.id)
         yield _endpoint(endpoint, await _taken_over(storage, endpoint))
     check()
     for subscription in await feed_of(storage).subscriptions(app, user) if has_part(storage, "feed") else ():
-        yield {
-            "kind": "subscription",
-            "id": subscription.id,
-            "device": subscription.device,
-            "binding": subscription.binding,
-            "platform": subscription.platform,
-            "receive": subscription.receive,
-            "created_at": subscription.created_at,
-            "renewed_at": subscription.renewed_at,
-            "expires_at": subscription.expires_at,
-            "endpoint": subscription.endpoint,
-            "endpoint_state": subscription.endpoint_state,
-        }
+        yield {"kind": "subscription"} | {name: getattr(subscription, name) for name in _OF_A_SUBSCRIPTION}
     check()
     if has_part(storage, "feed"):
         yield {"kind": "seen", "number": (await feed_of(storage).counts(app, user, clock.now())).seen}
         async for item in _items(storage, check, clock, app, user):
-            yield _item(item)
+            yield {"kind": "item"} | asdict(item) | {"content": _parsed(item.content)}
     position: int | None = 0
     while position is not None:
         check()
@@ -81,7 +76,7 @@ async def _records(
                 yield record
     person = await storage.person(app, user)
     for lines in (False, True):
-        async for event in _events(storage, check, lines):
+        async for event in pages(check, partial(storage.events, limit=_PAGE, audit=lines), BY_ID):
             if event.app != app:
                 continue
             if lines and event.data.get("person") == person:  # its other fields tell of the operator
@@ -89,18 +84,6 @@ async def _records(
             elif not lines and event.data.get("user") == user:  # `by` is another user's endpoint
                 data = {name: value for name, value in event.data.items() if name != "by"}
                 yield {"kind": "event", "id": event.id, "at": event.at, "what": event.kind, "data": data}
-
-
-async def _endpoints(storage: Storage, check: Callable[[], None], app: str, user: str) -> AsyncIterator[Endpoint]:
-    which, after = EndpointFilter(app=app, user=user, state=None), 0
-    while True:
-        check()
-        page = await storage.list_endpoints(which, after=after, limit=_PAGE)
-        for endpoint in page:
-            yield endpoint
-        if not page:
-            return
-        after = page[-1].id
 
 
 async def _taken_over(storage: Storage, endpoint: Endpoint) -> bool:
@@ -148,29 +131,6 @@ async def _items(
         after = page.seq
 
 
-def _item(item: FeedItem) -> dict[str, Any]:
-    return {
-        "kind": "item",
-        "id": item.id,
-        "number": item.number,
-        "seq": item.seq,
-        "external_id": item.external_id,
-        "group": item.group,
-        "priority": item.priority,
-        "content": _parsed(item.content),
-        "created_at": item.created_at,
-        "modified_at": item.modified_at,
-        "expires_at": item.expires_at,
-        "display_until": item.display_until,
-        "fallback_at": item.fallback_at,
-        "read": item.read,
-        "action": item.action,
-        "deleted": item.deleted,
-        "broadcast": item.broadcast,
-        "writer": item.writer,
-    }
-
-
 async def _notification(
     storage: Storage, check: Callable[[], None], clock: Clock, id: str, devices: list[int]
 ) -> dict[str, Any] | None:
@@ -204,18 +164,6 @@ async def _deliveries(storage: Storage, check: Callable[[], None], id: str, devi
         while index < len(devices) and devices[index] <= page[-1][0]:
             index += 1
     return found
-
-
-async def _events(storage: Storage, check: Callable[[], None], lines: bool) -> AsyncIterator[Event]:
-    after = 0
-    while True:
-        check()
-        page = await storage.events(after=after, limit=_PAGE, audit=lines)
-        for event in page:
-            yield event
-        if not page:
-            return
-        after = page[-1].id
 
 
 def _parsed(content: bytes) -> Any:

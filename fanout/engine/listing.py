@@ -4,8 +4,11 @@ open; or whole."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter, itemgetter
+from typing import TypeVar
 
 from fanout.core import given
 from fanout.core.codec import decode
@@ -16,29 +19,40 @@ from fanout.engine.signal import Signal
 from fanout.errors import NotFound, UsageError
 from fanout.plugin import Storage, Transport
 
-__all__ = ["deliveries", "events", "lines", "shortened", "steps"]
+__all__ = ["BY_ID", "deliveries", "events", "lines", "pages", "shortened", "steps"]
+
+Row = TypeVar("Row")
+BY_ID = attrgetter("id")
 
 _EVENTS_PAGE = 500
 _SMALL = 1000
 """Bytes of content that every gateway takes in whatever form."""
 
 
-async def deliveries(
-    storage: Storage, check: Callable[[], None], id: str, state: str | None
-) -> AsyncIterator[tuple[int, str, str]]:
-    """(endpoint id, state or ``pending``, reason) of each delivery of a notification, by endpoint id."""
+async def pages(
+    check: Callable[[], None], read: Callable[..., Awaitable[Sequence[Row]]], position: Callable[[Row], int]
+) -> AsyncIterator[Row]:
+    """The rows of all pages: `read(after=…)` gives those after a position, and `position` the one of a row."""
     after = 0
-    given.text("id", id)
-    if state not in (None, "pending", *FINAL_STATES):
-        raise UsageError(f"state must be one of pending, {', '.join(FINAL_STATES)}, or None for all.")
     while True:
         check()
-        page = await storage.deliveries(id, state=state, after=after)
+        page = await read(after=after)
         for row in page:
             yield row
         if not page:
             return
-        after = page[-1][0]
+        after = position(page[-1])
+
+
+async def deliveries(
+    storage: Storage, check: Callable[[], None], id: str, state: str | None
+) -> AsyncIterator[tuple[int, str, str]]:
+    """(endpoint id, state or ``pending``, reason) of each delivery of a notification, by endpoint id."""
+    given.text("id", id)
+    if state not in (None, "pending", *FINAL_STATES):
+        raise UsageError(f"state must be one of pending, {', '.join(FINAL_STATES)}, or None for all.")
+    async for row in pages(check, partial(storage.deliveries, id, state=state), itemgetter(0)):
+        yield row
 
 
 async def shortened(
@@ -79,18 +93,12 @@ async def steps(
 
 
 async def lines(
-    storage: Storage, check: Callable[[], None], app: str | None, kind: str, since: float, after: int
+    storage: Storage, check: Callable[[], None], app: str | None, kind: str, since: float
 ) -> AsyncIterator[Event]:
-    """Lines of the audit log from the cursor on, in pages: of an app, of a kind that begins so, from a time on."""
-    while True:
-        check()
-        page = await storage.events(after=after, limit=_EVENTS_PAGE, audit=True)
-        for event in page:
-            if (app is None or event.app == app) and event.kind.startswith(kind) and event.at >= since:
-                yield event
-        if not page:
-            return
-        after = page[-1].id
+    """Lines of the audit log: of an app, of a kind that begins so, from a time on."""
+    async for event in pages(check, partial(storage.events, limit=_EVENTS_PAGE, audit=True), BY_ID):
+        if (app is None or event.app == app) and event.kind.startswith(kind) and event.at >= since:
+            yield event
 
 
 async def events(storage: Storage, check: Callable[[], None], after: int, follow: bool) -> AsyncIterator[Event]:

@@ -90,7 +90,7 @@ class Reads:
 
     def audit_lines(self, app: str | None, kind: str, since: float) -> AsyncIterator[Event]:
         """Lines of the audit log: of an app (None: of all), of a kind that begins so, from a time on (UNIX seconds)."""
-        return listing.lines(self._storage, self._check, app, kind, since, 0)
+        return listing.lines(self._storage, self._check, app, kind, since)
 
     async def endpoints(self, which: EndpointFilter, *, after: int, limit: int) -> list[Endpoint]:
         """A page of the directory, by id."""
