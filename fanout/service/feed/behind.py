@@ -6,13 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fanout.core.cursor import Cursor, Listing, topics_digest
 from fanout.core.feed import FeedItem, FeedPage, FeedQuery
 from fanout.plugin import Feed
 
 if TYPE_CHECKING:
     from fanout.service.feed.streams import EventStream
 
-__all__ = ["read_behind"]
+__all__ = ["fresh", "read_behind"]
 
 _PART = 8
 """Items that are read from storage at once: half a megabyte where each has the largest content."""
@@ -48,3 +49,10 @@ async def read_behind(feed: Feed, stream: EventStream, after: int, now: float, *
         if awaited:
             await feed.fetched(stream.app, stream.user, stream.subscription.unsid, awaited, now)
     return page
+
+
+def fresh(position: Cursor | Listing, page: FeedPage) -> bool:
+    """Whether a reader at `position` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
+    if position.topics and position.topics != topics_digest(page.topics):
+        return False
+    return page.floor <= position.seq <= page.head

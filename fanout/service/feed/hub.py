@@ -15,7 +15,7 @@ from fanout.core.feed import FeedItem, FeedPage, Subscription, Touched, user_dig
 from fanout.engine.reads import Reads
 from fanout.errors import FanoutError
 from fanout.plugin import Clock
-from fanout.service.feed.behind import read_behind
+from fanout.service.feed.behind import fresh, read_behind
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.settings import FeedSettings
 from fanout.service.feed.streams import BEAT, EventStream, event_bytes, item_json
@@ -316,8 +316,7 @@ class Hub:
         )
 
     def _fresh(self, cursor: Cursor, page: FeedPage) -> bool:
-        same = not cursor.topics or cursor.topics == topics_digest(page.topics)
-        return same and cursor.database == self._database and page.floor <= cursor.seq <= page.head
+        return cursor.database == self._database and fresh(cursor, page)
 
     async def _read(self, stream: EventStream, after: int | None) -> FeedPage:
         """The changes after that number; with None, only the position of the feed."""

@@ -12,6 +12,7 @@ from fanout.core.feed import ACTIONS, FeedItem, FeedPage, FeedQuery, ItemAction
 from fanout.engine import Engine
 from fanout.errors import UsageError
 from fanout.plugin import Clock, Feed
+from fanout.service.feed.behind import fresh
 from fanout.service.feed.errors import FeedError
 from fanout.service.feed.hub import Hub
 from fanout.service.feed.settings import FeedSettings
@@ -161,13 +162,6 @@ class Reading:
         if self._identity is None or self._identity_of != incarnation:
             self._identity, self._identity_of = await self._facet.identity(), incarnation
         return self._identity
-
-
-def fresh(position: Cursor | Listing, page: FeedPage) -> bool:
-    """Whether a reader at `position` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
-    if position.topics and position.topics != topics_digest(page.topics):
-        return False
-    return page.floor <= position.seq <= page.head
 
 
 def _status(
