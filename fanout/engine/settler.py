@@ -179,25 +179,22 @@ class Settler:
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
             except StorageUnavailable as error:
-                overdue.cancel()
                 pause = self._patience.failed(error)
                 if isinstance(error, StorageFull):
                     self._hold("The disk is full: sending stops until results can be stored.")
                 else:
                     self._hold("Sending stops until results can be stored: %s", error)
                 await Signal().wait(pause)
-            except BaseException:
+                continue
+            finally:
                 overdue.cancel()
-                raise
-            else:
-                overdue.cancel()
-                self._patience.well()
-                if self.stuck:
-                    self.stuck = False
-                    _log.warning("Results can be stored again: sending goes on.")
-                    for state in self.states:
-                        state.resume()
-                return results  # pyright: ignore[reportPossiblyUnboundVariable]  # the scope is never cancelled, so it swallows nothing
+            self._patience.well()
+            if self.stuck:
+                self.stuck = False
+                _log.warning("Results can be stored again: sending goes on.")
+                for state in self.states:
+                    state.resume()
+            return results  # pyright: ignore[reportPossiblyUnboundVariable]  # the scope is never cancelled, so it swallows nothing
 
     def _hold(self, text: str, *arguments: object) -> None:
         """Nothing more is sent: its results could not be recorded. Senders are held a second after a settlement
