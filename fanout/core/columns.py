@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["AS_STORED", "GIVEN", "Column", "given", "shown"]
+__all__ = ["AS_STORED", "GIVEN", "Column", "changed", "given", "shown"]
 
 
 class Column(NamedTuple):
@@ -28,7 +29,7 @@ GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
 One more is a line here, a step of each schema, a field of `Registration` (with its check) and `Endpoint`, an argument of `Endpoints.register`,
 and a field of the service's and the client's models: `tests/core/test_columns.py` looks for these. It does not look for the arguments of
 `Endpoints.change` and of `register` in `fanout.sync` and the client, a key of the import (`_IMPORT_KEYS`), a head of the table and the options of
-`fanout endpoints`, and the device of `fanout/testing/storage_kit.py`. A PATCH of the service sets no column back to null.
+`fanout endpoints`, and the device of `fanout/testing/storage_kit.py`.
 """
 
 AS_STORED = ("reason", "generation", "registered_at", "expires_at", "state_at")
@@ -44,3 +45,9 @@ def given(holder: object) -> tuple[Any, ...]:
 def shown(holder: object) -> dict[str, Any]:
     """The same by name."""
     return {name: getattr(holder, name) for name in _NAMES}
+
+
+def changed(patch: object, names: Container[str]) -> dict[str, Any]:
+    """The columns among `names`, which a merge patch (RFC 7396) holds: None sets a column to its default."""
+    values = ((column, getattr(patch, column.name)) for column in GIVEN if column.name in names)
+    return {column.name: column.default if value is None else value for column, value in values}

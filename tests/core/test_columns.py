@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from types import SimpleNamespace
 
 import apsw
 import pytest
 
 from fanout.client.answers import EndpointInfo
-from fanout.core.columns import GIVEN, Column, given, shown
+from fanout.core import columns
+from fanout.core.columns import GIVEN, Column, changed, given, shown
 from fanout.core.model import Endpoint, Registration
 from fanout.engine.directory import Endpoints
 from fanout.service.v1.models import EndpointIn, EndpointOut, EndpointPatch
@@ -42,6 +44,14 @@ def test_values_by_order_and_by_name() -> None:
     new = device("alice", "1", platform="ios")
     assert given(new) == tuple(shown(new).values())
     assert shown(new)["platform"] == "ios"
+
+
+def test_a_patch_leaves_absent_columns_and_null_sets_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "GIVEN", (Column("a", "text", ""), Column("b", "int", None), Column("c", "int", 3)))
+    patch = SimpleNamespace(a=None, b=None, c=7)
+    assert changed(patch, {"a", "b"}) == {"a": "", "b": None}
+    assert changed(patch, {"c", "tags"}) == {"c": 7}
+    assert changed(patch, set()) == {}
 
 
 def test_a_default_as_sql_writes_it() -> None:

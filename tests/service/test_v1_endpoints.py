@@ -53,6 +53,10 @@ async def test_create_read_update_delete(rig: Rig) -> None:
         4e9,
     )
     assert (await rig.as_app("PATCH", place, json={"expires_at": None, "platform": ""})).json()["expires_at"] is None
+    await rig.as_app("PATCH", place, json={"platform": "ios"})
+    cleared = (await rig.as_app("PATCH", place, json={"platform": None, "tags": None})).json()
+    assert (cleared["platform"], cleared["tags"]) == ("", [])
+    assert (await rig.as_app("PATCH", place, json={"tags": ["sport"]})).json()["platform"] == ""
     assert await listed(rig, tag="sport") == [made["id"]]
     assert await listed(rig, tag="news") == []
     assert (await rig.as_app("DELETE", place)).status_code == 204

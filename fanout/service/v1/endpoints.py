@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from fanout.core.columns import AS_STORED, shown
+from fanout.core.columns import AS_STORED, changed, shown
 from fanout.core.lines import LineSplitter
 from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import endpoint_filter
@@ -156,8 +156,9 @@ async def _get(call: AppCall, id: Id) -> dict[str, Any]:
 @router.patch(
     "/{id}",
     response_model=EndpointOut,
-    summary="Change what is known of a device",
-    description="Its address is changed by entering the new one and deleting this.",
+    summary="Change the properties of a device",
+    description="A property that is left out stays; null sets its default: no platform, no tags, no end. The address is changed by "
+    "entering the new one and deleting this.",
     responses=errors(400, 404, 409),
 )
 async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any]:
@@ -165,13 +166,13 @@ async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any
     if known.state is not EndpointState.ACTIVE or not known.user:
         raise Conflict(f"The endpoint {id} is not active: enter its address again, or restore it.")
     given = wanted.model_fields_set
-    changed = await call.service.engine.endpoints.change(
+    endpoint = await call.service.engine.endpoints.change(
         known,
-        **shown(known) | {name: value for name, value in shown(wanted).items() if value is not None},
-        tags=wanted.tags if wanted.tags is not None else known.tags,
+        **shown(known) | changed(wanted, given),
+        tags=wanted.tags or () if "tags" in given else known.tags,
         expires_at=wanted.expires_at if "expires_at" in given else known.expires_at,
     )
-    return _report(changed)
+    return _report(endpoint)
 
 
 @router.delete(

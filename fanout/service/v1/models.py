@@ -322,7 +322,7 @@ class EndpointIn(In):
 
 
 class EndpointPatch(In):
-    """The change. A property that is left out stays."""
+    """The change, as a merge patch (RFC 7396). A property that is left out stays, and null sets its default."""
 
     platform: Annotated[str, Field(max_length=64)] | None = None
     tags: list[Name] | None = Field(None, max_length=256)
