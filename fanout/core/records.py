@@ -341,7 +341,7 @@ class Step:
 
     `at` is when it was stored (UNIX seconds). The word `what` is one of: `accepted`, `queued` (its chunk was cut), `leased`, `taken over`
     (the worker that held it was lost), `suspected` (it was under way at a crash), `retry`, `held` (its endpoint is in back-off),
-    `parked` (its chunk was given back), `paused`, `resumed`, `ended`. `until` is when it is due again, where it waits.
+    `released` (its chunk was given back), `paused`, `resumed`, `ended`. `until` is when it is due again, where it waits.
     """
 
     at: float

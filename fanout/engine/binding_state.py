@@ -224,9 +224,9 @@ class BindingState:
         if lease.prepared.stopped:
             lease.stop(position, now)
         elif self.paused:
-            lease.park(position, now, *_PAUSED)
+            lease.keep_open(position, now, *_PAUSED)
         elif (gate := next((gate for gate in (group.gate, self.gate) if gate.shut(now)), None)) is not None:
-            lease.park(position, gate.resumes_at(now), gate.waiting, gate.reason)
+            lease.keep_open(position, gate.resumes_at(now), gate.waiting, gate.reason)
         else:
             group.queues[lease.chunk.lane].put_back(lease, position)
 
@@ -255,7 +255,7 @@ class BindingState:
         that reason."""
         until = self.clock.now() + _SHUT
         for lease, position in group.drain():
-            lease.park(position, until, Waiting.LIMITER, "the gateway allows no requests at present")
+            lease.keep_open(position, until, Waiting.LIMITER, "the gateway allows no requests at present")
         self.settler.wake()
 
     def tick(self, now: float) -> None:
@@ -432,11 +432,11 @@ class BindingState:
         now = self.clock.now()
         for group in self.groups.values():
             for lease, position in group.drain():
-                lease.park(position, now, waiting, reason)
+                lease.keep_open(position, now, waiting, reason)
         for lease in self.leases.values():
             for position in lease.unstall():
                 lease.claim(1)
-                lease.park(position, now, waiting, reason)
+                lease.keep_open(position, now, waiting, reason)
             lease.give_up_later(now, waiting)
         self.settler.wake()
 

@@ -348,7 +348,7 @@ class Dispatcher:
         """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, the suspects are known."""
         if self.state.leases.get(lease.chunk.id) is not lease or not lease.part_over:
             return
-        if lease.parked:
+        if lease.kept_open:
             lease.give_up_later(lease.release_at, lease.waiting)
             self._settler.wake()
             return

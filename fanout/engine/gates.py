@@ -279,7 +279,7 @@ class Gates:
             gate = each.gate if group is not None else self.binding
             until = gate.resumes_at(self._state.clock.now())
             for lease, position in each.drain():
-                lease.park(position, until, gate.waiting, gate.reason)
+                lease.keep_open(position, until, gate.waiting, gate.reason)
         self._state.settler.wake()
 
     def _close(self, gate: Gate, scope: Scope, name: str, park: Park, now: float, knocks: int = 0) -> None:

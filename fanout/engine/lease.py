@@ -71,11 +71,11 @@ class Lease:
         "fresh",
         "granted",
         "group",
+        "kept_open",
         "later",
         "left",
         "lost",
         "outdated",
-        "parked",
         "prepared",
         "probe",
         "read",
@@ -105,7 +105,7 @@ class Lease:
         """Positions for whose endpoints a later notification of the same collapse key has been accepted."""
         self.careful = chunk.attempt > 1
         """Whether each delivery must be asked about before it goes: some are outdated, or it is a second attempt."""
-        self.parked: list[int] = []
+        self.kept_open: list[int] = []
         self.stalled: list[int] = []
         self.release_at = 0.0
         self.reason = ""
@@ -196,13 +196,13 @@ class Lease:
         self._retries.append(RetryRow(position, due_at, self.chunk.attempt, waiting.value, reason))
         self.give_back(1)
 
-    def park(self, position: int, until: float, waiting: Waiting, reason: str = "") -> None:
+    def keep_open(self, position: int, until: float, waiting: Waiting, reason: str = "") -> None:
         """Stays open; the lease is given back when nothing else is left, and is due when the first gate opens."""
-        if not self.parked or until < self.release_at:
+        if not self.kept_open or until < self.release_at:
             self.release_at = until
             self.waiting = waiting
             self.reason = reason
-        self.parked.append(position)
+        self.kept_open.append(position)
         self.give_back(1)
 
     def hurry(self, now: float) -> None:
@@ -222,7 +222,7 @@ class Lease:
         """Its notification was cancelled, superseded or paused."""
         stopped = self.prepared.stopped
         if stopped == Waiting.PAUSED.value:
-            self.park(position, now, Waiting.PAUSED, "notification paused")
+            self.keep_open(position, now, Waiting.PAUSED, "notification paused")
         else:
             self.finish(position, DeliveryState(stopped), "", attempted=False)
 
@@ -255,7 +255,7 @@ class Lease:
     @property
     def dirty(self) -> bool:
         """Whether there is something to settle."""
-        return bool(self.accepted or self._results or self._retries or (self.parked and self.spent))
+        return bool(self.accepted or self._results or self._retries or (self.kept_open and self.spent))
 
     @property
     def spent(self) -> bool:
@@ -272,7 +272,7 @@ class Lease:
         later, self.later = self.later, []
         self.claim(len(later))
         for position in later:
-            self.park(position, now, waiting)
+            self.keep_open(position, now, waiting)
 
     def take(self) -> Settlement:
         """The results since the last call, as one settlement."""
@@ -293,11 +293,11 @@ class Lease:
         self._retries = []
         self._changes = []
         self._attempts = 0
-        if self.spent and self.parked:
+        if self.spent and self.kept_open:
             settlement.release = Release(self.release_at, self.waiting.value, self.reason)
             if self.doubtful:
-                settlement.reopen = self.parked
-            self.parked = []
+                settlement.reopen = self.kept_open
+            self.kept_open = []
         return settlement
 
     def mark_doubtful(self, positions: list[int]) -> Settlement:

@@ -232,11 +232,11 @@ class Senders:
                 lease.tried()
                 state.put_back(group, lease, position)
             case Wait(due_at, reason, waiting):
-                lease.park(position, due_at, waiting, reason)
+                lease.keep_open(position, due_at, waiting, reason)
             case Park(scope):
                 lease.tried()
                 gate = state.gates.of_scope(scope, group, lease.prepared.message.topic)
-                lease.park(position, gate.opens_at(now), gate.waiting, gate.reason)
+                lease.keep_open(position, gate.opens_at(now), gate.waiting, gate.reason)
 
     def waits(
         self, group: Group, lease: Lease, position: int, now: float, begun: float, *, asked: bool = False
@@ -278,7 +278,7 @@ class Senders:
             self.budget.deposit(self._count_alive())
             if not self.budget.take(begun):
                 until = now + _BUDGET_PAUSE * self._rng.uniform(0.75, 1.25)
-                lease.park(position, until, Waiting.BUDGET, "retry budget")
+                lease.keep_open(position, until, Waiting.BUDGET, "retry budget")
                 return _unused(probed)
         return False
 
@@ -287,7 +287,7 @@ class Senders:
         if not gate.shut(now):
             # A probe is out: where it opens the gate, this one may go soon.
             until = min(until, now + self._state.policy.backoff_base)
-        lease.park(position, until, gate.waiting, gate.reason)
+        lease.keep_open(position, until, gate.waiting, gate.reason)
 
     def _count_alive(self) -> int:
         """Tell the purge guard of what was accepted since it was last told; how many."""

@@ -69,7 +69,7 @@ def give_back(state: BindingState, count: int) -> None:
         whole = len(positions) == lease.left == lease.chunk.states.count(0)
         for position in positions:
             if whole:
-                lease.park(position, now, Waiting.READY, YIELDED)
+                lease.keep_open(position, now, Waiting.READY, YIELDED)
             else:
                 lease.hold(position, now, Waiting.READY, YIELDED)
     state.settler.wake()

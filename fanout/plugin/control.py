@@ -64,7 +64,7 @@ class ControlPart(Protocol):
           delivery open or in doubt, and the notification not stopped. Then `suspected`, with the attempt, where it
           moves to a
           chunk of its own or ends as poison.
-        - `retry` for a retry row with a higher attempt than its chunk's, `held` for one with the same; `parked` for a
+        - `retry` for a retry row with a higher attempt than its chunk's, `held` for one with the same; `released` for a
           release
           that found it open. These have reason, `waiting` and `until`, and the attempt that is to come.
         - `paused` and `resumed`, of its notification or its binding, from its acceptance until it ended, both included.

@@ -110,7 +110,7 @@ def _in_chunk(place: Place, log: Sequence[Row]) -> tuple[list[_Placed], float | 
             if parked is None:
                 continue
             due_at, waiting, reason, *lease = parked
-            steps_if_open = [Step(at, "parked", reason, attempt, due_at, waiting=waiting)]
+            steps_if_open = [Step(at, "released", reason, attempt, due_at, waiting=waiting)]
             over = False
         else:
             suspected, doubtful, *lease = entry[2:]

@@ -42,7 +42,7 @@ async def decisions_are_explained(kit: Kit) -> None:
         ends = [*begun, Step(T0 + 2, "ended", attempt=1, state="accepted")]
         retry = Step(T0 + 2, "retry", "busy", 2, T0 + 9, waiting="backoff")
         hold = Step(T0 + 2, "held", "held", 1, T0 + 7, waiting="backoff")
-        park = Step(T0 + 3, "parked", "503", 1, T0 + 5, waiting="gate")
+        park = Step(T0 + 3, "released", "503", 1, T0 + 5, waiting="gate")
         _law(await _steps(storage, sub.id, ids[0]), ends, "ended, and not given back")
         _law(await _steps(storage, sub.id, ids[1]), [*begun, retry], "a retry is of another attempt")
         _law(await _steps(storage, sub.id, ids[2]), [*begun, hold], "a delivery behind one is held, at the same time")
@@ -138,7 +138,7 @@ async def pauses_are_explained(kit: Kit) -> None:
         )
         mine = [(4.0, "paused"), (7.0, "resumed")]
         both = [mine[0], (6.0, "paused"), mine[1], (9.0, "resumed")]
-        steps = [*begun, (1.0, "leased"), (3.0, "parked"), *both, (11.0, "ended")]
+        steps = [*begun, (1.0, "leased"), (3.0, "released"), *both, (11.0, "ended")]
         law(await steps_of(two.id) == steps, f"its own pauses and its binding's, each once: {await steps_of(two.id)}")
         law(
             await steps_of(three.id) == [*begun, *mine, (11.0, "ended")],

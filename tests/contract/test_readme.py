@@ -206,6 +206,21 @@ def test_the_contract_of_the_transport_of_your_own(tmp_path: Path) -> None:
     assert "Broken law: prepare raises MessageTooLarge" in found.stdout
 
 
+@pytest.mark.long("the contract without a gateway runs in every run")
+def test_the_gateway_of_the_transport_of_your_own(tmp_path: Path) -> None:
+    """The stand-in server plays all laws of sending, and one that is broken is named."""
+    (tmp_path / "test_sending.py").write_text(EXAMPLES["gateway"])
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sending.py"]
+    for code, said in (
+        (EXAMPLES["doorbell"], "1 passed"),
+        (EXAMPLES["doorbell"].replace("status == 410", "status == 411"), "Broken law: every_answer_is_an_outcome"),
+        (EXAMPLES["doorbell"].replace("ClientTimeout(self.settings.timeout)", "ClientTimeout(60)"), "Broken law"),
+    ):
+        (tmp_path / "my_doorbell.py").write_text(code)
+        found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert said in found.stdout, found.stdout
+
+
 def test_the_configuration_example_is_a_configuration(tmp_path: Path) -> None:
     """With files that hold keys of the right form, it is one that an engine takes."""
     import tomllib

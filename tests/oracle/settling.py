@@ -45,7 +45,7 @@ def _store(t: Tables, settlement: Settlement, piece: Piece, applied: Applied, no
     if back is not None and piece.open:
         piece.owner = ""
         piece.ready_at, piece.waiting, piece.since = back.due_at, stored_word(back.waiting), now
-        step = Step(now, "parked", back.reason, piece.attempt, back.due_at, waiting=piece.waiting)
+        step = Step(now, "released", back.reason, piece.attempt, back.due_at, waiting=piece.waiting)
         piece.trail.append(t.line(step, piece.states))
         binding_tables(t, note.sub.app, piece.binding)[note.sub.lane].push(piece)
     for each in settlement.changes:

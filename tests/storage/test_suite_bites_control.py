@@ -324,7 +324,7 @@ class KeepsTheWordPaused(ModelStorage):
         for piece, release in pieces:
             if piece is not None and release == Release(now, Waiting.PAUSED.value):
                 for line in piece.trail:
-                    line.step = replace(line.step, waiting="paused" if line.step.what == "parked" else "")
+                    line.step = replace(line.step, waiting="paused" if line.step.what == "released" else "")
         return answers
 
 

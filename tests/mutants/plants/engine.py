@@ -92,7 +92,7 @@ PLANTS = [
     Plant(
         "what was marked in doubt and not sent stays in doubt",
         "fanout/engine/lease.py",
-        "            if self.doubtful:\n                settlement.reopen = self.parked\n",
+        "            if self.doubtful:\n                settlement.reopen = self.kept_open\n",
         "",
         "tests/engine/test_outcomes.py -k 'not postgres'",
     ),
