@@ -14,6 +14,7 @@ from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
 from fanout.testing.storage import CHECKS, Maker, run_check
 from fanout.testing.storage_kit import Kit, device, lease_all, post, submission
+from tests.storage.books import books_in
 
 pytestmark = pytest.mark.anyio
 
@@ -22,8 +23,12 @@ Makers = Callable[..., tuple[Maker, Maker]]
 
 @pytest.mark.parametrize("offload", [Thread, Inline])
 @pytest.mark.parametrize("name", CHECKS)
-async def test_law(name: str, offload: Callable[[], Offload], makers: Makers) -> None:
+async def test_law(name: str, offload: Callable[[], Offload], makers: Makers, tmp_path: Path) -> None:
+    """And what is kept twice for speed agrees with what it was counted from."""
     await run_check(name, *makers(offload))
+    books = books_in(tmp_path)
+    assert books
+    assert not any(books.values()), books
 
 
 async def test_what_is_paused_after_the_look_for_work_is_not_leased(
