@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Chromium:
         self._socket = socket
         self._next = 0
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._opened: list[str] = []
         self.heard: Callable[[dict[str, Any]], None] = lambda message: None
         """Told of everything; what DevTools reports unasked is among it."""
         self.reader = asyncio.ensure_future(self._read())
@@ -63,6 +64,7 @@ class Chromium:
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         page = Page(self, session, target)
+        self._opened.append(target)
         await self.call("Page.enable", session=session)
         for script in scripts:
             await self.call("Page.addScriptToEvaluateOnNewDocument", session=session, source=script)
@@ -71,6 +73,15 @@ class Chromium:
             "new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))"
         )
         return page
+
+    async def forget(self) -> None:
+        """Close the tabs that were opened, and take back what was allowed."""
+        self.heard = lambda message: None
+        there = {each["targetId"] for each in (await self.call("Target.getTargets"))["targetInfos"]}
+        for target in there.intersection(self._opened):
+            await self.call("Target.closeTarget", targetId=target)
+        self._opened.clear()
+        await self.call("Browser.resetPermissions")
 
     async def _read(self) -> None:
         async for message in self._socket:
@@ -103,14 +114,16 @@ class Page:
         return found["result"].get("value")
 
     async def registration(self) -> str:
-        """The DevTools id of the service worker's registration."""
+        """The DevTools id of the registration of the service worker. DevTools reports those of other origins too."""
+        origin = await self.run("location.origin")
         found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def heard(message: dict[str, Any]) -> None:
             if message.get("method") == "ServiceWorker.workerRegistrationUpdated" and not found.done():
                 for registration in message["params"]["registrations"]:
-                    found.set_result(registration["registrationId"])
-                    return
+                    if registration["scopeURL"].startswith(f"{origin}/"):
+                        found.set_result(registration["registrationId"])
+                        return
 
         self.chromium.heard = heard
         await self.chromium.call("ServiceWorker.enable", session=self.session)
@@ -174,15 +187,17 @@ async def running_chromium(profile: Path) -> AsyncIterator[Chromium]:
             await process.communicate()
 
 
-@pytest.fixture
-def start_chromium(tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Chromium]]:
-    return lambda: running_chromium(tmp_path / "profile")
-
-
-@pytest.fixture
-async def chromium(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with running_chromium(tmp_path / "profile") as running:
+@pytest.fixture(scope="module")
+async def _browser(anyio_backend: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    async with running_chromium(tmp_path_factory.mktemp("chromium") / "profile") as running:
         yield running
+
+
+@pytest.fixture
+async def chromium(_browser: Chromium) -> AsyncIterator[Chromium]:
+    """One for all tests of a file: to start it takes seconds. A service at a port of its own is an origin of its own, which shares nothing."""
+    yield _browser
+    await _browser.forget()
 
 
 @pytest.fixture(scope="module")

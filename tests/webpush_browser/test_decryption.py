@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import running_chromium
 
 from fanout_webpush.address import parse
 from fanout_webpush.encryption import DELIMITER, MAX_PLAINTEXT, encrypt
@@ -85,13 +86,16 @@ async def in_chromium(chromium: Any) -> AsyncIterator[Run]:
         await runner.cleanup()
 
 
-@pytest.fixture(params=["chromium", "node"])
-async def run(request: pytest.FixtureRequest, tmp_path: Path, start_chromium: Any) -> AsyncIterator[Run]:
+@pytest.fixture(scope="module", params=["chromium", "node"])
+async def run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, anyio_backend: Any
+) -> AsyncIterator[Run]:
+    folder = tmp_path_factory.mktemp(request.param)
     async with AsyncExitStack() as stack:
         if request.param == "node":
-            yield await stack.enter_async_context(in_node(tmp_path))
+            yield await stack.enter_async_context(in_node(folder))
         else:
-            chromium = await stack.enter_async_context(start_chromium())
+            chromium = await stack.enter_async_context(running_chromium(folder / "profile"))
             yield await stack.enter_async_context(in_chromium(chromium))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import running_chromium
 from webrig import Web, web
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
@@ -17,12 +16,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.external]
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 4
 HEBREW = "ההזמנה שלך (42) נשלחה!"
 SIZES = {"phone": (360, 640), "desk": (1280, 800)}
-
-
-@pytest.fixture(scope="module")
-async def chromium(anyio_backend: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    async with running_chromium(tmp_path_factory.mktemp("chromium") / "profile") as running:
-        yield running
 
 
 @pytest.fixture
