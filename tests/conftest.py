@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -17,6 +21,7 @@ from blockbuster import blockbuster_ctx
 from hypothesis import given, settings
 from hypothesis.strategies import none
 
+from fanout import registry
 from fanout.storage.sqlite import in_memory, opening
 
 # No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context. Processes that a
@@ -26,6 +31,10 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
 # A loaded machine is no failure. What a test states for itself holds instead.
 settings.register_profile("short", deadline=None, max_examples=50)
 settings.register_profile("long", deadline=None, max_examples=500)
+
+
+_FIRST = ("clocks", "faults", "webpush_browser")
+"""Folders whose files begin, one of each by turns: each file is work for a process for long, most of it spent waiting, beside which others run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,9 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What needs over two seconds is for `make soak`; the mark says what stands in for it meanwhile. Files of browsers come first: each is
-    one process's work for a minute, beside which the others are done."""
-    items.sort(key=lambda item: "webpush_browser" not in item.nodeid)
+    """What needs over two seconds is for `make soak`; the mark says what stands in for it meanwhile."""
+    files = {folder: list(dict.fromkeys(item.path for item in items if folder in item.path.parts)) for folder in _FIRST}
+    turns = {path: turn for paths in files.values() for turn, path in enumerate(paths)}
+    items.sort(key=lambda item: turns.get(item.path, len(items)))
     if config.getoption("--soak"):
         return
     for item in items:
@@ -71,7 +81,6 @@ _ROOT = Path(__file__).parent
 _BY_STEPS = {"faults", "lifecycle", "simulation", "soak", "testing"}
 _COPIED_IN_STORAGE = (
     "test_sqlite",
-    "test_books",
     "test_sealed",
     "test_model",
     "test_values",
@@ -114,6 +123,26 @@ def new_files(request: pytest.FixtureRequest, copied: Callable[[Path], None]) ->
     folder, name = request.path.relative_to(_ROOT).parts[0], request.path.name
     by_steps = folder in _BY_STEPS or name == _OLD or (folder == "storage" and not name.startswith(_COPIED_IN_STORAGE))
     opening._make = _made_by_steps if by_steps else copied
+
+
+@cache
+def _installed(*seen: object) -> list[SimpleNamespace]:
+    found = ((each, each.entry_points) for each in distributions())
+    ours = [(each, entries) for each, entries in found if any(entry.group.startswith("fanout.") for entry in entries)]
+    return [SimpleNamespace(entry_points=entries, metadata=each.metadata) for each, entries in ours]
+
+
+def _distributions() -> list[SimpleNamespace]:
+    changed = [Path(folder).stat().st_mtime_ns if Path(folder).exists() else 0 for folder in sys.path]
+    return _installed(*sys.path, *changed, *map(id, sys.meta_path))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> Iterator[None]:
+    """The metadata of a hundred distributions are read again where a folder has changed, and not for each engine that is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "distributions", _distributions)
+        yield
 
 
 @pytest.fixture(scope="session")
