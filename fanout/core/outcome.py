@@ -6,6 +6,7 @@ exception that escapes from a transport is a fault of the plugin, not an outcome
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import NoneType
@@ -174,6 +175,10 @@ _TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
 )
 
 
+_LONGEST = 1e300
+"""Seconds that a float holds, and no outcome means."""
+
+
 def flaw(outcome: object) -> str:
     """The reason for which a transport's answer is no outcome: its class, or a field of a wrong type; empty where it is
     one. A transport is a plugin, so its type checker may never have run."""
@@ -182,4 +187,15 @@ def flaw(outcome: object) -> str:
     for name, types in _TYPES:
         if hasattr(outcome, name) and not isinstance(getattr(outcome, name), types):
             return f"{name} of {type(outcome).__name__} is of type {type(getattr(outcome, name)).__name__}"
+    for name in ("after", "since"):
+        seconds = getattr(outcome, name, None)
+        # NaN is neither before nor after anything, and an integer can be larger than any float.
+        if seconds is not None and not -_LONGEST <= seconds <= _LONGEST and abs(seconds) != math.inf:
+            return f"{name} of {type(outcome).__name__} is no time"
+    if isinstance(outcome, Moved):
+        address = outcome.address
+        parts: tuple[object, ...] = (address.value, address.kind, address.group, address.identity)
+        for part in parts:
+            if not isinstance(part, str):
+                return f"address of Moved has a part of type {type(part).__name__}"
     return ""

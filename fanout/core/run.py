@@ -197,8 +197,9 @@ class Run:
             Those of them that had no answer yet.
         """
         named = [*indices]  # before the next line looks at what is open: a generator may answer while it is read
-        given = sorted(self._open.intersection(named))
-        self._open.difference_update(given)
+        left = self._open.difference(named)
+        given = sorted(self._open.difference(left))  # numbers of its own: 1.0 is equal to 1, and no index
+        self._open = left
         return given
 
     def _tell(self) -> None:

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from asyncio import _get_running_loop
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -173,7 +174,10 @@ class Engine(Operations):
         """Run one of the engine's loops. If it fails, the engine takes nothing more and says why to everyone who waits."""
         try:
             await coroutine
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # the engine is being closed; otherwise only the work that this loop waited for was cancelled
             if self._fault is None:
                 self._fault = error
                 # A result that cannot be remembered must not come about: another worker takes the leases over when they
@@ -183,8 +187,9 @@ class Engine(Operations):
                 for dispatcher in self._dispatchers:
                     dispatcher.stopping = True
                     dispatcher.state.hold()
-                _log.critical("The engine has failed and does nothing more: %s", error, exc_info=error)
-                self._waiters.fail(StorageError(f"The engine has failed: {error}"))
+                what = str(error) or type(error).__name__
+                _log.critical("The engine has failed and does nothing more: %s", what, exc_info=error)
+                self._waiters.fail(StorageError(f"The engine has failed: {what}"))
                 self._settler.idle.set()
 
     async def _stop(self) -> None:

@@ -24,7 +24,7 @@ HI = Notification(title="Hi")
 class Failing:
     """A storage of which chosen methods fail a number of times."""
 
-    def __init__(self, storage: Storage, **failures: list[Exception]) -> None:
+    def __init__(self, storage: Storage, **failures: list[Any]) -> None:
         self._storage = storage
         self._failures = failures
 
@@ -164,3 +164,14 @@ async def test_a_wrong_topic_does_not_empty_the_directory() -> None:
         assert refused[0] == "BadDeviceToken (not believed)"
         assert status.counts["accepted"] == 500 - refused[1]
         assert status.counts["accepted"] > 0
+
+
+@pytest.mark.parametrize("backend", ["memory"], indirect=True)
+async def test_a_cancellation_of_the_work_that_a_loop_waits_for_ends_the_engine_aloud_and_not_the_host() -> None:
+    storage: Any = Failing(fresh_storage(), settle=[asyncio.CancelledError()])
+    async with running(storage=storage) as (engine, _):
+        await register(engine, "alice", "phone")
+        receipt = await engine.send(HI, "user:alice")
+        with pytest.raises(StorageError, match="CancelledError"):
+            await receipt.wait(60)
+        assert isinstance(engine.fault, asyncio.CancelledError)

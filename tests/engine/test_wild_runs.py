@@ -12,6 +12,7 @@ from runner import Runner, broadcast, over, state_of, until
 from fanout.plugin import (
     ACCEPTED,
     Accepted,
+    Address,
     Deferred,
     Delivery,
     Gone,
@@ -94,6 +95,14 @@ def cancelled(wild: Wild, run: Run) -> Any:
     raise asyncio.CancelledError
 
 
+def floating(wild: Wild, run: Run) -> Any:
+    """Numbers that are equal to indices, and are none."""
+    halves: list[Any] = [0.0, 1.0]
+    run.accept(halves)
+    asyncio.get_running_loop().call_soon(run.accept, [*map(float, range(10))])
+    return [2.0, 3.0]
+
+
 WILD = {
     twice: (0, 10),
     beyond: (0, 8),
@@ -103,6 +112,7 @@ WILD = {
     elsewhere: (0, 0),
     released: (0, 0),
     cancelled: (1, 0),
+    floating: (0, 4),
 }
 
 
@@ -123,6 +133,7 @@ async def test_whatever_a_transport_does_with_a_run_each_delivery_ends_once(
 RUBBISH: list[Any] = [
     None, "accepted", Accepted, Unavailable("unknown", "group"), Gone("dead", "yesterday"),  # type: ignore[arg-type]
     Throttled("soon"), Throttled(1, Scope), Deferred("later", []), Moved("elsewhere"), Unavailable("no", cause=7),  # type: ignore[arg-type]
+    Deferred("later", float("nan")), Throttled(10**400), Gone("dead", -(10**400)), Moved(Address(7)), Moved(Address("a", group=None)),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 

@@ -141,8 +141,8 @@ PLANTS = [
     Plant(
         "an answer to what was given up counts",
         "fanout/core/run.py",
-        "        self._open.difference_update(given)\n",
-        "",
+        "        self._open = left\n        return given\n",
+        "        return given\n",
         "tests/engine/test_runs.py -k 'given_up'",
     ),
     Plant(
@@ -172,6 +172,20 @@ PLANTS = [
         "                given_up = run.give_up(run.pending())\n                for",
         "                given_up = [*range(len(run))]\n                for",
         "tests/engine/test_runs.py -k 'forgotten'",
+    ),
+    Plant(
+        "a number that is equal to an index is taken for one",
+        "fanout/core/run.py",
+        "        given = sorted(self._open.difference(left))",
+        "        given = sorted(named)",
+        "tests/engine/test_wild_runs.py -k 'ends_once and floating'",
+    ),
+    Plant(
+        "a cancellation of the work that a loop waits for ends the host",
+        "fanout/engine/engine.py",
+        "(task is None or task.cancelling())",
+        "task",
+        "tests/engine/test_faults.py -k 'ends_the_engine_aloud'",
     ),
     Plant(
         "an answer that is no outcome ends the engine",
