@@ -164,17 +164,16 @@ class Notification:
         return {}
 
 
-_SLOTS: list[Any] = [getattr(Notification, slot.name) for slot in fields(Notification)]
+_CONTENT = [slot.name for slot in fields(Notification) if slot.name not in ("id", "accepted_at", "expires_at")]
+_READ = attrgetter(*_CONTENT)
+_WRITE: list[Any] = [getattr(Notification, name).__set__ for name in (*_CONTENT, "id", "accepted_at", "expires_at")]
 
 
 def stamped(notification: Notification, *, id: str, accepted_at: float, expires_at: float) -> Notification:
     """The same with the envelope of its acceptance. A value that was checked when it was made is not checked again."""
     made: Notification = object.__new__(Notification)
-    for slot in _SLOTS:
-        slot.__set__(made, slot.__get__(notification))
-    object.__setattr__(made, "id", id)
-    object.__setattr__(made, "accepted_at", accepted_at)
-    object.__setattr__(made, "expires_at", expires_at)
+    for write, value in zip(_WRITE, (*_READ(notification), id, accepted_at, expires_at), strict=True):
+        write(made, value)
     return made
 
 

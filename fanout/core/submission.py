@@ -60,5 +60,5 @@ def submission_of(
         expires_at=due_at + (notification.ttl or zero_ttl_grace),
         collapse_key=notification.collapse_key,
         idempotency_key=idempotency_key,
-        digest=digest(content, target, at),
+        digest=b"" if idempotency_key is None else digest(content, target, at),
     )

@@ -73,6 +73,8 @@ class Live:
         self._settled: list[Callable[[Sequence[SettledDelivery]], None]] = _methods(hooks, "on_settled")
         self._events: list[Callable[[LiveEvent], None]] = _methods(hooks, "on_event")
         self._listeners: WeakSet[Listener] = WeakSet()
+        self.heard = bool(self._events)
+        """Whether a live event may have a listener: where there is none, none need be made."""
 
     @property
     def wants_deliveries(self) -> bool:
@@ -86,8 +88,9 @@ class Live:
 
     def emit(self, kind: str, at: float, **data: Any) -> None:
         """Tell hooks and listeners."""
-        if not self._events and not self._listeners:
+        if not self.heard:
             return
+        self.heard = bool(self._events or self._listeners)
         event = LiveEvent(kind, at, data)
         for hook in self._events:
             _call(hook, event)
@@ -98,6 +101,7 @@ class Live:
         """Events from now on, for as long as the returned iterator is kept."""
         listener = Listener()
         self._listeners.add(listener)
+        self.heard = True
         return listener
 
     def close(self) -> None:

@@ -82,7 +82,8 @@ class PutNotifier:
         self, app: str, requests: Sequence[Request], puts: Sequence[Put], now: float, expected: Expected
     ) -> None:
         """These were put just now: tell who listens, and have leased what has not been since it was `expected`."""
-        self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
+        if self._live.heard:
+            self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
         for dispatcher, due, before in expected:
             asked = dispatcher.asked

@@ -220,19 +220,24 @@ class Settler:
                     del state.leases[lease.chunk.id]
                 _log.warning("A lease of %s/%s was taken over: its results are dropped.", state.app, state.binding)
             return
+        if settlement.retries or settlement.release is not None:
+            state.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
+        if settled.finished:
+            state.ended.append(settled.finished)
+            self._finished(settled.finished, settled.status)
+        if self._live.heard:
+            self._tell(state, lease, settlement, settled, now)
+
+    def _tell(self, state: Binding, lease: Lease, settlement: Settlement, settled: Settled, now: float) -> None:
         counts: dict[str, int] = {}
         for (final, _), positions in settlement.results.items():
             counts[final] = counts.get(final, 0) + len(positions)
-        if settlement.retries or settlement.release is not None:
-            state.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
         data = {"app": state.app, "binding": state.binding, "notification": lease.chunk.notification}
         self._live.emit("settled", now, counts=counts, retries=len(settlement.retries), **data)
         for change in settlement.changes:
             kind = "endpoint.gone" if isinstance(change, EndpointGone) else "endpoint.moved"
             self._live.emit(kind, now, endpoint=change.endpoint, **data)
         if settled.finished:
-            state.ended.append(settled.finished)
-            self._finished(settled.finished, settled.status)
             self._live.emit("finished", now, **(data | {"notification": settled.finished}))
 
 

@@ -40,7 +40,7 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
         if known is not None:
             return known
     apps = [await db.app(sub.app, create=True) for sub in submissions]
-    answers = [Put() for _ in submissions]
+    answers = [Put()] * len(submissions)
     keys = await _check_keys(db, submissions, apps, now)
     for i, holder in keys.conflicts.items():
         answers[i] = Put(conflict=holder)

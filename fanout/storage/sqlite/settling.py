@@ -39,27 +39,27 @@ def end(db: Db, rows: Sequence[Sequence[Any]], now: float) -> list[Any]:
         "CROSS JOIN app a ON a.id = n.app WHERE c.epoch = j.value->>2 AND c.owner IS NOT NULL AND c.open = j.value->>3 "
         "AND c.states = zeroblob(j.value->>3) AND n.settled = 0 AND n.total = j.value->>3 AND n.expansions = 0 "
         "AND n.stopped = '' AND n.finished_at IS NULL",
-        as_json(rows),
+        dumps([row[:5] for row in rows]),
     )
     if not found:
         return found
-    by_number = {row[0]: row for row in rows}
-    # (chunk, deliveries, attempts, state, reason, map, end of the event, notification's number and id, app)
-    ended = as_json([(by_number[i][1], *by_number[i][3:], id, uuid, app) for i, uuid, *_, id, app in found])
+    asked = {row[0]: row for row in rows}
+    # (chunk, deliveries, attempts, state, reason, end of the event, notification's id, number and app)
+    ended = as_json([(asked[i][1], *asked[i][3:7], asked[i][8], uuid, *rest[-2:]) for i, uuid, *rest in found])
     for statement in _ENDS:
         db.run(statement, ended, now)
     return [row[:7] for row in found]
 
 
 _ENDS = (
-    "UPDATE chunk SET states = unhex(j.value->>5), open = 0, settled_at = ?2, owner = NULL FROM jsonb_each(?1) j "
-    "WHERE chunk.id = j.value->>0",
+    "UPDATE chunk SET states = unhex(replace(hex(zeroblob(j.value->>1)), '00', '01')), open = 0, settled_at = ?2, "
+    "owner = NULL FROM jsonb_each(?1) j WHERE chunk.id = j.value->>0",
     "INSERT INTO tally (notification, code, state, reason, n) "
     "SELECT value->>7, 1, value->>3, value->>4, value->>1 FROM jsonb_each(?1) WHERE ?2 IS NOT NULL",
     "UPDATE notification SET settled = total, attempts = attempts + j.value->>2, finished_at = ?2, paused = 0 "
     "FROM jsonb_each(?1) j WHERE notification.id = j.value->>7",
-    "INSERT INTO event (at, app, kind, data) SELECT ?2, value->>9, 'notification.finished', "
-    "'{\"notification\":' || json_quote(value->>8) || (value->>6) FROM jsonb_each(?1)",
+    "INSERT INTO event (at, app, kind, data) SELECT ?2, value->>8, 'notification.finished', "
+    "'{\"notification\":' || json_quote(value->>6) || (value->>5) FROM jsonb_each(?1)",
 )
 
 

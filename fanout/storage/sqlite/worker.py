@@ -104,8 +104,9 @@ class Thread:
             raise _closed()
         asked: list[_Asked] = [(operation, self._loop.create_future()) for operation in operations]
         with self._ready:
+            if not self._queue:  # else the thread has been told, and takes these with the others
+                self._ready.notify()
             self._queue += asked
-            self._ready.notify()
         for _, future in asked:
             await future
 
