@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["is_host", "is_loopback", "url_problem"]
+__all__ = ["is_host", "is_ip_address", "is_loopback", "url_problem"]
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -47,3 +47,13 @@ def url_problem(url: str, *, query: bool = False) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         return "must be https: over http anybody on the way could replace what it answers"
     return ""
+
+
+def is_ip_address(text: str) -> bool:
+    """Whether this is an IP address as it stands between https:// and the port, in its one canonical spelling."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        parsed = ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    return str(parsed) == bare and (parsed.version == 6) == (bare != text)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from fanout.core.urls import is_ip_address
 from fanout.errors import AddressInvalid, ConfigurationError
 from fanout.http.guard_addresses import PRIVATE, why_not_public
 
@@ -283,20 +283,10 @@ def _honest_idna(host: str) -> bool:
 
 def _entry(entry: str, *, allow_private: bool) -> str:
     name = entry.strip().lower().removeprefix("*").removeprefix(".")
-    if allow_private and (name == "localhost" or _is_address(name)):
+    if allow_private and (name == "localhost" or is_ip_address(name)):
         return name
     if not _HOST.fullmatch(name) or "." not in name or _is_literal(name) or not _honest_idna(name):
         raise ConfigurationError(
             f"allowed_hosts has {entry!r}, which is no host: write a name such as notify.windows.com, without https://."
         )
     return name
-
-
-def _is_address(text: str) -> bool:
-    """Whether this is an IP address as it stands between https:// and the port, in its one canonical spelling."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    try:
-        parsed = ip_address(bare)
-    except ValueError:
-        return False
-    return str(parsed) == bare and (parsed.version == 6) == (bare != text)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fanout.core.urls import is_ip_address
 from fanout.errors import refuse
 
 __all__ = ["AllowedHost"]
@@ -49,7 +49,7 @@ class AllowedHost:
         found = _PLACE.fullmatch(self.host.strip().lower())
         port = int(found[2] or 443) if found is not None else 0
         name = found[1].removeprefix("*").removeprefix(".") if found is not None else ""
-        literal = _literal(name)
+        literal = is_ip_address(name)
         if not 0 < port < 65_536 or not (literal or _NAME.fullmatch(name)):
             yield (
                 f"allowed_hosts has {{ host = {self.host!r} }}, which is no host: write a name such as push.lan or push.lan:5443."
@@ -79,13 +79,4 @@ class AllowedHost:
             Whether it is this host, or one below its name, at its port.
         """
         name, own = self.place
-        return port == own and (host == name or (not _literal(name) and host.endswith(f".{name}")))
-
-
-def _literal(name: str) -> bool:
-    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        parsed = ip_address(bare)
-    except ValueError:
-        return False
-    return str(parsed) == bare and (parsed.version == 6) == (bare != name)
+        return port == own and (host == name or (not is_ip_address(name) and host.endswith(f".{name}")))
