@@ -139,7 +139,7 @@ def test_an_opening_that_is_interrupted_leaves_nothing(monkeypatch: pytest.Monke
         def result(self, timeout: float | None = None) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fanout.sync, "Future", Interrupted)
+    monkeypatch.setattr("fanout.sync.background.Future", Interrupted)
     for _ in range(5):
         with pytest.raises(KeyboardInterrupt):
             fanout.sync.open(storage="memory:", transports={"pigeon": {}})
