@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -48,6 +49,29 @@ async def test_callers_share_a_commit(tmp_path: Path) -> None:
         assert [answer[0].id for answer in answers] == [sub.id for sub in subs]
         assert commits(storage) - before < 100
         assert all([await storage.status(sub.id, 0.0) for sub in subs])
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_is_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that the first of many callers wakes commits that one alone, and leases what they put in a commit of its own."""
+    batches: list[int] = []
+    begun = threading.Event()
+    write = Database.write
+
+    def written(self: Database, operations: Sequence[Operation]) -> bool:
+        batches.append(len(operations))
+        begun.set()
+        return write(self, operations)
+
+    async def slow() -> None:
+        begun.wait(0.05)  # a turn of the loop that lasts: a thread that has been woken would have begun by then
+
+    async with at(tmp_path) as storage:
+        monkeypatch.setattr(Database, "write", written)
+        put = storage.put([submission()], T0)
+        await asyncio.gather(put, slow(), storage.put([submission()], T0), lease_all(storage))
+        assert batches[0] >= 2
 
 
 async def test_one_callers_fault_is_its_own(tmp_path: Path) -> None:
@@ -209,6 +233,30 @@ async def test_a_dying_thread_leaves_nobody_waiting(tmp_path: Path, monkeypatch:
     with pytest.raises(StorageError, match="ended with Death"):
         await storage.__aexit__(None, None, None)
     assert not threads()
+
+
+async def test_what_a_dead_thread_was_about_to_be_asked_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self: Database, operations: object) -> None:
+        raise Death("out of luck")
+
+    storage = at(tmp_path)
+    await storage.__aenter__()
+    offload = storage._offload
+    assert isinstance(offload, Thread)
+    monkeypatch.setattr(Database, "write", die)
+    asked = asyncio.ensure_future(storage.put([submission()], T0))
+    await asyncio.sleep(0)
+    with offload._ready:
+        offload._queue.append((Operation(lambda db: None, write=True), asyncio.get_running_loop().create_future()))
+        offload._ready.notify()
+    assert offload._thread is not None
+    offload._thread.join()  # the loop stands still meanwhile: what was asked is not handed over yet
+    with pytest.raises(StorageError, match="ended before this was done"):
+        await asked
+    with pytest.raises(StorageError, match="ended with Death"):
+        await storage.__aexit__(None, None, None)
 
 
 async def test_another_holder_of_the_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

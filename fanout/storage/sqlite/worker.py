@@ -70,12 +70,15 @@ class Inline:
 class Thread:
     """One thread that owns the connection.
 
-    Callers append to a queue; the thread takes all that wait, answers the reads, runs the writes in one transaction with one
+    Callers append to a list, which is handed over once in each turn of the loop: so the calls of a turn, and the leases that follow their puts at once,
+    are one batch, and the thread is woken once. The thread takes all that wait, answers the reads, runs the writes in one transaction with one
     fsync, and wakes all their callers with one call into the loop. After each such turn it does one of those that are large.
     The thread is no daemon: it ends when the storage is closed, or when the main thread has ended without closing it.
     """
 
     def __init__(self) -> None:
+        self._asked: list[_Asked] = []
+        """Not handed over yet."""
         self._queue: list[_Asked] = []
         self._owed: dict[asyncio.Future[None], Operation] = {}
         self._ready = threading.Condition()
@@ -100,15 +103,21 @@ class Thread:
 
     async def run(self, *operations: Operation) -> None:
         """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were committed."""
-        if self._loop is None or self._closing:
-            raise _closed()
-        asked: list[_Asked] = [(operation, self._loop.create_future()) for operation in operations]
         with self._ready:
-            if not self._queue:  # else the thread has been told, and takes these with the others
-                self._ready.notify()
-            self._queue += asked
+            if self._loop is None or self._closing:
+                raise _closed()
+            asked: list[_Asked] = [(operation, self._loop.create_future()) for operation in operations]
+            if not self._asked:
+                self._loop.call_soon(self._hand_over)
+            self._asked += asked
         for _, future in asked:
             await future
+
+    def _hand_over(self) -> None:
+        with self._ready:
+            self._queue += self._asked
+            self._asked = []
+            self._ready.notify()
 
     async def stop(self) -> None:
         """See `Offload`."""
@@ -117,7 +126,7 @@ class Thread:
             return
         with self._ready:
             self._closing = True
-            self._ready.notify()
+            self._hand_over()
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while not ended.done():
@@ -214,8 +223,8 @@ class Thread:
         """No caller may wait for an answer that will not come."""
         with self._ready:
             self._closing = True
-            self._owed.update((future, operation) for operation, future in self._queue)
-            self._queue = []
+            self._owed.update((future, operation) for operation, future in self._queue + self._asked)
+            self._queue, self._asked = [], []
         for operation in self._owed.values():
             operation.error = StorageError("The storage's thread ended before this was done: open the storage again.")
         self._call(_resolve_all, list(self._owed))
