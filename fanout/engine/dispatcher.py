@@ -23,6 +23,7 @@ from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
+from fanout.engine.rereading import Rereading
 from fanout.engine.settler import Settler
 from fanout.engine.stopping import Stops
 from fanout.errors import ContentRefused, InvalidMessage
@@ -60,6 +61,7 @@ class Dispatcher:
     ) -> None:
         self.state = state
         self.stops = Stops(state, context.storage)
+        self.rereading = Rereading(state, context.storage)
         self._storage = context.storage
         self._settler = settler
         self._worker = context.worker
@@ -247,6 +249,7 @@ class Dispatcher:
                 await self._refuse(chunk, positions, prepared)
                 continue
             lease = Lease(chunk, prepared, found, until, state.hand)
+            lease.rows_at = until - state.policy.lease
             lease.cap_deadline(self._pulse.heartbeat_deadline)
             if lease.doubtful:
                 marked = await self._mark(lease, positions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
@@ -81,7 +81,9 @@ class Lease:
         "read",
         "reason",
         "release_at",
+        "renewed",
         "rows",
+        "rows_at",
         "stalled",
         "until",
         "waiting",
@@ -103,6 +105,10 @@ class Lease:
         """Positions of a suspected chunk that are yet to be marked and sent, a part at a time."""
         self.outdated: frozenset[int] = frozenset()
         """Positions for whose endpoints a later notification of the same collapse key has been accepted."""
+        self.renewed: dict[int, EndpointRow | None] = {}
+        """By position, endpoints that have changed since they were read: for a delivery that has not begun yet."""
+        self.rows_at = until
+        """When the endpoints were last read, in monotonic seconds."""
         self.careful = chunk.attempt > 1
         """Whether each delivery must be asked about before it goes: some are outdated, or it is a second attempt."""
         self.kept_open: list[int] = []
@@ -137,6 +143,11 @@ class Lease:
         """For the endpoints of these a later notification of the same collapse key has been accepted."""
         self.outdated = frozenset(positions)
         self.careful = self.careful or bool(self.outdated)
+
+    def renew(self, rows: Mapping[int, EndpointRow | None]) -> None:
+        """These endpoints are no longer as they were read. Deliveries under way are settled by the rows with which they began."""
+        self.renewed.update(rows)
+        self.careful = self.careful or bool(rows)
 
     def delivery(self, position: int, now: float) -> Delivery:
         """The delivery that the transport is handed for this attempt."""

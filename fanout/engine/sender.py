@@ -247,6 +247,8 @@ class Senders:
         if position in lease.outdated:
             lease.finish(position, DeliveryState.SUPERSEDED, "", attempted=False)
             return True
+        if position in lease.renewed and self._left(group, lease, position):
+            return True
         if asked:
             return False
         row = lease.rows[position]
@@ -281,6 +283,17 @@ class Senders:
                 lease.keep_open(position, until, Waiting.BUDGET, "retry budget")
                 return _unused(probed)
         return False
+
+    def _left(self, group: Group, lease: Lease, position: int) -> bool:
+        """Whether the endpoint, which has changed since it was read, is no longer one of this group; a new address there is taken over."""
+        row = lease.rows[position] = lease.renewed.pop(position)
+        if row is None or row[6] != "active":
+            lease.unreachable(position)
+        elif row[3] != group.name:
+            lease.keep_open(position, self._state.clock.now(), Waiting.READY)
+        else:
+            return False
+        return True
 
     def _park_at(self, gate: Gate, lease: Lease, position: int, now: float) -> None:
         until = gate.opens_at(now)

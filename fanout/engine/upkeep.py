@@ -157,6 +157,8 @@ class Upkeep:
 
     async def _look_around(self) -> None:
         await self._look_at_clock()
+        for dispatcher in self._dispatchers:
+            await dispatcher.rereading.look()
         changes = await self._storage.changes()
         inbox: Inbox | None = getattr(self._storage, "inbox", None)
         if inbox is not None and inbox.pending:

@@ -11,7 +11,23 @@ _POLICY = "tests/engine/test_policy.py"
 
 _EVIDENCE = "tests/engine/test_evidence.py"
 
+_LEFT = "tests/engine/test_rereading.py -k 'nothing_goes and memory'"
+
 PLANTS = [
+    Plant(
+        "a delivery that waits in memory goes to the address that its endpoint had when it was leased",
+        "fanout/engine/sender.py",
+        "        if position in lease.renewed and self._left(group, lease, position):\n            return True\n",
+        "",
+        _LEFT,
+    ),
+    Plant(
+        "a run of a lease whose endpoints have changed is started without a look at each",
+        "fanout/engine/lease.py",
+        "        self.careful = self.careful or bool(rows)\n",
+        "",
+        _LEFT,
+    ),
     Plant(
         "the sum of the limits of a binding's groups goes another way than they do",
         "fanout/engine/binding_state.py",
