@@ -58,7 +58,9 @@ class InvalidMessage(UsageError):
 class MessageTooLarge(InvalidMessage):
     """The notification, encoded for one binding, is over the gateway's limit.
 
-    Attributes: `size` and `limit`, both in bytes of the encoded payload.
+    Attributes:
+        size: The size of the encoded payload, in bytes.
+        limit: The gateway's limit of it, in bytes.
     """
 
     def __init__(self, text: str, *, size: int, limit: int) -> None:

@@ -25,12 +25,22 @@ _DEFAULTS = {field.name: field.default for field in fields(Notification)}
 
 
 class AppClient(Directory):
-    """The service as an app sees it: with an API key, `ClientCredentials`, or for Graph's delegated posts `OnBehalfOf`'s `for_user`.
+    """The service as an app sees it. An async context manager. Every call raises `ServiceError`, `ServiceUnavailable`
+    and `TokenError`.
 
-        async with AppClient("https://push.example.com", key) as push:
-            posted = await push.send(Notification(title="Shipped"), "user:alice")
+    It is made of `url` (the service's), `bearer` (an API key, `ClientCredentials`, or for Graph's delegated posts the
+    source that `OnBehalfOf.for_user` returns), and by name `timeout` (seconds, for a request as a whole), `ca_file`
+    (certificates in PEM that are trusted besides the system's) and `proxy` (`http://[USER:PASSWORD@]HOST:PORT`, or
+    "environment").
 
-    Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+    Raises:
+        UsageError: `url` is none.
+
+    Example:
+        ```python
+        async with AppClient("https://push.example.com", key) as client:
+            posted = await client.send(Notification(title="Shipped"), "user:alice")
+        ```
     """
 
     async def send(

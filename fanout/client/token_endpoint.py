@@ -31,7 +31,12 @@ _ASK_THE_USER = {"invalid_grant", "interaction_required", "login_required", "con
 
 
 class TokenError(FanoutError):
-    """No token is to be had. The text is a sentence without secrets; `after` is in how many seconds it may be tried again, if known."""
+    """No token is to be had. The text is a sentence without secrets.
+
+    Attributes:
+        code: The endpoint's `error`, such as `invalid_client`; "" where it named none.
+        after: The seconds after which it may be tried again; None where that is not known.
+    """
 
     def __init__(self, text: str, *, code: str = "", after: float | None = None) -> None:
         super().__init__(text)

@@ -196,12 +196,30 @@ class _Closing:
 
 
 class ClientCredentials(_Source, _Closing):
-    """Tokens of the app itself (RFC 6749, section 4.4). It posts with the subscription's UNSID, or to `/v1`.
+    """Tokens of the app itself (RFC 6749, section 4.4). It posts with the subscription's UNSID, or to `/v1`. An async
+    context manager; use it on one event loop.
 
-    Say with `scope` what for (Entra v2: `https://push.example.com/.default`), or with `resource` (Entra v1, RFC 8707), or in `extra`
-    whatever else the issuer wants (Auth0: `{"audience": …}`). `ca_file` (PEM) is trusted besides the system's certificates. An async
-    context manager; use it on one event loop. Raises `UsageError` for a `token_url` without TLS,
-    except on loopback, and for an unusable `ca_file`.
+    Args:
+        token_url: The issuer's token endpoint.
+        client_id: The app's id there.
+        client_secret: The app's secret there.
+        scope: The permission to ask for (Entra v2: `https://push.example.com/.default`); None for none.
+        resource: The service to ask for (Entra v1, RFC 8707); None for none.
+        extra: Further fields that the issuer wants (Auth0: `{"audience": …}`); None for none.
+        ca_file: Certificates (PEM) that are trusted besides the system's; None for none.
+        proxy: The egress proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment"; None for none.
+        monotonic: The clock, of seconds that never jump, in tests.
+        rng: The source of jitter, in tests.
+
+    Raises:
+        UsageError: `token_url` is without TLS and not on loopback, or `ca_file` or `proxy` cannot be used.
+
+    Example:
+        ```python
+        async with ClientCredentials(url, id, secret, scope="https://push.example.com/.default") as source:
+            async with AppClient("https://push.example.com", source) as client:
+                await client.send(Notification(title="Hello"), "user:alice")
+        ```
     """
 
     def __init__(
@@ -249,11 +267,26 @@ class UserTokens(_Source):
 
 
 class OnBehalfOf(_Closing):
-    """Tokens on behalf of users who signed in to the app (Microsoft's on-behalf-of flow; the assertion grant of RFC 7523).
+    """Tokens on behalf of users who signed in to the app (Microsoft's on-behalf-of flow; the assertion grant of RFC
+    7523). An async context manager; use it on one event loop.
 
-    The user's client sends its own access token to the app; the app swaps it here for one to the service, with a refresh token by which
-    it goes on without the user. `scope` is what to ask for, such as `https://push.example.com/Notifications.ReadWrite.CreatedByApp`. At most
-    `users` are remembered, the least recently asked for goes first. The rest is as with `ClientCredentials`.
+    The user's client sends its own access token to the app; the app swaps it here for one to the service, with a
+    refresh token by which it goes on without the user.
+
+    Args:
+        token_url: The issuer's token endpoint.
+        client_id: The app's id there.
+        client_secret: The app's secret there.
+        scope: The permission to ask for, such as `https://push.example.com/Notifications.ReadWrite.CreatedByApp`.
+        users: The number of users that are remembered at most; the least recently asked for goes first.
+        ca_file: Certificates (PEM) that are trusted besides the system's; None for none.
+        proxy: The egress proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment"; None for none.
+        monotonic: The clock, of seconds that never jump, in tests.
+        rng: The source of jitter, in tests.
+
+    Raises:
+        UsageError: `users` is below one, `token_url` is without TLS and not on loopback, or `ca_file` or `proxy` cannot
+            be used.
     """
 
     def __init__(

@@ -16,10 +16,23 @@ __all__ = ["UserClient"]
 
 
 class UserClient(Wire):
-    """The service as one of a user's devices sees it, with the user's token. `unsid` names the device: its changes are
-    told to the others.
+    """The service as one of a user's devices sees it. An async context manager. Every call raises `ServiceError`,
+    `ServiceUnavailable` and `TokenError`.
 
-    Every method raises `ServiceError`, `ServiceUnavailable` and `TokenError`.
+    Args:
+        **more: `timeout` (seconds, for a request as a whole), `ca_file` and `proxy`, as `AppClient` takes them.
+        url: The service's URL, such as `https://push.example.com`.
+        bearer: The user's token, or a source of the user's tokens.
+        unsid: The UNSID of this device, whose changes are told to the others; `subscribe` sets it.
+
+    Raises:
+        UsageError: `url` is none.
+
+    Example:
+        ```python
+        async with UserClient("https://push.example.com", token) as client:
+            print((await client.counts()).unread)
+        ```
     """
 
     def __init__(self, url: str, bearer: BearerSource | str, *, unsid: str = "", **more: Any) -> None:
@@ -31,7 +44,7 @@ class UserClient(Wire):
         return {"x-uns-id": self.unsid} if self.unsid else {}
 
     async def me(self) -> Me:
-        """The user as whom this client calls: the service keeps the user's data by `key`.
+        """The user for which this client calls: the service keeps the user's data by `key`.
 
         Returns:
             The app and the key.

@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Asked(Mapping[str, str]):
-    """The environment, and which of its names were asked for: a name that is left over is no setting."""
+    """An environment (`environ`) that knows which of its names were asked for: a name that is left over is no setting."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ

@@ -50,7 +50,11 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerSettings:
-    """One OAuth issuer whose access tokens are accepted."""
+    """One OAuth issuer whose access tokens are accepted.
+
+    Raises:
+        UsageError: A value is malformed, or values contradict each other.
+    """
 
     issuer: str
     """Exactly as the tokens' `iss` has it. Discovery is at `ISSUER/.well-known/openid-configuration`.
@@ -142,7 +146,7 @@ class IssuerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeySettings:
-    """One API key, as `fanout keys api` prints it: the service's record of it is no credential."""
+    """One API key, as `fanout keys api` prints it: the service's record of it is no credential. A malformed value is a `UsageError`."""
 
     id: str
     hash: str = field(repr=False)
@@ -188,7 +192,8 @@ class ApiKeySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateSettings:
-    """A client's certificate by which an app's server is known, where `fanout serve` speaks TLS itself (`--tls-client-ca`)."""
+    """A client's certificate by which an app's server is known, where `fanout serve` speaks TLS itself
+    (`--tls-client-ca`). A malformed value is a `UsageError`."""
 
     sha256: str
     """Its fingerprint, as `openssl x509 -noout -fingerprint -sha256` prints it."""
@@ -205,7 +210,12 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserKeySettings:
-    """One key with which an app signs tokens for its own users, as `fanout keys api --kind signer` prints it."""
+    """One key with which an app signs tokens for its own users, as `fanout keys api --kind signer` prints it.
+
+    Raises:
+        UsageError: A value is malformed, or the secret is not that of the key `id`.
+        ConfigurationError: The secret cannot be read.
+    """
 
     id: str
     secret: Secret
@@ -232,7 +242,7 @@ class UserKeySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the service takes from one app or in one request."""
+    """How much the service takes from one app or in one request. A number that cannot work is a `UsageError`."""
 
     body_bytes: int = 524_288
     """Of a request's body, as it comes over the wire."""
@@ -286,7 +296,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
-    """The whole table. Without it the service knows no caller and listens on loopback only."""
+    """The whole table. Without it the service knows no caller and listens on loopback only.
+
+    Raises:
+        UsageError: A value is malformed, or one is there twice.
+    """
 
     host_names: Mapping[str, str] = field(default_factory=dict)
     """Graph's `targetHostName`, in lower case, to app."""

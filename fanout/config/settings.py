@@ -34,7 +34,14 @@ class BindingPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """The engine's metrics and traces. `traces` is the share of attempts, 0 to 1, that get an OpenTelemetry span."""
+    """The engine's traces.
+
+    Attributes:
+        traces: The share of attempts, 0 to 1, that get an OpenTelemetry span.
+
+    Raises:
+        UsageError: `traces` is no such share.
+    """
 
     traces: float = 0.0
 

@@ -107,7 +107,11 @@ def binding_parts(settings: Settings) -> dict[str, BindingPart]:
 
 
 class Watcher:
-    """Looks at the files of one configuration when told to. Not for several event loops."""
+    """Looks at the files of one configuration when told to. Not for several event loops.
+
+    Args:
+        settings: The configuration in use.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._again = settings.again or (lambda: _reread(settings))

@@ -45,7 +45,7 @@ sending."""
 class Audit:
     """One line to be written. `by` is the caller: ``library``, ``shell``, ``config``, or `key:`, `app:` or `user:` and an id that is no secret.
 
-    `user` is whom it concerns, in clear: storage writes `person` of it, and never the id. `data` is what else the line says: no user's id, no
+    `user` is the user that it concerns, in clear: storage writes `person` of it, and never the id. `data` is what else the line says: no user's id, no
     address and no secret belongs there. Raises `UsageError` for a kind that `AUDITED` does not have.
     """
 

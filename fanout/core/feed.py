@@ -84,7 +84,7 @@ class FeedPost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedChange:
-    """One user's change to an item of hers. A property that is None is left as it is; `delete` leaves a tombstone.
+    """One user's change to one of the user's items. A property that is None is left as it is; `delete` leaves a tombstone.
 
     `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is the UNSID
     of the device that writes, which is told nothing; "" where it is not known. `withdraw`, with `delete`: by the app that posted it; a tombstone
@@ -133,9 +133,9 @@ class FeedItem:
 class FeedWritten:
     """The result of a submission's feed write. With a `problem` nothing of its batch was stored.
 
-    `item` is None for a post to many users: each has her own, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
+    `item` is None for a post to many users: each user has one, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
     that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
-    nothing is to be told to anybody; and of a post in which nothing is new, with the item as it stands. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
+    no client is to be told; and of a post in which nothing is new, with the item as it stands. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
     subscription of this user).
     """
 
@@ -282,8 +282,8 @@ class FeedPage:
 class Touched:
     """The users whose feeds have changed after a `seq`, and the last change of the database.
 
-    `users` holds (app, user); the user "" is everybody of that app. `shared` are the items of everybody among it, as they are
-    without anybody's own state of them: (app, topic or None, item), in the order of change; None where there are over `SHARED`. `erased` are (app, `user_digest`).
+    `users` holds (app, user); the user "" stands for all users of that app. `shared` are the items of all users among it, as they
+    are without any user's own state of them: (app, topic or None, item), in the order of change; None where there are over `SHARED`. `erased` are (app, `user_digest`).
     """
 
     head: int
@@ -370,8 +370,8 @@ class Subscribed:
     """The result of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of
     it.
 
-    `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and `subscription` is
-    what was asked for, with the id 0.
+    `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and `subscription` is the
+    requested one, with the id 0.
     """
 
     subscription: Subscription

@@ -40,7 +40,13 @@ class WorkerNote:
 
 @dataclass(frozen=True, slots=True)
 class SharedToken:
-    """A bearer token that all workers present. Made at `made_at`, worthless from `expires_at` on (UNIX seconds)."""
+    """A bearer token that all workers present.
+
+    Attributes:
+        text: The token.
+        made_at: The time at which it was made, in UNIX seconds.
+        expires_at: The time from which on it is worthless, in UNIX seconds.
+    """
 
     text: str
     made_at: float

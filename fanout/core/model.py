@@ -50,7 +50,13 @@ _TEXTS_OF = attrgetter(*_TEXTS)
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A button of the notification: the id that the app receives, the label, and where a press leads. Raises `UsageError`."""
+    """A button of the notification: the id that the app receives, the label, and where a press leads. Raises
+    `UsageError`.
+
+    Raises:
+        UsageError: `id` or `title` is empty or no text.
+        InvalidMessage: `url` is no text.
+    """
 
     id: str
     title: str
@@ -73,7 +79,8 @@ class Notification:
     the same key and target supersedes this one while it waits, and replaces it on the device where the gateway can.
     `id`, `accepted_at` and `expires_at` (UNIX seconds) are filled in at acceptance.
 
-    Raises `UsageError`, with the field's name, for a value that no gateway could take: `data` and `transports` are plain JSON.
+    Raises `UsageError`, with the field's name, for a value that no gateway could take; `InvalidMessage` where the content is at fault: `data`
+    and `transports` are plain JSON.
     """
 
     title: str | None = None
@@ -179,7 +186,12 @@ def stamped(notification: Notification, *, id: str, accepted_at: float, expires_
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """To whom. Made by one of the constructors, or from text such as `user:alice` by `Target.parse`."""
+    """The devices of a notification. Made by one of the constructors, or from text such as `user:alice` by
+    `Target.parse`.
+
+    Raises:
+        UsageError: The target was not made by one of them.
+    """
 
     kind: Literal["user", "users", "topic", "endpoints", "addresses", "all"]
     names: tuple[str, ...] = ()
@@ -355,7 +367,7 @@ class Registration:
     """One device address to be entered in the directory, already in its transport's canonical form.
 
     `expires_at` is UNIX seconds (a datetime with its zone is kept as such); None means until the gateway or the host says otherwise.
-    Of equal tags one is kept. Raises `UsageError`, with the field's name, for what no storage could hold.
+    Of equal tags one is kept. Raises `UsageError`, with the field's name, for a value that no storage could hold; `AddressInvalid` for such an address.
     """
 
     user: str
@@ -390,7 +402,7 @@ class Registration:
 class Endpoint:
     """One device address on one binding, as the directory knows it. Times are UNIX seconds.
 
-    `user` is empty for an endpoint interned from an explicit address: it belongs to nobody, no topic and not to `all`.
+    `user` is empty for an endpoint interned from an explicit address: it belongs to no user, no topic and not to `all`.
     `generation` grows with each registration, so that a late verdict on an old one cannot harm the new.
     """
 

@@ -14,7 +14,11 @@ __all__ = ["BacklogLimits", "Policy", "Retention", "backoff"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The limits of one app's deliveries; all times in seconds."""
+    """The limits of one app's deliveries; all times in seconds.
+
+    Raises:
+        UsageError: A number cannot work, such as a lease that is shorter than two checkpoints.
+    """
 
     attempts: int = 10
     """Attempts that cost something, after which a delivery is dead."""
@@ -88,8 +92,11 @@ class Retention:
 class BacklogLimits:
     """When `send` takes nothing more of an app, because too much of it is waiting already. None means no bound.
 
-    `age` is how long the oldest may have been due, and `wait` how long `send` waits for room before it raises `Backlogged`
-    (both in seconds).
+    `age` is how long the oldest may have been due, and `wait` how long `send` waits for room before it raises
+    `Backlogged` (both in seconds).
+
+    Raises:
+        UsageError: A bound is not above zero, or `wait` is negative.
     """
 
     deliveries: int | None = None

@@ -53,7 +53,7 @@ class Submission:
     is the target. Submissions right after it that say `follows` are further parts of it; a part's `content` may hold
     `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch, which holds no other; where it
     finds nothing to change, its parts are dropped, and so are those of a post whose idempotency key was known.
-    `audience`: only these of the target's endpoints. `optional`: dropped where that is nobody, at acceptance.
+    `audience`: only these of the target's endpoints. `optional`: dropped where there is none, at acceptance.
     `joins` is what stands for it together with an earlier one of its collapse key and target: where that one is scheduled and has not begun, it
     takes this content, keeps its time, and nothing new is stored (`Put.joined`); where it has, and is superseded, this is stored with that content.
     """
@@ -140,7 +140,7 @@ class EndpointColumns(NamedTuple):
 
 
 class LeaseRequest(NamedTuple):
-    """The arguments of one `lease`: by whom, of what, how many deliveries, and until when (UNIX seconds)."""
+    """The arguments of one `lease`: the worker, the queue, the number of deliveries, and the end in UNIX seconds."""
 
     worker: str
     app: str

@@ -18,7 +18,7 @@ _NONE = -1
 
 
 class Run:
-    """Deliveries of one message to one group, at one attempt, which `Transport.start` begins together.
+    """Deliveries of one `message` to one group, at one attempt, which `Transport.start` begins together. `ids` makes their ids.
 
     `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by `send`).
 

@@ -14,8 +14,12 @@ __all__ = ["KeyPair", "Secret"]
 class Secret:
     """A key, password or credential. Its text leaves only by `reveal`; `repr`, `str` and pickling show nothing.
 
-    `origin` says where it came from (a key's name, a file's name), for error messages. `path` is the file that it stands in, if it
-    does: that is read when the secret is first revealed, so a process that never sends needs no file that it may not read.
+    A file is read when the secret is first revealed, so a process that never sends needs no file that it may not read.
+
+    Args:
+        text: The secret.
+        origin: The place that it came from (a key's name, a file's name), for error messages.
+        path: The file that it stands in; empty where it is no file.
     """
 
     __slots__ = ("_read", "_text", "origin", "path")

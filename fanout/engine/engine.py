@@ -52,10 +52,16 @@ _log = logging.getLogger("fanout.engine")
 class Engine(Operations):
     """Push delivery, embedded. An async context manager: it runs in the loop that entered it and leaves nothing behind.
 
-    On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores what they were, and gives
-    the rest back to storage, where any worker finds it.
+    On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores what they were,
+    and gives the rest back to storage, where any worker finds it.
 
-    Made by `fanout.open`; a program that wires its own storage calls `Engine(storage, transports, EngineOptions(…))`.
+    Made by `fanout.open`; a program that wires its own storage calls `Engine(storage, transports, options)` with
+    `EngineOptions`.
+
+    Raises:
+        ConfigurationError: On entering: a credential cannot be read or used.
+        EngineClosed: On entering: it has been entered before.
+        StorageError: On entering: the database cannot be opened.
     """
 
     def __init__(

@@ -82,7 +82,7 @@ class Inspection:
 
         Returns:
             Endpoints and bytes of the message by binding, the measured rate in deliveries per second, and the seconds
-            of a send to all.
+            that sending to all of these endpoints would take.
 
         Raises:
             UsageError: As in `send`.

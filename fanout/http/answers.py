@@ -61,9 +61,10 @@ class Answers(Protocol):
 
 
 class RunAnswers:
-    """The `Answers` of a run, handed on as outcomes: status 200 is an acceptance, and the functions judge all else.
+    """The `Answers` of a `run`, handed on as outcomes: status 200 is an acceptance, and the functions judge all else.
 
-    `answered` judges a response by its index: None leaves the delivery to `send`. `failed` judges a request without one.
+    `answered` judges a response by its index: None leaves the delivery to `send`. `failed` judges a request without
+    one.
     """
 
     __slots__ = ("_answered", "_failed", "_run", "accepted", "over")

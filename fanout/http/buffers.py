@@ -47,7 +47,7 @@ class Buffered(asyncio.BufferedProtocol):
 
 
 class Forwarding(Buffered):
-    """Such a protocol around another one, which knows nothing of it."""
+    """A protocol around another one, which knows nothing of it: `inner` is handed copies of the bytes that came."""
 
     def __init__(self, inner: asyncio.Protocol) -> None:
         super().__init__()

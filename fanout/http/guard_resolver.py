@@ -18,10 +18,15 @@ class NotPublic(OSError):
 
 
 class GuardedResolver:
-    """A resolver for `H2Pool` and `Http1Client`: looks a host up once, and returns its addresses if the guard admits all of them.
+    """A resolver for `H2Pool` and `Http1Client`: looks a host up once, and returns its addresses if the guard admits
+    all of them.
 
-    The client connects to the very addresses that were judged, and still checks the certificate against the host's name; so a name
-    that answers differently the second time gains nothing. `resolve` does the lookup (default: the operating system).
+    The client connects to the very addresses that were judged, and still checks the certificate against the host's
+    name; so a name that answers differently the second time gains nothing.
+
+    Args:
+        guard: The judge of hosts and of their addresses.
+        resolve: The look-up; by default the operating system's.
     """
 
     def __init__(self, guard: HostGuard, resolve: Resolver = resolve) -> None:

@@ -114,10 +114,19 @@ def _value(name: str, value: str) -> bytes:
 
 
 class Head:
-    """The part that many requests share: method, scheme, authority and constant fields. Immutable, and equal only to itself.
+    """The part that many requests share: method, scheme, authority and constant fields. Immutable, and equal only to
+    itself.
 
-    Make one per credential and topic and keep it: a head that is used once costs the most. Raises `ValueError` where HTTP/2
-    forbids a name or a value.
+    Make one per credential and topic and keep it: a head that is used once costs the most.
+
+    Args:
+        method: The method, such as `POST`.
+        scheme: `https` or `http`.
+        authority: The authority, as `H2Pool.authority` has it.
+        fields: Names in lower case and values of further fields that all of the requests have.
+
+    Raises:
+        ValueError: HTTP/2 forbids a name or a value.
     """
 
     __slots__ = ("fields", "pseudo")

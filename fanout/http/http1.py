@@ -31,7 +31,7 @@ class Http1Client:
 
     No redirect is followed, no proxy, cookie or password file of the environment used, no answer decompressed. `resolver` finds
     a host's addresses (a `GuardedResolver` for addresses that clients supply); the connection goes to one of the addresses that it
-    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone. `clock` gives monotonic
+    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone. `settings` are limits and times. `clock` gives monotonic
     seconds, best those that pass while the machine sleeps. `egress` says through which proxy a host is reached: by its name, or by an
     address that `resolver` has judged where one is given.
     """

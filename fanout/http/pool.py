@@ -34,7 +34,7 @@ class H2Pool:
     connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to hear the answers it owes.
 
     `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
-    `clock` gives monotonic seconds. `resolver` finds the addresses of the host anew for each connect. `egress` says through which proxy connections go: to the gateway by
+    `settings` are limits and times. `clock` gives monotonic seconds, `rng` jitter. `resolver` finds the addresses of the host anew for each connect. `egress` says through which proxy connections go: to the gateway by
     its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for a URL that is not an origin.
     """
 

@@ -156,7 +156,12 @@ def _status_field(fields: list[tuple[str, str]]) -> int:
 
 
 class Response:
-    """A complete answer. `status` is the final status, `body` the bytes up to the pool's `max_body` (the rest is cut off)."""
+    """A complete answer, made by the HTTP client: `block` holds its header fields as they came.
+
+    Attributes:
+        status: The final status.
+        body: The bytes up to the pool's `max_body`; the rest is cut off.
+    """
 
     __slots__ = ("_block", "body", "status")
 
@@ -204,7 +209,7 @@ class RequestFailed(Exception):
 
     `reason` is one short word for programs and metrics:
 
-    | reason | what happened |
+    | reason | event |
     |---|---|
     | connect, dns, tls, alpn, settings | no connection came about: refused or unreachable, name not found, handshake failed, no `h2`, no SETTINGS |
     | alert certificate_expired, … (`CERTIFICATE_ALERTS`) | the gateway's TLS refuses our certificate, or misses one |

@@ -34,7 +34,13 @@ class Fetched:
 
 
 class Token:
-    """One access token. Two are the same only if they are one object; `text` is a secret."""
+    """One access token. Two are the same only if they are one object; `text` is a secret.
+
+    Attributes:
+        text: The token.
+        renew_at: The time from which on another is fetched, in monotonic seconds.
+        ends_at: The time from which on it is presented no more, in monotonic seconds.
+    """
 
     __slots__ = ("ends_at", "renew_at", "text")
 
@@ -70,9 +76,12 @@ class TokenError(Exception):
 
 
 class TokenSource:
-    """Keeps one token. `fetch` gets a new one, or raises `TokenError`; it must have a deadline of its own.
+    """Keeps one token. Make it and use it on one event loop; close it, which ends a fetch that is under way.
 
-    `monotonic` gives seconds that never jump. Make it and use it on one event loop; close it, which ends a fetch that is under way.
+    Args:
+        fetch: Gets a new token, or raises `TokenError`; it must have a deadline of its own.
+        monotonic: A clock of seconds that never jump.
+        rng: The source of jitter.
     """
 
     def __init__(

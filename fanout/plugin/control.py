@@ -211,7 +211,7 @@ class ControlPart(Protocol):
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
         """Make known which gates this worker has closed and opened, for `status` and `gates` of any process.
 
-        The last note of a (app, binding, scope, name) stands, whoever posts it, until (`now` at or past) `until` and a
+        The last note of a (app, binding, scope, name) stands, of whatever worker, until (`now` at or past) `until` and a
         minute more; then it is forgotten. The first note with `alarm` also logs the event `binding.parked` (data:
         binding, scope, name, waiting, reason, until), and the opening that follows it `binding.opened` (data: binding,
         scope, name); more alarms in between log nothing, and a note without one does not take the alarm back.

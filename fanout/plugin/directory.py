@@ -131,11 +131,11 @@ class DirectoryPart(Protocol):
         Endpoints in whatever state lose address, user, tags and platform and end as `removed`, so that what is queued
         for them is cancelled. Each gets an event `endpoint.removed` with the reason ``erased`` and the user ``""``. The
         row that is left has ``Address("")``, `state_at` `now` and that reason; it cannot be restored, and the address
-        registered again is a new endpoint. So do endpoints that are nobody's or were replaced and have one of these
+        registered again is a new endpoint. So do endpoints that are no user's or were replaced and have one of these
         addresses, without an event.
 
         A notification that is addressed to this user alone (by name, by endpoints that are all this user's, or to a
-        list of which nobody else had an endpoint) is cancelled, and keeps its counts and no more: its content is
+        list of which no other user had an endpoint) is cancelled, and keeps its counts and no more: its content is
         ``{}``, its collapse key and its idempotency key are free. Notifications in the inbox are cancelled likewise. Of
         a list that names others too, and of what is still to look it up, the name goes. Earlier events lose the user
         (and the device), which are ``""`` then. No byte of the user's id, addresses and texts is left in a file of the

@@ -94,10 +94,17 @@ class SealRecord:
 
 
 class Sealer:
-    """The address keys of a configuration. One of them is named by its id, six hexadecimal digits that tell nothing of it."""
+    """The address keys of a configuration. One of them is named by its id, six hexadecimal digits that tell nothing of
+    it.
+
+    Args:
+        keys: The keys, 32 random bytes each. The first is taken for what is sealed anew; all open.
+
+    Raises:
+        UsageError: A key has another length or is there twice, or there is none.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """`keys` are 32 random bytes each. The first is taken for what is sealed anew; all open. Raises `UsageError`."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         if not keys or any(len(key) != _KEY for key in keys):
@@ -209,7 +216,11 @@ class Sealer:
 
 
 class Seal:
-    """Seals and opens the addresses of one database. `place` is `place_of` an app and binding."""
+    """Seals and opens the addresses of one database. `place` is `place_of` an app and binding.
+
+    Made by `Sealer.open` of `lookup` (the look-up key), `ciphers` by the ids of their keys, and `current`, the id of
+    the key that encrypts.
+    """
 
     __slots__ = ("_cipher", "_ciphers", "_head", "_lookup")
 

@@ -22,10 +22,12 @@ _RECORDS = 50
 
 
 class Engine(Background):
-    """An engine that runs in a thread of its own. Every method blocks its caller until it is done, and any thread may call.
+    """An engine that runs in a thread of its own. Every method blocks its caller until it is done, and any thread may
+    call.
 
-    Made by `fanout.sync.open`. Every call raises `EngineClosed` once the engine is closed and in a process that was forked from the one
-    that opened it, and `UsageError` where an event loop runs in the calling thread.
+    Made by `fanout.sync.open` of the engine to be opened (`opening`). Every call raises `EngineClosed` once the engine
+    is closed and in a process that was forked from the one that opened it, and `UsageError` where an event loop runs in
+    the calling thread.
     """
 
     def __init__(self, opening: asynchronous.Engine) -> None:

@@ -14,7 +14,7 @@ __all__ = ["Receipt"]
 
 
 class Receipt:
-    """A notification that was accepted durably: `id`, `total` and `replayed` as in the asynchronous `Receipt`."""
+    """A notification that was accepted durably: made by an `engine` of the asynchronous `receipt`."""
 
     __slots__ = ("_engine", "_receipt")
 

@@ -80,7 +80,7 @@ class Pushes(Sequence[Push]):
 
     Each engine that is made inside, by `fanout.open`, by `fanout.sync.open` or from its parts, keeps its storage and its transports'
     rules for addresses and contents. No transport is opened, no credential is read, and the configuration's files are not followed. A
-    delivery of a notification that was not sent inside, left in the database by somebody else, waits there as before, with a warning.
+    delivery of a notification that was not sent inside, left in the database by another program, waits there as before, with a warning.
 
     `answer` says what each delivery is answered with, by default `Accepted`. Raises `UsageError` on entering while an engine is open or
     another `Pushes` is in use.

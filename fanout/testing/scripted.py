@@ -69,10 +69,17 @@ class ScriptedSettings:
 
 
 class ScriptedTransport:
-    """Answers by `script`, at once, and remembers every call in `sends`.
+    """Answers by a script, at once, and remembers every call in `sends`.
 
-    An address is a lower-case name such as `alice-phone`, or `group/name` for a group of its own. `diagnosis` is what `check`
-    returns. `opened` and `closed` count; sends before opening or after closing are refused with `RuntimeError`.
+    An address is a lower-case name such as `alice-phone`, or `group/name` for a group of its own. `diagnosis` is the
+    answer of `check`. `opened` and `closed` count; sends before opening or after closing are refused with
+    `RuntimeError`.
+
+    Args:
+        script: The function that answers a send; by default every send is accepted.
+        capacity: The number of sends that a group takes at once, unless `capacities` has another for it.
+        limit: The size of a payload at most, in bytes.
+        record: Whether calls are remembered in `sends`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from .public_names import Function, parameters, public
+from .public_names import Function, methods, parameters, public, public_classes
 
 
 def unnamed(node: Function, text: str) -> list[str]:
@@ -22,6 +22,17 @@ def unnamed(node: Function, text: str) -> list[str]:
 
 def test_every_argument_of_a_public_function_is_named_in_its_docstring() -> None:
     missing = {each.path: names for each in public() if (names := unnamed(each.node, each.text))}
+    assert not missing
+
+
+def test_every_argument_of_a_public_constructor_is_named_in_the_docstring_of_its_class() -> None:
+    """The text of an exception needs no name."""
+    missing = {}
+    for path, each in public_classes():
+        made = methods(each).get("__init__") if isinstance(each.node, ast.ClassDef) else None
+        text = "\n".join(filter(None, (ast.get_docstring(node) for node in (each.node, made) if node)))
+        if made and (names := [name for name in unnamed(made, text) if name != "text"]):
+            missing[path] = names
     assert not missing
 
 

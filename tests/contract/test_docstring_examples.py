@@ -20,7 +20,7 @@ from fanout.core.model import Notification, Target
 from fanout.service.auth.user_token import new_user_key, user_token
 from fanout.testing import Pushes, ScriptedTransport, Subject, VirtualClock, check_transport
 
-from .public_names import is_property, public
+from .public_names import is_property, public, public_classes
 
 CALLED = re.compile(
     r"fanout\.(open|Engine\..*|Receipt\..*|Target\..*)|fanout\.client\.(AppClient|UserClient|ClientCredentials|OnBehalfOf)\..*|"
@@ -46,7 +46,9 @@ def examples(text: str) -> list[str]:
     return [textwrap.dedent(code) for _, code in _FENCE.findall(text)]
 
 
-EXAMPLES = {path: code for path, each in FUNCTIONS.items() if (code := "\n".join(examples(each.text)))}
+TEXTS = {path: each.text for path, each in FUNCTIONS.items()}
+TEXTS |= {path: ast.get_docstring(each.node) or "" for path, each in public_classes() if path not in TEXTS}
+EXAMPLES = {path: code for path, text in TEXTS.items() if (code := "\n".join(examples(text)))}
 
 
 def ran(*paths: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from functools import cache
 
 import pytest
 
+from .pages import PRONOUN
 from .public_names import (
     Defined,
     Function,
@@ -183,6 +184,19 @@ def test_every_public_function_names_what_it_raises() -> None:
     assert not missing
 
 
+def test_every_public_class_names_what_making_and_entering_it_raises() -> None:
+    missing = {}
+    for path, each in public_classes():
+        text = ast.get_docstring(each.node) or ""
+        for name in ("__init__", "__post_init__", "__enter__", "__aenter__"):
+            node = methods(each).get(name) if isinstance(each.node, ast.ClassDef) else None
+            if node and (
+                names := [kind for kind in raised(Public(path, each.module, each, node, text)) if kind not in text]
+            ):
+                missing[path] = names
+    assert not missing
+
+
 def test_no_docstring_names_an_exception_that_there_is_not() -> None:
     unknown = {
         path: names
@@ -250,6 +264,13 @@ def test_a_docstring_refers_to_members_that_there_are() -> None:
         (path, *name) for path, text in texts.items() for name in re.findall(r"`(?:\w+\.)*([A-Z]\w+)\.(\w+)", text)
     }
     assert not [each for each in referred if each[1] in members and each[2] not in members[each[1]]]
+
+
+def test_a_sentence_has_a_noun_for_a_subject() -> None:
+    texts = {path: each.text for path, each in ALL.items()}
+    texts |= {path: ast.get_docstring(each.node) or "" for path, each in public_classes()}
+    found = {path: PRONOUN.findall(re.sub(r"`[^`\n]*`", "x", text)) for path, text in texts.items()}
+    assert not {path: pronouns for path, pronouns in found.items() if pronouns}
 
 
 # -- the test itself

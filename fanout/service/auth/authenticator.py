@@ -36,12 +36,17 @@ Headers: TypeAlias = Request | Mapping[str, str] | Iterable[tuple[bytes, bytes]]
 
 
 class Authenticator:
-    """Tells who sent a request: by an issuer's access token, an API key or a user token, each as `Authorization: Bearer`; or, without
-    any of these, by the client's certificate.
+    """The judge of callers: by an issuer's access token, an API key or a user token, each as `Authorization: Bearer`;
+    or, without any of these, by the client's certificate. An async context manager; use it on one event loop. Nothing
+    is fetched before the first token comes, or `refresh` is called.
 
-    With `apps`, a caller of any other app is refused. Use it on one event loop, and close it: it is an async context manager. Nothing is
-    fetched before the first token comes, or `refresh` is called.
-    Raises `ConfigurationError` for a `ca_file` that cannot be used, and where the extra `service` is not installed.
+    Args:
+        settings: The callers.
+        clock: The clock that decides what has expired.
+        apps: The apps of the service, a caller of another one being refused; None for any app.
+
+    Raises:
+        ConfigurationError: A `ca_file` cannot be used, or the extra `service` is not installed.
     """
 
     def __init__(self, settings: ServiceSettings, clock: Clock, *, apps: Collection[str] | None = None) -> None:

@@ -114,7 +114,7 @@ def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *,
         The token.
 
     Raises:
-        UsageError: `secret` is no user key, `app` or `user` is empty, or `ttl` is too long.
+        UsageError: `secret` is no user key, `app` or `user` is empty, or `ttl` is not from a second to a day.
 
     Example:
         ```python
