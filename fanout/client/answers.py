@@ -20,9 +20,14 @@ Action = Literal["none", "activated", "dismissed", "snoozed"]
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A post that the service has stored. `total` is its deliveries, None while they are not known; `item` its place in the feed.
+    """A post that the service has stored.
 
-    `parts` are further notifications of the same post, for devices that want it in another form.
+    Attributes:
+        id: The notification's id.
+        total: The number of its deliveries; None while that is not known.
+        replayed: Whether the idempotency key was known, so that nothing new was stored.
+        item: The id of the item in the feed; None without one.
+        parts: Further notifications of the same post, for devices that want it in another form.
     """
 
     id: str
@@ -34,7 +39,20 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class NotificationStatus:
-    """How a notification stands, with the words of `fanout status --json`. Times are UNIX seconds."""
+    """The state of a notification, with the words of `fanout status --json`. Times are UNIX seconds.
+
+    Attributes:
+        id, state: The notification's id, and its state.
+        total: The number of its deliveries; None while that is not known.
+        counts: The numbers of deliveries that have ended, by state, and of those that have not (`pending`).
+        pending_by_reason: The numbers of deliveries that have not ended, by waiting reason.
+        attempts: The number of attempts that reached for the network.
+        eta_s: The seconds that the rest will take, by the present rate; None where that is not known.
+        reasons: For each final state the numbers by the reason.
+        shortened: The bindings whose gateway takes the notification with less text only.
+        accepted_at, finished_at, oldest_pending_at: The time of acceptance, the end of the last delivery (None before),
+            and the due time while it has not ended (else None).
+    """
 
     id: str
     state: str
@@ -52,7 +70,12 @@ class NotificationStatus:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryInfo:
-    """One delivery: `state` is `pending` or how it ended."""
+    """One delivery.
+
+    Attributes:
+        endpoint: The endpoint's id.
+        state, reason: `pending` or the final state, and the reason.
+    """
 
     endpoint: int
     state: str
@@ -61,7 +84,15 @@ class DeliveryInfo:
 
 @dataclass(frozen=True, slots=True)
 class EndpointInfo:
-    """One device in the directory. Its address is not told. Times are UNIX seconds."""
+    """One device in the directory. Its address is not told. Times are UNIX seconds.
+
+    Attributes:
+        id, user, binding, platform, tags: The endpoint's id, and the values with which it was registered.
+        kind, group: The kind of its address, and the group of connections that serves it.
+        state, reason, state_at: The state, why, and since when.
+        generation: A number that grows with each registration.
+        registered_at, expires_at: The time of the last registration, and the end of it; None for no end.
+    """
 
     id: int
     user: str
@@ -80,8 +111,13 @@ class EndpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class GraphAccepted:
-    """The result of a post in Microsoft Graph's shape: the resource as answered, whether it `replaced` one, and its
-    address."""
+    """The result of a post in Microsoft Graph's shape.
+
+    Attributes:
+        resource: The resource, as answered.
+        location: The address of the resource.
+        replaced: Whether it replaced an earlier one.
+    """
 
     resource: Mapping[str, Any]
     location: str
@@ -90,7 +126,12 @@ class GraphAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """The app and the user of a token. `key` stands for this user of this app, always, and does not tell the user's id."""
+    """The app and the user of a token.
+
+    Attributes:
+        app: The app.
+        key: A text that always stands for this user of this app, and does not tell the user's id.
+    """
 
     app: str
     key: str
@@ -98,7 +139,17 @@ class Me:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionInfo:
-    """One device of the user's. Renew it in the state `expiring` or `expired`; `unreachable` wants a new address. Times: UNIX seconds."""
+    """One device of a user. Renew it in the state `expiring` or `expired`; `unreachable` wants a new address. Times are
+    UNIX seconds.
+
+    Attributes:
+        id: The subscription's number.
+        unsid: The user notification subscription id, by which the device calls and an app posts to it.
+        device_id, binding, platform, receive: The values with which it was made; `binding` is None for a device that
+            gets no pushes.
+        state: The state, as above.
+        created_at, renewed_at, expires_at: The times of the first and of the last request, and of its end.
+    """
 
     id: int
     unsid: str
@@ -114,7 +165,20 @@ class SubscriptionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of the feed, as the user left it. A deleted one has no content. Times are UNIX seconds, `display_ttl` seconds."""
+    """An item of the feed, as the user left it. Times are UNIX seconds.
+
+    Attributes:
+        id, external_id: The item's id, and its sender's own; None without one.
+        status: `active`, or `deleted`: then without content.
+        read, action: Whether the user has read it, and the user's action.
+        group, priority: The group and the priority, as it was posted.
+        created_at, modified_at, expires_at: The times of the post, of the last change (None without one), and of its
+            end.
+        display_ttl: The seconds for which the platform's tray shows it; None where the post names none.
+        broadcast: Whether the item is of a topic or of all.
+        content: The values that were posted.
+        etag: The text for `if_match`.
+    """
 
     id: str
     external_id: str | None
@@ -134,7 +198,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """Some items. Go on from `cursor`: at once where there is `more`, otherwise when something has changed."""
+    """Some items.
+
+    Attributes:
+        items: The items.
+        cursor: The position from which to go on.
+        more: Whether to go on at once; otherwise when something has changed.
+    """
 
     items: tuple[Item, ...]
     cursor: str
@@ -143,7 +213,12 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An item after a change, and the cursor of that change."""
+    """The result of a change.
+
+    Attributes:
+        item: The item afterwards.
+        cursor: The cursor of the change.
+    """
 
     item: Item
     cursor: str
@@ -151,7 +226,12 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many items are unread, and how many have come since the user last looked."""
+    """The numbers of items that want attention.
+
+    Attributes:
+        unread: The items that are unread.
+        unseen: The items that have come since the user last looked.
+    """
 
     unread: int
     unseen: int
@@ -161,8 +241,13 @@ class Counts:
 class FeedEvent:
     """One message of the stream of changes.
 
-    `change` has an `item`; `counts` has `data` with `unread` and `unseen`; `resync` asks to read the feed anew without a cursor; `subscription` says that this device's is expiring
-    or has expired; `unauthorized` comes before the stream ends because its token has. `cursor` is from where to go on.
+    Attributes:
+        kind: `change`, which has an `item`; `counts`, whose `data` has `unread` and `unseen`; `resync`, which asks to
+            read the feed anew without a cursor; `subscription`: the device's is expiring or has expired;
+            `unauthorized`: the stream ends because its token has.
+        cursor: The position from which to go on.
+        item: The item, of a `change`.
+        data: The values of the message.
     """
 
     kind: str

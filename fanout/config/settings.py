@@ -63,8 +63,12 @@ class AddressSettings:
 class Settings:
     """A whole configuration. Made by `fanout.config.load`; hand it to `fanout.open(config=…)`.
 
-    `storage` is SCHEME:LOCATION, hidden from `repr` because a URL may hold a password. `apps` maps an app's name to its
-    bindings. `folder` is what relative paths were taken from; `origin` is the file's path, or "" where there was no file.
+    Attributes:
+        storage: SCHEME:LOCATION, hidden from `repr` because a URL may hold a password.
+        apps: The bindings of each app, by name.
+        policy, retention, backlog, service, telemetry, addresses: The tables of these names.
+        folder: The folder at which relative paths started.
+        origin: The path of the file; empty where there was none.
     """
 
     storage: str = field(repr=False)

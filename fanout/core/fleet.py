@@ -22,9 +22,15 @@ _AHEAD = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerNote:
-    """A worker, as it says of itself with each beat. `bindings` are written app/binding. Times are UNIX seconds.
+    """A worker, as it says of itself with each beat. Times are UNIX seconds.
 
-    Storage adds when the worker was last heard of, until when it counts as alive (`until`), and how many chunks it holds.
+    Attributes:
+        id, host, pid, version: The worker's id, its machine and process, and the version of the distribution.
+        started_at: The time of its start.
+        bindings: The bindings that it serves, written app/binding.
+        seen_at, until: The time at which it was last heard of, and the end of the time for which it counts as alive;
+            set by storage.
+        leases: The number of chunks that it holds; set by storage.
     """
 
     id: str

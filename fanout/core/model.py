@@ -73,14 +73,34 @@ class Action:
 class Notification:
     """The content of a push. Immutable, and encoded once per binding.
 
-    A notification with a title, a body or an image is *visible*; one with only `data` (or nothing) is *raw*: it wakes the
-    app and shows nothing. `transports` holds overrides per binding or transport name, passed through in that gateway's own terms.
-    `ttl` is in seconds from acceptance (or from the due time), or a timedelta, kept in seconds; 0 means now or never. `collapse_key`: a later notification with
-    the same key and target supersedes this one while it waits, and replaces it on the device where the gateway can.
-    `id`, `accepted_at` and `expires_at` (UNIX seconds) are filled in at acceptance.
+    A notification with a title, a body or an image is *visible*; one with only `data` (or nothing) is *raw*: it wakes
+    the app and shows nothing.
 
-    Raises `UsageError`, with the field's name, for a value that no gateway could take; `InvalidMessage` where the content is at fault: `data`
-    and `transports` are plain JSON.
+    Attributes:
+        title, body, subtitle: The texts that are shown.
+        data: The values for the app: plain JSON.
+        image, icon: The address of a picture, or the name of an icon, in the gateway's terms.
+        badge, sound: The number on the app's icon (0 removes it), and the name of a sound, in the gateway's terms.
+        url: The page or place of the app that a tap opens.
+        actions: The buttons.
+        ttl: The time to live in seconds from acceptance (or from the due time), or a timedelta; 0 means now or never.
+        lane: `urgent`, `normal` or `bulk`: an urgent delivery overtakes the others.
+        collapse_key: A text of at most 256 bytes: a later notification with the same key and target supersedes this one
+            while it waits, and replaces it on the device where the gateway can.
+        repeat: The treatment of an attempt with an unknown result: `prefer_delivery`, `prefer_once` or `at_most_once`.
+        transports: Overrides by the name of a binding or transport, in that gateway's own terms: plain JSON.
+        id: The notification's id, set at acceptance.
+        accepted_at, expires_at: Times in UNIX seconds, set at acceptance.
+        category, thread: The kind (its buttons and channels), and the group that a device shows together.
+
+    Raises:
+        UsageError: A gateway could not take a value; the text names the field.
+        InvalidMessage: A text is none, or `data` or `transports` is no plain JSON.
+
+    Example:
+        ```python
+        Notification(title="Your table is ready", data={"table": 7}, ttl=600, lane="urgent")
+        ```
     """
 
     title: str | None = None
@@ -187,7 +207,7 @@ def stamped(notification: Notification, *, id: str, accepted_at: float, expires_
 @dataclass(frozen=True, slots=True)
 class Target:
     """The devices of a notification. Made by one of the constructors, or from text such as `user:alice` by
-    `Target.parse`.
+    `Target.parse`; they set `kind`, `names`, `ids`, `binding` and `addresses`.
 
     Raises:
         UsageError: The target was not made by one of them.
@@ -402,8 +422,17 @@ class Registration:
 class Endpoint:
     """One device address on one binding, as the directory knows it. Times are UNIX seconds.
 
-    `user` is empty for an endpoint interned from an explicit address: it belongs to no user, no topic and not to `all`.
-    `generation` grows with each registration, so that a late verdict on an old one cannot harm the new.
+    Attributes:
+        id: The endpoint's id.
+        app, binding: The names of its app and of its binding.
+        user: The user's id; empty for an endpoint interned from an explicit address: it belongs to no user, no topic
+            and not to `all`.
+        address: The device address: a secret.
+        platform, tags: The platform and the tags, as they were registered.
+        generation: A number that grows with each registration, so that a late verdict on an old one cannot harm the
+            new.
+        registered_at, expires_at: The time of the last registration, and the end of it; None for no end.
+        state, state_at, reason: The state, since when it is so, and why: the gateway's word where that ended it.
     """
 
     id: int

@@ -86,8 +86,11 @@ class Rejected(_Worded):
 class Gone(_Worded):
     """The endpoint is dead.
 
-    `since` (UNIX seconds) is when the gateway learned it: a registration after that moment is kept. `certain` is False where a
-    wrong configuration of ours gives the same answer, so that a purge guard must watch it.
+    Attributes:
+        reason: The gateway's own word.
+        since: The time at which the gateway learned it, in UNIX seconds: a registration after it is kept. None where it
+            names none.
+        certain: False where a wrong configuration of ours gives the same answer, so that a purge guard must watch it.
     """
 
     reason: str
@@ -97,7 +100,12 @@ class Gone(_Worded):
 
 @dataclass(frozen=True, slots=True)
 class Moved(_Worded):
-    """The endpoint has a new address, to be used from now on, for this message too."""
+    """The endpoint has a new address, to be used from now on, for this message too.
+
+    Attributes:
+        address: The new address.
+        reason: The gateway's own word.
+    """
 
     address: Address
     reason: str = "moved"
@@ -107,8 +115,12 @@ class Moved(_Worded):
 class Throttled(_Worded):
     """Over a rate: wait `after` seconds (None: the gateway named no time) before anything more in this scope.
 
-    `named` is False where no endpoint had a part in it, such as a rate of our own: then the scope is held on this word alone. Else
-    a scope wider than the endpoint is held when a second, independent endpoint says the same; until then this one waits alone.
+    `named` is False where no endpoint had a part in it, such as a rate of our own: then the scope is held on this word
+    alone. Else a scope wider than the endpoint is held when a second, independent endpoint says the same; until then
+    this one waits alone.
+
+    Attributes:
+        reason: The gateway's own word.
     """
 
     after: float | None = None
@@ -122,8 +134,13 @@ class Unavailable(_Worded):
     """No verdict: refused connection, reset, time-out, 5xx. `sent` says whether the gateway may have taken the message.
 
     `named` is False where no endpoint had a part in it (no connection came about, a token endpoint did not answer); see
-    `Throttled`. `cause` is any text that is the same for all attempts that one event ended (one connection's loss): they are one
-    witness. Empty: an event of this attempt alone.
+    `Throttled`. `cause` is any text that is the same for all attempts that one event ended (one connection's loss):
+    they are one witness. Empty: an event of this attempt alone.
+
+    Attributes:
+        scope: The reach of the trouble.
+        reason: The word for it, of the gateway or of the transport.
+        after: The seconds that the gateway asks to wait; None where it names no time.
     """
 
     sent: Sent = "unknown"
@@ -139,6 +156,10 @@ class Misconfigured(_Worded):
     """A credential, topic or project of ours is wrong: the scope is parked and probed, no delivery is lost or counted.
 
     `named` is False where no endpoint had a part in it (a token endpoint refused the credential); see `Throttled`.
+
+    Attributes:
+        reason: The gateway's own word.
+        scope: The reach of the fault.
     """
 
     reason: str

@@ -16,6 +16,12 @@ __all__ = ["BacklogLimits", "Policy", "Retention", "backoff"]
 class Policy:
     """The limits of one app's deliveries; all times in seconds.
 
+    Attributes:
+        backoff_base, backoff_cap: The base of the back-off, which doubles with each attempt, and its longest.
+        request_timeout: The time of one request.
+        lease: The time of a lease, which is extended while its deliveries are under way.
+        checkpoint: The time between two commits of results: a crash repeats what was sent since.
+
     Raises:
         UsageError: A number cannot work, such as a lease that is shorter than two checkpoints.
     """
@@ -76,7 +82,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """For how long finished things are kept, in seconds."""
+    """The time for which finished things are kept, in seconds.
+
+    Attributes:
+        notifications, idempotency_keys, events: Notifications and their counts, idempotency keys, and lines of the
+            event log.
+        quarantine: Endpoints that are gone, removed or expired, which can be restored until then.
+    """
 
     notifications: float = 7 * 86_400.0
     idempotency_keys: float = 86_400.0
@@ -90,10 +102,14 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacklogLimits:
-    """When `send` takes nothing more of an app, because too much of it is waiting already. None means no bound.
+    """The bounds beyond which `send` takes nothing more of an app, because too much of it is waiting already. None
+    means no bound.
 
-    `age` is how long the oldest may have been due, and `wait` how long `send` waits for room before it raises
-    `Backlogged` (both in seconds).
+    Attributes:
+        deliveries: The number of deliveries that wait.
+        bytes: The bytes of content that wait.
+        age: The seconds for which the oldest has been due.
+        wait: The seconds for which `send` waits for room before it raises `Backlogged`.
 
     Raises:
         UsageError: A bound is not above zero, or `wait` is negative.

@@ -279,7 +279,19 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One notification's state of affairs, with the words of `status --json`."""
+    """One notification's state of affairs, with the words of `status --json`. Times are UNIX seconds.
+
+    Attributes:
+        id, app, state: The notification's id and app, and its state (`NotificationState`).
+        total: The number of its deliveries; None while that is not known.
+        counts: The numbers of deliveries that have ended, by state, and of those that have not (`pending`).
+        pending_by_reason: The numbers of deliveries that have not ended, by waiting reason.
+        reasons: For each final state the numbers by the reason.
+        attempts: The number of attempts that reached for the network.
+        accepted_at, due_at, expires_at, finished_at, oldest_pending_at: The time of acceptance, the due time, the end
+            of the time to live, the end of the last delivery (None before), and the due time while it has not ended
+            (else None).
+    """
 
     id: str
     app: str
@@ -321,11 +333,17 @@ class Expired(int):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the durable event log. `id` grows and is the cursor.
+    """One line of the durable event log.
 
     Kinds: `endpoint.gone`, `endpoint.moved`, `endpoint.replaced`, `endpoint.removed`, `endpoint.restored`,
-    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`, `subscription.ended` (a user had more than the limit),
-    `database.switched` (it is another than before, such as a promoted standby: it may lack what was accepted last).
+    `notification.finished`, `notification.refused`, `binding.parked`, `binding.opened`, `subscription.ended` (a user
+    had more than the limit), `database.switched` (it is another than before, such as a promoted standby: it may lack
+    the latest notifications).
+
+    Attributes:
+        id: A number that grows: the cursor.
+        app, kind, data: The app, the kind, and the values of that kind, without a device address.
+        at: The time, in UNIX seconds.
     """
 
     id: int
@@ -337,11 +355,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision about a delivery, as `explain` lists it.
+    """One decision about a delivery, as `explain` lists it. The word `what` is one of `accepted`, `queued` (its chunk
+    was cut), `leased`, `taken over` (the worker that held it was lost), `suspected` (it was under way at a crash),
+    `retry`, `held` (its endpoint is in back-off), `released` (its chunk was given back), `paused`, `resumed`, `ended`.
 
-    `at` is when it was stored (UNIX seconds). The word `what` is one of: `accepted`, `queued` (its chunk was cut), `leased`, `taken over`
-    (the worker that held it was lost), `suspected` (it was under way at a crash), `retry`, `held` (its endpoint is in back-off),
-    `released` (its chunk was given back), `paused`, `resumed`, `ended`. `until` is when it is due again, where it waits.
+    Attributes:
+        at: The time at which it was stored, in UNIX seconds.
+        reason, waiting, state: The reason, the waiting reason, and the final state, where there is one.
+        attempt: The number of the attempt, from 1; 0 where there is none.
+        until: The time at which it is due again, in UNIX seconds, where it waits.
+        worker: The id of the worker, where one is concerned.
     """
 
     at: float
@@ -356,9 +379,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class GateNote:
-    """A gate that a worker closed; with `waiting` empty, one that it opened. `name` is the group's or topic's.
+    """A gate that a worker closed; with `waiting` empty, one that it opened.
 
-    `whole` says that everything of the binding waits behind it.
+    Attributes:
+        app, binding, scope, name: The place of the gate; `name` is the group's or topic's.
+        waiting, reason: The waiting reason, and the gateway's word or another.
+        until: The time until which it is closed, in UNIX seconds.
+        alarm: Whether an operator has to act.
+        whole: Whether everything of the binding waits behind it.
+        worker: The id of the worker that closed it.
     """
 
     app: str

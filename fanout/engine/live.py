@@ -27,11 +27,14 @@ _PLAIN = {name.replace("_", ""): name for name in _HOOKS}
 
 @dataclass(frozen=True, slots=True)
 class LiveEvent:
-    """Something that happened at `at` (UNIX seconds).
+    """One event of this process, told as it happens.
 
-    Kinds: `put`, `settled` (counts of one commit by state), `finished`, `endpoint.gone`, `endpoint.moved`, `gate.closed`,
-    `gate.opened`, `alarm`, `fault`; to a listener that fell behind also `lost`, with the number of events that it missed.
-    `data` names the app, binding, group, endpoint or notification concerned, and never a device address.
+    Attributes:
+        kind: `put`, `settled` (counts of one commit by state), `finished`, `endpoint.gone`, `endpoint.moved`,
+            `gate.closed`, `gate.opened`, `alarm`, `fault`; to a listener that fell behind also `lost`, with the number
+            of events that it missed.
+        at: The time, in UNIX seconds.
+        data: The app, binding, group, endpoint or notification concerned, and never a device address.
     """
 
     kind: str

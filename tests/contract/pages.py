@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["EXAMPLES", "PAGES", "PRONOUN", "PYTHON_BLOCKS", "ROOT", "SHELL_BLOCKS", "blocks", "section"]
+__all__ = ["EXAMPLES", "PAGES", "PYTHON_BLOCKS", "ROOT", "SHELL_BLOCKS", "blocks", "section"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -13,11 +13,6 @@ PAGES = {
     for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 """The text of each page by its path."""
-PRONOUN = re.compile(
-    r"\b(nobody|somebody|anybody|everybody|whoever|whom|her|hers)\b|(?:^|[.;:] |^[-*] |\| )(?:What|Who|Whatever)\b(?![^|.\n]*\?)",
-    re.MULTILINE | re.IGNORECASE,
-)
-"""Pronouns that stand for the subject of a sentence, in pages and in public docstrings."""
 _EXAMPLE = re.compile(r"<!-- example: (\w+) -->\n```(?:python|sh)\n(.*?)```", re.DOTALL)
 
 

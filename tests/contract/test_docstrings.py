@@ -13,7 +13,6 @@ from functools import cache
 
 import pytest
 
-from .pages import PRONOUN
 from .public_names import (
     Defined,
     Function,
@@ -266,11 +265,29 @@ def test_a_docstring_refers_to_members_that_there_are() -> None:
     assert not [each for each in referred if each[1] in members and each[2] not in members[each[1]]]
 
 
-def test_a_sentence_has_a_noun_for_a_subject() -> None:
-    texts = {path: each.text for path, each in ALL.items()}
-    texts |= {path: ast.get_docstring(each.node) or "" for path, each in public_classes()}
-    found = {path: PRONOUN.findall(re.sub(r"`[^`\n]*`", "x", text)) for path, text in texts.items()}
-    assert not {path: pronouns for path, pronouns in found.items() if pronouns}
+def undescribed(node: ast.ClassDef) -> list[str]:
+    """The fields of a class that neither its docstring nor a text behind them describes."""
+    text = ast.get_docstring(node) or ""
+    found = []
+    for field, behind in zip(node.body, [*node.body[1:], None], strict=True):
+        described = isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant)
+        if not isinstance(field, ast.AnnAssign) or described or "ClassVar" in ast.unparse(field.annotation):
+            continue
+        name = ast.unparse(field.target)
+        if name[0] != "_" and not re.search(rf"`[^`\n]*\b{name}\b|^ +(\w+, )*{name}(, \w+)*:", text, re.MULTILINE):
+            found.append(name)
+    return found
+
+
+def test_every_field_of_what_users_make_and_read_is_described() -> None:
+    """The fields of the contracts and of the configuration are named where they are read: in methods, and in tables of the pages."""
+    assert not {
+        path: fields
+        for path, each in public_classes()
+        if path.rpartition(".")[0] in ("fanout", "fanout.client")
+        and isinstance(each.node, ast.ClassDef)
+        and (fields := undescribed(each.node))
+    }
 
 
 # -- the test itself
