@@ -213,7 +213,7 @@ def test_the_gateway_of_the_transport_of_your_own(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sending.py"]
     for code, said in (
         (EXAMPLES["doorbell"], "1 passed"),
-        (EXAMPLES["doorbell"].replace("status == 410", "status == 411"), "Broken law: every_answer_is_an_outcome"),
+        (EXAMPLES["doorbell"].replace("status == 410", "status == 411"), "Broken law: 410 leads to Gone"),
         (EXAMPLES["doorbell"].replace("ClientTimeout(self.settings.timeout)", "ClientTimeout(60)"), "Broken law"),
     ):
         (tmp_path / "my_doorbell.py").write_text(code)
