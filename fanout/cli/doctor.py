@@ -175,8 +175,11 @@ async def _storage(
             detail = ". ".join([storage.location, *getattr(storage, "remarks", ())])
             warning = await reserved_tags(storage, document.apps, share=_LITTLE if beside else 1.0)
             finding = Finding("storage", scheme, detail=detail, warning=warning)
-            known = {f"{table.app}/{table.binding}" for table in document.bindings}
-            return [finding, *(Finding("binding", name, detail=_ELSEWHERE) for name in await strangers(storage, known))]
+            bindings = {f"{table.app}/{table.binding}" for table in document.bindings}
+            return [
+                finding,
+                *(Finding("binding", name, detail=_ELSEWHERE) for name in await strangers(storage, bindings)),
+            ]
     except (ConfigurationError, PluginError, UsageError) as error:
         return [Finding("storage", scheme, str(error), code=2)]
     except StorageAbsent:
@@ -227,8 +230,8 @@ async def _service(document: Document, environ: Asked) -> tuple[list[Finding], S
             key.check()
         absent = [name for name in _SERVICE_NEEDS if find_spec(name) is None]
         problem = f"fanout serve needs {' and '.join(absent)}: install the extra 'service'." if absent else ""
-        known = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"
-        found = [Finding("service", "", problem, known, 1 if absent else 0)]
+        counted = f"{len(settings.issuers)} issuers, {len(settings.keys)} keys, {len(settings.user_keys)} user keys"
+        found = [Finding("service", "", problem, counted, 1 if absent else 0)]
         return (found + await _issuers(settings, document.apps) if settings.issuers else found), settings
     except (ConfigurationError, UsageError) as error:
         return [Finding("service", "", fault, code=2) for fault in error.faults], ServiceSettings()

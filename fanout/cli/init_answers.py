@@ -64,12 +64,12 @@ def ask(
             questions=questions,
         )
     _check_storage(registry, storage, folder)
-    known = registry.transports()
+    names = registry.transports()
     chosen = list(transports)
     if not chosen:
-        by_itself = [name for name, plugin in known.items() if plugin.keys] or list(known)[:1]
+        by_itself = [name for name, plugin in names.items() if plugin.keys] or list(names)[:1]
         said = _prompt(
-            f"Which platforms, with commas between? There is {', '.join(known)}",
+            f"Which platforms, with commas between? There is {', '.join(names)}",
             ",".join(by_itself),
             questions=questions,
         )

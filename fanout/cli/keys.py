@@ -124,16 +124,16 @@ def keys(
 
 def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
     """A new pair of that kind and the transport that it is for. Raises `UsageError`, and `PluginError` for a broken plugin."""
-    known: list[str] = []
+    kinds: list[str] = []
     for name, plugin in registry.transports().items():
         if kind in plugin.keys:
             pair: KeyPair = registry.resolve("transport", name, plugin.keys[kind])()
             return name, pair
-        known += plugin.keys
-    if not known:
+        kinds += plugin.keys
+    if not kinds:
         raise ConfigurationError("No installed transport makes keys: `fanout doctor` shows what is installed.")
     raise UsageError(
-        f"{kind!r} is no kind of key: there is {', '.join(sorted([*known, 'api', 'address']))}; or add, list and revoke."
+        f"{kind!r} is no kind of key: there is {', '.join(sorted([*kinds, 'api', 'address']))}; or add, list and revoke."
     )
 
 

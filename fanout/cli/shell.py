@@ -44,12 +44,12 @@ def parts(
             'use storage = "sqlite:fanout.db".'
         )
     if app is not None and app not in {name for name, _ in made.transports}:
-        known = ", ".join(sorted({name for name, _ in made.transports}))
-        raise UsageError(f"--app {app!r} is no app of this configuration: it has {known}.")
+        names = ", ".join(sorted({name for name, _ in made.transports}))
+        raise UsageError(f"--app {app!r} is no app of this configuration: it has {names}.")
     if binding is not None and (app, binding) not in made.transports:
-        known = ", ".join(sorted(name for owner, name in made.transports if owner == app))
+        names = ", ".join(sorted(name for owner, name in made.transports if owner == app))
         raise UsageError(
-            f"The app {app} of this configuration has no binding {binding!r}; it has {known}. The shell cannot load "
+            f"The app {app} of this configuration has no binding {binding!r}; it has {names}. The shell cannot load "
             "a transport that a program hands over as an object."
         )
     return made

@@ -107,9 +107,9 @@ class UserClient(Wire):
             body["expires_in"] = expires_in
         headers = {"x-uns-id": former} if former else {}
         path = "/v1/me/subscriptions"
-        held = answered(SubscriptionInfo, await self.call("POST", path, json=body, headers=headers, again=True))
-        self.unsid = held.unsid
-        return held
+        subscription = answered(SubscriptionInfo, await self.call("POST", path, json=body, headers=headers, again=True))
+        self.unsid = subscription.unsid
+        return subscription
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
         """The subscriptions of all of the user's devices.

@@ -224,8 +224,8 @@ def _misnamed(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str,
             )
         prefix = next((p for p in sorted(prefixes, key=len, reverse=True) if variable.startswith(p)), None)
         if not places and prefix is not None:
-            known = [name for name in owners if name.startswith(prefix)]
-            remedy = f"known here: {', '.join(known)}" if known else "this transport has no secrets"
+            names = [name for name in owners if name.startswith(prefix)]
+            remedy = f"known here: {', '.join(names)}" if names else "this transport has no secrets"
             yield (
                 f"The environment variable {variable} sets no secret of {prefixes[prefix]} ({remedy}): "
                 f"correct its name, or put a setting that is not secret into the configuration."

@@ -97,8 +97,8 @@ class Asked(Mapping[str, str]):
             return True
         # Of a service called fanout-web: Kubernetes makes all of its variables together, and the address is one of them.
         service = rest.split("_SERVICE_")[0].split("_PORT")[0]
-        known = f"{PREFIX}{service}_SERVICE_HOST" in self._environ
-        return known and bool(_PLATFORM.fullmatch(rest.removeprefix(f"{service}_")))
+        service_host = f"{PREFIX}{service}_SERVICE_HOST" in self._environ
+        return service_host and bool(_PLATFORM.fullmatch(rest.removeprefix(f"{service}_")))
 
 
 def credential_file(name: str, environ: Mapping[str, str]) -> Path | None:

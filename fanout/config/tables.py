@@ -136,10 +136,10 @@ def _describe(wanted: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(repr(value) for value in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(_describe(part) for part in arguments if part is not NoneType)
+        return " or ".join(_describe(item) for item in arguments if item is not NoneType)
     if origin in (tuple, list, set, frozenset):
-        part = _describe(arguments[0]) if arguments else "value"
-        return f"an array, each of it {part}"
+        item = _describe(arguments[0]) if arguments else "value"
+        return f"an array, each of it {item}"
     if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
         return f"a table of {', '.join(field_types(wanted))}"
     if isinstance(wanted, type) and issubclass(wanted, PurePath):

@@ -100,8 +100,8 @@ def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
     So a newcomer begins with what is left; as the others renew, they come down to their fair parts, and it comes up to its own.
     """
     others = list(others)
-    mine = fair(rate, [demand, *(part.demand for part in others)])[0]
-    return max(0.0, min(mine, rate - math.fsum(part.counted for part in others)))
+    mine = fair(rate, [demand, *(each.demand for each in others)])[0]
+    return max(0.0, min(mine, rate - math.fsum(each.counted for each in others)))
 
 
 def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:

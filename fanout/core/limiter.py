@@ -81,8 +81,8 @@ class Limiter:
 
         Where even less than half of the limit was under way, it is the limit: the failures say little of it.
         """
-        known = min(self.limit, float(max(self._most, in_flight)))
-        return known if in_flight * 2 < known else min(known, float(max(ceiling, in_flight)))
+        level = min(self.limit, float(max(self._most, in_flight)))
+        return level if in_flight * 2 < level else min(level, float(max(ceiling, in_flight)))
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)

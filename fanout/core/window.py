@@ -37,9 +37,9 @@ def room(window: int, waiting: Sequence[int], stuck: int) -> int:
     No gateway counts for more than its part of the window, so that a slow one does not use up what others could send;
     stuck deliveries count for nothing, up to `MOST`. Less than half a gateway's part is not worth a lease.
     """
-    part = window // max(1, len(waiting))
-    free = min(window - sum(min(each, part) for each in waiting), max(MOST, window) - sum(waiting) - stuck)
-    return free if free >= max(1, part // 2) else 0
+    share = window // max(1, len(waiting))
+    free = min(window - sum(min(each, share) for each in waiting), max(MOST, window) - sum(waiting) - stuck)
+    return free if free >= max(1, share // 2) else 0
 
 
 def excess(queued: int, limit: int, sent: float) -> int:

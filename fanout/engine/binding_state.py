@@ -193,8 +193,8 @@ class BindingState:
         else:
             capacity = min(self.capacity(group) if capacity is None else capacity, group.limiter.limit)
             if not (group.gate.steady and self.gate.steady):
-                part = int(capacity * self.gates.share(group, self.clock.now()))
-                capacity = max(1, part) if capacity > 0 else 0
+                share = int(capacity * self.gates.share(group, self.clock.now()))
+                capacity = max(1, share) if capacity > 0 else 0
             self.limit += group.allow(max(0, int(capacity)))
             if capacity <= 0 and group.queued:
                 self._stand_back(group)

@@ -18,8 +18,8 @@ async def enter(stack: AsyncExitStack, transports: Mapping[tuple[str, str], Tran
         try:
             await stack.enter_async_context(transport)
         except ConfigurationError as error:
-            place, text = f"apps.{app}.transports.{binding}", str(error)
-            raise ConfigurationError(text if text.startswith(place) else f"{place}: {text}") from None
+            key, text = f"apps.{app}.transports.{binding}", str(error)
+            raise ConfigurationError(text if text.startswith(key) else f"{key}: {text}") from None
 
 
 async def diagnose(transport: Transport, timeout: float, *, closed: bool = False) -> Diagnosis:

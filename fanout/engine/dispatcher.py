@@ -284,9 +284,9 @@ class Dispatcher:
         missing: dict[str, None] = {}
         for chunk in chunks:
             id = chunk.notification
-            if (known := self._prepared.get(id)) is not None:
+            if (prepared := self._prepared.get(id)) is not None:
                 self._prepared.move_to_end(id)  # a broadcast's is needed for long, while those of single sends pass by
-                ready[id] = self._encode(id, known) if isinstance(known, Notification) else known
+                ready[id] = self._encode(id, prepared) if isinstance(prepared, Notification) else prepared
             elif chunk.stored is not None:
                 ready[id] = self._prepare(id, chunk.stored)
             elif id not in ready:
@@ -360,10 +360,10 @@ class Dispatcher:
         if alone:
             self._settler.suspect = self.state, lease
         # In hand while it is being marked: the settler lets go of a lease in which nothing is left.
-        part = len(settlement.marks)
-        lease.claim(part)
+        count = len(settlement.marks)
+        lease.claim(count)
         (settled,) = await self._settler.store([settlement])
-        lease.give_back(part)
+        lease.give_back(count)
         if settled.stale:
             if alone:
                 self._settler.suspect = None
@@ -397,9 +397,11 @@ class Dispatcher:
         if len(requests) > _PREPARED:
             return
         for request in requests:
-            known, message = request.notification, request.messages.get(self.state.binding)
-            if known is not None and self.state.binding not in request.refusals:
-                self._remember(request.submission.id, known if message is None else Prepared(known, message))
+            notification, message = request.notification, request.messages.get(self.state.binding)
+            if notification is not None and self.state.binding not in request.refusals:
+                self._remember(
+                    request.submission.id, notification if message is None else Prepared(notification, message)
+                )
 
     def look(self, lanes: set[int]) -> list[int]:
         """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first. Answers how many

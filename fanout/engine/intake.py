@@ -77,9 +77,9 @@ class Intake:
     def check_app(self, app: str) -> None:
         """Raise `UsageError` for an app that has no transport in this engine's configuration."""
         if not isinstance(app, str) or app not in self._bindings:
-            known = ", ".join(sorted(self._bindings)) or "none"
+            names = ", ".join(sorted(self._bindings)) or "none"
             raise UsageError(
-                f"{app!r} is no app of this engine: it has {known}. Add [apps.{app}.transports.…] to serve it."
+                f"{app!r} is no app of this engine: it has {names}. Add [apps.{app}.transports.…] to serve it."
             )
 
     def check_binding(self, app: str, binding: str) -> None:

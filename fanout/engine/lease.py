@@ -317,5 +317,5 @@ class Lease:
 
     def next_part(self) -> Settlement:
         """The settlement that marks the next part of a suspected chunk; its `marks` are then to be sent."""
-        part, self.later = self.later[: self.chunk.part], self.later[self.chunk.part :]
-        return Settlement(self.chunk.id, self.chunk.epoch, marks=part)
+        taken, self.later = self.later[: self.chunk.part], self.later[self.chunk.part :]
+        return Settlement(self.chunk.id, self.chunk.epoch, marks=taken)

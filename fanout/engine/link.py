@@ -38,10 +38,10 @@ class FleetLink:
 
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
         """See `Fleetwide`."""
-        known = self._rates.setdefault(name, _Rate(rate))
-        known.rate = rate
-        if all(each is not part for each in known.living()):
-            known.parts.append(weakref.ref(part))
+        divided = self._rates.setdefault(name, _Rate(rate))
+        divided.rate = rate
+        if all(each is not part for each in divided.living()):
+            divided.parts.append(weakref.ref(part))
             part.grant(0.0)
         self.short.set()
         return self.short.set
@@ -75,11 +75,11 @@ class FleetLink:
             parts = rate.living()
             rate.parts = [ref for ref in rate.parts if ref() is not None]
             demands = [part.demand() for part in parts]
-            held = rate.held
+            former = rate.held
             rate.held = await fleet_of(self._storage).share(
-                worker, name, rate=rate.rate, held=held, demand=sum(demands), now=now
+                worker, name, rate=rate.rate, held=former, demand=sum(demands), now=now
             )
             for part, share in zip(parts, fair(rate.held, demands), strict=True):
                 part.grant(share)
-            if not parts and not held:
+            if not parts and not former:
                 del self._rates[name]

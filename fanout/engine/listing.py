@@ -86,8 +86,8 @@ async def steps(
             "it was registered in time and carries the tag."
         )
     stored = await storage.notification(id)
-    held = None if stored is None else await storage.get_endpoint(stored.app, endpoint)
-    if held is not None and await shortened(storage, transports, id, held.binding):
+    row = None if stored is None else await storage.get_endpoint(stored.app, endpoint)
+    if row is not None and await shortened(storage, transports, id, row.binding):
         found = [replace(step, reason=step.reason or "shortened") if step.what == "queued" else step for step in found]
     return found
 

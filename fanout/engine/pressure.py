@@ -43,18 +43,18 @@ class Pressure:
                     retry_after=max(1.0, self._limits.wait),
                 )
             await Signal().wait(min(left, _AGAIN))
-        until, known = self._known[app]
-        self._known[app] = until, replace(known, deliveries=known.deliveries + count, bytes=known.bytes + size)
+        until, backlog = self._known[app]
+        self._known[app] = until, replace(backlog, deliveries=backlog.deliveries + count, bytes=backlog.bytes + size)
 
     async def _look(self, app: str) -> Backlog:
         began = self._clock.monotonic()
-        until, known = self._known.get(app, (0.0, Backlog()))
+        until, backlog = self._known.get(app, (0.0, Backlog()))
         if began < until:
-            return known
-        known = await self._storage.backlog(app)
+            return backlog
+        backlog = await self._storage.backlog(app)
         over = self._clock.monotonic()
-        self._known[app] = over + max(_FRESH, _SHARE * (over - began)), known
-        return known
+        self._known[app] = over + max(_FRESH, _SHARE * (over - began)), backlog
+        return backlog
 
     @property
     def known(self) -> Mapping[str, Backlog]:

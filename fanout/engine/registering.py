@@ -93,12 +93,12 @@ class Registering:
     def _transport(self, app: str, binding: str) -> Transport:
         transport = self._transports.get((given.text("app", app), given.text("binding", binding)))
         if transport is None:
-            known = ", ".join(sorted(name for owner, name in self._transports if owner == app))
-            if not known:
+            names = ", ".join(sorted(name for owner, name in self._transports if owner == app))
+            if not names:
                 raise UsageError(
                     f"{app!r} is no app of this engine; its configuration has no [apps.{app}.transports.…]."
                 )
-            raise UsageError(f"The app {app} has no transport {binding!r}; it has {known}.")
+            raise UsageError(f"The app {app} has no transport {binding!r}; it has {names}.")
         return transport
 
     async def register(
@@ -205,7 +205,7 @@ class Registering:
         for tag in (tags := given.collection("tags", tags)):
             if tag not in endpoint.tags:
                 given.unreserved("a tag", given.text("a tag", tag))
-        known = Registration(
+        registration = Registration(
             user=endpoint.user,
             binding=endpoint.binding,
             address=endpoint.address,
@@ -214,7 +214,7 @@ class Registering:
             tags=tuple(tags),
             expires_at=expires_at,  # type: ignore[arg-type]
         )
-        return (await self.register_many([known]))[0]
+        return (await self.register_many([registration]))[0]
 
     async def intern(
         self, binding: str, addresses: Sequence[str | Mapping[str, Any]], *, app: str = "default"

@@ -210,10 +210,10 @@ def _not_postgresql(name: str) -> UsageError:
     )
 
 
-def _unsuitable(connection: object, what: str, known: dict[str, Any], other: str) -> UsageError:
+def _unsuitable(connection: object, what: str, kinds: dict[str, Any], other: str) -> UsageError:
     cls = type(connection)
     return UsageError(
-        f"{what} cannot enqueue in a {cls.__module__}.{cls.__qualname__}: it takes {', '.join(_NAMES[name] for name in known)}. "
+        f"{what} cannot enqueue in a {cls.__module__}.{cls.__qualname__}: it takes {', '.join(_NAMES[name] for name in kinds)}. "
         f"For others there is {other}."
     )
 

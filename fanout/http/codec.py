@@ -182,11 +182,11 @@ class Codec(Inbound):
         limit = SMALLEST_FRAME_LIMIT
         kind, flags = _HEADERS, 0 if body else END_STREAM
         for start in range(0, len(block), limit):
-            part = block[start : start + limit]
+            fragment = block[start : start + limit]
             if start + limit >= len(block):
                 # END_STREAM belongs to HEADERS alone, END_HEADERS to the last frame of the block (section 6.10).
                 flags |= END_HEADERS
-            self.out += (_PACK(len(part) << 8 | kind, flags, stream), part)
+            self.out += (_PACK(len(fragment) << 8 | kind, flags, stream), fragment)
             kind, flags = _CONTINUATION, 0
         if body:
             self.out += self.outflow.add(stream, body)

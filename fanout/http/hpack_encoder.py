@@ -180,10 +180,10 @@ class HeadTable:
         """The bytes of one use of `head`, which must be sent in the order in which they were made."""
         updates = b"".join(integer(size, 5, 0x20) for size in self._updates)
         self._updates = []
-        held: set[tuple[bytes, bytes]] = set()
+        entered: set[tuple[bytes, bytes]] = set()
         pushed = self._pushed
-        before = updates + b"".join(self._field(field, held) for field in head.pseudo) + _PATH
-        after = b"".join(self._field(field, held) for field in head.fields)
+        before = updates + b"".join(self._field(field, entered) for field in head.pseudo) + _PATH
+        after = b"".join(self._field(field, entered) for field in head.fields)
         block = (before, after, len(before) + len(after))
         if self._pushed == pushed and not updates:
             if len(self.ready) >= self.MOST_READY:
@@ -191,20 +191,20 @@ class HeadTable:
             self.ready[head] = block
         return block
 
-    def _field(self, field: tuple[bytes, bytes], held: set[tuple[bytes, bytes]]) -> bytes:
+    def _field(self, field: tuple[bytes, bytes], entered: set[tuple[bytes, bytes]]) -> bytes:
         name, value = field
         static = _STATIC_FIELDS.get((name.decode(), value.decode()))
         if static is not None:
             return integer(static, 7, 0x80)
         position = self._positions.get(field)
         if position is not None:
-            held.add(field)
+            entered.add(field)
             return integer(_DYNAMIC + self._pushed - 1 - position, 7, 0x80)
         size = _cost(field)
-        if size + sum(map(_cost, held)) > self._limit:
+        if size + sum(map(_cost, entered)) > self._limit:
             # Entering it would evict another field of this very head, which would then enter again each time.
             return self._literal(name, value, 4, 0)
-        held.add(field)
+        entered.add(field)
         encoded = self._literal(name, value, 6, 0x40)
         self._shrink(self._limit - size)
         self._entries.append(field)

@@ -79,14 +79,14 @@ class Handler(ResponseHandler):
             if self.transport is not None:
                 self.transport.close()
             return
-        known = parser.status
+        status = parser.status
         try:
             parser.feed(data)
         except NoAnswer as nothing:
             self._fail(nothing)
             return
         if parser.status:
-            self._tell(parser, first=not known)
+            self._tell(parser, first=not status)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         parser = self._parser_of_answer

@@ -96,8 +96,8 @@ class Connector(aiohttp.BaseConnector):
     def retire(self) -> None:
         """The open connections carry no further request."""
         self._retired_at = self._clock()
-        for held in self._conns.values():
-            for idle, _ in held:
+        for each in self._conns.values():
+            for idle, _ in each:
                 idle.close()
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:

@@ -103,15 +103,19 @@ def create_app(
     )
     if authenticator is not None and unprotected:
         raise ConfigurationError("unprotected=True and an authenticator contradict each other: take one of them out.")
-    known = authenticator or _authenticator(settings, clock, apps, unprotected)
+    authenticates = authenticator or _authenticator(settings, clock, apps, unprotected)
     service = Service(
-        engine, settings, known, FeedService(engine, settings if settings.apps else None, feed, clock=clock), clock
+        engine,
+        settings,
+        authenticates,
+        FeedService(engine, settings if settings.apps else None, feed, clock=clock),
+        clock,
     )
 
     service.feed_is_hosts = host_feed
-    service.feed.hub.authenticator = known
-    if authenticator is None and isinstance(known, Authenticator):
-        known.granted = service.granted  # a host's own knows its own callers
+    service.feed.hub.authenticator = authenticates
+    if authenticator is None and isinstance(authenticates, Authenticator):
+        authenticates.granted = service.granted  # a host's own knows its own callers
     if engine.watcher is not None and engine.watcher.settings.service is settings.service:
         service.follows = lambda part: part
 

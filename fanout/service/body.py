@@ -56,13 +56,13 @@ async def _whole(receive: Receive, limit: int) -> bytes:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
-                part = message.get("body", b"")
-                size += len(part)
+                piece = message.get("body", b"")
+                size += len(piece)
                 if size > limit:
                     raise _too_large(limit)
                 if not message.get("more_body"):
-                    return b"".join((*parts, part)) if parts else bytes(part)
-                parts.append(part)
+                    return b"".join((*parts, piece)) if parts else bytes(piece)
+                parts.append(piece)
     except TimeoutError:
         raise _too_slow() from None
 

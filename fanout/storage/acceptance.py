@@ -51,10 +51,10 @@ def check_keys(submissions: Sequence[Submission], apps: Sequence[int], known: Ma
         if sub.idempotency_key is None:
             keys.fresh.append(i)
             continue
-        place = (apps[i], sub.idempotency_key)
-        earlier = taken.get(place)
+        key = (apps[i], sub.idempotency_key)
+        earlier = taken.get(key)
         if earlier is None:
-            taken[place] = (sub.id, sub.digest, -1)
+            taken[key] = (sub.id, sub.digest, -1)
             keys.fresh.append(i)
         elif earlier[1] == sub.digest:
             keys.replays[i] = (earlier[0], earlier[2])

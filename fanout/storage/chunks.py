@@ -121,8 +121,8 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
         for binding, ids in start.found.items():
             if start.kind in WIDE:
                 target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
-                place = [start.notification, start.app, binding, start.lane, start.due_at]
-                plan.expansions.append([*place, high, target, 0])
+                key = [start.notification, start.app, binding, start.lane, start.due_at]
+                plan.expansions.append([*key, high, target, 0])
                 start.expansions += 1
                 continue
             parts = [ids[first : first + size] for first in range(0, len(ids), size)]
@@ -152,8 +152,8 @@ def gathered(rows: Sequence[Sequence[Any]], size: int) -> tuple[list[NewChunk], 
     for (notification, attempt, binding, lane), group in groups.items():
         group.sort()
         for first in range(0, len(group), size):
-            part = group[first : first + size]
-            due_at = min(due for _, due in part)
-            ids = [endpoint for endpoint, _ in part]
+            piece = group[first : first + size]
+            due_at = min(due for _, due in piece)
+            ids = [endpoint for endpoint, _ in piece]
             chunks.append(NewChunk(notification, binding, lane, attempt, due_at, ids))
     return chunks, left

@@ -64,13 +64,13 @@ def explained(
     """
     placed = _queued(places[0])
     last: list[Step] = []
-    for place in places:
-        steps, ended_by = _in_chunk(place, log)
+    for where in places:
+        steps, ended_by = _in_chunk(where, log)
         placed += steps
-        if place.code not in _NOT_ENDED:
-            state, reason = pair(place.code)
-            times = [at for at in (ended_by, place.settled_at) if at is not None]
-            last.append(Step(min(times, default=accepted_at), "ended", reason, place.attempt, state=state))
+        if where.code not in _NOT_ENDED:
+            state, reason = pair(where.code)
+            times = [at for at in (ended_by, where.settled_at) if at is not None]
+            last.append(Step(min(times, default=accepted_at), "ended", reason, where.attempt, state=state))
     for number, at, entries in (*log, *pauses):
         whats = (what for what, *rest in entries if not rest)
         placed += [((at, number, 0), Step(at, what)) for what in whats if not last or at <= last[0].at]
@@ -94,11 +94,11 @@ def _in_chunk(place: Place, log: Sequence[Row]) -> tuple[list[_Placed], float | 
     steps: list[_Placed] = []
     attempt = place.attempt
 
-    known: set[tuple[float, int | None]] = set()
+    seen: set[tuple[float, int | None]] = set()
 
     def leased(worker: str | None, at: float | None, after: int | None) -> None:
-        if at is not None and (at, after) not in known:
-            known.add((at, after))
+        if at is not None and (at, after) not in seen:
+            seen.add((at, after))
             steps.append(((at, after or 0, 2), Step(at, "leased", attempt=attempt, worker=worker or "")))
 
     for number, at, entry in _entries(place.chunk, log):

@@ -45,9 +45,9 @@ def places_of(app: int, sub: Submission, post: FeedPost) -> list[Place]:
             return [(app, "", "", external)]
 
 
-def repeats(sub: Submission, post: FeedPost, held: Sequence[str | None]) -> bool:
+def repeats(sub: Submission, post: FeedPost, stored: Sequence[str | None]) -> bool:
     """Whether nothing is new in the post, given the digests of what is held at its places; None where nothing can be repeated."""
-    return post.external_id is not None and sub.idempotency_key is None and {post_digest(post)} == set(held)
+    return post.external_id is not None and sub.idempotency_key is None and {post_digest(post)} == set(stored)
 
 
 class Posting:
@@ -78,16 +78,16 @@ class Posting:
         written = []
         for sub, post, where, count, ids in zip(subs, posts, places, counts, pushes, strict=True):
             seq += count
-            held = [self._repeatable(place) for place in where]
-            if repeats(sub, post, [None if each is None else each[1] for each in held]):
+            stored = [self._repeatable(place) for place in where]
+            if repeats(sub, post, [None if each is None else each[1] for each in stored]):
                 written.append(self._again(sub, post, where, seq))
             else:
                 written.append(self._post(sub, post, where, seq, ids))
         return written
 
     def _repeatable(self, place: Place) -> Held | None:
-        held = self._held.get(place)
-        return held if held is not None and held[0].expires_at > self._now else None
+        stored = self._held.get(place)
+        return stored if stored is not None and stored[0].expires_at > self._now else None
 
     def _again(self, sub: Submission, post: FeedPost, places: Sequence[Place], seq: int) -> FeedWritten:
         """Nothing is new: the expiry moves. There is a place at least."""
@@ -114,11 +114,11 @@ class Posting:
         digest = None if post.external_id is None else post_digest(post)
         for place in places:
             pushes = [] if many else list(ids)
-            held = self._held.get(place) if post.external_id is not None else None
-            earlier = None if held is None or held[0].deleted else held[0]
+            stored = self._held.get(place) if post.external_id is not None else None
+            earlier = None if stored is None or stored[0].deleted else stored[0]
             if earlier is not None and not many and earlier.expires_at > self._now:
                 known = earlier
-                pushes = [*(held[2] if held is not None else ()), *pushes]
+                pushes = [*(stored[2] if stored is not None else ()), *pushes]
                 item = replace(
                     item,
                     id=known.id,

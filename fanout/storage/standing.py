@@ -60,8 +60,8 @@ def waiting_for(
         own = _LANE if due else waiting
         pending[_PAUSED if paused else before.get(binding, own)] += n
 
-    for binding, held, due, waiting, n in chunks:
-        if held:
+    for binding, worker, due, waiting, n in chunks:
+        if worker:
             pending[_READY] += n
         else:
             count(binding, due, waiting, n)

@@ -85,8 +85,8 @@ class Suspects:
         for due, positions, crashes, part in self._moved:
             ids = audiences[due.id]
             mine = [ids[position] for position in positions]
-            place = (due.notification, due.binding, due.lane, due.attempt)
-            chunks.append(NewChunk(*place, now, mine, crashes=crashes, part=part))
+            key = (due.notification, due.binding, due.lane, due.attempt)
+            chunks.append(NewChunk(*key, now, mine, crashes=crashes, part=part))
         return chunks
 
 

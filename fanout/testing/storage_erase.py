@@ -70,15 +70,15 @@ async def leave_traces(storage: Storage, user: str = USER) -> Traces:
         await post(storage, sub)
     await storage.expand("default", "apns", T0, ahead=1)
     chunks = await lease_all(storage, T0)
-    first, second, held, *_ = [chunk for chunk in chunks if chunk.notification in {sub.id for sub in alone}]
+    first, second, leased, *_ = [chunk for chunk in chunks if chunk.notification in {sub.id for sub in alone}]
     await storage.settle([done(first, "dead", "attempts")], T0)
     retry = Settlement(second.id, second.epoch, retries=[RetryRow(0, T0 + 9, 2, "backoff", "503", True)], attempts=1)
     await storage.settle([retry], T0)
     (found,) = await storage.list_endpoints(EndpointFilter(user=user, state=EndpointState.ACTIVE), limit=1)
     gone = EndpointGone(found.id, found.generation, T0, "unregistered")
-    await storage.settle([Settlement(held.id, held.epoch, changes=[gone])], T0)
+    await storage.settle([Settlement(leased.id, leased.epoch, changes=[gone])], T0)
     mine = await storage.list_endpoints(EndpointFilter(user=user, state=None))
-    return Traces([each.id for each in mine], [sub.id for sub in alone], [sub.id for sub in shared], held)
+    return Traces([each.id for each in mine], [sub.id for sub in alone], [sub.id for sub in shared], leased)
 
 
 async def addressed_are_found(kit: Kit) -> None:

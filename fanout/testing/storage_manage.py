@@ -57,11 +57,11 @@ async def cancelling(kit: Kit) -> None:
 
         await post(storage, wide := submission(Target.all(), now=T0 + 50))
         await storage.expand("default", "apns", T0 + 50, ahead=1)
-        (held,) = await lease_all(storage, T0 + 50)
+        (leased,) = await lease_all(storage, T0 + 50)
         law(await storage.cancel("default", wide.id, T0 + 80) == 0, "a lease that has run out holds nothing")
         status = await standing(storage, wide.id)
         law((status.total, status.counts["cancelled"]) == (10, 10), f"unexpanded endpoints have no delivery: {status}")
-        law(await storage.settle([done(held)], T0 + 81) == [Settled(True)], "its former holder settles nothing")
+        law(await storage.settle([done(leased)], T0 + 81) == [Settled(True)], "its former holder settles nothing")
         law(await storage.expand("default", "apns", T0 + 81, ahead=9) == 0, "a cancelled broadcast expands no further")
         await post(storage, finished := submission(now=T0 + 90))
         await settle_all(storage, await lease_all(storage, T0 + 90), T0 + 90)
@@ -76,8 +76,8 @@ async def expiring(kit: Kit) -> None:
         sub, fresh = submission(ttl=20), submission(ttl=2000)
         await post(storage, sub)
         await post(storage, fresh)
-        (held, *_) = await lease_all(storage, limit=10)
-        part = Settlement(held.id, held.epoch, retries=[RetryRow(0, T0 + 99, 2, Waiting.BACKOFF.value, "busy")])
+        (leased, *_) = await lease_all(storage, limit=10)
+        part = Settlement(leased.id, leased.epoch, retries=[RetryRow(0, T0 + 99, 2, Waiting.BACKOFF.value, "busy")])
         await storage.settle([part], T0 + 1)
         law(await storage.expire(T0 + 19.5, limit=1000) == 0, "nothing expires before its time")
         ended = 0
@@ -92,7 +92,7 @@ async def expiring(kit: Kit) -> None:
         law(dict(status.reasons["expired"]) == {"ttl": 21}, f"as expired, for ttl: {status}")
         law(status.counts["pending"] == 9, "leased deliveries are left to their holder")
         law((await standing(storage, fresh.id)).counts["pending"] == 30, "another notification is untouched")
-        rest = Settlement(held.id, held.epoch, results={("expired", "late"): list(range(1, 10))})
+        rest = Settlement(leased.id, leased.epoch, results={("expired", "late"): list(range(1, 10))})
         ends = await storage.settle([rest], T0 + 21)
         law(ends == [Settled(False, sub.id)], "the holder's settlement finishes it")
 
@@ -282,10 +282,10 @@ async def two_openers_share(kit: Kit) -> None:
             await post(one, sub)
             law(await two.changes() != before, "the other opener's commit is seen")
             law((await two.waiting("default", "apns", T0))[0][1], "and so is the work")
-            held = [*await lease_all(one, limit=4), *await lease_all(two, worker="w2", limit=4)]
-            law(len({chunk.id for chunk in held}) == len(held) == 4, "no chunk is held by both")
+            leased = [*await lease_all(one, limit=4), *await lease_all(two, worker="w2", limit=4)]
+            law(len({chunk.id for chunk in leased}) == len(leased) == 4, "no chunk is held by both")
             taken = await lease_all(two, T0 + 30, worker="w2")
             law(len(taken) == 4, "the leases of a lost opener are taken over")
-            law(await one.settle([done(held[0])], T0 + 30) == [Settled(True)], "fencing reaches across")
+            law(await one.settle([done(leased[0])], T0 + 30) == [Settled(True)], "fencing reaches across")
             await settle_all(two, taken, T0 + 31)
             law((await standing(one, sub.id)).state == "done", "both see the end")

@@ -116,13 +116,13 @@ async def idempotency_keys(kit: Kit) -> None:
 async def addresses_are_targets(kit: Kit) -> None:
     """Explicit addresses are delivered to once each, registered or not."""
     async with kit.open() as storage:
-        (known,) = await storage.register([device("alice", "1")], T0)
+        (entered,) = await storage.register([device("alice", "1")], T0)
         addresses = tuple(device("", token).address for token in ("1", "2", "3", "2"))
         put = await post(storage, submission(Target("addresses", binding="apns", addresses=addresses)))
         law(put.total == 3, "each address once")
         (chunk,) = await lease_all(storage)
         rows = await storage.resolve(chunk.ids, T0)
-        law(known.id in chunk.ids, "a registered address is its endpoint")
+        law(entered.id in chunk.ids, "a registered address is its endpoint")
         law({row.address for row in rows} == {"token-1", "token-2", "token-3"}, "the others are interned")
         bad = submission(Target("addresses", binding="apns", addresses=addresses), refused=["apns"])
         law((await storage.put([bad], T0))[0].refused == "apns", "addresses touch their binding")
@@ -247,7 +247,7 @@ async def superseding(kit: Kit) -> None:
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(25)] + [device("bob", "b")], T0)
         await post(storage, first := submission(collapse_key="score"))
-        (held, *_) = await lease_all(storage, limit=10)
+        (leased, *_) = await lease_all(storage, limit=10)
         other_key, other_target = submission(collapse_key="else"), submission(Target.user("bob"), collapse_key="score")
         law((await post(storage, other_key)).superseded == (), "another key supersedes nothing")
         law((await post(storage, other_target)).superseded == (), "another target supersedes nothing")
@@ -258,7 +258,7 @@ async def superseding(kit: Kit) -> None:
         status = await standing(storage, first.id)
         law(status.counts["superseded"] == 15 and status.counts["pending"] == 10, f"unleased deliveries end: {status}")
         law(await storage.stopped([first.id, second.id]) == {first.id: "superseded"}, "the worker can see it")
-        half = Settlement(held.id, held.epoch, results={("accepted", ""): [0, 1]}, attempts=2)
+        half = Settlement(leased.id, leased.epoch, results={("accepted", ""): [0, 1]}, attempts=2)
         half.release = Release(T0 + 5, Waiting.GATE.value)
         law(await storage.settle([half], T0 + 1) == [Settled(False, first.id)], "giving the lease back ends the rest")
         status = await standing(storage, first.id)

@@ -226,8 +226,8 @@ def _expiration(notification: Notification, given: str | None) -> int | None:
 def _given_headers(overrides: Mapping[str, Any]) -> dict[str, str]:
     unknown = set(overrides) - {"aps", "payload", "headers", *_FRIENDLY}
     if unknown:
-        known = ", ".join(("aps", "payload", "headers", *_FRIENDLY))
-        raise InvalidMessage(f"The APNs override {sorted(unknown)[0]!r} is not known: there are {known}.")
+        names = ", ".join(("aps", "payload", "headers", *_FRIENDLY))
+        raise InvalidMessage(f"The APNs override {sorted(unknown)[0]!r} is not known: there are {names}.")
     given = {_FRIENDLY[name]: overrides[name] for name in _FRIENDLY if name in overrides}
     for name, value in _table(overrides, "headers").items():
         if not isinstance(name, str) or not name.startswith("apns-") or name in _OWN or name != name.lower():

@@ -62,8 +62,8 @@ class ApnsSettings:
         refuse(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        known = self.proxy is None or self.proxy.at_hand  # one in a file is looked at when the transport is opened
-        proxied = problem_of(lambda: self.egress) if known else ""
+        ready = self.proxy is None or self.proxy.at_hand  # one in a file is looked at when the transport is opened
+        proxied = problem_of(lambda: self.egress) if ready else ""
         if proxied:
             yield proxied
         if self.key is None and self.cert_file is None:
@@ -89,7 +89,7 @@ class ApnsSettings:
             yield f"environment is {self.environment!r}: write production or sandbox."
         if self.gateway and not _GATEWAY.fullmatch(self.gateway):
             yield f"gateway is {self.gateway!r}: write https://HOST or https://HOST:PORT, without a path."
-        elif known and not proxied and self.environment in GATEWAYS and (unfit := problem_of(self.check_client)):
+        elif ready and not proxied and self.environment in GATEWAYS and (unfit := problem_of(self.check_client)):
             yield unfit
         if self.client not in ("fanout", "aioapns"):
             yield f"client is {self.client!r}: write fanout or aioapns."

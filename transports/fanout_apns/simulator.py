@@ -186,11 +186,11 @@ class ApnsSimulator(Simulator):
     def _changed_too_often(self, request: Request, text: str, now: float) -> str:
         """Apple counts new tokens per connection; the connection's first one is free."""
         state = request.peer.state
-        known: dict[str, float] = state.setdefault("tokens", {})
-        if text not in known:
-            if known and now - max(known.values()) < _TOKEN_SPACING:
+        changes: dict[str, float] = state.setdefault("tokens", {})
+        if text not in changes:
+            if changes and now - max(changes.values()) < _TOKEN_SPACING:
                 return "TooManyProviderTokenUpdates"
-            known[text] = now
+            changes[text] = now
             request.peer.streams = self.streams
         return ""
 
@@ -234,12 +234,12 @@ class ApnsSimulator(Simulator):
 
     def _read(self, body: bytes) -> tuple[str, str]:
         """("" or a reason, the notification's id) of a payload; a broadcast sends the same one again and again."""
-        known = self._payloads.get(body)
-        if known is None:
+        parsed = self._payloads.get(body)
+        if parsed is None:
             if len(self._payloads) >= 64:
                 self._payloads.clear()
-            known = self._payloads[body] = _read_payload(body)
-        return known
+            parsed = self._payloads[body] = _read_payload(body)
+        return parsed
 
     @staticmethod
     def _certified(peer: Peer) -> str:

@@ -131,9 +131,9 @@ class _Reader:
                 inner = Secret(orjson.dumps(source).decode(), self._origin)
                 return self._impersonated(values, self.grant(source, inner), values.get("delegates", []), None)
             case kind:
-                known = "service_account, authorized_user, external_account and impersonated_service_account"
+                kinds = "service_account, authorized_user, external_account and impersonated_service_account"
                 said = kind if isinstance(kind, str) and re.fullmatch(r"[a-z_]{1,40}", kind) else "unknown"
-                raise self._refused(f"is of type {said}, and there are {known}")
+                raise self._refused(f"is of type {said}, and there are {kinds}")
 
     def _external(self, values: Mapping[str, Any]) -> Grant:
         url = values.get("token_url", "")

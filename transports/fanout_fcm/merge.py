@@ -61,7 +61,7 @@ def overlay(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
         if name in seen:
             raise InvalidMessage(f"The FCM override names {_position((*path, name))} twice: keep one of the spellings.")
         seen.add(name)
-        ours = next((known for known in result if _canonical(known, path, free) == name), None)
+        ours = next((field for field in result if _canonical(field, path, free) == name), None)
         before = result.pop(ours) if ours is not None else None
         if isinstance(before, dict):
             if not isinstance(value, Mapping):

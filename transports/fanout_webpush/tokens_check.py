@@ -42,18 +42,18 @@ class TokenCheck:
         """The condition that the header breaks at a service of this origin, "" for none. `now` is UNIX seconds."""
         if not authorization:
             return "token missing"
-        known = self._known.get(authorization)
-        if known is None:
-            known = self._known[authorization] = _verify(authorization)
+        found = self._known.get(authorization)
+        if found is None:
+            found = self._known[authorization] = _verify(authorization)
             if vendor is Vendor.APPLE:
                 self.changed.append(now)
-        if not known.sound or not now - 60 < known.expires_at <= now + _DAY:
+        if not found.sound or not now - 60 < found.expires_at <= now + _DAY:
             return "token"
-        if known.audience != origin:
+        if found.audience != origin:
             return "audience"
-        if vendor is Vendor.APPLE and ("localhost" in known.subject or not _SUBJECT.fullmatch(known.subject)):
+        if vendor is Vendor.APPLE and ("localhost" in found.subject or not _SUBJECT.fullmatch(found.subject)):
             return "token"
-        if vendor is Vendor.MOZILLA and not known.subject:
+        if vendor is Vendor.MOZILLA and not found.subject:
             return "token"
         return ""
 

@@ -75,8 +75,8 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, request_
     """
     unknown = set(overrides) - {*_CONTENT, *_FRIENDLY, "headers"}
     if unknown:
-        known = ", ".join((*_CONTENT, *_FRIENDLY, "headers"))
-        raise InvalidMessage(f"The WNS override {min(map(str, unknown))!r} is not known: there are {known}.")
+        names = ", ".join((*_CONTENT, *_FRIENDLY, "headers"))
+        raise InvalidMessage(f"The WNS override {min(map(str, unknown))!r} is not known: there are {names}.")
     kind, body = _body(notification, overrides)
     if len(body) > LIMIT:
         raise MessageTooLarge(
@@ -248,7 +248,7 @@ def _headers(
     if notification.collapse_key is not None and kind in ("toast", "tile"):
         headers["X-WNS-Tag"] = tag(notification.collapse_key)
     for name, value in _given_headers(overrides).items():
-        headers = {known: old for known, old in headers.items() if known.lower() != name.lower()}
+        headers = {header: old for header, old in headers.items() if header.lower() != name.lower()}
         headers[name] = value
     return {name: value for name, value in headers.items() if value}
 
@@ -261,7 +261,7 @@ def _given_headers(overrides: Mapping[str, Any]) -> dict[str, str]:
     for name, value in extra.items():
         if not isinstance(name, str) or not _HEADER.fullmatch(name) or name.lower() in _OWN:
             raise InvalidMessage(f"The header {name!r} cannot be set: only X-WNS-… headers, and neither type nor TTL.")
-        canonical = next((known for known in _VALUES if known.lower() == name.lower()), name)
+        canonical = next((header for header in _VALUES if header.lower() == name.lower()), name)
         given[canonical] = value
     return {name: _value(name, value) for name, value in given.items()}
 

@@ -207,13 +207,13 @@ class Authenticator:
             self.granted.use(grant, now)
 
     def _by_certificate(self, request: Request) -> Caller:
-        known = self._book.certificates.get(request.certificate)
-        if known is None:
+        key = self._book.certificates.get(request.certificate)
+        if key is None:
             raise unauthorized("certificate", "The client's certificate is not known here.")
         if b"origin" in request.headers:
             # A browser shows a certificate for whatever page asks it to, as it would a cookie.
             raise forbidden("origin", "A client's certificate is for an app's server, and not for web pages.")
-        return Caller(known.app, None, known.sha256, frozenset(), "key")
+        return Caller(key.app, None, key.sha256, frozenset(), "key")
 
     async def _by_user_token(self, text: str) -> Caller:
         id = token_key_id(text)

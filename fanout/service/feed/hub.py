@@ -228,11 +228,11 @@ class Hub:
             if cursor.topics not in made:
                 made[cursor.topics] = self._items_event([item for _, item in items], cursor.topics, now)
             data = made[cursor.topics]
-            known = None if stream.counts is None else stream.counts.after((item for _, item in items), touched.head)
+            counts = None if stream.counts is None else stream.counts.after((item for _, item in items), touched.head)
             stream.cursor = Cursor(self._database, touched.head, cursor.topics)
             stream.busy = True
-            stream.behind = stream.recount = known is None  # then her counts are read once this is sent
-            self._spawn(self._send(stream, data if known is None else data + stream.counted(known)))
+            stream.behind = stream.recount = counts is None  # then her counts are read once this is sent
+            self._spawn(self._send(stream, data if counts is None else data + stream.counted(counts)))
 
         await self._each(others, tell)
 
@@ -287,15 +287,15 @@ class Hub:
         """How her counts stand after this page: by what is in it where that says so."""
         assert stream.cursor is not None
         whole = not stream.recount and not page.more and self._fresh(stream.cursor, page)
-        known = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
-        if known is None:
+        counts = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
+        if counts is None:
             stream.recount = False  # before it is read: a change from here on asks for it anew
             try:
-                known = await self._reads.feed.counts(stream.app, stream.user, self._clock.now())
+                counts = await self._reads.feed.counts(stream.app, stream.user, self._clock.now())
             except FanoutError:
                 stream.recount = True
                 raise
-        return known
+        return counts
 
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
         """The events of a page for that reader, who then stands after it. A change by the reader's own device is not
@@ -416,26 +416,26 @@ class Hub:
 
     async def _check_subscription(self, stream: EventStream) -> None:
         """Tell a device when its subscription is about to end. When it has ended, the stream ends too, after the event that says so."""
-        held, now = stream.subscription, self._clock.monotonic()
-        if held is None:
+        subscription, now = stream.subscription, self._clock.monotonic()
+        if subscription is None:
             return
-        state = self._state(held)
+        state = self._state(subscription)
         if stream.state and (state != stream.state or now - stream.read_at >= _REREAD):
             # It may have been renewed since, or ended by another device or process.
             stream.read_at = now
-            found = await self._reads.feed.subscription(stream.app, held.unsid)
+            found = await self._reads.feed.subscription(stream.app, subscription.unsid)
             if found is None or found.user != stream.user or found.endpoint_state in ("removed", "replaced"):
                 state = "ended"
             else:
-                held = stream.subscription = found
+                subscription = stream.subscription = found
                 state = self._state(found)
         if state not in (stream.state or "active"):
-            data = {"id": held.id, "state": state, "expires_at": held.expires_at}
+            data = {"id": subscription.id, "state": state, "expires_at": subscription.expires_at}
             self._say(stream, event_bytes("subscription", data), last=state in ("expired", "ended"))
         stream.state = state
 
-    def _state(self, held: Subscription) -> str:
-        return held.state(self._clock.now(), self._settings.warning)
+    def _state(self, subscription: Subscription) -> str:
+        return subscription.state(self._clock.now(), self._settings.warning)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guard(coroutine))

@@ -148,11 +148,11 @@ class FeedService(Reading):
         )
 
     def _platforms_of(self, app: str) -> Platforms:
-        known = self._platforms.get(app)
-        if known is None:
+        platforms = self._platforms.get(app)
+        if platforms is None:
             types = {binding: kind for (owner, binding), kind in self._types.items() if owner == app}
-            known = self._platforms[app] = Platforms(types)
-        return known
+            platforms = self._platforms[app] = Platforms(types)
+        return platforms
 
     # -- subscriptions
 
@@ -222,9 +222,9 @@ class FeedService(Reading):
 
     async def subscription(self, app: str, user: str, id: int) -> Subscription:
         """One of a user's. Raises `FeedError` 404."""
-        for held in await self.subscriptions(app, user):
-            if held.id == id:
-                return held
+        for each in await self.subscriptions(app, user):
+            if each.id == id:
+                return each
         raise FeedError(404, "subscription", "There is no such subscription of this user.")
 
     async def device(self, app: str, user: str, unsid: str) -> Subscription | None:

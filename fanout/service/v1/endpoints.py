@@ -162,15 +162,15 @@ async def _get(call: AppCall, id: Id) -> dict[str, Any]:
     responses=errors(400, 404, 409),
 )
 async def _update(call: AppCall, id: Id, wanted: EndpointPatch) -> dict[str, Any]:
-    known = await call.service.engine.endpoints.get(id, app=call.authenticated.app)
-    if known.state is not EndpointState.ACTIVE or not known.user:
+    stored = await call.service.engine.endpoints.get(id, app=call.authenticated.app)
+    if stored.state is not EndpointState.ACTIVE or not stored.user:
         raise Conflict(f"The endpoint {id} is not active: enter its address again, or restore it.")
     given = wanted.model_fields_set
     endpoint = await call.service.engine.endpoints.change(
-        known,
-        **shown(known) | changed(wanted, given),
-        tags=wanted.tags or () if "tags" in given else known.tags,
-        expires_at=wanted.expires_at if "expires_at" in given else known.expires_at,
+        stored,
+        **shown(stored) | changed(wanted, given),
+        tags=wanted.tags or () if "tags" in given else stored.tags,
+        expires_at=wanted.expires_at if "expires_at" in given else stored.expires_at,
     )
     return _report(endpoint)
 

@@ -86,7 +86,7 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response, former: Former = "") -> dict[str, Any]:
     call.charge("changes")
     feed = call.service.feed
-    held, renewed = await feed.subscribe(
+    subscription, renewed = await feed.subscribe(
         *call.owner,
         device=wanted.device_id,
         binding=wanted.binding,
@@ -98,15 +98,15 @@ async def _subscribe(call: UserCall, wanted: SubscriptionIn, response: Response,
     )
     response.status_code = 200 if renewed else 201
     response.headers.update(_UNSTORED)
-    response.headers["location"] = f"{call.base}/v1/me/subscriptions/{held.id}"
-    return _shown(feed, held)
+    response.headers["location"] = f"{call.base}/v1/me/subscriptions/{subscription.id}"
+    return _shown(feed, subscription)
 
 
 @router.get("", response_model=SubscriptionList, summary="The user's subscriptions", responses=errors(403))
 async def _list(call: UserCall, response: Response) -> dict[str, Any]:
     response.headers.update(_UNSTORED)
     feed = call.service.feed
-    return {"subscriptions": [_shown(feed, held) for held in await feed.subscriptions(*call.owner)]}
+    return {"subscriptions": [_shown(feed, each) for each in await feed.subscriptions(*call.owner)]}
 
 
 @router.get("/{id}", response_model=SubscriptionOut, summary="One subscription", responses=errors(403, 404))
@@ -124,16 +124,16 @@ async def _delete(call: UserCall, id: Id) -> None:
     await call.service.feed.unsubscribe(*call.owner, id)
 
 
-def _shown(feed: FeedService, held: Subscription) -> dict[str, Any]:
+def _shown(feed: FeedService, subscription: Subscription) -> dict[str, Any]:
     return {
-        "id": held.id,
-        "unsid": held.unsid,
-        "device_id": held.device,
-        "binding": held.binding or None,
-        "platform": held.platform,
-        "receive": held.receive,
-        "state": feed.state_of(held),
-        "created_at": held.created_at,
-        "renewed_at": held.renewed_at,
-        "expires_at": held.expires_at,
+        "id": subscription.id,
+        "unsid": subscription.unsid,
+        "device_id": subscription.device,
+        "binding": subscription.binding or None,
+        "platform": subscription.platform,
+        "receive": subscription.receive,
+        "state": feed.state_of(subscription),
+        "created_at": subscription.created_at,
+        "renewed_at": subscription.renewed_at,
+        "expires_at": subscription.expires_at,
     }

@@ -144,19 +144,19 @@ class Db(Pieces):
         else:
             await self.value("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, _LOCKS[what])
 
-    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def free_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """Rows of `address`."""
         await self.many(
             "DELETE FROM address a USING unnest($1::int[], $2::bytea[], $3::bigint[]) j (binding, digest, id) "
             "WHERE a.digest = ANY (ARRAY[j.digest]) AND a.binding = j.binding AND a.endpoint = j.id",
-            held,
+            claims,
         )
 
-    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def hold_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """Rows of `address`. Another transaction may be registering one of them: its key then has this one run again."""
         await self.many(
             "INSERT INTO address (binding, digest, endpoint) SELECT * FROM unnest($1::int[], $2::bytea[], $3::bigint[])",
-            held,
+            claims,
         )
 
     async def tag(self, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:

@@ -36,6 +36,6 @@ async def audience(
     named = [] if topic is None else [topic]
     asked, values = condition(db, audience, name, "e", first=5 + len(named))
     each = (_ALL if topic is None else _TOPIC).format
-    parts = (each(part, asked, _JOIN.format(part) if asked else "") for part in range(SHARDS))
+    parts = (each(shard, asked, _JOIN.format(shard) if asked else "") for shard in range(SHARDS))
     sql = _PACKED.format(" UNION ALL ".join(parts))
     return unpacked("q", await db.value(sql, binding, cursor, high, limit, *named, *values) or b"")

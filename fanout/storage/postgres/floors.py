@@ -36,13 +36,13 @@ class Floors:
 
     def floor(self, binding: int, lane: int, now: float, clock: float) -> float:
         """From when on to look; `BEGINNING` for all of it."""
-        place = self._places.get((binding, lane))
-        return now - _BEHIND if place is not None and place.many and clock < place.next_at else BEGINNING
+        pair = self._places.get((binding, lane))
+        return now - _BEHIND if pair is not None and pair.many and clock < pair.next_at else BEGINNING
 
     def counts(self, binding: int, lane: int, clock: float) -> bool:
         """Whether it is time to count what a look from the beginning steps over."""
-        place = self._places.get((binding, lane))
-        return place is None or clock >= place.next_at
+        pair = self._places.get((binding, lane))
+        return pair is None or clock >= pair.next_at
 
     def counted(self, binding: int, lane: int, clock: float, passed: int) -> None:
         """It stepped over so many entries."""

@@ -47,28 +47,28 @@ async def lease(
     until: float,
 ) -> list[Chunk]:
     """Due chunks, until `limit` deliveries are reached. The rest of stopped or doubtful ones is ended on the way."""
-    place = await db.binding(await db.app(app), binding)
+    number = await db.binding(await db.app(app), binding)
     clock, retries = (
         await db.rows(
             "SELECT extract(epoch FROM clock_timestamp())::float8, "
             "EXISTS (SELECT 1 FROM backlog WHERE binding = $1), pg_advisory_xact_lock_shared($2, $1)::text",
-            place,
+            number,
             BINDING_LOCK,
         )
     )[0][:2]
     db.measured(clock)
     db.silent = True
-    if retries and await db.value(f"SELECT {_RUNNING}", place):
-        taken = await take_due(db, place, lane, limit, now)
+    if retries and await db.value(f"SELECT {_RUNNING}", number):
+        taken = await take_due(db, number, lane, limit, now)
         if taken:
             db.silent = False
             await add_chunks(db, await gather(db, taken), now)
     rows: list[Any] = []
     if db.again:
-        rows = await db.rows(_MINE, place, lane, worker, now, until + db.skew)
+        rows = await db.rows(_MINE, number, lane, worker, now, until + db.skew)
         db.silent = db.silent and not rows
     if not rows:
-        rows = await _claim(db, place, lane, limit, now, worker, until + db.skew)
+        rows = await _claim(db, number, lane, limit, now, worker, until + db.skew)
     chunks = [
         Chunk(id, uuid, app, binding, lane, attempt, epoch, until, unpack(ids), states, part)
         for id, uuid, attempt, epoch, ids, states, part in rows
@@ -126,21 +126,21 @@ SELECT {_COLUMNS} FROM c {_OF} ORDER BY c.id
 
 
 async def _claim(
-    db: Db, place: int, lane: int, limit: int, now: float, worker: str, until: float
+    db: Db, number: int, lane: int, limit: int, now: float, worker: str, until: float
 ) -> list[Sequence[Any]]:
     """Take what is due, page by page. A page of what is in order is one statement."""
     taken: list[Sequence[Any]] = []
     moved: list[NewChunk] = []
     left = limit
     clock = time.monotonic()
-    floor = db.floors.floor(place, lane, min(now, now + db.skew), clock)
+    floor = db.floors.floor(number, lane, min(now, now + db.skew), clock)
     after: tuple[float, int] = (floor, 0)
     for page in range(10**9):
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
-        rows = await db.rows(_CLAIM % size, place, lane, now, now + db.skew, worker, until, *after, left)
-        if page == 0 and floor == BEGINNING and db.floors.counts(place, lane, clock):
+        rows = await db.rows(_CLAIM % size, number, lane, now, now + db.skew, worker, until, *after, left)
+        if page == 0 and floor == BEGINNING and db.floors.counts(number, lane, clock):
             passed = await db.value("SELECT pg_stat_get_xact_tuples_returned('chunk_ready'::regclass)")
-            db.floors.counted(place, lane, clock, passed - len(rows))
+            db.floors.counted(number, lane, clock, passed - len(rows))
         rest = []
         db.silent = db.silent and not rows
         for *columns, ready_at, still_open, bad, mine, wanted in rows:

@@ -60,14 +60,14 @@ async def migrate(
         raise refusal(error, options.shown) or translate(error, options.shown) from None
 
 
-async def _look(connection: Connection, options: Options, known: int) -> int:
+async def _look(connection: Connection, options: Options, version: int) -> int:
     """`_version` in a transaction of its own: with its own settings, whatever the user or a pooler has set."""
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = '15s'")
-        return await _version(connection, options, known)
+        return await _version(connection, options, version)
 
 
-async def _version(connection: Connection, options: Options, known: int) -> int:
+async def _version(connection: Connection, options: Options, newest: int) -> int:
     """Of the tables as they are; 0 where there are none. Raises `StorageRefused`."""
     table = f"{options.schema}.schema_version"
     if await connection.fetchval("SELECT to_regclass($1)", table) is None:
@@ -81,9 +81,9 @@ async def _version(connection: Connection, options: Options, known: int) -> int:
             )
         return 0
     version = await connection.fetchval(f"SELECT version FROM {table}") or 0
-    if version > known + 1:
+    if version > newest + 1:
         raise StorageRefused(
-            f"The database {options.shown} is of schema version {version}, and this fanout knows {known} and works with one more: "
+            f"The database {options.shown} is of schema version {version}, and this fanout knows {newest} and works with one more: "
             "install the newer fanout, or name another database."
         )
     return version

@@ -329,8 +329,8 @@ class Database:
         if self._pool.options.prepared:
             await connection.execute(begin)
             return
-        place = self._place
-        same = "" if place is None else f"; {unless_same(place[0], self._pool.options.schema)}"
+        lookup = self._place
+        same = "" if lookup is None else f"; {unless_same(lookup[0], self._pool.options.schema)}"
         opening, also, rest = begin.partition(";")
         try:
             await connection.execute(opening + self._settings + also + rest + same)

@@ -17,7 +17,7 @@ class Pieces:
 
     def given(self, n: int, /, **columns: str) -> str:
         """A list as a table."""
-        arrays = ", ".join(f"${place}::{type}[]" for place, type in enumerate(columns.values(), n))
+        arrays = ", ".join(f"${number}::{type}[]" for number, type in enumerate(columns.values(), n))
         return f"unnest({arrays}) j ({', '.join(columns)})"
 
     def joined(self, n: int, table: str, by: str = "", also: str = "", /, **columns: str) -> str:
@@ -97,8 +97,8 @@ class Pieces:
         which = f"binding = ${binding} AND digest = ${digest}"
         if former:
             return f"(SELECT * FROM endpoint WHERE {which} AND state_at IS NOT NULL OFFSET 0) e"
-        held = f"(SELECT endpoint FROM address WHERE {which} OFFSET 0) h"
-        return f"{held} CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = h.endpoint{self.part('endpoint', 'h.endpoint & 15')} OFFSET 0) e"
+        owner = f"(SELECT endpoint FROM address WHERE {which} OFFSET 0) h"
+        return f"{owner} CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = h.endpoint{self.part('endpoint', 'h.endpoint & 15')} OFFSET 0) e"
 
     def endpoints(self, n: int, condition: str, columns: str, /) -> str:
         """Looked at first, so that what does not fit is not waited for."""
@@ -132,8 +132,8 @@ class Pieces:
 
     def unheld(self, alias: str, /) -> str:
         """Not in `address`."""
-        held = f"a.digest = {alias}.digest AND a.binding = {alias}.binding"
-        return f"NOT EXISTS (SELECT FROM address a WHERE {held} OFFSET 0)"
+        taken = f"a.digest = {alias}.digest AND a.binding = {alias}.binding"
+        return f"NOT EXISTS (SELECT FROM address a WHERE {taken} OFFSET 0)"
 
     def hold(self, order: str = "", /, *, free: bool = False, of: str = "") -> str:
         """Row locks."""

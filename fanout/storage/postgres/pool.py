@@ -72,17 +72,17 @@ class Pool:
         if self._closed:
             return
         self._closed = True
-        held = 0
+        busy = 0
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_LIMIT):
-                    while held < self.options.pool:
+                    while busy < self.options.pool:
                         await self._room.acquire()
-                        held += 1
+                        busy += 1
             while self._free:
                 await _end(self._free.pop())
         finally:
-            for _ in range(held):
+            for _ in range(busy):
                 self._room.release()
             for connection in [*self._free, *self._used]:
                 connection.terminate()

@@ -65,7 +65,7 @@ _COLUMNS = (
 
 
 def _unnested(names: Sequence[str]) -> str:
-    arrays = ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(names, 1))
+    arrays = ", ".join(f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(names, 1))
     return f"unnest({arrays}) j ({', '.join(names)})"
 
 
@@ -131,8 +131,8 @@ async def numbers(
     ]
 
 
-def _bytes(held: Sequence[tuple[int, str, int]]) -> list[tuple[int, bytes, int]]:
-    return [(binding, bytes.fromhex(digest), id) for binding, digest, id in held]
+def _bytes(claims: Sequence[tuple[int, str, int]]) -> list[tuple[int, bytes, int]]:
+    return [(binding, bytes.fromhex(digest), id) for binding, digest, id in claims]
 
 
 async def enter(db: Db, entries: Entries, now: float) -> None:

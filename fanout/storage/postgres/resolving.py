@@ -52,11 +52,11 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
     parts: list[list[int]] = [[] for _ in range(SHARDS)]
     for id in ids:
         parts[id & (SHARDS - 1)].append(id)
-    asked = [part for part in range(SHARDS) if parts[part]]
+    asked = [shard for shard in range(SHARDS) if parts[shard]]
     if len(asked) > _APART:
         groups = await db.rows(_ALL, *map(_text, parts))
     else:
-        groups = [group for part in asked for group in await _of_part(db, part, parts[part])]
+        groups = [group for shard in asked for group in await _of_part(db, shard, parts[shard])]
     if not groups:
         return []
     held: dict[int, float] = {}
@@ -81,12 +81,12 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
     return rows
 
 
-async def _of_part(db: Db, part: int, ids: Sequence[int]) -> Sequence[Any]:
+async def _of_part(db: Db, shard: int, ids: Sequence[int]) -> Sequence[Any]:
     low, high = min(ids), max(ids)
     # Of the numbers that the parts share, one in `SHARDS` is of this part; and a number stands `SHARDS` ids from the next.
     if (high - low) // SHARDS // SHARDS < _DENSE * len(ids):
-        return await db.rows(_RANGE[part], low, high)
-    return await db.rows(_LIST[part], _text(ids))
+        return await db.rows(_RANGE[shard], low, high)
+    return await db.rows(_LIST[shard], _text(ids))
 
 
 def _text(ids: Sequence[int]) -> str:

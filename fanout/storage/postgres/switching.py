@@ -34,9 +34,9 @@ _LIMIT = "60s"
 
 def same(recorded: str, identity: Identity) -> bool:
     """Whether that is what was recorded. Pure. A role that may not ask for the system's identifier knows the rest."""
-    known = recorded.split("/")
+    recorded_parts = recorded.split("/")
     mine = text(identity).split("/")
-    return known[1:] == mine[1:] and (known[0] == mine[0] or not known[0] or not mine[0])
+    return recorded_parts[1:] == mine[1:] and (recorded_parts[0] == mine[0] or not recorded_parts[0] or not mine[0])
 
 
 def text(identity: Identity) -> str:

@@ -29,7 +29,7 @@ async def supersede(db: Db, places: Mapping[Place, int], now: float) -> dict[int
     await _take(db, places)
     rows = await db.rows(
         f"SELECT n.id, n.uuid, j.i FROM {db.at_places(1)} WHERE n.stopped = ''",
-        Rows([(*place, i) for place, i in places.items()], 4),
+        Rows([(*key, i) for key, i in places.items()], 4),
     )
     rows = sorted(map(tuple, rows))
     await stop(db, [row[0] for row in rows], "superseded", now)
@@ -46,26 +46,26 @@ async def joinable(db: Db, places: Mapping[int, Place]) -> dict[int, tuple[int, 
     await _take(db, places.values())
     rows = await db.rows(
         f"SELECT j.i, n.id FROM {db.at_places(1)} WHERE n.stopped = '' AND n.expansions > 0",
-        Rows([(*place, i) for i, place in places.items()], 4),
+        Rows([(*key, i) for i, key in places.items()], 4),
     )
     found = await db.rows(
         f"SELECT id, uuid, length(content) FROM notification WHERE id {db.among(1, 'bigint')} "
         f"AND finished_at IS NULL AND stopped = '' AND expansions > 0{db.hold('id')}",
         sorted({row[1] for row in rows}),
     )
-    held = {row[0]: tuple(row) for row in found}
+    stored = {row[0]: tuple(row) for row in found}
     # Once it is held: until then somebody may have begun it.
     unbegun = f"binding = 0 AND notification {db.among(1, 'bigint')}"
-    waiting = set(await column(db, f"SELECT notification FROM expansion WHERE {unbegun}", list(held)))
-    return {i: held[id] for i, id in rows if id in waiting}
+    waiting = set(await column(db, f"SELECT notification FROM expansion WHERE {unbegun}", list(stored)))
+    return {i: stored[id] for i, id in rows if id in waiting}
 
 
 async def _take(db: Db, places: Iterable[Place]) -> None:
-    await db.lock_numbers(sorted({_lock_key(place) for place in places}))
+    await db.lock_numbers(sorted({_lock_key(key) for key in places}))
 
 
-def _lock_key(place: Place) -> int:
-    app, key, target = place
+def _lock_key(parts: Place) -> int:
+    app, key, target = parts
     digest = blake2b(b"%d\0%s\0%s" % (app, target, key.encode()), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 

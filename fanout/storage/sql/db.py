@@ -205,11 +205,11 @@ class Db(Protocol):
         """The condition that no active endpoint has the address of this one."""
         ...
 
-    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def free_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """These addresses (binding, digest, endpoint) are no longer held by their endpoints."""
         ...
 
-    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def hold_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """These addresses, which no endpoint holds, are held."""
         ...
 

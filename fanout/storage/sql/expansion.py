@@ -60,21 +60,21 @@ async def look_up_all(db: Db, starts: Sequence[Start], now: float) -> None:
 async def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
     """Begin the schedules that are due, then let chunks go from expansions, each in turn, until `ahead` wait in the lane."""
     number = await db.app(app)
-    place = await db.binding(number, binding)
-    if await db.value("SELECT paused FROM control WHERE binding = $1", place):
+    lookup = await db.binding(number, binding)
+    if await db.value("SELECT paused FROM control WHERE binding = $1", lookup):
         return 0
     made = await _begin_schedules(db, number, now)
     for lane in range(len(LANES)):
-        sources = await _due(db, number, place, lane, now)
+        sources = await _due(db, number, lookup, lane, now)
         if sources:
             waiting = await db.value(
                 "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE binding = $1 AND lane = $2 AND NOT done AND ready_at <= $3 LIMIT $4) c",
-                place,
+                lookup,
                 lane,
                 now,
                 ahead,
             )
-            made += await _take_turns(db, sources, binding, place, lane, ahead - waiting, now)
+            made += await _take_turns(db, sources, binding, lookup, lane, ahead - waiting, now)
     return made
 
 
@@ -170,15 +170,15 @@ async def _take_turns(db: Db, sources: list[_Source], name: str, binding: int, l
             if source not in moved:
                 moved.append(source)
             if source.parts:
-                part = source.parts.pop(0)
+                piece = source.parts.pop(0)
                 if source.kind == CHUNKS:
-                    freed.append(part)
-                    source.cursor = part
+                    freed.append(piece)
+                    source.cursor = piece
                 else:
                     # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent meanwhile.
-                    chunks.append(NewChunk(source.notification, binding, lane, 1, now, sorted(part)))
-                    source.cursor = part[-1]
-                    source.total += len(part)
+                    chunks.append(NewChunk(source.notification, binding, lane, 1, now, sorted(piece)))
+                    source.cursor = piece[-1]
+                    source.total += len(piece)
                 room -= 1
             if source.dry and not source.parts:
                 over.append(source)

@@ -47,15 +47,15 @@ async def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tupl
     ids: list[int] = []
     for which in aimed(db) if number else ():
         ids += await column(db, f"SELECT id FROM notification WHERE {which} AND id > $3", number, aims, after)
-    part = sorted(ids)[:limit]
-    rows = await db.rows(f"SELECT id, uuid, aim, names FROM notification WHERE id {db.among(1, 'bigint')}", part)
+    page = sorted(ids)[:limit]
+    rows = await db.rows(f"SELECT id, uuid, aim, names FROM notification WHERE id {db.among(1, 'bigint')}", page)
     found = [
         uuid
         for id, uuid, aim, names in sorted(map(tuple, rows))
         if aim != LIST or await _listed(db, id, names, user, devices)
     ]
-    if len(part) == limit:
-        return found, part[-1]
+    if len(page) == limit:
+        return found, page[-1]
     return [*dict.fromkeys([*found, *waiting])], None
 
 

@@ -63,7 +63,7 @@ class Posts:
         rows = await self._db.rows(_at(self._db), Rows([(i, *place) for i, place in enumerate(places)], 5))
         found = [(key, (item_of(row), digest, pushes.split())) for key, digest, pushes, *row in rows]
         found.sort(key=lambda each: (not each[1][0].deleted, each[1][0].number))
-        return {places[key]: held for key, held in found}
+        return {places[key]: stored for key, stored in found}
 
     async def give_back(self) -> None:
         """Nothing is written after all."""

@@ -31,12 +31,12 @@ _Stored = Callable[[Any, Sequence[Submission]], Awaitable[list[Put] | None]]
 
 
 def _once(tell: Tell) -> Tell:
-    known: list[Sequence[Submission]] = []
+    seen: list[Sequence[Submission]] = []
 
     async def written_once() -> Sequence[Submission]:
-        if not known:
-            known.append(await tell())
-        return known[0]
+        if not seen:
+            seen.append(await tell())
+        return seen[0]
 
     return written_once
 

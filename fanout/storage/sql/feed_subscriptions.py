@@ -178,8 +178,8 @@ async def _endpoint(db: Db, wanted: SubscriptionRequest, former: int, now: float
         await endpoints.change(db, [AddressMoved(former, old.generation, now, new.address)], now)
     # The host may have put the address into topics, by registering it itself.
     mine = f"SELECT e.tags FROM {db.holder(1, 2)} WHERE e.usr = $3"
-    held = await db.value(mine, *await _address(db, wanted.app, new), wanted.user)
-    kept = tuple(dict.fromkeys([*new.tags, *tags, *(() if held is None else db.list_of(held))]))
+    endpoint = await db.value(mine, *await _address(db, wanted.app, new), wanted.user)
+    kept = tuple(dict.fromkeys([*new.tags, *tags, *(() if endpoint is None else db.list_of(endpoint))]))
     registration = replace(
         new,
         app=wanted.app,
@@ -228,10 +228,10 @@ async def delete(db: Db, ids: Sequence[int]) -> None:
 
 async def unsubscribe(db: Db, app: str, user: str, id: int, now: float) -> bool:
     """End one; False where the user has no such."""
-    held = await db.value(
+    endpoint = await db.value(
         f"SELECT id FROM subscription WHERE id = $1 AND app = $2 AND usr = $3{db.hold()}", id, await db.app(app), user
     )
-    if held is None:
+    if endpoint is None:
         return db.again  # then an earlier run ended it: the caller asks again because that answer was lost
     await end(db, app, [id], now)
     return True

@@ -98,7 +98,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> None:
     number = await db.app(app)
     await _alone(db)  # so that what is posted to her at this moment is either here by now, or comes after
     mine = "(SELECT id FROM feed_item WHERE app = $1 AND usr = $2)"
-    held = await db.value(
+    owned = await db.value(
         "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = $1 AND usr = $2) "
         "OR EXISTS (SELECT 1 FROM feed_state WHERE app = $1 AND usr = $2)",
         number,
@@ -114,7 +114,7 @@ async def erase(db: Db, app: str, user: str, now: float) -> None:
         "DELETE FROM feed_look WHERE app = $1 AND usr = $2",
     ):
         await db.run(statement, number, user)
-    if held:
+    if owned:
         await db.run(
             "INSERT INTO feed_erased (app, digest, seq, at) VALUES ($1, $2, $3, $4) "
             f"ON CONFLICT (app, digest) {overwrite('seq', 'at')}",

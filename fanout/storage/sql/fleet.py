@@ -67,11 +67,11 @@ _ENTER = (
 
 async def _beat(db: Db, worker: WorkerNote, now: float, until: float) -> bool:
     about = (worker.id, worker.host, worker.pid, worker.version, worker.started_at, list(worker.bindings))
-    known = await db.run(_CHANGE, *about, now + db.skew, until + db.skew)
-    if not known:
+    changed = await db.run(_CHANGE, *about, now + db.skew, until + db.skew)
+    if not changed:
         await db.run(_ENTER, *about, now + db.skew, until + db.skew)
     await db.read_clock()
-    return bool(known)
+    return bool(changed)
 
 
 async def _forget(db: Db, workers: list[str]) -> None:
@@ -132,10 +132,10 @@ async def _share(db: Db, worker: str, name: str, rate: float, held: float, deman
         "SELECT w.id, w.seen_at, w.until, s.counted, s.demand FROM worker w LEFT JOIN share s ON s.worker = w.id AND s.name = $1",
         name,
     )
-    living = {id: part for id, seen_at, until, *part in rows if not outlived(seen_at, until, now + db.skew)}
+    living = {id: row for id, seen_at, until, *row in rows if not outlived(seen_at, until, now + db.skew)}
     if worker not in living:
         return 0.0
-    others = (Part(*part) for id, part in living.items() if id != worker and part[0] is not None)
+    others = (Part(*row) for id, row in living.items() if id != worker and row[0] is not None)
     given = grant(rate, demand, others)
     await db.run(
         "INSERT INTO share (name, worker, counted, demand) VALUES ($1, $2, $3, $4) "

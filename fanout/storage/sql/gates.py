@@ -36,10 +36,10 @@ async def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> No
     await db.run(f"DELETE FROM gate WHERE NOT {STANDS} $1", now)
     if not keys:
         return
-    known = await db.rows(
+    closed = await db.rows(
         f"SELECT g.binding, g.scope, g.name, g.alarm FROM {db.joined(1, 'gate g', **_KEY)}", Rows(keys, 3)
     )
-    words = weigh(worker, notes, apps, keys, {(place, scope, name): alarm for place, scope, name, alarm in known})
+    words = weigh(worker, notes, apps, keys, {(place, scope, name): alarm for place, scope, name, alarm in closed})
     await db.many(db.deleting("gate", 1, **_KEY), words.opened)
     await db.many(
         f"INSERT INTO gate ({_COLUMNS}, since) SELECT {_COLUMNS}, CAST($10 AS float8) FROM {db.given(1, **_KEY, **_REST)} "

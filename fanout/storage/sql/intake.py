@@ -36,9 +36,9 @@ async def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> se
 
 async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell | None = None) -> list[Put]:
     if db.again:
-        known = await _stored(db, submissions)
-        if known is not None:
-            return known
+        stored = await _stored(db, submissions)
+        if stored is not None:
+            return stored
     apps = [await db.app(sub.app, create=True) for sub in submissions]
     answers = [Put()] * len(submissions)
     keys = await _check_keys(db, submissions, apps, now)
@@ -78,26 +78,26 @@ async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None
         if sub.id in totals:
             answers.append(Put(id=sub.id, total=totals[sub.id]))
             continue
-        held = None
+        locked = None
         if sub.idempotency_key is not None:
-            held = await db.row(
+            locked = await db.row(
                 "SELECT i.uuid, CASE WHEN n.expansions = 0 THEN n.total END FROM idempotency i "
                 "LEFT JOIN notification n ON n.uuid = i.uuid WHERE i.app = $1 AND i.key = $2",
                 await db.app(sub.app),
                 sub.idempotency_key,
             )
         # One that is neither there nor a replay was optional, and had no recipient.
-        answers.append(Put(dropped=True) if held is None else Put(id=held[0], total=held[1], replayed=True))
+        answers.append(Put(dropped=True) if locked is None else Put(id=locked[0], total=locked[1], replayed=True))
     return answers
 
 
 async def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[int], now: float) -> Keys:
     keyed = [(apps[i], sub.idempotency_key) for i, sub in enumerate(submissions) if sub.idempotency_key is not None]
-    known: dict[tuple[int, str], Known] = {}
+    entered: dict[tuple[int, str], Known] = {}
     if keyed:
         rows = await db.rows(_keys(db), Rows(keyed, 2), now - db.context.retention.idempotency_keys)
-        known = {(app, key): (uuid, db.bytes_of(digest), total) for app, key, uuid, digest, total in rows}
-    return check_keys(submissions, apps, known)
+        entered = {(app, key): (uuid, db.bytes_of(digest), total) for app, key, uuid, digest, total in rows}
+    return check_keys(submissions, apps, entered)
 
 
 async def _store(
@@ -135,11 +135,11 @@ async def _store(
     for i, start in starts.items():
         sub = submissions[i]
         if sub.collapse_key is not None:
-            place = (start.app, sub.collapse_key, target_key(seal, sub.target))
-            if place in places:
+            key = (start.app, sub.collapse_key, target_key(seal, sub.target))
+            if key in places:
                 await _store_run(db, submissions, run, places, answers, now, tell)
                 run, places = {}, {}
-            places[place] = i
+            places[key] = i
         run[i] = start
     await _store_run(db, submissions, run, places, answers, now, tell)
     if joined:

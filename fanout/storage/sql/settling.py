@@ -70,14 +70,14 @@ async def _others(
 
 
 async def _settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-    held, codes = await _read(db, settlements)
+    chunks, codes = await _read(db, settlements)
     if db.again:
-        known = await _stored(db, settlements)
-        if known is not None:
-            return known
+        notifications = await _stored(db, settlements)
+        if notifications is not None:
+            return notifications
     ledger = db.hot.ledger(db, codes)
     decisions = Decisions(db)
-    settling = Settling(held, ledger, decisions)
+    settling = Settling(chunks, ledger, decisions)
     for settlement in settlements:
         settling.take(settlement)
     if settling.changes:

@@ -57,9 +57,9 @@ def kind_of(error: BaseException) -> Kind | None:
     """The class of one of SQLite's errors; None for any other error."""
     if not isinstance(error, apsw.Error):
         return None
-    known = _BY_CODE.get(getattr(error, "extendedresult", 0))
-    if known is not None:
-        return known
+    found = _BY_CODE.get(getattr(error, "extendedresult", 0))
+    if found is not None:
+        return found
     return next((kind for cls, kind in _BY_CLASS if isinstance(error, cls)), Kind.UNAVAILABLE)
 
 

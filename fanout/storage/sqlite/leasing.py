@@ -158,12 +158,12 @@ def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], flo
 
 def extend(db: Db, leases: Sequence[tuple[int, int, float]]) -> list[int]:
     """Extend what is still held under that epoch; the rest is returned."""
-    held = db.json(
+    leased = db.json(
         "SELECT json_group_array(json_array(c.id, j.value->>2)) FROM json_each(?) j CROSS JOIN chunk c ON c.id = j.value->>0 "
         "WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",
         dumps(list(leases)),
     )
-    if held:
-        db.many("UPDATE chunk SET ready_at = j.value->>1 FROM json_each(?) j WHERE chunk.id = j.value->>0", held)
-    kept = {chunk for chunk, _ in held}
+    if leased:
+        db.many("UPDATE chunk SET ready_at = j.value->>1 FROM json_each(?) j WHERE chunk.id = j.value->>0", leased)
+    kept = {chunk for chunk, _ in leased}
     return [chunk for chunk, _, _ in leases if chunk not in kept]

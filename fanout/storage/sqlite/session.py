@@ -240,13 +240,13 @@ class Session:
 
     def unheld(self, alias: str, /) -> str:
         """See `Db`."""
-        held = f"h.binding = {alias}.binding AND h.digest = {alias}.digest AND h.state = 'active'"
-        return f"NOT EXISTS (SELECT 1 FROM endpoint h WHERE {held})"
+        taken = f"h.binding = {alias}.binding AND h.digest = {alias}.digest AND h.state = 'active'"
+        return f"NOT EXISTS (SELECT 1 FROM endpoint h WHERE {taken})"
 
-    async def free_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def free_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """See `Db`."""
 
-    async def hold_addresses(self, held: Sequence[tuple[int, bytes, int]]) -> None:
+    async def hold_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
         """See `Db`."""
 
     async def tag(self, tagged: Sequence[tuple[int, int, Sequence[str]]]) -> None:

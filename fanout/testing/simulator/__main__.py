@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _find(name: str) -> Callable[..., Simulator]:
     found = [entry for entry in entry_points(group="fanout.transports") if entry.name == name]
     if not found:
-        known = ", ".join(sorted(entry.name for entry in entry_points(group="fanout.transports")))
-        raise LookupError(f"no transport named {name!r} is installed; there are: {known or 'none'}.")
+        names = ", ".join(sorted(entry.name for entry in entry_points(group="fanout.transports")))
+        raise LookupError(f"no transport named {name!r} is installed; there are: {names or 'none'}.")
     plugin = found[0].load()
     if not isinstance(plugin, TransportPlugin) or plugin.simulator is None:
         raise LookupError(f"the transport {name!r} brings no simulator.")

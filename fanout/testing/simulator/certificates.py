@@ -78,8 +78,8 @@ class Authority:
     ) -> tuple[Path, Path]:
         certificate_file, key_file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if certificate_file.exists() and key_file.exists():
-            known = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-            if known.subject == subject and known.not_valid_after_utc > _soon():
+            existing = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+            if existing.subject == subject and existing.not_valid_after_utc > _soon():
                 return certificate_file, key_file
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (

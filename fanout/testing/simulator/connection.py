@@ -203,11 +203,11 @@ class StrictConnection(Connection):
         # Decoded even when nobody wants it: the block may change the table.
         fields = self._decoder.decode(bytes(block))
         ended = bool(flags & h2.END_STREAM)
-        known = self._streams.get(number)
-        if known is not None:
-            if known.ended or not ended:
+        open_stream = self._streams.get(number)
+        if open_stream is not None:
+            if open_stream.ended or not ended:
                 raise Violation(h2.PROTOCOL_ERROR, "a second header block that does not end the stream")
-            self._request(number, known)
+            self._request(number, open_stream)
             return
         if number in self._ignored:
             return
@@ -382,10 +382,10 @@ class StrictConnection(Connection):
             size = min(len(stream.out), self._window, stream.window, self._peer_frame, chunk)
             if size <= 0:
                 return
-            part, stream.out = stream.out[:size], stream.out[size:]
+            piece, stream.out = stream.out[:size], stream.out[size:]
             self._window -= size
             stream.window -= size
-            self._out.append(h2.frame(h2.DATA, 0 if stream.out else h2.END_STREAM, number, part))
+            self._out.append(h2.frame(h2.DATA, 0 if stream.out else h2.END_STREAM, number, piece))
         self._drop(number)
 
     def _reset(self, number: int, code: int, *, ended: bool) -> None:

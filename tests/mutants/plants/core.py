@@ -76,7 +76,7 @@ PLANTS = [
     Plant(
         "a silence leaves the limit at what a new connection takes at first",
         "fanout/core/limiter.py",
-        "known = min(self.limit, float(max(self._most, in_flight)))",
+        "level = min(self.limit, float(max(self._most, in_flight)))",
         "return min(self.limit, float(ceiling))",
         "tests/core/test_limiter.py",
     ),
@@ -153,7 +153,7 @@ PLANTS = [
     Plant(
         "a newcomer takes of the rate what others still have",
         "fanout/core/fleet.py",
-        "return max(0.0, min(mine, rate - math.fsum(part.counted for part in others)))",
+        "return max(0.0, min(mine, rate - math.fsum(each.counted for each in others)))",
         "return max(0.0, mine)",
         "tests/core/test_fleet.py",
     ),

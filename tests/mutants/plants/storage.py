@@ -119,8 +119,8 @@ PLANTS = [
     Plant(
         "SQLite: a broadcast is due from when it was sent",
         "fanout/storage/sql/expansion.py",
-        "NewChunk(source.notification, binding, lane, 1, now, sorted(part))",
-        "NewChunk(source.notification, binding, lane, 1, 0.0, sorted(part))",
+        "NewChunk(source.notification, binding, lane, 1, now, sorted(piece))",
+        "NewChunk(source.notification, binding, lane, 1, 0.0, sorted(piece))",
         _SQLITE,
     ),
     Plant(
@@ -161,7 +161,7 @@ PLANTS = [
     Plant(
         "PostgreSQL: a lost answer to a settlement settles twice",
         "fanout/storage/sql/settling.py",
-        "        if known is not None:\n            return known\n",
+        "        if notifications is not None:\n            return notifications\n",
         "",
         "tests/postgres/test_connection.py",
     ),
