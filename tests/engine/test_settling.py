@@ -134,7 +134,7 @@ def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
 
 @given(
     ends=st.lists(
-        st.sampled_from(["accept", "finish", "retry", "hold", "park", "stall", "unstall", "give_back", "lose"]),
+        st.sampled_from(["accept", "finish", "retry", "hold", "keep_open", "stall", "unstall", "give_back", "lose"]),
         max_size=12,
     )
 )
@@ -151,7 +151,7 @@ def test_the_sum_of_what_is_in_hand_is_that_of_its_leases_but_lost_ones_however_
         "finish": (1, DeliveryState.EXPIRED, "ttl"),
         "retry": (1, 5.0, 2, Waiting.BACKOFF, "busy"),
         "hold": (1, 5.0),
-        "park": (1, 5.0, Waiting.BREAKER),
+        "keep_open": (1, 5.0, Waiting.BREAKER),
         "stall": (1,),
         "unstall": (),
         "give_back": (1,),
