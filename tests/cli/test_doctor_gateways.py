@@ -57,6 +57,11 @@ async def examine(folder: Path, bindings: dict[str, dict[str, Any]]) -> tuple[in
         out, err = await child.communicate()
         shown.append((out + err).decode())
         codes.append(child.returncode)
+    return judged(codes, shown)
+
+
+def judged(codes: list[int | None], shown: list[str]) -> tuple[int, dict[str, dict[str, Any]], str]:
+    """The same of what was printed as JSON and as text."""
     assert codes[0] == codes[1]
     assert "Traceback" not in shown[0] + shown[1]
     found = [json.loads(line) for line in shown[0].splitlines()]
@@ -148,11 +153,18 @@ async def test_wrong_credentials_are_told_from_one_another(gateways: dict[str, S
         ),
     ],
 )
-async def test_what_of_web_push_can_be_wrong_is_in_the_configuration(
-    gateways: dict[str, Simulator], tmp_path: Path, changes: dict[str, Any], told: list[str]
+def test_what_of_web_push_can_be_wrong_is_in_the_configuration(
+    shell: Any, changes: dict[str, Any], told: list[str]
 ) -> None:
-    right = settings_of(gateways)["webpush"]
-    code, found, shown = await examine(tmp_path, {"webpush": {**right, **changes}})
+    """No gateway is asked, so that the commands run in this process."""
+
+    async def right() -> dict[str, Any]:
+        async with WebPushSimulator(folder=shell.folder / "webpush") as gateway:
+            return dict(gateway.settings())
+
+    shell.config.write_text(toml("sqlite:fanout.db", {"webpush": {**asyncio.run(right()), **changes}}, {}))
+    results = [shell("doctor", *words) for words in (["--json"], [])]
+    code, found, shown = judged([result.code for result in results], [result.out + result.err for result in results])
     assert code == 2, shown
     for word in told:
         assert word in found["webpush"]["problem"]
