@@ -27,6 +27,7 @@ from fanout.service.auth.loopback import LoopbackCallers
 from fanout.service.call import Authenticates, Service
 from fanout.service.docs import describe
 from fanout.service.feed import FeedService, FeedSettings
+from fanout.service.following import feed_limits
 from fanout.service.front import Fast, Front, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
@@ -97,10 +98,7 @@ def create_app(
     host_feed = feed is not None
     clock = engine.reads.clock(bootstrap.SystemClock() if clock is None else clock)
     apps = set(engine.apps)
-    feed = feed or FeedSettings(
-        content_bytes=settings.service.limits.content_bytes,
-        subscriptions_per_user=settings.service.limits.subscriptions,
-    )
+    feed = feed or FeedSettings(**feed_limits(settings.service.limits))
     if authenticator is not None and unprotected:
         raise ConfigurationError("unprotected=True and an authenticator contradict each other: take one of them out.")
     authenticates = authenticator or _authenticator(settings, clock, apps, unprotected)

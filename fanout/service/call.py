@@ -163,11 +163,9 @@ class Service:
 
     def failed(self, peer: str) -> float:
         """Count a credential of that peer that was not good: 0.0, or where there were too many the seconds until the next may come."""
-        return (
-            self._rates.take(("failures", peer), self.limits.failures_per_minute, self.clock.monotonic())
-            if peer
-            else 0.0
-        )
+        if not peer:
+            return 0.0
+        return self._rates.take(("failures", peer), self.limits.failures_per_minute, self.clock.monotonic())
 
     def _signers_ended(self, apps: Collection[str]) -> None:
         self.feed.hub.check_all(apps)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
-from fanout.config import Owner, ServiceSettings
+from fanout.config import Limits, Owner, ServiceSettings
 from fanout.service.auth.authenticator import Authenticator
 from fanout.service.feed import FeedService
 
-__all__ = ["Follows", "owner_of"]
+__all__ = ["Follows", "feed_limits", "owner_of"]
 
 Follows: TypeAlias = Callable[[ServiceSettings], ServiceSettings]
 """The function that turns the file's part into the part in use: the same one, or one with keys that stand in no
@@ -37,6 +37,11 @@ class Follower(Protocol):
         ...
 
 
+def feed_limits(limits: Limits) -> dict[str, int]:
+    """The settings of a feed that stand in `[service.limits]`."""
+    return {"content_bytes": limits.content_bytes, "subscriptions_per_user": limits.subscriptions}
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
     service: Follower
@@ -49,9 +54,7 @@ class _Taken:
             self.take_callers()
         service.use(self.settings)
         if not service.feed_is_hosts:
-            service.feed.settings = replace(
-                service.feed.settings, content_bytes=limits.content_bytes, subscriptions_per_user=limits.subscriptions
-            )
+            service.feed.settings = replace(service.feed.settings, **feed_limits(limits))
         service.feed.hub.check_all()
 
     def discard(self) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fanout.service.v1.models import In
+
 __all__ = [
     "EndpointFallback",
     "FallbackPolicy",
@@ -51,18 +53,14 @@ Platform = Annotated[Literal["Windows", "iOS", "Android", "WebPush"], _word(_PLA
 Priority = Annotated[Literal["None", "High", "Low"], _word(_PRIORITIES)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class VisualContent(_Part):
+class VisualContent(In):
     """The texts that the platform shows by itself."""
 
     title: Annotated[str, Field(min_length=1, max_length=4096)]
     body: Annotated[str, Field(max_length=65_536)] | None = None
 
 
-class Payload(_Part):
+class Payload(In):
     """At least one of the two."""
 
     rawContent: Annotated[str, Field(min_length=1)] | None = Field(
@@ -77,13 +75,13 @@ class Payload(_Part):
         return self
 
 
-class TargetPolicy(_Part):
+class TargetPolicy(In):
     """To which platforms it is pushed. It is in the feed for every device."""
 
     platformTypes: Annotated[list[Platform], Field(min_length=1, max_length=16)] | None = None
 
 
-class EndpointFallback(_Part):
+class EndpointFallback(In):
     """The alert that an iOS device shows which has not fetched the notification in time."""
 
     platformTypes: Annotated[
@@ -93,13 +91,13 @@ class EndpointFallback(_Part):
     visualContent: VisualContent
 
 
-class FallbackPolicy(_Part):
+class FallbackPolicy(In):
     """For raw notifications on iOS, where a silent push may come late or never."""
 
     endpointFallback: EndpointFallback
 
 
-class GraphNotification(_Part):
+class GraphNotification(In):
     """A notification for a user."""
 
     targetHostName: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
