@@ -17,8 +17,8 @@ from servicerig import UNLIMITED, Gateways, Stub, engine_of, key_of, running, se
 
 from fanout.service import create_app
 
-EXAMPLES = 10
-"""For each operation and way: with some thirty operations the whole takes about ten seconds."""
+EXAMPLES, MANY = 5, 50
+"""For each operation and way, and with --soak. The service has some forty operations."""
 
 DOCUMENT = create_app(engine_of(Gateways(), None), settings_of(), authenticator=Stub()).openapi()
 OPERATIONS = sorted((path, method) for path, item in DOCUMENT["paths"].items() for method in item)
@@ -88,7 +88,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         and (mode == "positive" or {"parameters", "requestBody"} & set(DOCUMENT["paths"][path][method]))
     ],
 )
-def test_the_service_keeps_to_its_document(service: Running, path: str, method: str, mode: str) -> None:
+def test_the_service_keeps_to_its_document(
+    service: Running, path: str, method: str, mode: str, request: pytest.FixtureRequest
+) -> None:
     from schemathesis import GenerationMode, checks
 
     judges = [getattr(checks, name) for name in CHECKS]
@@ -96,7 +98,7 @@ def test_the_service_keeps_to_its_document(service: Running, path: str, method: 
 
     @given(case=schema()[path][method.upper()].as_strategy(generation_mode=GenerationMode(mode)))
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=MANY if request.config.getoption("--soak") else EXAMPLES,
         deadline=None,
         derandomize=True,
         database=None,
