@@ -164,10 +164,11 @@ def open(
         The engine, not yet open.
 
     Raises:
-        ConfigurationError: A setting is missing, unknown or malformed.
-        PluginError: A transport or storage is not installed.
         StorageError: On entering: the database cannot be opened.
         UsageError: Arguments contradict each other, or are of another kind.
+        ConfigurationError: A setting is missing, unknown or malformed, or a transport or storage of that name is not
+            installed.
+        PluginError: A plugin cannot be loaded or used, such as for a package that it needs; or two have its name.
 
     Example:
         ```python

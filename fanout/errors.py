@@ -140,7 +140,9 @@ class PartAbsent(ConfigurationError):
 
 
 class PluginError(FanoutError):
-    """A plugin cannot be found, loaded or told apart from another of the same name."""
+    """A plugin cannot be loaded or used, or cannot be told from another of the same name. A plugin that is not there is
+    a `ConfigurationError`.
+    """
 
 
 class StorageError(FanoutError):

@@ -45,10 +45,11 @@ def _open(*args: Any, **kwargs: Any) -> Engine:
         The engine.
 
     Raises:
-        ConfigurationError: A setting is missing, unknown or malformed.
-        PluginError: A transport or storage is not installed.
         StorageError: The database cannot be opened.
         UsageError: Arguments contradict each other, or an event loop runs in this thread.
+        ConfigurationError: A setting is missing, unknown or malformed, or a transport or storage of that name is not
+            installed.
+        PluginError: A plugin cannot be loaded or used, such as for a package that it needs; or two have its name.
 
     Example:
         ```python
