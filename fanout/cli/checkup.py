@@ -23,8 +23,8 @@ _AFTER = 5.0
 async def check_up(engine: Engine) -> None:
     """Once, a little after the start, log what is wrong with a binding's credential or gateway, or will be. Raises nothing.
 
-    They are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty minutes. Nothing is
-    pushed to anybody.
+    They are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty
+    minutes.  Nothing is pushed.
     """
     await asyncio.sleep(_AFTER)
     try:

@@ -56,4 +56,4 @@ def from_configuration(file: Path, config: Path | None = None) -> str:
     folder = configuration_file(config).parent
     absolute = file.absolute()
     named = str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
-    return f"./{named}" if named.startswith("~") else named  # a ~ that leads a path is somebody's home there
+    return f"./{named}" if named.startswith("~") else named  # a ~ that leads a path is a user's home there

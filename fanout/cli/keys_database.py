@@ -48,7 +48,7 @@ def add_key(
             else:
                 grant, secret = key_of(app, clock.now(), kind=kind, name=name or "", role=role, expires=expires)
             if out is not None and secret is not None:
-                write_new(out, secret.reveal())  # before it is one: a key that nobody has is of no use
+                write_new(out, secret.reveal())  # before it is one: a key without a holder is of no use
             service = made.settings.service
             grant = await enter(engine.reads.access, grant, clock, by=_BY, apps=engine.apps, hosts=service.host_names)
         _show(grant, None if out is not None else secret, out, json=json)

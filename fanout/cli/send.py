@@ -87,7 +87,7 @@ def send(
         following = Following(json=json)
         made = parts(config, "send", create=True)
         async with made.engine(role="both" if wait else "submit", hooks=[following] if wait else []) as engine:
-            # "In ten minutes" counts by the clock that everybody goes by, which is known by now.
+            # "In ten minutes" counts by the database's clock, which is known by now.
             when = None if at is None else parse_when(at, made.clock.now())
             receipt = await engine.send(notification, target, app=app, at=when, idempotency_key=idempotency_key)
             _show_receipt(receipt, json=json)

@@ -92,7 +92,7 @@ def serve(
 
 async def _simulate(folder: Path, host: str, port: int, listen: tuple[str, int] | None) -> int:
     if not is_loopback(host):
-        raise UsageError(f"--simulate gives tokens to whoever asks, so it does not listen on {host}: leave --host out.")
+        raise UsageError(f"--simulate gives a token to any caller, so it does not listen on {host}: leave --host out.")
     try:
         from fanout.cli.simulation import simulated
     except ModuleNotFoundError as error:

@@ -24,7 +24,8 @@ _STATUS_EVERY = 5.0
 
 
 def notify(text: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send these assignments, one a line; whether there is somebody to send them to. A socket that takes none is no failure of ours."""
+    """Send these assignments, one a line; whether there is a service manager to send them to. A socket that takes none
+    is no failure of ours."""
     address = environ.get(SOCKET, "")
     if not address:
         return False

@@ -22,7 +22,8 @@ _PAUSE = 2.0
 
 
 async def entered(stack: AsyncExitStack, opened: AbstractAsyncContextManager[T]) -> T:
-    """Enter it, again and again while the database cannot be reached. Raises `StorageRefused` at once: that somebody must mend."""
+    """Enter it, again and again while the database cannot be reached. Raises `StorageRefused` at once: that an operator
+    must mend."""
     reported_at = float("-inf")
     while True:
         try:

@@ -106,7 +106,7 @@ class Wire:
         if self._ca_file is not None:
             context.load_verify_locations(self._ca_file)
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        # No proxy that was not named, no redirect or cookie: a bearer goes to this service and to nobody else.
+        # No proxy that was not named, no redirect or cookie: a bearer goes to this service and to no other host.
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
         )

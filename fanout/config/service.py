@@ -39,7 +39,7 @@ _NO_TENANT = re.compile(
     r"(?:common|organizations|consumers)(?:/.*)?",
     re.IGNORECASE,
 )
-"""Names under which Entra is asked to sign somebody in. They stand in no token's `iss`."""
+"""Names under which Entra is asked to sign a user in. They stand in no token's `iss`."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{12}")

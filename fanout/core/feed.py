@@ -57,7 +57,7 @@ ITEM_SLOT = "~fanout-item-id-of-36-letters-here~~"
 PUSHES = 16
 """Notifications that an item remembers to have been pushed by."""
 SHARED = 20
-"""Items of everybody that `Touched` holds at most."""
+"""Broadcast items that `Touched` holds at most."""
 
 assert len(CURSOR_SLOT) == CURSOR_LENGTH
 assert len(ITEM_SLOT) == 36

@@ -7,7 +7,8 @@ OPEN ---------------------------> CLOSED --------------> PROBING ---------------
 
 Half-open, it lets one probe go; when that has succeeded, two more at once; and opens when all three have. Then the share of its
 capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just come back is not
-thrown over again by everybody who waited for it (the second wave of a metastable failure: Huang et al., OSDI 2022).
+thrown over again by all deliveries that waited for it (the second wave of a metastable failure: Huang et al., OSDI
+2022).
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Gate:
 
     @property
     def _allowed(self) -> int:
-        """Probes that may be out at once: one, until that has shown that somebody is there."""
+        """Probes that may be out at once: one, until that has shown that the gateway is there."""
         return 1 if self._proven == 0 else _PROBES - self._proven
 
     def admits(self, now: float) -> bool:

@@ -399,7 +399,7 @@ class Registration:
     expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        if self.user != "":  # an endpoint interned from an explicit address is nobody's
+        if self.user != "":  # an endpoint interned from an explicit address has no user
             given.text("user", self.user)
         given.text("binding", self.binding)
         given.text("app", self.app)

@@ -60,7 +60,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "item": "There is no such item in this user's feed.",
         "subscription": "There is no such subscription of this user.",
         "device": "X-UNS-ID is no subscription of this user: subscribe again.",
-        "address": "The device belongs to somebody else, and nothing proves that it has moved.",
+        "address": "The device belongs to another user, and nothing proves that it has moved.",
         "conflict": "The request contradicts a stored value, such as another request with this Idempotency-Key.",
         "stale": "The item has changed since: read it again.",
         "resync": "The cursor is too old: read anew, without it.",

@@ -45,7 +45,7 @@ def url_problem(url: str, *, query: bool = False) -> str:
     if "?" in url and not query:
         return "must have no query"
     if parts.scheme == "http" and not is_loopback(host):
-        return "must be https: over http anybody on the way could replace what it answers"
+        return "must be https: over http any host on the way could replace what it answers"
     return ""
 
 

@@ -69,7 +69,7 @@ class Witnesses:
         return self.agreed
 
     def clear(self) -> None:
-        """The scope accepted something, or somebody says that the cause is mended."""
+        """The scope accepted something, or an operator says that the cause is mended."""
         self._said.clear()
         self._about.clear()
         self.agreed = False

@@ -49,7 +49,7 @@ class Histogram:
 class Reasons:
     """At most 48 different reasons, the first that come; every other is ``other``.
 
-    A reason may be the gateway's own word, and a Web Push host may be anybody's: so a reason that does not look like
+    A reason may be the gateway's own word, and a Web Push host may be a stranger's: so a reason that does not look like
     one (too long, a number in it, characters of an address) is ``other`` too.
     """
 
@@ -156,9 +156,10 @@ class BindingView:
     """How one binding stands.
 
     `gate` is the state of the binding's gate; `group_gates` and `topic_gates` say how many groups' and topics' gates are in each
-    state, and `breakers` how many of all of them are closed until somebody mends something. `queued` has deliveries in memory by
-    lane, `oldest` for each lane the seconds since the oldest of them was due. `under_way` are sends without an outcome; `limit` is
-    how many there may be, over all groups, and `capacity` how many the connections would take. `budget` is in retries.
+    state, and `breakers` how many of all of them are closed until an operator mends something. `queued` has deliveries
+    in memory by lane, `oldest` for each lane the seconds since the oldest of them was due. `under_way` are sends
+    without an outcome; `limit` is how many there may be, over all groups, and `capacity` how many the connections would
+    take. `budget` is in retries.
     """
 
     app: str

@@ -144,7 +144,7 @@ class Dispatcher:
                 return 0.0
         full = [lane for lane in range(len(LANES)) if waiting[lane] and not rooms[lane]]
         if full:
-            # Little to ask storage until there is room, or somebody says that something has changed.
+            # Little to ask storage until there is room, or another part reports a change.
             self._ask_soon()
             while not (self.stopping or any(self._room(lane) for lane in full)):
                 if await state.signal.wait(_FULL) or state.clock.monotonic() >= self._ask_by:

@@ -12,7 +12,7 @@ __all__ = ["Door"]
 
 
 class Door:
-    """Knows the loop of an engine, from `enter` on. Before that, it lets everybody pass: nothing runs yet."""
+    """Knows the loop of an engine, from `enter` on. Before that, it lets every caller pass: nothing runs yet."""
 
     __slots__ = ("loop",)
 

@@ -177,7 +177,8 @@ class Engine(Operations):
         begin_apart(self._tasks.start_soon, self._guard, coroutine)
 
     async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run one of the engine's loops. If it fails, the engine takes nothing more and says why to everyone who waits."""
+        """Run one of the engine's loops. If it fails, the engine takes nothing more and says why to all callers that
+        wait."""
         try:
             await coroutine
         except (Exception, asyncio.CancelledError) as error:

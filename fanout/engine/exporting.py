@@ -87,7 +87,7 @@ async def _records(
 
 
 async def _taken_over(storage: Storage, endpoint: Endpoint) -> bool:
-    """Whether the address is somebody else's by now: a holder of it can push to that device."""
+    """Whether the address is another user's by now: a holder of it can push to that device."""
     if endpoint.state is EndpointState.ACTIVE or not endpoint.address.value:
         return False
     if endpoint.state is EndpointState.REPLACED:

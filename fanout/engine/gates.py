@@ -36,7 +36,7 @@ _NAMED = 4
 _ALONE = 20
 """Endpoints that others are told of: more make no reader wiser."""
 _LOOKED_AT = 86_400.0
-"""Seconds for which a stop of removals is on record, unless somebody lifts it."""
+"""Seconds for which a stop of removals is on record, unless an operator lifts it."""
 
 
 class Gates:
@@ -254,7 +254,7 @@ class Gates:
             self._state.signal.set()
 
     def removals_stopped(self, reason: str, now: float) -> None:
-        """A wave of deaths: endpoints stay in the directory until somebody has looked."""
+        """A wave of deaths: endpoints stay in the directory until an operator has looked."""
         self._alarm("removals", "", reason, now + _LOOKED_AT, now)
 
     def removals_resumed(self, now: float) -> None:

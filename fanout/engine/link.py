@@ -52,14 +52,14 @@ class FleetLink:
         standing = await fleet_of(self._storage).token(name, now, offer=offer, spacing=spacing)
         if standing is None or not standing.from_the_future(now):
             return standing
-        # Where there is another, that one takes its place, for everybody.
+        # Where there is another, that one takes its place, for all limiters.
         return None if offer is None else await fleet_of(self._storage).token(name, now, offer=offer)
 
     # -- the engine's side
 
     @property
     def divides(self) -> bool:
-        """Whether anybody keeps to a part of a rate."""
+        """Whether any limiter keeps to a part of a rate."""
         return bool(self._rates)
 
     def lapse(self) -> None:

@@ -163,7 +163,8 @@ class Membership:
             self._steady_since = monotonic
 
     def _look_at_clock(self, monotonic: float) -> None:
-        """Where the wall clock was set anew, everybody looks dead: each says first that it lives, before any judges by the new time."""
+        """Where the wall clock was set anew, every worker looks dead: each says first that it lives, before any judges
+        by the new time."""
         if self.watch.look() != self._steps:
             self._steps = self.watch.steps
             self._steady_since = monotonic

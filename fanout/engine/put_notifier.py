@@ -34,7 +34,7 @@ where they have not been told yet."""
 
 
 class PutNotifier:
-    """Tells the engine of notifications that are new, whoever put them."""
+    """Tells the engine of notifications that are new, from any process."""
 
     def __init__(self, context: EngineContext, intake: Intake, apps: Sequence[str]) -> None:
         self._storage = context.storage

@@ -1,4 +1,4 @@
-"""A signal that wakes everyone who waits for it, with or without a time limit."""
+"""A signal that wakes all that wait for it, with or without a time limit."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Upkeep:
     async def watch(self) -> None:
         """Notice what was committed, here or elsewhere: new work, cancellations, finished notifications.
 
-        A process without workers looks only while somebody waits.
+        A process without workers looks only while a caller waits.
         """
         if (listen := getattr(self._storage, "listen", None)) is not None:
             listen(self.look.set)
@@ -119,7 +119,7 @@ class Upkeep:
         await retry_while_unavailable(self._retime, self._trouble)
         patience = self._trouble.patience()
         while True:
-            # Where a later notification may supersede what is in hand, or somebody has just put one, no time is lost.
+            # Where a later notification may supersede what is in hand, or a caller has just put one, no time is lost.
             if any(state.leases for state in self._states):
                 busy = 1 if any(dispatcher.collapsible for dispatcher in self._dispatchers) else 2
                 await self.look.wait(busy * _POLL)

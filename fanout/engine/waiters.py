@@ -25,7 +25,7 @@ class Waiters:
         self._futures: dict[str, set[asyncio.Future[Status | None]]] = {}
         self._known: dict[str, Status | None] = {}
         self.unasked = False
-        """Whether somebody waits for a notification of which storage was not asked whether it has finished already."""
+        """Whether a caller waits for a notification of which storage was not asked whether it has finished already."""
 
     def __bool__(self) -> bool:
         return bool(self._futures)

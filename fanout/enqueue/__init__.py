@@ -1,4 +1,4 @@
-"""A notification into the inbox of a PostgreSQL database, as one statement of somebody else's transaction.
+"""A notification into the inbox of a PostgreSQL database, as one statement of another program's transaction.
 
 `statement` says what is run, `drivers` runs it in the connection it is given: none of the drivers is imported before such a connection
 has come, and nothing here opens one, keeps one, commits or rolls back. Workers empty the inbox (`fanout.storage.postgres.inbox`). The

@@ -1,4 +1,4 @@
-"""Which IP addresses are public: reachable by anybody, and inside no private network. Pure.
+"""Which IP addresses are public: reachable by any host, and inside no private network. Pure.
 
 Our own table, from the IANA special-purpose registries (RFC 6890 and its updates), since `ipaddress.is_private` changed between
 Python releases (CVE-2024-4032) and looks into few of the forms in which IPv6 carries an IPv4 address (Synapse, CVE-2021-21392).

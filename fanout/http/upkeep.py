@@ -86,7 +86,8 @@ class Reconnect:
     def soon(self, now: float) -> bool:
         """Whether a connect comes so soon that requests wait for it: that it was not tried yet is no failure of the gateway's.
 
-        Not after a connection that ended without one answer: then the gateway was there, and has sent everybody away.
+        Not after a connection that ended without one answer: then the gateway was there, and has turned all clients
+        away.
         """
         return self._unconnected or now >= self.until
 

@@ -14,7 +14,7 @@ __all__ = ["Readiness"]
 _PROMPT = 1.0
 """Seconds within which it is answered."""
 _LASTING = 1.0
-"""Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is nobody's concern."""
+"""Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is no concern."""
 _UNREADY = {StorageFull: "full", StorageRefused: "refused", StorageUnavailable: "unavailable"}
 """The words for storage, by the first error that fits."""
 _FRESH = 1.0

@@ -1,6 +1,7 @@
 """Accepting connections of TLS, so that each counts from its first moment.
 
-asyncio's and uvloop's servers give a connection to its protocol when the handshake has ended: until then nobody would count what strangers hold open.
+asyncio's and uvloop's servers give a connection to its protocol when the handshake has ended: until then strangers'
+open connections would not be counted.
 """
 
 from __future__ import annotations

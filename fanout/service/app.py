@@ -133,7 +133,7 @@ def create_app(
         redoc_url=None,
         openapi_tags=[
             {"name": "Microsoft Graph", "description": "Notifications in the shape of Microsoft Graph."},
-            {"name": "notifications", "description": "Send to users, topics, devices or everybody, and follow it."},
+            {"name": "notifications", "description": "Send to users, topics, devices or all endpoints, and follow it."},
             {"name": "endpoints", "description": "The directory of devices."},
             {"name": "users", "description": "Forget one."},
             {"name": "audit", "description": "The audit log."},
@@ -230,7 +230,7 @@ def from_config(config: str | os.PathLike[str] | None = None, *, unprotected: bo
 
 
 class _Refused(FastAPI):
-    """Tells whoever starts it, or asks, why there is no service."""
+    """Tells the program that starts it, and each caller, why there is no service."""
 
     def __init__(self, error: FanoutError) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ are compressed ten- to thirtyfold, and gzip's own limit is 1,032."""
 
 
 class ClientGone(Exception):
-    """The client went away before it had said everything: there is nobody to answer."""
+    """The client went away before it had said everything: there is no client to answer."""
 
 
 async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes:

@@ -125,7 +125,8 @@ class Service:
             await self._stack.aclose()
 
     async def drain(self) -> None:
-        """Get ready to end: say so to whoever asks, and end the streams, which would never end by themselves. Idempotent."""
+        """Get ready to end: say so to each caller, and end the streams, which would never end by themselves.
+        Idempotent."""
         self.draining = True
         await self.feed.close_streams()
 
@@ -134,7 +135,7 @@ class Service:
         a second.
 
         Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
-        and as it is they who make its keys be fetched again, a service that nobody calls would never get well.
+        and as it is they who make its keys be fetched again, a service without callers would never get well.
         """
         found = await self._readiness.look()
         service = "draining" if self.draining else "ok"
@@ -171,7 +172,8 @@ class Service:
         self.feed.hub.check_all(apps)
 
     def held_back(self, caller: Caller) -> float:
-        """For how many seconds nothing of that caller is taken up, because so much of it was refused; 0.0 for nearly everybody."""
+        """For how many seconds nothing of that caller is taken up, because so much of it was refused; 0.0 for nearly
+        all callers."""
         return self._rates.wait(_refusals_of(caller), self.clock.monotonic())
 
     def refused(self, caller: Caller) -> None:
@@ -281,7 +283,7 @@ class Call:
 
     @property
     def authenticated(self) -> Caller:
-        """The caller, whoever it is."""
+        """The caller, of any kind."""
         assert self.caller is not None
         return self.caller
 

@@ -57,7 +57,7 @@ def read_request(scope: Mapping[str, Any], edge: Edge) -> Request:
     """The request that a scope describes. Raises `Refused`: 400, 431, 501.
 
     The same in `fanout serve` and mounted under a foreign server, which must hand on each header line (as ASGI says) and end a
-    message where we do. It writes the folded headers back into the scope, for whoever reads that.
+    message where we do. It writes the folded headers back into the scope, for later code that reads that.
     """
     headers = _folded(scope["headers"], edge.limits)
     version = scope.get("http_version", "1.1")

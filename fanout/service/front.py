@@ -2,7 +2,7 @@
 
 It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
 by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default: a route that
-forgets to ask who is calling is not open to everybody.
+forgets to ask who is calling is not open to every caller.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Front:
             _tell(call, problem, scope)
             await _Answer(call, send).reply(call.refusal(problem))
             return
-        # A list of our own: a server that appends trailers to its list (uvicorn with httptools) appends them for nobody.
+        # A list of our own: a server that appends trailers to its list (uvicorn with httptools) appends them without a
+        # reader.
         scope["headers"] = list(call.asked)
         scope["fanout.call"] = call
         try:
@@ -177,7 +178,8 @@ def is_graph(path: str) -> bool:
 
 
 def _check_role(call: Call, path: str) -> None:
-    """Raise `Refused` for an app's credential whose role does not allow this; `/metrics` is there for nobody but an operator."""
+    """Raise `Refused` for an app's credential whose role does not allow this; `/metrics` is there for an operator
+    only."""
     caller = call.authenticated
     if caller.user is None and may(caller.role, call.asked.method, path):
         return

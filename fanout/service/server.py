@@ -110,7 +110,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            listener.listen(_BACKLOG)  # so that whoever is told the URL can connect before uvicorn has started
+            listener.listen(_BACKLOG)  # so that a client that is told the URL can connect before uvicorn has started
         except BaseException:
             listener.close()
             raise

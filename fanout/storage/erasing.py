@@ -20,7 +20,7 @@ BLANK = b"{}"
 
 
 SHADOW = "address erased"
-"""The reason of an endpoint that is another's or nobody's, and had the address of an erased user."""
+"""The reason of an endpoint that is another user's or no user's, and had the address of an erased user."""
 
 
 class Listed(Enum):

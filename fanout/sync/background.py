@@ -155,6 +155,7 @@ def _close_all() -> None:
         engine.close()
 
 
-# Plain atexit runs after the interpreter has waited for storage's threads, which wait for the engine that nobody closed.
+# Plain atexit runs after the interpreter has waited for storage's threads, which wait for the engine that was not
+# closed.
 _at_exit: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
 _at_exit(_close_all)

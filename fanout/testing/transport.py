@@ -1,4 +1,4 @@
-"""The laws of a transport, as checks that anybody can run on their own. They need no test framework.
+"""The laws of a transport, as checks that run one by one. They need no test framework.
 
     from fanout.testing.transport import Subject, check_transport
 
@@ -309,7 +309,7 @@ async def check_pushes_to_nobody(subject: Subject, gateway: Gateway) -> None:
     """With right credentials `check` finds no problem, and no device hears of it."""
     diagnosis = await bounded(subject.transport.check(), subject)
     law(isinstance(diagnosis, Diagnosis) and diagnosis.ok, f"check finds right credentials right: {diagnosis!r}")
-    law(not gateway.received(), "check pushes to nobody")
+    law(not gateway.received(), "check pushes nothing")
 
 
 async def nothing_shows_a_secret(maker: Maker) -> None:

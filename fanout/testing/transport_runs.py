@@ -131,7 +131,8 @@ async def every_answer_to_a_run_is_an_outcome(subject: Subject, gateway: Gateway
 
 @_of_runs
 async def what_is_given_up_harms_no_other(subject: Subject, gateway: Gateway) -> None:
-    """A run that nobody waits for any more is dropped: late answers reach nobody, its requests end, and the transport goes on."""
+    """A run without a waiting caller is dropped: late answers are ignored, its requests end, and the transport goes
+    on."""
     gateway.hold()
     arrived = gateway.requests
     begun = _Begun(subject, _devices(subject, 2))
@@ -149,7 +150,7 @@ async def what_is_given_up_harms_no_other(subject: Subject, gateway: Gateway) ->
     await gateway.resume()
     outcome = await send(subject, 2)
     law(isinstance(outcome, Accepted), f"a send after a run that was given up is Accepted, not {outcome!r}")
-    law(not begun.outcomes, "an answer to what was given up reaches nobody")
+    law(not begun.outcomes, "an answer to a request that was given up is ignored")
 
 
 @_of_runs

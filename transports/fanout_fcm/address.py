@@ -23,7 +23,8 @@ WEB = "web"
 owner gave to Firebase. When that is wrong, its group is parked, and the others go on."""
 
 RELAYED = "relayed"
-"""As these, for devices whose address does not name a platform, and that were found to be reached through somebody else."""
+"""As these, for devices whose address does not name a platform, and that were found to be reached through another
+sender."""
 
 _FID_FORM = re.compile(r"[c-f][A-Za-z0-9_-]{21}")
 """22 characters of base64url that begin with the four bits 0111 (Firebase installations: "FID format")."""
@@ -32,7 +33,8 @@ _GROUPS = {"": "", "android": "", "ios": APPLE, "apple": APPLE, "web": WEB}
 
 
 class Relays:
-    """Tells a device that is reached through somebody else from one whose own credential Google means: two devices say so, or none."""
+    """Tells a device that is reached through another provider from one whose own credential Google means: two devices say
+    so, or none."""
 
     __slots__ = ("_said",)
 

@@ -113,7 +113,7 @@ class MetadataGrant:
 
 @dataclass(frozen=True, slots=True)
 class ByFile:
-    """A subject token in a file, which somebody renews. `field` is where it stands, if the file is JSON."""
+    """A subject token in a file, which another program renews. `field` is where it stands, if the file is JSON."""
 
     path: Path
     field: str

@@ -92,7 +92,8 @@ class Shaper:
         self._credit = self._burst if first else min(self._credit, self._burst)
 
     def demand(self, seconds: float) -> float:
-        """How much of the limit could be used, judged by the `seconds` since this was last asked: infinite where anybody had to wait.
+        """How much of the limit could be used, judged by the `seconds` since this was last asked: infinite where a
+        request had to wait.
 
         Otherwise so much that twice of what was sent may be, as warm as it is; a hundredth of the whole at least.
         """

@@ -1,8 +1,8 @@
 """The keys and host names in the database, as this process knows them: read every two seconds, and whenever a key is presented that it does not know.
 
 A revoked credential is refused within five seconds, in every process. While the database cannot be read, what it has
-confirmed within the last minute serves, and about all else nothing can be said: a key in use confirms nothing, for
-whoever holds a revoked one would go on using it.
+confirmed within the last minute serves, and about all else nothing can be said: a key in use confirms nothing, for the
+holder of a revoked one would go on using it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONFIRMED = 60.0
 _PATIENCE = 5.0
 """Seconds that a reading may take: a process that is starved for a moment has not lost its database."""
 _SPACING = 0.25
-"""Seconds between two readings that unknown keys ask for, whoever presents them and however many."""
+"""Seconds between two readings that unknown keys ask for, from any callers and any number."""
 _WRITE_USES = 60.0
 """Seconds between two writings of when keys were used."""
 

@@ -36,7 +36,7 @@ def key_of(
         raise UsageError(f"name must be a text of at most {_NAME} printable characters.")
     ends_at = ApiKeySettings(id="0" * 12, hash="sha256:" + "0" * 64, expires=expires).ends_at
     if ends_at is not None and ends_at <= now:
-        raise UsageError(f"expires {expires!r} is past: a key that has ended lets nobody call.")
+        raise UsageError(f"expires {expires!r} is past: a key that has ended lets no client call.")
     if kind == "caller":
         made = new_api_key()
         id, secret, proof = made.id, made.key, made.hash

@@ -150,7 +150,7 @@ class Hub:
     # -- changes
 
     async def _watch(self) -> None:
-        """Notice commits, of this process and of others, while anybody listens."""
+        """Notice commits, of this process and of others, while a stream listens."""
         while True:
             if not self._streams:
                 self._seen = self._seq = -1
@@ -200,7 +200,7 @@ class Hub:
         await self._each(self._all(), self._push)
 
     async def _tell_all(self, app: str, alone: set[tuple[str, str]], touched: Touched) -> None:
-        """Hand what is of everybody to the streams of an app, but for those `alone`, which read for themselves.
+        """Hand broadcast items to the streams of an app, but for those `alone`, which read for themselves.
 
         A stream that stands still has everything up to the last look. So nothing is read for it: the new items are the
         same for all.
@@ -237,7 +237,7 @@ class Hub:
         await self._each(others, tell)
 
     async def _each(self, streams: Sequence[EventStream], do: Callable[[EventStream], None]) -> None:
-        """For each of these, letting the loop turn in between: a change of somebody else's must not wait for all of them."""
+        """For each of these, letting the loop turn in between: another user's change must not wait for all of them."""
         for number, stream in enumerate(streams, 1):
             do(stream)
             if number % _SLICE == 0:
@@ -405,7 +405,7 @@ class Hub:
             stream.checking = False
 
     async def _refused(self, stream: EventStream) -> str:
-        """Why the caller's credential is good no more; "" while it is, or while nobody can say."""
+        """Why the caller's credential is good no more; "" while it is, or while that is unknown."""
         if self.authenticator is None:
             return ""
         try:

@@ -146,7 +146,7 @@ def post_requests(
         chosen = platforms.audience(part.platforms, SIGNAL, inverse=part.inverse)
         requests.append(_signal(app, target, chosen, now, due_at, ttl, optional=True, follows=True))
     if not parts:
-        # With a key it is stored, though it is for nobody: the key has to be remembered.
+        # With a key it is stored, though it has no recipient: the key has to be remembered.
         alone = idempotency_key is None
         requests.append(
             _signal(app, target, NOBODY, now, now, SIGNAL_TTL, key=idempotency_key, feed=post, optional=alone)

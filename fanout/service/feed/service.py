@@ -108,9 +108,9 @@ class FeedService(Reading):
 
         `push` is one notification for every platform, or one per group of platforms; nothing for none. Subscriptions that asked
         for signals get a bare one. A visible push that is too large for a gateway is sent to it with its body and title cut; where that is not enough,
-        and where a raw one is too large, everybody gets a bare signal. Without `item` it is pushed and not stored, and a visible one that is too
-        large raises `MessageTooLarge`. A target of endpoints or addresses has no feed. With
-        `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises, and `PartAbsent`.
+        and where a raw one is too large, every device gets a bare signal. Without `item` it is pushed and not stored,
+        and a visible one that is too large raises `MessageTooLarge`. A target of endpoints or addresses has no feed.
+        With `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises, and `PartAbsent`.
         """
         self._engine.ensure_open()
         _ = self._facet
@@ -263,11 +263,11 @@ class FeedService(Reading):
 
     async def withdraw(self, app: str, user: str, id: str) -> FeedItem:
         """Take an item back that the app has posted to the user: from her feed, and out of every device's tray; the
-        tombstone. Its queued pushes are stopped first. An item that is everybody's is taken from this user. Idempotent.
+        tombstone. Its queued pushes are stopped first. A broadcast item is taken from this user. Idempotent.
         Raises `FeedError` 404.
         """
         for push in await self._facet.pushes(app, user, id, self._clock.now()):
-            with contextlib.suppress(NotFound):  # it was for nobody, or is forgotten by now
+            with contextlib.suppress(NotFound):  # it had no recipient, or is forgotten by now
                 await self._engine.cancel(push)
         item, _ = await self.change(app, user, FeedChange(item=id, delete=True, withdraw=True))
         return item

@@ -49,7 +49,7 @@ async def _user(call: Call) -> str:
         return caller.user
     user = await call.service.feed.user_of_unsid(caller.app, unsid)
     if user is None or caller.user not in (None, user):
-        # One answer for unknown, expired and another app's: which of them it is is nobody's business.
+        # One answer for unknown, expired and another app's: a caller does not learn which of them it is.
         text = "X-UNS-ID is no live subscription of a user of this app."
         raise Refused(403, "accessDenied", text, reason="unsid")
     return user

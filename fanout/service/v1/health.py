@@ -61,7 +61,7 @@ async def _ready(call: AnyCall) -> JSONResponse:
     "/metrics",
     response_class=Response,
     summary="Metrics in the Prometheus text format, for a key of the role operator",
-    description="With `[service] metrics = true`: the series of the key's own app, and those that are of no app. To anybody else there is nothing "
+    description="With `[service] metrics = true`: the series of the key's own app, and those that are of no app. To any other caller there is nothing "
     "here; `fanout serve --metrics` serves those of all apps at an address of their own.",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(404)},
 )

@@ -81,7 +81,7 @@ class TargetIn(In):
         if self.users is not None:
             return Target.users(self.users)
         if self.topic is not None:
-            # Not by `Target.topic`, whose warning is for whoever writes Python.
+            # Not by `Target.topic`, whose warning is for Python programs.
             return Target("topic", (given.text("target.topic", self.topic),))
         if self.endpoints is not None:
             return Target.endpoints(self.endpoints)
@@ -330,7 +330,7 @@ class EndpointPatch(In):
 
 
 class EndpointOut(_Out):
-    """A device as the directory knows it. Its address is not told to anybody."""
+    """A device as the directory knows it. Its address is not shown."""
 
     id: int
     user: str

@@ -1,4 +1,5 @@
-"""`/docs` and `/redoc`: the API's reference, with scripts and styles of an installed package (fastapi-offline) and of nobody else.
+"""`/docs` and `/redoc`: the API's reference, with scripts and styles of an installed package (fastapi-offline) and of
+no other host.
 
 Keys are pasted on these pages, so they load nothing from elsewhere, run nothing that stands in the page itself, and stand in no frame.
 """

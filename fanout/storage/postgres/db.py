@@ -134,7 +134,7 @@ class Db(Pieces):
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
 
     async def exclusive(self, what: str, key: int | str = 0) -> None:
-        """An advisory lock; of what sealing does, of the table that everybody reads beforehand."""
+        """An advisory lock; of what sealing does, of the table that every session reads beforehand."""
         if what == "seal":
             await self.run("LOCK TABLE seal IN ACCESS EXCLUSIVE MODE")
         elif what == "binding":

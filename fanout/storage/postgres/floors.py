@@ -1,9 +1,9 @@
 """From where on due chunks are looked for, while an old transaction keeps the server from clearing away what was leased before.
 
-Each lease leaves an entry behind in the index by which due chunks are found, and as long as somebody's transaction might still want to see
-it (a report, a backup, a forgotten console) vacuum may not remove it: every look from the beginning steps over all of them, half a
-microsecond each. So it is counted now and then how many those were. Where they are many, looks begin a few seconds before now, but for one
-from time to time, which finds what has become due again further back.
+Each lease leaves an entry behind in the index by which due chunks are found, and as long as any transaction might still
+want to see it (a report, a backup, a forgotten console) vacuum may not remove it: every look from the beginning steps
+over all of them, half a microsecond each. So it is counted now and then how many those were. Where they are many, looks
+begin a few seconds before now, but for one from time to time, which finds what has become due again further back.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ async def _put(
 def _its_own(db: Db, error: Exception) -> bool:
     """Whether a failure is one of what was to be put, and not of the database at this moment: a right, a key of addresses, a deadlock.
 
-    A unique value that is still taken after several runs is not taken by somebody who came in between.
+    A unique value that is still taken after several runs is not taken by a transaction that came in between.
     """
     if repeatable(error):
         return kind_of(error) is Kind.CONTENT and db.repeats >= _OFTEN

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Listener"]
 
 _APART = 0.05
-"""Seconds between two notices of one process, but for those that somebody waits for: each takes a lock that all databases of the server share
-(PostgreSQL, async.c), so that one with each commit would make the commits wait for one another."""
+"""Seconds between two notices of one process, but for those that a caller waits for: each takes a lock that all
+databases of the server share (PostgreSQL, async.c), so that one with each commit would make the commits wait for one
+another."""
 _LIMIT = 2.0
 """Seconds that a notice may take."""
 _AGAIN = (0.5, 30.0)

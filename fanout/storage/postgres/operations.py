@@ -114,7 +114,7 @@ class Database:
         """Grows whenever the connections lead to another database than before: nothing that was learned of that one holds."""
         schema = pool.options.schema
         self._commit = f"COMMIT; SELECT nextval('{schema}.changed')"
-        # Through PgBouncer a session's settings would be somebody else's.
+        # Through PgBouncer a session's settings would be another client's.
         self._settings = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in SETTINGS.items()) + (
             f"; SET LOCAL search_path = {schema}"
         )
@@ -359,8 +359,8 @@ class Database:
     async def _end(self, connection: Connection, last: str) -> None:
         """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while.
 
-        It is never cancelled: the server would end its wait for a synchronous standby, commit without it, and call that a success. One
-        that whoever asked has given up is waited for by the pool.
+        It is never cancelled: the server would end its wait for a synchronous standby, commit without it, and call that
+        a success.  The pool waits for one that its caller has given up.
         """
         self._pool.warned.discard(connection)
         answer = asyncio.ensure_future(connection.execute(last))

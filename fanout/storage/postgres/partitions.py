@@ -99,7 +99,7 @@ class Emptied:
         return [part for part, since in self._since.items() if clock - since >= _LONGER]
 
     async def give_back(self, db: Db, parts: list[int]) -> int:
-        """Take what these leave on disk, unless somebody writes there at this moment; how many were given back."""
+        """Take what these leave on disk, unless a transaction writes there at this moment; how many were given back."""
         done = 0
         for part in parts:
             try:

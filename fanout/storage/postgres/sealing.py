@@ -32,7 +32,7 @@ _PATIENCE = "60s"
 async def begin(connection: Connection, context: StorageContext, location: str, schema: str) -> None:
     """See `storage.sql.sealing`. Raises `StorageRefused`."""
     async with connection.transaction():
-        # For this transaction only: behind a pooler the session is somebody else's afterwards.
+        # For this transaction only: behind a pooler the session is another client's afterwards.
         await connection.execute(f"SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = '15s'")
         await sealing.begin(Db(connection, context, Known(context, location), HOT))
 

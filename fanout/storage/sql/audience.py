@@ -18,7 +18,7 @@ _OF_TOPIC = "FROM endpoint_tag t WHERE t.binding = b.id AND t.tag = $2"
 
 
 async def touched(db: Db, app: int, kind: str, names: Sequence[Any]) -> list[int]:
-    """The numbers of the bindings on which a topic or broadcast would reach somebody now."""
+    """The numbers of the bindings on which a topic or broadcast would reach an endpoint now."""
     which, *named = (_OF_TOPIC, names[0]) if kind == "topic" else (_OF_BINDING,)
     reached = f"SELECT b.id FROM binding b WHERE b.app = $1 AND EXISTS (SELECT 1 {which})"
     return sorted(await column(db, reached, app, *named))

@@ -54,7 +54,7 @@ async def joinable(db: Db, places: Mapping[int, Place]) -> dict[int, tuple[int, 
         sorted({row[1] for row in rows}),
     )
     stored = {row[0]: tuple(row) for row in found}
-    # Once it is held: until then somebody may have begun it.
+    # Once it is held: until then a worker may have begun it.
     unbegun = f"binding = 0 AND notification {db.among(1, 'bigint')}"
     waiting = set(await column(db, f"SELECT notification FROM expansion WHERE {unbegun}", list(stored)))
     return {i: stored[id] for i, id in rows if id in waiting}

@@ -27,4 +27,4 @@ class Entries:
     free: list[tuple[int, str, int]] = field(default_factory=list)
     """Addresses that no endpoint held."""
     handed: list[tuple[int, str, int]] = field(default_factory=list)
-    """Addresses that somebody else held."""
+    """Addresses that another user held."""

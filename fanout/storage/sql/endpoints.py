@@ -87,7 +87,8 @@ async def _end(
     now: float,
     ends: Mapping[int, tuple[float, str]] | None = None,
 ) -> None:
-    """These endpoints are active no more, and their addresses nobody's; the log says so, except that time alone needs no line."""
+    """These endpoints are active no more, and their addresses free; the log says so, except that time alone needs no
+    line."""
     ends = dict.fromkeys((each.id for each in left), (now, "")) if ends is None else ends
     await _leave(db, left, state, ends)
     await db.free_addresses([each.address for each in left])
@@ -219,7 +220,7 @@ async def expire(db: Db, now: float, limit: int) -> int:
 
 
 async def lock(db: Db, ids: Iterable[int]) -> None:
-    """Lock these by id, as everybody does.
+    """Lock these by id, as every transaction does.
 
     A condition on what a change may alter would not keep the order: a row that was waited for stays locked, also where it no longer fits.
     """

@@ -126,7 +126,7 @@ async def next_seq(db: Db, numbers: int = 1) -> int:
 
 
 async def write_tombstones(db: Db, numbers: Sequence[int], first: int, now: float) -> None:
-    """These items become tombstones, for everybody, under the numbers from `first` on."""
+    """These items become tombstones, for all users, under the numbers from `first` on."""
     await db.many(
         "UPDATE feed_item AS i SET deleted = true, content = '', digest = NULL, pushes = '', modified_at = $3, writer = 0, seq = j.seq "
         f"FROM {db.given(1, id='bigint', seq='bigint')} WHERE {db.keyed('i.id', 'j.id')}",

@@ -122,7 +122,7 @@ async def _change(
         seq, identity = row
         still = changed
         if not db.alone:
-            # Once more, for somebody else may have changed it before this put was the only one to write.
+            # Once more, for another transaction may have changed it before this put was the only one to write.
             written, still, device = await decide(db, head, change, now)
             if len(still) != len(changed) or problem(submissions, written) is not None or device != endpoint:
                 raise Again

@@ -1,4 +1,4 @@
-"""Running out of time and out of retention. The feed's part is a transaction of its own, whose lock is everybody's."""
+"""Running out of time and out of retention. The feed's part is a transaction of its own, whose lock all feeds share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Pause and resume, of a notification and of a binding, and operators' requests for bindings.
 
-Each chunk of a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one row that whoever looks for work there reads first; a pause passes
-alone where leases pass together, so that what it counts is all that was leased before.
+Each chunk of a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one
+row that every lease there reads first; a pause passes alone where leases pass together, so that what it counts is all
+that was leased before.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ class SqlStorage:
     # -- janitor
 
     async def expire(self, now: float, *, limit: int) -> Expired:
-        """See `Storage`. The feed has a transaction of its own, for its lock is everybody's."""
+        """See `Storage`. The feed has a transaction of its own, for all feeds share its lock."""
         expired, done = Expired(0), 0
         queue, items = await self._driver.look(janitor.expirable, now)
         if queue:

@@ -183,7 +183,7 @@ class Thread:
             self._owed.update((future, operation) for operation, future in taken)
             large.extend(each for each in taken if each[0].large)
             self._turn(database, [each for each in taken if not each[0].large], writes)
-            # While the lock is somebody else's, what only reads goes on.
+            # While the lock is another process's, what only reads goes on.
             following = next((each for each in large if not each[0].write or not writes), None)
             if following is not None:
                 large.remove(following)

@@ -2,8 +2,8 @@
 
 For tests of the service and its clients, and for trying both without an identity provider. `LoopbackIssuer` is the door; `keys`
 signs, `tokens` decides what stands in a token, `grants` answers the token endpoint, and `server` is the HTTP around them. Its keys are
-made on the spot and its users are whoever is named: nothing that it says is worth anything outside of loopback. It needs the extra
-`service` (PyJWT), and imports aiohttp.
+made on the spot and its users are the named ones: nothing that it says is worth anything outside of loopback. It needs
+the extra `service` (PyJWT), and imports aiohttp.
 """
 
 from fanout.testing.issuer.grants import Client

@@ -69,7 +69,7 @@ class Authority:
         )
         _write_key(key_file, key)
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        for old in self.folder.glob("*.crt"):  # of the former authority, which nobody trusts any more
+        for old in self.folder.glob("*.crt"):  # of the former authority, which no client trusts any more
             old.unlink()
         return key, certificate
 

@@ -200,7 +200,7 @@ class StrictConnection(Connection):
         assert self._block is not None
         number, flags, block = self._block
         self._block = None
-        # Decoded even when nobody wants it: the block may change the table.
+        # Decoded even without a reader: the block may change the table.
         fields = self._decoder.decode(bytes(block))
         ended = bool(flags & h2.END_STREAM)
         open_stream = self._streams.get(number)
