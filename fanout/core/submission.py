@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 from fanout.core import given
 from fanout.core.codec import digest, encode
+from fanout.core.feed import Audience, FeedPost
 from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
 from fanout.core.records import Submission
 from fanout.errors import UsageError
 
-__all__ = ["submission_of"]
+__all__ = ["Aimed", "submission_of"]
 
 _IDEMPOTENCY_KEY_LIMIT = 255
 _FARTHEST = 366 * 86_400.0
+
+
+class Aimed(TypedDict, total=False):
+    """Fields of a `Submission` that a service sets besides what its notification says."""
+
+    audience: Audience
+    optional: bool
+    feed: FeedPost | None
+    follows: bool
 
 
 def submission_of(
@@ -27,8 +38,11 @@ def submission_of(
     now: float,
     random: bytes,
     zero_ttl_grace: float,
+    collapse_key: str | None = None,
+    **aimed: Unpack[Aimed],
 ) -> Submission:
-    """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's (seconds).
+    """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's (seconds). `collapse_key`: the key in
+    the queue, where it is not the notification's own, which is for the gateway.
 
     Raises `UsageError` for what can never work.
     """
@@ -58,7 +72,8 @@ def submission_of(
         accepted_at=now,
         due_at=due_at,
         expires_at=due_at + (notification.ttl or zero_ttl_grace),
-        collapse_key=notification.collapse_key,
+        collapse_key=notification.collapse_key if collapse_key is None else collapse_key,
         idempotency_key=idempotency_key,
         digest=b"" if idempotency_key is None else digest(content, target, at),
+        **aimed,
     )

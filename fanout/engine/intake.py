@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Unpack
 
 from fanout.core import given
 from fanout.core.delivery import Message
@@ -16,7 +16,7 @@ from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
 from fanout.core.records import Put, Submission
 from fanout.core.shorten import fitted
-from fanout.core.submission import submission_of
+from fanout.core.submission import Aimed, submission_of
 from fanout.core.untraced import untraced
 from fanout.errors import Conflict, InvalidMessage, UsageError
 from fanout.plugin import Clock, Transport
@@ -26,12 +26,13 @@ __all__ = ["Asked", "Intake", "Request", "raise_refused"]
 _log = logging.getLogger("fanout.engine")
 
 
-class Asked(TypedDict, total=False):
+class Asked(Aimed, total=False):
     """How a request is to be made, besides its notification, target and app."""
 
     at: float | datetime | None
     idempotency_key: str | None
     shorten: bool
+    collapse_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ class Intake:
         at: float | datetime | None = None,
         idempotency_key: str | None = None,
         shorten: bool = False,
+        collapse_key: str | None = None,
+        **aimed: Unpack[Aimed],
     ) -> Request:
         """Validate, stamp with id and times, and prepare for each binding that may refuse. Raises `UsageError` for what can never work."""
         self.check_app(app)
@@ -111,6 +114,8 @@ class Intake:
             now=self._clock.now(),
             random=self._rng.randbytes(10),
             zero_ttl_grace=self._policy.zero_ttl_grace,
+            collapse_key=collapse_key,
+            **aimed,
         )
         return self.judged(submission, notification, shorten=shorten)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from typing import Unpack
 
 import orjson
 
@@ -16,7 +17,7 @@ from fanout.core.ids import notification_id
 from fanout.core.model import LANES, Notification, Target
 from fanout.core.records import Submission
 from fanout.engine import Engine
-from fanout.engine.intake import Request
+from fanout.engine.intake import Asked, Request
 from fanout.engine.randomness import fork_safe_random
 from fanout.errors import MessageTooLarge, UsageError
 from fanout.service.feed.errors import FeedError
@@ -123,7 +124,20 @@ def post_requests(
         first = number == 0
         notification = with_feed(part.notification) if post is not None else part.notification
         key = idempotency_key if first else None
-        request = _request(engine, notification, target, app=app, at=at, key=key, shorten=post is not None)
+        request = _request(
+            engine,
+            notification,
+            target,
+            app=app,
+            at=at,
+            idempotency_key=key,
+            shorten=post is not None,
+            collapse_key=part_key(part.collapse_key or notification.collapse_key, number),
+            audience=platforms.audience(part.platforms, PUSH, inverse=part.inverse),
+            optional=not first,
+            feed=post if first else None,
+            follows=not first,
+        )
         ttl = min(part.notification.ttl or SIGNAL_TTL, SIGNAL_TTL)
         if request is None:
             # It does not fit into a push: every device gets a signal to fetch it.
@@ -132,17 +146,7 @@ def post_requests(
                 _signal(app, target, chosen, now, due_at, ttl, key=key, feed=post if first else None, follows=not first)
             )
             continue
-        audience = platforms.audience(part.platforms, PUSH, inverse=part.inverse)
-        sub = request.submission
-        sub = replace(
-            sub,
-            collapse_key=part_key(part.collapse_key or sub.collapse_key, number),
-            audience=audience,
-            optional=not first,
-            feed=post if first else None,
-            follows=not first,
-        )
-        requests.append(Request(sub, request.refusals))
+        requests.append(Request(request.submission, request.refusals))
         chosen = platforms.audience(part.platforms, SIGNAL, inverse=part.inverse)
         requests.append(_signal(app, target, chosen, now, due_at, ttl, optional=True, follows=True))
     if not parts:
@@ -162,13 +166,12 @@ def _request(
     target: Target,
     *,
     app: str,
-    at: float | None,
-    key: str | None,
-    shorten: bool,
+    **more: Unpack[Asked],
 ) -> Request | None:
     """The request, with less text for a gateway that takes no more; None for what is too large for one all the same."""
+    shorten = more["shorten"]
     try:
-        request = engine.request(notification, target, app=app, at=at, idempotency_key=key, shorten=shorten)
+        request = engine.request(notification, target, app=app, **more)
     except MessageTooLarge:
         if not shorten and notification.visible:
             raise
@@ -233,9 +236,17 @@ def _fallback(
     if target.kind != "user":
         raise UsageError("A fallback goes with a post to one user: leave it out, or post to each user.")
     shown = with_feed(Notification(title=fallback.title, body=fallback.body, lane="urgent"))
-    request = engine.request(shown, target, app=app, at=now + fallback.delay, shorten=True)
-    audience = platforms.audience(_IOS, BOTH, unseen=True)
-    return Request(replace(request.submission, audience=audience, optional=True, follows=True), request.refusals)
+    request = engine.request(
+        shown,
+        target,
+        app=app,
+        at=now + fallback.delay,
+        shorten=True,
+        audience=platforms.audience(_IOS, BOTH, unseen=True),
+        optional=True,
+        follows=True,
+    )
+    return Request(request.submission, request.refusals)
 
 
 def change_requests(

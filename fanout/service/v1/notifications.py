@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -67,10 +67,9 @@ async def accept(call: Call, wanted: NotificationIn, key: str | None) -> Reply:
     now = service.clock.now()
     due, item = wanted.due(now), wanted.item(now)
     if item is None:
-        request = service.engine.request(notification, target, app=app, at=due, idempotency_key=key)
         # Devices that asked for signals or for nothing are left out: there is nothing to come and fetch.
-        aimed = replace(request, submission=replace(request.submission, audience=_PUSHED))
-        (put,) = await service.engine.accept([aimed], app=app)
+        request = service.engine.request(notification, target, app=app, at=due, idempotency_key=key, audience=_PUSHED)
+        (put,) = await service.engine.accept([request], app=app)
         answer: dict[str, Any] = {"id": put.id, "total": put.total, "replayed": put.replayed, "item": None, "parts": []}
     else:
         posted = await service.feed.post(app, target, item, notification, idempotency_key=key, at=due)
