@@ -57,18 +57,10 @@ class Endpoints:
             engine.endpoints.register(user="alice", binding="pigeon", address="phone", tags=["news"])
             ```
         """
-        inner = self._engine._use()
-        return self._engine._call(
-            inner.endpoints.register(
-                user=user,
-                binding=binding,
-                address=address,
-                tags=tags,
-                platform=platform,
-                expires_at=expires_at,
-                app=app,
-            )
+        entering = self._engine._use().endpoints.register(
+            user=user, binding=binding, address=address, tags=tags, platform=platform, expires_at=expires_at, app=app
         )
+        return self._engine._call(entering)
 
     def list(
         self,

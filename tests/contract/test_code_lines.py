@@ -26,8 +26,9 @@ from .code_lines import (
 )
 
 HELD = (
-    "fanout/_pyinstaller", "fanout/client", "fanout/config", "fanout/enqueue", "fanout/metrics", "fanout/storage", "fanout/testing",
-    "transports/fanout_fcm", "transports/fanout_webpush", "transports/fanout_wns",
+    "fanout", "fanout/_pyinstaller", "fanout/cli", "fanout/client", "fanout/config", "fanout/enqueue", "fanout/metrics",
+    "fanout/storage", "fanout/testing",
+    "transports/fanout_apns", "transports/fanout_fcm", "transports/fanout_webpush", "transports/fanout_wns",
 )  # fmt: skip
 """Folders that are held to their limit, and to what `ADDED` names. The script names all others that are over it."""
 
@@ -88,8 +89,11 @@ def f(
 
 
 def test_folders_are_those_of_the_second_level() -> None:
-    found = [folder_of(path) for path in ("fanout/sync.py", "fanout/storage/sql/a.py", "transports/fanout_wns/a.py")]
-    assert found == ["fanout", "fanout/storage", "transports/fanout_wns"]
+    found = [
+        folder_of(path)
+        for path in ("fanout/sync.py", "fanout/sync/a.py", "fanout/storage/sql/a.py", "transports/fanout_wns/a.py")
+    ]
+    assert found == ["fanout", "fanout", "fanout/storage", "transports/fanout_wns"]
 
 
 def test_a_circle_is_found_though_only_type_checkers_go_round() -> None:
