@@ -89,8 +89,7 @@ class Notification:
             while it waits, and replaces it on the device where the gateway can.
         repeat: The treatment of an attempt with an unknown result: `prefer_delivery`, `prefer_once` or `at_most_once`.
         transports: Overrides by the name of a binding or transport, in that gateway's own terms: plain JSON.
-        id: The notification's id, set at acceptance.
-        accepted_at, expires_at: Times in UNIX seconds, set at acceptance.
+        id, accepted_at, expires_at: The notification's id, and times in UNIX seconds: set at acceptance.
         category, thread: The kind (its buttons and channels), and the group that a device shows together.
 
     Raises:
@@ -424,11 +423,10 @@ class Endpoint:
 
     Attributes:
         id: The endpoint's id.
-        app, binding: The names of its app and of its binding.
+        app, binding, platform, tags: The values with which it was registered.
         user: The user's id; empty for an endpoint interned from an explicit address: it belongs to no user, no topic
             and not to `all`.
         address: The device address: a secret.
-        platform, tags: The platform and the tags, as they were registered.
         generation: A number that grows with each registration, so that a late verdict on an old one cannot harm the
             new.
         registered_at, expires_at: The time of the last registration, and the end of it; None for no end.

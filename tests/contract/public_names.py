@@ -161,8 +161,10 @@ def public(*, properties: bool = False) -> Iterator[Public]:
                 if method.startswith("_") or node in seen or (is_property(node) and not properties):
                     continue
                 if method in CALLBACKS and any(
-                    "asyncio" in ast.unparse(base) for one in (owner, *bases(owner)) for base in one.node.bases
-                ):  # type: ignore[union-attr]
+                    "asyncio" in ast.unparse(base)
+                    for one in (owner, *bases(owner))
+                    for base in getattr(one.node, "bases", ())
+                ):
                     continue
                 seen.add(node)
                 yield Public(f"{path}.{method}", owner.module, owner, node, inherited(each, method))
