@@ -53,7 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What needs over two seconds is for `make soak`; the mark says what stands in for it meanwhile."""
     files = {folder: list(dict.fromkeys(item.path for item in items if folder in item.path.parts)) for folder in _FIRST}
     turns = {path: turn for paths in files.values() for turn, path in enumerate(paths)}
-    items.sort(key=lambda item: turns.get(item.path, len(items)))
+    last = len(items)  # a list that is being sorted has none
+    items.sort(key=lambda item: turns.get(item.path, last))
     if config.getoption("--soak"):
         return
     for item in items:
