@@ -137,17 +137,18 @@ async def test_no_room_to_open(small_disk: Path) -> None:
         await storage.put([submission()], T0)
 
 
-@pytest.mark.parametrize("fate", ["deleted", "replaced"])
+@pytest.mark.parametrize("fate", ["deleted", "replaced", "-wal", "-shm"])
 async def test_a_file_that_disappears(tmp_path: Path, fate: str) -> None:
-    """Nothing is accepted into a file that nobody can open any more."""
+    """Nothing is accepted into a file that cannot be opened any more, and each caller learns of its name and the remedy."""
     path = tmp_path / "x.db"
     async with SqliteStorage(str(path), CONTEXT) as storage:
         await storage.put([submission()], T0)
-        path.rename(tmp_path / "elsewhere")
+        lost = path if fate in ("deleted", "replaced") else tmp_path / f"x.db{fate}"
+        lost.rename(tmp_path / "elsewhere")
         if fate == "replaced":
             path.touch()
         for _ in range(2):
-            with pytest.raises(StorageError, match=r"moved or deleted|takes no more writes"):
+            with pytest.raises(StorageError, match=f"{lost} was moved or deleted .* Put the file back"):
                 await storage.put([submission()], T0)
 
 

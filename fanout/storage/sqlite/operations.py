@@ -131,11 +131,11 @@ class Database:
 
     def _lost(self, path: str) -> None:
         # SQLite would go on writing to a file that cannot be opened any more.
-        self._broken = FileNotFoundError()
-        raise StorageError(
+        self._broken = StorageError(  # later callers read its text too: the first may be any of them
             f"The file {path} was moved or deleted while the database was open: recently accepted notifications "
             "may be gone with it. Put the file back, and open the database again."
         )
+        raise self._refusal()
 
     # -- reads
 
@@ -314,9 +314,8 @@ class Database:
         return translate(error, self._location)
 
     def _refusal(self) -> StorageError:
-        return StorageError(
-            f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
-        )
+        said = f"The database {self._location} failed earlier ({type(self._broken).__name__}) and takes no more writes: open it again."
+        return StorageError(str(self._broken) if isinstance(self._broken, StorageError) else said)
 
 
 def _gathered(operations: Sequence[Operation]) -> list[list[Operation]]:

@@ -12,6 +12,13 @@ _LISTENING = "tests/postgres/test_listening.py -k 'another_process or made_again
 
 PLANTS = [
     Plant(
+        "a lost file is named to its first finder alone",
+        "fanout/storage/sqlite/operations.py",
+        "str(self._broken) if isinstance(self._broken, StorageError) else said",
+        "said",
+        "tests/storage/test_full.py -k 'disappears'",
+    ),
+    Plant(
         "PostgreSQL: the name of a new app is entered in everybody's transaction",
         "fanout/storage/postgres/gathering.py",
         "            if not self._knows(app):\n",
