@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -18,6 +17,7 @@ from fanout.engine.gates import Gates
 from fanout.engine.group import Group
 from fanout.engine.lease import HELD, Hand, Lease
 from fanout.engine.pump import Pump
+from fanout.engine.send_line import SendLine
 from fanout.engine.send_tasks import SendTasks
 from fanout.engine.sender import Senders
 from fanout.engine.settler import Settler
@@ -99,11 +99,11 @@ class BindingState:
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
         self._spawn = spawn
-        self._tasks = tasks
         self.gates = Gates(self, rng, live, news)
         self.gate = self.gates.binding
         self.senders = Senders(self, self.gate, rng)
-        self.pump = Pump(self, self.senders)
+        self.sends = SendLine(self, self.senders, self.gate, tasks)
+        self.pump = Pump(self, self.senders, self.sends)
 
     # -- the queue's side
 
@@ -201,7 +201,7 @@ class BindingState:
         if self.start is not None:
             self.pump.soon(group)
             return
-        self.call_senders(group)
+        self.sends.want(group)
 
     def capacity(self, group: Group) -> int:
         """The requests that the connections of the group take by the word of the transport; 1 where that is no number."""
@@ -216,7 +216,7 @@ class BindingState:
         if self.start is not None:
             self.pump.soon(group)
         else:
-            self.call_senders(group)
+            self.sends.want(group)
 
     def put_back(self, group: Group, lease: Lease, position: int) -> None:
         """It was taken and is to go again: it waits in its queue, or where it has been put down meanwhile."""
@@ -230,24 +230,13 @@ class BindingState:
         else:
             group.queues[lease.chunk.lane].put_back(lease, position)
 
-    def call_senders(self, group: Group) -> None:
-        """See that what may go by `send` is taken soon: by as many senders at once as are sending, and each calls others
-        when it begins. A transport that answers at once needs two or three; one that takes its time soon has them all."""
-        wanted = len(group.handed)
-        if self.start is None:
-            wanted += min(group.queued, group.limit - group.active)
-        while group.coming < wanted and 2 * group.coming <= group.senders:
-            group.coming += 1
-            group.senders += 1
-            self._tasks.begin(partial(self.senders.run, group))
-
     def fail(self, error: Exception) -> None:
         """The engine itself is wrong: it stops, as it does when one of its loops fails."""
         self._spawn(_raise(error))
 
     def watch(self, deadline: float) -> None:
         """Give up each attempt that began before `deadline` (monotonic seconds)."""
-        self.senders.watch(deadline)
+        self.sends.watch(deadline)
         self.pump.watch(deadline)
 
     def _stand_back(self, group: Group) -> None:

@@ -34,9 +34,9 @@ class Group:
         "active",
         "answers",
         "binding_gate",
-        "coming",
         "gate",
         "handed",
+        "in_line",
         "limit",
         "limiter",
         "moved_at",
@@ -50,7 +50,6 @@ class Group:
         "runs",
         "sampled",
         "seen",
-        "senders",
     )
 
     def __init__(
@@ -78,12 +77,11 @@ class Group:
         self.runs: dict[GroupRun, None] = {}  # under way, the oldest first
         self.handed: deque[Item] = deque()  # taken, and for the next sender: a transport could not start them
         self.pumping = False  # a turn of the pump is to come
+        self.in_line = False  # a sender is to come
         self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
         self.seen = 0  # answers at the last look whether there are any
         self.moved_at = 0.0
         self.peak = 0  # the most of them since the limiter was last adjusted
-        self.senders = 0  # tasks that send its deliveries, or are about to
-        self.coming = 0  # those of them that are about to
 
     def begin(self) -> None:
         """It has work again: how long it has not answered begins anew."""

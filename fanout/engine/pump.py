@@ -20,7 +20,8 @@ from fanout.core.run import Run
 from fanout.core.turns import PIECE, Turns
 from fanout.engine.group import Group, GroupRun
 from fanout.engine.ports import Binding
-from fanout.engine.sender import GIVEN_UP, Senders
+from fanout.engine.send_line import GIVEN_UP, SendLine
+from fanout.engine.sender import Senders
 
 __all__ = ["Pump"]
 
@@ -30,9 +31,10 @@ _OPEN = GateState.OPEN
 class Pump:
     """The runs of one binding."""
 
-    def __init__(self, state: Binding, senders: Senders) -> None:
+    def __init__(self, state: Binding, senders: Senders, sends: SendLine) -> None:
         self._state = state
         self._senders = senders
+        self._sends = sends
         self._groups: deque[Group] = deque()  # those that have something to start, in the order of their turns
         self._in_line = False
         self._ended = False
@@ -119,7 +121,7 @@ class Pump:
     def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, with their place among what is under way."""
         run.of.handed.extend((run.lease, run.positions[index]) for index in left)
-        self._state.call_senders(run.of)
+        self._sends.want(run.of)
 
     def _again(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, for they were under way and must wait for something; but nothing goes that would not be begun now."""

@@ -5,8 +5,6 @@ A sender goes on in its task: a task, lock, stream or log line per delivery woul
 
 from __future__ import annotations
 
-import asyncio
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,36 +30,15 @@ from fanout.core.states import DeliveryState, Waiting
 from fanout.core.witness import FAULT
 from fanout.engine.evidence import Evidence
 from fanout.engine.group import Group
-from fanout.engine.lane_queue import Item
 from fanout.engine.lease import Lease
 from fanout.engine.ports import Binding
 
-__all__ = ["GIVEN_UP", "Senders"]
+__all__ = ["Senders"]
 
 OPEN = GateState.OPEN
 URGENT = LANES.index("urgent")
-_IDLE = math.inf
-GIVEN_UP = Deferred("deadline of the engine", sent="unknown")
-"""The outcome of an attempt that outlives the engine's deadline."""
-_TURNS = 127
-"""A sender lets others run after each 128 deliveries, a millisecond or so."""
 _BUDGET_PAUSE = 5.0
 """Seconds for which a chunk of retries waits when the budget is empty; jittered by half."""
-
-
-class _Attempt:
-    """The attempt of one sender: when it began (monotonic seconds, `_IDLE` between attempts), and of which delivery."""
-
-    __slots__ = ("abandoned", "begun", "given_up", "group", "item")
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.begun = _IDLE
-        self.item: Item | None = None
-        self.given_up = False
-        """It was cancelled by the watchdog, for it hung."""
-        self.abandoned = False
-        """It went on nevertheless: its delivery is settled, and its place is another's."""
 
 
 class Senders:
@@ -77,90 +54,6 @@ class Senders:
         self.evidence = Evidence(state, rng)
         self._cause = ""  # of the latest failure that one event had in common with others
         self._counted = 0  # accepted, as guard and budget were last told
-        self._under_way: dict[asyncio.Task[None], _Attempt] = {}
-
-    async def run(self, group: Group) -> None:
-        """One sender: take, send and settle, until nothing of the group may go."""
-        state = self._state
-        now = state.clock.now
-        monotonic = state.clock.monotonic
-        task = asyncio.current_task()
-        assert task is not None
-        attempt = self._under_way[task] = _Attempt(group)
-        group.coming -= 1
-        turns = 0
-        try:
-            while True:
-                turns += 1
-                if turns & _TURNS == 0:
-                    # A transport that answers without waiting would keep the loop to itself.
-                    group.coming += 1
-                    await asyncio.sleep(0)
-                    group.coming -= 1
-                moment = now()
-                asked = False
-                if group.handed:
-                    item, asked = group.handed.popleft(), True  # by the pump, before it called `start`
-                elif state.start is not None or (item := group.take(moment)) is None:  # type: ignore[assignment]
-                    return
-                if (group.queued and group.active < group.limit) or group.handed:
-                    state.call_senders(group)
-                lease, position = item
-                prepared = lease.prepared
-                begun = monotonic()
-                try:
-                    if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:
-                        self.withhold(lease, position)
-                        group.no_verdict()
-                    elif (lease.careful or state.wary) and self.waits(
-                        group, lease, position, moment, begun, asked=asked
-                    ):
-                        group.no_verdict()
-                    else:
-                        delivery = lease.delivery(position, moment)
-                        if lease.fresh:
-                            delivery.fresh = lease.asks_fresh(position)
-                        attempt.item = item
-                        attempt.begun = begun
-                        try:
-                            outcome = await state.send(prepared.message, delivery)
-                        except (Exception, asyncio.CancelledError) as error:
-                            if not attempt.given_up and task.cancelling():
-                                raise  # the engine ends
-                            outcome = self._raised(attempt, error)
-                        if attempt.given_up:
-                            outcome = self._too_late(task, attempt, outcome)
-                            if attempt.abandoned:
-                                return
-                        group.answers = answers = group.answers + 1
-                        if answers % group.sampled == 0 and not isinstance(outcome, Deferred):
-                            group.limiter.answered(monotonic() - begun, group.sampled)
-                        if outcome is ACCEPTED and group.gate.state is OPEN and self._gate.state is OPEN:
-                            self.accept(group, lease, (position,))
-                        else:
-                            self.settle(group, lease, position, outcome, begun)
-                finally:
-                    attempt.begun = _IDLE
-                    if not attempt.abandoned:
-                        group.end(1)
-                self.after(group, lease)
-        finally:
-            del self._under_way[task]
-            group.senders -= 1
-
-    def _raised(self, attempt: _Attempt, error: BaseException) -> Outcome | None:
-        """The outcome of a send that raised: a cancellation may be the plugin's own, of something that it shares."""
-        if attempt.given_up and isinstance(error, asyncio.CancelledError):
-            return None
-        return self.fault(error, "send")
-
-    def _too_late(self, task: asyncio.Task[None], attempt: _Attempt, outcome: Outcome | None) -> Outcome:
-        """A send has ended that was given up: it has no outcome but that, and the task goes on."""
-        task.uncancel()
-        attempt.given_up = False
-        if outcome is not None:
-            self._state.pump.late += 1
-        return GIVEN_UP
 
     def accept(self, group: Group, lease: Lease, positions: Sequence[int]) -> None:
         """The usual outcome, where no gate has anything to learn of it."""
@@ -308,30 +201,6 @@ class Senders:
         alive, self._counted = self.evidence.accepted - self._counted, self.evidence.accepted
         self._guard.saw_alive(alive)
         return alive
-
-    def watch(self, deadline: float) -> None:
-        """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own.
-        One that does not end by that is left to itself at the next call."""
-        for task, attempt in [*self._under_way.items()]:
-            if attempt.begun >= deadline or attempt.abandoned:
-                continue
-            if not attempt.given_up:
-                attempt.given_up = True
-                self._state.fault("A send outlived its deadline and was cancelled; the transport hangs.")
-                task.cancel()
-            else:
-                attempt.abandoned = True
-                self._abandon(attempt)
-
-    def _abandon(self, attempt: _Attempt) -> None:
-        assert attempt.item is not None
-        (lease, position), group = attempt.item, attempt.group
-        self._state.fault("A send went on although it was cancelled; its task is lost until it ends.")
-        group.answers += 1
-        self.settle(group, lease, position, GIVEN_UP, attempt.begun)
-        group.end(1)
-        self.after(group, lease)
-        self._state.wake(group)
 
     def withhold(self, lease: Lease, position: int) -> None:
         prepared = lease.prepared

@@ -74,7 +74,7 @@ async def test_what_a_transport_cannot_start_goes_by_send() -> None:
         receipt = await broadcast(engine, 50)
         assert (await receipt.wait(60)).counts["accepted"] == 50
         assert sorted(runner.single) == sorted(row.id for run in runner.runs for row in run.rows[1::2])
-        await until(lambda: not state_of(engine).senders._under_way)
+        await until(lambda: not state_of(engine).sends._under_way)
         assert state_of(engine).pump.late == 0
 
 

@@ -26,8 +26,10 @@ class Held(ScriptedTransport):
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[asyncio.Future[Outcome]] = []
+        self.tasks: set[asyncio.Task[Any] | None] = set()
 
     async def send(self, message: Message, delivery: Delivery) -> Outcome:
+        self.tasks.add(asyncio.current_task())
         self.waiting.append(asyncio.get_running_loop().create_future())
         return await self.waiting[-1]
 
@@ -64,10 +66,11 @@ async def test_there_are_as_many_as_sends_under_way_and_others_use_them_again() 
         for transport, user in ((one, "user:one"), (other, "user:two"), (one, "user:one")):
             receipt = await engine.send(NOTE, user)
             await until(lambda transport=transport: len(transport.waiting) == 60)
-            assert 60 <= len(tasks_of(engine)) + sum(len(state.senders._under_way) for state in engine._states) <= 64
+            assert 60 <= len(tasks_of(engine)) + sum(len(state.sends._under_way) for state in engine._states) <= 64
             transport.answer()
             await receipt.wait(60)
             await until(lambda: len(tasks_of(engine)) >= 60)
+        assert 60 <= len(one.tasks | other.tasks) <= 64
         tasks = tasks_of(engine)
         tasks.trim()
         tasks.trim()  # none of them had work since
@@ -80,7 +83,7 @@ async def test_a_transport_that_answers_at_once_needs_few() -> None:
         await register(engine, "alice", *(f"d{n:03}" for n in range(300)))
         receipt = await engine.send(NOTE, "user:alice")
         assert (await receipt.wait(60)).counts["accepted"] == 300
-        await until(lambda: not engine._states[0].senders._under_way)
+        await until(lambda: not engine._states[0].sends._under_way)
         assert len(tasks_of(engine)) <= 4
 
 
@@ -94,9 +97,8 @@ async def test_a_parked_task_keeps_nothing_of_its_work_alive() -> None:
         transport.answer()
         await receipt.wait(60)
         await until(lambda: len(tasks_of(engine)) >= 3)
-        (group,) = engine._states[0].groups.values()
-        assert (group.senders, group.coming) == (0, 0)
-        assert not engine._states[0].senders._under_way
+        sends = engine._states[0].sends
+        assert (sends._count, sends._coming, len(sends._line), len(sends._under_way)) == (0, 0, 0, 0)
         for parked in tasks_of(engine)._idle:
             assert not parked.done()
 
@@ -133,7 +135,7 @@ async def test_a_send_that_ignores_its_cancellation_costs_its_delivery_alone(ret
         ahead = state.clock.monotonic() + 100
         state.watch(ahead)
         if not returns:
-            await until(lambda: any(attempt.given_up for attempt in state.senders._under_way.values()))
+            await until(lambda: any(attempt.given_up for attempt in state.sends._under_way))
             await asyncio.sleep(0)
             state.watch(ahead)
         status = await receipt.wait(60)
@@ -142,7 +144,7 @@ async def test_a_send_that_ignores_its_cancellation_costs_its_delivery_alone(ret
         assert state.under_way == 0
         made.release.set()
         await until(lambda: state.pump.late == 1)
-        await until(lambda: not state.senders._under_way)
+        await until(lambda: not state.sends._under_way)
         again = await engine.send(NOTE, "user:alice")
         assert (await again.wait(60)).counts["accepted"] == 2, "its task can be used again"
 
@@ -161,3 +163,22 @@ async def test_a_cancellation_that_is_the_plugins_own_ends_no_sender() -> None:
         assert (await receipt.wait(60)).counts["accepted"] == 3
         assert engine._states[0].faults == 3
         assert engine.fault is None
+
+
+async def test_a_group_that_hangs_keeps_no_other_of_its_binding_from_sending() -> None:
+    hung: list[asyncio.Future[Outcome]] = []
+
+    def script(message: Message, delivery: Delivery) -> Any:
+        if not delivery.address.startswith("h0/"):
+            return ACCEPTED
+        hung.append(asyncio.get_running_loop().create_future())
+        return hung[-1]
+
+    async with running(script) as (engine, transport):
+        await devices(engine, 100, "push", hosts=4)
+        receipt = await engine.send(NOTE, "user:push")
+        await until(lambda: transport.calls == 100)
+        assert len(hung) == 25
+        for future in hung:
+            future.set_result(ACCEPTED)
+        assert (await receipt.wait(60)).counts["accepted"] == 100

@@ -144,4 +144,4 @@ async def test_more_hosts_than_may_be_in_use_are_served_without_a_gate_and_let_g
             assert not state.groups
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert not state.senders._under_way, "tasks of idle hosts stay"
+            assert not state.sends._under_way, "tasks of idle hosts stay"

@@ -7,9 +7,9 @@ from tests.mutants.plant import Plant
 __all__ = ["PLANTS"]
 
 _BOOKED = (
-    "fanout/engine/sender.py",
+    "fanout/engine/send_line.py",
     "                            outcome = await state.send(prepared.message, delivery)\n",
-    "                            lease.accept(position)\n"
+    "                            lease.accept((position,))\n"
     "                            state.settler.wake()\n"
     "                            await state.send(prepared.message, delivery)\n"
     "                            continue\n",
@@ -82,7 +82,7 @@ PLANTS = [
     ),
     Plant(
         "row 6: a sender does not look at its lease",
-        "fanout/engine/sender.py",
+        "fanout/engine/send_line.py",
         "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
         "if prepared.stopped or moment >= prepared.expires_at:",
         "tests/faults/test_processes.py -k row_06 --short-rows",
