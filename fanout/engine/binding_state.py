@@ -304,10 +304,10 @@ class BindingState:
         self._holds[endpoint] = max(until, self._holds.get(endpoint, 0.0))
         self.wary = True
 
-    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str) -> None:
-        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later do not wait."""
+    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str, before: float = 0.0) -> None:
+        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later, or after `before`, do not wait."""
         self.hold_endpoint(endpoint, until)
-        self._alone[endpoint] = self.clock.monotonic() + self.policy.lease, waiting, reason
+        self._alone[endpoint] = before or self.clock.monotonic() + self.policy.lease, waiting, reason
 
     def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None:
         """Of an endpoint that waits by itself, what `hold_alone` noted."""

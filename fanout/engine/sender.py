@@ -5,6 +5,7 @@ A sender goes on in its task: a task, lock, stream or log line per delivery woul
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,6 +38,8 @@ __all__ = ["Senders"]
 
 OPEN = GateState.OPEN
 URGENT = LANES.index("urgent")
+_HEARD = 0.5
+"""Seconds after which `retry_binding` of another process has been heard of here, several times over."""
 _BUDGET_PAUSE = 5.0
 """Seconds for which a chunk of retries waits when the budget is empty; jittered by half."""
 
@@ -168,7 +171,12 @@ class Senders:
             before, waiting, reason = alone
             if lease.begun < before:
                 lease.hold(position, due_at, waiting, reason)
-                return _unused(probed)
+            else:
+                # Storage does not say so: `retry_binding` ended it elsewhere, of which this worker is about to hear, or the notification
+                # whose retry it was has been cancelled.
+                state.hold_alone(row.id, held_until, waiting, reason, math.inf)
+                lease.keep_open(position, now + _HEARD, waiting, reason)
+            return _unused(probed)
         if lease.chunk.attempt > 1:
             self.budget.deposit(self._count_alive())
             if not self.budget.take(begun):
