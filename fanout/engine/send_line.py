@@ -158,17 +158,17 @@ class SendLine:
             attempt.group = attempt.item = None
             attempt.abandoned = False
 
-    def _raised(self, attempt: Attempt, error: BaseException) -> Outcome | None:
+    def _raised(self, attempt: Attempt, error: BaseException) -> Outcome:
         """The outcome of a send that raised: a cancellation may be the plugin's own, of something that it shares."""
         if attempt.given_up and isinstance(error, asyncio.CancelledError):
-            return None
+            return GIVEN_UP
         return self._senders.fault(error, "send")
 
-    def _too_late(self, attempt: Attempt, outcome: Outcome | None) -> Outcome:
+    def _too_late(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """A send has ended that was given up: it has no outcome but that, and the task goes on."""
         attempt.task.uncancel()
         attempt.given_up = False
-        if outcome is not None:
+        if outcome is not GIVEN_UP:
             self._state.pump.late += 1
         return GIVEN_UP
 

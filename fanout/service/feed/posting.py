@@ -169,7 +169,7 @@ def _request(
     **more: Unpack[Asked],
 ) -> Request | None:
     """The request, with less text for a gateway that takes no more; None for what is too large for one all the same."""
-    shorten = more["shorten"]
+    shorten = more.get("shorten", False)
     try:
         request = engine.request(notification, target, app=app, **more)
     except MessageTooLarge:
