@@ -42,7 +42,7 @@ _PART = 0.10
 _WEIGHT = 0.03
 """A part counts as grown if its rise is at least this share of the whole: the sum shows a rise of one part for
 another's saving."""
-_LEAST = {"iterations": 5, "writes": 5}
+_LEAST = {"iterations": 5, "writes": 8}
 """A rise of so few in a whole run is a matter of what fell into one iteration of the loop."""
 _NAMED = 8
 _KEPT = 300

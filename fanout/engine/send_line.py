@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 
 from fanout.core.gate import Gate, GateState
 from fanout.core.outcome import ACCEPTED, Deferred, Outcome
@@ -21,6 +22,9 @@ __all__ = ["GIVEN_UP", "SendLine"]
 OPEN = GateState.OPEN
 GIVEN_UP = Deferred("deadline of the engine", sent="unknown")
 """The outcome of an attempt that outlives the engine's deadline."""
+_FIRST = 256
+"""Senders that are called at once in any case: a burst leaves in few writes."""
+_FEW = 8
 _TURNS = 127
 """A sender lets others run after each 128 deliveries, a millisecond or so."""
 
@@ -55,12 +59,12 @@ class SendLine:
         return handed
 
     def _call(self) -> None:
-        """Call as many senders as there are, at most as many as there is work for; the last of them calls again. A transport
-        that answers at once needs two or three; one that takes its time soon has them all."""
+        """Call as many senders as there are, or `_FIRST`, and at most as many as there is work for; the last of them calls
+        again. A transport that answers at once needs no more; one that takes its time soon has them all."""
         line = self._line
-        # A lower bound: the deliveries of the first group in line, and one of each other.
-        work = self._ready(line[0]) + len(line) - 1
-        count = min(work, self._count or 1)
+        # A lower bound: the deliveries of the first groups in line, and one of each other.
+        work = sum(map(self._ready, islice(line, _FEW))) + max(0, len(line) - _FEW)
+        count = min(work, max(self._count, _FIRST))
         self._coming += count
         self._count += count
         self._tasks.begin(self._run, count)

@@ -234,7 +234,7 @@ PLANTS = [
     Plant(
         "all senders of a group are begun at once, whether they are needed or not",
         "fanout/engine/send_line.py",
-        "        count = min(work, self._count or 1)\n",
+        "        count = min(work, max(self._count, _FIRST))\n",
         "        count = work\n",
         "tests/engine/test_send_tasks.py -k 'at_once_needs_few'",
     ),
