@@ -42,12 +42,12 @@ async def test_the_final_status_that_a_settlement_tells_is_not_read() -> None:
     async def with_status(answer: Settled) -> Settled:
         return replace(answer, status=await read(answer.finished, 0.0)) if answer.finished else answer
 
-    async def unchanged(others: bool = False) -> int:
-        return 0
+    async def none(ids: Sequence[str]) -> list[str]:
+        return []
 
     ids = asked(storage, with_status)
-    # A commit can be seen by the look for other processes' changes before its answer has come back: then the end is read.
-    storage.changes = unchanged
+    # Storage could say that it has finished after the commit, and before the answer to the settlement has come back.
+    storage.finished = none
     async with running(storage=storage) as (engine, _):
         await register(engine, "alice", "phone", "tablet")
         receipts = [await engine.send(HI, "user:alice") for _ in range(3)]

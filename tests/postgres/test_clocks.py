@@ -23,6 +23,7 @@ from fanout.engine import Engine, EngineOptions, membership
 from fanout.engine.engine import Role
 from fanout.plugin import ACCEPTED, Misconfigured, Outcome, Scope, StorageContext, Unavailable
 from fanout.storage.postgres.store import PostgresStorage
+from fanout.sync import transaction
 from fanout.testing.scripted import Script, ScriptedMessage, ScriptedTransport
 from tests.postgres.conftest import Databases
 
@@ -180,7 +181,7 @@ async def test_a_transaction_of_a_program_that_is_ahead_delays_nothing(
 ) -> None:
     """`enqueue` without an engine: of its times only the wish counts, and how long the notification is to live."""
     real = time.time
-    monkeypatch.setattr(fanout.sync, "time", SimpleNamespace(time=lambda: real() + off))
+    monkeypatch.setattr(transaction, "time", SimpleNamespace(time=lambda: real() + off))
     async with machines.engine(Off()) as (worker, transport):
         await _register(worker, "phone")
 

@@ -146,7 +146,7 @@ async def test_a_file_that_is_taken_away_is_noticed_before_anything_is_acknowled
             await storage.put([submission()], T0)
         assert taken.name in str(caught.value)
         assert not isinstance(caught.value, StorageUnavailable)
-        with pytest.raises(StorageError, match="takes no more writes"):
+        with pytest.raises(StorageError, match="may be gone"):
             await storage.put([submission()], T0)
 
 
