@@ -75,7 +75,7 @@ def _open(job: Mapping[str, Any], role: Any = "both") -> Engine:
 
 
 async def _broadcast(job: Mapping[str, Any]) -> dict[str, Any]:
-    """To everyone, in a process that did not register them."""
+    """A notification to all users, in a process that did not register them."""
     async with _open(job) as engine:
         await (await engine.send(NOTE, "user:u0")).wait(60)
         idle, rows, bytes_before = rig.peak_memory(), await _rows_written(engine), _loopback()

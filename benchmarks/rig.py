@@ -169,7 +169,7 @@ def peak_memory() -> float:
 
 
 class Process:
-    """A process that somebody else started, by its id."""
+    """A process that another program started, by its id."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -299,7 +299,7 @@ def nghttpd(folder: Path, port: int) -> list[str]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that no process listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -396,7 +396,7 @@ async def broadcast(
     notification: fanout.Notification | None = None,
     target: str = "all",
 ) -> Sample:
-    """One notification to everyone, until the last settlement is committed."""
+    """One notification to all users, until the last settlement is committed."""
     notification = notification or fanout.Notification(title=TITLE, body=BODY)
     before = cpu_of(process) if process else 0.0
     with Meter() as meter:

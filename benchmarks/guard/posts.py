@@ -19,7 +19,7 @@ __all__ = ["CALLERS", "Posts"]
 
 CALLERS = 20
 _KEY = f"{API_KEY_PREFIX}{'5' * 12}_{'k' * 43}"
-"""An API key that anybody may know: of a service that listens nowhere."""
+"""An API key that is no secret: of a service that listens nowhere."""
 _LOOK = 0.01
 """Virtual seconds between two looks whether all is delivered."""
 

@@ -30,7 +30,7 @@ def gathered(submissions: Sequence[Submission], now: float) -> bool:
 
 
 Known = tuple[str, bytes, int | None]
-"""(id, digest, total or None while it is to expand) of what holds an idempotency key."""
+"""(id, digest, total or None while it is to expand) of the notification that holds an idempotency key."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Keys:
 
 
 def check_keys(submissions: Sequence[Submission], apps: Sequence[int], known: Mapping[tuple[int, str], Known]) -> Keys:
-    """Sort submissions by what their keys, of which those of (app, key) in `known` are taken, make of them."""
+    """Sort submissions by their keys into replays, fresh ones and conflicts. The (app, key) in `known` are taken."""
     taken = dict(known)
     keys = Keys()
     for i, sub in enumerate(submissions):

@@ -59,7 +59,7 @@ class Book:
             change.settled += n
 
     def tallies(self) -> list[tuple[int, int, str, str, int]]:
-        """(notification, code, state, reason, how many more) of what has ended."""
+        """(notification, code, state, reason, how many more) of ended deliveries."""
         return [
             (id, code, *self.codes[id].pair(code), n)
             for id, change in self.changes.items()

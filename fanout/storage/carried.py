@@ -39,7 +39,7 @@ class CarriedClock:
         self._good_until = after + _GOOD_FOR if after - before <= _PRECISE else after
 
     def forget(self) -> None:
-        """The next reading is another clock's: nothing of what was believed of this one bounds it."""
+        """The next reading is another clock's: no earlier reading bounds it."""
         self._good_until = 0.0
         self._other = True
 

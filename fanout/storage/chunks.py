@@ -115,7 +115,8 @@ class Plan:
 
 
 def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
-    """Chunks of what was looked up, or an expansion per binding up to the endpoint `high`. Fills in each start's total and expansions."""
+    """Chunks of the audience that was looked up, or an expansion per binding up to the endpoint `high`. Fills in each
+    start's total and expansions."""
     plan = Plan(starts)
     for start in starts:
         for binding, ids in start.found.items():

@@ -7,7 +7,7 @@ It is kept as JSON, a list of entries, each led by its kind; deliveries are name
       retries: [[attempt, waiting, reason, positions, due times], ...]
       parked: null, or [due time, waiting, reason, *lease]
     ["lost", chunk, suspected positions, doubtful positions, *lease]
-      lease, of the one that ended with that: worker, leased at, leased after, ranges of what was still open
+      lease, of the one that ended with that: worker, leased at, leased after, ranges of the deliveries still open
     ["paused"] and ["resumed"], of the notification; of a binding, where its number below zero stands in place of one
 """
 
@@ -34,7 +34,7 @@ def ranges(states: bytes) -> list[tuple[int, int]]:
 
 
 class Entries:
-    """Collects what a transaction decides. `by_notification` is what is to be stored."""
+    """Collects a transaction's decisions. `by_notification` are the entries to store."""
 
     __slots__ = ("by_notification",)
 

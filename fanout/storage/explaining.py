@@ -1,4 +1,4 @@
-"""Explain: every decision about one delivery, put together from its chunks and from what `decisions` kept."""
+"""Explain: every decision about one delivery, put together from its chunks and from the rows of `decisions`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def explained(
 ) -> list[Step]:
     """The decisions about the delivery that is or was in these `places`, oldest first.
 
-    `log` is what was decided about its notification, `pauses` about its binding since `accepted_at`; `pair` tells (state, reason) of a code.
+    `log` are the decisions about its notification, `pauses` those about its binding since `accepted_at`; `pair` tells
+    (state, reason) of a code.
     """
     placed = _queued(places[0])
     last: list[Step] = []

@@ -17,8 +17,8 @@ def admit(
 ) -> None:
     """Fill in `found`: for each binding the endpoints that the start's audience admits, ids ascending.
 
-    `by` are the active endpoints of each (app, user or endpoint id): id, binding, what it receives, platform, the binding's name.
-    `unseen` are the endpoints that have fetched the item, for each fallback whose item is as it was posted.
+    `by` are the active endpoints of each (app, user or endpoint id): id, binding, `receive`, platform, the binding's
+    name. `unseen` are the endpoints that have fetched the item, for each fallback whose item is as it was posted.
     """
     for start in starts:
         audience = start.audience

@@ -16,7 +16,8 @@ Decided = tuple[FeedWritten, list[FeedItem], int]
 def judge(change: FeedChange, item: FeedItem | None, device: tuple[int, int] | None, now: float) -> Decided:
     """Of one item.
 
-    `device` is the writer's (subscription, endpoint), (0, 0) where the change names none, None where what it names is unknown.
+    `device` is the writer's (subscription, endpoint), (0, 0) where the change names none, None where it names an
+    unknown one.
     """
     if item is None or (item.deleted and not change.delete):
         return FeedWritten(problem="missing"), [], 0

@@ -21,7 +21,7 @@ COMMON = {
     "display_until": ("display_until", "float8"),
     "fallback_at": ("fallback_at", "float8"),
 }
-"""The columns of what all see alike of an item: the field of `FeedItem` that each holds, and its type."""
+"""The columns of an item that are the same for all users: the field of `FeedItem` that each holds, and its type."""
 OWN = {
     "seq": "bigint",
     "modified_at": "float8",
@@ -30,7 +30,7 @@ OWN = {
     "deleted": "boolean",
     "writer": "bigint",
 }
-"""The columns, with their types, of what each user has of an item: fields of `FeedItem` of these names."""
+"""The columns of an item that each user has for herself, with their types: fields of `FeedItem` of these names."""
 _FIELDS = (*(field for field, _ in COMMON.values()), "broadcast", "content", *OWN)
 _NUMBER, _SEQ = _FIELDS.index("number"), _FIELDS.index("seq")
 
@@ -41,7 +41,8 @@ own_of = attrgetter(*OWN)
 
 
 def item_of(row: Sequence[Any]) -> FeedItem:
-    """The item of a row: the columns `COMMON`, whether it is everybody's, its content as text, and as it is for one user the columns `OWN`."""
+    """The item of a row: the columns `COMMON`, the flag `broadcast`, the content as text, and the columns `OWN` of one
+    user."""
     item = dict(zip(_FIELDS, row, strict=True))
     item["content"] = item["content"].encode()
     for flag in ("broadcast", "read", "deleted"):

@@ -29,7 +29,7 @@ CHANGING = tuple(name for name in _ITEM if name != "id")
 
 
 def numbers_needed(posts: Sequence[FeedPost]) -> list[int]:
-    """How many numbers of the sequence of changes each uses: one for what it buries, too, where it may."""
+    """How many numbers of the sequence of changes each uses: two where it may make a tombstone of an earlier item."""
     return [1 if post.external_id is None else 2 for post in posts]
 
 
@@ -46,14 +46,15 @@ def places_of(app: int, sub: Submission, post: FeedPost) -> list[Place]:
 
 
 def repeats(sub: Submission, post: FeedPost, stored: Sequence[str | None]) -> bool:
-    """Whether nothing is new in the post, given the digests of what is held at its places; None where nothing can be repeated."""
+    """Whether nothing is new in the post, given the digests of the items at its places (None for an item that cannot be
+    repeated)."""
     return post.external_id is not None and sub.idempotency_key is None and {post_digest(post)} == set(stored)
 
 
 class Posting:
-    """The posts of one put. `rows` is what is to be stored, by the items' numbers; of `cleared` items nobody has a state or has
-    fetched them any more. `moved` are items whose expiry alone has moved: (number, former seq, seq). `held` are the items that are active
-    at the posts' places, or where there is none the latest that its user has deleted."""
+    """The posts of one put. `rows` are the rows to store, by the items' numbers. The states and fetches of `cleared`
+    items are deleted. `moved` are items whose expiry alone has moved: (number, former seq, seq). `held` are the items
+    that are active at the posts' places, or where there is none the latest that its user has deleted."""
 
     def __init__(self, held: Mapping[Place, Held], numbers: Iterable[int], now: float) -> None:
         self._held = dict(held)

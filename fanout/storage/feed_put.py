@@ -1,4 +1,5 @@
-"""A put that writes into the feed: which of its submissions are passed on to the ordinary put, and with what in their slots."""
+"""A put that writes into the feed: which of its submissions are passed on to the ordinary put, and with which values in
+their slots."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def pass_on(
     identity: int,
     same: Collection[int] = (),
 ) -> Parts:
-    """Each, with what its post was `written` as, but for the parts of a post that was stored `again`, and all of one in which nothing is new."""
+    """Each, with the `written` form of its post. Left out are the parts of a post that was stored `again`, and all of a
+    post in which nothing is new."""
     parts = Parts()
     head = -1
     for i, sub in enumerate(submissions):

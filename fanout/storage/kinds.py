@@ -11,7 +11,7 @@ class Kind(Enum):
     """The kinds of a failure of the database, for its caller."""
 
     FATAL = "fatal"
-    """The disk may not hold what memory says: nothing more is written until the storage is opened again."""
+    """The disk may differ from memory: nothing more is written until the storage is opened again."""
     CONTENT = "content"
     """This call's values, whenever they come: `ContentRefused`."""
     FULL = "full"

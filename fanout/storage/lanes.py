@@ -1,4 +1,5 @@
-"""In which lane a row stands: its notification's own, the one of the paused, or the one of what waits for its turn.
+"""In which lane a row stands: its notification's own, the one of the paused, or the one of chunks that wait for their
+turn.
 
 Workers look in the lanes of notifications, 0 to 2. A row elsewhere keeps its times and costs no worker a look, were there a million of it.
 A paused row stands at the bitwise complement of its lane, below zero. A chunk that waits for its turn (`fanout.storage.chunks`) stands
@@ -17,7 +18,7 @@ WAITS = 4
 _OWN = range(len(LANES))
 OF_WORKERS = f"lane IN ({', '.join(map(str, _OWN))})"
 OF_WORKERS_OR_PAUSED = f"lane IN ({', '.join(map(str, range(~_OWN[-1], len(LANES))))})"
-"""Not of what waits for its turn: that has never been leased."""
+"""Not of chunks that wait for their turn: these have never been leased."""
 PAUSED = "lane < 0"
 NOT_PAUSED = "lane >= 0"
 FLIP = "lane = ~lane"

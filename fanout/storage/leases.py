@@ -1,4 +1,4 @@
-"""The rules of leases in every database, whatever its statements."""
+"""The rules of leases, the same for every database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_HAND = 64
 
 
 def few(chunks: Sequence[Chunk]) -> bool:
-    """Whether the lease brings what is needed to send them, so that no caller has to come back for it."""
+    """Whether the lease brings all that a send needs, so that no caller has to come back for it."""
     return bool(chunks) and sum(len(chunk.ids) for chunk in chunks) <= _AT_HAND
 
 

@@ -1,4 +1,4 @@
-"""How values become what a column holds: JSON texts, and endpoint ids packed eight bytes each."""
+"""The form of values in a column: JSON texts, and endpoint ids packed eight bytes each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["dumps", "pack", "unfit", "unpack"]
 
 
 def dumps(value: Any) -> str:
-    """JSON for a database to keep. Raises `ContentRefused` for what no JSON text can hold, without saying what it was."""
+    """JSON for a database to keep. Raises `ContentRefused` for a value that no JSON text can hold; the error does not
+    name the value."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:

@@ -35,7 +35,7 @@ UNREADABLE = "unreadable"
 
 
 def unfinished(location: str, record: SealRecord) -> StorageError:
-    """For who would replace a key while addresses are still being sealed with another."""
+    """For an operator that replaces a key while addresses are still being sealed with another."""
     return StorageError(
         f"The addresses in {location} are being sealed with the address key {record.current}: put that key first until this command has "
         "come to its end, and the new one afterwards."

@@ -1,4 +1,4 @@
-"""How a notification stands, from what a database counts of it."""
+"""How a notification stands, from a database's counts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def waiting_for(
     paused_bindings: Iterable[int],
     gates: Iterable[tuple[float, int, str]],
 ) -> dict[str, int]:
-    """How many deliveries wait for what.
+    """How many deliveries wait, by waiting reason.
 
     `chunks` are (binding, under a running lease, due, waiting, how many), `retries` (binding, waiting, how many) of all and of those
     that are due, `gates` (until, binding, waiting) of those that cover all of a binding.

@@ -91,7 +91,8 @@ class Suspects:
 
 
 def _without(applied: Applied, moved: Sequence[int], dead: Sequence[int], codes: Codes) -> Applied:
-    """The map without what has left the chunk, and without marks: these are made anew before the next send."""
+    """The map without deliveries that have left the chunk, and without marks: these are made anew before the next
+    send."""
     states = bytearray(applied.states.replace(_MARK, _NO_MARK))
     for position in moved:
         states[position] = RETRIED

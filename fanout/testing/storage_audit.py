@@ -39,7 +39,7 @@ async def auditing(kit: Kit) -> None:
 
 
 async def auditing_is_apart(kit: Kit) -> None:
-    """Lines of the audit log are among the events of nobody who did not ask for them; the numbers are one order."""
+    """Lines of the audit log are only in answers to callers that asked for them; the numbers are one order."""
     async with kit.open() as storage:
         owned = [each.id for each in await storage.register([device("alice", "a"), device("alice", "b")], T0)]
         for second in range(3):

@@ -116,7 +116,7 @@ async def pauses_end(kit: Kit) -> None:
 
 
 async def what_is_paused_does_not_begin(kit: Kit) -> None:
-    """Nothing paused is expanded or begun, and it is in nobody's way."""
+    """Paused work is not expanded or begun, and delays no other work."""
     async with kit.open(chunk=5) as storage:
         await storage.register([device(f"u{i}", str(i)) for i in range(20)], T0)
         wide, later = submission(Target.all()), submission(Target.user("u1"), due_at=T0 + 10)

@@ -16,7 +16,7 @@ async def _counted(storage: Storage, user: str = "alice", now: float = T0, app: 
 
 
 async def feed_counts_what_is_unread(kit: Kit) -> None:
-    """Every active item that a user can read and has not marked counts, whoever else it is for."""
+    """Every active item that a user can read and has not marked counts, also an item that other users have."""
     async with kit.open() as storage:
         law(await feed_of(storage).counts("default", "alice", T0) == Counts(), "there is nothing in an empty database")
         await storage.register([device("alice", "1", tags=["news"]), device("bob", "2")], T0)

@@ -63,7 +63,7 @@ async def registering_replaces(kit: Kit) -> None:
 
 
 async def addresses_are_interned(kit: Kit) -> None:
-    """Explicit addresses are endpoints of nobody: in no topic, in no broadcast, and not listed."""
+    """Explicit addresses are endpoints without a user: in no topic, in no broadcast, and not listed."""
     async with kit.open() as storage:
         (entered,) = await storage.register([device("alice", "1")], T0)
         known_address, other = device("", "1").address, device("", "2").address
@@ -116,7 +116,8 @@ async def listing_filters_and_pages(kit: Kit) -> None:
 
 
 async def removing_and_restoring(kit: Kit) -> None:
-    """Removal takes active and gone endpoints out; restoring brings back what nobody else holds."""
+    """Removal takes active and gone endpoints out; restoring brings back the endpoints whose address no other endpoint
+    holds."""
     async with kit.open() as storage:
         one, two = await storage.register([device("alice", "1", tags=["t"]), device("bob", "2")], T0)
         law(await storage.remove_endpoints("other", [one.id], T0) == 0, "another app's endpoints are out of reach")

@@ -97,7 +97,7 @@ async def feed_writes_are_one_with_the_put(kit: Kit) -> None:
 
 
 async def feed_is_read_by_whom_it_concerns(kit: Kit) -> None:
-    """A user reads her own items, and those of everybody and of her topics; no user reads another's, or another
+    """A user reads her own items, and those for all users and for her topics; no user reads another's, or another
     app's."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1", tags=["news"]), device("bob", "2")], T0)

@@ -167,7 +167,8 @@ async def a_rate_is_divided(kit: Kit) -> None:
 
 
 async def one_token_stands(kit: Kit) -> None:
-    """Of tokens that are offered within the spacing the first stands, for everyone; one that is over stands for nobody."""
+    """Of tokens that are offered within the spacing, the first is every worker's; a token that is over is no
+    worker's."""
     async with kit.open() as storage:
         fleet = fleet_of(storage)
         first, second = SharedToken("first", T0, T0 + 3600), SharedToken("second", T0 + 1, T0 + 3601)

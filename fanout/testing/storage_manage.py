@@ -15,7 +15,7 @@ from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, po
 
 
 async def cancelling(kit: Kit) -> None:
-    """Cancelling ends what nobody holds at once, and the rest as it comes back."""
+    """Cancelling ends unleased deliveries at once, and leased ones as they come back."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(i)) for i in range(40)], T0)
         await post(storage, sub := submission())

@@ -155,7 +155,8 @@ async def _expand_all(storage: Storage, now: float, *, ahead: int = 2, lane: int
 
 
 async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
-    """A topic and a broadcast reach whoever was registered at acceptance, each once; the total is known at the end."""
+    """A topic and a broadcast reach the endpoints registered at acceptance, each once; the total is known at the
+    end."""
     async with kit.open(chunk=10) as storage:
         devices = [device(f"u{i}", str(i), tags=["odd" if i % 2 else "even"]) for i in range(95)]
         entered = await storage.register(devices, T0)
@@ -188,7 +189,7 @@ async def broadcasts_stop_at_acceptance(kit: Kit) -> None:
 
 
 async def expansion_stays_ahead(kit: Kit) -> None:
-    """Expansion makes no more than `ahead` chunks that nobody has leased; chunks parked for later are not counted."""
+    """Expansion makes no more than `ahead` unleased chunks; chunks parked for later are not counted."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device(f"u{i}", str(i)) for i in range(100)], T0)
         await post(storage, submission(Target.all()))

@@ -186,7 +186,7 @@ async def subscriptions_end(kit: Kit) -> None:
 
 
 async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
-    """An audience is chosen by what an endpoint wants to receive, by its platform, and by who is left out."""
+    """An audience is chosen by an endpoint's `receive`, by its platform, and by the endpoints left out."""
     async with kit.open() as storage:
         full = (await subscribe(storage, token="1")).subscription.endpoint
         second = await subscribe(storage, name="b", token="2", receive="signal", platform="Android", binding="fcm")

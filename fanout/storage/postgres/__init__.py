@@ -3,7 +3,7 @@
 Every operation is a fixed number of set-wise statements in one transaction at READ COMMITTED, however many rows it
 touches;  row locks, taken in one order everywhere, stand for SQLite's one writer: bindings, notifications, chunks,
 sums. Imported through the entry points `postgresql` and `postgres` of the group `fanout.storage` alone; the driver
-(asyncpg, extra `postgres`) is imported when the storage is made. `url` says what may stand in the address of the database.
+(asyncpg, extra `postgres`) is imported when the storage is made. `url` lists the parts of a database address.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Statistics of the tables: taken when much has changed at once, instead of a minute later by the server, or (autovacuum off) never.
 
-The statements here have one plan whatever statistics say (`db`); lists, counts and what operators ask themselves are better off with them.
+The statements here have one plan with any statistics (`db`). Lists, counts and operators' own queries profit from them.
 """
 
 from __future__ import annotations

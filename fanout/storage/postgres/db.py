@@ -79,10 +79,11 @@ class Known:
 class Db(Pieces):
     """One connection inside one transaction; or, for a read of one statement, without one.
 
-    `again` says that an earlier run of the same operation with the same arguments may have been committed: its connection was
-    lost after COMMIT had been sent, and the answer was lost. An operation that would then answer wrongly, or do something twice,
-    looks first at what it finds. An operation that found nothing to do says so by `silent`: then no process is told of a change.
-    `carried`: callers' times are the database's own, from `PostgresStorage.clock`. `repeats` counts how often others have come in between, and the operation was run anew.
+    `again` says that an earlier run of the same operation with the same arguments may have been committed: its
+    connection was lost after COMMIT had been sent, and the answer was lost. An operation that would then answer
+    wrongly, or do something twice, looks first at the rows that it finds. An operation that found nothing to do says so
+    by `silent`: then no process is told of a change. `carried`: callers' times are the database's own, from
+    `PostgresStorage.clock`. `repeats` counts how often others have come in between, and the operation was run anew.
     """
 
     connection: Connection
@@ -134,7 +135,7 @@ class Db(Pieces):
         await self.connection.copy_records_to_table(table, records=records, columns=columns)
 
     async def exclusive(self, what: str, key: int | str = 0) -> None:
-        """An advisory lock; of what sealing does, of the table that every session reads beforehand."""
+        """An advisory lock; for sealing, a lock of the table that every session reads beforehand."""
         if what == "seal":
             await self.run("LOCK TABLE seal IN ACCESS EXCLUSIVE MODE")
         elif what == "binding":
@@ -244,14 +245,14 @@ class Db(Pieces):
         self.measured(now)
 
     def measured(self, database_now: float) -> None:
-        """A statement just read the database's clock, for a caller who has one of his own."""
+        """A statement just read the database's clock, for a caller that has a clock of its own."""
         if not self.believed:
             self._known.skew = database_now - self.context.clock.now()
 
     # -- names
 
     async def feed_numbers(self, changes: int, items: int) -> tuple[int, int, Iterable[int]]:
-        """See `storage.sql.db`. In one step, for who writes to the feed is waited for."""
+        """See `storage.sql.db`. In one statement: other writers to the feed wait for this one."""
         row = await self.row(
             "WITH f AS (UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq, identity) SELECT seq, identity, "
             "ARRAY(SELECT nextval('feed_item_id_seq') FROM generate_series(1, $2::int)) FROM f",

@@ -13,7 +13,8 @@ __all__ = ["blank", "forget_entered", "forget_in_log"]
 
 
 async def blank(db: Db, notifications: Sequence[int], content: bytes) -> None:
-    """Nothing is left of what these say but this content. `load` has an unfinished one's until it finishes, and takes off then what it finds."""
+    """Replace the texts of these notifications by this content. `load` counts an unfinished one until it ends: so it
+    counts the new size from now on."""
     await db.run(_EMPTY, list(notifications), content)
 
 

@@ -95,7 +95,7 @@ def refusal(error: BaseException, shown: str) -> StorageRefused | None:
 
 
 def unknown(shown: str) -> Unknown:
-    """For a caller who cannot be told what became of the call."""
+    """For a caller that cannot be told the outcome of the call."""
     return Unknown(
         f"The connection to {shown} was lost while a transaction was being committed, and the database did not come back in time to "
         "ask it: the call may have been stored. Repeat it, a notification with its idempotency key."

@@ -1,9 +1,10 @@
-"""From where on due chunks are looked for, while an old transaction keeps the server from clearing away what was leased before.
+"""From where on due chunks are looked for, while an old transaction keeps the index entries of earlier leases from
+removal.
 
 Each lease leaves an entry behind in the index by which due chunks are found, and as long as any transaction might still
 want to see it (a report, a backup, a forgotten console) vacuum may not remove it: every look from the beginning steps
 over all of them, half a microsecond each. So it is counted now and then how many those were. Where they are many, looks
-begin a few seconds before now, but for one from time to time, which finds what has become due again further back.
+begin a few seconds before now, but for one from time to time, which finds older chunks that have become due again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Floors:
         return now - _BEHIND if pair is not None and pair.many and clock < pair.next_at else BEGINNING
 
     def counts(self, binding: int, lane: int, clock: float) -> bool:
-        """Whether it is time to count what a look from the beginning steps over."""
+        """Whether it is time to count the entries that a look from the beginning steps over."""
         pair = self._places.get((binding, lane))
         return pair is None or clock >= pair.next_at
 

@@ -29,15 +29,17 @@ SETTINGS = {
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",  # of a partial index it would be a look at all that is open, sorted afterwards
 }
-"""Of every session. Each statement here has an index made for it and takes its rows from arrays: so it has one plan, a loop over an index,
-whatever statistics say of a table that was empty when it was first planned. To compile one takes longer than to run it (`jit`).
+"""Of every session. Each statement here has an index made for it and takes its rows from arrays: so it has one plan, a
+loop over an index, also with the statistics of a table that was empty when it was first planned. To compile one takes
+longer than to run it (`jit`).
 """
 _TELLTALE = "plan_cache_mode"
 """A setting that a pooler neither follows nor hands on."""
 
 
 class Identity(NamedTuple):
-    """Which database a connection leads to. Another one of these is another database, whatever its name and address.
+    """Which database a connection leads to. Another one of these is another database, also under the same name and
+    address.
 
     The timeline is another after a standby was promoted, the numbers of database and schema after those were made anew from a dump.
     """
@@ -62,8 +64,8 @@ class Greeting:
 
 
 class Pooled(Exception):
-    """A pooler stands between that hands no settings on: another client's connection keeps what is set and prepared
-    there."""
+    """A pooler stands between that hands no settings on: another client's connection keeps the settings and prepared
+    statements."""
 
 
 _CONTROL = "(SELECT system_identifier::text FROM pg_control_system())"
@@ -113,7 +115,8 @@ def unless_same(identity: Identity, schema: str) -> str:
 
 
 def pooled(error: BaseException) -> bool:
-    """Whether a failure to connect comes from a pooler: it refuses settings at the start of a session, or mixes up what is prepared."""
+    """Whether a failure to connect comes from a pooler: it refuses settings at the start of a session, or mixes up
+    prepared statements."""
     if isinstance(error, Pooled):
         return True
     code = getattr(error, "sqlstate", None)

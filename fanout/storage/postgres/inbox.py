@@ -92,7 +92,8 @@ def _expires(db: Db) -> str:
 
 
 def _times(db: Db) -> str:
-    """A row's `accepted_at`, `due_at` and `expires_at`, as SQL: where the database's clock counts, what its program meant by its own.
+    """A row's `accepted_at`, `due_at` and `expires_at`, as SQL: where the database's clock counts, converted from the
+    program's clock.
 
     It was accepted when it was entered, and due then unless a later time was wished; it lives for as long as it was to.
     """
@@ -189,7 +190,8 @@ async def _put(
 
 
 def _its_own(db: Db, error: Exception) -> bool:
-    """Whether a failure is one of what was to be put, and not of the database at this moment: a right, a key of addresses, a deadlock.
+    """Whether the notifications cause a failure, and not the state of the database at this moment: a right, a key of
+    addresses, a deadlock.
 
     A unique value that is still taken after several runs is not taken by a transaction that came in between.
     """
@@ -222,7 +224,7 @@ async def _record(db: Db, taken: Sequence[Taken], now: float) -> None:
     await db.log(now, events)
 
 
-# -- what is known of it
+# -- its state
 
 
 async def status(db: Db, uuid: str, now: float) -> Status | None:

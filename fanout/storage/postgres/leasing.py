@@ -128,7 +128,7 @@ SELECT {_COLUMNS} FROM c {_OF} ORDER BY c.id
 async def _claim(
     db: Db, number: int, lane: int, limit: int, now: float, worker: str, until: float
 ) -> list[Sequence[Any]]:
-    """Take what is due, page by page. A page of what is in order is one statement."""
+    """Take due chunks, page by page. A page of chunks that are in order is one statement."""
     taken: list[Sequence[Any]] = []
     moved: list[NewChunk] = []
     left = limit
@@ -197,7 +197,7 @@ FROM notification n WHERE n.uuid = ANY($1::text[])
 """
 
 
-# -- what waits
+# -- the next due time
 
 _CHUNK = (
     "(SELECT ready_at - CASE WHEN owner IS NULL THEN 0 ELSE $3::float8 END FROM chunk WHERE binding = $1 AND lane = {0} "
@@ -244,7 +244,7 @@ WITH held AS MATERIALIZED (
 
 
 async def extend(db: Db, leases: Sequence[tuple[int, int, float]]) -> list[int]:
-    """Extend what is still held under that epoch; the rest is returned."""
+    """Extend the leases still held under that epoch; the rest is returned."""
     db.measured(await db.value("SELECT extract(epoch FROM clock_timestamp())::float8"))
     chunks, epochs, untils = zip(*sorted(leases), strict=True) if leases else ((), (), ())
     rows = await db.rows(_EXTEND, chunks, epochs, [until + db.skew for until in untils])

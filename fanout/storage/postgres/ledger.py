@@ -17,14 +17,15 @@ from fanout.storage.standing import finals
 __all__ = ["ADD_LOAD", "STEP", "Ledger", "add_chunks", "fill", "finish_ready"]
 
 STEP = "(SELECT nextval('step'))"
-"""The next number of what is decided, made and leased, one for all rows of a statement."""
+"""The next number of a decision, a new chunk or a lease, one for all rows of a statement."""
 
 ADD_LOAD = (
     "INSERT INTO load AS l (app, shard, deliveries, bytes) SELECT app, pg_backend_pid() & 15, sum(deliveries), sum(bytes) FROM ({}) s "
     "GROUP BY app HAVING sum(deliveries) <> 0 OR sum(bytes) <> 0 ORDER BY app ON CONFLICT (app, shard) DO UPDATE "
     "SET deliveries = l.deliveries + excluded.deliveries, bytes = l.bytes + excluded.bytes"
 )
-"""Adds what the columns app, deliveries and bytes say to the load; no two backends write to the same row, or nearly none."""
+"""Adds the columns `deliveries` and `bytes` to the load of the app in `app`; no two backends write to the same row, or
+nearly none."""
 
 
 async def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> list[int]:
@@ -49,7 +50,8 @@ INSERT INTO audience (chunk, ids) SELECT id, ids FROM j RETURNING chunk
 
 
 class Ledger(Shared):
-    """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`hold`)."""
+    """Collects the deliveries that a transaction ends, and writes them in a few statements. The notifications are held
+    (`hold`)."""
 
     def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
         super().__init__(codes)

@@ -63,7 +63,7 @@ class Listener:
         self._urgent.set()
 
     async def close(self) -> None:
-        """Tell what has not been told, and listen no more."""
+        """Pass on the changes not passed on yet, and listen no more."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -106,7 +106,7 @@ class Listener:
                     self._pool.give(connection, sound=sound)
 
     async def _notify(self, connection: Connection) -> None:
-        # No arguments: a pooler may run what is prepared on another server.
+        # No arguments: a pooler may run a prepared statement on another server.
         await connection.execute(f"NOTIFY \"{self._channel}\", '{self._token}'")
 
     async def _listen(self) -> None:

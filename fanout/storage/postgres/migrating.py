@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["migrate"]
 
 _OLDEST = 14
-"""PostgreSQL 14: the first whose `xmin` and partition pruning do what is counted on here, and the oldest still maintained."""
+"""PostgreSQL 14: the first whose `xmin` and partition pruning do as is relied on here, and the oldest still
+maintained."""
 _LIMIT = 300.0
 """Seconds for all steps together, waiting for another process's included."""
 
@@ -26,12 +27,12 @@ _LIMIT = 300.0
 async def migrate(
     connection: Connection, options: Options, *, steps: tuple[str, ...] = STEPS, create: bool = True
 ) -> None:
-    """Do what is missing of `steps`. Raises `StorageRefused` for a server too old, a database too new, and missing rights.
+    """Run the missing `steps`. Raises `StorageRefused` for a server too old, a database too new, and missing rights.
 
     Without `create` no table is made where there is none yet: raises `StorageAbsent`.
 
-    A database one version ahead is used as it is: a step only adds to what the version before knows (`schema`), so that during a
-    rollout workers of both run together.
+    A database one version ahead is used as it is: a step only adds to the previous version's schema (`schema`), so that
+    during a rollout workers of both run together.
     """
     if connection.get_server_version().major < _OLDEST:
         raise StorageRefused(
@@ -61,7 +62,7 @@ async def migrate(
 
 
 async def _look(connection: Connection, options: Options, version: int) -> int:
-    """`_version` in a transaction of its own: with its own settings, whatever the user or a pooler has set."""
+    """`_version` in a transaction of its own: with its own settings, not those of the user or a pooler."""
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = '15s'")
         return await _version(connection, options, version)

@@ -1,8 +1,8 @@
 """That a number learned earlier still stands for that app or binding: asked by each transaction that used one, in the same message as its COMMIT.
 
-A process keeps numbers of apps and bindings for good, and rows may come to have other ones below it: tables that were made anew or loaded
-from a copy while connections stayed. Then nothing is committed under the numbers, what was learned is forgotten, and the operation is run
-once more.
+A process keeps numbers of apps and bindings for good, and rows may come to have other ones below it: tables that were
+made anew or loaded from a copy while connections stayed. Then nothing is committed under the numbers, the names are
+forgotten, and the operation is run once more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Used"]
 
 
 class Used:
-    """The numbers that an operation took from what its pool had learned."""
+    """The numbers that an operation took from its pool's memory."""
 
     __slots__ = ("_apps", "_bindings")
 

@@ -38,7 +38,7 @@ _log = logging.getLogger("fanout.postgres")
 _ABREAST = 4
 """Reads of one statement that are under way at once: more only make the server change from one to another."""
 _LIMIT = 20.0
-"""Seconds that a call may take as a whole, whatever the database does."""
+"""Seconds that a call may take as a whole, with any behaviour of the database."""
 _UNHEARD = 0.1
 """Seconds for which a look is good where others' commits are not told: behind a pooler, or those of a host's own transactions."""
 _UNTOLD = 1.0
@@ -75,10 +75,10 @@ _DURABLE = f"{_WRITE}; SELECT set_config('synchronous_commit', 'local', true) WH
 stays."""
 
 _NAMED = 5.0
-"""Seconds after which one who only asks for work looks again whether its numbers are still those of its names."""
+"""Seconds after which a caller that only asks for work checks again that its numbers still belong to its names."""
 ATTEST = "SELECT pg_logical_emit_message(true, 'fanout', '') WHERE pg_current_xact_id_if_assigned() IS NULL; "
 """An answer that stores nothing (a replay, something that was done before) writes to the log, without a row: its COMMIT then waits for the
-standbys that a commit waits for, and so for what it has seen, which may have been committed on this server alone."""
+standbys that a commit waits for, and so for the rows that it has read, which may be committed on this server alone."""
 
 
 class Database:
@@ -103,7 +103,8 @@ class Database:
         self._suspect = False
         self._highest = 0
         self._looked = float("-inf"), 0, 0
-        """When the last look was (monotonic), what it found, and how many commits of our own that held."""
+        """The last look: its time (monotonic), the number that it found, and how many commits of our own that number
+        held."""
         self.listener: Listener | None = None
         """The listener for others' commits; None as long as no engine has asked for it."""
         self.heard = False
@@ -120,7 +121,7 @@ class Database:
         )
         pool.met = self._met
 
-    # -- what the storage calls
+    # -- the calls of the storage
 
     async def look(self, function: Function[T], *arguments: Any) -> T:
         """A read of one statement."""
@@ -167,7 +168,7 @@ class Database:
     async def enter(self, app: str) -> None:
         """Learn the number of an app; one without a number is given one. Waits where another transaction has given it one and not ended."""
         if not await self.look(Db.app, app):
-            # On disk before the commit of what uses the number, for the log is written in its order.
+            # On disk before the commit that uses the number, for the log is written in its order.
             await self.write(partial(Db.app, create=True), app, durable=False, quiet=True)
 
     async def changes(self, *, others: bool, low: str) -> int:
@@ -237,7 +238,7 @@ class Database:
         return self._known.clock
 
     async def measure(self) -> None:
-        """Learn what time it is, in the loop that the storage is opened in."""
+        """Learn the time, in the loop that the storage is opened in."""
         self._looks = asyncio.Semaphore(_ABREAST)
         await self.look(Db.read_clock)
 
@@ -325,7 +326,7 @@ class Database:
         return result
 
     async def _begin(self, connection: Connection, begin: str) -> None:
-        """Behind a pooler also what is set for a session, and whether its server is still the one that was greeted."""
+        """Behind a pooler also the settings of a session, and whether its server is still the one that was greeted."""
         if self._pool.options.prepared:
             await connection.execute(begin)
             return
@@ -347,7 +348,8 @@ class Database:
     async def _checked(
         self, connection: Connection, sql: str, run: Callable[[Connection, str], Awaitable[Any]] | None = None
     ) -> None:
-        """Run what begins with `Used.sql`. Where it fails, nothing that was learned holds, and the operation is run anew."""
+        """Run a statement that begins with `Used.sql`. Where it fails, nothing that was learned holds, and the
+        operation is run anew."""
         known = self._known
         try:
             await (connection.execute(sql) if run is None else run(connection, sql))
@@ -381,7 +383,7 @@ class Database:
 
 
 async def _roll_back(connection: Connection) -> bool:
-    """Undo what a failed transaction did. Whether the connection can still be used."""
+    """Roll a failed transaction back. Whether the connection can still be used."""
     if connection.is_closed():
         return False
     if connection.is_in_transaction():

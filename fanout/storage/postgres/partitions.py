@@ -1,9 +1,9 @@
 """Retry rows: divided by due time into parts that are emptied one after another, and then given back whole.
 
-A part is for the retries of eight and a half minutes, and comes round again after more than an hour, which is the longest back-off by
-default. By then it has long been empty, and the space of its rows on disk and in its indexes is freed by one TRUNCATE,
-whatever old transaction keeps vacuum from it. A row that is due later than that shares a part with others, and only
-costs that one's turn.
+A part is for the retries of eight and a half minutes, and comes round again after more than an hour, which is the
+longest back-off by default. By then it has long been empty, and the space of its rows on disk and in its indexes is
+freed by one TRUNCATE, also while an old transaction keeps vacuum from it. A row that is due later than that shares a
+part with others, and only costs that one's turn.
 
 Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and before every
 writer; and where a part for the rest exists, PostgreSQL reads that one through each time.
@@ -99,7 +99,8 @@ class Emptied:
         return [part for part, since in self._since.items() if clock - since >= _LONGER]
 
     async def give_back(self, db: Db, parts: list[int]) -> int:
-        """Take what these leave on disk, unless a transaction writes there at this moment; how many were given back."""
+        """Free the disk space that these leave, unless a transaction writes there at this moment; how many were given
+        back."""
         done = 0
         for part in parts:
             try:

@@ -93,7 +93,7 @@ class Pieces:
         return f" AND {table}.shard = ({number})::smallint"
 
     def holder(self, binding: int, digest: int, /, *, former: bool = False) -> str:
-        """The active one by `address`, in whatever part it stands; the others by the index of each part."""
+        """The active one by `address`, in any part; the others by the index of each part."""
         which = f"binding = ${binding} AND digest = ${digest}"
         if former:
             return f"(SELECT * FROM endpoint WHERE {which} AND state_at IS NOT NULL OFFSET 0) e"
@@ -101,7 +101,7 @@ class Pieces:
         return f"{owner} CROSS JOIN LATERAL (SELECT * FROM endpoint WHERE id = h.endpoint{self.part('endpoint', 'h.endpoint & 15')} OFFSET 0) e"
 
     def endpoints(self, n: int, condition: str, columns: str, /) -> str:
-        """Looked at first, so that what does not fit is not waited for."""
+        """Looked at first, so that rows that do not fit are not waited for."""
         return (
             f"WITH f AS MATERIALIZED (SELECT e.id FROM {self.of_endpoints(n)} WHERE {condition}) "
             f"SELECT {columns} FROM f CROSS JOIN LATERAL ({_OF.format('f')} FOR NO KEY UPDATE) e WHERE {condition}"

@@ -52,7 +52,8 @@ class Pool:
         """Connections that are not the pool's, and are dropped with its own."""
         self._failures = self._failed = 0
         self.met: Callable[[Connection, Greeting, float], Awaitable[None]] | None = None
-        """Told of each new connection before it is used, with what it said, and when it was asked for that (monotonic seconds)."""
+        """Told of each new connection before it is used, with its greeting, and when that was asked for (monotonic
+        seconds)."""
         self._good = ""
         self.warned: WeakSet[Connection] = WeakSet()
         """Connections on which the server has warned of something."""
@@ -68,7 +69,7 @@ class Pool:
         self._closed = False
 
     async def close(self) -> None:
-        """Wait for what is under way, and end all connections; cut short, it drops them. Idempotent."""
+        """Wait for calls under way, and end all connections; cut short, it drops them. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -175,7 +176,8 @@ class Pool:
         return (await self._greeted())[0]
 
     async def _greeted(self) -> tuple[Connection, Greeting, float]:
-        """A new connection to a database that can be used, what it said, and when it was asked for that (monotonic seconds)."""
+        """A new connection to a database that can be used, its greeting, and when that was asked for (monotonic
+        seconds)."""
         try:
             connection, greeting, before = await self._open()
         except Exception as error:
@@ -216,7 +218,7 @@ class Pool:
             statement_cache_size=512 if options.prepared else 0,
             max_cached_statement_lifetime=0,
             max_cacheable_statement_size=65_536,
-            target_session_attrs="any",  # asked in `greet`, which tells a standby from what is read-only
+            target_session_attrs="any",  # asked in `greet`, which tells a standby from a read-only server
         )
         connection.add_log_listener(self._hear)
         try:

@@ -56,12 +56,12 @@ _TYPES = {
 }
 """The columns that are no text."""
 _ROW = ("id", "generation", "kind", "grp", *_GIVEN, "tags", "expires_at", "address", "identity")
-"""The columns of what is refreshed, in the order of its rows."""
+"""The columns of a refreshed endpoint, in the order of its rows."""
 _COLUMNS = (
     *("id", "registered_at", "expires_at", "app", "binding", "generation", "shard", "usr", "digest", "kind", "grp"),
     *(*_GIVEN, "tags", "address", "identity"),
 )
-"""Those of what is new."""
+"""Those of a new endpoint."""
 
 
 def _unnested(names: Sequence[str]) -> str:
@@ -92,7 +92,7 @@ async def known(
 ) -> tuple[dict[int, Known], dict[int, list[Known]]]:
     """By index: the holder of each address now, and endpoints of the same user that had it once; locked, all of them by id in one pass.
 
-    Without `takes`, what had an address that somebody holds is not looked for where it is nobody's.
+    Without `takes`, former endpoints without a user are not looked for at an address that has a holder.
     """
     digests = [bytes.fromhex(digest) for _, _, digest in places]
     rows = await db.rows(
@@ -145,7 +145,7 @@ async def enter(db: Db, entries: Entries, now: float) -> None:
         for id, generation, new, tags, text, identity in entries.refreshed
     ]
     await db.many(_REFRESH, sorted(refreshed), now)
-    # In one order, so that two who enter the same addresses wait for one another only one way.
+    # In one order, so that two transactions with the same addresses cannot deadlock.
     free = sorted(_bytes(entries.free), key=lambda row: row[1])
     if len(free) >= COPY_FROM:
         await db.copy("address", ("binding", "digest", "endpoint"), free)

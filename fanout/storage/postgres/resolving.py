@@ -1,4 +1,4 @@
-"""From the ids of a chunk to what a send needs of each endpoint: the read that every delivery goes through.
+"""From the ids of a chunk to the fields of each endpoint that a send needs: the read that every delivery goes through.
 
 Rows come as few values: numbers packed one after another, and values that many endpoints share once for all of them. As
 a row each, or an array for each column, they took the server three times as long to hand over, and the driver as long

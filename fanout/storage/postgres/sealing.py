@@ -38,11 +38,12 @@ async def begin(connection: Connection, context: StorageContext, location: str, 
 
 
 async def seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
-    """Seal what stands there in clear or under another than the first key; how many endpoints that were. See `StoragePlugin`.
+    """Seal the addresses stored in clear or under another than the first key; how many endpoints that were. See
+    `StoragePlugin`.
 
-    Killed on the way it goes on where it was. At the end the tables are written anew, because what was overwritten stands in them until
-    then; that takes room for a second copy of one sixteenth of them at a time. The server's write-ahead log and its backups are beyond
-    this. Raises `StorageError`.
+    Killed on the way it goes on where it was. At the end the tables are written anew, because overwritten rows stand in
+    them until then; that takes room for a second copy of one sixteenth of them at a time. The server's write-ahead log
+    and its backups are beyond this. Raises `StorageError`.
     """
     assert context.sealer is not None
     options = parse(location)

@@ -1,7 +1,7 @@
 """Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database. And the statements of that.
 
-A row that ends with its notification is locked without waiting, after what may have to wait for others' locks: so no two settlements wait for
-each other. Where others hold a lock just then, the operation runs anew, the long way.
+A row that ends with its notification is locked without waiting, after the rows that may have to wait for others' locks:
+so no two settlements wait for each other. Where others hold a lock just then, the operation runs anew, the long way.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def held(db: Db, chunks: Sequence[int]) -> tuple[dict[int, Held], dict[int
     """The chunks that are held, locked with their notifications, and the latter's lists of (state, reason)."""
     rows = await db.rows(_READ, chunks)
     found = {row[0]: Held(*row[1:]) for row in map(tuple, rows)}
-    # In a statement of its own, which sees what was committed while the first one waited for its locks.
+    # In a statement of its own, which sees the commits made while the first one waited for its locks.
     return found, await codes_of(db, {each.notification for each in found.values()})
 
 

@@ -160,7 +160,7 @@ class PostgresStorage(SqlStorage):
         try:
             answers: list[Settled] = await self._write(settling.settle, settlements, now, durable="local", again=again)
         except Unknown:
-            # The engine will settle the same again, which then looks first at what is there.
+            # The engine will settle the same again, which then looks first at the stored rows.
             self._in_doubt |= these
             raise
         self._in_doubt -= these

@@ -33,7 +33,8 @@ _LIMIT = "60s"
 
 
 def same(recorded: str, identity: Identity) -> bool:
-    """Whether that is what was recorded. Pure. A role that may not ask for the system's identifier knows the rest."""
+    """Whether that is the recorded identity. Pure. A role that may not ask for the system's identifier knows the
+    rest."""
     recorded_parts = recorded.split("/")
     mine = text(identity).split("/")
     return recorded_parts[1:] == mine[1:] and (recorded_parts[0] == mine[0] or not recorded_parts[0] or not mine[0])

@@ -43,7 +43,8 @@ class Options:
 
 
 def parse(location: str) -> Options:
-    """The options in what follows the scheme's colon. Raises `ConfigurationError`, which never repeats the address as it was given."""
+    """The options in the text after the scheme's colon. Raises `ConfigurationError`, which never repeats the address as
+    it was given."""
     if not location.startswith("//"):
         raise ConfigurationError(
             'storage: a PostgreSQL database needs a URL: write storage = "postgresql://USER@HOST/DATABASE" (the password may stand in PGPASSWORD).'

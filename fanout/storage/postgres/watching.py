@@ -11,7 +11,7 @@ _NUMBERED = 10_000
 
 
 async def probe(db: Db) -> None:
-    """Write a row without changing what it says."""
+    """Write a row without changing its value."""
     await db.run("UPDATE probe SET n = n WHERE id = $1", 1)
 
 
@@ -21,7 +21,8 @@ async def unnumbered(db: Db) -> bool:
 
 
 async def number(db: Db) -> None:
-    """Give what has been committed its place in the log. One at a time does so: a number is committed after all that are lower."""
+    """Give committed events their places in the log. One at a time does so: a number is committed after all that are
+    lower."""
     await db.exclusive("events")
     while await db.run(_NUMBER, _NUMBERED) == _NUMBERED:
         pass

@@ -1,4 +1,4 @@
-"""From an audience that was looked up to chunks, and to expansions for what comes later."""
+"""From an audience that was looked up to chunks, and to expansions for the endpoints that come later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ __all__ = ["cut", "store"]
 
 
 async def cut(db: Db, starts: Sequence[Start]) -> Plan:
-    """Chunks of what was looked up, or an expansion per binding. Fills in each start's total and expansions."""
+    """Chunks of the audience that was looked up, or an expansion per binding. Fills in each start's total and
+    expansions."""
     wide = any(start.kind in WIDE and start.found for start in starts)
     return cut_up(starts, size=db.context.chunk, high=await db.highest_endpoint() if wide else 0)
 

@@ -41,9 +41,9 @@ class Rows:
 class Db(Protocol):
     """One connection inside one transaction.
 
-    `again` says that an earlier run of the same operation with the same arguments may have been committed and its answer lost: an
-    operation that would then do something twice looks first at what it finds. An operation that found nothing to do sets `silent`. `hot` are
-    the driver's own statements.
+    `again` says that an earlier run of the same operation with the same arguments may have been committed and its
+    answer lost: an operation that would then do something twice looks first at the rows that it finds. An operation
+    that found nothing to do sets `silent`. `hot` are the driver's own statements.
     """
 
     context: StorageContext
@@ -171,7 +171,8 @@ class Db(Protocol):
         ...
 
     async def traces(self, column: str, rest: str, *args: Any) -> list[bytes]:
-        """The values of `SELECT column FROM rest`, a thousand at most, where the bytes of what is deleted may stay in a file; elsewhere nothing."""
+        """The values of `SELECT column FROM rest`, a thousand at most, where the bytes of deleted rows may stay in a
+        file; elsewhere nothing."""
         ...
 
     # -- the directory
@@ -276,7 +277,7 @@ class Db(Protocol):
         ...
 
     async def entered(self, app: str) -> list[Any]:
-        """(id, target as JSON) of what other programs have entered and no worker has taken, by id."""
+        """(id, target as JSON) of notifications that other programs have entered and no worker has taken, by id."""
         ...
 
     async def seal(self) -> Seal | None:

@@ -1,6 +1,7 @@
 """The decisions about deliveries that no other table remembers, a row for each notification that a transaction decided about.
 
-The form of a row is described in `fanout.storage.decisions`. Its number is given by the database, in the order of what is decided.
+The form of a row is described in `fanout.storage.decisions`. Its number is given by the database, in the order of the
+decisions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["Decisions", "rows_of"]
 
 
 class Decisions(Entries):
-    """Collects what a transaction decides, and writes it in one statement."""
+    """Collects a transaction's decisions, and writes them in one statement."""
 
     __slots__ = ("_db",)
 

@@ -40,7 +40,7 @@ class Driver(Protocol):
         """One transaction.
 
         Not `durable`: a loss of power may undo it, as whole transactions and the latest first. `quiet`: it makes no
-        work for any worker; not `announced`: none for other processes. `large`: it waits for what is small. Where
+        work for any worker; not `announced`: none for other processes. `large`: it waits for small ones. Where
         `probe(db, *arguments)`, a read of one statement, finds nothing to do, the answer is `idle` and nothing is
         written.
         """

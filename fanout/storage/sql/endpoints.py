@@ -222,7 +222,8 @@ async def expire(db: Db, now: float, limit: int) -> int:
 async def lock(db: Db, ids: Iterable[int]) -> None:
     """Lock these by id, as every transaction does.
 
-    A condition on what a change may alter would not keep the order: a row that was waited for stays locked, also where it no longer fits.
+    A condition on columns that a change may alter would not keep the order: a row that was waited for stays locked,
+    also where it no longer fits.
     """
     await db.rows(f"SELECT id FROM endpoint WHERE id {db.among(1, 'bigint')}{db.hold('id')}", sorted(ids))
 
@@ -307,7 +308,7 @@ def _endpoint(db: Db, row: Any, seal: Seal | None) -> Endpoint:
 
 
 async def read(db: Db, app: str, id: int) -> Endpoint | None:
-    """One endpoint in whatever state."""
+    """One endpoint in any state."""
     row = await db.row(
         f"SELECT {_SHOWN} FROM endpoint e {_NAMED} AND e.id = $1{db.part('e', '$1 & 15')} AND e.app = $2",
         id,

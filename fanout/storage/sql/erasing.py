@@ -20,7 +20,7 @@ from fanout.storage.sql.stopping import stop
 __all__ = ["Erased", "erase"]
 
 _TEXTS = 2**20
-"""Bytes of what was erased that are remembered."""
+"""Bytes of erased texts that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ async def _shadows(db: Db, devices: set[int]) -> set[int]:
 
 
 async def _notifications(db: Db, app: str, user: str, devices: set[int], now: float, texts: _Texts) -> None:
-    """Stop and empty what is the user's alone, and take the name out of what is others' too."""
+    """Stop and empty notifications for the user alone, and take the name out of those for others too."""
     await db.hot.forget_entered(db, app, user, devices, now)
     number = await db.app(app)
     mine: set[int] = set()
@@ -119,7 +119,7 @@ async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
 
 
 async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]:
-    """Of these, those whose deliveries are all for these endpoints, or for ones of users who were erased before, and which have some."""
+    """Of these, those that have deliveries, all of them for these endpoints or for endpoints of users erased before."""
     if not devices or not notifications:
         return set()
     touched = await column(
@@ -142,7 +142,7 @@ async def _only(db: Db, notifications: list[int], devices: set[int]) -> set[int]
 
 
 async def _awaited(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
-    """Of what is still to be looked up, the same."""
+    """The same for expansions."""
     rows = await db.rows("SELECT id, notification, target FROM expansion WHERE app = $1", app)
     mine, changed = divided(rows, user, devices)
     for id, rest in sorted(changed):

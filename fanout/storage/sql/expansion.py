@@ -133,7 +133,7 @@ class _Source:
 
 
 async def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[_Source]:
-    """Those whose turn it is, but for what belongs to a notification in other hands."""
+    """Expansions whose turn it is, but for those of a notification that another transaction holds."""
     rows = await db.rows(
         "SELECT id, notification FROM expansion WHERE app = $1 AND binding = $2 AND lane = $3 AND due_at <= $4 "
         f"ORDER BY due_at, id LIMIT {_SOURCES}",
@@ -146,7 +146,7 @@ async def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[_S
     ids = [id for id, notification in rows if notification in mine]
     if not ids:
         return []
-    # In a statement of its own, which sees what was committed while the notifications were in other hands.
+    # In a statement of its own, which sees the commits made while other transactions held the notifications.
     found = await db.rows(
         f"SELECT id, notification, cursor, high, target FROM expansion WHERE id {db.among(1, 'bigint')}", ids
     )

@@ -22,7 +22,7 @@ def aimed(db: Db) -> list[str]:
 
 
 async def devices_of(db: Db, app: int, user: str) -> set[int]:
-    """The user's endpoints, in whatever state."""
+    """The user's endpoints, in any state."""
     found = await column(
         db,
         f"SELECT id FROM endpoint WHERE app = $1 AND usr = $2 AND usr <> ''{db.part('endpoint', '$3')}",

@@ -47,7 +47,7 @@ _FOUND = (
 
 
 async def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, Any], list[list[Any]]]:
-    """The active endpoints of each (app, user or endpoint id): id, binding, what it receives, platform, the binding's name."""
+    """The active endpoints of each (app, user or endpoint id): id, binding, `receive`, platform, the binding's name."""
     users: dict[tuple[int, Any], None] = {}
     ids: dict[tuple[int, Any], None] = {}
     for start in starts:

@@ -32,7 +32,7 @@ async def decide(db: Db, sub: Submission, change: FeedChange | FeedBulk, now: fl
 
 
 async def write(db: Db, sub: Submission, items: Sequence[FeedItem], *, forget: bool = False) -> None:
-    """Store what `decide` said, under the numbers that it has been given; with `forget` no post can repeat them."""
+    """Store the items of `decide`, under the numbers that they were given; with `forget` no post can repeat them."""
     (user,) = sub.target.names
     await db.many(
         f"INSERT INTO feed_state ({', '.join(_ROW)}, app, usr) SELECT j.*, $8, $9 FROM {db.given(1, **_ROW)} "

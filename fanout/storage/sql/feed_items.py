@@ -41,14 +41,14 @@ def topics(db: Db, part: str) -> str:
 
 
 def meant(db: Db) -> str:
-    """An item `i` of everybody is for the user too."""
+    """The condition that a broadcast item `i` is for the user too."""
     return f"(i.topic IS NULL OR i.topic {db.one_of('SELECT topics FROM m', 'text')})"
 
 
 async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> FeedPage:
     """A page of the user's feed.
 
-    An item of everybody that she has changed is read from her state of it only, so that each part follows an index in the order
+    A broadcast item that she has changed is read from her state of it only. So each part follows an index in the order
     of `seq` and ends at the limit.
     """
     newest = query.newest_before is not None
@@ -80,8 +80,9 @@ async def page(db: Db, app: str, user: str, query: FeedQuery, now: float) -> Fee
 def _page(
     db: Db, newest: bool, status: str | None, unread: bool | None, action: bool, group: bool, ids: bool, content: bool
 ) -> str:
-    """Her own items; those of everybody; and those of everybody that she has changed. The arguments: app, user, now, where to begin,
-    the last number, limit, the part of her devices, her digest; and action, group, ids, where the query has them."""
+    """Her own items; broadcast items; and broadcast items that she has changed. The arguments: app, user, now, where to
+    begin, the last number, limit, the part of her devices, her digest; and action, group, ids, where the query has
+    them."""
     own, theirs = [each if content else each.replace("i.content", "''") for each in (COLUMNS, _THEIRS)]
     named = f" AND i.grp = ${9 + action}" * group
     if ids:

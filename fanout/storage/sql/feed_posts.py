@@ -1,4 +1,4 @@
-"""Posts into the feed, many at once: one read of what they replace, one write."""
+"""Posts into the feed, many at once: one read of the items that they replace, one write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Posts", "next_seq", "posted", "write_tombstones"]
 
 
 class Posts:
-    """The feed writes of one put: `plan` says what they come to, `write` stores them."""
+    """The feed writes of one put: `plan` works out their results, `write` stores them."""
 
     def __init__(self, db: Db, now: float) -> None:
         self._db = db

@@ -1,4 +1,4 @@
-"""Subscriptions: a device's endpoint together with what its client sees of it."""
+"""Subscriptions: a device's endpoint together with its client's view of it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> 
 
 
 async def subscribe(db: Db, wanted: SubscriptionRequest, now: float) -> Subscribed:
-    """Enter or renew, and end what it takes the place of."""
+    """Enter or renew, and end the subscriptions that it replaces."""
     app = await db.app(wanted.app, create=True)
     left = await db.rows(
         f"SELECT id, endpoint FROM subscription WHERE unsid = $1 AND app = $2 AND usr <> $3{db.hold()}",

@@ -53,7 +53,7 @@ async def prunable(db: Db, now: float) -> bool:
 async def prune(db: Db, now: float, limit: int) -> int:
     """Delete up to `limit` tombstones, expired subscriptions and marks of erasure whose retention is over; how many.
 
-    A tombstone is never changed; only the floor is everybody's, and is raised last.
+    A tombstone is never changed. Only the floor is shared with other work, and is raised last.
     """
     tombstones, subscriptions = _times(db, now)
     await db.exclusive("feed")
@@ -96,7 +96,7 @@ async def prune(db: Db, now: float, limit: int) -> int:
 async def erase(db: Db, app: str, user: str, now: float) -> None:
     """Forget the user's items, states and subscriptions; only a digest is kept, for readers with an old cursor."""
     number = await db.app(app)
-    await _alone(db)  # so that what is posted to her at this moment is either here by now, or comes after
+    await _alone(db)  # so that an item posted to her at this moment is either here by now, or comes after
     mine = "(SELECT id FROM feed_item WHERE app = $1 AND usr = $2)"
     owned = await db.value(
         "SELECT EXISTS (SELECT 1 FROM feed_item WHERE app = $1 AND usr = $2) "

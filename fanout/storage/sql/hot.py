@@ -21,7 +21,8 @@ Want = tuple[int, str, list[Any]]
 
 
 class Ledger(Book):
-    """Collects what a transaction ends, and writes it in a few statements. The notifications are held (`ledger.hold`)."""
+    """Collects the deliveries that a transaction ends, and writes them in a few statements. The notifications are held
+    (`ledger.hold`)."""
 
     @abstractmethod
     async def write(self, now: float) -> None:

@@ -108,7 +108,7 @@ async def _store(
     now: float,
     tell: Tell | None,
 ) -> None:
-    """Addresses first; then notifications, in runs in which nothing supersedes what is stored by the same run."""
+    """Addresses first; then notifications, in runs in which no notification supersedes another of the same run."""
     await _take_keys(db, submissions, starts, now)
     for i, start in starts.items():
         sub = submissions[i]

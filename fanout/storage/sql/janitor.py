@@ -38,7 +38,8 @@ async def expirable(db: Db, now: float) -> tuple[bool, bool]:
 
 
 async def expire(db: Db, now: float, limit: int) -> Expired:
-    """End what waits past its time, and endpoints past theirs, up to about `limit`; how many. Rows that others have locked are left to them."""
+    """End deliveries that wait past their time, and endpoints past theirs, up to about `limit`; how many. Rows that
+    others have locked are left to them."""
     ids = await hold(db, await column(db, _PAST, now, now + db.skew, _NOTIFICATIONS), wait=False)
     among = db.among(1, "bigint")
     stopped = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {among} AND stopped <> ''", ids))
@@ -99,7 +100,8 @@ async def prune(db: Db, now: float, limit: int) -> int:
         left,
     )
     left -= await _delete(db, "endpoint", "id", old)
-    # A binding's pauses explain what was queued meanwhile, and are kept as long. They are few, and count for no row.
+    # A binding's pauses explain the deliveries queued meanwhile, and are kept as long. They are few, and count for no
+    # row.
     await db.run("DELETE FROM decision WHERE notification < 0 AND at < $1", notifications)
     for which, before in ((f"NOT {db.is_audit}", events), (db.is_audit, audit)):
         over = await column(db, f"{db.old_events(which, 1, 2)}{free}", before, left)

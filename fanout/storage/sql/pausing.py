@@ -1,7 +1,7 @@
 """Pause and resume, of a notification and of a binding, and operators' requests for bindings.
 
 Each chunk of a paused notification goes into the lanes of the paused (`fanout.storage.lanes`). A binding's pause is one
-row that every lease there reads first; a pause passes alone where leases pass together, so that what it counts is all
+row that every lease there reads first; a pause passes alone where leases pass together, so that it counts all
 that was leased before.
 """
 
@@ -107,7 +107,7 @@ async def resume_binding(db: Db, app: str, binding: str, now: float) -> None:
 
 
 async def retry_binding(db: Db, app: str, binding: str, now: float) -> None:
-    """Ask its workers to try again at once, what waited for them to be able to."""
+    """Ask its workers to try deliveries again at once that waited because no worker could send them."""
     await _try_again(db, await _number(db, app, binding), now)
 
 

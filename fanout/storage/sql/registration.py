@@ -1,6 +1,6 @@
 """Registering and interning: addresses enter the directory, thousands at a time.
 
-An endpoint's row is what transactions wait for: a transaction that changes one, or its claim of an address, has locked
+Transactions wait for an endpoint's row: a transaction that changes one, or its claim of an address, has locked
 it first, in the order of ids. The code for each endpoint is plain Python with few objects: an import registers
 millions.
 """
@@ -28,7 +28,8 @@ async def register(db: Db, registrations: Sequence[Registration], now: float) ->
     known = await db.hot.known(db, registrations, places, True)
     if len({(binding, digest) for _, binding, digest in places}) == len(places):
         return await _enter(db, registrations, places, now, known)
-    # Where an address occurs twice, a new run begins, so that each registration finds what the one before it left.
+    # Where an address occurs twice, a new run begins, so that each registration finds the row that the one before it
+    # left.
     endpoints: list[Endpoint] = []
     start = 0
     run: set[tuple[int, str]] = set()

@@ -37,10 +37,10 @@ async def seal_all(
     progress: Callable[[int], None],
     rewrite: Callable[[], Awaitable[None]],
 ) -> int:
-    """Seal what stands there in clear or under another than the first key; how many endpoints that were.
+    """Seal the addresses stored in clear or under another than the first key; how many endpoints that were.
 
-    `run` runs an operation in a transaction of its own; killed between two, it goes on where it was. `rewrite` sees to it that nothing of what was
-    overwritten is left on disk.
+    `run` runs an operation in a transaction of its own; killed between two, it goes on where it was. `rewrite` sees to
+    it that no overwritten address is left on disk.
     """
     record: SealRecord = await run(_start, sealer, location)
     if record.complete and record.keys == (record.current,):

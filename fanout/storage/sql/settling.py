@@ -123,7 +123,7 @@ async def _stored(db: Db, settlements: Sequence[Settlement]) -> list[Settled] | 
 
 
 def _done(settlement: Settlement, free: Any, states: bytes) -> bool:
-    """Whether what this says has happened to the chunk."""
+    """Whether this settlement has been stored for the chunk."""
     if settlement.release is not None:
         return bool(free)
     left = [position for positions in settlement.results.values() for position in positions]

@@ -1,4 +1,4 @@
-"""How things stand: one notification's status, what is outstanding, and an app's backlog."""
+"""How things stand: one notification's status, the outstanding deliveries, and an app's backlog."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORD = (
     f"CASE WHEN {lanes.PAUSED} OR binding IN {PAUSED_BINDINGS} THEN '{_PAUSED}' "
     f"WHEN {lanes.IN_TURN} THEN '{_LANE}' ELSE waiting END"
 )
-"""The waiting reason of a chunk or retry row without a lease, whatever the time and the gates."""
+"""The waiting reason of a chunk or retry row without a lease, at any time and with any gates."""
 
 _SUMS = """a.name, n.total, n.settled, n.expansions, n.attempts, n.stopped, n.paused, n.accepted_at, n.due_at, n.expires_at,
 n.finished_at, EXISTS (SELECT 1 FROM expansion WHERE notification = n.id AND binding = 0), n.unexpanded"""
@@ -69,7 +69,7 @@ async def status(db: Db, uuid: str, now: float) -> Status | None:
 
 
 async def outstanding(db: Db, app: str | None) -> dict[str, int]:
-    """Deliveries of unfinished notifications by what they wait for."""
+    """Deliveries of unfinished notifications by their waiting reasons."""
     of_app, expansions = "", ""
     arguments: tuple[Any, ...] = ()
     if app is not None:

@@ -61,7 +61,8 @@ async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> No
 
 
 async def end_open(db: Db, notification: int, state: str, reason: str, now: float, limit: int = 2**62) -> int:
-    """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries ended.
+    """End deliveries under no running lease, until `limit` is reached, and expand no further; how many deliveries
+    ended.
 
     The notification is held (`ledger.hold`). Does not look whether it has finished with that.
     """

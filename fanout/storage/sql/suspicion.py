@@ -67,7 +67,7 @@ class Inspection:
         return self._suspects.judge(id)
 
     async def write(self) -> None:
-        """Store it all, but for what is `moved`."""
+        """Store it all, but for the chunks in `moved`."""
         await self._ledger.write(self._now)
         if self._suspects.movers:
             audiences = await audiences_of(self._db, self._suspects.movers)

@@ -104,7 +104,7 @@ async def record(db: Db, app: str, audit: Audit, now: float) -> None:
 
 
 async def secret(db: Db) -> bytes:
-    """With what the audit log hashes users."""
+    """The secret with which the audit log hashes users."""
     return bytes(await db.value("SELECT secret FROM feed"))
 
 

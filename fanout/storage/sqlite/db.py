@@ -47,7 +47,7 @@ class Db:
         return None if value is None else orjson.loads(value)
 
     def rows(self, columns: str, rest: str, *arguments: Any) -> list[list[Any]]:
-        """The rows of `SELECT columns FROM (rest)`, as lists. The columns must be what JSON can hold."""
+        """The rows of `SELECT columns FROM (rest)`, as lists. The columns must be values that JSON can hold."""
         value = self.value(f"SELECT json_group_array(json_array({columns})) FROM {rest}", *arguments)
         found: list[list[Any]] = orjson.loads(value)
         return found
@@ -152,7 +152,8 @@ class Db:
 
 
 def as_json(value: Any) -> str:
-    """A list for `json_each`, with bytes as hexadecimal text. Raises `ContentRefused` for what no JSON text can hold."""
+    """A list for `json_each`, with bytes as hexadecimal text. Raises `ContentRefused` for a value that no JSON text can
+    hold."""
     try:
         return orjson.dumps(value, default=_hexadecimal).decode()
     except TypeError:

@@ -10,7 +10,7 @@ __all__ = ["blank", "forget_in_log"]
 
 
 def blank(db: Db, notifications: Sequence[int], content: bytes) -> None:
-    """Nothing is left of what these say but this content. A trigger takes the difference off `load`."""
+    """Replace the texts of these notifications by this content. A trigger takes the difference off `load`."""
     db.run(
         "UPDATE notification SET content = ?2, collapse_key = NULL, target_key = NULL, aim = NULL, names = NULL "
         "WHERE id IN (SELECT value FROM json_each(?1))",

@@ -52,7 +52,7 @@ class MemoryStorage(SqliteStorage):
         return self._database
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`. There is neither a file nor a log to look through for what is left."""
+        """See `Storage`. There is neither a file nor a log to look through for remains."""
         return (await self._erase(app, user, now, audit)).endpoints
 
 

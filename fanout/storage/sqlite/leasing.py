@@ -157,7 +157,7 @@ def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], flo
 
 
 def extend(db: Db, leases: Sequence[tuple[int, int, float]]) -> list[int]:
-    """Extend what is still held under that epoch; the rest is returned."""
+    """Extend the leases still held under that epoch; the rest is returned."""
     leased = db.json(
         "SELECT json_group_array(json_array(c.id, j.value->>2)) FROM json_each(?) j CROSS JOIN chunk c ON c.id = j.value->>0 "
         "WHERE c.epoch = j.value->>1 AND c.owner IS NOT NULL",

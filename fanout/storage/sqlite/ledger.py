@@ -40,7 +40,7 @@ _ADD_CHUNKS = (
 
 
 class Ledger(Shared):
-    """Collects what a transaction ends, and writes it in a few statements."""
+    """Collects the deliveries that a transaction ends, and writes them in a few statements."""
 
     def __init__(self, db: Db, codes: dict[int, Codes] | None = None) -> None:
         super().__init__(codes)

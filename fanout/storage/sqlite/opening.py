@@ -104,7 +104,7 @@ def _absent(location: str) -> StorageAbsent:
 
 
 def _examine(location: str, create: bool) -> Path:
-    """Refuse what can be seen to be no database of ours before SQLite touches it."""
+    """Refuse a file that can be seen to be no database of ours before SQLite touches it."""
     if not location or location.startswith((":", "file:")):
         raise StorageRefused('A SQLite storage needs a file, such as "sqlite:fanout.db"; without one use "memory:".')
     path = Path(location)
@@ -159,7 +159,7 @@ def _damaged(location: str, how: str) -> StorageRefused:
 def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...], create: bool) -> None:
     connection.set_busy_timeout(0)
     # Else SQLite looks at the values bound to a statement while it plans, and so compiles it anew for each call with others: most of
-    # what a short operation cost (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
+    # the cost of a short operation (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     try:
         empty = busy_wait(lambda: _identify(connection, location, steps), location)
@@ -174,7 +174,7 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
             )
         for name, value in (
             ("synchronous", "FULL"),
-            # macOS: fsync leaves what it writes in the disk's own cache (fcntl(2), F_FULLFSYNC). Other systems ignore both.
+            # macOS: fsync leaves its writes in the disk's own cache (fcntl(2), F_FULLFSYNC). Other systems ignore both.
             ("fullfsync", "ON"),
             ("checkpoint_fullfsync", "ON"),
             ("mmap_size", 0),

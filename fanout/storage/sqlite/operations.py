@@ -40,10 +40,11 @@ _PATIENCE = 1.0
 class Operation:
     """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead.
 
-    One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole transactions and the latest
-    first: its commit need not wait for the disk. A later durable one makes it so.
-    One that is `large` may take milliseconds, and waits for what is small, so that one app's flood does not hold others back.
-    One with `puts` does nothing but put these submissions, which others' beside it may join (`acceptance.gathered`), at that time.
+    One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole
+    transactions and the latest first: its commit need not wait for the disk. A later durable one makes it so. One that
+    is `large` may take milliseconds, and waits for small ones, so that one app's flood does not hold others back. One
+    with `puts` does nothing but put these submissions, which others' beside it may join (`acceptance.gathered`), at
+    that time.
     """
 
     run: Callable[[Db], Any]
@@ -154,8 +155,9 @@ class Database:
             operation.error = self._judge(error)
 
     def _moved_on(self) -> bool:
-        """Whether others have committed since the last transaction. They may have put another database's content into the file (a backup
-        was restored), so that what was learned of it is forgotten. The number is that of the latest transaction, so it is asked after one began.
+        """Whether others have committed since the last transaction. They may have put another database's content into
+        the file (a backup was restored), so that all that was learned of it is forgotten. The number is that of the
+        latest transaction, so it is asked after one began.
         """
         seen = self._connection.data_version()
         if seen == self._seen:

@@ -73,9 +73,9 @@ _ROW = (
     *("id", "generation", "kind", "grp", *(column.name for column in GIVEN), "tags", "registered_at", "expires_at"),
     *("address", "identity"),
 )
-"""The columns of what is refreshed, in the order of its rows."""
+"""The columns of a refreshed endpoint, in the order of its rows."""
 _FRESH = (*_ROW, "usr", "app", "binding", "digest")
-"""Those of what is new."""
+"""Those of a new endpoint."""
 
 
 def _value(index: int, name: str) -> str:

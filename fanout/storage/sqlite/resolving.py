@@ -22,7 +22,7 @@ _ROW = (
 _SEALED_ROW = (*_ROW, "e.binding")
 
 _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, EndpointRow)
-"""As `EndpointRow._make`, without a Python call for each row: a quarter of what `resolve` cost."""
+"""As `EndpointRow._make`, without a Python call for each row: a quarter of the cost of `resolve`."""
 
 
 _HELD = """

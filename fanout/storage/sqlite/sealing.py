@@ -29,10 +29,12 @@ def begin(db: Db) -> None:
 
 
 async def seal(location: str, context: StorageContext, progress: Callable[[int], None]) -> int:
-    """Seal what stands there in clear or under another than the first key; how many endpoints that were. See `StoragePlugin`.
+    """Seal the addresses stored in clear or under another than the first key; how many endpoints that were. See
+    `StoragePlugin`.
 
-    `progress` is called on another thread. Killed or cancelled on the way it goes on where it was. At the end the file is written anew and its log emptied, so that neither keeps what
-    has been overwritten; that takes room for a second copy. Raises `StorageError`.
+    `progress` is called on another thread. Killed or cancelled on the way it goes on where it was. At the end the file
+    is written anew and its log emptied, so that neither keeps overwritten addresses; that takes room for a second copy.
+    Raises `StorageError`.
     """
     stopped = False
 

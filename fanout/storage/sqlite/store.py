@@ -93,7 +93,7 @@ class SqliteStorage(SqlStorage):
         )
 
     async def _left_over(self, texts: Sequence[bytes]) -> bool:
-        """Whether something of these is left where SQLite keeps what it need not."""
+        """Whether a part of these texts is left where SQLite keeps deleted bytes."""
         if not texts:
             return False
         if not await self._read(wiping.settled):
@@ -156,5 +156,5 @@ class SqliteStorage(SqlStorage):
 
 
 def _probe(db: Db) -> None:
-    """Write a page without changing what is on it: `PRAGMA application_id` writes the file's header whatever stood there."""
+    """Write a page without changing its content: `PRAGMA application_id` always writes the file's header."""
     db.run(f"PRAGMA application_id = {APPLICATION_ID}")

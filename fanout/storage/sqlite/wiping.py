@@ -1,8 +1,9 @@
 """The remains of deleted rows on disk, and how they go.
 
-`secure_delete` overwrites deleted rows, and the log is moved into the file and cut to nothing. One thing is left: where SQLite shares out the rows of
-full pages anew (`rebuildPage` in its btree.c), what stood in the gap of a page stays there. So the gaps are looked through for what was erased, and only
-where something of it is found the file is written anew (VACUUM).
+`secure_delete` overwrites deleted rows, and the log is moved into the file and cut to nothing. One thing is left: where
+SQLite shares out the rows of full pages anew (`rebuildPage` in its btree.c), the old bytes in the gap of a page stay
+there. So the gaps are looked through for erased texts, and only where a part of one is found the file is written anew
+(VACUUM).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def size(db: Db) -> int:
 
 
 def settled(db: Db) -> bool:
-    """Whether what was deleted has been overwritten since the file was made."""
+    """Whether deleted rows have been overwritten since the file was made."""
     return bool(db.value("SELECT wiped FROM feed"))
 
 
@@ -76,7 +77,7 @@ def look(db: Db, start: int, length: int, texts: Sequence[bytes]) -> bool:
 
 
 def rewrite(db: Db) -> None:
-    """Write the file anew, without what was deleted. The copy on the way is a file: it may be larger than memory."""
+    """Write the file anew, without deleted rows. The copy on the way is a file: it may be larger than memory."""
     connection = db.connection
     connection.execute("UPDATE feed SET wiped = 1")
     connection.pragma("temp_store", "FILE")

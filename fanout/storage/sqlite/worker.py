@@ -27,7 +27,7 @@ class Offload(Protocol):
     """Runs operations on the database that `start` opened."""
 
     async def start(self, open_database: Callable[[], Database]) -> None:
-        """Open the database. Raises what opening raises."""
+        """Open the database. Raises the errors of opening."""
         ...
 
     async def run(self, *operations: Operation) -> None:
@@ -35,7 +35,7 @@ class Offload(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Finish what was begun, and close the database. Idempotent."""
+        """Finish operations under way, and close the database. Idempotent."""
         ...
 
 
@@ -183,7 +183,7 @@ class Thread:
             self._owed.update((future, operation) for operation, future in taken)
             large.extend(each for each in taken if each[0].large)
             self._turn(database, [each for each in taken if not each[0].large], writes)
-            # While the lock is another process's, what only reads goes on.
+            # While the lock is another process's, operations that only read go on.
             following = next((each for each in large if not each[0].write or not writes), None)
             if following is not None:
                 large.remove(following)
@@ -195,7 +195,7 @@ class Thread:
         database.read([operation for operation, _ in reads])
         for each in taken:
             if each[0].write:
-                # Behind another write it is unknown yet whether there is nothing to do: that may be what it makes.
+                # Behind another write it is unknown yet whether there is nothing to do: that write may make work.
                 (reads if not writes and database.idle(each[0]) else writes).append(each)
         self._answer(reads)
         if writes and (self._closing or time.monotonic() >= database.free_until):

@@ -88,14 +88,14 @@ class PostgresServer:
         return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{database}{'?' + tail if tail else ''}"
 
     def fresh(self, *, template: str = "template1") -> str:
-        """The name of a new database, a copy of `template`, which nobody may be connected to."""
+        """The name of a new database, a copy of `template`, which must have no connections."""
         self._made += 1
         name = f"t{self._made}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop(self, name: str) -> None:
-        """Delete a database, whoever is connected to it."""
+        """Delete a database, also one with connections."""
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def sql(self, statement: str, database: str = "postgres") -> str:

@@ -38,7 +38,7 @@ class Host:
         self.named = True
         """Whether the name service knows it at present."""
         self.deaf: set[str] = set()
-        """Addresses at which nobody answers, although the others do."""
+        """Addresses at which no server answers, although the others do."""
         self.slowness = 1.0
         self.cut_until = 0.0
         """Until then nothing passes; bytes that were sent meanwhile arrive afterwards."""
@@ -109,7 +109,7 @@ class Network:
         try:
             self._dialled[sock] = await answer
         except BaseException:
-            # The dialler closes its socket; a connection that came about nevertheless has nobody.
+            # The dialler closes its socket; a connection that came about nevertheless has no reader.
             node.sockets.pop(sock, None)
             if answer.done() and not answer.cancelled() and answer.exception() is None:
                 answer.result().kill()

@@ -1,7 +1,7 @@
 """Virtual time, and whose turn it is: the one scheduler of a simulated set of processes.
 
-Each process is a `NodeLoop`. The world runs one iteration of one loop at a time, then the next; when nobody has anything to do
-it moves the clock to the next thing that is due. Which of several comes first is drawn from the seed.
+Each process is a `NodeLoop`. The world runs one iteration of one loop at a time, then the next; when no loop has
+anything to do it moves the clock to the next thing that is due. Which of several comes first is drawn from the seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Stuck(Exception):
 
 
 class World:
-    """The clock, the nodes and what is due. `wall_offset` is by how much somebody has set the machine's clock."""
+    """The clock, the nodes and what is due. `wall_offset` is by how much an operator has set the machine's clock."""
 
     def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.time = 0.0
@@ -94,7 +94,7 @@ class World:
 
 
 class NodeClock:
-    """The `Clock` of every process: one machine, so one wall clock, and a monotonic one that nobody can set."""
+    """The `Clock` of every process: one machine, so one wall clock, and a monotonic one that no program can set."""
 
     __slots__ = ("_world",)
 

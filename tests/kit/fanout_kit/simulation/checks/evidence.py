@@ -89,7 +89,7 @@ class Evidence:
     submissions: dict[str, tuple[Submission, int]] = field(default_factory=dict)
     """Each stored new notification, and its commit."""
     receipts: set[str] = field(default_factory=set)
-    """Notifications that somebody was told are accepted."""
+    """Notifications that a caller was told are accepted."""
     pauses: list[Call] = field(default_factory=list)
     """Calls that paused or resumed a notification or a binding, in the order of their commits."""
     oddities: list[Violation] = field(default_factory=list)
@@ -270,7 +270,7 @@ class Evidence:
         return forward and self.history.lives[attempt.node].stood_still(since, attempt.begun) > 0
 
     def doubtful(self, attempt: Attempt) -> bool:
-        """Whether nobody at this end can know if the gateway took the attempt."""
+        """Whether no process at this end can know if the gateway took the attempt."""
         if attempt.outcome is None:
             return True
         return isinstance(attempt.outcome, Unavailable) and attempt.outcome.sent == "unknown"
@@ -301,7 +301,7 @@ class Evidence:
         return max(latest, EPOCH + at + offset)
 
     def nudged(self, binding: str, since: float, until: float) -> bool:
-        """Whether somebody asked the workers of a binding, in this time, to try again at once."""
+        """Whether an operator asked the workers of a binding, in this time, to try again at once."""
         return any(
             call.name == "resume_binding" and call.argument(1, "binding") == binding and since <= call.at <= until
             for call in self.pauses

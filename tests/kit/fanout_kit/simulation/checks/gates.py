@@ -88,8 +88,8 @@ def told_gates_hold(evidence: Evidence) -> Iterator[Violation]:
 
 
 def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
-    """From a gate's time until it is open again, a few deliveries at a time try whether anybody is there. Each request
-    from before that is answered meanwhile makes room for one more.
+    """From a gate's time until it is open again, a few deliveries at a time try whether the gateway answers. Each
+    request from before that is answered meanwhile makes room for one more.
     """
     closed: dict[tuple[str, str, str, str], int] = {}
     spans: list[tuple[int, int, tuple[str, str, str, str]]] = []

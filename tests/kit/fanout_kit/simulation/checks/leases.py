@@ -1,4 +1,4 @@
-"""That a delivery is in one worker's hands at a time, and that nobody sends what is not, or no longer, in its own."""
+"""That one worker at a time leases a delivery, and that no worker sends a delivery without its lease."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ __all__ = ["CHECKS"]
 
 
 def one_holder(evidence: Evidence) -> Iterator[Violation]:
-    """Epochs grow; nothing is leased while it is held; nothing is settled or extended by who does not hold it."""
+    """Epochs grow; nothing is leased while it is held; a worker settles and extends only chunks that it holds."""
     yield from evidence.oddities
 
 
 def sends_under_a_lease(evidence: Evidence) -> Iterator[Violation]:
-    """Every attempt begins within a lease of its worker, before its deadline, and before anybody took the chunk over."""
+    """Every attempt begins within a lease of its worker, before its deadline, and before another worker took the chunk
+    over."""
     lasts = evidence.history.plan.policy.lease
     for attempt in evidence.history.attempts:
         lease = evidence.lease_of(attempt)

@@ -15,7 +15,7 @@ _COMMIT = 0.5
 
 
 def no_attempt_after_the_end(evidence: Evidence) -> Iterator[Violation]:
-    """Once an end is stored, nobody tries again."""
+    """Once an end is stored, no worker tries again."""
     for key, attempts in evidence.attempts.items():
         ends = evidence.ends.get(key)
         for attempt in attempts:

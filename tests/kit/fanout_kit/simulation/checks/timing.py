@@ -36,7 +36,8 @@ def never_after_the_ttl(evidence: Evidence) -> Iterator[Violation]:
 def never_after_a_cancel(evidence: Evidence) -> Iterator[Violation]:
     """Once `cancel` has returned, no attempt begins; attempts under way by then go on.
 
-    But where the machine's clock was set forward just before: then leases look run out, and it waits for nobody.
+    The exception: the machine's clock was set forward just before. Then leases look run out, and it waits for no
+    worker.
     """
     for request in evidence.requests("cancel"):
         id = request.data["id"]
@@ -66,7 +67,8 @@ def a_cancel_is_noticed(evidence: Evidence) -> Iterator[Violation]:
 
 
 def a_pause_holds(evidence: Evidence) -> Iterator[Violation]:
-    """Once `pause` or `pause_binding` has returned, no attempt begins until somebody asks to resume. As with `cancel`."""
+    """Once `pause` or `pause_binding` has returned, no attempt begins until an operator asks to resume. As with
+    `cancel`."""
     for request in evidence.history.requests:
         if request.what not in ("pause", "pause_binding") or request.error is not None or request.returned is None:
             continue
