@@ -2,10 +2,10 @@
 
 Rows are printed, and kept in `bench-results/` as JSON with a picture of each figure.
 
-`python -m benchmarks guard [--update]` counts what a delivery costs, and compares with what it cost before.
-`python -m benchmarks compare REV [NAME …]` runs this checkout and another revision in turns.
-`python -m benchmarks report [--write]` makes Markdown tables of what was kept; with `--write` it keeps them in `figures.json` and fills
-the pages that show them: README.md, `docs/` and `benchmarks/README.md`.
+`python -m benchmarks guard [--update]` counts the cost of a delivery, and compares with its former cost. `python -m
+benchmarks compare REV [NAME …]` runs this checkout and another revision in turns. `python -m benchmarks report
+[--write]` makes Markdown tables of the kept rows; with `--write` it keeps them in `figures.json` and fills the pages
+that show them: README.md, `docs/` and `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def measure(words: Sequence[str]) -> int:
-    """Run what was asked for."""
+    """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,7 +110,7 @@ def measure(words: Sequence[str]) -> int:
 
 
 def report(words: Sequence[str]) -> int:
-    """Tables of what was kept."""
+    """Tables of the kept rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks report")
     parser.add_argument("--write", action="store_true", help="put them into figures.json and the pages")
     parser.add_argument("--results", type=Path, default=results.FOLDER, metavar="FOLDER", help="default: bench-results")

@@ -3,7 +3,7 @@
     python -m benchmarks.engine [--devices N] [--large N] [--sends N]
 
 1. Deliveries a second of engine and durable SQLite with a transport that answers at once, against the push client's requests a
-   second on the same core (`benchmarks.http_client`): the engine must not be what slows the wire.
+   second on the same core (`benchmarks.http_client`): the engine must not slow the wire.
 2. Peak memory (the operating system's high-water mark of a fresh process) of a broadcast to a million endpoints.
 3. Seconds from `send` in one process to the transport's call in another that shares the SQLite file.
 """

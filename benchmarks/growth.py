@@ -5,7 +5,7 @@
 Each size runs in a process of its own, over an SQLite file that another has filled, with a transport that accepts at
 once:  growth is the engine's and storage's. The row of Web Push hosts is the real transport to nginx, with a connection
 for each host. Where the cost of a delivery at the largest size is within 1.3 times the least, the line is straight;
-where it is not, `README.md` says why. Notifications in flight, and apps, have 200 endpoints each, whatever their
+where it is not, `README.md` says why. Notifications in flight, and apps, have 200 endpoints each, at any
 number; small sizes are repeated.
 """
 

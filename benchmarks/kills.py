@@ -1,4 +1,5 @@
-"""kill -9 at random times, and an audit of what it cost: nothing lost, nothing falsely reported, duplicates within the bound.
+"""kill -9 at random times, and an audit of the damage: nothing lost, nothing falsely reported, duplicates within the
+bound.
 
     python -m benchmarks.kills [--kills N] [--seed N]
 
@@ -42,7 +43,7 @@ __all__ = ["run", "trial"]
 
 _DEVICES = 50
 _POLICY = {"lease": 1.0, "backoff_base": 0.05}
-"""A short lease, so that the next worker need not wait long for what a killed one held."""
+"""A short lease, so that the next worker need not wait long for a killed worker's chunks."""
 _IN_FLIGHT = 1000
 """Two connections of 500 streams: the APNs binding's defaults."""
 

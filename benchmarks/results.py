@@ -110,7 +110,7 @@ def pictures(name: str, rows: Sequence[Row]) -> dict[str, str]:
     """SVG by file name, one for each figure."""
     figures: dict[str, list[Row]] = {}
     for row in rows:
-        if row.unit:  # a row without one says what was left out
+        if row.unit:  # a row without one names the part that was left out
             figures.setdefault(row.figure or f"{name}, {row.unit}", []).append(row)
     return {
         picture_name(name, title): (svg.lines if all(row.x for row in members) else svg.bars)(title, members)

@@ -1,6 +1,6 @@
 """The needs of every benchmark: two CPUs kept apart, certificates, gateways, engines with devices, and a stopwatch.
 
-The client has one CPU and what answers it the other. Nothing here knows a contender.
+The client has one CPU and the server the other. Nothing here knows a contender.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ __all__ = ["Row"]
 class Row(NamedTuple):
     """`ratio` compares with the row named in `against`: the median of the rounds' ratios, `spread` their least and greatest.
 
-    `client_cpu` and `gateway_cpu` are microseconds for each of what is counted; 0 where nothing is known. `cores` says what shares a
-    core with what. Rows of one `figure` make one picture; those with an `x` a line in it, named by `series`, the others bars.
+    `client_cpu` and `gateway_cpu` are microseconds for each counted unit; 0 where unknown. `cores` names the processes
+    that share a core. Rows of one `figure` make one picture; those with an `x` a line in it, named by `series`, the
+    others bars.
     """
 
     name: str

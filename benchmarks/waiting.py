@@ -1,4 +1,4 @@
-"""How long one caller waits for one delivery, what an idle process asks of the database, and the gain of more
+"""How long one caller waits for one delivery, the statements of an idle process, and the gain of more
 connections.
 
     python -m benchmarks.waiting [--sends N] [--rounds N] [--callers N] [--seconds N]

@@ -1,5 +1,5 @@
-"""The rate of Web Push: a durable broadcast beside pywebpush and Node's web-push, and beside what encryption alone
-would allow.
+"""The rate of Web Push: a durable broadcast beside pywebpush and Node's web-push, and beside the rate of encryption
+alone.
 
     python -m benchmarks.webpush [--rounds N] [--browsers N] [--no-rivals]
 

@@ -105,7 +105,7 @@ async def ours(process: Gateway, url: str, context: ssl.SSLContext, requests: in
 
 
 async def bare(process: Gateway, url: str, context: ssl.SSLContext, requests: int) -> Sample:
-    """Ours with what h2load sends: no varying header."""
+    """Ours with h2load's requests: no varying header."""
     settings = PoolSettings(connections=1, streams=IN_FLIGHT)
     async with H2Pool(url, ssl_context=context, settings=settings) as pool:
         head = Head("POST", "https", pool.authority, [("user-agent", "fanout")])

@@ -52,7 +52,7 @@ class Driver:
         return answer
 
     def run(self, server_cpu: Callable[[], float]) -> Sample:
-        """One run; `server_cpu` gives the seconds of CPU that what answers has used so far."""
+        """One run; `server_cpu` gives the seconds of CPU that the answering process has used so far."""
         before = server_cpu()
         found = json.loads(self.line("go"))
         if "accepted" in found:

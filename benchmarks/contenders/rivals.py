@@ -37,7 +37,7 @@ __all__ = [
 _SOURCES = Path(__file__).parent
 _BUILT = "built.mark"
 _PATIENCE = 900
-"""Seconds for a build: hyper and what it needs take over two minutes on one busy core."""
+"""Seconds for a build: hyper and its dependencies take over two minutes on one busy core."""
 _DEBIAN = {
     "cargo": "cargo",
     "go": "golang-go",
@@ -138,7 +138,7 @@ def present(*rivals: Rival) -> tuple[list[Rival], list[Row]]:
 
 
 def _lock(rival: Rival, folder: Path) -> None:
-    """Make cargo's lock file of our versions and checksums; cargo says by what name it knows its index."""
+    """Make cargo's lock file of our versions and checksums; cargo says the name of its index."""
     _run(rival, folder, ("cargo", "generate-lockfile", "--quiet"))
     made = folder / "Cargo.lock"
     source = next(line for line in made.read_text().splitlines() if line.startswith("source = "))
@@ -177,7 +177,7 @@ def _cache() -> Path:
 
 
 def _mark(source: Path, rival: Rival) -> str:
-    """Of what the build depends on: the files, the command, and for one in Python the version."""
+    """Of the build's inputs: the files, the command, and for one in Python the version."""
     digest = hashlib.sha256(repr(_filled(rival.build)).encode())
     if "{python}" in rival.command:
         digest.update(sys.version.encode())

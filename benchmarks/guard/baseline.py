@@ -1,4 +1,4 @@
-"""Former counts, kept by Python minor version; and the verdict on what is counted now. Pure, but for the file."""
+"""Former counts, kept by Python minor version; and the verdict on the present counts. Pure, but for the file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Each minor version of Python has a compiler of its own, so its instructions are counted by themselves."""
 LIMIT = 0.07
 """The share by which a count may rise since `COMMIT`: 5 % for evidence before verdicts (header blocks walked, acceptances remembered, fresh
-connections), 2 % for storage that says which database it leads to and for one validation of what callers give."""
+connections), 2 % for storage that says which database it leads to and for one validation of callers' values."""
 ARGUED: Mapping[str, float] = {"apns single": LIMIT, "webpush broadcast": 0.15, "fcm broadcast": LIMIT}
 """Scenarios of which the whole is judged alone, and may rise by so much. A single send is a run of one:
 the engine and core take more instructions, storage fewer. Web Push goes by `send`, beside groups that keep their own
@@ -43,7 +43,7 @@ _WEIGHT = 0.03
 """A part counts as grown if its rise is at least this share of the whole: the sum shows a rise of one part for
 another's saving."""
 _LEAST = {"iterations": 5, "writes": 8}
-"""A rise of so few in a whole run is a matter of what fell into one iteration of the loop."""
+"""A rise of so few in a whole run depends on the events that fell into one iteration of the loop."""
 _NAMED = 8
 _KEPT = 300
 """A function's count is kept if it is at least this part of the whole."""

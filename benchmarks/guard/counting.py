@@ -1,6 +1,6 @@
-"""Counting what Python executes: calls, bytecode instructions and memory blocks, by function.
+"""Counting Python's execution: calls, bytecode instructions and memory blocks, by function.
 
-Only what the program itself does counts. The virtual loop and network (`fanout_kit`) do not, nor what they call.
+Only the program's own work counts. The virtual loop and network (`fanout_kit`) do not, nor functions that they call.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Counting:
 
 
 class Calls(Counting):
-    """How often each Python function was entered (a coroutine: entered or resumed), plus what it called of functions in C."""
+    """How often each Python function was entered (a coroutine: entered or resumed), plus its calls of functions in
+    C."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -189,8 +189,9 @@ def _registered(transport: str, settings: Mapping[str, Any], clock: Clock, rng: 
 
 
 class Process:
-    """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` what that answers. A transport that was
-    `made` needs none of these: the network stays out of the count. `beside` is entered when the engine is open, and left before it closes."""
+    """A worker with one binding. `settings` are the binding's, without its gateway; `answer` and `body` are that
+    gateway's answer. A transport that was `made` needs none of these: the network stays out of the count. `beside` is
+    entered when the engine is open, and left before it closes."""
 
     def __init__(
         self,

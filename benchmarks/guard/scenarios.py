@@ -180,7 +180,8 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def measure(name: str, only: Container[str] = PASSES) -> dict[str, Count]:
-    """Count one scenario: by measure. It needs a process of its own, with `PYTHONHASHSEED=0`, for what ran before would show.
+    """Count one scenario: by measure. It needs a process of its own, with `PYTHONHASHSEED=0`, for earlier work would
+    show.
 
     `only` names the passes; counts outside of Python are taken along with the calls.
     """

@@ -1,6 +1,7 @@
-"""The command line: one module per command, `options` for the flags that they share, `shell` for what every command goes through.
+"""The command line: one module per command, `options` for the flags that they share, `shell` for the steps common to
+every command.
 
-It is the top level and may import everything; nothing imports it. `main` is what the `fanout` program calls.
+It is the top level and may import everything; nothing imports it. The `fanout` program calls `main`.
 """
 
 import sys

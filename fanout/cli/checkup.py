@@ -21,7 +21,8 @@ _AFTER = 5.0
 
 
 async def check_up(engine: Engine) -> None:
-    """Once, a little after the start, log what is wrong with a binding's credential or gateway, or will be. Raises nothing.
+    """Once, a little after the start, log faults of a binding's credential or gateway, present or coming. Raises
+    nothing.
 
     They are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty
     minutes.  Nothing is pushed.
@@ -40,7 +41,7 @@ async def check_up(engine: Engine) -> None:
 async def look_around(config: Path | None) -> None:
     """The same for all else that `fanout doctor` looks at: plugins, files, the database, the callers of the service. Raises nothing.
 
-    It is done in a thread with an event loop of its own, which ends with the process whatever it waits for.
+    It is done in a thread with an event loop of its own, which ends with the process at any point of waiting.
     """
 
     async def gathered() -> list[Finding]:

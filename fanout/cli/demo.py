@@ -1,4 +1,5 @@
-"""`fanout demo`: a broadcast to thousands of simulated devices of every kind, from nothing, with what to try next."""
+"""`fanout demo`: a broadcast to thousands of simulated devices of every kind, from nothing, with commands to try
+next."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _USER = "me"
 
 
 class _Answers:
-    """A batch hook that prints what the push service said."""
+    """A batch hook that prints the push service's answer."""
 
     def on_settled(self, batch: Sequence[SettledDelivery]) -> None:
         """These deliveries have ended."""
@@ -33,7 +33,7 @@ class _Answers:
 
 
 async def browser_demo(folder: Path, port: int) -> int:
-    """Make a key pair, serve the page, and deliver what its button asks for, until told to end."""
+    """Make a key pair, serve the page, and deliver the messages that its button asks for, until told to end."""
     registry = Registry()
     transport, kind, serve = _page(registry)
     clear(folder)

@@ -47,7 +47,7 @@ _PATIENCE = 30.0
 
 
 _LITTLE = 0.1
-"""The part of the time that a look beside a running engine takes for what it reads page by page."""
+"""The part of the time that a look beside a running engine takes for the tables that it reads page by page."""
 
 _ELSEWHERE = "not checked: a running worker serves it, as an object of its program or by another configuration, and the shell cannot load it"
 

@@ -46,7 +46,7 @@ def simulated_transports(registry: Registry) -> list[Simulated]:
 
 
 class Gateway:
-    """One simulator in a process of its own, which ends with this one whatever happens to it. An async context manager.
+    """One simulator in a process of its own, which ends with this one in every case. An async context manager.
 
     `words` are further arguments of `python -m fanout.testing.simulator`.
     """

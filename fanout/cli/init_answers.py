@@ -26,7 +26,8 @@ __all__ = ["Answers", "Binding", "ask"]
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The settings of one binding. `secrets` are texts that go into files of their own, by setting; `why` says what each setting is."""
+    """The settings of one binding. `secrets` are texts that go into files of their own, by setting; `why` explains each
+    setting."""
 
     values: Mapping[str, Any]
     secrets: Mapping[str, Secret] = field(repr=False)

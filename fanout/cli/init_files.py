@@ -42,7 +42,7 @@ _TAIL = """
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The files to be written. `told` are the files of secrets with what each is for."""
+    """The files to be written. `told` are the files of secrets, each with its purpose."""
 
     file: Path
     text: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""A new key, or what is exported, in a file of its own, and how the configuration names that file."""
+"""A new key, or an export, in a file of its own, and how the configuration names that file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def write_new(file: Path, text: str, mode: int = 0o600, *, flag: str = "--out") 
 def new_file(file: Path, mode: int = 0o600, *, flag: str = "--out", taken: str = "") -> Iterator[BinaryIO]:
     """A new file, on the disk in whole when the `with` ends, and taken away where that ends by an error.
 
-    Raises `UsageError`, which names `flag`, for one that cannot be made or written; `taken` is what it says of one that is there.
+    Raises `UsageError`, which names `flag`, for one that cannot be made or written; `taken` is its text for one that is
+    there.
     """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -47,7 +48,7 @@ def new_file(file: Path, mode: int = 0o600, *, flag: str = "--out", taken: str =
 
 
 def configuration_file(config: Path | None = None) -> Path:
-    """Where the configuration is, or will be: `config`, else what FANOUT_CONFIG names, else ./fanout.toml."""
+    """Where the configuration is, or will be: `config`, else the path in FANOUT_CONFIG, else ./fanout.toml."""
     return Path(config or os.environ.get("FANOUT_CONFIG") or "fanout.toml").absolute()
 
 

@@ -31,9 +31,9 @@ def api_key(
 ) -> None:
     """Make a key of that kind for that app and print it, once. Raises `UsageError`.
 
-    The key of a caller is for the app's server, and the configuration holds its hash; `role` (otherwise app) says what it may do, and `expires`
-    until when it serves. The key of a signer is for the app's server, which signs user tokens with it, and for the configuration as well: with
-    `out` it is put into a file that the configuration names.
+    The key of a caller is for the app's server, and the configuration holds its hash; `role` (otherwise app) gives its
+    rights, and `expires` until when it serves. The key of a signer is for the app's server, which signs user tokens
+    with it, and for the configuration as well: with `out` it is put into a file that the configuration names.
     """
     if kind not in _KINDS:
         raise UsageError(f"--kind {kind!r} is no kind of key: use caller or signer.")

@@ -76,7 +76,7 @@ def list_keys(app: str | None, *, config: Path | None, json: bool) -> None:
 
 
 def revoke_key(id: str, app: str | None, *, config: Path | None, json: bool) -> None:
-    """Take out the key or host name of that id, of whatever app unless one is named. Ends with 1 where there is none."""
+    """Take out the key or host name of that id, of any app unless one is named. Ends with 1 where there is none."""
 
     async def command() -> int:
         made = parts(config, "keys", app=app)

@@ -39,8 +39,8 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """A group of the commands of `table`: name -> what help says of it in a line. The module of that name has a function of that name,
-    or `app`, a group."""
+    """A group of the commands of `table`: name -> its line in the help. The module of that name has a function of that
+    name, or `app`, a group."""
 
     table: Mapping[str, str] = {}
 

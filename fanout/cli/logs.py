@@ -1,9 +1,9 @@
 """Logs of the commands: text for people, or one JSON object a line for machines, always on standard error.
 
-A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; then `event`, where what happened has a name in `EVENTS`,
-with the fields that belong to it; of what a call gave as `extra`, only the fields of `FIELDS`; and after an exception `exception`,
-its type, with `place`, the innermost lines of code. The text of an exception is left out, for it may hold what must not be logged;
-its essential facts are in the message. The text of a command for people is the event `command`.
+A line of JSON has `time` (ISO 8601, UTC), `level`, `logger` and `message`; then `event`, where the event has a name in
+`EVENTS`, with the fields that belong to it; of a call's `extra`, only the fields of `FIELDS`; and after an exception
+`exception`, its type, with `place`, the innermost lines of code. The text of an exception is left out, for it may hold
+secrets and addresses; its essential facts are in the message. The text of a command for people is the event `command`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ _chosen = Format.TEXT
 def configure(chosen: Format | None = None, environ: Mapping[str, str] | None = None) -> Format:
     """Send logs to standard error in the chosen format, else in that of FANOUT_LOG_FORMAT, else as text. Raises `UsageError`.
 
-    As text from `warning` on; as JSON with `info` of this package's own loggers too, so that what closes an alert is there.
+    As text from `warning` on; as JSON with `info` of this package's own loggers too, so that the lines that close an
+    alert are there.
     """
     global _chosen
     named = (os.environ if environ is None else environ).get(_VARIABLE, "text")

@@ -33,7 +33,8 @@ def parts(
     """The engine that the configuration describes, not opened. Refuses a database that no second process can see, and
     an app or binding that is none.
 
-    A command that brings something makes the database (`create`); one that only looks at it, or changes what is there, does not.
+    A command that brings something makes the database (`create`); one that only looks at it, or changes existing rows,
+    does not.
     """
     registry = Registry()
     made = bootstrap.prepare(bootstrap.make_settings(config, registry=registry), registry, create=create)

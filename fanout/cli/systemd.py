@@ -91,7 +91,7 @@ class Announcer(AbstractAsyncContextManager["Announcer"]):
 
 
 class Children:
-    """Gathers what several worker processes would tell systemd, which listens to their parent alone.
+    """Gathers the messages of several worker processes to systemd, which listens to their parent alone.
 
     Ready is when all are; the watchdog is fed when each has been heard of since it was fed last, so that one that hangs is enough for a
     restart. Enter it in a running loop; `environ` is for the children.

@@ -73,7 +73,7 @@ def work(
 
 
 def _words(*, drain: bool, log_format: logs.Format | None, config: Path | None) -> list[str]:
-    """The command of a child, without what differs between children."""
+    """The command of a child, without the arguments that differ between children."""
     words = [*this_program(), "work", "--until-eof"]
     words += ["--drain"] if drain else []
     words += ["--log-format", log_format.value] if log_format is not None else []

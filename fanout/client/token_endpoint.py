@@ -138,7 +138,7 @@ class TokenEndpoint:
 
 
 def read_answer(status: int, body: bytes, after: float | None) -> Granted:
-    """The meaning of an answer. Pure. Raises `TokenError`; `after` is what its `Retry-After` said, in seconds."""
+    """The meaning of an answer. Pure. Raises `TokenError`; `after` is its `Retry-After`, in seconds."""
     values = json_object(body)
     error = values.get("error")
     code = error if isinstance(error, str) and _CODE.fullmatch(error) else ""

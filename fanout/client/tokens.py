@@ -245,7 +245,7 @@ class ClientCredentials(_Source, _Closing):
         return f"<ClientCredentials of {self._form['client_id']}>"
 
     async def aclose(self) -> None:
-        """End what is under way and close the connection. Idempotent.
+        """End requests under way and close the connection. Idempotent.
 
         Example:
             ```python
@@ -349,7 +349,7 @@ class OnBehalfOf(_Closing):
         return UserTokens(kept)
 
     async def aclose(self) -> None:
-        """Forget the users, end what is under way and close the connection. Idempotent.
+        """Forget the users, end requests under way and close the connection. Idempotent.
 
         Example:
             ```python

@@ -34,7 +34,8 @@ _AGAIN = frozenset((429, 502, 503, 504))
 class ServiceError(FanoutError):
     """The service refused. `status` is HTTP's, `code` Microsoft Graph's word for it, `retry_after` seconds where it names any.
 
-    `reason` is what a program decides by: a word of `fanout.core.reasons.REASONS` such as "device" or "resync", "" where the answer has none.
+    A program decides by `reason`: a word of `fanout.core.reasons.REASONS` such as "device" or "resync", "" where the
+    answer has none.
 
     `request_id` is for the service's operator: it stands in the service's log.
     """
@@ -80,7 +81,7 @@ class Wire:
     """The connection to a service, as an async context manager. `bearer` is a token (such as an API key) or a source of tokens.
 
     `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities. `proxy` is the egress
-    proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say.
+    proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment" for `HTTPS_PROXY` and `NO_PROXY`.
     """
 
     def __init__(
@@ -244,7 +245,7 @@ class Wire:
 
 
 async def records(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    """The objects of an NDJSON answer, of whatever length its lines are. Raises `ServiceUnavailable` where it breaks off."""
+    """The objects of an NDJSON answer, with lines of any length. Raises `ServiceUnavailable` where it breaks off."""
     rest = bytearray()
     async with answer:
         try:

@@ -4,9 +4,9 @@
         receipt = engine.send(fanout.Notification(title="Hello"), "user:alice")
         print(receipt.wait(timeout=30).counts)
 
-Each call means what the asynchronous engine's call of that name means, without `await`; a program that needs one that is not here
-uses `fanout.open`. The work happens in one background thread with a loop of its own.
-`enqueue` needs no engine: it makes a notification part of a transaction of the caller's own in PostgreSQL.
+Each call does the same as the asynchronous engine's call of that name, without `await`; a program that needs one that
+is not here uses `fanout.open`. The work happens in one background thread with a loop of its own. `enqueue` needs no
+engine: it makes a notification part of a transaction of the caller's own in PostgreSQL.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The public test kit, for the authors of plugins and for the programs that embed `fanout`.
 
-`check_transport` and `check_storage` hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for a
-gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback; `Pushes` collects
-what an application has sent. A broken law is an `AssertionError` that names it: only `pytest_plugin`, which pytest loads, imports a test
-framework. It may import anything below it; nothing of `fanout` imports it.
+`check_transport` and `check_storage` hold a plugin to its contract; `ScriptedTransport` and `VirtualClock` stand in for
+a gateway and for time; `simulator` is the base of stand-ins that speak a gateway's real protocol over TLS on loopback;
+`Pushes` collects an application's sends. A broken law is an `AssertionError` that names it: only `pytest_plugin`, which
+pytest loads, imports a test framework. It may import anything below it; nothing of `fanout` imports it.
 """
 
 from __future__ import annotations

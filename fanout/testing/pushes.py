@@ -44,7 +44,7 @@ _STRANGER = Deferred("not sent by this test", after=60.0)
 class Delivered:
     """One attempt that would have left for a device.
 
-    `message` is what the binding's transport made of the notification; `outcome` is what it was answered with.
+    `message` is the notification as the binding's transport encoded it; `outcome` is the answer to it.
     """
 
     binding: str
@@ -82,8 +82,8 @@ class Pushes(Sequence[Push]):
     rules for addresses and contents. No transport is opened, no credential is read, and the configuration's files are not followed. A
     delivery of a notification that was not sent inside, left in the database by another program, waits there as before, with a warning.
 
-    `answer` says what each delivery is answered with, by default `Accepted`. Raises `UsageError` on entering while an engine is open or
-    another `Pushes` is in use.
+    `answer` gives the answer to each delivery, by default `Accepted`. Raises `UsageError` on entering while an engine
+    is open or another `Pushes` is in use.
     """
 
     _active: Pushes | None = None
@@ -265,7 +265,8 @@ class Pushes(Sequence[Push]):
         raise UsageError(f"{push.id} ({push.notification.title!r}) cannot be waited for: no engine is open any more.")
 
     def _follow(self, engine: Engine) -> None:
-        """Have the engine tell of what it accepts: before it is stored, for another engine may deliver it at once."""
+        """Have the engine tell of each notification that it accepts: before it is stored, for another engine may
+        deliver it at once."""
         accept, enqueue = engine._accept, engine._put_notifier.enqueue
 
         async def accepted(requests: Sequence[Request], app: str) -> list[Put]:

@@ -10,7 +10,8 @@ It needs no test framework: every check is an async function that raises `Assert
     async def test_law(name: str) -> None:
         await run_check(name, my_maker)
 
-A storage without an optional part says so: `check_storage(my_maker, without={"feed"})`, and `checks(without={"feed"})` names what is left.
+A storage without an optional part says so: `check_storage(my_maker, without={"feed"})`, and `checks(without={"feed"})`
+names the rest.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def checks(*, without: Collection[str] = ()) -> list[str]:
 
 
 async def run_check(name: str, maker: Maker, again: Maker | None = None) -> None:
-    """Run one check. See `check_storage` for the arguments and what it raises."""
+    """Run one check. See `check_storage` for the arguments and the exceptions."""
     try:
         await CHECKS[name](Kit(maker, again))
     except AssertionError as error:
@@ -75,7 +76,7 @@ async def check_storage(maker: Maker, again: Maker | None = None, *, without: Co
         maker: Called with a `StorageContext` for each check; answers with an async context manager of a fresh, empty
             storage.
         again: For a storage that outlives its opener: opens the database that `maker` made last once more, beside it
-            (where `shared` is True) or after it was closed. None leaves out what needs a second opener.
+            (where `shared` is True) or after it was closed. None leaves out the checks that need a second opener.
         without: The names of the optional parts that the storage does not have, and must not have: `feed`, `fleet`,
             `access`.
 

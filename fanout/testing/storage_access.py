@@ -45,7 +45,8 @@ async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
 
 
 async def uses_of_grants_are_kept(kit: Kit) -> None:
-    """The latest use of each is kept, in whatever order processes write them; a use of what was revoked brings nothing back."""
+    """The latest use of each is kept, in any order of the processes' writes; a use of a revoked caller does not restore
+    it."""
     async with kit.open() as storage:
         access = access_of(storage)
         await access.grant(_CALLER, T0, by="shell")

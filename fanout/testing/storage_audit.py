@@ -73,7 +73,7 @@ async def auditing_names_nobody(kit: Kit) -> None:
 
 
 async def auditing_keeps_its_time(kit: Kit) -> None:
-    """Neither retention deletes what the other keeps, whichever is longer, and deletion is bounded."""
+    """Neither retention deletes lines that the other keeps, whichever is longer, and deletion is bounded."""
     for events, audit in ((100.0, 200.0), (200.0, 100.0)):
         keep = Retention(notifications=1000.0, quarantine=1000.0, tombstones=1000.0, events=events, audit=audit)
         async with kit.open(retention=keep) as storage:

@@ -1,4 +1,5 @@
-"""The laws of what operators ask: a pause holds and loses nothing, a resume lets go, and every waiting delivery has one reason."""
+"""The laws of operators' requests: a pause holds and loses nothing, a resume lets go, and every waiting delivery has
+one reason."""
 
 from __future__ import annotations
 
@@ -145,7 +146,8 @@ async def what_is_paused_does_not_begin(kit: Kit) -> None:
 
 
 async def bindings_pause(kit: Kit) -> None:
-    """A paused binding holds everything of one app's binding, and nothing else; workers can see it and what to try again."""
+    """A paused binding holds everything of one app's binding, and nothing else; workers see it, and see the requests to
+    try again."""
     async with kit.open(chunk=5) as storage:
         await storage.register(
             [device("alice", f"{app}{binding}{i}", app=app, binding=binding, tags=["t"])
@@ -195,7 +197,8 @@ async def bindings_pause(kit: Kit) -> None:
 
 
 async def bindings_are_retried(kit: Kit) -> None:
-    """A binding that is said to be mended is tried at once; a back-off, another binding and what is paused stay as they are."""
+    """A binding that is said to be mended is tried at once; a back-off, another binding and paused work stay as they
+    are."""
     async with kit.open(chunk=4) as storage:
         await storage.register(
             [device("alice", str(i)) for i in range(20)] + [device("alice", str(i), binding="fcm") for i in range(4)],

@@ -137,7 +137,7 @@ async def removing_and_restoring(kit: Kit) -> None:
 
 
 async def erasing_forgets(kit: Kit) -> None:
-    """Of an erased user's endpoints, in whatever state, nothing is left but ids without an owner."""
+    """Of an erased user's endpoints, in any state, nothing is left but ids without an owner."""
     async with kit.open() as storage:
         one, two, other, shop = await storage.register(
             [
@@ -211,7 +211,7 @@ async def targets_are_counted(kit: Kit) -> None:
 
 
 async def resolving_leaves_out(kit: Kit) -> None:
-    """Ids become rows, in whatever state; unknown ids are left out."""
+    """Ids become rows, in any state; unknown ids are left out."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(2500)], T0)
         await storage.remove_endpoints("default", [entered[0].id], T0)

@@ -72,7 +72,8 @@ async def waiting_names_the_next_due_time(kit: Kit) -> None:
 
 
 async def what_expires_before_it_is_expanded_says_so(kit: Kit) -> None:
-    """It ends with what was counted of it, and with a reason where something never was: no new state, and an event as ever."""
+    """It ends with the deliveries counted so far, and with a reason where something never was: no new state, and an
+    event as ever."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", str(n), tags=["t"]) for n in range(30)], T0)
         never = {

@@ -106,7 +106,7 @@ async def crashes_are_explained(kit: Kit) -> None:
 
 
 async def pauses_are_explained(kit: Kit) -> None:
-    """The pauses of a notification and of its binding are steps of what had not ended by then."""
+    """The pauses of a notification and of its binding are steps of the deliveries that had not ended by then."""
     async with kit.open() as storage:
         (one, two, three) = await storage.register(
             [device("alice", "1"), device("alice", "2"), device("alice", "3", binding="fcm")], T0

@@ -14,14 +14,15 @@ from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, po
 
 
 def note(id: str, **more: Any) -> WorkerNote:
-    """A worker that says of itself what there is to say."""
+    """A worker with all that a worker can say of itself."""
     bindings = ("default/apns", "shop/fcm")
     made = WorkerNote(id=id, host="host-" + id, pid=7, version="1.2", started_at=T0 - 0.5, bindings=bindings)
     return replace(made, **more)
 
 
 async def workers_are_known(kit: Kit) -> None:
-    """A worker is known from its first beat until it leaves or is buried, with what it says of itself and the leases that it holds."""
+    """A worker is known from its first beat until it leaves or is buried, with its own data and the leases that it
+    holds."""
     async with kit.open(chunk=2) as storage:
         fleet = fleet_of(storage)
         law(await fleet.workers(T0) == [], "at first there is nobody")
@@ -124,7 +125,8 @@ async def a_buried_worker_is_fenced(kit: Kit) -> None:
 
 
 async def a_rate_is_divided(kit: Kit) -> None:
-    """Never more than the rate is out; newcomers get what is left, then their fair part; idle, leaving and dead workers give theirs back."""
+    """Never more than the rate is out; newcomers get the rest, then their fair part; idle, leaving and dead workers
+    give theirs back."""
     async with kit.open() as storage:
         fleet = fleet_of(storage)
 

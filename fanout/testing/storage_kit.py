@@ -96,7 +96,7 @@ async def lease_all(
     storage: Storage, now: float = T0, *, worker: str = "w1", app: str = "default", binding: str = "apns",
     lane: int = 1, limit: int = 100_000, lease: float = 30.0,
 ) -> list[Chunk]:  # fmt: skip
-    """Lease what is due."""
+    """Lease due chunks."""
     return await storage.lease(worker, app, binding, lane, limit=limit, now=now, until=now + lease)
 
 

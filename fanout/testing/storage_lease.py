@@ -38,7 +38,8 @@ async def leases_are_exclusive(kit: Kit) -> None:
 
 
 async def leases_follow_puts(kit: Kit) -> None:
-    """Where writes are done in the order of their calls, a lease finds what is being put before it, and that put alone is enough."""
+    """Where writes are done in the order of their calls, a lease finds the notification that is being put before it,
+    and that put alone is enough."""
     async with kit.open() as storage:
         if not storage.in_order:
             return

@@ -1,4 +1,4 @@
-"""The laws of a post that is made again: where nothing is new in it, what its user did with the item stays."""
+"""The laws of a post that is made again: where nothing is new in it, its user's changes to the item stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The laws of what waits for others: turns in a lane, back-off of an endpoint, later notifications, and how much there is."""
+"""The laws of waiting for others: turns in a lane, back-off of an endpoint, later notifications, and how much there
+is."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ async def endpoints_are_held(kit: Kit) -> None:
 
 
 async def later_ones_supersede(kit: Kit) -> None:
-    """Of some endpoints, those that a later notification of the same collapse key is for, whatever its target."""
+    """Of some endpoints, those that a later notification of the same collapse key is for, with any target."""
     async with kit.open() as storage:
         users = ("alice", "alice", "bob", "bob", "carol")
         devices = [device(user, str(n), tags=["t"] if n in (1, 3) else []) for n, user in enumerate(users, 1)]

@@ -31,7 +31,7 @@ class Received(Protocol):
 class Gateway(Protocol):
     """The checks' control of the transport's gateway. `fanout.testing.simulator.gateway.SimulatorGateway` is one.
 
-    `answers` names what `answer` can make it say, each with the outcome type that it must lead to.
+    `answers` names the answers that `answer` can bring about, each with the outcome type that it must lead to.
     """
 
     answers: Mapping[str, type]
@@ -85,7 +85,7 @@ class Subject:
 
     `address(n)` and `gone(n)` give the raw address of device n that the gateway accepts, or calls dead (None: it cannot).
     `invalid` are raw addresses that must be refused. `deadline` is the transport's own, in seconds; a second or two suits a test.
-    `secrets` are texts that nothing may show. `gateway` None leaves out what needs one.
+    `secrets` are texts that nothing may show. `gateway` None leaves out the checks that need one.
     """
 
     transport: Transport

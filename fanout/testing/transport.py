@@ -113,7 +113,7 @@ async def prepare_refuses_too_large(maker: Maker) -> None:
 
 
 async def prepare_refuses_what_is_no_json(maker: Maker) -> None:
-    """Data that cannot be encoded is `InvalidMessage`, not whatever the encoder raises."""
+    """Data that cannot be encoded is `InvalidMessage`, not the encoder's own exception."""
     async with maker() as subject:
         data: dict[str, object] = {}
         notification = Notification(title="t", data=data)

@@ -163,7 +163,7 @@ async def a_silent_gateway_bounds_a_run(subject: Subject, gateway: Gateway) -> N
 
 @_of_runs
 async def closing_answers_a_run(subject: Subject, gateway: Gateway) -> None:
-    """Closing answers what a run has under way, and afterwards a run starts nothing."""
+    """Closing answers the sends that a run has under way, and afterwards a run starts nothing."""
     gateway.hold()
     arrived = gateway.requests
     begun = _Begun(subject, _devices(subject, 2))

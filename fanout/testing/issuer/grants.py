@@ -50,7 +50,7 @@ class _Refusal(Exception):
 
 
 class Desk:
-    """Mints tokens and answers requests for them. `issuer` is what stands in `iss`; `audience` names the service."""
+    """Mints tokens and answers requests for them. `issuer` is the value of `iss`; `audience` names the service."""
 
     def __init__(self, issuer: str, audience: str, keys: KeyRing, style: Style, now: Callable[[], float]) -> None:
         self.issuer = issuer

@@ -39,11 +39,12 @@ class Fault:
 class LoopbackIssuer:
     """An OAuth issuer on 127.0.0.1, as an async context manager.
 
-    `audience` is how its tokens name the service. `clients` are those that may ask for tokens. `style` is what the tokens look like,
-    `algorithm` what they are signed with, by a new key or the one that is given. `now` gives UNIX seconds. With an `authority` it speaks https, else http.
+    `audience` is how its tokens name the service. `clients` are those that may ask for tokens. `style` is the form of
+    the tokens, `algorithm` signs them, with a new key or the one that is given. `now` gives UNIX seconds. With an
+    `authority` it speaks https, else http.
 
-    `keys` may be rotated, `faults` set, and `desk` told other lifetimes while it runs; `requests` counts what was asked, by endpoint:
-    `discovery`, `keys`, `token`, `sign_in`.
+    `keys` may be rotated, `faults` set, and `desk` told other lifetimes while it runs; `requests` counts requests, by
+    endpoint: `discovery`, `keys`, `token`, `sign_in`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Stand-ins for gateways: an HTTP/2 server over TLS on loopback that answers as a provider would, and misbehaves when told to.
 
-A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and says in `handle` what its
-gateway says. The server's wire format, its failures (`Faults`), its memory (`Counters`, the ledger) and its process
+A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and gives its gateway's answers
+in `handle`. The server's wire format, its failures (`Faults`), its memory (`Counters`, the ledger) and its process
 (`python -m fanout.testing.simulator NAME`) are here. Its frame code shares nothing with `fanout.http`, so that an error
 in one is not hidden by the same error in the other. Simulators, tests, benchmarks and the demo import it.
 """

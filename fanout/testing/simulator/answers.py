@@ -54,7 +54,7 @@ class Push(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with a status. `push` marks it as an acceptance; otherwise `reason` is what the counters file it under.
+    """An answer with a status. `push` marks it as an acceptance; otherwise the counters file it under `reason`.
 
     `after` is in seconds; other requests do not wait for it. `undecided` says that the push is accepted only when the answer leaves.
     """

@@ -1,4 +1,5 @@
-"""The server of a simulator: where it listens, what it counts, and the order in which faults, scripts and the gateway answer."""
+"""The server of a simulator: its address, its counters, and the order in which faults, scripts and the gateway
+answer."""
 
 from __future__ import annotations
 
@@ -149,7 +150,7 @@ class Simulator:
             raise ValueError("A lean simulator answers everything alike: leave out lean, or the faults.")
         self._injector = Injector(faults)
 
-    # -- what a subclass says
+    # -- the part of a subclass
 
     def settings(self) -> dict[str, Any]:
         """The settings of a binding that talks to this simulator, as plain values, throw-away credentials included."""
@@ -176,7 +177,7 @@ class Simulator:
         """The raw address of the device of that number, which behaves so; the same in every process."""
         raise NotImplementedError
 
-    # -- what a test does to all connections
+    # -- a test's actions on all connections
 
     def go_away(self, *, short: int = 0, code: int = 0, debug: bytes = b"") -> None:
         """Send GOAWAY on every connection, with a last stream id that is `short` requests too low."""

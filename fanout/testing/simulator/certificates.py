@@ -18,9 +18,10 @@ _VALID = timedelta(days=365)
 
 
 class Authority:
-    """Makes what is missing in `folder` (which must exist) and keeps what is there, so that a restarted simulator is still trusted.
+    """Makes missing files in `folder` (which must exist) and keeps the others, so that a restarted simulator is still
+    trusted.
 
-    `ca_file` is what a client must trust. The keys are worth nothing outside of loopback, and are readable by their owner only.
+    A client must trust `ca_file`. The keys are worth nothing outside of loopback, and are readable by their owner only.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -117,7 +117,7 @@ class StrictConnection(Connection):
         self._announce()
         self._flush()
 
-    # -- what comes in
+    # -- received frames
 
     def _parse(self) -> None:
         buffer, position = self._buffer, 0
@@ -303,7 +303,7 @@ class StrictConnection(Connection):
             self._drop(number)
             self._close_when_done()
 
-    # -- what goes out
+    # -- sent frames
 
     def _request(self, number: int, stream: _Stream) -> None:
         stream.ended = True

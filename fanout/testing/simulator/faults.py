@@ -72,7 +72,7 @@ class Drawn:
 
 
 class Injector:
-    """Draws for each request what goes wrong with it."""
+    """Draws a fault for each request, or none."""
 
     __slots__ = ("_random", "_table", "faults")
 

@@ -47,7 +47,7 @@ class Ledger:
         self._pending.append(_RECORD.pack(_bytes(delivery), digest, _bytes(notification), at))
 
     def flush(self) -> None:
-        """Write what was added."""
+        """Write the added lines."""
         if not self._pending:
             return
         data = b"".join(self._pending)
@@ -56,7 +56,7 @@ class Ledger:
             data = data[os.write(self._fd, data) :]
 
     def close(self) -> None:
-        """Write what was added, and close the file. Idempotent."""
+        """Write the added lines, and close the file. Idempotent."""
         if self._fd >= 0:
             self.flush()
             os.close(self._fd)

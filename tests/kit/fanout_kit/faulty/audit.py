@@ -1,4 +1,4 @@
-"""The auditor: joins what the driver was promised, what the database says, and the gateway's record."""
+"""The auditor: joins the driver's promises, the database's rows, and the gateway's record."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Audit", "audit"]
 class Audit:
     """The findings, after the last worker had drained.
 
-    `lost`: accepted by `send`, and neither in a final state nor known at all. `false`: reported as accepted, and not in the ledger.
-    `unasked`: in the ledger, and of no notification that was promised. `duplicates` are records of a delivery beyond its first;
-    `worst` the most of them that repeat what was sent between the same two `edges`, so that one killed worker caused them all, and `rates`
-    what was sent per second between two edges.
+    `lost`: accepted by `send`, and neither in a final state nor known at all. `false`: reported as accepted, and not in
+    the ledger. `unasked`: in the ledger, and of no notification that was promised. `duplicates` are records of a
+    delivery beyond its first; `worst` the most of them that repeat deliveries sent between the same two `edges`, so
+    that one killed worker caused them all, and `rates` the deliveries per second between two edges.
     """
 
     notifications: int = 0

@@ -15,7 +15,8 @@ __all__ = ["Disk", "Recorder", "Write", "unpowered"]
 
 
 class Disk(apsw.VFS):
-    """The machine's files, with failpoints at `wal.*` and `checkpoint.*`. As long as it exists, it is what SQLite opens files with."""
+    """The machine's files, with failpoints at `wal.*` and `checkpoint.*`. As long as it exists, SQLite opens files with
+    it."""
 
     def __init__(self, name: str = "faulty") -> None:
         self.syncs = 0
@@ -64,7 +65,7 @@ class Write(NamedTuple):
 
 
 class Recorder(apsw.VFS):
-    """The machine's files, and a log of what was asked of them. As long as it exists, it is what SQLite opens files with."""
+    """The machine's files, and a log of the calls for them. As long as it exists, SQLite opens files with it."""
 
     def __init__(self, name: str = "recorder") -> None:
         self.log: list[Write] = []
@@ -104,7 +105,7 @@ class _RecordedFile(apsw.VFSFile):
 def unpowered(log: Sequence[Write], rng: random.Random) -> dict[str, bytes]:
     """The files as they may be found after the power failed at the end of `log`: all that was synced, and an arbitrary part of the rest.
 
-    A write that was not synced may be there whole, up to a sector of 512 bytes, or not at all, whatever its order.
+    A write that was not synced may be there whole, up to a sector of 512 bytes, or not at all, in any order.
     """
     synced = {entry.name: i for i, entry in enumerate(log) if entry.kind == "sync"}
     luck = rng.choice((0.0, 0.5, 0.9, 1.0))

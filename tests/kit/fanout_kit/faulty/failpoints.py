@@ -55,7 +55,8 @@ _ACTIONS: tuple[Action, ...] = ("kill", "io", "full")
 class Failpoint:
     """The action at the `hit`-th time (from 1) that `name` is reached in this process.
 
-    `kill` ends it with SIGKILL. `io` raises what a broken disk raises, `full` what a full one does, there and at every later time.
+    `kill` ends it with SIGKILL. `io` raises the error of a broken disk, `full` that of a full one, there and at every
+    later time.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Planted bugs: each breaks one promise in one production function, for as long as its context is open.
 
-They are the proof that the simulation can see what it is there to see: a check that no bug ever trips may be checking nothing.
-No production module knows of them.
+They are the proof that the simulation can see the faults that it is made for: a check that no bug ever trips may be
+checking nothing. No production module knows of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Make = Callable[[Callable[..., Any]], Callable[..., Any]]
 @dataclass(frozen=True, slots=True)
 class Bug:
     """One planted bug. `target` is the function that it replaces ("module:attribute", or "module:table[key]"), `make` makes the
-    replacement from the original, and `says` what it does wrong.
+    replacement from the original, and `says` describes the fault.
     """
 
     name: str

@@ -95,7 +95,7 @@ class Disk:
         self._database = open_database()
 
     async def stop(self) -> None:
-        """Finish what was begun, and close. Idempotent."""
+        """Finish operations under way, and close. Idempotent."""
         while self._queue or self._serving:
             future: asyncio.Future[None] = self._node.create_future()
             self._node.call_later(0.001, future.set_result, None)

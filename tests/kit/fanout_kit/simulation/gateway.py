@@ -91,7 +91,7 @@ class _Recorded(Reply):
 
 @dataclass(slots=True)
 class Manners:
-    """How a gateway behaves at present. `rates` are fractions of all requests by what befalls them; `think` the seconds an
+    """How a gateway behaves at present. `rates` are fractions of all requests, by fault; `think` the seconds an
     answer takes at most; `told` whether it names a time when it throttles, and `after` which.
     """
 
@@ -131,7 +131,7 @@ class Gateway:
         self._gone = gone
         self._connections: dict[_Served, None] = {}
 
-    # -- what a strict connection asks of its simulator
+    # -- the simulator's interface for a strict connection
 
     def first_streams(self, certificate: bytes | None) -> int:
         """Apple allows one stream until a token has proved itself."""
@@ -209,7 +209,7 @@ class Gateway:
             headers["retry-after"] = str(manners.after)
         return Reply(status, headers, orjson.dumps({"reason": reason} | content), after=late)
 
-    # -- what faults do to all connections
+    # -- faults of all connections
 
     def connection(self) -> _Served:
         """The protocol of a new connection."""
@@ -228,7 +228,7 @@ class Gateway:
 
 
 class _Served(StrictConnection):
-    """A strict connection that tells the ledger what became of each request."""
+    """A strict connection that tells the ledger the end of each request."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(cast("Simulator", gateway))

@@ -22,8 +22,9 @@ __all__ = ["Attempt", "Directory", "Ended", "History", "Life", "Request", "Rest"
 class Attempt:
     """One call of a transport's `send`. Virtual seconds, but for `wall` (at its beginning) and `ended_wall` (UNIX seconds).
 
-    `line` and `last_line` are those of the trace, by which two things at one moment are told apart; `commits` is how many storage
-    calls had been done by its beginning. `outcome` is None while it is under way: for ever, where its process died. `raised` names what escaped instead.
+    `line` and `last_line` are those of the trace, by which two things at one moment are told apart; `commits` is how
+    many storage calls had been done by its beginning. `outcome` is None while it is under way: for ever, where its
+    process died. `raised` names the exception that escaped instead.
     """
 
     node: str

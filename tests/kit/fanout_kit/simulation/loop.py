@@ -1,7 +1,8 @@
 """The event loop of one simulated process: asyncio's rules, without its sockets, threads and clock.
 
-Like asyncio's own it runs what was ready when the iteration began, in order; unlike it, several of them live side by side in
-one thread, one iteration at a time, each a process that can be stopped or killed apart from the others.
+Like asyncio's own it runs the callbacks that were ready when the iteration began, in order; unlike it, several of them
+live side by side in one thread, one iteration at a time, each a process that can be stopped or killed apart from the
+others.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class NodeLoop:
         self._timers.clear()
 
     def bury(self) -> None:
-        """After the run: let go of what the dead process held, without a word from tasks that will never be done."""
+        """After the run: let go of the dead process's objects, without a word from tasks that will never be done."""
         self.dead = True
         asyncio._set_running_loop(self._self)
         try:
@@ -210,7 +211,7 @@ class NodeLoop:
         timers = [f"timer {timer[3]._callback!r}" for timer in self._timers if not timer[3].cancelled()]  # type: ignore[attr-defined]
         return tasks + sockets + timers
 
-    # -- what asyncio asks of a loop
+    # -- asyncio's interface of a loop
 
     def time(self) -> float:
         return self.world.time
@@ -299,7 +300,7 @@ def _close(coroutine: Any) -> None:
             if inspect.iscoroutine(inner):
                 _close(inner)
     # Innermost first, or one that waits again on its way out would be left behind by those that wait for it. It is told to go
-    # each time, for what it waits for will never come.
+    # each time, for the awaited result will never come.
     for _ in range(1000):
         inner = coroutine
         while inspect.iscoroutine(inner.cr_await) and inspect.getcoroutinestate(inner.cr_await) != inspect.CORO_CLOSED:

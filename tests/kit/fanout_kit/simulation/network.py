@@ -48,7 +48,7 @@ class Network:
     """All hosts and connections. `latency` is the range of one segment's way, in seconds; `segment` the largest one, in bytes.
 
     `window` is how many bytes may be under way or unread before a sender must wait; `half_heard` the share of resets that
-    overtake what was sent before them.
+    overtake bytes sent before them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Network:
             yield piece
             size -= piece
 
-    # -- what a loop asks
+    # -- a loop's calls
 
     async def look_up(self, node: NodeLoop, name: str, port: int) -> list[Any]:
         """getaddrinfo. Raises `socket.gaierror`."""

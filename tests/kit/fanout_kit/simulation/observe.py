@@ -88,7 +88,7 @@ class Recorder:
 
     @staticmethod
     def alone(call: Call) -> bool:
-        """Whether the call may change the directory, so that it has to be seen what it has made of it."""
+        """Whether the call may change the directory, so that the directory has to be read after it."""
         if call.name == "settle":
             return any(settlement.changes for settlement in call.argument(0, "settlements"))
         return call.name in _ENROLS or call.name == "expire"

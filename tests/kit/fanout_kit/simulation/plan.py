@@ -1,7 +1,7 @@
 """The plan of one seed: the world's make-up and the list of everything that will be done to it, drawn before it begins.
 
-Each seed takes part of the faults only (swarm testing: Groce and others, ISSTA 2012), for many faults together hide what one of
-them alone would show.
+Each seed takes part of the faults only (swarm testing: Groce and others, ISSTA 2012), for many faults together hide the
+effect of a single one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Enrolment:
 class Plan:
     """One seed, spelt out. All times in seconds.
 
-    `rates` are fractions of the requests at each host by what befalls them; `calm_at` is when every fault ends; `lags` are how
+    `rates` are fractions of the requests at each host, by fault; `calm_at` is when every fault ends; `lags` are how
     long an iteration of each worker's loop takes at most; `disk` the latency of storage, None for inline.
     """
 

@@ -42,8 +42,8 @@ _runs = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of a seed. `digest` is the hash of its whole trace; `seconds` are virtual; `figures` count what
-    happened."""
+    """The result of a seed. `digest` is the hash of its whole trace; `seconds` are virtual; `figures` count
+    events."""
 
     seed: int
     digest: str
@@ -319,6 +319,6 @@ def _key() -> str:
 
 def _blank(number: int) -> str:
     """White space that says a number. Two processes have two provider tokens; here one process plays both, and the key's text,
-    of which this is no part that counts, is what tokens are shared by.
+    of which this is no part that counts, decides which processes share a token.
     """
     return "".join("\n" if digit == "1" else " " for digit in f"{number:b}")

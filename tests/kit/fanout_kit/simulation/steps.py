@@ -46,7 +46,7 @@ class _Span:
         return min(rng.choice(self._moments) + rng.choice((0.05, 0.2, 0.6)) * rng.random(), 0.95 * self.calm_at)
 
 
-# -- what users ask for
+# -- users' requests
 
 
 def _sends(rng: random.Random, calm_at: float, devices: Sequence[Enrolment]) -> list[_Drawn]:
@@ -125,7 +125,7 @@ def _directory(rng: random.Random, calm_at: float, devices: Sequence[Enrolment],
     return steps
 
 
-# -- what fate has in store
+# -- faults
 
 _Fate = Callable[[random.Random, _Span, "Policy", Sequence[str]], list[_Drawn]]
 

@@ -29,7 +29,7 @@ class Stuck(Exception):
 
 
 class World:
-    """The clock, the nodes and what is due. `wall_offset` is by how much an operator has set the machine's clock."""
+    """The clock, the nodes and the events due. `wall_offset` is by how much an operator has set the machine's clock."""
 
     def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.time = 0.0

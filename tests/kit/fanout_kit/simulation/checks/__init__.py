@@ -1,5 +1,5 @@
-"""The oracle: the promises that a run must not have broken, a module for each. Each check reads the history and says
-what broke, if anything.
+"""The oracle: the promises that a run must not have broken, a module for each. Each check reads the history and names
+the broken promises, if any.
 
 endings     nothing lost, nothing falsely reported, one state each, counts that add up
 leases      one holder at a time, epochs that grow, nothing sent outside of a lease

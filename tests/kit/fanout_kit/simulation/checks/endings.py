@@ -60,7 +60,7 @@ def accepted_is_true(evidence: Evidence) -> Iterator[Violation]:
 
 
 def ends_have_reasons(evidence: Evidence) -> Iterator[Violation]:
-    """Each other state was brought about by what it speaks of."""
+    """Each other state was brought about by the event that it names."""
     history = evidence.history
     cancelled = {request.data["id"] for request in history.requests if request.what == "cancel"}
     for id, found in history.rest.items():

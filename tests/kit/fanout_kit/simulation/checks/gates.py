@@ -1,4 +1,5 @@
-"""That what is closed stays closed, for as long as it was said: gates of groups and bindings, and endpoints in back-off."""
+"""That a closed gate stays closed, for as long as it was said: gates of groups and bindings, and endpoints in
+back-off."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ nothing of the gate may make room for a few more.
 
 
 def accused_scopes_wait(evidence: Evidence) -> Iterator[Violation]:
-    """After an answer that speaks of a whole group or binding and names a time, nothing more goes to that endpoint before it. Where
-    an endpoint and a notification that had no part in the first answer say so too, and nothing was accepted there between, nothing
-    more goes to the group or binding, but for what was under way. An urgent one may go to an endpoint that waits alone.
+    """After an answer that speaks of a whole group or binding and names a time, nothing more goes to that endpoint
+    before it. Where an endpoint and a notification that had no part in the first answer say so too, and nothing was
+    accepted there between, nothing more goes to the group or binding, but for deliveries under way. An urgent one may
+    go to an endpoint that waits alone.
     """
     longest = evidence.history.plan.policy.retry_after_cap
     alone: dict[tuple[str, str, int], tuple[float, float]] = {}
@@ -140,7 +142,7 @@ def held_endpoints_wait(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _freed(evidence: Evidence, attempt: Attempt, commit: int, notification: str) -> bool:
-    """Whether the back-off ended before its time: the gateway took something, or what waited was stopped."""
+    """Whether the back-off ended before its time: the gateway took something, or the waiting delivery was stopped."""
     taken = any(
         other.endpoint == attempt.endpoint and evidence.accepted(other) and other.last_line < attempt.line
         for other in evidence.history.attempts

@@ -10,7 +10,8 @@ __all__ = ["CHECKS"]
 
 
 def no_errors(evidence: Evidence) -> Iterator[Violation]:
-    """Nothing escaped from a task or a callback, no engine failed, and no request raised what its contract does not name."""
+    """Nothing escaped from a task or a callback, no engine failed, and no request raised an exception that its contract
+    does not name."""
     history = evidence.history
     for text in history.errors:
         yield Violation("error", text)
