@@ -14,10 +14,11 @@ __all__ = ["Address"]
 class Address:
     """One device address.
 
-    `value` is the canonical text that is stored and handed back to the transport. `kind` tells apart what one transport treats
-    differently (a device and a live activity, a token and an installation id). `group` names the connections that the endpoint
-    shares: empty for a binding with one gateway, the host for Web Push and WNS. `identity` is the part that makes the address
-    unique; empty means all of `value`. Two registrations of one identity are one device.
+    `value` is the canonical text that is stored and handed back to the transport. `kind` tells apart the kinds of
+    address that one transport treats differently (a device and a live activity, a token and an installation id).
+    `group` names the connections that the endpoint shares: empty for a binding with one gateway, the host for Web Push
+    and WNS. `identity` is the part that makes the address unique; empty means all of `value`. Two registrations of one
+    identity are one device.
     """
 
     value: str = field(repr=False)

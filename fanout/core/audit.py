@@ -1,7 +1,7 @@
 """The audit log: which acts on an installation leave a line, and the text of the line. Pure.
 
-A line is an event of the kind `audit.…` in the event log, written by the transaction that does what it speaks of. It names the caller (`by`), and a
-user by a keyed hash alone, so that the line of an erasure keeps no id of the erased user.
+A line is an event of the kind `audit.…` in the event log, written by the transaction of the act itself. It names the
+caller (`by`), and a user by a keyed hash alone, so that the line of an erasure keeps no id of the erased user.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ sending."""
 class Audit:
     """One line to be written. `by` is the caller: ``library``, ``shell``, ``config``, or `key:`, `app:` or `user:` and an id that is no secret.
 
-    `user` is the user that it concerns, in clear: storage writes `person` of it, and never the id. `data` is what else the line says: no user's id, no
-    address and no secret belongs there. Raises `UsageError` for a kind that `AUDITED` does not have.
+    `user` is the user that it concerns, in clear: storage writes `person` of it, and never the id. `data` holds the
+    other values of the line: no user's id, no address and no secret belongs there. Raises `UsageError` for a kind that
+    `AUDITED` does not have.
     """
 
     kind: str

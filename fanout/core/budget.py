@@ -1,8 +1,8 @@
 """The retry budget of a binding: it keeps retries from multiplying the load on a gateway that is failing already.
 
-A token bucket. Each success puts in a part of a token, each retry takes one out; besides, tokens trickle in slowly, so that what
-waits is still tried when nothing new succeeds. The idea is gRPC's (proposal A6) and Finagle's; but where a remote call fails
-fast on an empty budget, a delivery waits. So within any span of time
+A token bucket. Each success puts in a part of a token, each retry takes one out; besides, tokens trickle in slowly,
+so that waiting deliveries are still tried when no new one succeeds. The idea is gRPC's (proposal A6) and Finagle's; but
+where a remote call fails fast on an empty budget, a delivery waits. So within any span of time
 
     attempts <= first attempts + ratio x successes + burst + floor x seconds
 

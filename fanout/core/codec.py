@@ -23,7 +23,8 @@ _VALUES = attrgetter(*_DEFAULTS)
 
 
 def encode(notification: Notification) -> bytes:
-    """The notification's content as JSON, without what acceptance adds. Raises `UsageError` where `data` is not JSON."""
+    """The notification's content as JSON, without the fields that acceptance adds. Raises `UsageError` where `data` is
+    not JSON."""
     content = {
         name: value
         for (name, default), value in zip(_DEFAULTS.items(), _VALUES(notification), strict=True)

@@ -25,7 +25,7 @@ class Counts:
     def after(self, items: Iterable[FeedItem], seq: int) -> Counts | None:
         """The counts once these items have changed, up to `seq`; None where they must be read.
 
-        An item that has just been posted adds one. Of any other change it is not known what the item counted before.
+        An item that has just been posted adds one. Of any other change the former count of the item is not known.
         """
         unread, unseen = self.unread, self.unseen
         for item in items:

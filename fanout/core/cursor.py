@@ -26,8 +26,8 @@ _NEWEST = 3
 class Cursor:
     """Where a reader stands: everything up to the change `seq` of the database `database` has been read.
 
-    `topics` is the digest of the topics that the reader was in (`topics_digest`); 0 is "not known". When they change, so does what
-    belongs to the feed, and the reader must begin anew.
+    `topics` is the digest of the topics that the reader was in (`topics_digest`); 0 is "not known". When they change,
+    so does the content of the feed, and the reader must begin anew.
     """
 
     database: int
@@ -39,7 +39,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor of that text. Raises `UsageError` for what is none."""
+        """The cursor of that text. Raises `UsageError` for a text that is no cursor."""
         kind, database, seq, topics, rest = _fields(text)
         if kind != _CHANGES or rest:
             raise _wrong()
@@ -71,7 +71,7 @@ class Listing:
 
     @classmethod
     def parse(cls, text: str) -> Listing:
-        """The place of that text. Raises `UsageError` for what is none."""
+        """The place of that text. Raises `UsageError` for a text that is no place."""
         kind, database, seq, topics, rest = _fields(text)
         position = int.from_bytes(rest, "big")
         if kind not in (_LISTING, _NEWEST) or len(rest) != 8 or position >= 2**63:

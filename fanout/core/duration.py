@@ -48,7 +48,7 @@ def parse_retry_after(value: str, now: float, date: str | None = None) -> float 
     Args:
         value: The field's value.
         now: The present time, in UNIX seconds: a date is so long after it where there is no `date`.
-        date: The same answer's own `Date` header, whatever our clock says; None where the answer has none.
+        date: The same answer's own `Date` header, which is used instead of our clock; None where the answer has none.
 
     Returns:
         Seconds; None where the value is neither a number nor a date.

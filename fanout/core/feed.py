@@ -68,9 +68,10 @@ class FeedPost:
     """An item to be entered into the feed of its submission's target, which is a user, users, a topic, or all.
 
     `content` is JSON for clients, which storage does not look into. `external_id` is the sender's own: an active item of the
-    same target and external id is replaced, unless nothing is new (`post_digest`, and no idempotency key): then what its user did with it
-    stays, deleting it too, only its expiry moves, and nothing of the post is pushed. Of many users that holds where nothing is new to any. `display_until` is when it leaves the platform's tray, `expires_at` when it leaves
-    the feed (UNIX seconds). `fallback_at`: until then it is remembered which devices have fetched it.
+    same target and external id is replaced, unless nothing is new (`post_digest`, and no idempotency key): then its
+    user's changes stay, deleting it too, only its expiry moves, and nothing of the post is pushed. Of many users that
+    holds where nothing is new to any. `display_until` is when it leaves the platform's tray, `expires_at` when it
+    leaves the feed (UNIX seconds). `fallback_at`: until then it is remembered which devices have fetched it.
     """
 
     content: bytes
@@ -206,7 +207,7 @@ class Audience:
         return receive in self.receive and self.fits(platform, binding)
 
     def fits(self, platform: str, binding: str) -> bool:
-        """Whether an endpoint is meant, without regard to what it wants to receive.
+        """Whether an endpoint is meant, without regard to the kinds that it wants to receive.
 
         Args:
             platform: The platform of the endpoint, such as `ios`; empty where it said none.
@@ -227,7 +228,7 @@ class FeedQuery:
 
     `after` is a `seq`: the changes since, oldest first, tombstones too where `status` allows them. `newest_before` is a
     `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has changed
-    after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out what does
+    after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out items that do
     not fit; None is "any". Without `content` the items are read without it.
     """
 

@@ -97,7 +97,8 @@ def fair(rate: float, demands: Sequence[float]) -> list[float]:
 def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
     """A worker's part of `rate`: its fair part, and no more than the others leave of it at this moment.
 
-    So a newcomer begins with what is left; as the others renew, they come down to their fair parts, and it comes up to its own.
+    So a newcomer begins with the remaining part; as the others renew, they come down to their fair parts, and it comes
+    up to its own.
     """
     others = list(others)
     mine = fair(rate, [demand, *(each.demand for each in others)])[0]
@@ -105,7 +106,8 @@ def grant(rate: float, demand: float, others: Iterable[Part]) -> float:
 
 
 def forsaken(seen_at: float, until: float, now: float, late: float) -> bool:
-    """Whether to bury such a worker, for one who asked at `now`, `late` seconds ago: it had outlived its heartbeat then, and has still.
+    """Whether to bury such a worker, for a worker that asked at `now`, `late` seconds ago: it had outlived its
+    heartbeat then, and has still.
 
     A worker that stood still after asking would take the beats that came meanwhile for those of a clock ahead of its
     own.
@@ -123,7 +125,8 @@ def strays(
     that are not `in_hand`, which of its lease calls may still answer with each: the `awaited` of the next look.
 
     `calls` are under way now. Only one that was under way when a lease was first seen can have made it, for a lease is seen once it is
-    committed. A call that has ended has put into the hand what it answered with, and one whose answer was lost never will.
+    committed. A call that has ended has put the leases of its answer into the hand, and one whose answer was lost never
+    will.
     """
     lost: list[tuple[int, int]] = []
     unsure: dict[tuple[int, int], Set[Call]] = {}

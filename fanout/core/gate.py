@@ -33,7 +33,7 @@ _PROBES = 3
 _KNOCKS = 32
 """Gates of one binding that may be probed at that pace together: more take turns at it."""
 _STAY = 300.0
-"""Seconds for which what waits stays in storage at most, where the gate itself is probed all the time."""
+"""Seconds for which waiting deliveries stay in storage at most, where the gate itself is probed all the time."""
 
 
 class GateState(StrEnum):
@@ -59,7 +59,7 @@ class Gate:
     _out: int = field(default=0, init=False)  # probes without a verdict
     _proven: int = field(default=0, init=False)  # probes that succeeded
     _ramp_since: float = field(default=0.0, init=False)
-    _stay: float = field(default=0.0, init=False)  # seconds, beyond `until`, that what is not the next probe waits for
+    _stay: float = field(default=0.0, init=False)  # seconds, beyond `until`, that all but the next probe wait
     _causes: set[str] = field(default_factory=set, init=False)  # lost connections among the failures in a row
     _failures: Witnesses = field(default_factory=Witnesses, init=False)  # of failures in a row
     witnesses: Witnesses = field(default_factory=Witnesses, init=False)
@@ -133,7 +133,8 @@ class Gate:
         return not self._ramp_since
 
     def resumes_at(self, now: float) -> float:
-        """When what waits is due again: as `opens_at`, and later where the next probe alone comes soon (`close`, `knocks`)."""
+        """When waiting deliveries are due again: as `opens_at`, and later where the next probe alone comes soon
+        (`close`, `knocks`)."""
         at = self.opens_at(now)
         return at + self._stay if self.state is GateState.CLOSED else at
 
@@ -225,7 +226,7 @@ class Gate:
         return not asked_before and not (others and witnesses.sole == witness.notification)
 
     def _begin_anew(self) -> None:
-        """Forget what was said before the last acceptance, which the senders make known by setting `streak` to 0."""
+        """Forget the answers before the last acceptance, which the senders make known by setting `streak` to 0."""
         if not self.streak:
             self.witnesses.clear()
             self._failures.clear()

@@ -1,8 +1,8 @@
 """The checks of arguments at the door: one rule for each kind of value, for the library, the shell and the service
 alike.
 
-Each function takes the field's name for its error, a `UsageError` (of a message's content `InvalidMessage`) that says what to give
-instead and repeats no content.
+Each function takes the field's name for its error, a `UsageError` (of a message's content `InvalidMessage`) that
+names the right form and repeats no content.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def instant(field: str, value: object, latest: float = _FARTHEST, within: str = 
 
 
 def plain(field: str, value: object, depth: int = 0) -> None:
-    """Refuse what is not JSON as it stands, naming the place: a NaN, bytes, a key that is no text, half a surrogate pair."""
+    """Refuse a value that is not JSON as it stands, naming the place: a NaN, bytes, a key that is no text, half a
+    surrogate pair."""
     if isinstance(value, str):
         if not value.isascii():
             try:
@@ -158,7 +159,7 @@ def reserved_in(tag: str) -> str:
 
 
 def unreserved(field: str, tag: str) -> str:
-    """A tag without blanks and without what expressions over tags are written with."""
+    """A tag without blanks and without the characters of expressions over tags."""
     found = reserved_in(tag)
     if found:
         what = "a blank" if found.isspace() else repr(found)

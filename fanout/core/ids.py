@@ -44,7 +44,7 @@ class DeliveryIds:
         return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
     def many(self, endpoints: Sequence[int]) -> list[bytes]:
-        """The ids for all of these in ASCII, made together: under half of what they cost one by one."""
+        """The ids for all of these in ASCII, made together: under half of their cost one by one."""
         copy, digests = self._base.copy, []
         for endpoint in endpoints:
             digest = copy()

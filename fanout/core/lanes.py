@@ -24,7 +24,7 @@ class Lanes:
         self._deficit = [0.0] * len(LANES)
 
     def order(self) -> Sequence[int]:
-        """The lanes by what they are owed, most first; ties go to the more urgent."""
+        """The lanes by the deliveries that they are owed, most first; ties go to the more urgent."""
         return sorted(range(len(LANES)), key=lambda lane: (-self._deficit[lane], lane))
 
     def took(self, lane: int, deliveries: int, waiting: Sequence[bool]) -> None:

@@ -1,8 +1,8 @@
 """How many deliveries of a group may be under way: adaptive concurrency, after Netflix's Gradient2.
 
 The limit shrinks when the gateway's answers take longer than they used to, or when it throttles or fails; it grows again, by
-about its square root, while the answers come as usual and the limit is what holds deliveries back. The transport's capacity is
-the ceiling, and where it starts: HTTP/2's MAX_CONCURRENT_STREAMS is the gateway's own word for what it takes.
+about its square root, while the answers come as usual and the limit holds deliveries back. The transport's capacity is
+the ceiling, and where it starts: HTTP/2's MAX_CONCURRENT_STREAMS is the gateway's own limit.
 
 Gradient2 (github.com/Netflix/concurrency-limits) compares single answers with a long average. Here the comparison is made once
 for each window of answers, because the senders must not pay for it with each of them; and there is no search for a minimum
@@ -86,7 +86,8 @@ class Limiter:
 
     def _compared(self, limit: float, in_flight: int) -> float:
         short = max(_MIN_LATENCY, self._sum / self._samples)
-        # At first all count the same. Of what is sent first the quick answers come first: they alone are not what is usual.
+        # At first all count the same. Of the first deliveries the quick answers come first: these alone do not show the
+        # usual time.
         self._heard = min(self._heard + self._samples, _LONG)
         weight = max(1.0 - (1.0 - 2.0 / (_LONG + 1)) ** self._samples, self._samples / self._heard)
         self._long += (short - self._long) * min(weight, 1.0)
@@ -100,7 +101,7 @@ class Limiter:
         elif not self._slow[0]:
             self._slow = (limit, short)
         elif limit * 2.0 < self._slow[0] and short > _AS_SLOW * self._slow[1]:
-            # Half as many at once are no faster: it is not they that made it slow. This is what is usual from now on.
+            # Half as many at once are no faster: it is not they that made it slow. This is the usual time from now on.
             self._long += (short - self._long) * _SMOOTHING
         if gradient == 1.0 and in_flight * 2 < limit:
             return limit  # the application is the limit: growing would only store up a burst

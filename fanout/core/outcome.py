@@ -46,7 +46,7 @@ class Scope(StrEnum):
 
 
 class _Worded:
-    """An outcome with a reason in somebody else's words, which are made fit to be stored."""
+    """An outcome with a reason in the words of a gateway or a plugin, which are made fit to be stored."""
 
     __slots__ = ()
     reason: str

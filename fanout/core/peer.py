@@ -32,7 +32,8 @@ def network(text: str) -> Network:
 
 @lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address in a text that may have a port; IPv4 where it is IPv4 in IPv6's clothes. None for what is none."""
+    """The address in a text that may have a port; IPv4 where it is IPv4 in IPv6's clothes. None for a text without
+    one."""
     found = _WITH_PORT.fullmatch(text)
     bare = (found.group(1) or found.group(2)) if found else text
     try:
@@ -66,8 +67,9 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
 def origin_of(direct: str, named: Sequence[str], networks: Sequence[Network]) -> tuple[str, int]:
     """The address that a request comes from, and the position in `named` of the word that says so; -1 for the connection's own.
 
-    `direct` is the other end of the connection. `named` is what proxies have written, the nearest last. Each word is believed only
-    where a trusted proxy wrote it; a word that is no address ("unknown", RFC 7239, section 6.2) ends the search at that proxy.
+    `direct` is the other end of the connection. `named` are the words that proxies have written, the nearest last. Each
+    word is believed only where a trusted proxy wrote it; a word that is no address ("unknown", RFC 7239, section 6.2)
+    ends the search at that proxy.
     """
     at, position = direct, -1
     for number in range(len(named) - 1, -1, -1):
@@ -83,7 +85,8 @@ def origin_of(direct: str, named: Sequence[str], networks: Sequence[Network]) ->
 def forwarded(text: str) -> list[Element]:
     """The elements of a `Forwarded` header (RFC 7239, section 4). Raises `ValueError`.
 
-    The whole of it must be well formed: after an open quotation mark, what the next proxy adds would be part of a client's own text.
+    The whole of it must be well formed: after an open quotation mark, the text that the next proxy adds would be part
+    of a client's own.
     """
     found: list[Element] = [{}]
     at = 0

@@ -1,7 +1,8 @@
 """Poison: which delivery kills its worker, found by halving, without harm to its neighbours.
 
 A crash tells only that something under way may be to blame. So nothing is suspected before a chunk has been in a worker's hands
-at two crashes; from then on it is sent in groups, each marked durably before it is sent, and a crash implicates what was marked:
+at two crashes; from then on it is sent in groups, each marked durably before it is sent, and a crash implicates the
+marked deliveries:
 
     crash of a chunk          what follows
     ------------------------  -------------------------------------------------------------------
@@ -31,7 +32,7 @@ _DEAD_AT = 3
 
 @dataclass(frozen=True, slots=True)
 class AfterCrash:
-    """The fate of a chunk whose worker was lost. `crashes` and `part` are those of what remains in it.
+    """The fate of a chunk whose worker was lost. `crashes` and `part` are those of the deliveries that remain in it.
 
     The positions `moved` go to a chunk of their own, with `moved_crashes` and `moved_part`; `dead` end as `POISON`. `part` is
     how many deliveries may be under way together, 0 for all.

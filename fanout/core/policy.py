@@ -20,7 +20,7 @@ class Policy:
         backoff_base, backoff_cap: The base of the back-off, which doubles with each attempt, and its longest.
         request_timeout: The time of one request.
         lease: The time of a lease, which is extended while its deliveries are under way.
-        checkpoint: The time between two commits of results: a crash repeats what was sent since.
+        checkpoint: The time between two commits of results: a crash repeats the deliveries that were sent since.
 
     Raises:
         UsageError: A number cannot work, such as a lease that is shorter than two checkpoints.
@@ -42,7 +42,7 @@ class Policy:
     lease: float = 30.0
     heartbeat: float = 10.0
     """For how long a worker counts as alive after it was last heard of; one that works says so ten times in it. Where others share
-    the database, they take over what it held when that is over, or when its leases are, whichever comes first."""
+    the database, they take over its leases when that time or the lease is over, whichever comes first."""
     checkpoint: float = 0.05
     probe: float = 30.0
     """Between two probes of a parked scope."""
@@ -97,7 +97,7 @@ class Retention:
     tombstones: float = 30 * 86_400.0
     """Deleted and expired feed items: a device that was away for longer reads its feed anew."""
     audit: float = 365 * 86_400.0
-    """Lines of the audit log (`core.audit`), whatever `events` says."""
+    """Lines of the audit log (`core.audit`), which `events` does not limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

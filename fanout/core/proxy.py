@@ -42,7 +42,7 @@ Egress: TypeAlias = "Callable[[str, int], Proxy | None]"
 
 
 def direct(host: str, port: int) -> None:
-    """No proxy, whatever the environment says: an `Egress`.
+    """No proxy, even where the environment names one: an `Egress`.
 
     Args:
         host: The host to reach.

@@ -1,9 +1,9 @@
 """The purge guard: it keeps a wrong configuration of ours, or a gateway gone mad, from emptying the directory.
 
-Some verdicts of the kind "this token is dead" are also what a gateway says when *we* speak for the wrong app or environment
-(APNs `BadDeviceToken` and `DeviceTokenNotForTopic`, FCM `SENDER_ID_MISMATCH`). One such verdict is an endpoint's affair. Many
-at once are ours. And where most of what is sent is answered with a certain death, something else has happened than that most
-users threw their devices away on one day: then nothing more is removed before an operator has looked.
+Some verdicts of the kind "this token is dead" are also the answer of a gateway when *we* speak for the wrong app or
+environment (APNs `BadDeviceToken` and `DeviceTokenNotForTopic`, FCM `SENDER_ID_MISMATCH`). One such verdict is an
+endpoint's affair. Many at once are ours. And where most deliveries are answered with a certain death, the cause is
+not that most users threw their devices away on one day: then nothing more is removed before an operator has looked.
 """
 
 from __future__ import annotations

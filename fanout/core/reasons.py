@@ -76,7 +76,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "fault": "The service has a fault; its log has the request-id.",
     }
 )
-"""Reason to what it says. A refusal's message says more."""
+"""Reason to its meaning. A refusal's message says more."""
 
 BY_STATUS: Mapping[int, str] = MappingProxyType(
     {

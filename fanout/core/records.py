@@ -54,8 +54,9 @@ class Submission:
     `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch, which holds no other; where it
     finds nothing to change, its parts are dropped, and so are those of a post whose idempotency key was known.
     `audience`: only these of the target's endpoints. `optional`: dropped where there is none, at acceptance.
-    `joins` is what stands for it together with an earlier one of its collapse key and target: where that one is scheduled and has not begun, it
-    takes this content, keeps its time, and nothing new is stored (`Put.joined`); where it has, and is superseded, this is stored with that content.
+    `joins` is the content for it together with an earlier one of its collapse key and target: where that one is
+    scheduled and has not begun, it takes this content, keeps its time, and nothing new is stored (`Put.joined`); where
+    it has, and is superseded, this is stored with that content.
     """
 
     id: str
@@ -171,8 +172,9 @@ class Chunk:
 
     `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
     `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
-    such group marked first. `rows` is what `resolve` answers for `ids` at this moment, in their order, or `columns` the same by column, and
-    `stored` what `notification` answers, where storage has them at hand; None where it is to be asked.
+    such group marked first. `rows` is the answer of `resolve` for `ids` at this moment, in their order, or `columns`
+    the same by column, and `stored` the answer of `notification`, where storage has them at hand; None where it is to
+    be asked.
     """
 
     id: int
@@ -269,7 +271,7 @@ class Settlement:
 class Settled:
     """The result of one settlement: refused as stale, or stored; and the notification that it finished, if any.
 
-    `status` is what `status` answers for that notification from then on, where storage has it at hand.
+    `status` is the answer of `status` for that notification from then on, where storage has it at hand.
     """
 
     stale: bool

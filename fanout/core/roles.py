@@ -16,7 +16,7 @@ ROLES: dict[Role, str] = {
     "read": "read, and change nothing; no user is exported",
     "operator": "metrics, the audit log, the app's keys and host names, and follow, pause, resume and cancel notifications",
 }
-"""Each role and what its keys are for."""
+"""Each role and the use of its keys."""
 
 _GRAPH = r"(?:/beta|/v1\.0)?/me/notifications"
 _NOTIFICATIONS = r"/v1/notifications"

@@ -22,7 +22,7 @@ class Run:
 
     `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by `send`).
 
-    `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean what they do in a `Delivery`. A
+    `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean the same as in a `Delivery`. A
     transport answers each index once, by `accept` or `answer`, at any time: answers before `release` (during `start`)
     are kept until then. A second answer to an index, one to an index that was given up, and one to an index that the
     run does not have are dropped and counted in `late`.
@@ -75,7 +75,7 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run of {len(self.rows)}, {len(self._open)} without an answer>"
 
-    # -- what is to be sent
+    # -- deliveries to be sent
 
     @property
     def group(self) -> str:
@@ -117,7 +117,7 @@ class Run:
         """
         return Part(self, indices)
 
-    # -- what came of it
+    # -- answers
 
     def accept(self, indices: Sequence[int]) -> None:
         """The gateway took these.
@@ -196,7 +196,7 @@ class Run:
         Returns:
             Those of them that had no answer yet.
         """
-        named = [*indices]  # before the next line looks at what is open: a generator may answer while it is read
+        named = [*indices]  # before the next line looks at the open ones: a generator may answer while it is read
         left = self._open.difference(named)
         given = sorted(self._open.difference(left))  # numbers of its own: 1.0 is equal to 1, and no index
         self._open = left

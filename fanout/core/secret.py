@@ -1,4 +1,4 @@
-"""A setting that must not be seen, and a new one with what may."""
+"""A setting that must not be seen, and a new one with its public part."""
 
 from __future__ import annotations
 

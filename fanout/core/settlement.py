@@ -97,7 +97,8 @@ class Park:
     """Everything in `scope` waits, `after` seconds at least; this delivery stays open in its chunk and spends nothing.
 
     How long in the end is for the scope's gate to say, which knows how often it has closed before. That holds where the scope is
-    held, for which one endpoint's word is not enough (`named`, see `core.witness`); else `by_itself` says what becomes of it.
+    held, for which one endpoint's word is not enough (`named`, see `core.witness`); else `by_itself` gives the result
+    for the delivery.
     """
 
     scope: Scope
@@ -161,7 +162,8 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
         case Unavailable(_, _, reason, after):
             if tried.repeat != "prefer_delivery":
                 return Final(DeliveryState.DEAD, f"unknown: {reason}")
-            # An attempt of this one, whatever becomes of its scope: else one device is pushed to at each probe, without limit.
+            # An attempt of this one, even where its scope is held: else one device is pushed to at each probe, without
+            # limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
             return _retry(now + max(jittered, _capped(after, policy, rng) or 0.0), tried, policy, reason)
         case Misconfigured(reason, scope, named):

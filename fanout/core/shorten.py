@@ -17,8 +17,8 @@ MARK = "\u2026"
 
 _JOINER = "\u200d"
 _BESIDE = ("M", "Cf", "Sk")
-"""General categories (Unicode, chapter 4.5) of what belongs to the character before: marks, variation selectors among them; joiners and tags,
-which are formats; and emoji modifiers, which are modifier symbols."""
+"""General categories (Unicode, chapter 4.5) of characters that belong to the one before: marks, variation selectors
+among them; joiners and tags, which are formats; and emoji modifiers, which are modifier symbols."""
 
 M = TypeVar("M")
 
@@ -63,7 +63,7 @@ def fitted(prepare: Callable[[Notification], M], notification: Notification) -> 
     """The message that `prepare` makes of the notification, with as much of its body and then of its title as it takes;
     and whether they were cut.
 
-    Raises what `prepare` raises, and `MessageTooLarge` where the texts are not what is too large.
+    Raises the exceptions of `prepare`, and `MessageTooLarge` where another part than the texts is too large.
     """
     try:
         return prepare(notification), False

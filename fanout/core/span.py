@@ -11,7 +11,7 @@ __all__ = ["ends_at", "outlived"]
 
 
 def outlived(since: float, until: float, now: float) -> bool:
-    """Whether what was written at `since`, and good until `until`, is over.
+    """Whether an entry that was written at `since`, and good until `until`, is over.
 
     Also where it was written later than `now` by more than it was good for: the clock was set back since.
     """

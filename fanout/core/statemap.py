@@ -42,7 +42,7 @@ _OPEN = bytes((OPEN,))
 _DOUBTFUL = bytes((DOUBTFUL,))
 _MARKED = bytes((MARKED,))
 UNSETTLED = frozenset((OPEN, MARKED, DOUBTFUL))
-"""Bytes of what has not ended."""
+"""Bytes of deliveries that have not ended."""
 
 
 class Codes:
@@ -102,9 +102,10 @@ def count_open(states: bytes) -> int:
 def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = "") -> Applied:
     """The map that `settlement` makes of `states`. Pure, but for new pairs in `codes`.
 
-    Marks come first, then what is reopened, then ends, retries, and the release, which takes marks (not those of doubt) off. A
-    retry of a stopped notification ends in `stopped`, and so does what is open when its lease is given back. Raises `UsageError` for an index out of range, a
-    state that does not exist, and a delivery that has ended or left already: nothing overwrites an end.
+    Marks come first, then reopened deliveries, then ends, retries, and the release, which takes marks (not those of
+    doubt) off. A retry of a stopped notification ends in `stopped`, and so does an open delivery when its lease is
+    given back. Raises `UsageError` for an index out of range, a state that does not exist, and a delivery that has
+    ended or left already: nothing overwrites an end.
     """
     size = len(states)
     after = bytearray(states)

@@ -1,4 +1,4 @@
-"""From what a caller of `send` said to the submission that is stored, as far as no transport is asked. Pure."""
+"""From the arguments of `send` to the submission that is stored, as far as no transport is asked. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FARTHEST = 366 * 86_400.0
 
 
 class Aimed(TypedDict, total=False):
-    """Fields of a `Submission` that a service sets besides what its notification says."""
+    """Fields of a `Submission` that a service sets besides those of its notification."""
 
     audience: Audience
     optional: bool
@@ -44,7 +44,7 @@ def submission_of(
     """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's (seconds). `collapse_key`: the key in
     the queue, where it is not the notification's own, which is for the gateway.
 
-    Raises `UsageError` for what can never work.
+    Raises `UsageError` for arguments that can never work.
     """
     if not isinstance(notification, Notification):
         raise UsageError(f"notification is a {type(notification).__name__}: make one by fanout.Notification(title=…).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["REASON_LIMIT", "cleaned", "storable"]
 
 REASON_LIMIT = 1000
-"""Characters that are kept of what a gateway or a plugin says."""
+"""Characters that are kept of the text of a gateway or a plugin."""
 
 
 def storable(value: str) -> bool:

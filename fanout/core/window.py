@@ -9,7 +9,7 @@ __all__ = ["LEAST", "MOST", "excess", "next_window", "room"]
 LEAST = 64
 """Deliveries of a lane that may wait in a worker, however few its connections take at once."""
 MOST = 4000
-"""And at most, however fast it is; twice what the connections take where that is more."""
+"""And at most, however fast it is; twice the capacity of the connections where that is more."""
 _EACH = 32
 """For each gateway that has deliveries, where they are more than two: else a lease would be of a few deliveries."""
 _SLOW = 0.5
@@ -34,7 +34,7 @@ def next_window(size: int, limit: int, gateways: int, *, emptied: bool, lasted: 
 def room(window: int, waiting: Sequence[int], stuck: int) -> int:
     """How many deliveries to lease. `waiting` are those of each gateway that answers, `stuck` those of gateways that do not.
 
-    No gateway counts for more than its part of the window, so that a slow one does not use up what others could send;
+    No gateway counts for more than its part of the window, so that a slow one does not use up the part of the others;
     stuck deliveries count for nothing, up to `MOST`. Less than half a gateway's part is not worth a lease.
     """
     share = window // max(1, len(waiting))
@@ -43,5 +43,6 @@ def room(window: int, waiting: Sequence[int], stuck: int) -> int:
 
 
 def excess(queued: int, limit: int, sent: float) -> int:
-    """How many of `queued` deliveries idle workers could begin sooner. `sent` is what this worker sends in a second."""
+    """How many of `queued` deliveries idle workers could begin sooner. `sent` is the number that this worker sends in a
+    second."""
     return max(0, queued - max(LEAST // 2, limit, int(sent)))

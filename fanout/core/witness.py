@@ -34,8 +34,8 @@ class Witness:
 def independent(one: Witness, two: Witness, *, others: bool) -> bool:
     """Whether these are two witnesses.
 
-    The same endpoint is one, and so is what one connection's end said. Endpoints of one notification are one where `others`:
-    another notification waits, or was accepted lately, so that this one may be at fault.
+    The same endpoint is one, and so are the failures at one connection's end. Endpoints of one notification are one
+    where `others`: another notification waits, or was accepted lately, so that this one may be at fault.
     """
     if FAULT in (one.cause, two.cause) or one.endpoint == two.endpoint:
         return False

@@ -1,9 +1,10 @@
 """The I/O shell around the pure core: intake, dispatch, sending, settling, and the janitor.
 
-`bootstrap` makes an `Engine` from settings, plugins and storage; users of the library get it from `fanout.open`. Only
-`bootstrap` and what stands above it import this package. The path of one notification through it, a module per verb:
+`bootstrap` makes an `Engine` from settings, plugins and storage; users of the library get it from `fanout.open`.
+Only `bootstrap` and the packages above it import this package. The path of one notification through it, a module per
+verb:
 
-    submit   intake.py       validate, prepare, build what storage puts
+    submit   intake.py       validate, prepare, build the requests that storage puts
     lease    dispatcher.py   per binding: lanes, leases, ids -> endpoints, groups
     send     sender.py       one attempt, from gate to outcome
     settle   settler.py      batches of results in one commit, then live events

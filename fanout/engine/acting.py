@@ -16,7 +16,7 @@ _actor: ContextVar[str] = ContextVar("fanout_actor", default="library")
 
 @contextmanager
 def acting(by: str) -> Iterator[None]:
-    """Within it, and in the tasks that are begun there, what is done is done by that caller: see `core.audit.Audit.by`."""
+    """Within it, and in the tasks that are begun there, every act is that caller's: see `core.audit.Audit.by`."""
     token = _actor.set(by)
     try:
         yield
@@ -25,10 +25,10 @@ def acting(by: str) -> Iterator[None]:
 
 
 def act_as(by: str) -> None:
-    """From here on what this task does is done by that caller."""
+    """From here on every act of this task is that caller's."""
     _actor.set(by)
 
 
 def audit(kind: str, user: str = "", **data: Any) -> Audit:
-    """A line `audit.` + `kind` about what this task does."""
+    """A line `audit.` + `kind` about an act of this task."""
     return Audit(kind=AUDIT + kind, by=_actor.get(), user=user, data=data)

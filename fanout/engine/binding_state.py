@@ -78,7 +78,7 @@ class BindingState:
         self.asked = 0
         """How many leases have been asked for."""
         self.asking = False
-        """Whether the last of them is under way still, or what it answered with is not in hand yet."""
+        """Whether the last of them is under way still, or its answer is not in hand yet."""
         self.faults = 0
         self.paused = False
         self._surrendered = False
@@ -89,7 +89,7 @@ class BindingState:
         self.parts: list[Lease] = []
         """Suspected chunks whose next part is to be marked and sent."""
         self.ended: list[str] = []
-        """Notifications that have finished with what this worker sent of them."""
+        """Notifications that have finished with the deliveries that this worker sent."""
         self.replaced = 0
         """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}
@@ -212,7 +212,7 @@ class BindingState:
             return 1
 
     def wake(self, group: Group) -> None:
-        """There may be room for what waits in the group."""
+        """There may be room for the deliveries that wait in the group."""
         if self.start is not None:
             self.pump.soon(group)
         else:
@@ -298,7 +298,8 @@ class BindingState:
     # -- one endpoint's back-off
 
     def hold_endpoint(self, endpoint: int, until: float) -> None:
-        """This endpoint is in back-off: its other deliveries wait too. Storage knows it for good; this is for what is in hand."""
+        """This endpoint is in back-off: its other deliveries wait too. Storage knows it for good; this is for the
+        deliveries in hand."""
         if len(self._holds) >= _HOLDS:
             del self._holds[next(iter(self._holds))]
         self._holds[endpoint] = max(until, self._holds.get(endpoint, 0.0))
@@ -310,7 +311,7 @@ class BindingState:
         self._alone[endpoint] = before or self.clock.monotonic() + self.policy.lease, waiting, reason
 
     def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None:
-        """Of an endpoint that waits by itself, what `hold_alone` noted."""
+        """The note of `hold_alone` about an endpoint that waits by itself."""
         return self._alone.get(endpoint)
 
     def let_go(self) -> None:
@@ -337,7 +338,7 @@ class BindingState:
             self.gates.succeeded(group, lease.prepared, now)
 
     def fault(self, text: str, error: Exception | None = None) -> None:
-        """A plugin did what its contract forbids: counted apart and named."""
+        """A plugin broke its contract: counted apart and named."""
         self.faults += 1
         if self.faults <= 10 or self.faults % 1000 == 0:
             # Where it happened, but not its message: a plugin's text may hold an address.

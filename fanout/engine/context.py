@@ -22,7 +22,8 @@ from fanout.plugin import Clock, Storage, Transport, clock_of
 __all__ = ["EngineContext", "EngineOptions", "Renewer", "Role"]
 
 Role = Literal["submit", "work", "both"]
-"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has what that needs); `both` is the default."""
+"""`submit` accepts and looks; `work` delivers (and does the rest too, for it has all parts that this needs); `both` is
+the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class EngineOptions:
         role: The engine's work: `submit` accepts, `work` delivers, `both` does both.
         hooks: Observers of live events.
         drain_timeout: Seconds for which the exit waits for answers that are under way.
-        backlog: Bounds on what may wait; None for none.
+        backlog: Bounds on the deliveries that may wait; None for none.
         renewer: The maker of transports from a changed configuration; None where the configuration does not change.
         link: This process's parts of rates that a fleet shares; None makes one.
         apps: Apps that have no binding.

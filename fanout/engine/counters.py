@@ -71,10 +71,11 @@ class Reasons:
 class Counters:
     """The settled deliveries of one binding of this engine since it was opened. Everything only grows.
 
-    `outcomes` counts deliveries that ended, by (state, reason). `retries` counts those that left for a row of their own, by (what
-    they wait for, reason). `released` counts leases that were given back with open deliveries, by what those wait for. `stale`
-    counts leases that another worker had taken over. `lag` has, for each lane, the seconds from when an accepted delivery was
-    due until its acceptance was stored. `bytes` adds up the payloads of all attempts, as the gateways count them.
+    `outcomes` counts deliveries that ended, by (state, reason). `retries` counts those that left for a row of their
+    own, by (word of the wait, reason). `released` counts leases that were given back with open deliveries, by the
+    word of their wait. `stale` counts leases that another worker had taken over. `lag` has, for each lane, the seconds
+    from when an accepted delivery was due until its acceptance was stored. `bytes` adds up the payloads of all
+    attempts, as the gateways count them.
     """
 
     __slots__ = ("_reasons", "attempts", "bytes", "lag", "outcomes", "released", "retries", "stale")
@@ -185,7 +186,8 @@ class BindingView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
     """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored. `config`: changes of its
-    configuration. `trouble`: of which kind is what storage refuses it at present (`patience.Trouble.kind`), and for how long."""
+    configuration. `trouble`: the kind of call that storage refuses it at present (`patience.Trouble.kind`), and for how
+    long."""
 
     now: float
     apps: Sequence[str]

@@ -1,4 +1,4 @@
-"""Opening a binding's transport, and its own proof of its credentials, in bounded time, whatever its plugin does."""
+"""Opening a binding's transport, and its own proof of its credentials, in bounded time, even where its plugin hangs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ __all__ = ["diagnose", "enter"]
 
 
 async def enter(stack: AsyncExitStack, transports: Mapping[tuple[str, str], Transport]) -> None:
-    """Open transports, to be closed with `stack`. Raises `ConfigurationError`, which names the place, for what one cannot use."""
+    """Open transports, to be closed with `stack`. Raises `ConfigurationError`, which names the place, for settings that
+    a transport cannot use."""
     for (app, binding), transport in transports.items():
         try:
             await stack.enter_async_context(transport)

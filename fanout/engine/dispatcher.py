@@ -44,7 +44,8 @@ _PATIENCE = 1.0
 _POLL = 30.0
 """Seconds after which an idle dispatcher looks again although nothing told it to. A safety net: nothing may depend on it."""
 _LOOK = 0.05
-"""Seconds for which a busy dispatcher may lease without asking storage what else has become due: a schedule is to be expanded on time."""
+"""Seconds for which a busy dispatcher may lease without asking storage for other work that has become due: a schedule
+is to be expanded on time."""
 
 
 class Dispatcher:
@@ -160,10 +161,10 @@ class Dispatcher:
         self._ask_by = min(self._ask_by, self.state.clock.monotonic() + _LOOK)
 
     async def _lease_at_once(self, rooms: Sequence[int]) -> bool:
-        """Lease from the lane whose turn it is without asking first what waits, where that is likely; whether it was so.
+        """Lease from the lane whose turn it is, where work in it is likely, without asking first; whether it was so.
 
-        Each question to storage costs a turn of a busy loop. Likely is what this process has just put, and, where there is other
-        work, that something urgent has come.
+        Each question to storage costs a turn of a busy loop. Likely is work that this process has just put, and,
+        where there is other work, that urgent work has come.
         """
         busy = any(self._waiting)
         fresh, self.state.fresh = self.state.fresh, set()
@@ -176,7 +177,7 @@ class Dispatcher:
         return await self._lease(first, rooms[first], [a or b for a, b in zip(likely, self._waiting, strict=True)])
 
     async def _lease(self, lane: int, most: int, waiting: Sequence[bool]) -> bool:
-        """Lease of one lane, and take what comes into hand; whether anything did."""
+        """Lease of one lane, and take the leases into hand; whether there was any."""
         state = self.state
         # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
         # storage holds it.
@@ -337,8 +338,9 @@ class Dispatcher:
     async def _next_parts(self) -> None:
         """Of suspected chunks, those whose turn it is.
 
-        Chunks of several deliveries go side by side: a crash only halves what was marked. One that is a single delivery goes when no
-        other such does in this process: each crash counts against it, and the guilty beside it must not condemn it.
+        Chunks of several deliveries go side by side: a crash only halves the marked part. A chunk of a single
+        delivery goes when no other such chunk does in this process: each crash counts against it, and the guilty beside
+        it must not condemn it.
         """
         parts, self.state.parts = self.state.parts, []
         for lease in parts:
@@ -390,7 +392,7 @@ class Dispatcher:
         results = {(DeliveryState.REJECTED.value, reason): [*positions]}
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 
-    # -- what others tell it
+    # -- calls by other parts
 
     def know(self, requests: Sequence[Request]) -> None:
         """These are about to be put: their prepared messages are kept, and a lease reuses them."""

@@ -52,8 +52,8 @@ _log = logging.getLogger("fanout.engine")
 class Engine(Operations):
     """Push delivery, embedded. An async context manager: it runs in the loop that entered it and leaves nothing behind.
 
-    On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores what they were,
-    and gives the rest back to storage, where any worker finds it.
+    On exit it stops leasing, waits up to `drain_timeout` seconds for answers that are under way, stores these, and
+    gives the rest back to storage, where any worker finds it.
 
     Made by `fanout.open`; a program that wires its own storage calls `Engine(storage, transports, options)` with
     `EngineOptions`.
@@ -133,7 +133,8 @@ class Engine(Operations):
             stack.push_async_callback(self._renewal.close)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
-            # Not entered through the stack: a task group wraps what the caller's own block raises into a group of exceptions.
+            # Not entered through the stack: a task group wraps an exception of the caller's own block into a group of
+            # exceptions.
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._stop)
             await self._membership.join(self._upkeep.extend)

@@ -38,7 +38,8 @@ class Evidence:
         self._one_gateway = bool(getattr(state.transport, "one_gateway", False))
         self.loners = Loners()
         self.renewed_at = float("-inf")
-        """When the credential was last replaced, in monotonic seconds: answers to what began before speak of the old one."""
+        """When the credential was last replaced, in monotonic seconds: answers to attempts that began before speak of
+        the old one."""
         self.accepted = 0
         """Deliveries accepted since ever, as far as they were read."""
         self.unread: list[Lease] = []
@@ -47,7 +48,7 @@ class Evidence:
     # -- acceptances
 
     def read(self, *, settled: bool = False) -> None:
-        """Learn from what was accepted since the last call. `settled`: the leases are about to hand it over."""
+        """Learn from the acceptances since the last call. `settled`: the leases are about to hand them over."""
         now = self._state.clock.now()
         for lease in self.unread:
             positions = lease.accepted[lease.read :] if lease.read else lease.accepted

@@ -1,4 +1,4 @@
-"""One user: erased, or all that is held of the user as records, read through the storage's contract in pages, whatever there is."""
+"""One user: erased, or all that is held of the user as records, read through the storage's contract in pages."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Gates:
         """The gates of all bindings of the app, these among them."""
 
     def shut(self, park: Park, group: Group, topic: str, now: float, *, unconnected: bool = False) -> None:
-        """Close what the park's scope speaks of and nothing wider. `unconnected` says that no connection came about."""
+        """Close the gate of the park's scope and no wider one. `unconnected` says that no connection came about."""
         match park.scope:
             case Scope.GROUP | Scope.ENDPOINT:
                 knocks = len(self._state.groups) if unconnected else 0
@@ -80,7 +80,7 @@ class Gates:
                     each.park_behind()
 
     def of_scope(self, scope: Scope, group: Group, topic: str) -> Gate:
-        """The gate of what an answer speaks of."""
+        """The gate of the scope that an answer speaks of."""
         if scope in (Scope.GROUP, Scope.ENDPOINT):
             return group.gate
         if scope is Scope.TOPIC:
@@ -268,7 +268,7 @@ class Gates:
             self._tell(Scope.ENDPOINT, name, park.waiting, now, park.reason, until)
 
     def loners_asked(self, now: float) -> None:
-        """Endpoints that waited by themselves are asked again, or no longer alone with what they say."""
+        """Endpoints that waited by themselves are asked again, or no longer alone with their answer."""
         for name in self.alone:
             self._tell(Scope.ENDPOINT, name, "", now)
         self.alone.clear()

@@ -1,4 +1,4 @@
-"""A group: the endpoints of one binding that share connections and fate, its queue, its gate and what is under way."""
+"""A group: the endpoints of one binding that share connections and fate, its queue, gate and deliveries under way."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Group:
     ) -> None:
         self.name = name
         self.probe_free = (
-            probe_free  # tells whoever waits, in any group or in storage, that the binding's gate takes a probe
+            probe_free  # tells waiting deliveries, in any group or in storage, that the binding's gate takes a probe
         )
         self.rank = rank  # how good a probe a delivery is
         self.gate = Gate(policy)
@@ -153,7 +153,7 @@ class Group:
         self.claim(1)
         return lease, position
 
-    # -- what is under way
+    # -- deliveries under way
 
     def allow(self, limit: int) -> int:
         """So many may be under way from now on; how many more than before."""

@@ -73,7 +73,7 @@ class Inspection:
         await self.storage.probe()
 
     async def preview(self, notification: Notification, target: Target | str, *, app: str = "default") -> Preview:
-        """Say what `send` would do, without doing it.
+        """Describe the effect of `send`, without sending.
 
         Args:
             notification: The content.

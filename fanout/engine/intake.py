@@ -1,4 +1,5 @@
-"""Submit: from what the caller said to what storage puts. Everything that can be refused is refused here, before the commit."""
+"""Submit: from a caller's arguments to the requests that storage puts. Every refusal is made here, before the
+commit."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Request:
     """One validated call of `send`: its submission, and for each binding that cannot take it, the error to raise if it
     is hit.
 
-    `notification` and `messages` (by binding) are what its content comes to; None and empty where that is yet to be seen.
+    `notification` and `messages` (by binding) are made of its content; None and empty where they are not made yet.
     A binding that is in neither `messages` nor `refusals` takes it for certain, and prepares it when it leases some of it.
     """
 
@@ -103,7 +104,8 @@ class Intake:
         collapse_key: str | None = None,
         **aimed: Unpack[Aimed],
     ) -> Request:
-        """Validate, stamp with id and times, and prepare for each binding that may refuse. Raises `UsageError` for what can never work."""
+        """Validate, stamp with id and times, and prepare for each binding that may refuse. Raises `UsageError` for
+        arguments that can never work."""
         self.check_app(app)
         submission = submission_of(
             notification,

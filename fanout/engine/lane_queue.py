@@ -58,7 +58,7 @@ class LaneQueue:
         self._sizes[self._lane] += count
 
     def add(self, lease: Lease, positions: Iterable[int], count: int) -> None:
-        """Behind what waits."""
+        """Behind the waiting ones."""
         self._batches.append(_Batch(lease, iter(positions), count))
         self._grow(count)
 
@@ -140,7 +140,7 @@ class LaneQueue:
         self._turn = _TURN
 
     def drain_stopped(self) -> Iterator[Item]:
-        """Take what belongs to stopped notifications."""
+        """Take the deliveries of stopped notifications."""
         if not any(batch.lease.prepared.stopped for batch in self._batches):
             return
         batches, self._batches = self._batches, deque()

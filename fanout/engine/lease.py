@@ -1,4 +1,4 @@
-"""A leased chunk at run time: its deliveries, what each came to, and how the lease ends."""
+"""A leased chunk at run time: its deliveries, the result of each, and the end of the lease."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Lease:
         ttl = 0 if prepared.once else int(prepared.expires_at - now)
         return Delivery(prepared.ids, row[0], row[1], row[2], row[3], self.chunk.attempt, ttl, row[4])
 
-    # -- what is in hand
+    # -- deliveries in hand
 
     def claim(self, count: int) -> None:
         """So many more are queued or under way."""

@@ -26,7 +26,7 @@ BY_ID = attrgetter("id")
 
 _EVENTS_PAGE = 500
 _SMALL = 1000
-"""Bytes of content that every gateway takes in whatever form."""
+"""Bytes of content that every gateway takes in any form."""
 
 
 async def pages(
@@ -102,7 +102,7 @@ async def lines(
 
 
 async def events(storage: Storage, check: Callable[[], None], after: int, follow: bool) -> AsyncIterator[Event]:
-    """The event log from the cursor on; with `follow`, also what is yet to come."""
+    """The event log from the cursor on; with `follow`, also the events yet to come."""
     seen = -1
     given.number("after", after)
     while True:

@@ -1,4 +1,5 @@
-"""This worker among the others that share its database: it says that it lives, and takes over what the dead have left.
+"""This worker among the others that share its database: it says that it lives, and takes over the leases of dead
+workers.
 
 beat     "I live", and until when; leases in hand count no longer than that (`Pulse`)
 share    this process's parts of rates, for its transports (`FleetLink`)
@@ -42,7 +43,7 @@ _LOOKS = 4
 _IDLE = 3
 """Of so many rounds one beats, while nothing is in hand: each is a commit."""
 _SOONEST = 0.1
-"""Of a round's time, what must pass at least before the next one, however short of its part of a rate somebody is."""
+"""The least part of a round's time before the next round, however short of its part of a rate a process is."""
 _GRACE = 3
 """Rounds for which others wait after a gate's time, while the worker that closed it probes."""
 
@@ -122,7 +123,7 @@ class Membership:
             await self._round(short=short)
 
     def doubt(self) -> None:
-        """A lease call has failed, and may have been committed: the next round looks what storage says that this worker holds."""
+        """A lease call has failed, and may have been committed: the next round asks for this worker's leases."""
         self._strays.doubtful = True
 
     def lapse(self) -> None:
@@ -185,7 +186,7 @@ class Membership:
         known = await fleet_of(self._storage).beat(self._note, now, now + self._life)
         self._beaten = monotonic
         if lapsed or not known:
-            # Others may have taken over what was held here: the rest is to be learned before any of it is believed.
+            # Other workers may have taken over leases of this one: learn which, before any of them is believed.
             self._steady_since = monotonic
             self._link.lapse()
             await self._extend()

@@ -108,7 +108,7 @@ class Patience:
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]], trouble: Trouble) -> T:
-    """The answer of `call`, however often storage has to be asked. For what may be done more than once."""
+    """The answer of `call`, however often storage has to be asked. For calls that may be repeated."""
     patience = trouble.patience()
     try:
         while True:

@@ -93,11 +93,11 @@ class PumpPort(Protocol):
     """Answers that came after their delivery was given up, or twice."""
 
     def soon(self, group: Group) -> None:
-        """Start what the group may start, in a turn of the loop."""
+        """Start the deliveries that the group may start, in a turn of the loop."""
 
 
 class Binding(Protocol):
-    """`BindingState`, for the modules that it is made of. Each says in its docstring there what it means."""
+    """`BindingState`, for the modules that it is made of. The docstring of each is there."""
 
     app: str
     binding: str

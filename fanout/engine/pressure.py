@@ -22,7 +22,7 @@ _AGAIN = 0.1
 
 
 class Pressure:
-    """Judges each acceptance by what is known of its app's backlog."""
+    """Judges each acceptance by the known backlog of its app."""
 
     def __init__(self, storage: Storage, limits: BacklogLimits, clock: Clock) -> None:
         self._storage = storage

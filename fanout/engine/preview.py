@@ -83,7 +83,7 @@ class DrainReport:
 async def drain(
     storage: Storage, states: Sequence[BindingState], check: Callable[[], None], poll: float, trouble: Trouble
 ) -> DrainReport:
-    """Wait until storage has nothing outstanding, or nothing but what is parked."""
+    """Wait until storage has nothing outstanding, or only parked deliveries."""
     while True:
         check()
         left = {
@@ -99,7 +99,7 @@ async def drain(
             if state.gate.state is not GateState.OPEN and state.gate.waiting is Waiting.BREAKER
         ]
         reasons = {f"{state.app}/{state.binding}: {state.gate.reason}" for state in broken}
-        # An endpoint that alone says that something is wrong is held back too, whatever the others do.
+        # An endpoint that alone says that something is wrong is held back too, even where the others are accepted.
         loners = {f"{state.app}/{state.binding}: {reason}" for state in states for reason in state.gates.alone.values()}
         paused = left.get(Waiting.PAUSED.value, 0)
         if (broken or loners or paused) and not any(state.under_way for state in states):

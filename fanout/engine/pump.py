@@ -47,7 +47,7 @@ class Pump:
         """Answers that came after their delivery was given up, or twice."""
 
     def soon(self, group: Group) -> None:
-        """Start what waits in the group and may go, in a turn of the binding's."""
+        """Start the group's waiting deliveries that may go, in a turn of the binding's."""
         if group.pumping or not group.queued or group.active >= group.limit or self._ended:
             return
         group.pumping = True
@@ -119,7 +119,7 @@ class Pump:
                 self.settle(*answered)
 
     def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
-        """To the senders, with their place among what is under way."""
+        """To the senders, with their place among the deliveries under way."""
         run.of.handed.extend((run.lease, run.positions[index]) for index in left)
         self._sends.want(run.of)
 
@@ -176,7 +176,8 @@ class Pump:
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def watch(self, deadline: float) -> None:
-        """Give up what began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own."""
+        """Give up the attempts that began before `deadline` (monotonic seconds): a transport that hangs is a fault of
+        its own."""
         for group in list(self._state.groups.values()):
             for run in [*takewhile(lambda run: run.begun < deadline, group.runs)]:
                 given_up = run.give_up(run.pending())

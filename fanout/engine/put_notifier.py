@@ -81,7 +81,7 @@ class PutNotifier:
     def announce(
         self, app: str, requests: Sequence[Request], puts: Sequence[Put], now: float, expected: Expected
     ) -> None:
-        """These were put just now: tell who listens, and have leased what has not been since it was `expected`."""
+        """These were put just now: tell the listeners, and lease those not leased since they were `expected`."""
         if self._live.heard:
             self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
@@ -94,7 +94,7 @@ class PutNotifier:
             later = later or submission.due_at > now
             keyed = keyed or submission.collapse_key is not None
         if later:
-            # Each dispatcher sleeps until what it knows of is due, and this may be sooner.
+            # Each dispatcher sleeps until the work that it knows of is due, and this may be sooner.
             for dispatcher in self._of(app):
                 dispatcher.state.signal.set()
         superseded = {id: "superseded" for put in puts for id in put.superseded}
@@ -114,7 +114,7 @@ class PutNotifier:
         return await inbox.enqueue(connection, request.submission, self._clock.now())
 
     async def run(self) -> None:
-        """Take what is committed into the inbox, where there is one."""
+        """Take the notifications that are committed into the inbox, where there is one."""
         inbox = self._inbox
         while inbox is not None:
             await self._upkeep.arrived.wait(_POLL)

@@ -179,7 +179,7 @@ class Registering:
     ) -> Endpoint:
         """Enter an active endpoint again with another platform, tags and expiry; it keeps its id.
 
-        Tags that it has are kept whatever they hold; for new ones the rule of `registration` counts.
+        Tags that it has are kept, even invalid ones; for new ones the rule of `registration` counts.
 
         Args:
             endpoint: The endpoint, as `get`, `list` or `register` has returned it.

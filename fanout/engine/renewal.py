@@ -62,7 +62,7 @@ class Renewal:
             self._renewer.watcher.reads_secrets = True
 
     async def watch(self) -> None:
-        """Look at the files of the configuration, and take what has changed into use."""
+        """Look at the files of the configuration, and take the changes into use."""
         renewer = self._renewer
         if renewer is None or renewer.watcher.idle:
             return
@@ -107,7 +107,7 @@ class Renewal:
         await self._storage.retry_binding(app, binding, self._clock.now())
 
     async def look(self) -> None:
-        """An operator says that something is mended: look at once, and believe what stands there."""
+        """An operator says that something is mended: look at once, and believe the files."""
         if self._renewer is None:
             return
         try:
@@ -118,7 +118,7 @@ class Renewal:
                 "The files of the configuration were not read within %g s: they are looked at again.", _PATIENCE
             )
         else:
-            await self._try_all_again()  # an endpoint may have been asked meanwhile, with what was in use before
+            await self._try_all_again()  # an endpoint may have been asked meanwhile, with the former settings
 
     async def _prepare(self, parts: Mapping[str, BindingPart]) -> _Replacement:
         """The transports of changed bindings, open and not in use. Raises `FanoutError`."""
@@ -150,12 +150,12 @@ class Renewal:
                 state.replace(fresh)
 
     def retire(self, transport: Transport) -> None:
-        """Close it, once what it has under way has been answered."""
+        """Close it, once its requests under way have been answered."""
         if self._opened:
             self._retired.append(transport)
 
     async def close_retired(self) -> None:
-        """Close the transports that were replaced, once what they had under way has been answered."""
+        """Close the transports that were replaced, once their requests under way have been answered."""
         while True:
             due = [*self._retired]  # a transport that is retired during this wait is closed after the next
             await Signal().wait(self._retire)
@@ -166,7 +166,7 @@ class Renewal:
                     self._made.remove(transport)
 
     async def close(self) -> None:
-        """Close what was made here; closing twice is harmless."""
+        """Close the transports that were made here; closing twice is harmless."""
         for transport in [*self._retired, *self._made]:
             await transport.__aexit__(None, None, None)
 

@@ -26,7 +26,8 @@ _SHARE = 100
 def changed(
     before: Sequence[EndpointRow | None], ids: Sequence[int], found: dict[int, EndpointRow]
 ) -> dict[int, EndpointRow | None]:
-    """By position, what is now of the endpoints that are no longer as they were; None for one that is no more. Back-off is no change."""
+    """The present rows, by position, of the endpoints that have changed; None for one that is no more. Back-off is no
+    change."""
     now = {position: found.get(id) for position, id in enumerate(ids)}
     return {
         position: row
@@ -45,7 +46,8 @@ class Rereading:
         self._next = -math.inf
 
     async def look(self) -> None:
-        """Read the endpoints of leases that have waited, and tell the leases what is changed. Reads nothing where nothing waits.
+        """Read the endpoints of leases that have waited, and tell the leases the changes. Reads nothing where none has
+        waited.
 
         Raises:
             StorageError: The database cannot be read.

@@ -43,7 +43,7 @@ class SendLine:
         self._under_way: set[Attempt] = set()
 
     def want(self, group: Group) -> None:
-        """See that what may go of the group by `send` is taken soon."""
+        """See that the group's deliveries that may go by `send` are taken soon."""
         if self._ready(group):
             if not group.in_line:
                 group.in_line = True

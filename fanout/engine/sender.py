@@ -84,7 +84,7 @@ class Senders:
             state.pump.soon(group)
 
     def settle(self, group: Group, lease: Lease, position: int, outcome: Outcome, begun: float) -> None:
-        """Carry out what `decide` makes of an outcome. `begun` is when the attempt began, in monotonic seconds."""
+        """Carry out the decision of `decide` on an outcome. `begun` is when the attempt began, in monotonic seconds."""
         state = self._state
         if outcome is not ACCEPTED and (wrong := flaw(outcome)):
             state.fault(f"A transport's answer is no outcome: {wrong}.")
@@ -204,7 +204,7 @@ class Senders:
         lease.keep_open(position, until, gate.waiting, gate.reason)
 
     def _count_alive(self) -> int:
-        """Tell the purge guard of what was accepted since it was last told; how many."""
+        """Tell the purge guard the acceptances since it was last told; their number."""
         self.evidence.read()
         alive, self._counted = self.evidence.accepted - self._counted, self.evidence.accepted
         self._guard.saw_alive(alive)

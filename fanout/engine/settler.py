@@ -51,13 +51,13 @@ class Settler:
         self.tally = Tally()
         self.awake = False
         self.dropped: set[tuple[int, int]] = set()
-        """Leases (chunk, epoch) that are left to run out, because what came of them cannot be stored."""
+        """Leases (chunk, epoch) that are left to run out, because their results cannot be stored."""
         self.idle = Signal()
         self.stuck = False
         """Storage refuses results at present: nothing more may be sent, for nothing could be remembered."""
         self.suspect: tuple[Binding, Lease] | None = None
-        """The suspected chunk of a single delivery that is under way. One in a process at a time: a crash counts against whatever is marked
-        alone, and so would condemn the innocent beside the guilty."""
+        """The suspected chunk of a single delivery that is under way. One in a process at a time: a crash counts
+        against every delivery that is marked alone, and so would condemn the innocent beside the guilty."""
 
     def wake(self) -> None:
         """There is something to settle."""
@@ -66,7 +66,8 @@ class Settler:
             self._signal.set()
 
     async def run(self) -> None:
-        """Settle at once what no answer is to be added to, and otherwise once a checkpoint. Raises `StorageError` when storage is lost."""
+        """Settle at once the leases to which no answer is to be added, and the others once a checkpoint. Raises
+        `StorageError` when storage is lost."""
         begun = -self._policy.checkpoint
         while True:
             await self._signal.wait()
@@ -198,7 +199,7 @@ class Settler:
 
     def _hold(self, text: str, *arguments: object) -> None:
         """Nothing more is sent: its results could not be recorded. Senders are held a second after a settlement
-        was asked for, whatever storage does meanwhile, so that a worker that silently loses its database repeats no
+        was asked for, even while storage hangs, so that a worker that silently loses its database repeats no
         more than it sends in that time."""
         if not self.stuck:
             self.stuck = True
@@ -221,7 +222,7 @@ class Settler:
                 _log.warning("A lease of %s/%s was taken over: its results are dropped.", state.app, state.binding)
             return
         if settlement.retries or settlement.release is not None:
-            state.signal.set()  # something is due again, sooner perhaps than what the dispatcher waits for
+            state.signal.set()  # a delivery is due again, sooner perhaps than the work that the dispatcher waits for
         if settled.finished:
             state.ended.append(settled.finished)
             self._finished(settled.finished, settled.status)

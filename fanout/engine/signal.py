@@ -17,7 +17,7 @@ class Signal:
         self._set = False
 
     def set(self) -> None:
-        """Wake all who wait; if none does, the next to come will not wait."""
+        """Wake all waiters; if there is none, the next one will not wait."""
         if not self._waiters:
             self._set = True
             return

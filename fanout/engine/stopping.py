@@ -1,4 +1,5 @@
-"""The word that a notification is cancelled, superseded or paused, as one worker knows it of what it has in hand or is leasing."""
+"""The word that a notification is cancelled, superseded or paused, as one worker knows it of the notifications that it
+has in hand or is leasing."""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ class Stops:
         self._said: dict[str, str] = {}
         """Stops since the latest lease was asked for."""
         self.missed = False
-        """Storage was asked what is stopped, but not of what was on its way into hand."""
+        """Storage was asked for stopped notifications, but not among those on their way into hand."""
 
     @contextmanager
     def storing(self, id: str, how: str) -> Iterator[None]:
-        """It is not sent, whatever is leased of it until this has been stored."""
+        """It is not sent, even where a part of it is leased before this has been stored."""
         self._storing[id] = how
         self.tell({id: how})
         try:

@@ -1,4 +1,4 @@
-"""Give back what this worker leased without its knowing: storage made the lease, and its answer was lost."""
+"""Give back the leases of this worker that it does not know of: storage made the lease, and its answer was lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _log = logging.getLogger("fanout.membership")
 
 
 class Strays:
-    """Compares what storage says this worker holds with what it has in hand. `doubtful`: a lease call has failed since the last look."""
+    """Compares the leases that storage has under this worker's name with those in its hand. `doubtful`: a lease call
+    has failed since the last look."""
 
     def __init__(self, storage: Storage, states: Sequence[BindingState], worker: str) -> None:
         self._storage = storage
@@ -53,7 +54,7 @@ class Strays:
                 state.signal.set()
 
     def _in_hand(self) -> set[tuple[int, int]]:
-        """Also what was dropped because its results cannot be stored: given back, it would be sent again at once."""
+        """Also leases dropped because their results cannot be stored: given back, they would be sent again at once."""
         found: set[tuple[int, int]] = set()
         for state in self._states:
             found.update((lease.chunk.id, lease.chunk.epoch) for lease in state.leases.values())

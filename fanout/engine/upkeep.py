@@ -22,7 +22,7 @@ __all__ = ["Upkeep"]
 
 _log = logging.getLogger("fanout.upkeep")
 _POLL = 0.05
-"""Seconds between two looks at what other processes committed; half as often while there is work in hand.
+"""Seconds between two looks at the commits of other processes; half as often while there is work in hand.
 
 A worker notices another's work, and a cancellation, within 100 ms."""
 _GATES_EVERY = 0.05
@@ -72,7 +72,7 @@ class Upkeep:
         self._incarnation: int | None = None
 
     async def keep_leases(self) -> None:
-        """Three times a lease: extend all, drop the lost, put back what stood still; and cancel sends that hang."""
+        """Three times a lease: extend all, drop the lost, put back those that stood still; cancel sends that hang."""
         patience = self._trouble.patience()
         pause = self._policy.lease / 3
         while True:
@@ -108,7 +108,7 @@ class Upkeep:
             state.go_on(lease)
 
     async def watch(self) -> None:
-        """Notice what was committed, here or elsewhere: new work, cancellations, finished notifications.
+        """Notice the commits, here or elsewhere: new work, cancellations, finished notifications.
 
         A process without workers looks only while a caller waits.
         """
@@ -119,7 +119,7 @@ class Upkeep:
         await retry_while_unavailable(self._retime, self._trouble)
         patience = self._trouble.patience()
         while True:
-            # Where a later notification may supersede what is in hand, or a caller has just put one, no time is lost.
+            # Where a later notification may supersede one in hand, or a caller has just put one, no time is lost.
             if any(state.leases for state in self._states):
                 busy = 1 if any(dispatcher.collapsible for dispatcher in self._dispatchers) else 2
                 await self.look.wait(busy * _POLL)
@@ -131,8 +131,8 @@ class Upkeep:
                 await self._look_around()
                 patience.well()
             except PASSING as error:
-                # Changes that were missed are looked at when the database is back, whatever its number of changes then
-                # is.
+                # Changes that were missed are looked at when the database is back, even where its number of changes
+                # is the same.
                 self._seen = self._others = -1
                 await Signal().wait(patience.failed(error))
 
@@ -217,7 +217,7 @@ class Upkeep:
                 dispatcher.state.signal.set()
 
     async def _look_at_others(self) -> None:
-        """Another process has committed: work for anybody, or an end to what is in hand."""
+        """Another process has committed: work for any worker, or an end to deliveries in hand."""
         for dispatcher in self._dispatchers:
             dispatcher.state.signal.set()
         in_hand = set().union(*(dispatcher.stops.asked() for dispatcher in self._dispatchers))
@@ -274,7 +274,8 @@ class Upkeep:
             await self._post(notes[half:], back)
 
     async def tidy(self) -> None:
-        """End what waits past its time, every second; delete what retention no longer covers, every minute. In bounded batches."""
+        """Each second end deliveries past their time; each minute delete rows past their retention. In bounded
+        batches."""
         pruned = self._clock.monotonic()
         patience = self._trouble.patience()
         pause = _EXPIRE_EVERY

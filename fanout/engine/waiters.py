@@ -83,7 +83,7 @@ class Waiters:
                 self.done(id)
 
     def fail(self, error: BaseException) -> None:
-        """Nothing will ever finish here: tell everyone, rather than let them wait for ever."""
+        """Nothing will ever finish here: tell all waiters, rather than let them wait for ever."""
         for futures in self._futures.values():
             for future in futures:
                 if not future.done():

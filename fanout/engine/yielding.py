@@ -1,4 +1,4 @@
-"""Give back what this worker has leased and not begun, where other workers of the binding idle."""
+"""Give back the leases that this worker has not begun, where other workers of the binding idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ YIELDED = "left to an idle worker"
 
 
 class Yielding:
-    """Storage is asked who idles only while there is more in hand than this worker sends in a second."""
+    """Storage is asked which workers idle only while more is in hand than this worker sends in a second."""
 
     def __init__(self, storage: Storage, states: Sequence[BindingState], worker: str, clock: Clock) -> None:
         self._storage = storage

@@ -1,7 +1,8 @@
 """Reading into one buffer for each event loop.
 
-Without it, asyncio and uvloop allocate 256 KB for each TLS record and shrink it to what came; where the allocator gives such
-pieces back to the system, that costs up to three system calls and two page faults for each answer of a hundred bytes.
+Without it, asyncio and uvloop allocate 256 KB for each TLS record and shrink it to the bytes that came; where the
+allocator gives such pieces back to the system, that costs up to three system calls and two page faults for each answer
+of a hundred bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _buffer() -> memoryview:
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """A protocol that is handed copies of what came, by `data_received`."""
+    """A protocol that is handed copies of the bytes that came, by `data_received`."""
 
     def __init__(self) -> None:
         # A proactor (Windows) fills the buffer while others run.

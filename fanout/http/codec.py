@@ -75,7 +75,7 @@ class Requests(NamedTuple):
 class Codec(Inbound):
     """One client connection. Not started until `start`; over once `closed`.
 
-    `max_body`: bytes of a response body that are kept. `first_stream`: odd; for tests of what happens when ids run out.
+    `max_body`: bytes of a response body that are kept. `first_stream`: odd; for tests in which ids run out.
     """
 
     def __init__(self, *, max_body: int = 65_536, first_stream: int = 1, name: str = "the connection") -> None:
@@ -235,7 +235,7 @@ class Codec(Inbound):
     # -- answers
 
     def receive(self, data: bytes) -> None:
-        """Read what came: resolves requests into `answered` and `failed`, and writes answers to `out`."""
+        """Read the bytes that came: resolves requests into `answered` and `failed`, and writes answers to `out`."""
         if self.closed:
             return
         try:

@@ -148,7 +148,7 @@ class Connection(Buffered):
             self._transport.pause_reading()
 
     def _read_on(self) -> bool:
-        """The next slice of what has arrived; whether there is more."""
+        """The next slice of the bytes that have arrived; whether there is more."""
         unread = self._unread
         piece = bytes(unread[:_SLICE])
         del unread[:_SLICE]
@@ -221,10 +221,11 @@ class Connection(Buffered):
         if trouble:
             raise DialFailed("settings", f"{where} ended the connection before its SETTINGS ({trouble})")
 
-    # -- what the pool asks
+    # -- calls of the pool
 
     def flush(self) -> None:
-        """Write what the codec has gathered, unless the transport has asked to wait; while there is more to read, not in crumbs."""
+        """Write the bytes that the codec has gathered, unless the transport has asked to wait; while there is more to
+        read, not in crumbs."""
         if self._unread and len(self.codec.out) < _GATHERED:
             self._loop.call_soon(self.flush)
             return
@@ -408,7 +409,7 @@ class Connection(Buffered):
             if stream not in own:
                 expired.append(stream)
         bound = max(below, self._marks.opened_by(now - _PATIENCE))
-        # Answers to what was sent later than an expired request show that the connection serves; without any it is mute.
+        # Answers to requests sent later than an expired one show that the connection serves; without any it is mute.
         self.mute = self.mute or any(self._served <= stream < bound for stream in expired)
         for stream in expired:
             own.pop(stream, None)
@@ -423,7 +424,8 @@ class Connection(Buffered):
     def _listen(self, now: float) -> None:
         codec = self.codec
         oldest = next(iter(codec.streams), None)
-        # Also what is pending no more counts: a dead peer must be found out though every request times out early.
+        # Requests that are no longer pending count too: a dead peer must be found out though every request times out
+        # early.
         stalled = self._marks.opened_by(self._heartbeat.stall_before(now))
         overdue = stalled > self._answerable or (oldest is not None and oldest < stalled)
         health = self._heartbeat.look(

@@ -91,7 +91,8 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class Way:
-    """How connections to one origin are made: where the name is looked up, what is trusted, and through which proxy.
+    """How connections to one origin are made: where the name is looked up, which authorities are trusted, and through
+    which proxy.
 
     Without a proxy the connection goes to an address that `resolver` gives. Through one it goes to the name, where the configuration
     named the gateway (`judged` is false); where a client did, to an address that the resolver has judged, unless the proxy is to judge.
@@ -223,7 +224,7 @@ async def _speak(
     context: ssl.SSLContext | None,
     timeout: float,
 ) -> None:
-    """Hand the socket to a transport, through TLS where there is a context. The transport closes it, whatever happens."""
+    """Hand the socket to a transport, through TLS where there is a context. The transport closes it in every case."""
     loop = asyncio.get_running_loop()
     factory: Callable[[], asyncio.BaseProtocol] = make  # type: ignore[assignment]  # each Dialled is a protocol of asyncio
     if context is None:

@@ -109,10 +109,10 @@ class HostGuard:
     """Admits https URLs on `port` whose host is on the allow-list.
 
     An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or `*.` is
-    the same. With `public_hosts` every host with a proper public name passes as well, and then what counts is that each
-    address that it resolves to is public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
+    the same. With `public_hosts` every host with a proper public name passes as well, and then each address that it
+    resolves to must be public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
     `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An entry that is no text
-    (`fanout.plugin.AllowedHost`) admits what it says, and no more.
+    (`fanout.plugin.AllowedHost`) admits its own names, and no more.
 
     Raises `ConfigurationError` for an entry that is no host, and for an empty list without `public_hosts`.
     """
@@ -266,7 +266,7 @@ def _is_literal(host: str) -> bool:
 
 
 def _honest_idna(host: str) -> bool:
-    """Whether each `xn--` label is what it claims to be (RFC 5891): decodable, not plain ASCII in disguise, and canonical."""
+    """Whether each `xn--` label is valid (RFC 5891): decodable, not plain ASCII in disguise, and canonical."""
     for label in host.split("."):
         if label[2:4] != "--":
             continue

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 __all__ = ["PRIVATE", "why_not_public"]
 
 PRIVATE = frozenset({"private", "loopback", "unique local", "carrier-grade NAT", "site-local"})
-"""Answers of `why_not_public` for what may stand in a network of one's own."""
+"""Answers of `why_not_public` for addresses that may stand in a network of one's own."""
 
 _V4: tuple[tuple[IPv4Network, str], ...] = tuple(
     (IPv4Network(network), what)

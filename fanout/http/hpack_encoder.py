@@ -143,14 +143,14 @@ class Head:
 class HeadTable:
     """The peer's dynamic table, as the encoder knows it, and the bytes of each head as they stand.
 
-    `ready` maps a head to (what precedes the path, what follows it, length of both), and holds only heads whose every field
-    is in the table or cannot enter it. Any insertion or eviction shifts the indices, so it empties `ready`.
+    `ready` maps a head to (bytes before the path, bytes after it, length of both), and holds only heads whose every
+    field is in the table or cannot enter it. Any insertion or eviction shifts the indices, so it empties `ready`.
     """
 
     __slots__ = ("_entries", "_limit", "_positions", "_pushed", "_size", "_updates", "ready")
 
     OWN_LIMIT = 4096
-    """We never use more than the initial size (RFC 9113, section 6.5.2), whatever the peer offers."""
+    """We never use more than the initial size (RFC 9113, section 6.5.2), even where the peer offers more."""
 
     MOST_READY = 1024
     """Heads remembered per connection; beyond that all are encoded anew."""

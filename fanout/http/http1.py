@@ -67,7 +67,8 @@ class Http1Client:
             await session.aclose()
 
     def retire(self) -> None:
-        """Replace every connection: requests under way are awaited, and no other goes over what is open now."""
+        """Replace every connection: requests under way are awaited, and no other goes over the connections that are
+        open now."""
         if self._session is not None:
             self._session.retire()
 
@@ -82,7 +83,7 @@ class Http1Client:
         fresh: bool = False,
         patience: float | None = None,
     ) -> Response:
-        """One request, tried once. An answer whose body breaks off is returned with what came of it: its status says
+        """One request, tried once. An answer whose body breaks off is returned with the part that came: its status says
         whether a push was taken, and the rest is dropped with the connection.
 
         Args:

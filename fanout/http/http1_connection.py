@@ -25,7 +25,7 @@ _SLEPT = 5.0
 
 
 class NoAnswerCame(aiohttp.ClientError):
-    """The server said what is no answer. `reason` is one of the words of `RequestFailed`."""
+    """The bytes from the server are no answer. `reason` is one of the words of `RequestFailed`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

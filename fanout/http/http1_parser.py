@@ -1,4 +1,4 @@
-"""One answer of HTTP/1.1 (RFC 9112), read from bytes in whatever pieces they come. Pure.
+"""One answer of HTTP/1.1 (RFC 9112), read from bytes in pieces of any size. Pure.
 
 The first head with a status from 200 on decides: a fault behind it costs the body and the connection, never the status.
 Bytes without such a head are bounded, as frames that move no request forward are in HTTP/2.
@@ -26,11 +26,11 @@ class NoAnswer(Exception):
 
 
 class AnswerParser:
-    """Fed with what the server says to one request.
+    """Fed with the server's bytes for one request.
 
-    `status` is 0 until the deciding head is here; then `fields` are its header fields (names as they came) and `body` is what of the
-    body has come since it was last emptied. `done`: the answer is complete. `broken`: its body will not become complete. `kept`: the
-    connection may carry another request, once it is done.
+    `status` is 0 until the deciding head is here; then `fields` are its header fields (names as they came) and `body`
+    is the part of the body that has come since it was last emptied. `done`: the answer is complete. `broken`: its body
+    will not become complete. `kept`: the connection may carry another request, once it is done.
     """
 
     MOST_HEAD = 32_768
@@ -53,10 +53,10 @@ class AnswerParser:
         self._before = 0
         self._framing = 0
         self._left = 0  # bytes of content to come; -1: up to the end of the connection
-        self._chunk = ""  # what a chunked body has next: "size", "data", "end", "trailers"
+        self._chunk = ""  # the next element of a chunked body: "size", "data", "end", "trailers"
 
     def feed(self, data: bytes) -> None:
-        """Take what came. Raises `NoAnswer`, before `status` is known only."""
+        """Take the bytes that came. Raises `NoAnswer`, before `status` is known only."""
         self.began = True
         if self.done or self.broken:
             self.kept = self.kept and not data

@@ -38,8 +38,9 @@ meanwhile are read first."""
 class _Attempt:
     """How far one request has come, and until when (in the loop's seconds) its `task` may wait.
 
-    A context manager around what comes before the request is written: `unsent` stays true when that fails. `queued` is true while it
-    waits for one of our own connections: at most `patience` seconds, and the gateway has the whole `limit` from then on.
+    A context manager around the steps before the request is written: `unsent` stays true when that fails. `queued` is
+    true while it waits for one of our own connections: at most `patience` seconds, and the gateway has the whole
+    `limit` from then on.
     """
 
     task: asyncio.Task[Any]
@@ -242,7 +243,7 @@ class Session:
             if attempt.was_expiry():
                 failed = _expired(attempt, attempt.unsent, timeout)
             elif self._closed and not task.cancelling():
-                # aiohttp cancels those who wait for a connection when it is closed; our caller was not cancelled.
+                # aiohttp cancels the tasks that wait for a connection when it is closed; our caller was not cancelled.
                 failed = RequestFailed("no", "closed", own=True)
             else:
                 raise
@@ -271,7 +272,7 @@ class Session:
             into += await content.readany()
 
     def _tick(self) -> None:
-        """Cancel what is past its deadline."""
+        """Cancel the requests that are past their deadline."""
         now, due = self._loop.time(), self._timer.when() if self._timer is not None else float("inf")
         if now - due > _STALL:
             self._timer = self._loop.call_later(0.01, self._tick)
@@ -298,7 +299,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 _UNSENT = (DialFailed, aiohttp.InvalidURL)
-"""Raised before there is a connection, whatever else is known."""
+"""Raised before there is a connection: that much is certain."""
 
 
 def _reason(error: Exception) -> str:

@@ -44,7 +44,8 @@ class Fatal(Exception):
 
 
 class Partial:
-    """A response whose head has come and whose end has not. `window` is what the peer may still send on the stream."""
+    """A response whose head has come and whose end has not. `window` is the number of bytes that the peer may still
+    send on the stream."""
 
     __slots__ = ("block", "body", "status", "window")
 
@@ -90,7 +91,7 @@ class Inbound:
     def __init__(self, *, max_body: int, name: str) -> None:
         self.max_body = max_body
         self.name = name
-        """Names the connection, for what ended with it."""
+        """Names the connection, for the requests that ended with it."""
         self.stream_window = max(65_535, max_body + SMALLEST_FRAME_LIMIT)
         self.out: list[bytes] = []
         self.streams: dict[int, Any] = {}
@@ -172,7 +173,7 @@ class Inbound:
         if end:
             self._finish(stream)
         elif over:
-            # The status is known and is what matters: deliver it with what fits rather than lose it.
+            # The status is known, and it decides: deliver it with the part of the body that fits rather than lose it.
             self._finish(stream)
             self.out.append(rst_stream(stream, ErrorCode.CANCEL))
         elif part.window < self.stream_window // 2:

@@ -82,7 +82,8 @@ class H2Pool:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Fail everything pending (`sent` is `"no"` for what waited) and close every connection. Idempotent."""
+        """Fail everything pending (`sent` is `"no"` for requests that waited) and close every connection.
+        Idempotent."""
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
@@ -129,7 +130,7 @@ class H2Pool:
         return figures_of(self.stats, len(self._ready), self.in_flight)
 
     def capacity(self) -> int:
-        """The number of requests that may be in flight at once, as connections stand now: a total, not what is free.
+        """The number of requests that may be in flight at once, as connections stand now: a total, not the free part.
 
         At least 1, but for a gateway that allows no stream at present (SETTINGS_MAX_CONCURRENT_STREAMS = 0): then 0.
         More than that wait here for their turn, which is no better than with the caller. A second connection, once the
@@ -277,14 +278,14 @@ class H2Pool:
             future.set_exception(RequestFailed("no", reason, own=own, connected=False))
 
     def _fail_waiting(self, reason: str) -> None:
-        """No connection is to be had: let go of what none of those that are left will carry."""
+        """No connection is to be had: refuse the requests that none of the remaining ones will carry."""
         if not self._ready or not self._open:
             self._room.refuse_all(self._room.usual, reason)
         if not self._room.freshest(self._ready, self._clock()) or not self._open:
             self._room.refuse_all(self._room.fresh, reason)
 
     def _pump(self) -> None:
-        """Send what waits, as far as there is room."""
+        """Send the waiting requests, as far as there is room."""
         room = self._room
         if room.fresh:
             room.pump(room.fresh, room.freshest(self._ready, self._clock()))
@@ -295,7 +296,7 @@ class H2Pool:
                 for connection in self._ready:
                     connection.prove(now)
 
-    # -- what connections tell (connection.Owner)
+    # -- calls of connections (connection.Owner)
 
     def connection_moved(self, connection: Connection) -> None:
         """Streams of `connection` became free, a limit moved, or it takes no more requests."""

@@ -224,8 +224,8 @@ class RequestFailed(Exception):
     | malformed | the gateway's answer to this request was not a response |
     | overload | too many requests wait for a connection |
 
-    `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None; `debug` is the text of the GOAWAY, or what a proxy
-    said over HTTP/1.1.
+    `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None; `debug` is the text of the
+    GOAWAY, or a proxy's answer over HTTP/1.1.
     `own` is True where this side ended the request (overload, a closed pool, time used up while it waited here): that says nothing
     about the gateway. `cause` names the connection whose end was the end of this request, else "": requests that one connection
     ended are one piece of evidence. `connected` is False where no connection took the request.

@@ -14,7 +14,8 @@ class PoolSettings:
     connections: int = 2
     """Connections to the origin; the second is opened when the first is more than half used."""
     streams: int = 500
-    """Requests in flight per connection at most, whatever the gateway allows: beyond it answers only wait longer."""
+    """Requests in flight per connection at most, even where the gateway allows more: beyond it answers only wait
+    longer."""
     max_waiting: int = 1000
     """Requests that may wait for a connection or a free stream; the next fails at once, reason `overload`."""
     request_timeout: float = 15.0

@@ -84,7 +84,7 @@ def _state(path: str | None) -> tuple[int, ...]:
     try:
         found = os.stat(path) if path is not None else None
     except OSError:
-        found = None  # loading it says what is wrong
+        found = None  # loading it names the fault
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found is not None else ()
 
 

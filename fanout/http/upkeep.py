@@ -118,7 +118,7 @@ class Marks:
         return True
 
     def expire(self, before: float) -> int:
-        """The id below which every stream was opened by `before`; forgets what it needed for that."""
+        """The id below which every stream was opened by `before`; forgets the notes that it needed for that."""
         while self._marks and self._marks[0][0] <= before:
             self.expired = self._marks.popleft()[1]
         return self.expired

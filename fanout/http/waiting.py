@@ -17,7 +17,7 @@ __all__ = ["Waiting", "WaitingRoom", "least_used"]
 
 
 _ASKED = 0.25
-"""Seconds that what waits leaves to connections in doubt to answer a PING, before another is opened besides."""
+"""Seconds that waiting requests leave to connections in doubt to answer a PING, before another is opened besides."""
 
 
 class Waiting(NamedTuple):
@@ -64,7 +64,7 @@ class WaitingRoom:
 
     @staticmethod
     def freshest(connections: Sequence[Connection], now: float) -> list[Connection]:
-        """Those that may carry what asks for a fresh one."""
+        """Those that may carry a request for a fresh one."""
         return [connection for connection in connections if connection.fresh(now)]
 
     def stale(self, connections: Sequence[Connection], now: float) -> bool:
@@ -82,7 +82,8 @@ class WaitingRoom:
             self._refuse(queue.popleft().future, reason)
 
     def drop_late(self, now: float, ready: Sequence[Connection]) -> None:
-        """Refuse what has waited for too long, and forget what was cancelled. `ready` are the connections that there are."""
+        """Refuse requests that have waited for too long, and forget cancelled ones. `ready` are the connections that
+        there are."""
         self._look(ready, now)
         for queue in (self.usual, self.fresh):
             late = [(item, self._late(item, now)) for item in queue]

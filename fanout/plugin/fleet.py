@@ -101,7 +101,7 @@ class Fleet(Protocol):
         """The token that stands under a name.
 
         With `offer`, the offered one takes its place first where `core.fleet.supersedes` says so, so that of many
-        workers who offer one at a time all get the same.
+        workers that offer one at a time all get the same.
 
         Args:
             name: The name of the token.

@@ -1,7 +1,8 @@
 """The notification service: an ASGI app that runs alone or mounts in another, and its parts.
 
-`create_app` makes it. `auth` tells who is calling, `front` is what every request passes first, `graph` and `v1` hold the routes, `feed` what every
-device of a user reads, and `server` runs it under uvicorn. It may import everything below it; nothing but the command line imports it.
+`create_app` makes it. `auth` names the caller, `front` holds the steps that every request passes first, `graph` and
+`v1` hold the routes, `feed` is the list that every device of a user reads, and `server` runs it under uvicorn. It may
+import everything below it; nothing but the command line imports it.
 """
 
 from __future__ import annotations

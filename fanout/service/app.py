@@ -75,7 +75,7 @@ def create_app(
 
     Args:
         engine: The engine, open or not yet.
-        settings: The configuration that the engine was made of; its `[service]` says who may call. Where the engine
+        settings: The configuration that the engine was made of; its `[service]` names the callers. Where the engine
             follows its file, the service follows it too; a host's own settings are not read again.
         authenticator: The host's own judge of callers, in place of the configured one.
         clock: The clock, in tests; None for the machine's.

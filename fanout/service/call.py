@@ -61,8 +61,8 @@ class Authenticates(Protocol):
 
 
 class Service:
-    """The state that all routes share. An async context manager: it opens the engine, unless somebody has, and closes
-    what it opened.
+    """The state that all routes share. An async context manager: it opens the engine, unless that is open already,
+    and closes what it opened.
 
     `draining` becomes true when the service is about to end: `/ready` says so.
     """
@@ -92,7 +92,7 @@ class Service:
         self.use(settings.service)
 
     def use(self, settings: ServiceSettings) -> None:
-        """From now on these settings hold, for all but who is calling."""
+        """From now on these settings hold, for everything except the authentication of callers."""
         self.settings = settings
         self.limits = settings.limits
         self.edge = Edge.of(settings)
@@ -135,7 +135,7 @@ class Service:
         a second.
 
         Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
-        and as it is they who make its keys be fetched again, a service without callers would never get well.
+        and as their requests make its keys be fetched again, a service without callers would never get well.
         """
         found = await self._readiness.look()
         service = "draining" if self.draining else "ok"

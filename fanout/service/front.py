@@ -1,8 +1,8 @@
 """The steps that every request passes first: its kind, its caller, the body's bounds, and errors made into answers.
 
 It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
-by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default: a route that
-forgets to ask who is calling is not open to every caller.
+by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default:
+a route that forgets to check its caller is not open to every caller.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ _P256 = bytes.fromhex("2a8648ce3d030107")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApnsSettings:
-    """One app on one of Apple's environments. Either `key` (with `key_id`, `team_id`, `topic`) or `cert_file` proves who sends.
+    """One app on one of Apple's environments. Either `key` (with `key_id`, `team_id`, `topic`) or `cert_file` proves
+    the identity of the sender.
 
     `key` is the text of the .p8 file; `cert_file` a certificate in PEM or a .p12 file, `cert_key_file` its key if that is apart,
     `cert_passphrase` what either is encrypted with. `topic` is the app's

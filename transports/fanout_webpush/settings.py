@@ -41,7 +41,8 @@ class WebPushSettings:
     `ca_file` is trusted besides the system's authorities.
 
     Per host there are at most `connections` of HTTP/2 with `streams` each, or `http1_connections` where a host has no HTTP/2;
-    at most `max_hosts` hosts have connections at a time. `encryption` chooses who encrypts. `request_timeout` is in seconds.
+    at most `max_hosts` hosts have connections at a time. `encryption` chooses the encrypting library. `request_timeout`
+    is in seconds.
 
     `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
     none where the configuration has one for all.

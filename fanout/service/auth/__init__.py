@@ -3,7 +3,8 @@ signs for its own users.
 
 `Authenticator` is the door. `access_token`, `claims` and `keyset` decide about an issuer's tokens and keys without I/O; `issuer`
 fetches the keys, `cache` remembers verified tokens, `api_key` and `user_token` are for installations without an issuer, and
-`loopback` is for programs on one machine that were told to believe whoever asks. The service's routes import it, and hosts that sign user tokens.
+`loopback` is for programs on one machine that were told to believe every caller. The service's routes import it, and
+hosts that sign user tokens.
 """
 
 from fanout.service.auth.api_key import ApiKey, new_api_key

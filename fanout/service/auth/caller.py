@@ -16,11 +16,12 @@ that name."""
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One authenticated caller. It may see and touch what belongs to `app`, and nothing of any other.
+    """One authenticated caller. It may see and change the data of `app`, and none of any other app.
 
     `kind` says on whose behalf it calls:
 
-    - `delegated`: on behalf of `user`, who is never None then, and with one of the scopes that the configuration asks for;
+    - `delegated`: on behalf of `user`, which is never None then, and with one of the scopes that the configuration asks
+      for;
     - `app`: the app itself, by an issuer's token; `user` is None;
     - `key`: the app itself, by an API key or a client's certificate; `user` is None.
 

@@ -1,4 +1,4 @@
-"""The rights that an issuer's token gives. Pure: `now` is an argument, and the signature is somebody else's affair.
+"""The rights that an issuer's token gives. Pure: `now` is an argument, and the signature is checked elsewhere.
 
 Which tokens are the app's own ("app-only") and which a user's ("delegated") no standard says, and a user's token must never pass for
 the app's. So the rule believes explicit marks only, in this order:
@@ -32,8 +32,9 @@ SKEW = 60.0
 
 _CLIENT_CLAIMS = ("azp", "appid", "client_id")
 _OTHER_TOKENS = ("at_hash", "c_hash", "events")
-"""Claims of ID tokens (OpenID Connect Core, section 3.3.2.11), which tell a client who signed in and open nothing, and of event
-tokens (RFC 8417). `nonce` is not among them: older Keycloaks put it into access tokens. An ID token has no scope, so rule 6 refuses it.
+"""Claims of ID tokens (OpenID Connect Core, section 3.3.2.11), which name the signed-in user to a client and give no
+access, and of event tokens (RFC 8417). `nonce` is not among them: older Keycloaks put it into access tokens. An ID
+token has no scope, so rule 6 refuses it.
 """
 _USER_LIMIT = 512
 

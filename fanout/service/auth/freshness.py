@@ -1,6 +1,6 @@
 """When an issuer's keys are fetched again. Pure; all times are monotonic seconds.
 
-A key set is fetched anew every four minutes by the request that needs it then, in the background; a caller who comes
+A key set is fetched anew every four minutes by the request that needs it then, in the background; the first caller
 after five minutes of silence waits for it. So a key that its issuer has removed is believed for five minutes and the
 length of a fetch at the most, as long as the issuer answers. While it does not, the last good set stays in use, for a
 day: tokens live for an hour or so, and an issuer that has been silent for a day has given out no new ones.

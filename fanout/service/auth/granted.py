@@ -76,7 +76,7 @@ class Granted:
     async def start(self) -> None:
         """Read, and go on reading. A database that cannot be read is asked again."""
         await self.read()
-        # Not in the context of whoever starts it: that may be a request.
+        # Not in the context of the code that starts it: that may be a request.
         self._loop = asyncio.create_task(self._keep(), context=Context())
 
     async def stop(self) -> None:

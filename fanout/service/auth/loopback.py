@@ -1,4 +1,5 @@
-"""For programs of one's own on one's own machine, where the host said `unprotected=True`: a request says itself who sends it.
+"""For programs of one's own on one's own machine, where the host said `unprotected=True`: a request itself names its
+caller.
 
 The other end of the connection must be this machine, and nothing may have passed the request on: no header that a proxy sets, no
 HTTP/1.0, which is what nginx speaks by default. The name in `Host` must be this machine's, or any web page in a browser here could rebind
@@ -20,7 +21,8 @@ __all__ = ["LoopbackCallers"]
 
 
 class LoopbackCallers:
-    """Believes `X-Fanout-App` (else `default`) and `X-Fanout-User` (else nobody: the app itself). `apps` are the names of the apps."""
+    """Believes `X-Fanout-App` (else `default`) and `X-Fanout-User` (else no user: the app itself). `apps` names the
+    apps."""
 
     def __init__(self, apps: Collection[str]) -> None:
         self._apps = frozenset(apps)

@@ -1,7 +1,7 @@
 """User tokens: an app signs them for its own users, where there is no OAuth issuer to do it.
 
-The app's own server knows who is signed in. It gives the web page a token that says so for some minutes, and the page reads that
-user's feed with it:
+The app's own server knows the signed-in user. It gives the web page a token that says so for some minutes, and the page
+reads that user's feed with it:
 
     token = user_token(secret, "default", "alice", ttl=900)
 

@@ -76,7 +76,7 @@ class Hub:
         self._database = await self._reads.feed.identity()
         self._incarnation = self._reads.incarnation
         self._ended = False
-        # Not in the context of whoever starts it: that may be a request.
+        # Not in the context of the code that starts it: that may be a request.
         self._loops = [asyncio.create_task(loop(), context=Context()) for loop in (self._watch, self._keep)]
 
     async def stop(self) -> None:
@@ -298,7 +298,7 @@ class Hub:
         return counts
 
     def _events(self, stream: EventStream, page: FeedPage) -> bytes:
-        """The events of a page for that reader, who then stands after it. A change by the reader's own device is not
+        """The events of a page for that reader, which then stands after it. A change by the reader's own device is not
         told to it."""
         assert stream.cursor is not None
         topics = topics_digest(page.topics)
@@ -326,7 +326,7 @@ class Hub:
     # -- keeping
 
     async def _keep(self) -> None:
-        """Signs of life, tokens that have ended, subscriptions about to end, readers who do not read."""
+        """Signs of life, tokens that have ended, subscriptions about to end, readers that do not read."""
         while True:
             await asyncio.sleep(min(_SCANS, self._settings.heartbeat))
             await self._each(self._all(), self._supervise)
