@@ -149,7 +149,7 @@ def open(
         apps: The bindings of several apps: for each app a mapping as `transports` has it.
         policy: Time limits, attempts and backoff, as the table `[policy]` has them.
         retention: For how long finished things are kept, as the table `[retention]` has it.
-        backlog: The bounds on what may wait, as the table `[backlog]` has them.
+        backlog: The bounds on the deliveries that may wait, as the table `[backlog]` has them.
         telemetry: The traces that are written, as the table `[telemetry]` has them.
         addresses: The key that seals device addresses in the database, as the table `[addresses]` has it.
         proxy: The egress proxy of all bindings that name none.
@@ -211,7 +211,8 @@ class _Ready:
 
 
 class _Hand:
-    """Takes objects out of a configuration and leaves what can be read in their place. `given` are their descriptors, by place."""
+    """Takes objects out of a configuration and leaves readable values in their place. `given` are their descriptors, by
+    place."""
 
     def __init__(self) -> None:
         self.given: dict[str, TransportPlugin | StoragePlugin] = {}
@@ -326,7 +327,7 @@ def prepare(
 ) -> Parts:
     """The storage and the transports of `settings`, made and not opened. Raises `ConfigurationError` and `PluginError`.
 
-    Without `create` opening raises `StorageAbsent` where there is no database yet: for what only looks.
+    Without `create` opening raises `StorageAbsent` where there is no database yet: for code that only looks.
     """
     clock = SystemClock() if clock is None else clock
     rng = fork_safe_random() if rng is None else rng

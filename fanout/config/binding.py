@@ -149,7 +149,8 @@ def made_of(
 
 
 def _check_authority(place: str, path: Path) -> None:
-    """Raise `ConfigurationError` for a file that is there and holds no certificates. One that is not is refused by what names it."""
+    """Raise `ConfigurationError` for a file that is there and holds no certificates. One that is not there is refused
+    by the setting that names it."""
     if not path.is_file():
         return
     try:
@@ -186,7 +187,7 @@ def check_setting(cls: type, place: str, key: str, text: str) -> Any:
 
 
 def _stand_in(kind: Any) -> Any:
-    """Something that the class may take for a value of that type; where it does not, that is among what it says."""
+    """Something that the class may take for a value of that type; where it does not, its faults name that."""
     if _holds(kind, Secret):
         return Secret.later(str)
     return kind() if kind in (str, int, float, bool) else {} if get_origin(kind) is dict else ""

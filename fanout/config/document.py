@@ -69,7 +69,7 @@ class Document:
     def read(
         cls, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, thorough: bool = False
     ) -> Document:
-        """The document in a TOML file, with what the environment says of it. Relative paths in either start at the
+        """The document in a TOML file, with the values of the environment. Relative paths in either start at the
         file's folder.
 
         Args:
@@ -205,8 +205,8 @@ def find_document(
     """The document that was asked for.
 
     Args:
-        path: The path of the file; None for the file that FANOUT_CONFIG names, else ./fanout.toml, else what the
-            environment says.
+        path: The path of the file; None for the file that FANOUT_CONFIG names, else ./fanout.toml, else the values of
+            the environment.
         environ: The environment variables.
         thorough: Whether all faults but those of the file itself are kept in `faults` and raise nothing.
 
@@ -240,7 +240,7 @@ def _proxy(tables: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) 
     found = _secret_of("proxy", tables, folder, environ)
     secret = found if isinstance(found, Secret) or found is None else Secret(check_type("proxy", found, str), "proxy")
     if secret is not None and secret.at_hand:
-        egress_of(secret, os.environ)  # raises for what is no proxy
+        egress_of(secret, os.environ)  # raises for a value that is no proxy
     return secret
 
 
@@ -280,7 +280,7 @@ def storage_location(value: object, folder: Path) -> str:
     scheme, colon, location = value.partition(":")
     if not colon or not _SCHEME.fullmatch(scheme):
         raise ConfigurationError('storage names no scheme: write it as SCHEME:LOCATION, such as "sqlite:fanout.db".')
-    # A started worker must find the same database from whatever folder it is started in. A URL is left as it is.
+    # A started worker must find the same database from every folder in which it is started. A URL is left as it is.
     if location and not location.startswith(("//", ":")) and folder != Path():
         location = str(folder / location)
     return f"{scheme}:{location}"

@@ -1,9 +1,9 @@
 """Settings from environment variables: `FANOUT_POLICY__ATTEMPTS=3`, and `${NAME}` in a file's values.
 
 Two underscores separate levels, and names are in capitals; a key that stands in the file is meant where it is the same but for letters
-and digits (`apns-eu` is APNS_EU), any other is new, in small letters. A variable has no type: its text becomes what the setting wants
-(`Untyped`), and tables and arrays are written as JSON. Names that begin with FANOUT_ and are no setting are refused, but for those that
-Kubernetes and Docker make by themselves for services called fanout.
+and digits (`apns-eu` is APNS_EU), any other is new, in small letters. A variable has no type: its text becomes a
+value of the type of the setting (`Untyped`), and tables and arrays are written as JSON. Names that begin with FANOUT_
+and are no setting are refused, but for those that Kubernetes and Docker make by themselves for services called fanout.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def same_name(key: str) -> str:
 def expanded(value: Any, environ: Mapping[str, str], faults: Faults | None = None) -> Any:
     """A document with `${NAME}` in its texts replaced by that variable, and `$$` by a dollar sign.
 
-    `faults` takes what cannot be; without it that raises `ConfigurationError`.
+    `faults` takes the faults; without it a fault raises `ConfigurationError`.
     """
     own = Faults()
     whole = _expanded(value, environ, own if faults is None else faults, "")
@@ -163,7 +163,8 @@ def _referred(found: re.Match[str], environ: Mapping[str, str], place: str) -> s
 def overlaid(
     tables: Mapping[str, Any], environ: Mapping[str, str], keys: Collection[str], faults: Faults
 ) -> dict[str, Any]:
-    """A document with what the environment says of it; `keys` are those of its first level. `faults` takes what it cannot say."""
+    """A document with the values of the environment; `keys` are those of its first level. `faults` takes the faults
+    of these values."""
     whole: dict[str, Any] = _copy(tables)
     if isinstance(environ, Asked):
         for key in keys:
@@ -204,7 +205,7 @@ def _put(whole: dict[str, Any], path: list[str], text: str, variable: str) -> No
 
 
 def _is_table(path: list[str]) -> bool:
-    """Whether a table must stand there, whatever the transport."""
+    """Whether a table must stand there with every transport."""
     return len(path) <= 4 if path[0] == "apps" else len(path) == 1 and path[0] not in _TEXTS
 
 

@@ -16,7 +16,7 @@ _WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
 class Faults:
-    """Gathers what the parts of a whole raise, in order. `found` are sentences."""
+    """Gathers the errors of the parts of a whole, in order. `found` are sentences."""
 
     def __init__(self) -> None:
         self.found: list[str] = []

@@ -1,4 +1,4 @@
-"""Credentials that change while the program runs: the settings with what stands in their files now."""
+"""Credentials that change while the program runs: the settings with the present content of their files."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class Limits:
     recipients: int = 10_000
     """Users, endpoints or addresses named by one post; a topic counts as one."""
     content_bytes: int = 65_536
-    """Of the content of one item of a feed, as JSON, whatever the gateways take."""
+    """Of the content of one item of a feed, as JSON, independent of the limits of the gateways."""
     import_bytes: int = 17_179_869_184
     """Of one bulk import, inflated where it is compressed."""
     connections: int = 20_000
@@ -383,7 +383,7 @@ class ServiceSettings:
 
 
 def _is_origin(text: str) -> bool:
-    """Whether it is what a browser writes (RFC 6454, section 6.2)."""
+    """Whether it has the form that a browser writes (RFC 6454, section 6.2)."""
     if not _ORIGIN.fullmatch(text) or url_problem(text):
         return False
     parts = urlsplit(text)

@@ -69,7 +69,7 @@ def service_settings(
 def _read(
     given: Mapping[str, Any], folder: Path, environ: Mapping[str, str], thorough: bool, faults: Faults
 ) -> ServiceSettings:
-    """The settings, with defaults in the place of what is wrong: `faults` takes that."""
+    """The settings, with defaults in the place of wrong values: `faults` takes these."""
     take = faults.take
     take(lambda: refuse_unknown("service", given, set(field_types(ServiceSettings)) - {"proxy"}), None)
     parts: dict[str, Any] = {}

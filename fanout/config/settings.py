@@ -82,7 +82,8 @@ class Settings:
     folder: Path = field(default_factory=Path)
     origin: str = ""
     again: Callable[[], Settings] | None = field(default=None, init=False, repr=False, compare=False)
-    """Reads the same source anew. Set by `load`; a copy that was changed in a program has none, for it says what its source does not."""
+    """Reads the same source anew. Set by `load`; a copy that was changed in a program has none, for it differs from its
+    source."""
 
     def bindings(self) -> Iterator[tuple[str, str, BindingSettings]]:
         """Every binding, in the order of the configuration.

@@ -1,4 +1,4 @@
-"""A table of a configuration against the dataclass that it stands for: names, types, and sentences about what is wrong."""
+"""A table of a configuration against the dataclass that it stands for: names, types, and sentences about faults."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ def is_missing(cls: type, name: str) -> bool:
 def check_type(place: str, value: object, wanted: Any) -> Any:
     """`value` as the type `wanted`. Raises `ConfigurationError`.
 
-    Nothing is guessed: "5" is no number and 1 is not true. Only what TOML cannot write is converted: an array becomes a
-    tuple, a text a path, a whole number a float. A text from the environment has no type, and is what the setting wants.
+    Nothing is guessed: "5" is no number and 1 is not true. Only values that TOML cannot write are converted: an array
+    becomes a tuple, a text a path, a whole number a float. A text from the environment has no type, and is converted
+    to the type of the setting.
     """
     import orjson
     import pydantic

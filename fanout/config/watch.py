@@ -10,9 +10,10 @@ and can take a new one without a restart; it registers itself:
     owner = Owner("service", parts=lambda settings: {"service": settings.service}, prepare=callers.prepare)
     unregister = engine.watcher.register(owner)
 
-`prepare` is called with those of the owner's parts that have changed, and raises a `FanoutError` for what it cannot use. Only when
-every owner has prepared its own does each `Change.commit` run, in one step of the loop; otherwise each `Change.discard`. So a document
-is taken as a whole or not at all. A part without an owner, and one that is new or gone, is taken at the next start, which is said.
+`prepare` is called with those of the owner's parts that have changed, and raises a `FanoutError` for settings that it
+cannot use. Only when every owner has prepared its own does each `Change.commit` run, in one step of the loop; otherwise
+each `Change.discard`. So a document is taken as a whole or not at all. A part without an owner, and one that is new or
+gone, is taken at the next start, which is said.
 
 One look at the files proves nothing: a writer may be half-way, a file unreadable for a moment, the link to a mounted
 folder exchanged between two reads. A change counts when two looks, `EVERY` seconds apart, found the same texts, and
@@ -58,15 +59,15 @@ class Change(Protocol):
         """Use the new parts from now on."""
 
     def discard(self) -> None:
-        """The old parts stay: let go of what was made."""
+        """The old parts stay: let go of the new ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner(Generic[T]):
     """The code that uses some parts of a configuration. `name` is for logs.
 
-    `parts` gives them by name from a whole configuration. `prepare` is awaited with those that have changed, and raises a
-    `FanoutError` for what cannot be used.
+    `parts` gives them by name from a whole configuration. `prepare` is awaited with those that have changed, and
+    raises a `FanoutError` for settings that cannot be used.
     """
 
     name: str
@@ -78,8 +79,8 @@ class Owner(Generic[T]):
 class ConfigState:
     """The state of changes since the start. `taken` and `refused` count documents.
 
-    `problem` says why the files as they stand are not in use; "" where they are. `at_restart` names the parts that differ from what
-    is in use and are taken at the next start.
+    `problem` says why the files as they stand are not in use; "" where they are. `at_restart` names the parts that
+    differ from those in use and are taken at the next start.
     """
 
     origin: str = ""
@@ -189,7 +190,7 @@ class Watcher:
         except FanoutError as error:
             self._refuse(str(error))
         except Exception as error:
-            # A plugin's own text may hold what it was given.
+            # A plugin's own text may hold the values that it was given.
             self._refuse(f"{type(error).__name__} escaped from a plugin; report it to its authors.")
         return False
 
@@ -243,7 +244,7 @@ class Watcher:
         parts = _marked(_parts(new), marks)
         return new, marks, parts, {name for name, part in parts.items() if self._in_use.get(name, part) != part}
 
-    # -- what is said
+    # -- messages
 
     def _accepted(self, taken: set[str], late: set[str]) -> None:
         names = tuple(sorted(late))

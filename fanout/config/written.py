@@ -1,4 +1,4 @@
-"""A value that was written as text where a document has types: it becomes what the setting wants."""
+"""A value that was written as text where a document has types: it becomes a value of the type of the setting."""
 
 from __future__ import annotations
 

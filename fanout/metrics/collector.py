@@ -71,7 +71,7 @@ class _Asked:
         self._task: asyncio.Future[None] | None = None
 
     async def within(self, seconds: float, engine: Engine) -> bool:
-        """Ask, or wait for the answer to what was asked before; whether it came."""
+        """Ask, or wait for the answer to the previous question; whether it came."""
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._ask(engine))
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())

@@ -38,7 +38,8 @@ def families(
     *,
     age: float = 0.0,
 ) -> list[Family]:
-    """Every metric. `stored` is what storage said `age` seconds ago (0: just now), or None where it has not said anything yet; `lag` is the event loop's, where it is measured.
+    """Every metric. `stored` is the answer of storage `age` seconds ago (0: just now), or None where it has not said
+    anything yet; `lag` is the event loop's, where it is measured.
 
     `workers` are those that share the database and count as alive; None where it is not shared, or could not say. `refused` are the
     service's security events by app and reason.

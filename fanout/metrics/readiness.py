@@ -14,7 +14,8 @@ __all__ = ["Readiness"]
 _PROMPT = 1.0
 """Seconds within which it is answered."""
 _LASTING = 1.0
-"""Seconds from which on what storage refuses a loop of the engine makes the process unready: a moment is no concern."""
+"""Seconds from which on the refusals of storage to a loop of the engine make the process unready: a moment is no
+concern."""
 _UNREADY = {StorageFull: "full", StorageRefused: "refused", StorageUnavailable: "unavailable"}
 """The words for storage, by the first error that fits."""
 _FRESH = 1.0
@@ -38,7 +39,7 @@ class Readiness:
             await asyncio.wait({self._looking})
 
     async def look(self) -> dict[str, Any]:
-        """`ready`, and for `storage`, `engine` and `configuration` what is wrong with it in a word, else `ok`.
+        """`ready`, and for `storage`, `engine` and `configuration` the fault of each in a word, else `ok`.
 
         A configuration that was refused makes nothing unready: the one from before serves.
         """

@@ -44,7 +44,8 @@ _MOST_CHOSEN = 10_000
 def traced(transport: Transport, ratio: float, *, context: Context, system: str) -> Transport:
     """The transport with a span for the share `ratio` of its attempts; itself where that is 0.
 
-    `context` is what the transport was made with, `system` its name. Raises `ConfigurationError` where opentelemetry-api is not installed.
+    `context` is the context that the transport was made with, `system` its name. Raises `ConfigurationError` where
+    opentelemetry-api is not installed.
     """
     if ratio <= 0:
         return transport
@@ -77,7 +78,7 @@ class Traced:
         }
         self._draw = context.rng.random
         self._chosen: set[tuple[int, int]] = set()
-        """Of runs, what was sampled and is to come by `send`: deliveries by message and endpoint."""
+        """The sampled deliveries of runs that are to come by `send`, by message and endpoint."""
         if getattr(transport, "start", None) is not None:
             self.start = self._start
 

@@ -1,4 +1,4 @@
-"""The contract of a storage's facet for what callers present: keys and host names that are made at run time."""
+"""The contract of a storage's facet for the credentials of callers: keys and host names that are made at run time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Access(Protocol):
         ...
 
     async def grant(self, grant: Grant, now: float, *, by: str) -> bool:
-        """Enter one that has never been used. Nothing changes where one of that id stands, of whatever app.
+        """Enter one that has never been used. Nothing changes where one of that id stands, of any app.
 
         It writes the line `audit.key.made` (id, kind, name, role, expires_at) or `audit.host.added` (host) of its app.
 

@@ -21,9 +21,10 @@ _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/]+)(?::([1-9][0-9]{0,4}))?")
 class AllowedHost:
     """An entry of `allowed_hosts` that says more than a name.
 
-    `host` is a name, which stands for what is below it too, with a port where that is not 443: `push.lan:5443`. With `private` its addresses
-    may be those of a private network or of this machine (never link-local ones, where clouds keep credentials), and it may be a name
-    without a dot or an IP address. `ca_file` is the authority (PEM) that its certificate is of, besides the system's.
+    `host` is a name, which stands for all names below it too, with a port where that is not 443: `push.lan:5443`. With
+    `private` its addresses may be those of a private network or of this machine (never link-local ones, where clouds
+    keep credentials), and it may be a name without a dot or an IP address. `ca_file` is the authority (PEM) that its
+    certificate is of, besides the system's.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

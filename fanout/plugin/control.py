@@ -19,11 +19,11 @@ class ControlPart(Protocol):
     async def status(self, id: str, now: float) -> Status | None:
         """The state of a notification.
 
-        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One without a lease counts by what
-        it waits for: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the one until
-        latest), that before its chunk's or retry's own reason; due and with nothing else in its way, or held back by
-        `put`, it waits for its turn: ``lane``. A notification that is paused itself, and neither stopped nor finished,
-        has the state ``paused``.
+        A delivery in a worker's hands, under a lease that runs, counts as ``ready``. One without a lease counts by
+        the word of its wait: ``paused`` before a closed gate that covers all of its binding (`gates`; of several the
+        one until latest), that before its chunk's or retry's own reason; due and with nothing else in its way, or held
+        back by `put`, it waits for its turn: ``lane``. A notification that is paused itself, and neither stopped nor
+        finished, has the state ``paused``.
 
         Args:
             id: The notification's id.
@@ -99,19 +99,19 @@ class ControlPart(Protocol):
         ...
 
     async def outstanding(self, app: str | None = None) -> dict[str, int]:
-        """Deliveries of unfinished notifications by what they wait for (`Waiting` words, and ``"leased"``), over all
-        bindings.
+        """Deliveries of unfinished notifications by the word of their wait (`Waiting` words, and ``"leased"``), over
+        all bindings.
 
         Unexpanded topics and broadcasts count as one each, under ``"ready"`` (or ``"scheduled"`` where not yet begun).
         A delivery that is not leased, of a paused notification or binding, counts as ``paused``, expansions too (a
-        schedule belongs to no binding yet); else by the word stored with its chunk or retry, whatever the time and the
-        gates, and ``lane`` where `put` held it back.
+        schedule belongs to no binding yet); else by the word stored with its chunk or retry, without regard to the
+        time and the gates, and ``lane`` where `put` held it back.
 
         Args:
             app: The app; None counts all apps.
 
         Returns:
-            The numbers of deliveries by the word of what they wait for.
+            The numbers of deliveries by the word of their wait.
         """
         ...
 
@@ -181,7 +181,7 @@ class ControlPart(Protocol):
         ...
 
     async def resume_binding(self, app: str, binding: str, now: float, *, audit: Audit | None = None) -> None:
-        """Lift the pause of a binding, if there is one, and do what `retry_binding` does.
+        """Lift the pause of a binding, if there is one, and act as `retry_binding`.
 
         Args:
             app: The app.
@@ -211,7 +211,7 @@ class ControlPart(Protocol):
     async def post_gates(self, worker: str, notes: Sequence[GateNote], now: float) -> None:
         """Make known which gates this worker has closed and opened, for `status` and `gates` of any process.
 
-        The last note of a (app, binding, scope, name) stands, of whatever worker, until (`now` at or past) `until` and a
+        The last note of a (app, binding, scope, name) stands, of any worker, until (`now` at or past) `until` and a
         minute more; then it is forgotten. The first note with `alarm` also logs the event `binding.parked` (data:
         binding, scope, name, waiting, reason, until), and the opening that follows it `binding.opened` (data: binding,
         scope, name); more alarms in between log nothing, and a note without one does not take the alarm back.

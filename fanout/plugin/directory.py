@@ -61,7 +61,7 @@ class DirectoryPart(Protocol):
         ...
 
     async def get_endpoint(self, app: str, endpoint: int) -> Endpoint | None:
-        """One endpoint in whatever state.
+        """One endpoint in any state.
 
         Args:
             app: The app.
@@ -111,7 +111,7 @@ class DirectoryPart(Protocol):
         ...
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
-        """The rows of endpoints, whatever their state.
+        """The rows of endpoints in any state.
 
         `held_until` is the latest due time of the endpoint's retry rows that hold it (`RetryRow.holds`) and are due
         after `now`.
@@ -128,18 +128,18 @@ class DirectoryPart(Protocol):
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
         """Forget a user at once, everywhere. The empty text is no user.
 
-        Endpoints in whatever state lose address, user, tags and platform and end as `removed`, so that what is queued
-        for them is cancelled. Each gets an event `endpoint.removed` with the reason ``erased`` and the user ``""``. The
-        row that is left has ``Address("")``, `state_at` `now` and that reason; it cannot be restored, and the address
-        registered again is a new endpoint. So do endpoints that are no user's or were replaced and have one of these
-        addresses, without an event.
+        Endpoints in any state lose address, user, tags and platform and end as `removed`, so that deliveries queued
+        for them are cancelled. Each gets an event `endpoint.removed` with the reason ``erased`` and the user ``""``.
+        The row that is left has ``Address("")``, `state_at` `now` and that reason; it cannot be restored, and the
+        address registered again is a new endpoint. So do endpoints that are no user's or were replaced and have one of
+        these addresses, without an event.
 
         A notification that is addressed to this user alone (by name, by endpoints that are all this user's, or to a
         list of which no other user had an endpoint) is cancelled, and keeps its counts and no more: its content is
         ``{}``, its collapse key and its idempotency key are free. Notifications in the inbox are cancelled likewise. Of
-        a list that names others too, and of what is still to look it up, the name goes. Earlier events lose the user
-        (and the device), which are ``""`` then. No byte of the user's id, addresses and texts is left in a file of the
-        database once this returns, as far as the backend has a say in that.
+        a list that names others too, and of a notification that is still to look it up, the name goes. Earlier events
+        lose the user (and the device), which are ``""`` then. No byte of the user's id, addresses and texts is left in
+        a file of the database once this returns, as far as the backend has a say in that.
 
         Args:
             app: The app.

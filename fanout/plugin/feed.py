@@ -63,7 +63,7 @@ class Feed(Protocol):
         ...
 
     async def subscription(self, app: str, unsid: str) -> Subscription | None:
-        """The one of that UNSID, in whatever state.
+        """The one of that UNSID, in any state.
 
         Args:
             app: The app.

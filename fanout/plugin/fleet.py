@@ -18,8 +18,8 @@ class Fleet(Protocol):
     """
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
-        """A worker says that it lives, whatever was said before. `seen_at`, `until` and `leases` of the note are not
-        looked at.
+        """A worker says that it lives, even one that was counted as dead. `seen_at`, `until` and `leases` of the note
+        are not looked at.
 
         Args:
             worker: The worker's note.

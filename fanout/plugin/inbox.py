@@ -19,7 +19,7 @@ class Inbox(Protocol):
     """
 
     pending: bool
-    """Whether `Storage.changes` has found something here, for whatever app, since the engine set this to False."""
+    """Whether `Storage.changes` has found something here, for any app, since the engine set this to False."""
 
     async def enqueue(self, connection: object, submission: Submission, now: float) -> Put:
         """Enter a notification in the transaction of `connection`, with one statement and no lock that another
@@ -72,8 +72,8 @@ class Inbox(Protocol):
 
         Args:
             apps: The apps whose notifications are taken.
-            judge: The function that adds what transports say of a submission (`Submission.refused`), and for each
-                binding that refuses it the reason.
+            judge: The function that adds the verdicts of transports on a submission (`Submission.refused`), and for
+                each binding that refuses it the reason.
             now: The present time, in UNIX seconds by the storage's clock.
             limit: The number of notifications that are taken at most.
 

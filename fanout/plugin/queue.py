@@ -1,4 +1,4 @@
-"""The part of a storage that every one has: the queue, from a submission to what became of each delivery."""
+"""The part of a storage that every one has: the queue, from a submission to the result of each delivery."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PutAndLease", "QueuePart"]
 class QueuePart(Protocol):
     """Notifications and their deliveries. Every method is one transaction, as in `Storage`.
 
-    A storage may also have what `PutAndLease` asks for.
+    A storage may also have the methods of `PutAndLease`.
     """
 
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
@@ -112,7 +112,7 @@ class QueuePart(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-        """Store what leases learned, each fenced by its epoch, all in one commit.
+        """Store the results of leases, each fenced by its epoch, all in one commit.
 
         The word ``paused`` of a release or retry is stored as ``ready``: whether something is paused is seen from the
         pause.
@@ -196,14 +196,14 @@ class QueuePart(Protocol):
     async def retime(self, now: float, *, stepped: bool = False) -> bool:
         """The clock may have been set back: of instants of our own making no more may be left than they were made for.
 
-        Retries, what was given back until some time, and gates (`settle`, `post_gates`) that were written later than
-        `now` by more than a second are due as long after `now` as they were after they had been written. Wishes (due
-        times of submissions, expiries) stay. Asked when a worker starts, and when the clock was set.
+        Retries, deliveries that were given back until some time, and gates (`settle`, `post_gates`) that were written
+        later than `now` by more than a second are due as long after `now` as they were after they had been written.
+        Wishes (due times of submissions, expiries) stay. Asked when a worker starts, and when the clock was set.
 
         Args:
             now: The present time, in UNIX seconds by the storage's clock.
-            stepped: Whether the caller has seen the clock being set; without it storage looks only where what was
-                written last is from the future.
+            stepped: Whether the caller has seen the clock being set; without it storage looks only where the entry
+                that was written last is from the future.
 
         Returns:
             Whether there were any.

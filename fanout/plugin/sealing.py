@@ -2,7 +2,8 @@
 
 A database that is sealed holds a record of how (`SealRecord`). Its look-up key is random, is made once and stands in the record
 encrypted, so that the keys of the configuration can be replaced without hashing every address anew. The record also says which key
-encrypts: all processes that share the database follow it in the same transaction, whatever order their own keys stand in.
+encrypts: all processes that share the database follow it in the same transaction, in whichever order their own keys
+stand.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Sealer:
     it.
 
     Args:
-        keys: The keys, 32 random bytes each. The first is taken for what is sealed anew; all open.
+        keys: The keys, 32 random bytes each. The first seals new addresses; all open.
 
     Raises:
         UsageError: A key has another length or is there twice, or there is none.
@@ -120,7 +121,7 @@ class Sealer:
 
     @classmethod
     def of(cls, secret: Secret) -> Sealer:
-        """The sealer of what `addresses.key` holds: a key a line, as `new_address_key` makes them.
+        """The sealer of the keys in `addresses.key`: a key a line, as `new_address_key` makes them.
 
         Args:
             secret: The value of the setting.

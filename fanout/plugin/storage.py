@@ -34,9 +34,10 @@ Part = Literal["feed", "fleet", "access", "inbox"]
 class StorageContext:
     """The context of a storage backend, besides its location.
 
-    `chunk` is how many deliveries a chunk holds at most. `retention` says what `prune` may delete. With a `sealer`, no address and no
-    hash that could be made from a guessed one may reach the database: a storage that cannot do that refuses to open (`sealed_by`).
-    Without `create` a database that does not exist is not made: opening raises `StorageAbsent`, and leaves no file behind.
+    `chunk` is how many deliveries a chunk holds at most. `retention` names the rows that `prune` may delete. With a
+    `sealer`, no address and no hash that could be made from a guessed one may reach the database: a storage that cannot
+    do that refuses to open (`sealed_by`). Without `create` a database that does not exist is not made: opening raises
+    `StorageAbsent`, and leaves no file behind.
     """
 
     clock: Clock
@@ -109,14 +110,14 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
         ...
 
     async def __aexit__(self, *exc: object) -> None:
-        """Finish what was begun and close. Idempotent."""
+        """Finish the calls that were begun, and close. Idempotent."""
         ...
 
     async def changes(self, *, others: bool = False) -> int:
         """A number that differs after another process (or this one) committed. Cheap enough to ask every 50 ms.
 
         Args:
-            others: Whether what was committed through this very object need not show.
+            others: Whether commits through this very object need not show.
 
         Returns:
             The number.

@@ -21,9 +21,9 @@ __all__ = ["Context", "Diagnosis", "Divided", "Fleetwide", "Question", "Transpor
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The result of `check`. `problem` is empty when all is well, else one sentence that says what to change.
+    """The result of `check`. `problem` is empty when all is well, else one sentence that names the change to make.
 
-    `warning` is what will become a problem unless something is done about it, in one sentence.
+    `warning` is a state that will become a problem unless it is changed, in one sentence.
     """
 
     problem: str = ""
@@ -64,8 +64,8 @@ class Fleetwide(Protocol):
     """
 
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
-        """Have a rate divided among all processes that name it so, by what they could use: never more than all of it is
-        out.
+        """Have a rate divided among all processes that name it so, by the part that each could use: never more than all
+        of it is out.
 
         The part is granted 0.0 at once, and its share while an engine delivers in this process; it is not kept alive by
         this. Name the account, so that two of them are two.
@@ -135,16 +135,17 @@ class Transport(Protocol):
     And `start(run: Run) -> Sequence[int]`, which begins deliveries together without a coroutine for each: deliveries
     that can be sent at this moment are sent, and answered by `run.accept` and `run.answer` when the gateway has
     answered, within the request deadline. It returns the indices that have to wait (for a connection, a token, a turn):
-    those go by `send`. It neither blocks nor answers what it returned. An answer may come in any thread, and during
-    `start`; it is settled behind it. A delivery without an answer is given up after twice the deadline, and its later
-    answer counts in `fanout_late_answers_total`. A delivery that is over by `run.over` has no
+    those go by `send`. It neither blocks nor answers the indices that it returned. An answer may come in any thread,
+    and during `start`; it is settled behind it. A delivery without an answer is given up after twice the deadline, and
+    its later answer counts in `fanout_late_answers_total`. A delivery that is over by `run.over` has no
     waiter any more: its request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
 
     And `fits(notification: Notification, size: int) -> bool`: True says that `prepare` cannot refuse it. `size` is the
     length of its content as JSON, in bytes: all that the caller gave, each value once. It is then prepared only where a
     device of the binding is found, when its delivery begins; without `fits`, or where that answers False, at each
     `send`, so that the caller hears a refusal. An upper bound is enough, and has to be cheap: content without
-    overrides, so small that it fits however it is escaped. A delivery of what `prepare` refuses nevertheless ends as rejected.
+    overrides, so small that it fits however it is escaped. A delivery of content that `prepare` refuses nevertheless
+    ends as rejected.
     """
 
     async def __aenter__(self) -> Self:
@@ -230,8 +231,9 @@ class Transport(Protocol):
 class Question:
     """The question of `fanout init` for one setting of a binding.
 
-    `setting` is a key of the binding's table, or NAME_file for the path of a file with the secret NAME; `ask` says what is wanted and where it
-    is found, in a line. An empty answer means `default`; where that is empty too, the setting is left out.
+    `setting` is a key of the binding's table, or NAME_file for the path of a file with the secret NAME; `ask` names
+    the value and the place where it is found, in a line. An empty answer means `default`; where that is empty too, the
+    setting is left out.
     """
 
     setting: str
@@ -245,15 +247,15 @@ class TransportPlugin:
 
     `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be given as
     NAME_file or through the environment. Faults are raised as one `ConfigurationError` (`refuse` takes all at once, a
-    sentence each that begins with its key). It may have `examine(values)`, a static method that yields what is wrong
-    with credentials among the values of fields that could be read: `fanout doctor` asks it even where something else is
-    wrong. `factory` makes the transport from (settings, context): a callable or "module:attribute". `extra` is what to
-    install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for the gateway
+    sentence each that begins with its key). It may have `examine(values)`, a static method that yields the faults of
+    credentials among the values of fields that could be read: `fanout doctor` asks it even where something else is
+    wrong. `factory` makes the transport from (settings, context): a callable or "module:attribute". `extra` is the
+    extra to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for the gateway
     ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None. `keys` are
     the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
     a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with
     (engine, application_server_key=…, binding=…, user=…, port=…), an async context manager of something with a `url`.
-    `questions` are what `fanout init` asks for a binding; a credential of `keys` it makes itself.
+    `questions` are those that `fanout init` asks for a binding; a credential of `keys` it makes itself.
     """
 
     name: str

@@ -18,7 +18,8 @@ Headers = Mapping[bytes, bytes]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _PATIENCE = 30.0
-"""Seconds from the request's head to the end of the body, or, less what earlier pieces took, to the next piece of a stream."""
+"""Seconds from the request's head to the end of the body, or, less the time of earlier pieces, to the next piece of a
+stream."""
 _SLOWEST = 1024.0
 """Bytes a second by which a stream earns its sender time: a byte now and then holds nothing open for ever."""
 _RATIO = 100
@@ -104,7 +105,8 @@ def _now() -> float:
 
 
 class Inflater:
-    """gzip or deflate undone, up to `limit` bytes in all and up to a hundred times what came over the wire."""
+    """gzip or deflate undone, up to `limit` bytes in all and up to a hundred times the bytes that came over the
+    wire."""
 
     _PIECE = 64 * 1024
 

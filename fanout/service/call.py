@@ -56,7 +56,7 @@ class Authenticates(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of what it holds."""
+        """Let go of the objects that it holds."""
         ...
 
 
@@ -146,7 +146,7 @@ class Service:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.
 
         A user has rates of her own, and a post of hers counts beside the posts of her app, never among them: no user and no number of users
-        takes from what the app itself may post.
+        takes from the rate of the app itself.
         """
         limits, now = self.limits, self.clock.monotonic()
         app, user = caller.app, caller.user
@@ -310,7 +310,8 @@ class Call:
             )
 
     async def json(self) -> Any:
-        """The body's value. Raises `Refused` (400, 408, 413, 415), and `UsageError` for what is no acceptable JSON."""
+        """The body's value. Raises `Refused` (400, 408, 413, 415), and `UsageError` for a body that is no acceptable
+        JSON."""
         self._check_type()
         return parse(await read_body(self.receive, self.headers, self.service.limits), self.service.limits.depth)
 

@@ -1,6 +1,6 @@
 """The open connections of a server: how many there may be in all and of each peer, and which of them can go to make room.
 
-Pure but for the objects that stand for connections: `fanout.service.server` closes what is named here.
+Pure but for the objects that stand for connections: `fanout.service.server` closes those that are named here.
 """
 
 from __future__ import annotations

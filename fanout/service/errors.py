@@ -91,7 +91,7 @@ class Problem:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The meaning of `error` for a client. Nothing of what is our own fault is told; that is for the log."""
+    """The meaning of `error` for a client. Nothing of our own faults is told; that is for the log."""
     match error:
         case Refused():
             return Problem(error.status_code, error.code, str(error.detail), error.headers or {}, error.reason)
@@ -136,7 +136,7 @@ def envelope(problem: Problem, request_id: str, client_request_id: str, date: st
 
 
 def sentence(errors: Sequence[Any]) -> str:
-    """The first of pydantic's errors as a sentence: where and what, and never what stood there instead."""
+    """The first of pydantic's errors as a sentence: the place and the fault, and never the value that stood there."""
     first = errors[0]
     location = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     text = str(first["msg"]).removeprefix("Value error, ")

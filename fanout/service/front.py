@@ -191,7 +191,7 @@ def _check_role(call: Call, path: str) -> None:
 
 
 def _check_address(path: str, query: bytes) -> None:
-    """Refuse what would be read as something else than it says."""
+    """Refuse a request that would be read in another sense than it is written."""
     if "\n" in path:
         # Starlette's patterns end before a last line break: `/v1/users/alice%0A` would be alice.
         raise Refused(400, CODES[400], "A path has no line break.")
@@ -203,7 +203,7 @@ def _check_address(path: str, query: bytes) -> None:
 
 
 def _forget(scope: Scope) -> None:
-    """Take out of the request's scope what FastAPI and Starlette left there: exit stacks that refer to the scope again.
+    """Take the objects of FastAPI and Starlette out of the request's scope: exit stacks that refer to the scope again.
 
     Such a cycle would keep the request's body until the cycle collector runs, which is set to run rarely.
     """

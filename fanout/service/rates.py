@@ -1,4 +1,5 @@
-"""How often each caller may do what costs something: token buckets by name, in bounded memory. Pure but for the buckets."""
+"""How often each caller may make a request that costs something: token buckets by name, in bounded memory. Pure but for
+the buckets."""
 
 from __future__ import annotations
 

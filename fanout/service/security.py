@@ -1,7 +1,8 @@
 """Security events: refused callers as log lines and counters, so that an attack is seen, and so that it cannot fill a disk.
 
 A line names the reason, the status, the peer, the app and client where the credential said them, the route and the request's id. It never holds a
-credential, a user, a device or a query: a path is told by its route, in which `*` stands for what a caller chose.
+credential, a user, a device or a query: a path is told by its route, in which `*` stands for a value that a caller
+chose.
 """
 
 from __future__ import annotations

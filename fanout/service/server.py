@@ -159,7 +159,8 @@ class _Server(uvicorn.Server):
 
 
 class _Bounded(HttpToolsProtocol):
-    """Counts what neither uvicorn nor its parser bounds, keeps trailers from the headers, and notes since when a head is awaited.
+    """Counts the bytes that neither uvicorn nor its parser bounds, keeps trailers from the headers, and notes since
+    when a head is awaited.
 
     `_overhead` are the bytes since a head began, or since something of the body came: the head itself, chunk extensions, trailers.
     """
@@ -253,7 +254,7 @@ class _Bounded(HttpToolsProtocol):
         super().on_headers_complete()
         parser: Any = self.parser
         if parser.should_upgrade() and self.cycle is not None:
-            # No protocol is changed to, and the parser drops what came behind such a request: nothing may follow.
+            # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
             self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
@@ -311,7 +312,7 @@ def _bounded(
         return limits() if callable(limits) else limits
 
     def limit(_: _Bounded) -> int:
-        # A little more than the app allows, so that it is the app that says what is wrong where that is safe.
+        # A little more than the app allows, so that the app itself names the fault where that is safe.
         return 2 * limits_now().header_bytes + 65_536
 
     def trusted() -> Sequence[Network]:

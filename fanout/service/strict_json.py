@@ -1,8 +1,8 @@
-"""JSON bodies read so that nothing in them can surprise what comes after. Pure.
+"""JSON bodies read so that nothing in them can surprise the code behind it. Pure.
 
-Refused besides what is no JSON (lone surrogates and NaN among it): a key that is there twice, NUL in a text, an integer of more
-than 64 bits, arrays and objects nested too deeply. Each of these is legal or half legal JSON, and each has made two programs
-disagree about what a request says.
+Refused besides bodies that are no JSON (lone surrogates and NaN among the causes): a key that is there twice, NUL in a
+text, an integer of more than 64 bits, arrays and objects nested too deeply. Each of these is legal or half legal JSON,
+and each has made two programs disagree about the meaning of a request.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class AioapnsTransport(ApnsTransport):
         return message
 
     def capacity(self, group: str) -> int:
-        """The configured number: aioapns does not tell what its connections could take."""
+        """The configured number: aioapns does not tell the capacity of its connections."""
         return self._settings.streams * self._settings.connections
 
     start = None  # type: ignore[assignment]  # aioapns sends one by one

@@ -43,7 +43,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of Apple's. `since` is when the token died (UNIX seconds), `after` what `Retry-After` said (seconds)."""
+    """One answer of Apple's. `since` is when the token died (UNIX seconds), `after` the value of `Retry-After`
+    (seconds)."""
 
     status: int
     reason: str = ""

@@ -1,4 +1,4 @@
-"""A notification in Apple's form: the JSON payload and what its headers say. Pure.
+"""A notification in Apple's form: the JSON payload and the values of its headers. Pure.
 
 The rules are Apple's "Sending notification requests to APNs" and "Generating a remote notification".
 """
@@ -96,9 +96,10 @@ class ApnsMessage(Message):
 def encode(notification: Notification, topic: str, overrides: Mapping[str, Any]) -> ApnsMessage:
     """The message of `notification` for the app of bundle id `topic` ("" where a certificate says it).
 
-    `overrides` is what the notification says for this binding: `aps` is merged into the `aps` dictionary and `payload` into the
-    whole, both as they are; `push_type`, `topic`, `priority`, `collapse_id` and `expiration`, or `headers` with Apple's names, replace
-    what would be sent. Raises `InvalidMessage`, and `MessageTooLarge` above Apple's limit.
+    `overrides` is the part of the notification for this binding: `aps` is merged into the `aps` dictionary and
+    `payload` into the whole, both as they are; `push_type`, `topic`, `priority`, `collapse_id` and `expiration`, or
+    `headers` with Apple's names, replace ours. Raises `InvalidMessage`, and `MessageTooLarge` above
+    Apple's limit.
     """
     given = _given_headers(overrides)
     aps_override = _table(overrides, "aps")

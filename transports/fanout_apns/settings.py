@@ -32,15 +32,15 @@ class ApnsSettings:
     the identity of the sender.
 
     `key` is the text of the .p8 file; `cert_file` a certificate in PEM or a .p12 file, `cert_key_file` its key if that is apart,
-    `cert_passphrase` what either is encrypted with. `topic` is the app's
+    `cert_passphrase` the passphrase that either is encrypted with. `topic` is the app's
     bundle id; with a certificate it may be left out. `gateway` replaces Apple's host (a test server, or Apple's with port 2197),
     `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
     Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
 
-    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
-    none where the configuration has one for all.
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
+    and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for settings that cannot work.
     """
 
     topic: str = ""

@@ -77,7 +77,7 @@ class ApnsSimulator(Simulator):
         self._key = self._load_key()
         self._public_key = self._key.public_key()
 
-    # -- what a client needs
+    # -- the parts that a client needs
 
     @property
     def key(self) -> str:

@@ -115,7 +115,7 @@ class ApnsTransport:
             await asyncio.wait((self._renewing,))
         await self._close()
 
-    # -- what needs no gateway
+    # -- work without a gateway
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
         """The device token in lower-case hexadecimal, from itself or from `{"token": …}`. Raises `AddressInvalid`."""
@@ -341,7 +341,7 @@ class ApnsTransport:
             _log.warning("%s/%s: %s", *where, warning)
 
     def _act(self, outcome: Outcome, effect: Effect, generation: int) -> Outcome:
-        """Do what an answer asks for; `generation` is the token's that the request was sent with."""
+        """Act on an answer; `generation` is the token's that the request was sent with."""
         if effect is Effect.NONE:
             return outcome
         token = self._token

@@ -63,7 +63,8 @@ class Credentials:
         await self._near.aclose()
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
-        # In the clear are only the metadata server and others beside this machine: no proxy leads to them, or should see what they give.
+        # In the clear are only the metadata server and others beside this machine: no proxy leads to them, or should
+        # see their answers.
         client = self._near if url.startswith("http://") else self._client
         return await client.request(method, url, headers, body)
 
@@ -75,7 +76,8 @@ class Credentials:
         return await grant.fetch(self._ask, self._clock.now(), SCOPE)
 
     def _default(self) -> Grant:
-        """How tokens are got without a key of our own. Looked for anew at each fetch, for what was found may have been replaced."""
+        """How tokens are got without a key of our own. Looked for anew at each fetch, for the last source may have been
+        replaced."""
         settings = self._settings
         secret = settings.credentials if settings.credentials is not None else find(os.environ, Path.home())
         self.quota_project = quota_project(secret)

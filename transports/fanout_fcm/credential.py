@@ -38,7 +38,7 @@ class ServiceAccount:
 def read_service_account(secret: Secret, *, any_token_url: bool = False) -> ServiceAccount:
     """The account in the text of a service account file. `any_token_url`: the file's `token_uri` is not going to be used.
 
-    Raises `ConfigurationError`, which names what is wrong in the file and shows nothing of it.
+    Raises `ConfigurationError`, which names the fault in the file and shows nothing of it.
     """
     what = f"service_account{f' ({secret.origin})' if secret.origin else ''}"
     try:

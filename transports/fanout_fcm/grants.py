@@ -1,7 +1,7 @@
 """The ways to an access token: each asks one or two endpoints, by a function that is injected, and raises `TokenError`.
 
 "Application Default Credentials", "Workload identity federation", RFC 8693 (token exchange), and the IAM credentials API's
-`generateAccessToken`. In what an error says there is no secret.
+`generateAccessToken`. The text of an error holds no secret.
 """
 
 from __future__ import annotations

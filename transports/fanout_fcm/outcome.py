@@ -47,7 +47,7 @@ _DEVICE_TEXTS = ("not a valid fcm registration token", "invalid registration tok
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of Google's, taken apart. `after` is what `Retry-After` said (seconds), `attempt` counts this one.
+    """One answer of Google's, taken apart. `after` is the value of `Retry-After` (seconds), `attempt` counts this one.
 
     `fields` are the fields that a BadRequest detail complains of, `quota` the words of a QuotaFailure detail and of the message.
     """

@@ -1,7 +1,7 @@
 """A notification in Google's form: one JSON text with slots for the device and the remaining TTL. Pure.
 
-The schema is that of the FCM v1 discovery document, revision 20261023. As the platform behind a token is not known to us, every
-message carries what each of them needs: `android`, `apns` and `webpush`.
+The schema is that of the FCM v1 discovery document, revision 20261023. As the platform behind a token is not known to
+us, every message carries the parts that each of them needs: `android`, `apns` and `webpush`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class FcmMessage(Message):
         self._rest = b""
 
     def body(self, kind: str, address: str, ttl: int) -> bytes:
-        """The request's body for one device. `ttl` is what remains, in seconds."""
+        """The request's body for one device. `ttl` is the remaining time, in seconds."""
         if ttl != self._ttl:
             self._rest = (b"%d" % min(ttl, LONGEST_TTL)).join(self._parts)
             self._ttl = ttl
@@ -65,7 +65,8 @@ class FcmMessage(Message):
 
 
 def encode(notification: Notification, overrides: Mapping[str, Any], *, validate_only: bool = False) -> FcmMessage:
-    """The message of `notification`. `overrides` is what it says for this binding: a part of Google's `Message`, laid over ours.
+    """The message of `notification`. `overrides` is its part for this binding: a part of Google's `Message`, laid over
+    ours.
 
     With `validate_only`, here or in the overrides, Google checks the message and does not deliver it.
 
@@ -159,7 +160,7 @@ def _about(notification: Notification) -> dict[str, Any]:
 
 
 def _android(notification: Notification) -> dict[str, Any]:
-    # High priority is for what the user sees at once: Google slows down apps that use it for anything else.
+    # High priority is for messages that the user sees at once: Google slows down apps that use it for anything else.
     priority = _ANDROID[notification.lane] if notification.visible or notification.lane == "urgent" else "NORMAL"
     if not notification.visible:
         return {"priority": priority}

@@ -36,10 +36,10 @@ class FcmSettings:
     message and delivers none. `request_timeout` is in seconds; Google asks for at least 10 ("Best practices when sending FCM
     messages at scale").
 
-    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
-    none where the configuration has one for all.
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
+    and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for settings that cannot work.
     """
 
     service_account: Secret | None = None

@@ -19,7 +19,7 @@ _LEAST_BURST = 100.0
 _PART_BURST = 10.0
 """The same for a part of the rate, however small."""
 _RESERVE = 0.01
-"""The part of the rate that is asked for while nothing is sent, so that what comes next need not wait for a grant."""
+"""The part of the rate that is asked for while nothing is sent, so that the next message need not wait for a grant."""
 _UNTOLD = -1.0
 """Without a part of the rate: nothing was reserved, ask again in a second."""
 
@@ -30,7 +30,8 @@ class Shaper:
     Heat grows from 0 to 1 while more than half of the present rate is used, and sinks while less is: a steady trickle stays cold,
     and a sender at some rate may send at twice of it at once, and at the limit after the ramp.
 
-    A project's rate may be divided among processes: `resize` says what this one has of it, `demand` what it could use.
+    A project's rate may be divided among processes: `resize` sets the part of this one, `demand` tells the part that it
+    could use.
     """
 
     __slots__ = (
@@ -50,7 +51,7 @@ class Shaper:
 
     def __init__(self, limit: float, ramp: float, now: float) -> None:
         self._limit = self._whole = limit
-        self._used = 0  # since `demand` was last asked, without what was taken in this window
+        self._used = 0  # since `demand` was last asked, without those taken in this window
         self._short = False
         self._ramp = ramp
         self._at = self._since = now
@@ -95,7 +96,7 @@ class Shaper:
         """How much of the limit could be used, judged by the `seconds` since this was last asked: infinite where a
         request had to wait.
 
-        Otherwise so much that twice of what was sent may be, as warm as it is; a hundredth of the whole at least.
+        Otherwise so much that twice the number sent may be, as warm as it is; a hundredth of the whole at least.
         """
         used, self._used = self._used + self._taken, -self._taken
         short, self._short = self._short, False
@@ -104,7 +105,7 @@ class Shaper:
         return max(_RESERVE * self._whole, 2 * used / seconds / max(_COLD, self._heat))
 
     def _look(self, now: float) -> None:
-        """A window has passed: grow warmer or colder by what was used in it."""
+        """A window has passed: grow warmer or colder by the rate used in it."""
         if self._ramp:
             past = now - self._since
             # A process whose part of the rate is 0 (it could not ask for one: the database was away) may send nothing, and cools down.

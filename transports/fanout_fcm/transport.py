@@ -127,7 +127,7 @@ class FcmTransport:
         if self._credentials is not None:
             await self._credentials.aclose()
 
-    # -- what needs no gateway
+    # -- work without a gateway
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
         """A registration token or an installation id, see `fanout_fcm.address`. Raises `AddressInvalid`."""

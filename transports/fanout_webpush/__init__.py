@@ -1,7 +1,7 @@
 """Web Push (RFC 8030, 8188, 8291, 8292): browsers on every platform, over HTTP/2 or HTTP/1.1, one group of connections per host.
 
-`settings` says what a binding is configured with, `address` (pure) reads a browser's PushSubscription, `payload` (pure) makes a
-notification into the text that the service worker receives, `encryption` and `vapid` do the cryptography, `vendors`
+`settings` holds the settings of a binding, `address` (pure) reads a browser's PushSubscription, `payload` (pure) makes
+a notification into the text that the service worker receives, `encryption` and `vapid` do the cryptography, `vendors`
 holds the differences between the four vendors and `outcome` (pure) is the table of their answers. `hosts` keeps the
 connections, `slices` shares the event loop, `transport` is one send. `simulator` stands in for the push services:
 `services` holds their answers, `tokens_check` their check of tokens, `browsers` the subscribed browsers. `browser` is a

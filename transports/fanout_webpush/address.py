@@ -171,7 +171,8 @@ def _plain(text: str) -> bool:
 
 
 def _decoded(keys: Mapping[str, Any], name: str) -> bytes:
-    """Base64url, with or without padding; the other alphabet too, in which some libraries store what the browser gave."""
+    """Base64url, with or without padding; the other alphabet too, in which some libraries store the keys of the
+    browser."""
     value = keys.get(name)
     if not isinstance(value, str) or not value.isascii() or len(value) > 200:
         raise AddressInvalid(f"The subscription's keys.{name} is missing or no text: {_HELP}.")

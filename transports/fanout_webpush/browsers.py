@@ -1,4 +1,5 @@
-"""The other end: browsers as the simulator knows them. They subscribe, and decrypt what arrives as strictly as the RFCs allow.
+"""The other end: browsers as the simulator knows them. They subscribe, and decrypt messages as strictly as the RFCs
+allow.
 
 Written from RFC 8188 and RFC 8291 a second time, with the library's HKDF, so that an error in `encryption` is not hidden by the
 same error here.

@@ -1,8 +1,8 @@
 """The encryption of a push message for one browser: aes128gcm (RFC 8188) with the keys of RFC 8291. Pure but for the system's randomness.
 
 The elliptic-curve work (a new key pair and one exchange per message) is nearly all of the cost and cannot be shared between
-messages: RFC 8291, section 2.1, wants a key pair of its own for each. So only what stands around it is made short: HMAC by hand
-costs about half of what `hmac.digest` does, and `hmac.digest` less than the library's HKDF class.
+messages: RFC 8291, section 2.1, wants a key pair of its own for each. So only the work around it is made short: HMAC
+by hand costs about half of `hmac.digest`, and `hmac.digest` less than the library's HKDF class.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Host:
         raise ForeignAddress
 
     def ttl(self, seconds: int) -> int:
-        """The TTL to send, within what the service takes."""
+        """The TTL to send, within the bounds of the service."""
         return min(max(seconds, self._least_ttl), self._most_ttl)
 
     def head(self, tokens: VapidTokens, coding: str, content_type: str, now: float) -> Head:
@@ -110,7 +110,8 @@ class Host:
 
 
 class Hosts:
-    """The hosts of one binding. Connections are made to what the guard admits, and go to the very addresses that it judged."""
+    """The hosts of one binding. Connections go to hosts that the guard admits, at the very addresses that it
+    judged."""
 
     def __init__(self, settings: WebPushSettings, context: Context, guard: HostGuard) -> None:
         self._settings = settings

@@ -1,9 +1,10 @@
 """The answers of the push services. Pure: one table from (vendor, status, code) to an outcome, and the transport's
 further action.
 
-The code is what a program can rely on: Mozilla's errno, Apple's reason, WNS's status header; Google has none, so its sentences
-are searched for the words that have stood in them for years. Sources: RFC 8030, autopush-rs docs/errors.md, Apple's "Sending web
-push notifications in web apps and browsers", and for Google and Edge what senders have reported (no documentation exists).
+The code is the part that a program can rely on: Mozilla's errno, Apple's reason, WNS's status header; Google has none,
+so its sentences are searched for the words that have stood in them for years. Sources: RFC 8030, autopush-rs
+docs/errors.md, Apple's "Sending web push notifications in web apps and browsers", and for Google and Edge the reports
+of senders (no documentation exists).
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. `code` is the vendor's own, "" where it gave none; `after` what `Retry-After` said (seconds); `attempt` from 1; `text` what it
-    said, cleaned, for where there is no code."""
+    """One answer. `code` is the vendor's own, "" where it gave none; `after` the value of `Retry-After` (seconds);
+    `attempt` from 1; `text` the answer's text, cleaned, for where there is no code."""
 
     vendor: Vendor
     status: int

@@ -34,8 +34,9 @@ _CONTROLS = ("urgency", "topic", "payload", "declarative")
 class WebPushMessage(Message):
     """A notification for one binding: `record` is the plaintext with its delimiter (empty: no body), the rest are headers.
 
-    `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse what does not say it; "" where the
-    headers say it. `fields` are the headers that do not differ between endpoints, as HPACK literals; `headers` the same as text, for HTTP/1.1.
+    `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse requests without it; ""
+    where the headers say it. `fields` are the headers that do not differ between endpoints, as HPACK literals;
+    `headers` the same as text, for HTTP/1.1.
     """
 
     __slots__ = ("content_type", "fields", "headers", "record")
@@ -58,10 +59,11 @@ class WebPushMessage(Message):
 def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushMessage:
     """The message of `notification`.
 
-    `overrides` is what the notification says for this binding. `urgency` and `topic` replace the headers. `payload` (any JSON, or
-    a text) is sent as it is instead of ours. `declarative` (true, or a table merged into `notification`) makes it a Declarative
-    Web Push, which Safari shows without a service worker. Any other key is merged into our payload as it is, such as
-    `silent`, `requireInteraction`, `vibrate` or `lang`. Raises `InvalidMessage`, and `MessageTooLarge` above 3993 bytes.
+    `overrides` is the part of the notification for this binding. `urgency` and `topic` replace the headers. `payload`
+    (any JSON, or a text) is sent as it is instead of ours. `declarative` (true, or a table merged into `notification`)
+    makes it a Declarative Web Push, which Safari shows without a service worker. Any other key is merged into our
+    payload as it is, such as `silent`, `requireInteraction`, `vibrate` or `lang`. Raises `InvalidMessage`, and
+    `MessageTooLarge` above 3993 bytes.
     """
     urgency = overrides.get("urgency", _BY_LANE[notification.lane])
     if urgency not in URGENCIES:
@@ -151,7 +153,8 @@ def _actions(notification: Notification) -> list[dict[str, str]] | None:
 
 
 def _declarative(notification: Notification, declared: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Declarative Web Push (WebKit, in the W3C Push API since 2025): 8030 says what it is, `navigate` where a click leads."""
+    """Declarative Web Push (WebKit, in the W3C Push API since 2025): 8030 marks it as such, `navigate` is the target of
+    a click."""
     if declared is not True and not isinstance(declared, Mapping):
         raise InvalidMessage("declarative is true, or a table of members of the declared notification.")
     content: dict[str, Any] = {"title": notification.title, "body": notification.body, "navigate": notification.url}

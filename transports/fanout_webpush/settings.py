@@ -21,7 +21,8 @@ VENDOR_HOSTS = (
     "push.apple.com",
     "notify.windows.com",
 )
-"""Where Chrome and its kin, Firefox, Safari and Edge have their push services; each name stands for itself and what is below it."""
+"""Where Chrome and its kin, Firefox, Safari and Edge have their push services; each name stands for itself and all
+names below it."""
 
 _MAILTO = re.compile(r"mailto:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
 _HTTPS = re.compile(r"https://(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d{1,5})?(?:[/?][!-;=?-~]*)?")
@@ -44,13 +45,13 @@ class WebPushSettings:
     at most `max_hosts` hosts have connections at a time. `encryption` chooses the encrypting library. `request_timeout`
     is in seconds.
 
-    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
-    none where the configuration has one for all.
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
+    and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
     A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
     over, and it is the proxy that judges whether it may be reached.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for settings that cannot work.
     """
 
     vapid_private_key: Secret | None = None

@@ -1,4 +1,5 @@
-"""A stand-in for the four vendors' push services on one port: strict, each with its quirks, and able to read what was encrypted.
+"""A stand-in for the four vendors' push services on one port: strict, each with its quirks, and able to decrypt
+messages.
 
 A transport is pointed at it by `gateway`, so that endpoints keep their vendors' host names; the path tells which vendor is asked.
 It offers HTTP/2 and HTTP/1.1 by ALPN, as `protocols` says. Facts about the real services are in `services` and
@@ -47,7 +48,7 @@ class WebPushSimulator(Simulator):
 
     Browsers made by `address` behave by their name: `dead` unsubscribed, `other` subscribed under another VAPID key, `throttled`
     is told to wait one second once and then served, `slow` is answered `slow` seconds late, `moved` (Mozilla's only) has a new
-    endpoint since. `received` holds the plaintext of what was accepted, by endpoint, while `keep` is set.
+    endpoint since. `received` holds the plaintext of accepted messages, by endpoint, while `keep` is set.
     """
 
     name: ClassVar[str] = "webpush"
@@ -85,7 +86,7 @@ class WebPushSimulator(Simulator):
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
-    # -- what a client needs
+    # -- the parts that a client needs
 
     def settings(self) -> dict[str, Any]:
         return {

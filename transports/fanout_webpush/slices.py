@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Slices"]
 
 _MOST = 64
-"""Messages in a slice at most, whatever the clock says: a virtual one stands still."""
+"""Messages in a slice at most, by any clock: a virtual one stands still."""
 
 Encrypt = Callable[[bytes, bytes, bytes], bytes]
 _Job: TypeAlias = (

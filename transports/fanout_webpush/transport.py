@@ -95,7 +95,7 @@ class WebPushTransport:
     async def __aexit__(self, *exc: object) -> None:
         await self._hosts.close()
 
-    # -- what needs no push service
+    # -- work without a push service
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
         """The browser's PushSubscription, as JSON text or decoded. Raises `AddressInvalid`, without the address in its text.
@@ -207,7 +207,8 @@ class WebPushTransport:
         subscription: Subscription,
         path: str,
     ) -> Awaitable[Response]:
-        """One request, over what the host speaks. Raises `RequestFailed`, and `ValueError` for keys that are none."""
+        """One request, over the protocol that the host speaks. Raises `RequestFailed`, and `ValueError` for keys that
+        are none."""
         pool = host.pool
         if pool is None:
             return self._post_over_http1(host, tokens, message, delivery, subscription, path)
@@ -305,7 +306,7 @@ class WebPushTransport:
         subscription: Subscription,
         delivery: Delivery,
     ) -> Outcome:
-        """Do what an answer asks for besides its outcome, which this may change."""
+        """Act on an answer besides its outcome, which this may change."""
         if outcome is ACCEPTED:
             host.accepted += 1
         if effect is Effect.FOLLOW:

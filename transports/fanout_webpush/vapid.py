@@ -32,7 +32,8 @@ SLOT = 6 * 3600
 """All processes with one key use one token per origin in each stretch of so many seconds of UNIX time, and then another."""
 
 MIN_AGE = 3600
-"""Seconds for which a token is kept whatever happens: Apple wants no new one for an origin more often than once an hour."""
+"""Seconds for which a token is kept in every case: Apple wants no new one for an origin more often than once an
+hour."""
 
 _CURVE = ec.SECP256R1()
 _ES256 = ec.ECDSA(SHA256())

@@ -1,9 +1,9 @@
 """Windows Notification Service (WNS): toasts, tiles, badges and raw notifications for Windows apps, over HTTP/1.1.
 
-`settings` says what a binding is configured with, `payload` (pure) makes a notification into Windows' form, `outcome` (pure) is the
-table of WNS's answers, `auth` says how access tokens are fetched, `diagnosis` (pure) the findings of `fanout doctor`,
-`transport` does the I/O, and `simulator` stands in for WNS and its token endpoints. Nothing imports this package by
-name: the entry point `wns` names `plugin`.
+`settings` holds the settings of a binding, `payload` (pure) makes a notification into Windows' form, `outcome` (pure)
+is the table of WNS's answers, `auth` says how access tokens are fetched, `diagnosis` (pure) the findings of `fanout
+doctor`, `transport` does the I/O, and `simulator` stands in for WNS and its token endpoints. Nothing imports this
+package by name: the entry point `wns` names `plugin`.
 """
 
 from fanout.plugin import Question, TransportPlugin

@@ -67,9 +67,10 @@ class WnsMessage(Message):
 def encode(notification: Notification, overrides: Mapping[str, Any], *, request_for_status: bool = False) -> WnsMessage:
     """The message of `notification`.
 
-    A visible notification is a toast, one with nothing but a badge a badge, any other raw. `overrides` is what the notification
-    says for this binding: `type` is another kind, `xml` (toast, tile, badge) or `raw` (a text) the whole content as it is; `tag`,
-    `group`, `priority`, `cache_policy` and `request_for_status`, or `headers` with X-WNS-… names, replace what would be sent.
+    A visible notification is a toast, one with nothing but a badge a badge, any other raw. `overrides` is the part of
+    the notification for this binding: `type` is another kind, `xml` (toast, tile, badge) or `raw` (a text) the whole
+    content as it is; `tag`, `group`, `priority`, `cache_policy` and `request_for_status`, or `headers` with X-WNS-…
+    names, replace ours.
 
     Raises `InvalidMessage`, and `MessageTooLarge` above the limit of WNS.
     """
@@ -127,7 +128,7 @@ def _kind(notification: Notification) -> str:
 
 
 def _given_xml(kind: Any, xml: Any) -> tuple[str, bytes]:
-    """The caller's own XML, untouched; looked at only to refuse what WNS would refuse."""
+    """The caller's own XML, untouched; looked at only to refuse content that WNS would refuse."""
     if not isinstance(xml, str):
         raise InvalidMessage("The WNS override xml must be a text.")
     if "<!DOCTYPE" in xml.upper():

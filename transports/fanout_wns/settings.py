@@ -38,16 +38,16 @@ class WnsSettings:
     `allowed_hosts` are the hosts that a channel URL may name (with everything below them), and so the only ones that are sent the
     token. `allow_private` admits loopback and is for tests. `gateway` (a base URL) is connected to in place of every channel's
     host, with the channel's own host and path in the request: a test server. `token_url` replaces the token endpoint, `ca_file` is
-    trusted besides the system's authorities. `connections` are kept per host at most. With `request_for_status` every answer tells
-    what became of the notification and whether the device is connected. Times are in seconds.
+    trusted besides the system's authorities. `connections` are kept per host at most. With `request_for_status` every
+    answer tells the result of the notification and whether the device is connected. Times are in seconds.
 
-    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for what `HTTPS_PROXY` and `NO_PROXY` say, or "direct" for
-    none where the configuration has one for all.
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
+    and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
     A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
     over, and it is the proxy that judges whether it may be reached.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for settings that cannot work.
     """
 
     client_id: str

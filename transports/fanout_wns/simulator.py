@@ -68,7 +68,7 @@ class WnsSimulator(Http1Simulator):
     Channels made by `address` behave as they are named: `expired` is answered 410, `unknown` 404, `other` 403 (another app's),
     `dropped` and `throttled` 200 with that status (`throttled` once, then accepted), `busy` 406 with a `Retry-After` of one second once
     and then accepted, `slow` is answered `slow` seconds late. Tokens last `token_lifetime` seconds; `token_answer`, while it is set,
-    is what the token endpoint says to everything; `fetched` counts what it gave out.
+    is the token endpoint's answer to every request; `fetched` counts the tokens that it gave out.
     """
 
     name: ClassVar[str] = "wns"
@@ -106,7 +106,7 @@ class WnsSimulator(Http1Simulator):
         self._good_until: dict[str, float] = {}
         self._once: set[str] = set()
 
-    # -- what a client needs
+    # -- the parts that a client needs
 
     def settings(self) -> dict[str, Any]:
         path = f"/{self.tenant_id}/oauth2/v2.0/token" if self.auth == "entra" else "/accesstoken.srf"

@@ -28,7 +28,7 @@ _KID_LIMIT = 512
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """The claims of a token. `signed` and `signature` are what its key has to confirm."""
+    """The claims of a token. `signed` and `signature` are the parts that its key has to confirm."""
 
     algorithm: str
     kid: str | None
@@ -44,10 +44,11 @@ class AccessToken:
 
 
 def parse(token: str) -> AccessToken:
-    """The token's parts (RFC 7515, section 7.1). Raises `AuthError` 401 for what is no JWT that could be accepted.
+    """The token's parts (RFC 7515, section 7.1). Raises `AuthError` 401 for a text that is no acceptable JWT.
 
-    `crit` is refused whatever it lists, since no extension is understood here (section 4.1.11). `jku`, `jwk`, `x5u` and `x5c` are
-    passed over: a token does not choose the key that proves it. Of a name that stands twice no reading is the right one.
+    `crit` is refused with any content, since no extension is understood here (section 4.1.11). `jku`, `jwk`, `x5u` and
+    `x5c` are passed over: a token does not choose the key that proves it. Of a name that stands twice no reading is the
+    right one.
     """
     if len(token) > TOKEN_LIMIT:
         raise unauthorized("too_large", f"The access token is over {TOKEN_LIMIT} characters.")

@@ -45,7 +45,7 @@ def hash_of(key: str) -> str:
 
 
 def key_id(key: str) -> str | None:
-    """The id in a presented key; None for what has not the form of one."""
+    """The id in a presented key; None for a text that has not the form of one."""
     found = _FORM.fullmatch(key)
     return found.group(1) if found else None
 

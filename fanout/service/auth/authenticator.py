@@ -42,7 +42,7 @@ class Authenticator:
 
     Args:
         settings: The callers.
-        clock: The clock that decides what has expired.
+        clock: The clock that decides on expiry.
         apps: The apps of the service, a caller of another one being refused; None for any app.
 
     Raises:
@@ -69,7 +69,7 @@ class Authenticator:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what is being fetched. Idempotent."""
+        """End the fetches under way. Idempotent."""
         await asyncio.gather(*(issuer.aclose() for issuer in self._issuers.values()), *self._retired)
 
     def changed(self, settings: ServiceSettings) -> Callable[[], None]:
@@ -211,7 +211,7 @@ class Authenticator:
         if key is None:
             raise unauthorized("certificate", "The client's certificate is not known here.")
         if b"origin" in request.headers:
-            # A browser shows a certificate for whatever page asks it to, as it would a cookie.
+            # A browser shows a certificate for every page that asks it to, as it would a cookie.
             raise forbidden("origin", "A client's certificate is for an app's server, and not for web pages.")
         return Caller(key.app, None, key.sha256, frozenset(), "key")
 

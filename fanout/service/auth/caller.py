@@ -25,7 +25,8 @@ class Caller:
     - `app`: the app itself, by an issuer's token; `user` is None;
     - `key`: the app itself, by an API key or a client's certificate; `user` is None.
 
-    `client_id` is the OAuth client's id; for an API key or a user token the id of the key, for a certificate its SHA-256. `scopes` is what the token grants.
+    `client_id` is the OAuth client's id; for an API key or a user token the id of the key, for a certificate its
+    SHA-256. `scopes` are those that the token grants.
     """
 
     app: str

@@ -8,7 +8,7 @@ the app's. So the rule believes explicit marks only, in this order:
 3. The issuer's table says `app_tokens = "sub"`, so that no user can choose her `sub`: the app's own is a token whose `sub` is the client
    id (RFC 9068, section 2.2: Okta, Cognito and others), or the client id and `@clients` (Auth0); and one with neither `scp` nor `scope`
    whose `sub` is `oid` (Entra, an app's service principal), or that has neither `sub` nor the claim for the user.
-4. One of the configured scopes stands in `scp` or `scope`: a user's, whatever her name.
+4. One of the configured scopes stands in `scp` or `scope`: a user's, of any name.
 5. Anything else is a user's token without the scope, and is refused (403).
 
 A Keycloak service account has a `sub` of its own and a scope, so that by 5 it is refused, or by 4 is a user without devices: give

@@ -1,8 +1,8 @@
 """The keys and host names in the database, as this process knows them: read every two seconds, and whenever a key is presented that it does not know.
 
-A revoked credential is refused within five seconds, in every process. While the database cannot be read, what it has
-confirmed within the last minute serves, and about all else nothing can be said: a key in use confirms nothing, for the
-holder of a revoked one would go on using it.
+A revoked credential is refused within five seconds, in every process. While the database cannot be read, credentials
+that it has confirmed within the last minute serve, and about all others nothing can be said: a key in use confirms
+nothing, for the holder of a revoked one would go on using it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EVERY = 2.0
 _FRESH = 4.0
 """Seconds since the last one began, after which a key is not believed before the next."""
 CONFIRMED = 60.0
-"""Seconds for which what the database said last serves while it says nothing."""
+"""Seconds for which the last answer of the database serves while it gives none."""
 _PATIENCE = 5.0
 """Seconds that a reading may take: a process that is starved for a moment has not lost its database."""
 _SPACING = 0.25
@@ -169,5 +169,6 @@ class Granted:
 
 
 def _known(grant: Grant) -> bool:
-    """Whether this version knows what the grant allows: one of a later version may be of a kind or role that it does not."""
+    """Whether this version knows the rights of the grant: one of a later version may be of a kind or role that it does
+    not."""
     return grant.kind in ("caller", "signer", "host") and grant.role in ROLES

@@ -56,7 +56,7 @@ def key_of(
 
 
 def host_of(app: str, host: str) -> Grant:
-    """A host name of that app, in lower case. Raises `UsageError` for what is none."""
+    """A host name of that app, in lower case. Raises `UsageError` for a text that is none."""
     (name,) = ServiceSettings(host_names={host: app}).host_names
     return Grant(id=name, app=app, kind="host")
 

@@ -128,7 +128,7 @@ class Issuer:
     async def refresh(self) -> str:
         """Fetch the keys now; the problem, or "". The former keys stay in use where there is one."""
         if self._flight is not None:
-            await asyncio.wait((self._flight,))  # it may have been answered before whatever is the reason of this call
+            await asyncio.wait((self._flight,))  # it may have been answered before the cause of this call
         self._start()
         if self._flight is not None:
             await asyncio.wait((self._flight,))

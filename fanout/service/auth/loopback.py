@@ -1,9 +1,9 @@
 """For programs of one's own on one's own machine, where the host said `unprotected=True`: a request itself names its
 caller.
 
-The other end of the connection must be this machine, and nothing may have passed the request on: no header that a proxy sets, no
-HTTP/1.0, which is what nginx speaks by default. The name in `Host` must be this machine's, or any web page in a browser here could rebind
-its own name to 127.0.0.1; and a page of another origin is refused.
+The other end of the connection must be this machine, and nothing may have passed the request on: no header that a proxy
+sets, no HTTP/1.0, which nginx speaks by default. The name in `Host` must be this machine's, or any web page in a
+browser here could rebind its own name to 127.0.0.1; and a page of another origin is refused.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def proof_of(signer: UserKey) -> str:
 
 
 def user_key_id(secret: Secret) -> str:
-    """The id of a user key. Raises `UsageError` for what is none."""
+    """The id of a user key. Raises `UsageError` for a text that is none."""
     found = _SECRET.fullmatch(secret.reveal())
     if found is None:
         raise UsageError("The secret is no user key: make one with `fanout keys api --kind signer`.")
@@ -95,7 +95,7 @@ def user_key_id(secret: Secret) -> str:
 
 
 def token_key_id(token: str) -> str | None:
-    """The id of the key that a token says it is signed by; None for what has not the form of one."""
+    """The id of the key that a token says it is signed by; None for a text that has not the form of one."""
     found = _TOKEN.fullmatch(token)
     return found.group(1) if found else None
 

@@ -1,7 +1,8 @@
 """The feed's logic: posting into it, carrying changes to a user's other devices, and the streams of open clients.
 
-`FeedService` is the door, for the routes of `service.v1` and of the Graph facade. `plan` decides what is pushed to whom, without
-I/O; `streams` and `hub` hand changes to open event streams. It stands on the engine and on the storage's feed facet.
+`FeedService` is the door, for the routes of `service.v1` and of the Graph facade. `plan` decides on the pushes and
+their targets, without I/O; `streams` and `hub` hand changes to open event streams. It stands on the engine and on the
+storage's feed facet.
 """
 
 from fanout.service.feed.errors import FeedError

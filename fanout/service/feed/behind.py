@@ -18,7 +18,7 @@ __all__ = ["fresh", "read_behind"]
 _PART = 8
 """Items that are read from storage at once: half a megabyte where each has the largest content."""
 _BYTES = 262_144
-"""Of contents, after which what has been read is sent before more is read."""
+"""Of contents, after which the items that have been read are sent before more is read."""
 
 
 async def read_behind(feed: Feed, stream: EventStream, after: int, now: float, *, backlog: int) -> FeedPage:

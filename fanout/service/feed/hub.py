@@ -45,7 +45,8 @@ class Authenticates(Protocol):
 
 
 class Hub:
-    """The streams by (app, user), the task that notices changes, and the one that keeps streams alive and ends what must end.
+    """The streams by (app, user), the task that notices changes, and the one that keeps streams alive and ends those
+    that must end.
 
     A stream is admitted when its request comes and leaves when it goes.
     """
@@ -130,7 +131,7 @@ class Hub:
                 del self._streams[stream.app, stream.user]
 
     async def begin(self, stream: EventStream) -> None:
-        """Say where the stream begins: at the reader's cursor, or else at this moment; and send what has come since."""
+        """Say where the stream begins: at the reader's cursor, or else at this moment; and send the changes since."""
         page = await self._read(stream, None)
         cursor = stream.cursor
         resync = cursor is not None and not self._fresh(cursor, page)
@@ -257,7 +258,7 @@ class Hub:
         self._push(stream)
 
     def _push(self, stream: EventStream) -> None:
-        """Send it what it lacks; if something is just being sent to it, after that."""
+        """Send it the changes that it lacks; if something is just being sent to it, after that."""
         stream.behind = True
         if not self._over(stream) and not stream.busy:
             stream.busy = True
@@ -284,7 +285,7 @@ class Hub:
         return self._events(stream, page) + stream.counted(counts)
 
     async def _counts(self, stream: EventStream, page: FeedPage) -> Counts:
-        """How her counts stand after this page: by what is in it where that says so."""
+        """How her counts stand after this page: by its items where these suffice."""
         assert stream.cursor is not None
         whole = not stream.recount and not page.more and self._fresh(stream.cursor, page)
         counts = stream.counts.after(page.items, page.seq) if whole and stream.counts is not None else None
@@ -393,7 +394,7 @@ class Hub:
                 stream.checked_at = stream.read_at = float("-inf")
 
     async def _check(self, stream: EventStream) -> None:
-        """Whether its caller and its subscription are still good, whatever goes through it meanwhile."""
+        """Whether its caller and its subscription are still good, even while changes go through it."""
         try:
             stream.checked_at = self._clock.monotonic()
             refused = await self._refused(stream)

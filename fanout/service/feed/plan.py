@@ -140,7 +140,7 @@ def with_feed(notification: Notification) -> Notification:
 
 
 def signal() -> Notification:
-    """A bare signal: come and fetch, up to this cursor. It holds nothing of what there is to fetch."""
+    """A bare signal: come and fetch, up to this cursor. It holds nothing of the content to fetch."""
     return Notification(data={FEED_KEY: {"cursor": CURSOR_SLOT}}, ttl=SIGNAL_TTL, collapse_key="feed")
 
 

@@ -57,11 +57,11 @@ _draw = fork_safe_random().randbytes
 def feed_post(item: NewItem, fallback: Fallback | None, settings: FeedSettings, now: float) -> FeedPost:
     """The item that enters the feed.
 
-    Raises `UsageError` for what cannot: content that is no JSON, a time that has passed or is too far away; and `FeedError` 413 for content
-    that is too large.
+    Raises `UsageError` for a wrong item: content that is no JSON, a time that has passed or is too far away; and
+    `FeedError` 413 for content that is too large.
     """
     try:
-        # Sorted, so that the same post is known again whatever order its sender's language keeps keys in.
+        # Sorted, so that the same post is known again in every order in which its sender's language keeps keys.
         content = compact(orjson.dumps(dict(item.content), option=orjson.OPT_SORT_KEYS))
     except TypeError as error:
         raise UsageError(f"The item's content must be plain JSON: {error}.") from None
@@ -117,7 +117,7 @@ def post_requests(
     at: float | None,
     now: float,
 ) -> list[Request]:
-    """The requests of a post, the first of which carries the item. Raises what `Engine.request` raises."""
+    """The requests of a post, the first of which carries the item. Raises the exceptions of `Engine.request`."""
     requests: list[Request] = []
     due_at = now if at is None else max(at, now)
     for number, part in enumerate(parts):
@@ -168,7 +168,8 @@ def _request(
     app: str,
     **more: Unpack[Asked],
 ) -> Request | None:
-    """The request, with less text for a gateway that takes no more; None for what is too large for one all the same."""
+    """The request, with less text for a gateway that takes no more; None for a request that is too large for one all
+    the same."""
     shorten = more.get("shorten", False)
     try:
         request = engine.request(notification, target, app=app, **more)

@@ -65,8 +65,8 @@ class Reading:
     ) -> Read:
         """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes first.
 
-        From the beginning, or with a `cursor` what has changed since (tombstones too), or the page after one in the order `newest`.
-        Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
+        From the beginning, or with a `cursor` the changes since (tombstones too), or the page after one in the order
+        `newest`. Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
         """
         if not 0 < limit <= 1000:
             raise UsageError("limit is 1 to 1000.")
@@ -126,11 +126,12 @@ class Reading:
         return item
 
     async def find(self, app: str, user: str, id: str) -> FeedItem | None:
-        """One item, by its id or its sender's; a tombstone by its id only. None for what is not hers or has expired."""
+        """One item, by its id or its sender's; a tombstone by its id only. None for an item that is not hers or has
+        expired."""
         return await self._facet.item(app, user, id, self._clock.now())
 
     async def _fetched(self, app: str, user: str, unsid: str, items: Sequence[FeedItem], now: float) -> None:
-        """Note what a device has, where a fallback would be sent to it otherwise."""
+        """Note the items that a device has, where a fallback would be sent to it otherwise."""
         awaited = [item.id for item in items if item.fallback_at is not None and item.fallback_at > now]
         if unsid and awaited:
             await self._facet.fetched(app, user, unsid, awaited, now)

@@ -110,7 +110,8 @@ class FeedService(Reading):
         for signals get a bare one. A visible push that is too large for a gateway is sent to it with its body and title cut; where that is not enough,
         and where a raw one is too large, every device gets a bare signal. Without `item` it is pushed and not stored,
         and a visible one that is too large raises `MessageTooLarge`. A target of endpoints or addresses has no feed.
-        With `at` (UNIX seconds) and an item, raises `UsageError`. Raises what `Engine.send` raises, and `PartAbsent`.
+        With `at` (UNIX seconds) and an item, raises `UsageError`. Raises the exceptions of `Engine.send`, and
+        `PartAbsent`.
         """
         self._engine.ensure_open()
         _ = self._facet
@@ -228,7 +229,7 @@ class FeedService(Reading):
         raise FeedError(404, "subscription", "There is no such subscription of this user.")
 
     async def device(self, app: str, user: str, unsid: str) -> Subscription | None:
-        """The user's subscription of that UNSID, in whatever state."""
+        """The user's subscription of that UNSID, in any state."""
         found = await self._facet.subscription(app, unsid)
         return found if found is not None and found.user == user else None
 

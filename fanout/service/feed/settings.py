@@ -16,7 +16,8 @@ class FeedSettings:
     """All times in seconds."""
 
     content_bytes: int = 65_536
-    """Of one item's content, as JSON, whatever the gateways take. `[service.limits] content_bytes` sets it."""
+    """Of one item's content, as JSON, independent of the limits of the gateways. `[service.limits] content_bytes` sets
+    it."""
     page_bytes: int = 1_048_576
     """Of the contents in one page of the feed, after which the page ends. The last 32 items may go beyond it."""
 
@@ -37,7 +38,7 @@ class FeedSettings:
     heartbeat: float = 15.0
     """Between two signs of life on an event stream; the caller's token is looked at again that often."""
     poll: float = 0.03
-    """Between two looks at what other processes have committed, while a stream is open."""
+    """Between two looks at the commits of other processes, while a stream is open."""
     streams: int = 20_000
     """Event streams open at once in this process."""
     streams_per_user: int = 32

@@ -21,11 +21,12 @@ __all__ = ["HEADERS", "EventStream", "event_bytes", "item_json"]
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    # Without it nginx keeps what is sent until its buffer is full.
+    # Without it nginx keeps the events until its buffer is full.
     (b"x-accel-buffering", b"no"),
 ]
 BEAT = b":\n\n"
-"""A comment, which clients pass over: proves that the connection is alive, to both ends and to what lies between."""
+"""A comment, which clients pass over: proves that the connection is alive, to both ends and to the proxies between
+them."""
 
 _PIECE = 65_536
 
@@ -81,8 +82,8 @@ class EventStream(Response):
     be sent, so that nothing queues up for a slow reader, and no other reader waits for her.
 
     Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
-    its reader was told last; with `recount` it is not known what has become of them. `lag` counts the changes that it has had since it was
-    last up to date. `said` are events about
+    its reader was told last; with `recount` their present values are not known. `lag` counts the changes that it has
+    had since it was last up to date. `said` are events about
     the stream itself that go next, and `last` means that it ends after them. The task that serves the request waits for the reader to
     go. Times are monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
@@ -158,7 +159,8 @@ class EventStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
         except asyncio.CancelledError:
-            # A server that ends cancels what is open, and an open stream is no fault: raised, each would be logged as one.
+            # A server that ends cancels all open requests, and an open stream is no fault: raised, each would be logged
+            # as one.
             if self.closing and self.task is not None:
                 self.task.uncancel()  # the hub's own doing, and not the server's
             if self.sending_since is None:
@@ -188,7 +190,7 @@ class EventStream(Response):
             self.sending_since = None
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End it, even while it sends."""
         if not self.closing and self.task is not None:
             self.closing = True
             self.task.cancel()

@@ -43,9 +43,9 @@ class Plan:
 def convert(posted: GraphNotification, now: float) -> Plan:
     """The plan at `now` (UNIX seconds). Raises `UsageError` for an expiry in the past or too far away.
 
-    A raw notification goes to every chosen platform as data. A visual one goes, as what the platform shows by itself and always
-    with high priority, to all but web browsers, which get nothing of it; where there is raw content too, the web gets that, and the
-    others find it in the data of what they show.
+    A raw notification goes to every chosen platform as data. A visual one goes, in the form that the platform shows
+    by itself and always with high priority, to all but web browsers, which get nothing of it; where there is raw
+    content too, the web gets that, and the others find it in the data of the visual one.
     """
     raw, visual = posted.payload.rawContent, posted.payload.visualContent
     priority: Priority = (posted.priority or "None").lower()  # type: ignore[assignment]

@@ -56,7 +56,7 @@ async def _user(call: Call) -> str:
 
 
 async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
-    """Store it and what is to be pushed, and answer with the resource."""
+    """Store it and its pushes, and answer with the resource."""
     service, app = call.service, call.authenticated.app
     if posted.targetHostName is not None and not service.host_allowed(app, posted.targetHostName):
         text = "targetHostName is none of this app's host names."
@@ -73,7 +73,7 @@ async def accept(call: Call, user: str, posted: GraphNotification) -> Reply:
     item = done.item or await service.feed.find(app, user, done.item_id)
     if (
         item is None or item.deleted
-    ):  # a replay, by its key: the first answer again, whatever has become of the item since
+    ):  # a replay, by its key: the first answer again, even where the item has changed since
         item = first_form(plan.item, done.item_id, item, service.clock.now())
     root = call.base + _prefix(call)
     body = Reply.json(200 if done.replaced else 201, resource(item, user=user, root=root, now=service.clock.now()))

@@ -38,7 +38,7 @@ router = APIRouter(include_in_schema=False)
 
 
 def page_headers(policy: str) -> dict[str, str]:
-    """The headers of a page that may load what `policy` says and nothing else, and may stand in no frame."""
+    """The headers of a page that may load the sources of `policy` and no others, and may stand in no frame."""
     return {
         "content-security-policy": f"default-src 'none'; {policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "x-frame-options": "DENY",

@@ -77,8 +77,8 @@ class FcmSimulator(Simulator):
 
     Devices made by `address` behave by a mark in their token: `dead` is unregistered, `bad` is no valid token, `other` belongs to
     another project, `ios` meets a wrong Apple credential, `throttled` is told once to wait a second, `slow` is answered `slow`
-    seconds late, `fid` is an installation id. `devices` maps any other token or id to one of these words. `pause` is what a
-    `Retry-After` says, in seconds; None leaves it out.
+    seconds late, `fid` is an installation id. `devices` maps any other token or id to one of these words. `pause` is
+    the value of a `Retry-After`, in seconds; None leaves it out.
     """
 
     name: ClassVar[str] = "fcm"
@@ -115,7 +115,7 @@ class FcmSimulator(Simulator):
         await self.tokens.__aexit__(*exc)
         await super().__aexit__(*exc)
 
-    # -- what a client needs
+    # -- the parts that a client needs
 
     @property
     def service_account(self) -> str:

@@ -32,7 +32,7 @@ _SKEW = 300
 class TokenEndpoint(Http1Simulator):
     """Believes the holder of `key`. Faults are named by an OAuth error (`invalid_grant`) or by `unavailable`.
 
-    `lifetime` is what new tokens live, in seconds.
+    `lifetime` is the lifetime of new tokens, in seconds.
     """
 
     name: ClassVar[str] = "fcm-tokens"

@@ -133,7 +133,7 @@ def _only_our_own_page() -> Any:
 
 
 def _answering(act: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> Any:
-    """A handler that gives JSON to `act` and answers with its JSON, or with one sentence about what is wrong."""
+    """A handler that gives JSON to `act` and answers with its JSON, or with one sentence about the fault."""
     from aiohttp import web
 
     async def handle(request: web.Request) -> web.Response:
