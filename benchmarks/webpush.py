@@ -11,7 +11,7 @@ alone.
    primitives of `cryptography` without any framing: a key pair, an exchange, and one AES-GCM seal.
 
 All take turns, and each ratio is the median of the rounds' ratios. Every browser has a key of its own, parsed anew for each message;
-one warm-up round is not counted. "By CPU" is what the ratio to encryption would be on a machine where nothing else runs:
+one warm-up round is not counted. "By CPU" is the expected ratio to encryption on a machine where nothing else runs:
 encryption's share of the CPU that a delivery costs in all.
 """
 

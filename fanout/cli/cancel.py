@@ -1,4 +1,4 @@
-"""`fanout cancel`: stop what has not been sent."""
+"""`fanout cancel`: stop the deliveries that have not been sent."""
 
 from __future__ import annotations
 

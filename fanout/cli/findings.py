@@ -17,8 +17,8 @@ __all__ = ["Finding", "show"]
 class Finding:
     """One thing that was looked at, and at most one thing that is wrong with it.
 
-    `code` is what it adds to the exit code: 0, 1, or 2 where the configuration is wrong. `line` is where the fault stands in the configuration's
-    file, as far as it stands there.
+    `code` is its part of the exit code: 0, 1, or 2 where the configuration is wrong. `line` is where the fault stands
+    in the configuration's file, as far as it stands there.
     """
 
     kind: str

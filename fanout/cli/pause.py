@@ -49,7 +49,7 @@ def switch(
     *,
     json: bool,
 ) -> None:
-    """Pause, or resume, what ID or the flags name. Raises `UsageError`."""
+    """Pause, or resume, the notification of ID or the binding of the flags. Raises `UsageError`."""
     owner = _chosen_app(id, binding, app)
     paused = verb == "pause"
 

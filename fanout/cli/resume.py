@@ -1,4 +1,4 @@
-"""`fanout resume`: let what was paused go on, and try a binding again at once."""
+"""`fanout resume`: let a paused notification or binding go on, and try a binding again at once."""
 
 from __future__ import annotations
 

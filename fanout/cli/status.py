@@ -91,7 +91,7 @@ def show(found: Status, *, json: bool, shortened: Sequence[str] = ()) -> None:
 
 
 def refused(found: Status) -> str:
-    """Why nothing came of what was enqueued in another program's transaction; empty for everything else."""
+    """Why a notification enqueued in another program's transaction came to nothing; empty for all others."""
     return next((reason for reason, n in found.reasons.get(found.state, {}).items() if not n), "")
 
 

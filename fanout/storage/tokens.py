@@ -1,7 +1,7 @@
 """Shared tokens as a database keeps them: sealed where its addresses are, else in clear.
 
-In clear, a reader of the database gains a token that others hold for good until its end, which is an hour off at most
-for tokens that our own transports share; the keys that sign them are never stored.
+In clear, a reader of the database gains a token that is valid until its end. That is an hour off at most for the tokens
+of our own transports. The keys that sign tokens are never stored.
 """
 
 from __future__ import annotations

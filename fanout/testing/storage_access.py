@@ -63,7 +63,7 @@ async def uses_of_grants_are_kept(kit: Kit) -> None:
 
 
 async def grants_survive_reopening(kit: Kit) -> None:
-    """They are there for others who open the database, beside it or after it; and a revocation is."""
+    """A grant is there for other processes that open the database, beside it or after it; and so is a revocation."""
     if kit.again is None:
         return
     async with kit.open() as storage:

@@ -31,8 +31,8 @@ async def migrate(
 
     Without `create` no table is made where there is none yet: raises `StorageAbsent`.
 
-    A database one version ahead is used as it is: a step only adds to the previous version's schema (`schema`), so that
-    during a rollout workers of both run together.
+    A database one version ahead is used as it is: a step only adds to the previous version's schema (`schema`). So
+    workers of both run together during a rollout.
     """
     if connection.get_server_version().major < _OLDEST:
         raise StorageRefused(

@@ -1,7 +1,7 @@
 """That a number learned earlier still stands for that app or binding: asked by each transaction that used one, in the same message as its COMMIT.
 
 A process keeps numbers of apps and bindings for good, and rows may come to have other ones below it: tables that were
-made anew or loaded from a copy while connections stayed. Then nothing is committed under the numbers, the names are
+made anew or loaded from a copy while connections stayed. Then nothing is committed under the numbers. The numbers are
 forgotten, and the operation is run once more.
 """
 

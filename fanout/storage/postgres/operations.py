@@ -77,8 +77,8 @@ stays."""
 _NAMED = 5.0
 """Seconds after which a caller that only asks for work checks again that its numbers still belong to its names."""
 ATTEST = "SELECT pg_logical_emit_message(true, 'fanout', '') WHERE pg_current_xact_id_if_assigned() IS NULL; "
-"""An answer that stores nothing (a replay, something that was done before) writes to the log, without a row: its COMMIT then waits for the
-standbys that a commit waits for, and so for the rows that it has read, which may be committed on this server alone."""
+"""An answer that stores nothing (a replay, an operation done before) writes to the log, without a row. So its COMMIT
+waits for the standbys, and so for the rows that it has read: these may be committed on this server alone."""
 
 
 class Database:

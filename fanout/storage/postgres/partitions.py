@@ -1,9 +1,9 @@
 """Retry rows: divided by due time into parts that are emptied one after another, and then given back whole.
 
 A part is for the retries of eight and a half minutes, and comes round again after more than an hour, which is the
-longest back-off by default. By then it has long been empty, and the space of its rows on disk and in its indexes is
-freed by one TRUNCATE, also while an old transaction keeps vacuum from it. A row that is due later than that shares a
-part with others, and only costs that one's turn.
+longest back-off by default. By then it has long been empty. One TRUNCATE frees the space of its rows on disk and in its
+indexes, also while an old transaction keeps vacuum from it. A row that is due later than that shares a part with
+others, and only costs that one's turn.
 
 Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and before every
 writer; and where a part for the rest exists, PostgreSQL reads that one through each time.

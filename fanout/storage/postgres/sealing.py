@@ -41,9 +41,9 @@ async def seal(location: str, context: StorageContext, progress: Callable[[int],
     """Seal the addresses stored in clear or under another than the first key; how many endpoints that were. See
     `StoragePlugin`.
 
-    Killed on the way it goes on where it was. At the end the tables are written anew, because overwritten rows stand in
-    them until then; that takes room for a second copy of one sixteenth of them at a time. The server's write-ahead log
-    and its backups are beyond this. Raises `StorageError`.
+    After a kill the next call goes on at the same place. At the end the tables are written anew, because overwritten
+    rows stand in them until then. That takes room for a second copy of one sixteenth of them at a time. The server's
+    write-ahead log and its backups are beyond this. Raises `StorageError`.
     """
     assert context.sealer is not None
     options = parse(location)

@@ -1,10 +1,10 @@
 """A put that writes into the feed: around the ordinary one, in the same transaction.
 
 The ordinary put looks up all that it needs, and says whether all is in order, for nothing takes a write back. Then,
-before it stores anything that is pushed, it is told the results of the feed writes, numbers included; and in the end
-the feed is written. From the moment that it has its numbers a put is the only one that writes to the feed, so that
-numbers are committed in their order: all other work has been done before. Where a transaction is alone (`Db.alone`) the
-numbers come first: nothing is looked up twice, and a put that is refused gives them back.
+before it stores pushes, it is told the results of the feed writes, numbers included. In the end the feed is written.
+From the moment that it has its numbers, a put is the only one that writes to the feed. So numbers are committed in
+their order: all other work has been done before. Where a transaction is alone (`Db.alone`) the numbers come first:
+nothing is looked up twice, and a put that is refused gives them back.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tables that the bookkeeping reads (`hot.Ledger` writes it), and the order of its locks.
 
-A transaction that adds to a notification or ends something of it locks that one's row first (`hold`): chunks, retry
-rows, expansions, tallies and backlog of a notification change under its lock alone. The one exception is a lease of a
-chunk that is in order, which changes nothing but the chunk, and never waits for a row.
+A transaction that adds to a notification, or ends a part of it, locks the notification's row first (`hold`). Chunks,
+retry rows, expansions, tallies and backlog of a notification change under that lock alone. The one exception is a lease
+of a chunk that is in order, which changes nothing but the chunk, and never waits for a row.
 """
 
 from __future__ import annotations

@@ -156,8 +156,8 @@ class Database:
 
     def _moved_on(self) -> bool:
         """Whether others have committed since the last transaction. They may have put another database's content into
-        the file (a backup was restored), so that all that was learned of it is forgotten. The number is that of the
-        latest transaction, so it is asked after one began.
+        the file (a restored backup): then all that was learned of it is forgotten. The number is that of the latest
+        transaction. So it is read after a transaction began.
         """
         seen = self._connection.data_version()
         if seen == self._seen:

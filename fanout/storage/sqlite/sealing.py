@@ -32,9 +32,9 @@ async def seal(location: str, context: StorageContext, progress: Callable[[int],
     """Seal the addresses stored in clear or under another than the first key; how many endpoints that were. See
     `StoragePlugin`.
 
-    `progress` is called on another thread. Killed or cancelled on the way it goes on where it was. At the end the file
-    is written anew and its log emptied, so that neither keeps overwritten addresses; that takes room for a second copy.
-    Raises `StorageError`.
+    `progress` is called on another thread. After a kill or a cancellation the next call goes on at the same place. At
+    the end the file is written anew and its log emptied, so that neither keeps overwritten addresses. That takes room
+    for a second copy. Raises `StorageError`.
     """
     stopped = False
 

@@ -15,8 +15,8 @@ __all__ = ["CHECKS"]
 def everyone_named(evidence: Evidence) -> Iterator[Violation]:
     """The deliveries of a notification are those that its target named when it was accepted, or when it was due.
 
-    Of a topic or broadcast some may have come or gone while it was expanded: then a user who was meant throughout must
-    be there, one who never was must not, and neither must a later one. Where something was paused, a schedule may have
+    Users of a topic or broadcast may have come or gone while it was expanded. A user who was meant throughout must be
+    there. A user who never was meant, or came later, must not. Where something was paused, a schedule may have
     been begun at any time after.
     """
     for id, (submission, commit) in evidence.submissions.items():
