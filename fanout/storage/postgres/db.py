@@ -123,7 +123,8 @@ class Db(Pieces):
         return 0
 
     async def many(self, sql: str, rows: Iterable[Sequence[Any]], *args: Any) -> int:
-        """A statement over many rows: it reads their columns from `unnest($1::…[], $2::…[], …)`, and `args` follow those.
+        """A statement over many rows, which reads their columns from `unnest($1::…[], $2::…[], …)`, and `args` follow
+        those.
 
         Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. How many rows it changed.
         """

@@ -46,5 +46,5 @@ class Floors:
         return pair is None or clock >= pair.next_at
 
     def counted(self, binding: int, lane: int, clock: float, passed: int) -> None:
-        """It stepped over so many entries."""
+        """A look stepped over so many entries."""
         self._places[binding, lane] = _Place(passed >= _MANY, clock + _EVERY)

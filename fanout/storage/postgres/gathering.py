@@ -42,7 +42,8 @@ class _Waiting:
 
 
 class Gathering:
-    """One storage's. `store` is the put of a whole batch; `knows` says whether an app's number was learned, which `enter` does."""
+    """The gathering of one storage. `store` is the put of a whole batch; `knows` says whether an app's number was
+    learned, which `enter` does."""
 
     def __init__(self, store: _Store, knows: _Knows, enter: _Enter) -> None:
         self._store = store

@@ -95,7 +95,8 @@ def _times(db: Db) -> str:
     """A row's `accepted_at`, `due_at` and `expires_at`, as SQL: where the database's clock counts, converted from the
     program's clock.
 
-    It was accepted when it was entered, and due then unless a later time was wished; it lives for as long as it was to.
+    Its notification was accepted when the row was entered, and is due then or at a later time that was wished. Its TTL
+    stays the same.
     """
     if not db.carried:
         return "accepted_at, due_at, expires_at"
@@ -156,7 +157,7 @@ async def _take(db: Db, low: str, apps: list[str], judge: Judge, now: float, lim
 async def _put(
     db: Db, subs: list[Submission], reasons: Mapping[str, Mapping[str, str]], outcomes: dict[str, Taken], now: float
 ) -> None:
-    """Put all of them that can be put. One that is refused or fails holds no other back."""
+    """Put all that can be put. A notification that is refused or fails holds no other back."""
     while subs:
         await db.run("SAVEPOINT inbox")
         try:

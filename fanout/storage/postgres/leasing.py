@@ -217,7 +217,8 @@ _WAITING = f"SELECT {_TIMES}, EXISTS (SELECT 1 FROM backlog WHERE binding = $1) 
 
 
 async def waiting(db: Db, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
-    """For each lane whether there is work now; and when there will be, where that is later. Nothing is done by it: the lease looks again."""
+    """Whether each lane has work now, and the time of the next work if that is later. Changes nothing: the lease looks
+    again."""
     db.silent = True
     number = await db.app(app)
     lanes = len(LANES)

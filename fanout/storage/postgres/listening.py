@@ -31,7 +31,8 @@ _AGAIN = (0.5, 30.0)
 
 
 class Listener:
-    """One process's: `committed` after its own commits, `heard` after others'. A connection of its own, beside the pool's, listens."""
+    """The listening of one process: `committed` after its own commits, `heard` after others'. A connection of its own,
+    beside the pool's, listens."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -43,7 +44,7 @@ class Listener:
         self._dirty, self._urgent, self._proof = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._last = float("-inf")
         self.listening = False
-        """Whether notices arrive: one of its own has, since the connection was made."""
+        """Whether notices arrive: a notice of its own has, since the connection was made."""
 
     def begin(self, heard: Callable[[], None]) -> None:
         """Listen from now on, where that is possible: a pooler hands on no notices."""

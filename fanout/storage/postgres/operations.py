@@ -166,7 +166,8 @@ class Database:
         return app in self._known.apps
 
     async def enter(self, app: str) -> None:
-        """Learn the number of an app; one without a number is given one. Waits where another transaction has given it one and not ended."""
+        """Learn the number of an app; a new app is given a number. Waits where another transaction has given the app a
+        number and not ended."""
         if not await self.look(Db.app, app):
             # On disk before the commit that uses the number, for the log is written in its order.
             await self.write(partial(Db.app, create=True), app, durable=False, quiet=True)

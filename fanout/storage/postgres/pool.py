@@ -122,7 +122,7 @@ class Pool:
         answer.add_done_callback(answered)
 
     def give(self, connection: Connection, *, sound: bool) -> None:
-        """Return it. One that is not sound is thrown away."""
+        """Return a connection. A connection that is not sound is thrown away."""
         if connection in self._lingering:
             return
         self._room.release()
@@ -237,7 +237,7 @@ class Pool:
             self.warned.add(connection)
 
     def abort(self) -> None:
-        """All connections so far lead to a database that is not the one any more: those in use too are of no use."""
+        """All connections so far lead to a database that is not ours any more: connections in use are dropped too."""
         for connection in [*self._free, *self._used, *self.beside]:
             connection.terminate()
         self._free.clear()

@@ -21,8 +21,8 @@ async def unnumbered(db: Db) -> bool:
 
 
 async def number(db: Db) -> None:
-    """Give committed events their places in the log. One at a time does so: a number is committed after all that are
-    lower."""
+    """Give committed events their places in the log. One transaction at a time does so: a number is committed after all
+    lower numbers."""
     await db.exclusive("events")
     while await db.run(_NUMBER, _NUMBERED) == _NUMBERED:
         pass

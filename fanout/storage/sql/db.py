@@ -53,7 +53,8 @@ class Db(Protocol):
     """How often others have come in between, and the operation was run anew."""
     silent: bool
     alone: bool
-    """Whether no other transaction writes between the beginning and the end of one that writes: its reads stay true."""
+    """Whether no other transaction writes between the beginning and the end of a writing transaction: its reads stay
+    true."""
 
     @property
     def skew(self) -> float:
@@ -257,11 +258,11 @@ class Db(Protocol):
         ...
 
     async def app(self, name: str, *, create: bool = False) -> int:
-        """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
+        """The number of an app; 0 for an unknown app, unless it is to be created."""
         ...
 
     async def binding(self, app: int, name: str, *, create: bool = False) -> int:
-        """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        """The number of an app's binding; 0 for an unknown binding, unless it is to be created."""
         ...
 
     async def binding_name(self, number: int) -> str:

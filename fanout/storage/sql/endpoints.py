@@ -247,7 +247,7 @@ async def erase(db: Db, number: int, user: str, now: float) -> int:
 
 
 async def wipe(db: Db, ids: Sequence[int], now: float, reason: str) -> None:
-    """Nothing of these is left but their numbers: they are removed, and cannot be restored."""
+    """Only the numbers of these endpoints are left: they are removed, and cannot be restored."""
     for id in ids:  # of one user, and seldom: not a statement over many rows
         rows = await db.rows(
             f"SELECT {_columns(db)} FROM endpoint e WHERE e.id = $1{db.part('e', '$1 & 15')} AND length(e.digest) > 0{db.hold()}",

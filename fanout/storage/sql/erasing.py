@@ -108,7 +108,7 @@ async def _notifications(db: Db, app: str, user: str, devices: set[int], now: fl
 
 
 async def _listed(db: Db, app: int, user: str, devices: set[int]) -> set[int]:
-    """Of the notifications to a list, those that are the user's alone; from the names of the others, the user's is taken."""
+    """The notifications to a list that names the user alone; from the other lists, the user's name is taken."""
     rows: list[Any] = []
     for which in aimed(db):
         rows += await db.rows(f"SELECT id, names FROM notification WHERE {which}", app, ["*"])

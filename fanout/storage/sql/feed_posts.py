@@ -94,7 +94,8 @@ class Posts:
 
 @made_once
 def _at(db: Db) -> str:
-    """Those that are active, and those that were deleted by their user. A grave is found by an index of its own, which nothing else is to be."""
+    """Active items, and items that their user deleted. A tombstone is found by an index of its own, and no other row
+    is."""
     keys = {"i": "int", "app": "int", "usr": "text", "subject": "text", "external": "text"}
 
     def where(which: str) -> str:

@@ -85,7 +85,7 @@ async def put_with_feed(
         return [Put() if answer.dropped else answer for answer in answers]
     if any(answers[i].replayed for i in fresh):
         raise Again  # another caller entered the key after it was looked for
-    await tell()  # where none of it had a recipient, nothing has asked yet
+    await tell()  # where no part had a recipient, nothing has asked yet
     await posts.write()
     for i, done in written.items():
         answers[i] = replace(answers[i], feed=done)

@@ -57,7 +57,7 @@ async def by_unsid(db: Db, app: str, unsid: str) -> Subscription | None:
 
 
 async def expiring(db: Db, app: str, after: float, until: float, limit: int) -> list[Subscription]:
-    """Those that end in (after, until], soonest first."""
+    """Subscriptions that end in (after, until], soonest first."""
     return await _subscriptions(
         db,
         "WHERE s.app = $1 AND s.expires_at > $2 AND s.expires_at <= $3 ORDER BY s.expires_at, s.id LIMIT $4",

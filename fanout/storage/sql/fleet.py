@@ -105,7 +105,7 @@ async def _dead(db: Db, now: float, asked: float) -> list[str]:
 
 
 async def _bury(db: Db, now: float, asked: float) -> list[str]:
-    # Locked before they are judged: one that beats at this moment is alive.
+    # Locked before they are judged: a worker that beats at this moment is alive.
     late = await _dead(db, now, asked)
     await db.rows(f"SELECT id FROM worker WHERE id {db.among(1, 'text')}{db.hold('id')}", late)
     dead = await _dead(db, now, asked)

@@ -51,7 +51,7 @@ async def post(db: Db, worker: str, notes: Sequence[GateNote], now: float) -> No
 
 
 async def gates(db: Db, now: float) -> list[GateNote]:
-    """Those that stand, by app, binding, scope and name."""
+    """The gates that stand, by app, binding, scope and name."""
     rows = await db.rows(
         "SELECT a.name, b.name, g.scope, g.name, g.waiting, g.reason, g.until, g.alarm, g.whole, g.worker, g.since FROM gate g "
         f"JOIN binding b ON b.id = g.binding JOIN app a ON a.id = b.app WHERE g.{STANDS} $1",

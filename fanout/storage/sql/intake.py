@@ -86,7 +86,7 @@ async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None
                 await db.app(sub.app),
                 sub.idempotency_key,
             )
-        # One that is neither there nor a replay was optional, and had no recipient.
+        # A notification that is neither there nor a replay was optional, and had no recipient.
         answers.append(Put(dropped=True) if locked is None else Put(id=locked[0], total=locked[1], replayed=True))
     return answers
 

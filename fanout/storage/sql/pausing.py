@@ -79,7 +79,7 @@ async def _decide(db: Db, number: int, what: str, now: float) -> None:
 
 
 async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
-    """Hold everything of it; how many of its chunks are still leased."""
+    """Hold all work of the binding; how many of its chunks are still leased."""
     binding_number = await _number(db, app, binding)
     await db.exclusive("binding", binding_number)
     if not await db.value("SELECT paused FROM control WHERE binding = $1", binding_number):
@@ -99,7 +99,7 @@ async def pause_binding(db: Db, app: str, binding: str, now: float) -> int:
 
 
 async def resume_binding(db: Db, app: str, binding: str, now: float) -> None:
-    """Let it go on, and ask its workers to try again at once."""
+    """Let the binding go on, and ask its workers to try again at once."""
     binding_number = await _number(db, app, binding)
     if await db.run("UPDATE control SET paused = false WHERE binding = $1 AND paused", binding_number):
         await _decide(db, -binding_number, "resumed", now)

@@ -1,7 +1,8 @@
-"""Addresses in the database: whether they are sealed is settled when it is opened; sealing one that has them in clear.
+"""Addresses in the database: whether they are sealed is settled when it is opened; sealing a database that has them in
+clear.
 
-Every transaction that touches addresses reads the table `seal`. One that changes the record waits for those which have read it as it was,
-and others wait for it.
+Every transaction that touches addresses reads the table `seal`. A transaction that changes the record waits for those
+that have read the old one, and others wait for it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[
 
 
 def whole(settlements: Sequence[Settlement]) -> list[int]:
-    """Which of these may end a notification by themselves: all of a small chunk has ended, alike, and nothing else was learned. Pure."""
+    """The settlements that may end a notification by themselves: all of a small chunk has ended, alike, and nothing
+    else was learned. Pure."""
     times = Counter(settlement.chunk for settlement in settlements)
     return [i for i, settlement in enumerate(settlements) if times[settlement.chunk] == 1 and _alike(settlement)]
 
@@ -97,7 +98,7 @@ async def _read(db: Db, settlements: Sequence[Settlement]) -> tuple[dict[int, He
 async def _stored(db: Db, settlements: Sequence[Settlement]) -> list[Settled] | None:
     """The answers, if an earlier run was committed; None if it was not, or where to store it once more does no harm.
 
-    It was, if anything of it is found done: a commit is of all or of nothing.
+    It was committed if any part of it is found done: a commit is of all or of nothing.
     """
     of = "FROM notification WHERE id = c.notification"
     rows = await db.rows(

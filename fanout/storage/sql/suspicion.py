@@ -21,7 +21,7 @@ LONELY = "NOT EXISTS (SELECT 1 FROM audience WHERE chunk = c.id)"
 
 
 class Inspection:
-    """Judges chunks one by one, and writes all of it in a fixed number of statements."""
+    """Judges chunks one by one, and writes all verdicts in a fixed number of statements."""
 
     def __init__(self, db: Db, due: Sequence[Due], ledger: Ledger, now: float) -> None:
         self._db = db

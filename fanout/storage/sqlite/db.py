@@ -88,7 +88,7 @@ class Db:
     # -- names
 
     def app(self, name: str, *, create: bool = False) -> int:
-        """The number of an app; 0 for one that nothing is known of, unless it is to be created."""
+        """The number of an app; 0 for an unknown app, unless it is to be created."""
         number = self._apps.get(name) or self.value("SELECT id FROM app WHERE name = ?", name)
         if number is None:
             if not create:
@@ -99,7 +99,7 @@ class Db:
         return number
 
     def binding(self, app: int, name: str, *, create: bool = False) -> int:
-        """The number of an app's binding; 0 for one that nothing is known of, unless it is to be created."""
+        """The number of an app's binding; 0 for an unknown binding, unless it is to be created."""
         number = self._bindings.get((app, name)) or self.value(_BINDING, app, name)
         if number is None:
             if not create:

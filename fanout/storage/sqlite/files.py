@@ -1,4 +1,4 @@
-"""The three files of a database: whether they are still those that were opened."""
+"""The three files of a database: whether they are still the opened files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Files:
             return 0
 
     def missing(self) -> str:
-        """The path of the first that is gone or is another file now; empty while all are those that were opened.
+        """The path of the first file that is gone or is another file now; empty while all are the opened files.
 
         A folder's time says that no name in it has come, gone or changed: then one look serves for all three, once a commit.
         """

@@ -83,7 +83,7 @@ class Ledger(Shared):
 
 
 def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, Settled]:
-    """Of these, those of which nothing is left become finished, with an event each (see `sql.hot`)."""
+    """Notifications of these without open deliveries become finished, with an event each (see `sql.hot`)."""
     if not notifications:
         return {}
     rows = db.rows(

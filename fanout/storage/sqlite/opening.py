@@ -74,7 +74,7 @@ def busy_wait(action: Callable[[], T], location: str) -> T:
 def connect(location: str, *, steps: tuple[str, ...] = STEPS, create: bool = True) -> apsw.Connection:
     """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and `StorageFull`.
 
-    Without `create` one that does not exist is not made: raises `StorageAbsent`.
+    Without `create` a missing database is not made: raises `StorageAbsent`.
     """
     path = _examine(location, create)
     try:

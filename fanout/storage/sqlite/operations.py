@@ -40,11 +40,11 @@ _PATIENCE = 1.0
 class Operation:
     """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead.
 
-    One that is not `durable` may be undone by a loss of power (never by the death of the process), as whole
-    transactions and the latest first: its commit need not wait for the disk. A later durable one makes it so. One that
-    is `large` may take milliseconds, and waits for small ones, so that one app's flood does not hold others back. One
-    with `puts` does nothing but put these submissions, which others' beside it may join (`acceptance.gathered`), at
-    that time.
+    An operation that is not `durable` may be undone by a loss of power (never by the death of the process), as whole
+    transactions and the latest first: its commit need not wait for the disk. A later durable one makes it so. A `large`
+    operation may take milliseconds, and waits for small ones, so that one app's flood does not hold others back. An
+    operation with `puts` only puts these submissions, at that time; the puts of other operations may join them
+    (`acceptance.gathered`).
     """
 
     run: Callable[[Db], Any]
@@ -125,7 +125,7 @@ class Database:
             self._lost(self._location)
 
     def _look_at_files(self) -> None:
-        """Raises `StorageError` once a file of the database is no longer the one that was opened."""
+        """Raises `StorageError` once a file of the database is no longer the opened file."""
         path = self._files.missing()
         if path:
             self._lost(path)
@@ -181,7 +181,7 @@ class Database:
     # -- writes
 
     def write(self, operations: Sequence[Operation]) -> bool:
-        """Run writes in one transaction. One that fails leaves nothing behind and spoils no other.
+        """Run writes in one transaction. A failed write leaves nothing behind and spoils no other.
 
         False where nothing was done because another process holds the lock, and `patient` is False: ask again from `free_until` on.
         """

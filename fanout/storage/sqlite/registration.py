@@ -15,7 +15,8 @@ __all__ = ["enter", "known", "numbers"]
 def known(
     db: Db, registrations: Sequence[Registration], places: Sequence[Place], takes: bool
 ) -> tuple[dict[int, Known], dict[int, list[Known]]]:
-    """The endpoint that holds each address now, and those that had it once, by index. Their tags are in their rows, where `untag` finds them."""
+    """The endpoint that holds each address now, and the endpoints that had it once, by index. Their tags are in their
+    rows, where `untag` finds them."""
     holders = {i: found[0] for i, found in _known(db, places, "=").items()}
     if not db.value("SELECT 1 FROM endpoint WHERE state <> 'active' LIMIT 1"):
         return holders, {}

@@ -74,7 +74,8 @@ class SqliteStorage(SqlStorage):
     # -- directory
 
     async def erase_user(self, app: str, user: str, now: float, *, audit: Audit | None = None) -> int:
-        """See `Storage`. Afterwards neither the file nor its log has a byte of it: raises `StorageUnavailable` while another program keeps the log."""
+        """See `Storage`. Afterwards neither the file nor its log has a byte of the texts: raises `StorageUnavailable`
+        while another program keeps the log."""
         erased = await self._erase(app, user, now, audit)
         await self._cut_log()
         if await self._left_over(erased.texts):

@@ -72,7 +72,7 @@ class Thread:
 
     Callers append to a list, which is handed over once in each turn of the loop: so the calls of a turn, and the leases that follow their puts at once,
     are one batch, and the thread is woken once. The thread takes all that wait, answers the reads, runs the writes in one transaction with one
-    fsync, and wakes all their callers with one call into the loop. After each such turn it does one of those that are large.
+    fsync, and wakes all their callers with one call into the loop. After each such turn it does one large operation.
     The thread is no daemon: it ends when the storage is closed, or when the main thread has ended without closing it.
     """
 
