@@ -5,7 +5,7 @@ and can take a new one without a restart; it registers itself:
 
     class Callers:
         async def prepare(self, parts: Mapping[str, ServiceSettings]) -> Change:
-            return _NewCallers(self, parts["service"])      # builds what the part needs, and changes nothing yet
+            return _NewCallers(self, parts["service"])      # builds the objects of the part, and changes nothing yet
 
     owner = Owner("service", parts=lambda settings: {"service": settings.service}, prepare=callers.prepare)
     unregister = engine.watcher.register(owner)

@@ -20,7 +20,7 @@ MOST_GRANTS = 1000
 class Grant:
     """A caller's key, a signer's key, or a host name, of one app. Times are UNIX seconds.
 
-    `id` is the key's public id, or the host name; it stands once in a database, whatever its app. `proof` is the
+    `id` is the key's public id, or the host name; it stands once in a database, for all apps together. `proof` is the
     value that checks a credential, and does not let a reader make one: of a caller's key its SHA-256, of a signer's its
     public key, of a host name nothing.
     """

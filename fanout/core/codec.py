@@ -87,7 +87,8 @@ def decode_envelope(
     idempotency_key: str | None,
     digest: bytes,
 ) -> Submission:
-    """The submission of that envelope, as it was before any transport was asked. Raises `UsageError` for what is none."""
+    """The submission of that envelope, as it was before any transport was asked. Raises `UsageError` for a text that is
+    none."""
     try:
         values = orjson.loads(envelope)
         kind, names = values["target"]

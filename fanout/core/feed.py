@@ -298,8 +298,8 @@ class SubscriptionRequest:
     """One device of a user wants the feed. `registration` is its address, None for one that only polls.
 
     `device` is stable for an installation of the client, and names it among the user's own: another user's device of that name is another
-    device. `unsid` is used where the device is new to this user; `former` is one that it presents, from the user who had it before. A user
-    has at most `most` subscriptions (0: any number). Times: UNIX seconds.
+    device. `unsid` is used where the device is new to this user; `former` is one that it presents, from the user that
+    had it before. A user has at most `most` subscriptions (0: any number). Times: UNIX seconds.
     """
 
     app: str

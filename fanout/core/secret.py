@@ -94,8 +94,8 @@ class Secret:
 class KeyPair:
     """A new credential, as `fanout keys` shows it.
 
-    `private` is for the server: the value of the binding's setting `setting`. `public` is for the clients, who know it as
-    `public_name`. `more` holds the settings that the binding wants besides, with values that show their form.
+    `private` is for the server: the value of the binding's setting `setting`. `public` is for the clients, which know
+    it as `public_name`. `more` holds the settings that the binding wants besides, with values that show their form.
     """
 
     private: Secret

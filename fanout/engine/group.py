@@ -244,7 +244,7 @@ class GroupRun(Run):
         super().__init__(
             prepared.message,
             prepared.ids,
-            own,  # type: ignore[arg-type]  # what is queued has a row
+            own,  # type: ignore[arg-type]  # queued deliveries have a row
             owner.settle,
             attempt=lease.chunk.attempt,
             ttl=0 if prepared.once else int(prepared.expires_at - moment),

@@ -54,7 +54,7 @@ class Registering:
             The registration.
 
         Raises:
-            AddressInvalid: The address is none of the binding's platform; the sentence says what to change.
+            AddressInvalid: The address is none of the binding's platform; the sentence names the change to make.
             UsageError: Another argument is wrong.
             EngineClosed: The engine is not open, or the caller runs in another event loop.
 
@@ -130,7 +130,7 @@ class Registering:
             The endpoint, with its id.
 
         Raises:
-            AddressInvalid: The address is none of the binding's platform; the sentence says what to change.
+            AddressInvalid: The address is none of the binding's platform; the sentence names the change to make.
             UsageError: Another argument is wrong.
             EngineClosed: The engine is not open, or the caller runs in another event loop.
             StorageError: Nothing was stored.

@@ -97,7 +97,7 @@ class WaitingRoom:
                     queue.append(item)
 
     def pump(self, queue: deque[Waiting], connections: Sequence[Connection]) -> None:
-        """Send what waits in one of the queues, as far as these connections have room: over the least used first."""
+        """Send the requests of one of the queues, as far as these connections have room: over the least used first."""
         now = self._clock()
         if queue is self.usual:
             self._look(connections, now)

@@ -66,15 +66,15 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
     """Whether several processes can use this database at once."""
 
     in_order: bool
-    """Whether `lease` finds what an earlier `put` of this process stores although that call has not returned.
+    """Whether `lease` finds the rows of an earlier `put` of this process although that call has not returned.
 
     Then the engine asks for the lease without waiting for the put, and both may be one commit.
     """
 
     # incarnation: int (optional)
-    #   Grows whenever what stands behind `location` is found to be another database than before (a standby was promoted, a backup
-    #   restored): the engine then forgets what it had learned. `remarks: list[str]` (optional): further lines of
-    # `fanout doctor`.
+    #   Grows when another database than before is found behind `location` (a standby was promoted, a backup
+    #   restored): the engine then forgets its knowledge of the former one. `remarks: list[str]` (optional): further
+    #   lines of `fanout doctor`.
 
     # listen(heard: Callable[[], None]) -> None (optional)
     #   Called once by each engine, which asks for `changes` every 50 ms: others' commits are to be heard of, as far as the database can tell

@@ -138,7 +138,7 @@ class Transport(Protocol):
     those go by `send`. It neither blocks nor answers the indices that it returned. An answer may come in any thread,
     and during `start`; it is settled behind it. A delivery without an answer is given up after twice the deadline, and
     its later answer counts in `fanout_late_answers_total`. A delivery that is over by `run.over` has no
-    waiter any more: its request is to end soon. `H2Pool.start` does all of this; `Answers` is what it tells.
+    waiter any more: its request is to end soon. `H2Pool.start` does all of this, and reports to an `Answers`.
 
     And `fits(notification: Notification, size: int) -> bool`: True says that `prepare` cannot refuse it. `size` is the
     length of its content as JSON, in bytes: all that the caller gave, each value once. It is then prepared only where a
@@ -221,10 +221,10 @@ class Transport(Protocol):
         """
         ...
 
-    # A transport may also have `mended()`: called, on the loop, when an operator says that what kept it from sending is mended
-    # (`fanout resume`), and when the clock was set. A credential that the gateway has refused, a token say, is not
-    # presented again. And `woke()`: called after the machine was suspended. Connections from before it are replaced, or
-    # proven, before anything is sent over them.
+    # A transport may also have `mended()`: called, on the loop, when an operator says that the fault that kept it from
+    # sending is mended (`fanout resume`), and when the clock was set. A credential that the gateway has refused, a
+    # token say, is not presented again. And `woke()`: called after the machine was suspended. Connections from before
+    # it are replaced, or proven, before anything is sent over them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

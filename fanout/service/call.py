@@ -62,7 +62,7 @@ class Authenticates(Protocol):
 
 class Service:
     """The state that all routes share. An async context manager: it opens the engine, unless that is open already,
-    and closes what it opened.
+    and closes only the objects that it opened.
 
     `draining` becomes true when the service is about to end: `/ready` says so.
     """

@@ -36,7 +36,7 @@ _CLOSE = {"connection": "close"}
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The part of `[service]` that says what a request is, ready for use."""
+    """The part of `[service]` that defines a valid request and its URL, ready for use."""
 
     limits: Limits
     proxies: tuple[Network, ...]

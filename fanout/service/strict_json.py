@@ -43,7 +43,8 @@ def parse(body: bytes, depth: int) -> Any:
 
 
 def _colons(value: Any, left: int) -> int:
-    """The least number of colons in the JSON of `value`. Raises `UsageError` for too deep a value, whatever else is in it."""
+    """The least number of colons in the JSON of `value`. Raises `UsageError` for too deep a value, even where another
+    fault is in it."""
     kind = type(value)
     if kind is str:
         return int(value.count(":"))

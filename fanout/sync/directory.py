@@ -47,7 +47,7 @@ class Endpoints:
             The endpoint, with its id.
 
         Raises:
-            AddressInvalid: The address is none of the binding's platform; the sentence says what to change.
+            AddressInvalid: The address is none of the binding's platform; the sentence names the change to make.
             UsageError: Another argument is wrong.
             EngineClosed: The engine is closed.
             StorageError: Nothing was stored.

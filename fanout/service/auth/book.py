@@ -18,7 +18,7 @@ __all__ = ["Book"]
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Keys by id, issuers by name, what is blocked."""
+    """Keys by id, issuers by name, and the blocked clients and apps."""
 
     blocked: frozenset[str]
     keys: Mapping[str, ApiKeySettings]

@@ -80,7 +80,7 @@ class Granted:
         self._loop = asyncio.create_task(self._keep(), context=Context())
 
     async def stop(self) -> None:
-        """End it, and write what was used. Idempotent."""
+        """End it, and write the last uses of keys. Idempotent."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.cancel()

@@ -41,7 +41,7 @@ def event_bytes(event: str, data: Mapping[str, Any], id: str = "") -> bytes:
 
 
 def item_json(item: FeedItem, now: float) -> dict[str, Any]:
-    """An item as clients get it. Times are UNIX seconds; `display_ttl` is what remains of it, in whole seconds."""
+    """An item as clients get it. Times are UNIX seconds; `display_ttl` is its remaining time, in whole seconds."""
     left = None if item.display_until is None else max(0, int(item.display_until - now))
     return {
         "id": item.id,
