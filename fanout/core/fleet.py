@@ -1,7 +1,7 @@
 """The mutual knowledge of the workers of one database, and the division of a rate among them. Pure.
 
-A worker says once a second or so that it lives. Everything that it has been given (leases of chunks, parts of a rate) is good while
-others hold it for alive, and theirs again when its heartbeat has run out.
+A worker says about once a second that it lives. Its leases of chunks and its parts of a rate are good while the
+others count it as alive. When its heartbeat has run out, they are free for the others.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ OPEN ---------------------------> CLOSED --------------> PROBING ---------------
                                     +----- a probe fails ---+
 
 Half-open, it lets one probe go; when that has succeeded, two more at once; and opens when all three have. Then the share of its
-capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just come back is not
-thrown over again by all deliveries that waited for it (the second wave of a metastable failure: Huang et al., OSDI
-2022).
+capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just come back
+is not overloaded again by all deliveries that waited for it (the second wave of a metastable failure: Huang et al.,
+OSDI 2022).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many deliveries of a group may be under way: adaptive concurrency, after Netflix's Gradient2.
 
-The limit shrinks when the gateway's answers take longer than they used to, or when it throttles or fails; it grows again, by
+The limit shrinks when the gateway's answers take longer than usual, or when it throttles or fails; it grows again, by
 about its square root, while the answers come as usual and the limit holds deliveries back. The transport's capacity is
 the ceiling, and where it starts: HTTP/2's MAX_CONCURRENT_STREAMS is the gateway's own limit.
 

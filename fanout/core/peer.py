@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as the word of those before it reaches. Pure."""
+"""The address that a request comes from, as far as trusted proxies name it. Pure."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ marked deliveries:
     with a group marked       the group moves to a chunk of its own, to be sent in halves of it
     with one marked alone     counted; at the third such crash it ends as (dead, poison)
 
-The worker is a killed process, not a graceful stop, which gives its leases back.
+A crash is a killed process. A graceful stop is none: it gives its leases back.
 """
 
 from __future__ import annotations

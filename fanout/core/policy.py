@@ -1,4 +1,4 @@
-"""How long, how often and how patiently: the numbers behind every decision, with their defaults."""
+"""The numbers behind every decision, with their defaults: times, attempts and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often something may happen: a token bucket. Pure."""
+"""A limit of events per second: a token bucket. Pure."""
 
 from __future__ import annotations
 

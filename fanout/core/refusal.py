@@ -1,5 +1,5 @@
-"""The treatment of a settlement that the database refuses for its content: it is halved until the delivery is found
-that it is about."""
+"""The treatment of a settlement that the database refuses for its content: it is halved until the refused delivery is
+found."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Instants of our own making, kept as when they were written and until when: the rest of one is never more than it was
-made for.
+"""Instants of our own making, kept as two times, of writing and of the end: the rest of one is never longer than its
+first duration.
 
 The clock may be set back in between. Then an instant that was written by the clock as it was would lie hours ahead; but it was meant as a
 duration, and a duration is known: `until - since`. Pure; all times are UNIX seconds.

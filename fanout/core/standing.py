@@ -1,6 +1,6 @@
 """The acceptances of a credential since it was loaded: by which gateways, for which endpoints and notifications.
 
-In memory only, per binding. A restart forgets it, and then nothing that is uncertain is believed before the first acceptance.
+In memory only, per binding. A restart forgets it, and then no uncertain answer is believed before the first acceptance.
 """
 
 from __future__ import annotations

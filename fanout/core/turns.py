@@ -1,4 +1,5 @@
-"""Turns of one event loop: however much there is to read, to start and to encrypt at once, others on the loop are not kept waiting by all of it."""
+"""Turns of one event loop: reading, starting and encrypting take a bounded part of each, so that other tasks on the
+loop do not wait long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How much a worker leases ahead: little enough that idle workers find the rest, and enough that its connections never wait. Pure."""
+"""The number of deliveries that a worker leases ahead: few enough that idle workers find the rest, and enough that its
+connections never wait. Pure."""
 
 from __future__ import annotations
 

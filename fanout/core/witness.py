@@ -1,4 +1,4 @@
-"""Evidence before a verdict: when the word of some endpoints is enough to hold back others.
+"""Evidence before a verdict: when the answers for some endpoints are enough to hold back others.
 
 One answer may be about its endpoint, its notification or its connection alone. A scope that is wider is held only when two
 witnesses that have nothing in common say the same, with no acceptance in that scope between them.

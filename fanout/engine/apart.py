@@ -1,5 +1,5 @@
-"""Work of the engine's own, apart from the caller that happened to ask for it: the context of a request (a span, a
-tenant) does not apply to it."""
+"""The engine's own work, apart from the caller that happened to start it. The context of a request (a span, a tenant)
+does not apply to it."""
 
 from __future__ import annotations
 

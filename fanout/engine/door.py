@@ -1,5 +1,5 @@
-"""The check that a caller runs in the event loop in which the engine was entered. Nothing of it may be used from two
-threads."""
+"""The check that a caller runs in the event loop in which the engine was entered. No part of the engine may be used
+from two threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping and pausing: asked of storage again until no worker holds anything, and told to the audit log once."""
+"""Stopping and pausing: repeated in storage until no worker holds a lease, and written to the audit log once."""
 
 from __future__ import annotations
 

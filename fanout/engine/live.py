@@ -1,5 +1,5 @@
-"""Live events: reports to the listeners of this moment. A convenience; events that must not be missed stand in the
-durable log."""
+"""Live events: reports to the listeners of this moment. They are a convenience: events that must not be missed stand
+in the durable log."""
 
 from __future__ import annotations
 

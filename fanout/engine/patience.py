@@ -1,5 +1,5 @@
-"""The reaction of a loop of the engine while the database cannot be used: the same again after a pause, until it can,
-and say so."""
+"""The reaction of a loop of the engine while the database cannot be used. The call is repeated after a pause until it
+succeeds; `Trouble` shows the state meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Until when this worker may believe that the others hold it for alive."""
+"""The time until which this worker may assume that the other workers count it as alive."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Send in runs: deliveries of one lease that are checked together, started by one call and settled by index.
 
-A run begins and ends in callbacks of the loop: no task, future or call per delivery. Where each delivery must be asked about (a gate
-that is not open, something narrower than a group in back-off, a second attempt) a run has one. A delivery that a transport cannot start at once
-goes to a sender, with its place among those under way.
+A run begins and ends in callbacks of the loop: no task, future or call per delivery. Where each delivery must be asked
+about (a gate that is not open, a scope narrower than a group in back-off, a second attempt) a run has one delivery. A
+delivery that a transport cannot start at once goes to a sender, with its place among those under way.
 """
 
 from __future__ import annotations

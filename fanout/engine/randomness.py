@@ -1,4 +1,4 @@
-"""Chance that no two processes share, though one be forked from the other: ids are drawn from it."""
+"""Randomness that no two processes share, even where one is forked from the other: ids are drawn from it."""
 
 from __future__ import annotations
 

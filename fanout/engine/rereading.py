@@ -1,7 +1,7 @@
 """The endpoints of leases that have waited in memory, read again: a device may belong to another user by now.
 
-A lease names endpoints by id and reads them once. Where a gateway is slow its deliveries wait for seconds, and meanwhile an endpoint is
-removed, refreshed with another address, or its address registered for another user.
+A lease names endpoints by id and reads them once. Where a gateway is slow, its deliveries wait for seconds. Meanwhile
+an endpoint may be removed or refreshed with another address, or its address registered for another user.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Send one by one: the groups of a binding of which something may go by `send`, and the senders that take from them.
+"""Send one by one: the groups of a binding with deliveries that may go by `send`, and the senders that take them.
 
-A sender goes on in its task: a task, lock, stream or log line per delivery would each cost more than the rest of the path together.
+A sender goes on in its task: a task, lock, stream or log line per delivery would each cost more than the rest of the
+path together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Send: one attempt, from the group's queue to the outcome's consequence. The hot path of the whole engine.
 
-A sender goes on in its task: a task, lock, stream or log line per delivery would each cost more than the rest of the path together.
+A sender goes on in its task: a task, lock, stream or log line per delivery would each cost more than the rest of the
+path together.
 """
 
 from __future__ import annotations

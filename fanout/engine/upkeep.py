@@ -1,4 +1,4 @@
-"""The loops beside the path: leases kept alive, other processes noticed, time limits enforced, old things deleted."""
+"""The loops beside the path: leases kept alive, other processes noticed, time limits enforced, old rows deleted."""
 
 from __future__ import annotations
 

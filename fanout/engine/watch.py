@@ -1,4 +1,4 @@
-"""Clocks that are set, and machines that are suspended: seen once for the whole engine, by reading clocks against each other."""
+"""Clocks that are set, and machines that are suspended: seen once for the whole engine, by comparing clocks."""
 
 from __future__ import annotations
 

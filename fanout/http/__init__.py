@@ -6,7 +6,7 @@
 are replaced. `Http1Client` does the same over HTTP/1.1 (`http1_parser` reads answers, aiohttp keeps the connections and
 is imported by the first request). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by
 `buffers`. `HostGuard` and `GuardedResolver` judge addresses that clients supplied, and `TokenSource` with
-`fetch_token` keeps OAuth tokens. This package may be imported by everything above core; it imports core and errors.
+`fetch_token` keeps OAuth tokens. Every package above core may import this one; it imports core and errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading into one buffer for each event loop.
 
 Without it, asyncio and uvloop allocate 256 KB for each TLS record and shrink it to the bytes that came; where the
-allocator gives such pieces back to the system, that costs up to three system calls and two page faults for each answer
+allocator gives such pieces back to the system, this costs up to three system calls and two page faults for each answer
 of a hundred bytes.
 """
 

@@ -1,4 +1,5 @@
-"""The host guard: where an address that a client supplied may make us connect to. Pure; `guard_resolver` applies it to name lookups.
+"""The host guard: the hosts to which an address that a client supplied may make us connect. Pure; `guard_resolver`
+applies it to name lookups.
 
 Our own strict reading of URLs, because the holes lie where two parsers disagree: a URL that could be read in two ways
 is refused. The guard is asked when an address is registered and again before each send, since configuration and names

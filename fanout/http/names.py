@@ -1,4 +1,4 @@
-"""Now and then: do a pool's connections still go to where the host's name leads?"""
+"""A check now and then: whether a pool's connections still go to addresses of the host's name."""
 
 from __future__ import annotations
 
