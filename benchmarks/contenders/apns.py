@@ -42,8 +42,8 @@ def run_client(
 
 
 def job_of(url: str, ca_file: Path, requests: int) -> dict[str, Any]:
-    """The input of a driver of APNs. One that signs has a key, the others a field as long as a signed one; each device
-    token differs."""
+    """The input of a driver of APNs. A signing driver has a key, the others a field as long as a signed token; each
+    device token differs."""
     return {
         "url": url,
         "ca": str(ca_file),

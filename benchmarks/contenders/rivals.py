@@ -55,7 +55,8 @@ class Absent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One of them. `build` runs in the copy of `folder` and may be of several commands; `{python}` in a command is this interpreter."""
+    """One rival. `build` runs in the copy of `folder` and may be of several commands; `{python}` in a command is this
+    interpreter."""
 
     name: str
     folder: str
@@ -125,7 +126,7 @@ def is_built(folder: Path) -> bool:
 
 
 def present(*rivals: Rival) -> tuple[list[Rival], list[Row]]:
-    """Those that are to be had, and a row for each other."""
+    """The rivals that can be built, and a row for each other one."""
     found, rows = [], []
     for rival in rivals:
         try:

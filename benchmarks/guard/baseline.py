@@ -85,7 +85,8 @@ def compare(before: Counts, now: Counts, limit: float = LIMIT) -> list[Growth]:
 
 
 def _limits(scenario: str, limit: float) -> tuple[float, float | None]:
-    """For the whole and for a part, which is not judged where the whole is argued. One that was asked for is not widened."""
+    """The limits for the whole and for a part. A part is not judged where the whole is argued. A limit that was asked
+    for is not widened."""
     if not isclose(limit, LIMIT):
         return limit, limit
     return (ARGUED[scenario], None) if scenario in ARGUED else (limit, _PART)

@@ -37,7 +37,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """All of them, checked. `devices` are addresses for the first push, by binding."""
+    """All answers, checked. `devices` are addresses for the first push, by binding."""
 
     app: str
     storage: str = field(repr=False)

@@ -103,7 +103,8 @@ def lay_out(registry: Registry, answers: Answers, file: Path) -> Made:
 
 
 def write(made: Made, *, force: bool) -> list[tuple[Path, Path]]:
-    """Put the files there; those that were there and are kept under another name. Raises `UsageError`, with nothing left half written."""
+    """Put the files there; returns the earlier files and the names under which they are kept. Raises `UsageError`, with
+    nothing left half written."""
     there = [path for path in (*made.secrets, made.file) if path.exists() or path.is_symlink()]
     if there and not force:
         raise UsageError(

@@ -129,7 +129,7 @@ class Children:
             self._sock.close()
 
     def ended(self) -> None:
-        """One of them has ended, and is not to be waited for."""
+        """A worker process has ended, and is not to be waited for."""
         self._count -= 1
 
     def _read(self) -> None:

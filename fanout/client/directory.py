@@ -84,10 +84,10 @@ class Directory(Wire):
         """Devices by id, read in pages.
 
         Args:
-            user: Those of one user; None for all.
-            binding: Those of one binding; None for all.
-            tag: Those with one tag; None for all.
-            state: Those in one state (`gone` is the quarantine), or "any"; None for the active ones.
+            user: Devices of one user; None for all.
+            binding: Devices of one binding; None for all.
+            tag: Devices with one tag; None for all.
+            state: Devices in one state (`gone` is the quarantine), or "any"; None for the active ones.
 
         Yields:
             The devices.

@@ -255,9 +255,9 @@ class UserClient(Wire):
             read: Whether the user has read them; None leaves that as it is.
             action: The user's action; None leaves that as it is.
             delete: Whether to delete them.
-            items: Those with these ids, or ids of their sender; None for all.
-            group: Those of one group; None for all.
-            until: Those that had not changed after this cursor; None for all.
+            items: Items with these ids, or ids of their sender; None for all.
+            group: Items of one group; None for all.
+            until: Items that had not changed after this cursor; None for all.
 
         Returns:
             The number of items that were changed.

@@ -74,10 +74,10 @@ class Endpoints:
         """Endpoints by id, read page by page while they are consumed.
 
         Args:
-            user: Those of one user; None for all.
-            binding: Those of one binding; None for all.
-            tag: Those with one tag; None for all.
-            state: Those in one state; None for all states.
+            user: Devices of one user; None for all.
+            binding: Devices of one binding; None for all.
+            tag: Devices with one tag; None for all.
+            state: Devices in one state; None for all states.
             app: The app.
 
         Yields:

@@ -100,7 +100,7 @@ class Pushes(Sequence[Push]):
         if Pushes._active is not None:
             raise UsageError("Pushes are collected already: use the one that is open, and `clear` it between tests.")
         if _engine_is_open():
-            gc.collect()  # one that was dropped without being closed is none
+            gc.collect()  # an engine that was dropped without being closed does not count
         if _engine_is_open():
             raise UsageError(
                 "An engine was opened before its pushes were collected: open it inside, or collect in a fixture as wide as the engine's, "
@@ -310,7 +310,7 @@ def _engine_is_open() -> bool:
 
 
 def _open(engine: Engine) -> bool:
-    """Whether it can still send: one that was left open by a loop that has been closed can do nothing."""
+    """Whether the engine can still send: an open engine of a closed loop cannot."""
     loop = engine._door.loop
     return engine._open and loop is not None and not loop.is_closed()
 

@@ -107,7 +107,7 @@ def done(chunk: Chunk, state: str = "accepted", reason: str = "") -> Settlement:
 
 
 async def settle_all(storage: Storage, chunks: Iterable[Chunk], now: float = T0) -> list[Settled]:
-    """All of it accepted."""
+    """All deliveries accepted."""
     return await storage.settle([done(chunk) for chunk in chunks], now)
 
 

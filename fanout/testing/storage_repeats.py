@@ -122,7 +122,8 @@ async def feed_repeats_end_where_something_is_new(kit: Kit) -> None:
 
 
 async def feed_items_are_withdrawn(kit: Kit) -> None:
-    """It is known by which notifications an item was pushed; and one that its sender has taken back comes again when it is posted again."""
+    """An item knows the notifications that pushed it. An item that its sender has taken back comes again when it is
+    posted again."""
     async with kit.open() as storage:
         await storage.register([device("alice", "1")], T0)
         part = replace(submission(), follows=True)

@@ -238,8 +238,8 @@ async def subscriptions_choose_what_they_receive(kit: Kit) -> None:
 
 
 async def subscriptions_are_bounded(kit: Kit) -> None:
-    """Of too many the one that was renewed longest ago ends, with an event, and with its endpoint; those of other users
-    do not."""
+    """Of too many subscriptions the one renewed longest ago ends, with an event and with its endpoint; other users' do
+    not."""
     async with kit.open() as storage:
         other = (await subscribe(storage, "bob", "bobs", "bob")).subscription
         one = (await subscribe(storage, name="one", token="1", most=3)).subscription

@@ -68,7 +68,8 @@ class Known:
         self._make = partial(Known, context, location)
 
     def renewed(self) -> Known:
-        """Of another database: nothing is known yet, and the clock, which others hold, goes by that one's as soon as it is told."""
+        """The memory for another database: nothing is known yet. The clock object stays, for others hold it, and
+        follows that database's clock from its first reading."""
         made = self._make()
         made.clock, made.skew = self.clock, self.skew
         made.clock.forget()

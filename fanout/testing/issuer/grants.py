@@ -26,7 +26,8 @@ _NOT_FOR_THE_API = {"openid", "profile", "email", "offline_access"}
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An OAuth client. One without a secret is a public one: it can be signed in to, and ask for nothing by itself."""
+    """An OAuth client. A client without a secret is public: users can sign in to it, and it can ask for nothing by
+    itself."""
 
     id: str
     secret: str | None = field(default=None, repr=False)

@@ -293,7 +293,7 @@ class NodeLoop:
 
 
 def _close(coroutine: Any) -> None:
-    """End a coroutine where it stands; one that never began takes those along that it was to await."""
+    """End a coroutine where it stands. A coroutine that never began ends the coroutines too that it was to await."""
     if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
         for value in coroutine.cr_frame.f_locals.values():
             inner = getattr(value, "_coro", value)  # anyio's handle of a task

@@ -24,7 +24,7 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """One of the machine's workers, over all its incarnations."""
+    """A worker of the machine, over all its incarnations."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self._simulation = simulation
