@@ -24,7 +24,7 @@ async def check_up(engine: Engine) -> None:
     """Once, a little after the start, log faults of a binding's credential or gateway, present or coming. Raises
     nothing.
 
-    They are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty
+    Gateways are asked through the engine's own connections and tokens: Apple refuses a second new token within twenty
     minutes.  Nothing is pushed.
     """
     await asyncio.sleep(_AFTER)
@@ -41,7 +41,7 @@ async def check_up(engine: Engine) -> None:
 async def look_around(config: Path | None) -> None:
     """The same for all else that `fanout doctor` looks at: plugins, files, the database, the callers of the service. Raises nothing.
 
-    It is done in a thread with an event loop of its own, which ends with the process at any point of waiting.
+    The check runs in a thread with an event loop of its own, which ends with the process at any point of waiting.
     """
 
     async def gathered() -> list[Finding]:

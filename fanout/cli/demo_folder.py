@@ -40,7 +40,7 @@ def write_config(
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read: it holds a (throw-away) key."""
+    """Write a file that only its owner can read: the file holds a (throw-away) key."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)

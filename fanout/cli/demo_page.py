@@ -78,7 +78,7 @@ class DemoPage:
             try:
                 await engine.failed()
             except asyncio.CancelledError:
-                # The demo itself is over, so that being told to end is a good end. It is `execute` that cancels, once.
+                # The demo itself is over, so that being told to end is a good end. `execute` cancels, once.
                 task = asyncio.current_task()
                 assert task is not None
                 task.uncancel()

@@ -66,7 +66,8 @@ class OwnKeys:
     def left(self, folder: Path, url: str) -> Iterator[Path]:
         """A file that only its owner can read and a shell reads with `. FILE`, for as long as the keys are good.
 
-        It takes the place of an earlier one in one step, so that no other user's file or link is written to. Raises `ConfigurationError`.
+        The new file replaces an earlier one in one step, so that no other user's file or link is written to. Raises
+        `ConfigurationError`.
         """
         values = {
             "SERVICE": url,

@@ -41,7 +41,7 @@ class Simulation:
     def page(self, url: str, user: str = "alice") -> str:
         """The small page, for a user who has signed in. The part of the URL behind the # is not sent to any server.
 
-        It follows the feed; that it is pushed to as well takes a browser's vendor, whom nothing here simulates.
+        The page follows the feed. A push to it needs a browser's vendor, which is not simulated here.
         """
         return f"{url}/client/#{urlencode({'token': self.issuer.sign_in(user), 'user': user})}"
 

@@ -22,8 +22,8 @@ _PAUSE = 2.0
 
 
 async def entered(stack: AsyncExitStack, opened: AbstractAsyncContextManager[T]) -> T:
-    """Enter it, again and again while the database cannot be reached. Raises `StorageRefused` at once: that an operator
-    must mend."""
+    """Enter `opened`, with new tries while the database cannot be reached. Raises `StorageRefused` at once: an operator
+    must mend that fault."""
     reported_at = float("-inf")
     while True:
         try:

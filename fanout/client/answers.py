@@ -91,7 +91,7 @@ class EndpointInfo:
         kind, group: The kind of its address, and the group of connections that serves it.
         state, reason, state_at: The state, why, and since when.
         generation: A number that grows with each registration.
-        registered_at, expires_at: The time of the last registration, and the end of it; None for no end.
+        registered_at, expires_at: The time of the last registration, and its end; None for no end.
     """
 
     id: int

@@ -35,7 +35,7 @@ class TokenError(FanoutError):
 
     Attributes:
         code: The endpoint's `error`, such as `invalid_client`; "" where it named none.
-        after: The seconds after which it may be tried again; None where that is not known.
+        after: The seconds after which the endpoint may be tried again; None where that is not known.
     """
 
     def __init__(self, text: str, *, code: str = "", after: float | None = None) -> None:

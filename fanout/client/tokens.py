@@ -6,7 +6,8 @@ A source is asked for a token before each call, and told when the service has re
     if status == 401:
         source.invalidate(token)        # and once more, with what `token` gives then
 
-It keeps a token until shortly before its end, and however many ask, one request for a new one is under way.
+It keeps a token until shortly before its end, and only one request for a new token is under way, for any number of
+callers.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _EARLY = 300.0
 """Seconds before its end at which a token is replaced; a tenth of its life where that is less."""
 _REFUSED_GAP = 10.0
-"""Seconds for which a new token is kept though the service refuses it: another of the same kind would be refused as well."""
+"""Seconds for which a new token is kept though the service refuses it: another token of the same kind would be refused
+as well."""
 _BACKOFF_CAP = 30.0
 
 
@@ -60,7 +62,7 @@ class BearerSource(Protocol):
             The token.
 
         Raises:
-            TokenError: None is to be had.
+            TokenError: No token can be had.
         """
         ...
 
@@ -103,7 +105,7 @@ class _Kept:
             await asyncio.wait((self._flight,))  # a caller that is cancelled here leaves the exchange to the others
         granted = self._granted
         if granted is not None and self._monotonic() < self._ends_at:
-            return granted.token  # perhaps the old one: it is good for a while although no new one is to be had
+            return granted.token  # perhaps the old token: it is good for a while although no new token can be had
         error = self._error
         if error is None:
             raise TokenUnavailable("The source of tokens is closed.")
@@ -158,7 +160,7 @@ class _Source:
             The token.
 
         Raises:
-            TokenError: None is to be had; of a user `SignInNeeded`, once the refresh token fails too.
+            TokenError: No token can be had; of a user `SignInNeeded`, once the refresh token fails too.
 
         Example:
             ```python
@@ -170,7 +172,7 @@ class _Source:
     def invalidate(self, token: str) -> None:
         """The service has answered 401 to a token: the next one is fetched, once for all callers.
 
-        Not if it is less than ten seconds old: another would fare no better, and the caller gets to see the 401.
+        Not if it is less than ten seconds old: another token would fare no better, and the caller gets to see the 401.
 
         Args:
             token: The token that was refused.
@@ -317,7 +319,7 @@ class OnBehalfOf(_Closing):
     def for_user(self, assertion: str) -> UserTokens:
         """The tokens for the user of an access token.
 
-        They are known by the whole assertion and not by the user's name in it: a made-up token with that name would be
+        Users are known by the whole assertion and not by the user's name in it: a made-up token with that name would be
         exchanged for the user's own. The returned source may be kept, and goes on by its refresh token after the
         assertion has expired.
 

@@ -327,7 +327,8 @@ class _Collected(Message):
 
 
 class _Collecting:
-    """A transport that checks as the one that it stands for, and hands over to `Pushes`. That one is never opened."""
+    """A transport that checks as the real transport does, and hands over to `Pushes`. The real transport is never
+    opened."""
 
     def __init__(self, pushes: Pushes, binding: str, inner: Transport) -> None:
         self._pushes = pushes

@@ -41,7 +41,7 @@ class ScriptedMessage(Message):
 
 
 class Sent(NamedTuple):
-    """One call of `send`, as it was made. `address` is in the clear: it is a made-up one."""
+    """One call of `send`, as it was made. `address` is in the clear: a made-up address."""
 
     notification: str
     delivery: str

@@ -14,7 +14,7 @@ _BACKOFF = Waiting.BACKOFF.value
 
 
 async def long_targets_take_turns(kit: Kit) -> None:
-    """Of a target of more than four chunks four are due; the rest take turns with others, and none is lost."""
+    """Of a target of more than four chunks four are due; the rest take turns with others, and no chunk is lost."""
     async with kit.open(chunk=5) as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(48)], T0)
         await storage.register([device(f"u{i}", f"u{i}", tags=["t"]) for i in range(10)], T0)

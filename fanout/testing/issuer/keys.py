@@ -53,7 +53,8 @@ class SigningKey:
 
 
 class KeyRing:
-    """The keys in use. Which one signs and which are published may be changed at any time. It begins with `first`, else a new one."""
+    """The keys in use. The signing key and the published keys may be changed at any time. The first key is `first`,
+    else a new one."""
 
     def __init__(self, algorithm: str = "RS256", first: SigningKey | None = None) -> None:
         self._algorithm = first.algorithm if first is not None else algorithm
